@@ -1,0 +1,316 @@
+//! The procedures. Each decodes all of its arguments first, then makes libvirt's checks in
+//! libvirt's order.
+
+use super::encode::{count, write_client, write_identity, write_list, write_numbers};
+use super::lookup::{Wording, client_of, server_named};
+use super::{ADMIN_SERVER_NAME, LIBVIRT_VERSION_NUMBER, Target, params};
+use crate::rpc::error::{Code, Domain, Error};
+use crate::rpc::{Call, Reply};
+use crate::xdr::{self, Reader, Writer};
+
+/// Bytes of a string, libvirt's value, on the wire.
+pub(super) const STRING_BYTES_MAX: u32 = 4_194_304;
+
+/// Clients in one answer, libvirt's value, on the wire.
+const CLIENTS_MAX: usize = 16_384;
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub result: Result<Reply, Error>,
+    /// Whether the connection is to be closed once the answer is written out.
+    pub close: bool,
+}
+
+/// Handles a call of [`super::PROGRAM`].
+pub fn dispatch(call: &Call, target: &mut dyn Target) -> Outcome {
+    let arguments = &mut Reader::new(&call.arguments);
+    let result = answer(call.procedure, arguments, target)
+        .map(|writer| Reply { payload: writer.into_bytes(), fds: Vec::new() });
+    Outcome { result, close: call.procedure == procedure::CONNECT_CLOSE }
+}
+
+/// libvirt's numbers.
+mod procedure {
+    pub(super) const CONNECT_OPEN: i32 = 1;
+    pub(super) const CONNECT_CLOSE: i32 = 2;
+    pub(super) const CONNECT_GET_LIB_VERSION: i32 = 3;
+    pub(super) const CONNECT_LIST_SERVERS: i32 = 4;
+    pub(super) const CONNECT_LOOKUP_SERVER: i32 = 5;
+    pub(super) const SERVER_GET_THREADPOOL_PARAMETERS: i32 = 6;
+    pub(super) const SERVER_SET_THREADPOOL_PARAMETERS: i32 = 7;
+    pub(super) const SERVER_LIST_CLIENTS: i32 = 8;
+    pub(super) const SERVER_LOOKUP_CLIENT: i32 = 9;
+    pub(super) const CLIENT_GET_INFO: i32 = 10;
+    pub(super) const CLIENT_CLOSE: i32 = 11;
+    pub(super) const SERVER_GET_CLIENT_LIMITS: i32 = 12;
+    pub(super) const SERVER_SET_CLIENT_LIMITS: i32 = 13;
+    pub(super) const CONNECT_GET_LOGGING_OUTPUTS: i32 = 14;
+    pub(super) const CONNECT_GET_LOGGING_FILTERS: i32 = 15;
+    pub(super) const CONNECT_SET_LOGGING_OUTPUTS: i32 = 16;
+    pub(super) const CONNECT_SET_LOGGING_FILTERS: i32 = 17;
+    pub(super) const SERVER_UPDATE_TLS_FILES: i32 = 18;
+    pub(super) const CONNECT_SET_DAEMON_TIMEOUT: i32 = 19;
+}
+
+fn answer(
+    procedure: i32,
+    arguments: &mut Reader<'_>,
+    target: &mut dyn Target,
+) -> Result<Writer, Error> {
+    match procedure {
+        procedure::CONNECT_OPEN => open(arguments),
+        procedure::CONNECT_CLOSE => Ok(Writer::new()),
+        procedure::CONNECT_GET_LIB_VERSION => Ok(library_version()),
+        procedure::CONNECT_LIST_SERVERS => list_servers(arguments, target),
+        procedure::CONNECT_LOOKUP_SERVER => lookup_server(arguments, target),
+        procedure::SERVER_GET_THREADPOOL_PARAMETERS => threadpool(arguments, target),
+        procedure::SERVER_SET_THREADPOOL_PARAMETERS => set_threadpool(arguments, target),
+        procedure::SERVER_LIST_CLIENTS => list_clients(arguments, target),
+        procedure::SERVER_LOOKUP_CLIENT => lookup_client(arguments, target),
+        procedure::CLIENT_GET_INFO => client_info(arguments, target),
+        procedure::CLIENT_CLOSE => close_client(arguments, target),
+        procedure::SERVER_GET_CLIENT_LIMITS => client_limits(arguments, target),
+        procedure::SERVER_SET_CLIENT_LIMITS => set_client_limits(arguments, target),
+        procedure::CONNECT_GET_LOGGING_OUTPUTS => log_outputs(arguments, target),
+        procedure::CONNECT_GET_LOGGING_FILTERS => log_filters(arguments, target),
+        procedure::CONNECT_SET_LOGGING_OUTPUTS => set_log_outputs(arguments, target),
+        procedure::CONNECT_SET_LOGGING_FILTERS => set_log_filters(arguments, target),
+        procedure::SERVER_UPDATE_TLS_FILES => update_tls_files(arguments, target),
+        procedure::CONNECT_SET_DAEMON_TIMEOUT => set_idle_timeout(arguments, target),
+        unknown => Err(Error::new(Code::Rpc, Domain::Rpc, format!("unknown procedure: {unknown}"))),
+    }
+}
+
+fn open(arguments: &mut Reader<'_>) -> Result<Writer, Error> {
+    no_flags(arguments.u32()?, "adminDispatchConnectOpen")?;
+    Ok(Writer::new())
+}
+
+fn library_version() -> Writer {
+    let mut writer = Writer::new();
+    writer.u64(LIBVIRT_VERSION_NUMBER);
+    writer
+}
+
+fn list_servers(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    let wanted = arguments.present()?;
+    no_flags(arguments.u32()?, "adminConnectListServers")?;
+    let names = [target.main_server_name(), ADMIN_SERVER_NAME];
+    let mut writer = Writer::new();
+    write_list(&mut writer, wanted, &names, |writer, name| {
+        writer.opaque(name.as_bytes());
+    });
+    Ok(writer)
+}
+
+/// compat: flags are read and not looked at (libvirt 9.0.0; its clients send 0).
+fn lookup_server(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    let name = string(arguments)?;
+    let _flags = arguments.u32()?;
+    server_named(target, name, Wording::Rpc)?;
+    let mut writer = Writer::new();
+    writer.opaque(name);
+    Ok(writer)
+}
+
+fn threadpool(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    let (name, flags) = (string(arguments)?, arguments.u32()?);
+    let server = server_named(target, name, Wording::Rpc)?;
+    no_flags(flags, "adminServerGetThreadPoolParameters")?;
+    Ok(write_numbers([
+        ("minWorkers", 0),
+        ("maxWorkers", 0),
+        ("nWorkers", 0),
+        ("freeWorkers", 0),
+        ("prioWorkers", target.priority_workers(server)),
+        ("jobQueueDepth", 0),
+    ]))
+}
+
+fn set_threadpool(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
+    let (name, parameters) = (string(arguments)?, params::read(arguments)?);
+    let flags = arguments.u32()?;
+    let server = server_named(target, name, Wording::Admin)?;
+    params::check_fields(&parameters)?;
+    no_flags(flags, "adminServerSetThreadPoolParameters")?;
+    let fields = ["minWorkers", "maxWorkers", "prioWorkers"];
+    let [min, max, priority] = params::settable(&parameters, fields)?;
+    check_workers(min.unwrap_or(0), max.unwrap_or(0))?;
+    if let Some(count) = priority {
+        target.set_priority_workers(server, count);
+    }
+    Ok(Writer::new())
+}
+
+/// A pool without workers stays without workers.
+fn check_workers(min: u32, max: u32) -> Result<(), Error> {
+    let refuse = |detail: &str| Err(Error::new(Code::InvalidArg, Domain::None, detail));
+    if min > max {
+        return refuse("minWorkers cannot be larger than maxWorkers");
+    }
+    if max > 0 {
+        return refuse("maxWorkers must not be switched from zero to non-zero and vice versa");
+    }
+    Ok(())
+}
+
+fn list_clients(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    let (name, wanted) = (string(arguments)?, arguments.present()?);
+    let flags = arguments.u32()?;
+    let server = server_named(target, name, Wording::Rpc)?;
+    no_flags(flags, "adminServerListClients")?;
+    let clients = target.clients(server);
+    if clients.len() > CLIENTS_MAX {
+        let detail = format!("Too many clients '{}' for limit '{CLIENTS_MAX}'", clients.len());
+        return Err(Error::new(Code::InternalError, Domain::Admin, detail));
+    }
+    let mut writer = Writer::new();
+    write_list(&mut writer, wanted, &clients, |writer, client| {
+        write_client(writer, name, client);
+    });
+    Ok(writer)
+}
+
+fn lookup_client(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    let (name, id) = (string(arguments)?, arguments.u64()?);
+    let flags = arguments.u32()?;
+    let server = server_named(target, name, Wording::Rpc)?;
+    no_flags(flags, "adminServerLookupClient")?;
+    let client = client_of(target, server, id, Wording::Rpc)?;
+    let mut writer = Writer::new();
+    write_client(&mut writer, name, &client);
+    Ok(writer)
+}
+
+/// compat: a client has its identity from the start; in libvirt 9.0.0 it has none before its
+/// first call, and where a name is unknown every call of the client fails.
+fn client_info(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    let (name, id) = client_reference(arguments)?;
+    let flags = arguments.u32()?;
+    let server = server_named(target, name, Wording::Admin)?;
+    client_of(target, server, id, Wording::Admin)?;
+    no_flags(flags, "adminClientGetInfo")?;
+    let identity = target.identity(server, id).ok_or_else(|| Wording::Admin.no_client(id))?;
+    Ok(write_identity(&identity))
+}
+
+fn close_client(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
+    let (name, id) = client_reference(arguments)?;
+    let flags = arguments.u32()?;
+    let server = server_named(target, name, Wording::Rpc)?;
+    client_of(target, server, id, Wording::Rpc)?;
+    no_flags(flags, "adminClientClose")?;
+    target.close_client(server, id);
+    Ok(Writer::new())
+}
+
+fn client_limits(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    let (name, flags) = (string(arguments)?, arguments.u32()?);
+    let server = server_named(target, name, Wording::Rpc)?;
+    no_flags(flags, "adminServerGetClientLimits")?;
+    let limits = target.limits(server);
+    let clients = u32::try_from(target.clients(server).len()).unwrap_or(u32::MAX);
+    Ok(write_numbers([
+        ("nclients_max", limits.clients_max),
+        ("nclients", clients),
+        ("nclients_unauth_max", limits.unauthenticated_max),
+        ("nclients_unauth", 0),
+    ]))
+}
+
+/// compat: a limit lowered below the one for unauthenticated clients is refused although there
+/// can be none, and the text says the opposite of what is meant (libvirt 9.0.0).
+fn set_client_limits(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
+    let (name, parameters) = (string(arguments)?, params::read(arguments)?);
+    let flags = arguments.u32()?;
+    let server = server_named(target, name, Wording::Admin)?;
+    params::check_fields(&parameters)?;
+    no_flags(flags, "adminServerSetClientLimits")?;
+    let fields = ["nclients_max", "nclients_unauth_max"];
+    let [clients_max, unauthenticated_max] = params::settable(&parameters, fields)?;
+    let mut limits = target.limits(server);
+    limits.clients_max = clients_max.unwrap_or(limits.clients_max);
+    limits.unauthenticated_max = unauthenticated_max.unwrap_or(limits.unauthenticated_max);
+    if limits.clients_max < limits.unauthenticated_max {
+        let detail = "The overall maximum number of clients waiting for authentication must not \
+                      be less than the overall maximum number of clients";
+        return Err(Error::new(Code::InvalidArg, Domain::Rpc, detail));
+    }
+    target.set_limits(server, limits);
+    Ok(Writer::new())
+}
+
+fn log_outputs(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    no_flags(arguments.u32()?, "adminConnectGetLoggingOutputs")?;
+    let items = target.log_outputs();
+    let mut writer = Writer::new();
+    writer.opaque(items.join(" ").as_bytes()).u32(count(&items));
+    Ok(writer)
+}
+
+/// compat: a blank follows each filter, the last one too (libvirt 9.0.0).
+fn log_filters(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    no_flags(arguments.u32()?, "adminConnectGetLoggingFilters")?;
+    let items = target.log_filters();
+    let text: String = items.iter().flat_map(|item| [item, " "]).collect();
+    let mut writer = Writer::new();
+    writer.optional((!items.is_empty()).then_some(text.as_bytes())).u32(count(&items));
+    Ok(writer)
+}
+
+fn set_log_outputs(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
+    let (setting, flags) = (log_setting(arguments)?, arguments.u32()?);
+    no_flags(flags, "adminConnectSetLoggingOutputs")?;
+    target.set_log_outputs(setting)?;
+    Ok(Writer::new())
+}
+
+fn set_log_filters(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
+    let (setting, flags) = (log_setting(arguments)?, arguments.u32()?);
+    no_flags(flags, "adminConnectSetLoggingFilters")?;
+    target.set_log_filters(setting)?;
+    Ok(Writer::new())
+}
+
+fn update_tls_files(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
+    let (name, flags) = (string(arguments)?, arguments.u32()?);
+    server_named(target, name, Wording::Rpc)?;
+    no_flags(flags, "adminServerUpdateTlsFiles")?;
+    let detail = "no tls service found, unable to update tls files";
+    Err(Error::new(Code::InternalError, Domain::Rpc, detail))
+}
+
+fn set_idle_timeout(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
+    let (timeout_s, flags) = (arguments.u32()?, arguments.u32()?);
+    no_flags(flags, "adminConnectSetDaemonTimeout")?;
+    target.set_idle_timeout_s(timeout_s);
+    Ok(Writer::new())
+}
+
+fn no_flags(flags: u32, function: &str) -> Result<(), Error> {
+    match flags {
+        0 => Ok(()),
+        bits => Err(Error::unsupported_flags(Domain::Admin, bits, function)),
+    }
+}
+
+fn string<'a>(arguments: &mut Reader<'a>) -> Result<&'a [u8], xdr::Error> {
+    arguments.string(STRING_BYTES_MAX)
+}
+
+/// Server name and id of a client; the rest of a client's description is of no use.
+fn client_reference<'a>(arguments: &mut Reader<'a>) -> Result<(&'a [u8], u64), xdr::Error> {
+    let (name, id) = (string(arguments)?, arguments.u64()?);
+    let (_connected_at_s, _transport) = (arguments.i64()?, arguments.u32()?);
+    Ok((name, id))
+}
+
+/// A setting of the daemon's own log. Absent and empty mean the same.
+///
+/// compat: it has to be UTF-8; libvirt 9.0.0 takes any bytes.
+fn log_setting<'a>(arguments: &mut Reader<'a>) -> Result<&'a str, Error> {
+    let bytes = if arguments.present()? { string(arguments)? } else { &[] };
+    str::from_utf8(bytes).map_err(|_| Error::undecodable())
+}

@@ -1,0 +1,367 @@
+//! The command line that both daemons share, and the paths that follow from who starts them.
+//!
+//! Nothing here prints or exits: [`parse`] says what is to be printed and with which status the
+//! process is to end.
+
+mod paths;
+
+pub use self::paths::{
+    HomeUnknown, PID_FILE_MODE, Paths, SESSION_RUN_DIR_MODE, SOCKET_MODE, SYSTEM_RUN_DIR_MODE,
+};
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::admin::LIBVIRT_VERSION;
+
+/// Seconds of the longest idle timeout, libvirt's value: its milliseconds fit a C `int`.
+pub const TIMEOUT_S_MAX: u32 = 2_147_483;
+
+/// One of the two daemons, as its help introduces it.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// `virtlogd` or `virtlockd`.
+    pub name: &'static str,
+    /// One line on what it does.
+    pub about: &'static str,
+    /// The version of this implementation.
+    pub version: &'static str,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `-v`: log at least what is informative.
+    pub verbose: bool,
+    /// `-d`: run in the background.
+    pub daemonize: bool,
+    /// `-t`: exit after so long without work; `None` never.
+    pub timeout: Option<Duration>,
+    /// `-f`: the configuration file, which then must exist.
+    pub config_file: Option<PathBuf>,
+    /// `-p`: where the pid file is to be.
+    pub pid_file: Option<PathBuf>,
+    /// `--no-admin-srv`: leave the admin socket out.
+    pub no_admin_server: bool,
+}
+
+/// What to do after looking at the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// Run the daemon.
+    Run(Options),
+    /// Print the texts and end.
+    Exit {
+        /// The exit status: 0 after help and version, 1 after an error.
+        status: u8,
+        /// For stdout.
+        stdout: String,
+        /// For stderr.
+        stderr: String,
+    },
+}
+
+/// Reads a command line, the program's own name first.
+///
+/// Options are taken from left to right by the rules of GNU `getopt_long`; what is no option is
+/// ignored, and of a repeated option the last one counts.
+#[must_use]
+pub fn parse(program: &Program, arguments: impl IntoIterator<Item = OsString>) -> Parsed {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let called = arguments.first().map_or(program.name.into(), |name| name.to_string_lossy());
+    let mut command = command(program).bin_name(called.as_ref());
+    match command.try_get_matches_from_mut(&arguments) {
+        Ok(matches) => Parsed::Run(options(matches)),
+        Err(error) => exit(program, &called, &error, &command.render_help().to_string()),
+    }
+}
+
+fn exit(program: &Program, called: &str, error: &clap::Error, help: &str) -> Parsed {
+    let (status, stdout, stderr) = match error.kind() {
+        ErrorKind::DisplayVersion => (0, version(program, called), String::new()),
+        // compat: libvirt's daemons print their help to stderr.
+        ErrorKind::DisplayHelp => (0, String::new(), help.to_owned()),
+        ErrorKind::ValueValidation => (1, String::new(), format!("{called}: {InvalidTimeout}\n")),
+        _ => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let what = line.trim_start_matches("error: ");
+            (1, String::new(), format!("{called}: {what}\n\n{help}"))
+        }
+    };
+    Parsed::Exit { status, stdout, stderr }
+}
+
+/// compat: the first line is libvirt's, which names its own version.
+fn version(program: &Program, called: &str) -> String {
+    let Program { name, version, .. } = program;
+    format!("{called} (libvirt) {LIBVIRT_VERSION}\n{name}-rs {version}\n")
+}
+
+fn options(mut matches: ArgMatches) -> Options {
+    let timeout_s = matches.remove_one("timeout").unwrap_or(0);
+    Options {
+        verbose: matches.get_flag("verbose"),
+        daemonize: matches.get_flag("daemon"),
+        timeout: (timeout_s > 0).then(|| Duration::from_secs(timeout_s)),
+        config_file: matches.remove_one("config"),
+        pid_file: matches.remove_one("pid-file"),
+        no_admin_server: matches.get_flag("no-admin-srv"),
+    }
+}
+
+fn command(program: &Program) -> Command {
+    Command::new(program.name)
+        .about(program.about)
+        .version(program.version)
+        .after_help(after_help(program.name))
+        .infer_long_args(true)
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .override_usage(format!("{} [OPTIONS]", program.name))
+        .arg(option('h', "help", "Print this help").action(ArgAction::HelpShort))
+        .arg(option('V', "version", "Print the version").action(ArgAction::Version))
+        .arg(option('v', "verbose", "Log what is informative, too").action(ArgAction::SetTrue))
+        .arg(option('d', "daemon", "Run in the background").action(ArgAction::SetTrue))
+        .arg(
+            valued('t', "timeout", "SECONDS", "Exit after so long without work; 0: never")
+                .value_parser(
+                    OsStringValueParser::new().try_map(|text: OsString| timeout_s(&text)),
+                ),
+        )
+        .arg(
+            valued('f', "config", "FILE", "Read this configuration file")
+                .value_parser(PathBufValueParser::new()),
+        )
+        .arg(
+            valued('p', "pid-file", "FILE", "Keep the pid file here")
+                .value_parser(PathBufValueParser::new()),
+        )
+        .arg(
+            Arg::new("no-admin-srv")
+                .long("no-admin-srv")
+                .help("Leave the admin socket out")
+                .action(ArgAction::SetTrue),
+        )
+        .arg(
+            Arg::new("ignored")
+                .hide(true)
+                .action(ArgAction::Append)
+                .value_parser(OsStringValueParser::new()),
+        )
+}
+
+fn option(short: char, long: &'static str, help: &'static str) -> Arg {
+    Arg::new(long).short(short).long(long).help(help)
+}
+
+fn valued(short: char, long: &'static str, value: &'static str, help: &'static str) -> Arg {
+    option(short, long, help).value_name(value).allow_hyphen_values(true)
+}
+
+/// A number as C's `strtol` reads it in base 0, blanks around it included.
+fn timeout_s(text: &OsStr) -> Result<u64, InvalidTimeout> {
+    let text = text.to_str().ok_or(InvalidTimeout)?.trim_ascii();
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (digits, radix) = match (lower.strip_prefix("0x"), lower.strip_prefix('0')) {
+        (Some(hex), _) => (hex, 16),
+        (None, Some(octal)) if !octal.is_empty() => (octal, 8),
+        _ => (lower.as_str(), 10),
+    };
+    if !digits.starts_with(|first: char| first.is_digit(radix)) {
+        return Err(InvalidTimeout);
+    }
+    let number = u64::from_str_radix(digits, radix).map_err(|_| InvalidTimeout)?;
+    if number > TIMEOUT_S_MAX.into() || (negative && number > 0) {
+        return Err(InvalidTimeout);
+    }
+    Ok(number)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("Invalid value for timeout")]
+struct InvalidTimeout;
+
+fn after_help(name: &str) -> String {
+    format!(
+        "\
+Files, as root (each user's own under $XDG_CONFIG_HOME and $XDG_RUNTIME_DIR):
+  /etc/libvirt/{name}.conf         configuration, unless --config names another
+  /run/libvirt/{name}-sock         socket
+  /run/libvirt/{name}-admin-sock   socket of virt-admin
+  /run/{name}.pid                  pid file, unless --pid-file names another
+
+Signals:
+  TERM, INT, QUIT   finish and exit
+  USR1              go on in the program file as it is now, everything stays open
+  HUP               ignored"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::Path;
+
+    const PROGRAM: Program = Program { name: "virtlogd", about: "Keeps logs", version: "0.1.0" };
+
+    fn parsed(arguments: &[&str]) -> Parsed {
+        let name = std::iter::once("/usr/sbin/virtlogd");
+        parse(&PROGRAM, name.chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    fn run(arguments: &[&str]) -> Options {
+        match parsed(arguments) {
+            Parsed::Run(options) => options,
+            exit @ Parsed::Exit { .. } => panic!("{arguments:?}: {exit:?}"),
+        }
+    }
+
+    fn stopped(arguments: &[&str]) -> (u8, String, String) {
+        match parsed(arguments) {
+            Parsed::Exit { status, stdout, stderr } => (status, stdout, stderr),
+            Parsed::Run(options) => panic!("{arguments:?}: {options:?}"),
+        }
+    }
+
+    fn seconds(arguments: &[&str]) -> Option<u64> {
+        run(arguments).timeout.map(|timeout| timeout.as_secs())
+    }
+
+    #[test]
+    fn the_command_is_sound() {
+        command(&PROGRAM).debug_assert();
+    }
+
+    #[test]
+    fn no_arguments_ask_for_nothing() {
+        assert_eq!(run(&[]), Options::default());
+        assert_eq!(parse(&PROGRAM, []), Parsed::Run(Options::default()));
+    }
+
+    #[test]
+    fn every_option_is_understood_in_every_spelling() {
+        let expected = Options {
+            verbose: true,
+            daemonize: true,
+            timeout: Some(Duration::from_secs(7)),
+            config_file: Some("/c".into()),
+            pid_file: Some("/p".into()),
+            no_admin_server: true,
+        };
+        let spellings: [&[&str]; 5] = [
+            &["-v", "-d", "-t", "7", "-f", "/c", "-p", "/p", "--no-admin-srv"],
+            &["-vdt7", "-f/c", "-p/p", "--no-admin-srv"],
+            &["-vdt", "7", "-f", "/c", "-p", "/p", "--no"],
+            &["--verb", "--daem", "--time=7", "--conf=/c", "--pid", "/p", "--no-admin-srv"],
+            &["x", "--verbose", "--daemon", "-", "--t", "7", "--c", "/c", "--p=/p", "", "--n"],
+        ];
+        for spelling in spellings {
+            assert_eq!(run(spelling), expected, "{spelling:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_option_counts() {
+        let options = run(&["-v", "-v", "-f", "/a", "-t1", "-f", "/b", "-t", "2"]);
+        assert_eq!(options.config_file.as_deref(), Some(Path::new("/b")));
+        assert_eq!(options.timeout, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_no_option() {
+        assert_eq!(run(&["--", "-V", "--bogus"]), Options::default());
+    }
+
+    #[test]
+    fn timeouts_are_read_as_strtol_does() {
+        for never in ["0", "-0", "+0", "00"] {
+            assert_eq!(seconds(&["-t", never]), None, "{never}");
+        }
+        for five in ["5", "+5", "05", "0x5", " 5", "5 ", "0X5"] {
+            assert_eq!(seconds(&["-t", five]), Some(5), "{five:?}");
+        }
+        assert_eq!(seconds(&["--timeout=120"]), Some(120));
+        assert_eq!(seconds(&["-t", "2147483"]), Some(2_147_483));
+        for bad in ["x", "", " ", "-1", "2147484", "5x", "08", "0x", "+-5", "99999999999999999999"]
+        {
+            let expected = "/usr/sbin/virtlogd: Invalid value for timeout\n".to_owned();
+            assert_eq!(stopped(&["-t", bad]), (1, String::new(), expected), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn version_goes_to_stdout_under_the_called_name() {
+        let expected = "/usr/sbin/virtlogd (libvirt) 9.0.0\nvirtlogd-rs 0.1.0\n";
+        for arguments in [&["-V"][..], &["--vers"], &["foo", "-V"], &["-Vh"], &["-vV"]] {
+            assert_eq!(
+                stopped(arguments),
+                (0, expected.to_owned(), String::new()),
+                "{arguments:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn help_goes_to_stderr_and_names_every_option() {
+        for arguments in [&["-h"][..], &["--help"], &["-hV"], &["--pid=x", "--he"]] {
+            let (status, stdout, stderr) = stopped(arguments);
+            assert_eq!((status, stdout.as_str()), (0, ""), "{arguments:?}");
+            for option in ["--version", "--timeout <SECONDS>", "--no-admin-srv", "USR1"] {
+                assert!(stderr.contains(option), "{option} in {stderr}");
+            }
+            assert!(stderr.contains("/etc/libvirt/virtlogd.conf"), "{stderr}");
+        }
+    }
+
+    #[test]
+    fn options_take_effect_from_left_to_right() {
+        assert_eq!(stopped(&["-V", "-t", "x"]).0, 0);
+        assert_eq!(stopped(&["-V", "--bogus"]).0, 0);
+        assert_eq!(stopped(&["-t", "5", "--help", "--bogus"]).0, 0);
+        assert_eq!(stopped(&["-t", "x", "-V"]).0, 1);
+        assert_eq!(stopped(&["--bogus", "-V"]).0, 1);
+    }
+
+    #[test]
+    fn wrong_options_are_named_with_the_usage() {
+        let wrong: [(&[&str], &str); 9] = [
+            (&["--bogus"], "--bogus"),
+            (&["--bogus=1"], "--bogus"),
+            (&["-x"], "-x"),
+            (&["-vx"], "-x"),
+            (&["-t"], "--timeout"),
+            (&["--config"], "--config"),
+            (&["--verbose=3"], "--verbose"),
+            (&["--v"], "--v"),
+            (&["--ver"], "--ver"),
+        ];
+        for (arguments, named) in wrong {
+            let (status, stdout, stderr) = stopped(arguments);
+            assert_eq!((status, stdout.as_str()), (1, ""), "{arguments:?}");
+            assert!(stderr.starts_with("/usr/sbin/virtlogd: "), "{stderr}");
+            assert!(stderr.contains(named), "{named} in {stderr}");
+            assert!(stderr.contains("Usage: "), "{arguments:?}: {stderr}");
+        }
+    }
+
+    #[test]
+    fn paths_need_not_be_utf8_nor_start_without_a_dash() {
+        let path = OsString::from_vec(b"/\xff".to_vec());
+        let arguments = ["d".into(), "-f".into(), path.clone(), "-p".into(), "-x".into()];
+        let Parsed::Run(options) = parse(&PROGRAM, arguments) else { panic!("not run") };
+        assert_eq!(options.config_file, Some(path.into()));
+        assert_eq!(options.pid_file, Some("-x".into()));
+    }
+}

@@ -1,0 +1,191 @@
+//! Where a daemon's files are.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Permission bits of the run directory that root's daemon creates, libvirt's value.
+pub const SYSTEM_RUN_DIR_MODE: u32 = 0o755;
+
+/// Permission bits of the run directory that a user's daemon creates, libvirt's value.
+pub const SESSION_RUN_DIR_MODE: u32 = 0o700;
+
+/// Permission bits of a socket that the daemon creates, whatever the umask, libvirt's value.
+pub const SOCKET_MODE: u32 = 0o700;
+
+/// Permission bits of the pid file before the umask, libvirt's value.
+pub const PID_FILE_MODE: u32 = 0o644;
+
+/// Neither the XDG variables nor `HOME` tell where a user's files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Unable to determine the home directory: HOME is not set")]
+pub struct HomeUnknown;
+
+/// The files of one daemon, in one of its two modes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// Root's daemon rather than one user's.
+    pub privileged: bool,
+    /// Where the sockets are.
+    pub run_dir: PathBuf,
+    /// The socket of the daemon's own program.
+    pub socket: PathBuf,
+    /// The socket of `virt-admin`.
+    pub admin_socket: PathBuf,
+    /// The pid file.
+    pub pid_file: PathBuf,
+    /// The state document of a re-exec.
+    pub state_file: PathBuf,
+    /// The configuration file.
+    pub config_file: PathBuf,
+    /// The daemon's own log, for when it is in the background without a journal.
+    pub log_file: PathBuf,
+}
+
+impl Paths {
+    /// The paths of daemon `name`: root's, or those of the user whose environment is given.
+    ///
+    /// # Errors
+    /// [`HomeUnknown`], for a user only.
+    pub fn new(
+        name: &str,
+        privileged: bool,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, HomeUnknown> {
+        if privileged {
+            return Ok(Self::system(name));
+        }
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let below_home = |dir| set("HOME").map(|home| home.join(dir));
+        let cache = set("XDG_CACHE_HOME").or_else(|| below_home(".cache"));
+        let config = set("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+        let run_dir = set("XDG_RUNTIME_DIR").or_else(|| cache.clone()).ok_or(HomeUnknown)?;
+        let run_dir = run_dir.join("libvirt");
+        Ok(Self {
+            privileged,
+            pid_file: run_dir.join(format!("{name}.pid")),
+            state_file: run_dir.join(state_file(name)),
+            config_file: libvirt_file(&config.ok_or(HomeUnknown)?, name, "conf"),
+            log_file: libvirt_file(&cache.ok_or(HomeUnknown)?, name, "log"),
+            run_dir: run_dir.clone(),
+            ..Self::system(name)
+        }
+        .with_socket_dir(&run_dir))
+    }
+
+    /// The permission bits of the run directory, should it have to be made.
+    #[must_use]
+    pub fn run_dir_mode(&self) -> u32 {
+        if self.privileged { SYSTEM_RUN_DIR_MODE } else { SESSION_RUN_DIR_MODE }
+    }
+
+    /// The same paths with both sockets in another directory.
+    #[must_use]
+    pub fn with_socket_dir(mut self, dir: &Path) -> Self {
+        for socket in [&mut self.socket, &mut self.admin_socket] {
+            if let Some(name) = socket.file_name() {
+                *socket = dir.join(name);
+            }
+        }
+        self
+    }
+
+    fn system(name: &str) -> Self {
+        let run_dir = PathBuf::from("/run/libvirt");
+        Self {
+            privileged: true,
+            socket: run_dir.join(format!("{name}-sock")),
+            admin_socket: run_dir.join(format!("{name}-admin-sock")),
+            run_dir,
+            pid_file: format!("/run/{name}.pid").into(),
+            state_file: Path::new("/run").join(state_file(name)),
+            config_file: libvirt_file(Path::new("/etc"), name, "conf"),
+            log_file: libvirt_file(Path::new("/var/log"), name, "log"),
+        }
+    }
+}
+
+fn state_file(name: &str) -> String {
+    format!("{name}-restart-exec.json")
+}
+
+fn libvirt_file(dir: &Path, name: &str, extension: &str) -> PathBuf {
+    dir.join("libvirt").join(format!("{name}.{extension}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(variables: &[(&str, &str)]) -> Result<Paths, HomeUnknown> {
+        Paths::new("virtlogd", false, |wanted| {
+            let found = variables.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, value)| value.into())
+        })
+    }
+
+    #[test]
+    fn roots_daemon_looks_at_no_variable() {
+        let paths = Paths::new("virtlockd", true, |_| Some("/x".into())).unwrap();
+        let expected = Paths {
+            privileged: true,
+            run_dir: "/run/libvirt".into(),
+            socket: "/run/libvirt/virtlockd-sock".into(),
+            admin_socket: "/run/libvirt/virtlockd-admin-sock".into(),
+            pid_file: "/run/virtlockd.pid".into(),
+            state_file: "/run/virtlockd-restart-exec.json".into(),
+            config_file: "/etc/libvirt/virtlockd.conf".into(),
+            log_file: "/var/log/libvirt/virtlockd.log".into(),
+        };
+        assert_eq!(paths, expected);
+        assert_eq!(paths.run_dir_mode(), 0o755);
+    }
+
+    #[test]
+    fn a_users_daemon_follows_the_xdg_variables() {
+        let paths = session(&[
+            ("XDG_RUNTIME_DIR", "/r"),
+            ("XDG_CONFIG_HOME", "/c"),
+            ("XDG_CACHE_HOME", "/k"),
+        ])
+        .unwrap();
+        let expected = Paths {
+            privileged: false,
+            run_dir: "/r/libvirt".into(),
+            socket: "/r/libvirt/virtlogd-sock".into(),
+            admin_socket: "/r/libvirt/virtlogd-admin-sock".into(),
+            pid_file: "/r/libvirt/virtlogd.pid".into(),
+            state_file: "/r/libvirt/virtlogd-restart-exec.json".into(),
+            config_file: "/c/libvirt/virtlogd.conf".into(),
+            log_file: "/k/libvirt/virtlogd.log".into(),
+        };
+        assert_eq!(paths, expected);
+        assert_eq!(paths.run_dir_mode(), 0o700);
+    }
+
+    #[test]
+    fn without_the_variables_all_is_below_home() {
+        let paths = session(&[("HOME", "/h"), ("XDG_RUNTIME_DIR", "")]).unwrap();
+        assert_eq!(paths.run_dir, Path::new("/h/.cache/libvirt"));
+        assert_eq!(paths.socket, Path::new("/h/.cache/libvirt/virtlogd-sock"));
+        assert_eq!(paths.config_file, Path::new("/h/.config/libvirt/virtlogd.conf"));
+        assert_eq!(paths.log_file, Path::new("/h/.cache/libvirt/virtlogd.log"));
+        let cache = session(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/k")]).unwrap();
+        assert_eq!(cache.run_dir, Path::new("/k/libvirt"));
+    }
+
+    #[test]
+    fn a_user_without_home_is_an_error() {
+        assert_eq!(session(&[]), Err(HomeUnknown));
+        assert_eq!(session(&[("XDG_RUNTIME_DIR", "/r")]), Err(HomeUnknown));
+    }
+
+    #[test]
+    fn a_socket_directory_moves_the_sockets_alone() {
+        let paths = Paths::new("virtlogd", true, |_| None).unwrap();
+        let moved = paths.clone().with_socket_dir(Path::new("/s"));
+        assert_eq!(moved.socket, Path::new("/s/virtlogd-sock"));
+        assert_eq!(moved.admin_socket, Path::new("/s/virtlogd-admin-sock"));
+        let socket_dir = Path::new("/run/libvirt");
+        assert_eq!(moved.with_socket_dir(socket_dir), paths);
+    }
+}

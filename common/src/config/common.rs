@@ -1,0 +1,168 @@
+//! The keys that both daemons read.
+
+use std::path::PathBuf;
+
+use super::{Document, Error};
+
+/// Client connections to the main socket, libvirt's default.
+const CLIENTS_MAX_DEFAULT: u32 = 1024;
+
+/// Client connections to the admin socket, libvirt's default. Its shipped file says 5.
+const ADMIN_CLIENTS_MAX_DEFAULT: u32 = 5000;
+
+/// The permission bits that a socket can have.
+const PERMS_MAX: u32 = 0o777;
+
+/// What both daemons' files may say, with libvirt's defaults for what they do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Common {
+    /// 1 debug to 4 error; 0 stands for unset. Checked when logging is set up.
+    pub log_level: u32,
+    /// Empty stands for unset.
+    pub log_filters: String,
+    /// Empty stands for unset.
+    pub log_outputs: String,
+    /// Connections to the main socket.
+    pub max_clients: u32,
+    /// Connections to the admin socket.
+    pub admin_max_clients: u32,
+    /// The sockets that the daemon makes itself.
+    pub sockets: ServerSockets,
+}
+
+/// Where and how the daemon makes its own sockets. libvirt's files document these keys, its
+/// daemons ignore them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerSockets {
+    /// The directory of both sockets, if not the run directory.
+    pub dir: Option<PathBuf>,
+    /// The group that is to own the main socket.
+    pub group: Option<String>,
+    /// Permission bits of the main socket.
+    pub perms: Option<u32>,
+    /// Permission bits of the admin socket.
+    pub admin_perms: Option<u32>,
+}
+
+impl Common {
+    /// The keys read here, for [`Document::unknown`]. There is no read-only socket:
+    /// `unix_sock_ro_perms` is known so that nobody is warned of it.
+    pub const KEYS: [&'static str; 10] = [
+        "log_level",
+        "log_filters",
+        "log_outputs",
+        "max_clients",
+        "admin_max_clients",
+        "unix_sock_dir",
+        "unix_sock_group",
+        "unix_sock_ro_perms",
+        "unix_sock_rw_perms",
+        "unix_sock_admin_perms",
+    ];
+
+    /// Takes the common keys out of `document`.
+    ///
+    /// # Errors
+    /// As the getters of [`Document`]; [`Error::Value`] for permissions that are no octal number.
+    pub fn read(document: &Document) -> Result<Self, Error> {
+        let text = |key| Ok(document.string(key)?.unwrap_or_default().into_owned());
+        Ok(Self {
+            log_level: document.u32("log_level")?.unwrap_or(0),
+            log_filters: text("log_filters")?,
+            log_outputs: text("log_outputs")?,
+            max_clients: document.u32("max_clients")?.unwrap_or(CLIENTS_MAX_DEFAULT),
+            admin_max_clients: document
+                .u32("admin_max_clients")?
+                .unwrap_or(ADMIN_CLIENTS_MAX_DEFAULT),
+            sockets: ServerSockets::read(document)?,
+        })
+    }
+}
+
+impl ServerSockets {
+    fn read(document: &Document) -> Result<Self, Error> {
+        let set = |text: &std::ffi::OsStr| !text.is_empty();
+        let group = document.string("unix_sock_group")?;
+        Ok(Self {
+            dir: document.os_string("unix_sock_dir")?.filter(|&dir| set(dir)).map(PathBuf::from),
+            group: group.filter(|group| !group.is_empty()).map(std::borrow::Cow::into_owned),
+            perms: perms(document, "unix_sock_rw_perms")?,
+            admin_perms: perms(document, "unix_sock_admin_perms")?,
+        })
+    }
+}
+
+fn perms(document: &Document, key: &'static str) -> Result<Option<u32>, Error> {
+    let Some(text) = document.string(key)?.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    match u32::from_str_radix(&text, 8) {
+        Ok(mode) if mode <= PERMS_MAX => Ok(Some(mode)),
+        Ok(_) | Err(_) => Err(Error::Value {
+            path: document.path().to_owned(),
+            line: document.entry(key).map_or(0, |entry| entry.line),
+            key,
+            value: text.into_owned(),
+            what: "expected octal permission bits such as \"0770\"",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn read(text: &str) -> Result<Common, Error> {
+        Common::read(&Document::parse(Path::new("/d.conf"), text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn an_empty_file_gives_libvirts_defaults() {
+        let common = read("").unwrap();
+        assert_eq!((common.log_level, common.max_clients), (0, 1024));
+        assert_eq!(common.admin_max_clients, 5000);
+        assert_eq!(common.log_filters + &common.log_outputs, "");
+        assert_eq!(common.sockets, ServerSockets::default());
+    }
+
+    #[test]
+    fn every_key_is_read_and_known() {
+        let text = "log_level=1; log_filters='1:rpc'; log_outputs='1:stderr'; max_clients=2
+            admin_max_clients=3; unix_sock_dir='/s'; unix_sock_group='g'
+            unix_sock_ro_perms='0777'; unix_sock_rw_perms='0770'; unix_sock_admin_perms='700'";
+        let common = read(text).unwrap();
+        assert_eq!(common.log_level, 1);
+        assert_eq!(common.log_filters, "1:rpc");
+        assert_eq!(common.log_outputs, "1:stderr");
+        assert_eq!((common.max_clients, common.admin_max_clients), (2, 3));
+        let sockets = common.sockets;
+        assert_eq!(sockets.dir.as_deref(), Some(Path::new("/s")));
+        assert_eq!(sockets.group.as_deref(), Some("g"));
+        assert_eq!((sockets.perms, sockets.admin_perms), (Some(0o770), Some(0o700)));
+
+        let document = Document::parse(Path::new("d"), text.as_bytes()).unwrap();
+        assert_eq!(document.unknown(&Common::KEYS).count(), 0);
+    }
+
+    #[test]
+    fn empty_strings_stand_for_unset() {
+        let text = "unix_sock_dir=''; unix_sock_group=''; unix_sock_rw_perms=''";
+        assert_eq!(read(text).unwrap().sockets, ServerSockets::default());
+    }
+
+    #[test]
+    fn bad_permissions_name_file_and_line() {
+        for bad in ["0790", "rw", "01777", "-1", "0o770"] {
+            let error = read(&format!("\n\nunix_sock_rw_perms = '{bad}'")).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "/d.conf:3: invalid value '{bad}' for 'unix_sock_rw_perms' parameter: \
+                     expected octal permission bits such as \"0770\""
+                )
+            );
+        }
+        assert!(matches!(read("unix_sock_rw_perms = 770"), Err(Error::Type { .. })));
+    }
+}

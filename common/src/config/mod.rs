@@ -1,0 +1,284 @@
+//! Configuration files in libvirt's `key = value` grammar.
+//!
+//! A file is parsed into a [`Document`], from which typed getters take what a daemon knows. What
+//! the C daemons accept is accepted and what they refuse is refused, with one exception: a number
+//! that does not fit is a range error here, where C's arithmetic wraps at 64 bits in silence.
+
+mod common;
+mod parser;
+
+pub use self::common::{Common, ServerSockets};
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::rpc::error::io_text;
+
+/// Bytes of a configuration file, libvirt's value.
+pub const FILE_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Why a configuration cannot be used. The text is what libvirt puts between
+/// `Can't load config file: ` and `: PATH`.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are what the messages say")]
+pub enum Error {
+    /// The file is missing or may not be opened.
+    #[error("Failed to open file '{}': {}", path.display(), io_text(source))]
+    Open { path: PathBuf, source: io::Error },
+    /// The file is a directory, over [`FILE_BYTES_MAX`], or the disk fails.
+    #[error("Failed to read file '{}': {}", path.display(), io_text(source))]
+    Read { path: PathBuf, source: io::Error },
+    /// The grammar is broken.
+    #[error("configuration file syntax error: {}:{line}: {what}", path.display())]
+    Syntax { path: PathBuf, line: usize, what: &'static str },
+    /// A value is of another type than its key needs.
+    #[error("internal error: {}: expected {expected} for '{key}' parameter", path.display())]
+    Type { path: PathBuf, key: &'static str, expected: &'static str },
+    /// A number does not fit.
+    #[error(
+        "internal error: {}: value for '{key}' parameter must be in range 0:{max}",
+        path.display()
+    )]
+    Range { path: PathBuf, key: &'static str, max: u64 },
+    /// A value has the right type and makes no sense. No case of libvirt's.
+    #[error("{}:{line}: invalid value '{value}' for '{key}' parameter: {what}", path.display())]
+    Value { path: PathBuf, line: usize, key: &'static str, value: String, what: &'static str },
+}
+
+/// One value of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Without a minus sign; `None` when it exceeds 64 bits.
+    Unsigned(Option<u64>),
+    /// With a minus sign. No key of libvirt's takes one.
+    Negative,
+    /// The bytes between the quotes, up to the first NUL as in C.
+    String(Vec<u8>),
+    /// Values of any types.
+    List(Vec<Self>),
+}
+
+/// One `key = value` of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Letters, digits and underscores.
+    pub key: String,
+    /// Where the key stands, from 1.
+    pub line: usize,
+    /// What it is set to.
+    pub value: Value,
+}
+
+/// A parsed file. Where a key is repeated, the first one counts.
+#[derive(Debug, Clone, Default)]
+pub struct Document {
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Document {
+    /// Reads and parses the file at `path`.
+    ///
+    /// # Errors
+    /// As `open(2)` and `read(2)`, and as [`Document::parse`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let file =
+            File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let bytes =
+            read_limited(file).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &bytes)
+    }
+
+    /// Parses the content of a file; `path` is for the error texts.
+    ///
+    /// # Errors
+    /// [`Error::Syntax`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        match parser::parse(bytes) {
+            Ok(entries) => Ok(Self { path: path.to_owned(), entries }),
+            Err((line, what)) => Err(Error::Syntax { path: path.to_owned(), line, what }),
+        }
+    }
+
+    /// The file that this came from; empty when there was none.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The entry that counts for `key`.
+    #[must_use]
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// A text. Bytes that are no UTF-8 become U+FFFD; use [`Document::os_string`] for paths.
+    ///
+    /// # Errors
+    /// [`Error::Type`] when it is no string.
+    pub fn string(&self, key: &'static str) -> Result<Option<Cow<'_, str>>, Error> {
+        Ok(self.os_string(key)?.map(OsStr::to_string_lossy))
+    }
+
+    /// A string with exactly the bytes of the file.
+    ///
+    /// # Errors
+    /// [`Error::Type`] when it is no string.
+    pub fn os_string(&self, key: &'static str) -> Result<Option<&OsStr>, Error> {
+        match self.entry(key).map(|entry| &entry.value) {
+            None => Ok(None),
+            Some(Value::String(bytes)) => Ok(Some(OsStr::from_bytes(bytes))),
+            Some(Value::Unsigned(_) | Value::Negative | Value::List(_)) => {
+                Err(self.wrong_type(key, "a string"))
+            }
+        }
+    }
+
+    /// An unsigned number of 64 bits.
+    ///
+    /// # Errors
+    /// [`Error::Type`] when it is none, [`Error::Range`] when it does not fit (C wraps).
+    pub fn u64(&self, key: &'static str) -> Result<Option<u64>, Error> {
+        self.number(key, u64::MAX)
+    }
+
+    /// An unsigned number of 32 bits.
+    ///
+    /// # Errors
+    /// As [`Document::u64`].
+    pub fn u32(&self, key: &'static str) -> Result<Option<u32>, Error> {
+        let number = self.number(key, u32::MAX.into())?;
+        Ok(number.and_then(|number| u32::try_from(number).ok()))
+    }
+
+    /// The keys that are not among `known`, each with its line, for a warning. The C daemons
+    /// ignore them without a word.
+    pub fn unknown<'a>(&'a self, known: &'a [&'a str]) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().filter(|entry| !known.contains(&entry.key.as_str()))
+    }
+
+    fn number(&self, key: &'static str, max: u64) -> Result<Option<u64>, Error> {
+        match self.entry(key).map(|entry| &entry.value) {
+            None => Ok(None),
+            Some(Value::Unsigned(Some(number))) if *number <= max => Ok(Some(*number)),
+            Some(Value::Unsigned(_)) => Err(Error::Range { path: self.path.clone(), key, max }),
+            Some(Value::Negative | Value::String(_) | Value::List(_)) => {
+                Err(self.wrong_type(key, "an unsigned integer"))
+            }
+        }
+    }
+
+    fn wrong_type(&self, key: &'static str, expected: &'static str) -> Error {
+        Error::Type { path: self.path.clone(), key, expected }
+    }
+}
+
+fn read_limited(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(nix::errno::Errno::EOVERFLOW.into());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn document(text: &str) -> Document {
+        Document::parse(Path::new("/x.conf"), text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn getters_give_what_stands_in_the_file() {
+        let doc = document("a = 'text'\nb = 4294967295\nc = 18446744073709551615");
+        assert_eq!(doc.string("a").unwrap().as_deref(), Some("text"));
+        assert_eq!(doc.u32("b").unwrap(), Some(u32::MAX));
+        assert_eq!(doc.u64("c").unwrap(), Some(u64::MAX));
+        assert_eq!(doc.u64("d").unwrap(), None);
+        assert_eq!(doc.string("d").unwrap(), None);
+    }
+
+    #[test]
+    fn the_first_of_a_repeated_key_counts_and_later_types_do_not_matter() {
+        let doc = document("a = 1\na = 'x'\nb = 'x'\nb = 1");
+        assert_eq!(doc.u32("a").unwrap(), Some(1));
+        assert!(doc.u32("b").is_err());
+    }
+
+    #[test]
+    fn type_errors_have_libvirts_text() {
+        let doc = document("s = 'x'\nn = -1\nz = -0\nl = [1]\nu = 5");
+        for key in ["s", "n", "z", "l"] {
+            assert_eq!(
+                doc.u64(key).unwrap_err().to_string(),
+                format!(
+                    "internal error: /x.conf: expected an unsigned integer for '{key}' parameter"
+                )
+            );
+        }
+        assert_eq!(
+            doc.string("u").unwrap_err().to_string(),
+            "internal error: /x.conf: expected a string for 'u' parameter"
+        );
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_range_errors() {
+        let doc = document("a = 4294967296\nb = 18446744073709551617\nc = 9999999999999999999999");
+        assert_eq!(
+            doc.u32("a").unwrap_err().to_string(),
+            "internal error: /x.conf: value for 'a' parameter must be in range 0:4294967295"
+        );
+        assert_eq!(doc.u64("a").unwrap(), Some(4_294_967_296));
+        for key in ["b", "c"] {
+            let text = doc.u64(key).unwrap_err().to_string();
+            assert!(text.ends_with("must be in range 0:18446744073709551615"), "{text}");
+            assert!(doc.u32(key).is_err());
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_listed_with_their_lines() {
+        let doc = document("max_size = 1\n\nmax_sise = 2; x = [1]\n");
+        let unknown: Vec<_> =
+            doc.unknown(&["max_size"]).map(|entry| (entry.key.as_str(), entry.line)).collect();
+        assert_eq!(unknown, [("max_sise", 3), ("x", 3)]);
+    }
+
+    #[test]
+    fn strings_that_are_no_utf8_keep_their_bytes() {
+        let doc = Document::parse(Path::new("p"), b"a = '/\xff'").unwrap();
+        assert_eq!(doc.os_string("a").unwrap().unwrap().as_bytes(), b"/\xff");
+        assert_eq!(doc.string("a").unwrap().as_deref(), Some("/\u{fffd}"));
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_say_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.conf");
+        let shown = path.display().to_string();
+        let failure = |path: &Path| Document::load(path).unwrap_err().to_string();
+
+        let text = failure(&path);
+        assert_eq!(text, format!("Failed to open file '{shown}': No such file or directory"));
+        let text = failure(dir.path());
+        assert_eq!(text, format!("Failed to read file '{}': Is a directory", dir.path().display()));
+        fs::write(&path, vec![b'#'; FILE_BYTES_MAX + 1]).unwrap();
+        let text = failure(&path);
+        let too_large = "Value too large for defined data type";
+        assert_eq!(text, format!("Failed to read file '{shown}': {too_large}"));
+        fs::write(&path, vec![b'#'; FILE_BYTES_MAX]).unwrap();
+        assert!(Document::load(&path).is_ok());
+        fs::write(&path, "x = 1\ny").unwrap();
+        let text = failure(&path);
+        let what = "expecting an assignment";
+        assert_eq!(text, format!("configuration file syntax error: {shown}:2: {what}"));
+    }
+}

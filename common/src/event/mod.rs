@@ -1,0 +1,271 @@
+//! What is ready: a thin layer over mio.
+//!
+//! - A token is a typed value of the user's own whose number is never used again, so that an event
+//!   for something that has gone finds nothing instead of its successor.
+//! - What is registered is owned by its registration ([`Registered`]), which deregisters before
+//!   the fd is closed: an fd that has a duplicate elsewhere would stay registered otherwise.
+//! - mio reports edges. Whoever is told that something is ready drains it to `WouldBlock`, or
+//!   stops at a budget of his own and asks to be called [again](Reactor::again).
+//!
+//! Knows nothing of messages.
+
+mod timers;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+
+pub use timers::TimerId;
+use timers::Timers;
+
+/// Events taken from the kernel at a time.
+const EVENTS_MAX: usize = 256;
+
+/// A value that says what is ready, as 64 bits and back.
+pub trait Token: Copy + std::fmt::Debug {
+    /// The number that the kernel keeps.
+    fn into_bits(self) -> u64;
+    /// The value of that number.
+    fn from_bits(bits: u64) -> Self;
+}
+
+/// Something that is ready, or whose time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<T> {
+    /// An fd.
+    Ready {
+        /// Which.
+        token: T,
+        /// It can be read from, or is at its end.
+        readable: bool,
+        /// It can be written to.
+        writable: bool,
+    },
+    /// A timer.
+    Timer(T),
+}
+
+/// Waits for fds and timers.
+#[derive(Debug)]
+pub struct Reactor<T> {
+    poll: mio::Poll,
+    kernel_events: mio::Events,
+    registry: Arc<mio::Registry>,
+    again: VecDeque<T>,
+    timers: Timers<T>,
+}
+
+/// An fd with its place in the reactor.
+#[derive(Debug)]
+pub struct Registered<F> {
+    // Dropped in this order: out of the reactor, then closed.
+    registration: Registration,
+    fd: F,
+}
+
+#[derive(Debug)]
+struct Registration {
+    registry: Arc<mio::Registry>,
+    number: RawFd,
+    token: mio::Token,
+}
+
+/// What to be told about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Data to read.
+    Read,
+    /// Data to read and space to write.
+    ReadWrite,
+}
+
+impl<T: Token> Reactor<T> {
+    /// An empty reactor.
+    ///
+    /// # Errors
+    /// As `epoll_create1(2)`.
+    pub fn new() -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let registry = Arc::new(poll.registry().try_clone()?);
+        Ok(Self {
+            poll,
+            kernel_events: mio::Events::with_capacity(EVENTS_MAX),
+            registry,
+            again: VecDeque::new(),
+            timers: Timers::default(),
+        })
+    }
+
+    /// Watches `fd` from now on; what is ready already is reported as well.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`: `EPERM` for what cannot be waited for, like a regular file. The fd is
+    /// closed.
+    pub fn register<F: AsFd>(
+        &self,
+        fd: F,
+        token: T,
+        interest: Interest,
+    ) -> io::Result<Registered<F>> {
+        let number = fd.as_fd().as_raw_fd();
+        let bits = usize::try_from(token.into_bits()).map_err(io::Error::other)?;
+        let token = mio::Token(bits);
+        self.registry.register(&mut SourceFd(&number), token, interest.into())?;
+        let registration = Registration { registry: Arc::clone(&self.registry), number, token };
+        Ok(Registered { registration, fd })
+    }
+
+    /// Reports `token` as readable in the next turn, after what the kernel reports: for work that
+    /// was stopped at a budget.
+    pub fn again(&mut self, token: T) {
+        self.again.push_back(token);
+    }
+
+    /// Reports `token` once, `after` from now.
+    pub fn set_timer(&mut self, after: Duration, token: T) -> TimerId {
+        self.timers.set(Instant::now() + after, token)
+    }
+
+    /// Forgets a timer; one that has fired already is no error.
+    pub fn cancel_timer(&mut self, timer: TimerId) {
+        self.timers.cancel(timer);
+    }
+
+    /// Waits until something is ready and puts all of it into `events`, which is emptied first.
+    ///
+    /// # Errors
+    /// As `epoll_wait(2)`; an interruption by a signal is no error and gives no events.
+    pub fn wait(&mut self, events: &mut Vec<Event<T>>) -> io::Result<()> {
+        events.clear();
+        let timeout = if self.again.is_empty() {
+            self.timers.due_in(Instant::now())
+        } else {
+            Some(Duration::ZERO)
+        };
+        match self.poll.poll(&mut self.kernel_events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        events.extend(self.kernel_events.iter().map(Event::from_kernel));
+        events.extend(self.again.drain(..).map(|token| Event::Ready {
+            token,
+            readable: true,
+            writable: false,
+        }));
+        self.timers.take_due(Instant::now(), |token| events.push(Event::Timer(token)));
+        Ok(())
+    }
+}
+
+impl<T: Token> Event<T> {
+    fn from_kernel(event: &mio::event::Event) -> Self {
+        Self::Ready {
+            token: T::from_bits(event.token().0 as u64),
+            readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+            writable: event.is_writable() || event.is_write_closed(),
+        }
+    }
+}
+
+impl<F: AsFd> Registered<F> {
+    /// Changes what to be told about.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
+        let Registration { registry, number, token } = &self.registration;
+        registry.reregister(&mut SourceFd(number), *token, interest.into())
+    }
+}
+
+impl<F> Registered<F> {
+    /// Takes the fd out of the reactor.
+    pub fn into_inner(self) -> F {
+        drop(self.registration);
+        self.fd
+    }
+}
+
+impl<F> std::ops::Deref for Registered<F> {
+    type Target = F;
+
+    fn deref(&self) -> &F {
+        &self.fd
+    }
+}
+
+impl<F: AsFd> AsFd for Registered<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // Fails only for an fd that is not registered, which cannot be here.
+        drop(self.registry.deregister(&mut SourceFd(&self.number)));
+    }
+}
+
+impl From<Interest> for mio::Interest {
+    fn from(interest: Interest) -> Self {
+        match interest {
+            Interest::Read => Self::READABLE,
+            Interest::ReadWrite => Self::READABLE | Self::WRITABLE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::pipe::pipe;
+
+    impl Token for u64 {
+        fn into_bits(self) -> u64 {
+            self
+        }
+        fn from_bits(bits: u64) -> Self {
+            bits
+        }
+    }
+
+    fn ready(token: u64) -> Event<u64> {
+        Event::Ready { token, readable: true, writable: false }
+    }
+
+    #[test]
+    fn a_registration_ends_before_its_fd_is_closed() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut events = Vec::new();
+        let (reader, writer) = pipe().unwrap();
+        let duplicate = reader.try_clone().unwrap();
+        let registered = reactor.register(reader, 7, Interest::Read).unwrap();
+        nix::unistd::write(&writer, b"x").unwrap();
+        reactor.wait(&mut events).unwrap();
+        assert_eq!(events, [ready(7)]);
+        drop(registered);
+        nix::unistd::write(&writer, b"x").unwrap();
+        reactor.again(8);
+        reactor.wait(&mut events).unwrap();
+        assert_eq!(events, [ready(8)], "the duplicate's events still arrive");
+        drop(duplicate);
+    }
+
+    #[test]
+    fn timers_fire_in_order_and_can_be_cancelled() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut events = Vec::new();
+        reactor.set_timer(Duration::from_millis(2), 2);
+        reactor.set_timer(Duration::from_millis(1), 1);
+        let cancelled = reactor.set_timer(Duration::ZERO, 3);
+        reactor.cancel_timer(cancelled);
+        std::thread::sleep(Duration::from_millis(5));
+        reactor.wait(&mut events).unwrap();
+        assert_eq!(events, [Event::Timer(1), Event::Timer(2)]);
+    }
+}

@@ -1,0 +1,13 @@
+//! What virtlogd and virtlockd share: everything but what they do.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod event;
+pub mod logging;
+pub mod rpc;
+pub mod server;
+pub mod startup;
+pub mod sys;
+pub mod systemd;
+pub mod xdr;

@@ -1,0 +1,119 @@
+//! How much a message matters.
+
+use tracing::level_filters::LevelFilter;
+
+/// libvirt's four levels under libvirt's numbers; a greater one matters more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// For developers; what Rust code logs as `trace` is this, too.
+    Debug = 1,
+    /// What a healthy daemon has to tell.
+    Info = 2,
+    /// What an administrator should know. The default.
+    Warning = 3,
+    /// What failed.
+    Error = 4,
+}
+
+impl Level {
+    /// The level of a configured number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Debug, Self::Info, Self::Warning, Self::Error]
+            .into_iter()
+            .find(|&level| u32::from(level.number()) == number)
+    }
+
+    /// The level in front of a filter or output, read as C's `strtoul` does: blanks and a plus
+    /// sign may precede it.
+    pub(super) fn from_item(text: &str) -> Option<Self> {
+        let digits = text.trim_ascii_start();
+        let digits = digits.strip_prefix('+').unwrap_or(digits);
+        let decimal = digits.bytes().all(|byte| byte.is_ascii_digit());
+        decimal.then(|| digits.parse().ok()).flatten().and_then(Self::from_number)
+    }
+
+    /// The level that `LIBVIRT_DEBUG` names.
+    pub(super) fn from_variable(text: &str) -> Option<Self> {
+        Some(match text {
+            "1" | "debug" => Self::Debug,
+            "2" | "info" => Self::Info,
+            "3" | "warning" => Self::Warning,
+            "4" | "error" => Self::Error,
+            _ => return None,
+        })
+    }
+
+    /// libvirt's number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The word in a log line.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+
+    /// The priority in syslog and the journal.
+    pub(super) fn syslog_priority(self) -> u8 {
+        match self {
+            Self::Debug => 7,
+            Self::Info => 6,
+            Self::Warning => 4,
+            Self::Error => 3,
+        }
+    }
+
+    /// The most verbose level of `tracing` that is at least this.
+    pub(super) fn hint(self) -> LevelFilter {
+        match self {
+            Self::Debug => LevelFilter::TRACE,
+            Self::Info => LevelFilter::INFO,
+            Self::Warning => LevelFilter::WARN,
+            Self::Error => LevelFilter::ERROR,
+        }
+    }
+}
+
+impl From<tracing::Level> for Level {
+    fn from(level: tracing::Level) -> Self {
+        match level {
+            tracing::Level::ERROR => Self::Error,
+            tracing::Level::WARN => Self::Warning,
+            tracing::Level::INFO => Self::Info,
+            _ => Self::Debug,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_items_are_read_as_c_reads_them() {
+        for text in ["1", "01", "+1", " 1", "\t+01"] {
+            assert_eq!(Level::from_item(text), Some(Level::Debug), "{text:?}");
+        }
+        assert_eq!(Level::from_item("4"), Some(Level::Error));
+        for text in ["", "+", "0", "5", "-1", "++1", "1 ", "1x", "debug", "4294967297", "１"] {
+            assert_eq!(Level::from_item(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_variable_takes_names_and_plain_digits() {
+        assert_eq!(Level::from_variable("1"), Some(Level::Debug));
+        assert_eq!(Level::from_variable("warning"), Some(Level::Warning));
+        for text in ["0", "5", "01", "+1", "INFO", "1x", " 1"] {
+            assert_eq!(Level::from_variable(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! One message with its circumstances, as text.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata};
+
+use super::Level;
+
+/// Bytes of one message; a longer one is cut. Ours: above what a client's names can add up to.
+pub(super) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// What a cut message ends with.
+const CUT_MARK: &str = "...";
+
+/// One message on its way to the outputs.
+#[derive(Debug, Clone)]
+pub(super) struct Record<'a> {
+    pub(super) level: Level,
+    pub(super) time: SystemTime,
+    /// The kernel's id of the thread.
+    pub(super) thread: i32,
+    /// libvirt's category, by which filters choose.
+    pub(super) category: &'a str,
+    /// Where in the code it was logged; the first lines of an output come from nowhere.
+    pub(super) place: Option<Place<'a>>,
+    /// One line: nothing in it can end or imitate another.
+    pub(super) text: String,
+}
+
+/// A place in the code.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) file: &'a str,
+    pub(super) line: u32,
+    pub(super) module: &'a str,
+}
+
+impl<'a> Record<'a> {
+    /// What `event` says, now.
+    pub(super) fn of(event: &Event<'_>, metadata: &'a Metadata<'a>) -> Self {
+        let mut text = MessageText::default();
+        event.record(&mut text);
+        Self {
+            level: (*metadata.level()).into(),
+            time: SystemTime::now(),
+            thread: crate::sys::process::thread_id(),
+            category: metadata.target(),
+            place: Some(Place {
+                file: metadata.file().unwrap_or_default(),
+                line: metadata.line().unwrap_or_default(),
+                module: metadata.module_path().unwrap_or_default(),
+            }),
+            text: text.into_line(),
+        }
+    }
+
+    /// Another message at the same moment.
+    pub(super) fn beside(&self, level: Level, text: String) -> Self {
+        Self { level, place: None, text, ..self.clone() }
+    }
+
+    /// A line of a log file.
+    pub(super) fn line(&self) -> String {
+        format!("{}: {}\n", Utc(self.time), self.body())
+    }
+
+    /// The line without time and line end.
+    pub(super) fn body(&self) -> String {
+        let Self { thread, text, .. } = self;
+        let level = self.level.word();
+        match self.place {
+            Some(Place { line, module, .. }) => {
+                let function = module.rsplit("::").next().unwrap_or_default();
+                format!("{thread}: {level} : {function}:{line} : {text}")
+            }
+            None => format!("{thread}: {level} : {text}"),
+        }
+    }
+}
+
+/// `time` as libvirt writes it: `2026-11-22 13:50:22.821+0000`.
+#[must_use]
+pub fn timestamp(time: SystemTime) -> String {
+    Utc(time).to_string()
+}
+
+struct Utc(SystemTime);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY_S: u64 = 24 * 60 * 60;
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (day, second) = (since.as_secs() / DAY_S, since.as_secs() % DAY_S);
+        let (year, month, day) = date(day);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(formatter, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")?;
+        write!(formatter, ".{:03}+0000", since.subsec_millis())
+    }
+}
+
+/// Year, month and day of the `day`th day after 1 January 1970.
+///
+/// Years are counted from March: so the leap day is a year's last, and the months before it make a
+/// pattern of 153 days for every five.
+fn date(day: u64) -> (u64, u64, u64) {
+    const ERA_DAYS: u64 = 400 * 365 + 97;
+    const MARCH_OF_YEAR_0_TO_1970_DAYS: u64 = 719_468;
+    let day = day.saturating_add(MARCH_OF_YEAR_0_TO_1970_DAYS);
+    let (era, day) = (day / ERA_DAYS, day % ERA_DAYS);
+    let year = (day - day / 1460 + day / 36_524 - day / (ERA_DAYS - 1)) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next_year, month, day_of_month)
+}
+
+/// Collects an event's message and then its fields as ` name=value`.
+///
+/// Control characters are written as escapes: names and paths come from peers, and a line end in
+/// one would let them write lines of the log.
+#[derive(Default)]
+struct MessageText {
+    text: String,
+    cut: bool,
+}
+
+impl MessageText {
+    fn into_line(mut self) -> String {
+        if self.cut {
+            self.text.push_str(CUT_MARK);
+        }
+        self.text
+    }
+
+    fn push(&mut self, piece: impl Iterator<Item = char>) {
+        self.text.extend(piece);
+        self.cut = self.text.len() >= MESSAGE_BYTES_MAX;
+    }
+}
+
+impl Visit for MessageText {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        use fmt::Write;
+        let written = match field.name() {
+            "message" => write!(self, "{value:?}"),
+            name => write!(self, " {name}={value:?}"),
+        };
+        // Only a value's own implementation can fail; what it wrote before stands.
+        self.cut |= written.is_err();
+    }
+}
+
+impl fmt::Write for MessageText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.cut {
+                break;
+            }
+            if character.is_control() {
+                self.push(character.escape_default());
+            } else {
+                self.push(std::iter::once(character));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+    use std::time::Duration;
+
+    fn record(place: Option<Place<'_>>) -> Record<'_> {
+        Record {
+            level: Level::Error,
+            time: UNIX_EPOCH + Duration::from_millis(1_795_355_422_821),
+            thread: 25955,
+            category: "rpc.netserver",
+            place,
+            text: "text".to_owned(),
+        }
+    }
+
+    #[test]
+    fn lines_have_libvirts_shape() {
+        let place = Place { file: "a/b.rs", line: 81, module: "common::rpc::connection" };
+        assert_eq!(
+            record(Some(place)).line(),
+            "2026-11-22 13:50:22.821+0000: 25955: error : connection:81 : text\n"
+        );
+        let beside = record(Some(place)).beside(Level::Info, "hostname: h".to_owned());
+        assert_eq!(beside.line(), "2026-11-22 13:50:22.821+0000: 25955: info : hostname: h\n");
+    }
+
+    #[test]
+    fn times_are_right_around_leap_days_and_centuries() {
+        let cases = [
+            (0, "1970-01-01 00:00:00.000+0000"),
+            (951_782_399_999, "2000-02-28 23:59:59.999+0000"),
+            (951_782_400_000, "2000-02-29 00:00:00.000+0000"),
+            (951_868_800_000, "2000-03-01 00:00:00.000+0000"),
+            (978_307_199_001, "2000-12-31 23:59:59.001+0000"),
+            (1_709_164_800_000, "2024-02-29 00:00:00.000+0000"),
+            (1_740_787_200_000, "2025-03-01 00:00:00.000+0000"),
+            (2_147_483_647_000, "2038-01-19 03:14:07.000+0000"),
+            (4_107_542_400_000, "2100-03-01 00:00:00.000+0000"),
+            (4_107_542_399_000, "2100-02-28 23:59:59.000+0000"),
+            (13_574_606_400_000, "2400-02-29 12:00:00.000+0000"),
+        ];
+        for (since_ms, expected) in cases {
+            let time = UNIX_EPOCH + Duration::from_millis(since_ms);
+            assert_eq!(Utc(time).to_string(), expected, "{since_ms}");
+        }
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_follows_the_one_before() {
+        let leap = |year: u64| {
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+        };
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for number in 0..146_097 {
+            assert_eq!(date(number), (year, month, day), "day {number}");
+            let length = match month {
+                2 if leap(year) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > length {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_is_no_failure() {
+        let before = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(Utc(before).to_string(), "1970-01-01 00:00:00.000+0000");
+    }
+
+    #[test]
+    fn line_ends_and_escapes_in_names_cannot_forge_lines() {
+        let mut text = MessageText::default();
+        write!(text, "name 'a\n2026: error\r\t\u{1b}[31m\0\u{85}é'").unwrap();
+        assert_eq!(text.into_line(), "name 'a\\n2026: error\\r\\t\\u{1b}[31m\\u{0}\\u{85}é'");
+    }
+
+    #[test]
+    fn long_messages_are_cut_and_say_so() {
+        let mut text = MessageText::default();
+        for _ in 0..MESSAGE_BYTES_MAX {
+            text.write_str("é\n").unwrap();
+        }
+        let line = text.into_line();
+        assert!(line.ends_with(CUT_MARK));
+        assert!(line.len() <= MESSAGE_BYTES_MAX + CUT_MARK.len() + 4, "{}", line.len());
+    }
+}

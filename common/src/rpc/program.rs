@@ -1,0 +1,250 @@
+//! From a complete message to what must be done about it.
+
+use std::os::fd::OwnedFd;
+
+use super::connection::{Message, Outgoing};
+use super::error::{Code, Domain, Error};
+use super::header::{Header, kind, status};
+use crate::xdr::Writer;
+
+/// Keepalive, answered on every socket.
+mod keepalive {
+    /// "keep".
+    pub(super) const PROGRAM: u32 = 0x6b65_6570;
+    pub(super) const VERSION: u32 = 1;
+    pub(super) const PING: i32 = 1;
+    pub(super) const PONG: i32 = 2;
+}
+
+/// The program that a socket serves beside keepalive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// libvirt's number for it.
+    pub number: u32,
+    /// libvirt's version of it.
+    pub version: u32,
+    /// Procedures are numbered from 1 to this.
+    pub last_procedure: i32,
+}
+
+/// What a message turned out to be.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A call for the program's handler, and where its answer belongs.
+    Call(Call, ReplyTo),
+    /// Answered without a handler: an error of the layer below, a pong.
+    Answered(Outgoing),
+    /// To be dropped; the connection stays usable.
+    Dropped,
+}
+
+impl std::fmt::Display for Incoming {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Call(call, reply_to) => {
+                let ReplyTo { program, serial, .. } = reply_to;
+                let bytes = call.arguments.len();
+                write!(
+                    formatter,
+                    "call {serial} of procedure {} of program {program:#x}, {bytes} bytes, {} fds",
+                    call.procedure,
+                    call.fds.len()
+                )
+            }
+            Self::Answered(_) => formatter.write_str("answered without a handler"),
+            Self::Dropped => formatter.write_str("neither call nor ping, dropped"),
+        }
+    }
+}
+
+/// A call of the program that the socket serves.
+#[derive(Debug)]
+pub struct Call {
+    /// From 1 to the program's last procedure.
+    pub procedure: i32,
+    /// The arguments' XDR, without the count of fds.
+    pub arguments: Vec<u8>,
+    /// Fds that came with the call; those left here are closed with it.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// A handler's result.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// The result's XDR.
+    pub payload: Vec<u8>,
+    /// Fds for the client; ours are closed once they are sent.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// Where an answer belongs: repeated from the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplyTo {
+    program: u32,
+    version: u32,
+    procedure: i32,
+    serial: u32,
+}
+
+impl Program {
+    /// Decides about a message, in libvirt's order: program and version, type, status, procedure.
+    #[must_use]
+    pub fn accept(&self, message: Message) -> Incoming {
+        let header = message.header;
+        if let Some(incoming) = answer_keepalive(&header) {
+            return incoming;
+        }
+        if !matches!(header.kind, kind::CALL | kind::CALL_WITH_FDS) {
+            return Incoming::Dropped;
+        }
+        let reply_to = ReplyTo::new(&header);
+        match self.check(&header) {
+            Ok(()) => Incoming::Call(
+                Call { procedure: header.procedure, arguments: message.payload, fds: message.fds },
+                reply_to,
+            ),
+            Err(error) => Incoming::Answered(reply_to.answer(Err(error))),
+        }
+    }
+
+    fn check(&self, header: &Header) -> Result<(), Error> {
+        let refuse = |detail: String| Err(Error::new(Code::Rpc, Domain::Rpc, detail));
+        if (header.program, header.version) != (self.number, self.version) {
+            // compat: both numbers are printed as signed ones (libvirt 9.0.0).
+            let (program, version) = (header.program.cast_signed(), header.version.cast_signed());
+            return refuse(format!("Cannot find program {program} version {version}"));
+        }
+        if header.status != status::OK {
+            return refuse(format!("Unexpected message status {}", header.status));
+        }
+        if !(1..=self.last_procedure).contains(&header.procedure) {
+            return refuse(format!("unknown procedure: {}", header.procedure));
+        }
+        Ok(())
+    }
+}
+
+impl ReplyTo {
+    fn new(header: &Header) -> Self {
+        Self {
+            program: header.program,
+            version: header.version,
+            procedure: header.procedure,
+            serial: header.serial,
+        }
+    }
+
+    /// The message that answers the call. An error carries no fds: libvirt sends a caller's own
+    /// fds back with some of them, which puts the caller's stream out of step.
+    #[must_use]
+    pub fn answer(&self, result: Result<Reply, Error>) -> Outgoing {
+        match result {
+            Ok(reply) if reply.fds.is_empty() => {
+                self.outgoing(kind::REPLY, status::OK, &reply.payload, Vec::new())
+            }
+            Ok(reply) => {
+                let mut writer = Writer::new();
+                writer.u32(u32::try_from(reply.fds.len()).unwrap_or(u32::MAX)).raw(&reply.payload);
+                self.outgoing(kind::REPLY_WITH_FDS, status::OK, &writer.into_bytes(), reply.fds)
+            }
+            Err(error) => self.outgoing(kind::REPLY, status::ERROR, &error.encode(), Vec::new()),
+        }
+    }
+
+    fn outgoing(self, kind: i32, status: u32, payload: &[u8], fds: Vec<OwnedFd>) -> Outgoing {
+        let header = Header {
+            program: self.program,
+            version: self.version,
+            procedure: self.procedure,
+            kind,
+            serial: self.serial,
+            status,
+        };
+        Outgoing::new(header.message(payload), fds)
+    }
+}
+
+/// A keepalive message is consumed whatever it says; only a ping is answered.
+fn answer_keepalive(header: &Header) -> Option<Incoming> {
+    if (header.program, header.version) != (keepalive::PROGRAM, keepalive::VERSION)
+        || header.kind != kind::MESSAGE
+    {
+        return None;
+    }
+    if header.procedure != keepalive::PING {
+        return Some(Incoming::Dropped);
+    }
+    let pong = Header { procedure: keepalive::PONG, serial: 0, status: status::OK, ..*header };
+    Some(Incoming::Answered(Outgoing::new(pong.message(&[]), Vec::new())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROGRAM: Program = Program { number: 0x8753_9319, version: 1, last_procedure: 4 };
+    const CALL: Header = Header {
+        program: PROGRAM.number,
+        version: 1,
+        procedure: 2,
+        kind: kind::CALL,
+        serial: 9,
+        status: status::OK,
+    };
+
+    fn accept(header: Header) -> Incoming {
+        PROGRAM.accept(Message { header, payload: Vec::new(), fds: Vec::new() })
+    }
+
+    fn refusal(header: Header) -> String {
+        match accept(header) {
+            Incoming::Answered(out) => String::from_utf8_lossy(out.unsent_bytes()).into_owned(),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_call_of_the_program_goes_to_its_handler() {
+        assert!(matches!(accept(CALL), Incoming::Call(Call { procedure: 2, .. }, _)));
+    }
+
+    #[test]
+    fn program_then_status_then_procedure_are_checked() {
+        let bad = Header { program: 1, status: 1, procedure: 9, ..CALL };
+        assert!(refusal(bad).contains("Cannot find program 1 version 1"));
+        let bad = Header { program: PROGRAM.number, ..bad };
+        assert!(refusal(bad).contains("Unexpected message status 1"));
+        let bad = Header { status: 0, ..bad };
+        assert!(refusal(bad).contains("unknown procedure: 9"));
+    }
+
+    #[test]
+    fn program_numbers_are_printed_as_signed() {
+        let bad = Header { version: 2, ..CALL };
+        assert!(refusal(bad).contains("Cannot find program -2024565991 version 2"));
+    }
+
+    #[test]
+    fn what_is_no_call_is_dropped() {
+        for kind in [-1, 1, 2, 3, 5, 6, 9] {
+            assert!(matches!(accept(Header { kind, ..CALL }), Incoming::Dropped));
+            assert!(matches!(accept(Header { kind, program: 7, ..CALL }), Incoming::Dropped));
+        }
+    }
+
+    #[test]
+    fn a_ping_is_answered_with_serial_0_and_nothing_else_of_keepalive_is() {
+        let ping = Header {
+            program: keepalive::PROGRAM,
+            kind: kind::MESSAGE,
+            procedure: keepalive::PING,
+            ..CALL
+        };
+        let Incoming::Answered(pong) = accept(ping) else { panic!("no pong") };
+        let expected = Header { procedure: keepalive::PONG, serial: 0, ..ping };
+        assert_eq!(pong.unsent_bytes(), expected.message(&[]));
+        assert!(matches!(accept(Header { procedure: 2, ..ping }), Incoming::Dropped));
+        assert!(matches!(accept(Header { version: 2, ..ping }), Incoming::Dropped));
+        assert!(refusal(Header { kind: kind::CALL, ..ping }).contains("Cannot find program"));
+    }
+}

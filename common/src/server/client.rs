@@ -1,0 +1,198 @@
+//! One connected client: its socket, its stream's state, its call in flight.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::SystemTime;
+
+use thiserror::Error;
+
+use super::Caller;
+use crate::admin::Server;
+use crate::event::{Interest, Registered};
+use crate::rpc::connection::{Message, Outgoing, Unsent, Violation, Want};
+use crate::rpc::program::ReplyTo;
+use crate::rpc::{self, Connection, Reply};
+use crate::sys::socket::{self, Peer};
+
+/// Names a client for as long as the daemon runs; never given to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId {
+    pub(super) server: Server,
+    /// From 1, libvirt's first.
+    pub(super) number: u64,
+}
+
+/// Why a client is let go.
+#[derive(Debug, Error)]
+pub(super) enum Closed {
+    #[error("end of the stream")]
+    End,
+    #[error("end of the stream in the middle of a message")]
+    EndMidMessage,
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    #[error(transparent)]
+    Io(io::Error),
+    #[error("as it asked")]
+    Asked,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    id: ClientId,
+    peer: Peer,
+    connected_at: SystemTime,
+    socket: Registered<UnixStream>,
+    connection: Connection,
+    in_flight: Option<ReplyTo>,
+    close_when_sent: bool,
+    waits_for_space: bool,
+}
+
+impl Client {
+    pub(super) fn new(id: ClientId, peer: Peer, socket: Registered<UnixStream>) -> Self {
+        Self {
+            id,
+            peer,
+            connected_at: SystemTime::now(),
+            socket,
+            connection: Connection::new(),
+            in_flight: None,
+            close_when_sent: false,
+            waits_for_space: false,
+        }
+    }
+
+    pub(super) fn id(&self) -> ClientId {
+        self.id
+    }
+
+    pub(super) fn caller(&self) -> Caller {
+        Caller { client: self.id, peer: self.peer }
+    }
+
+    pub(super) fn connected_at_s(&self) -> i64 {
+        let since_epoch = self.connected_at.duration_since(SystemTime::UNIX_EPOCH);
+        since_epoch.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+    }
+
+    pub(super) fn label(&self) -> Option<String> {
+        socket::peer_label(&self.socket)
+    }
+
+    pub(super) fn peer_pidfd(&self) -> io::Result<OwnedFd> {
+        socket::peer_pidfd(&self.socket)
+    }
+
+    /// Notes where the answer to the call that has just been read belongs.
+    pub(super) fn begin(&mut self, reply_to: ReplyTo) {
+        self.in_flight = Some(reply_to);
+    }
+
+    /// Answers the call in flight, if there is one.
+    pub(super) fn answer(&mut self, result: Result<Reply, rpc::Error>) {
+        if let Some(reply_to) = self.in_flight.take() {
+            if let Err(error) = &result {
+                tracing::debug!(target: "rpc.netserverclient", "{}: {}", self.id, error.message());
+            }
+            self.connection.answer(reply_to.answer(result));
+        }
+    }
+
+    /// Sends a message that needed no handler.
+    pub(super) fn send(&mut self, message: Outgoing) {
+        self.connection.answer(message);
+    }
+
+    /// The message was dropped.
+    pub(super) fn dropped(&mut self) {
+        self.connection.dropped();
+    }
+
+    /// The connection ends once everything is sent; nothing more is read from it.
+    pub(super) fn close_when_sent(&mut self) {
+        self.close_when_sent = true;
+    }
+
+    /// Writes what there is to write. Gives whether all of it is out.
+    pub(super) fn flush(&mut self) -> Result<bool, Closed> {
+        while let Some(unsent) = self.connection.unsent() {
+            let sent = attempt(|| match unsent {
+                Unsent::Bytes(bytes) => socket::send(&self.socket, bytes),
+                Unsent::Fd(fd) => socket::send_fd(&self.socket, fd).map(|()| 1),
+            })?;
+            match sent {
+                Some(count) => self.connection.sent(count),
+                None => return self.wait_for_space(true).map(|()| false),
+            }
+        }
+        if self.close_when_sent && self.in_flight.is_none() {
+            return Err(Closed::Asked);
+        }
+        self.wait_for_space(false)?;
+        Ok(true)
+    }
+
+    /// Reads until a message is complete; `None` when there is nothing more to read now.
+    pub(super) fn read_message(&mut self) -> Result<Option<Message>, Closed> {
+        loop {
+            let message = match self.connection.wants() {
+                Want::Nothing => return Ok(None),
+                Want::Bytes => {
+                    let space = self.connection.space();
+                    let read = attempt(|| io::Read::read(&mut &*self.socket, space))?;
+                    let Some(count) = read else { return Ok(None) };
+                    if count == 0 {
+                        return Err(self.ended());
+                    }
+                    self.connection.filled(count)?
+                }
+                Want::Fd => {
+                    let received = attempt(|| socket::receive_fds(&self.socket))?;
+                    let Some(received) = received else { return Ok(None) };
+                    self.connection.received_fd(received.ok_or(Closed::EndMidMessage)?)?
+                }
+            };
+            if message.is_some() {
+                return Ok(message);
+            }
+        }
+    }
+
+    fn ended(&self) -> Closed {
+        if self.connection.is_mid_message() { Closed::EndMidMessage } else { Closed::End }
+    }
+
+    /// Being told of space on every answer would double the wake-ups, so only when it lacks.
+    fn wait_for_space(&mut self, wait: bool) -> Result<(), Closed> {
+        if wait != self.waits_for_space {
+            let interest = if wait { Interest::ReadWrite } else { Interest::Read };
+            self.socket.set_interest(interest).map_err(Closed::Io)?;
+            self.waits_for_space = wait;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for ClientId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let server = match self.server {
+            Server::Main => "client",
+            Server::Admin => "admin client",
+        };
+        write!(formatter, "{server} {}", self.number)
+    }
+}
+
+/// Tells "not now" (`None`) from a result and from an end of the connection.
+fn attempt<T>(mut operation: impl FnMut() -> io::Result<T>) -> Result<Option<T>, Closed> {
+    loop {
+        return match operation() {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(Closed::Io(error)),
+        };
+    }
+}

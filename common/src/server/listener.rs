@@ -1,0 +1,145 @@
+//! A socket that clients connect to.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use crate::sys::socket;
+
+/// Permission bits of a socket until its owner is set.
+const OWN_MODE: u32 = 0o600;
+
+/// A listening socket. One that we made is removed when it is dropped, if it is still ours.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    // Only there to be dropped.
+    _file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Listener {
+    /// Takes a socket that somebody else made and will remove.
+    #[must_use]
+    pub fn passed(socket: UnixListener) -> Self {
+        Self { socket, _file: None }
+    }
+
+    /// Makes a socket at `path` with the permission bits `mode`, owned by `group` if one is given.
+    /// What a dead daemon left there is removed; a living one is not disturbed.
+    ///
+    /// # Errors
+    /// `AddrInUse` when somebody answers at the path, `AlreadyExists` when what is there is no
+    /// socket, else as `bind(2)` and `listen(2)`.
+    pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> io::Result<Self> {
+        remove_stale(path)?;
+        // Nobody but us gets in before the owner is right.
+        let socket = socket::listen_at(path, OWN_MODE)?;
+        let metadata = fs::symlink_metadata(path)?;
+        let file =
+            SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
+        if group.is_some() {
+            chown(path, None, group)?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        Ok(Self { socket, _file: Some(file) })
+    }
+
+    /// The next connection that waits.
+    ///
+    /// # Errors
+    /// As `accept(2)`; `WouldBlock` when none waits.
+    pub(super) fn accept(&self) -> io::Result<UnixStream> {
+        let (stream, _) = self.socket.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    }
+
+    /// Where it can be reached, for the log.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        socket::bound_path(&self.socket)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let still_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
+        if still_ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(
+                target: "rpc.netsocket",
+                "Unable to remove socket {}: {error}", self.path.display()
+            );
+        }
+    }
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "something that is no socket is there; move it away",
+        )),
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another daemon answers there; stop it first",
+        )),
+        Ok(_) => fs::remove_file(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let living = Listener::bind(&path, 0o700, None).unwrap();
+        let error = Listener::bind(&path, 0o700, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(living);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_at_the_path_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        fs::write(&path, "precious").unwrap();
+        let error = Listener::bind(&path, 0o700, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_socket_that_took_our_path_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let ours = Listener::bind(&path, 0o700, None).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _theirs = UnixListener::bind(&path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,211 @@
+//! Where [`crate::rpc`], [`crate::event`] and [`crate::sys`] meet: two servers with their
+//! listeners and clients, and the loop that drives them and a daemon.
+//!
+//! - One thread holds all state and changes it. Work that touches files is a [job](jobs): its
+//!   outcome comes back to the daemon on the loop, and a call may be answered only then
+//!   ([`Answer::Later`]).
+//! - The daemon implements [`Daemon`] and reaches everything else through [`Core`]. It sees
+//!   neither sockets nor mio.
+//! - A client has one call in flight. While it has, nothing is read from it.
+
+mod administration;
+mod client;
+mod idle;
+pub mod jobs;
+mod listener;
+mod run;
+mod servers;
+mod token;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+pub use client::ClientId;
+pub use listener::Listener;
+pub use run::run;
+pub use servers::Limits;
+
+use crate::admin;
+use crate::event::{Interest, Reactor, Registered, TimerId};
+use crate::logging::Logger;
+use crate::rpc::{self, Call, Program, Reply};
+use crate::sys::signal::Signals;
+use crate::sys::socket::Peer;
+use idle::Idle;
+use jobs::Jobs;
+use servers::{Server, Servers};
+use token::Token;
+
+/// What a handler has to say to a call.
+#[derive(Debug)]
+pub enum Answer {
+    /// The result is there.
+    Now(Result<Reply, rpc::Error>),
+    /// It will be given to [`Core::answer`] when a job has ended.
+    Later,
+}
+
+/// A client as a handler sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Names the client for as long as the daemon runs.
+    pub client: ClientId,
+    /// Who it is.
+    pub peer: Peer,
+}
+
+/// What a daemon does; all of it on the loop's thread, none of it waiting for anything.
+pub trait Daemon: Sized {
+    /// What its jobs bring back.
+    type Outcome: Send + 'static;
+
+    /// Handles a call of its program, from a client that was admitted.
+    fn call(&mut self, core: &mut Core<Self::Outcome>, from: Caller, call: Call) -> Answer;
+
+    /// A client has gone. Its call in flight, if any, needs no answer.
+    fn disconnected(&mut self, core: &mut Core<Self::Outcome>, caller: Caller);
+
+    /// Something that the daemon watches under `source` is ready.
+    fn ready(&mut self, core: &mut Core<Self::Outcome>, source: u64);
+
+    /// A timer that the daemon set for `source` has fired.
+    fn timer(&mut self, core: &mut Core<Self::Outcome>, source: u64);
+
+    /// A job has ended.
+    fn job_ended(&mut self, core: &mut Core<Self::Outcome>, outcome: Self::Outcome);
+
+    /// Whether anybody depends on the daemon beside its clients, so that it must not exit idle.
+    fn is_in_use(&self) -> bool;
+
+    /// The daemon is about to exit: store what can be stored.
+    fn stop(&mut self, core: &mut Core<Self::Outcome>);
+}
+
+/// Everything of a running process but the daemon's own state.
+#[derive(Debug)]
+pub struct Core<O> {
+    reactor: Reactor<Token>,
+    servers: Servers,
+    jobs: Jobs<O>,
+    /// Clients that were answered and can go on.
+    answered: Vec<ClientId>,
+    /// Clients that have gone and that the daemon was not told of yet.
+    gone: Vec<Caller>,
+    idle: Idle,
+    stopping: bool,
+    signals: Registered<Signals>,
+    logger: Logger,
+}
+
+/// What a process is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Name of the daemon and its main server.
+    pub name: &'static str,
+    /// The program of its main server.
+    pub program: Program,
+    /// Sockets of the main server.
+    pub main_listeners: Vec<Listener>,
+    /// Sockets of the admin server.
+    pub admin_listeners: Vec<Listener>,
+    /// Limits of the main server.
+    pub main_limits: Limits,
+    /// Limits of the admin server.
+    pub admin_limits: Limits,
+    /// Exit after so long without clients and use; `None` for never.
+    pub idle_timeout: Option<Duration>,
+    /// Signal handlers, installed.
+    pub signals: Signals,
+    /// The daemon's own log.
+    pub logger: Logger,
+}
+
+impl<O> Core<O> {
+    /// Puts a process together; clients are accepted once it [runs](run).
+    ///
+    /// # Errors
+    /// As `epoll_create1(2)` and `epoll_ctl(2)`.
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        let reactor = Reactor::new()?;
+        let signals = reactor.register(parts.signals, Token::Signals, Interest::Read)?;
+        let listeners = parts.main_listeners;
+        let main = Server::new(
+            parts.name,
+            parts.program,
+            parts.main_limits,
+            listeners,
+            |index| Token::Listener(admin::Server::Main, index),
+            &reactor,
+        )?;
+        let listeners = parts.admin_listeners;
+        let name = admin::ADMIN_SERVER_NAME;
+        let admin = Server::new(
+            name,
+            admin::PROGRAM,
+            parts.admin_limits,
+            listeners,
+            |index| Token::Listener(admin::Server::Admin, index),
+            &reactor,
+        )?;
+        Ok(Self {
+            reactor,
+            servers: Servers { main, admin },
+            jobs: Jobs::new(),
+            answered: Vec::new(),
+            gone: Vec::new(),
+            idle: Idle::new(parts.idle_timeout),
+            stopping: false,
+            signals,
+            logger: parts.logger,
+        })
+    }
+
+    /// Watches `fd` for data; [`Daemon::ready`] is told `source`, a number that the daemon never
+    /// uses again for something else.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`. The fd is closed.
+    pub fn watch<F: AsFd>(&self, fd: F, source: u64) -> io::Result<Registered<F>> {
+        self.reactor.register(fd, Token::Daemon(source), Interest::Read)
+    }
+
+    /// Calls [`Daemon::ready`] once more in the next turn: for work stopped at its budget.
+    pub fn again(&mut self, source: u64) {
+        self.reactor.again(Token::Daemon(source));
+    }
+
+    /// Calls [`Daemon::timer`] once, `after` from now.
+    pub fn set_timer(&mut self, after: Duration, source: u64) -> TimerId {
+        self.reactor.set_timer(after, Token::DaemonTimer(source))
+    }
+
+    /// Forgets a timer.
+    pub fn cancel_timer(&mut self, timer: TimerId) {
+        self.reactor.cancel_timer(timer);
+    }
+
+    /// Hands out a piece of work that touches files; [`Daemon::job_ended`] gets its outcome.
+    pub fn submit(&mut self, work: impl FnOnce() -> O + Send + 'static) {
+        self.jobs.submit(work);
+    }
+
+    /// A pidfd of the process that a client connected from.
+    ///
+    /// # Errors
+    /// As `getsockopt(2)`; `NotFound` when the client has gone.
+    pub fn peer_pidfd(&mut self, client: ClientId) -> io::Result<OwnedFd> {
+        match self.servers.client(client) {
+            Some(client) => client.peer_pidfd(),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Answers a call that was to be answered later. A client that has gone needs none.
+    pub fn answer(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
+        if let Some(client) = self.servers.client(client) {
+            client.answer(result);
+            self.answered.push(client.id());
+        }
+    }
+}

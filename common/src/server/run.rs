@@ -1,0 +1,207 @@
+//! The loop.
+
+use std::io;
+use std::time::Duration;
+
+use super::client::{Client, ClientId, Closed};
+use super::servers::Accepted;
+use super::token::Token;
+use super::{Answer, Core, Daemon};
+use crate::admin;
+use crate::event::Event;
+use crate::rpc::connection::Message;
+use crate::rpc::program::{Incoming, ReplyTo};
+use crate::rpc::{self, Call, Reply};
+use crate::sys::signal::Request;
+
+/// Calls that one client may make before others are looked at.
+const CALLS_PER_TURN_MAX: usize = 16;
+
+/// Connections accepted before others are looked at; the rest waits for the next turn.
+const ACCEPTS_PER_TURN_MAX: usize = 32;
+
+/// How long accepting rests after the kernel could not give a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves until a signal or an idle timeout ends it; the daemon has been told to
+/// [stop](Daemon::stop) then.
+///
+/// # Errors
+/// As `epoll_wait(2)`, which means that the process cannot go on.
+pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result<()> {
+    let mut events = Vec::new();
+    while !core.stopping {
+        settle(core, daemon);
+        core.idle.update(&mut core.reactor, core.servers.have_clients());
+        core.reactor.wait(&mut events)?;
+        for event in &events {
+            handle(core, daemon, *event);
+            settle(core, daemon);
+        }
+    }
+    daemon.stop(core);
+    settle(core, daemon);
+    Ok(())
+}
+
+fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<Token>) {
+    match event {
+        Event::Ready { token: Token::Daemon(source), .. } => daemon.ready(core, source),
+        Event::Ready { token: Token::Client(id), .. } => serve(core, daemon, id),
+        Event::Ready { token: Token::Listener(server, index), .. } => {
+            core.accept_from(server, index);
+        }
+        Event::Ready { token: Token::Signals, .. } => core.take_signals(),
+        Event::Timer(Token::DaemonTimer(source)) => daemon.timer(core, source),
+        Event::Timer(Token::Accept(server)) => core.accept(server),
+        Event::Timer(Token::Idle) => {
+            core.idle.fired();
+            if !core.servers.have_clients() && !daemon.is_in_use() {
+                tracing::info!(target: "rpc.netdaemon", "Nobody has been there; exiting");
+                core.stopping = true;
+            }
+        }
+        Event::Ready { .. } | Event::Timer(_) => {}
+    }
+}
+
+/// Carries on what the last event has set free: jobs that ended, clients that were answered,
+/// clients that have gone.
+fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
+    loop {
+        if let Some(caller) = core.gone.pop() {
+            daemon.disconnected(core, caller);
+            core.accept(caller.client.server);
+        } else if let Some(outcome) = core.jobs.take_ended() {
+            daemon.job_ended(core, outcome);
+        } else if let Some(client) = core.answered.pop() {
+            serve(core, daemon, client);
+        } else {
+            return;
+        }
+    }
+}
+
+/// One client's turn: write, read, call, until there is nothing to do, an answer has to be waited
+/// for, or it was long enough.
+fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
+    for _ in 0..CALLS_PER_TURN_MAX {
+        let Some(client) = core.servers.client(id) else { return };
+        match next_message(client) {
+            Ok(Some(message)) => take_message(core, daemon, id, message),
+            Ok(None) => return,
+            Err(reason) => return core.drop_client(id, &reason),
+        }
+    }
+    core.reactor.again(Token::Client(id));
+}
+
+fn next_message(client: &mut Client) -> Result<Option<Message>, Closed> {
+    if !client.flush()? {
+        return Ok(None);
+    }
+    client.read_message()
+}
+
+fn take_message<D: Daemon>(
+    core: &mut Core<D::Outcome>,
+    daemon: &mut D,
+    id: ClientId,
+    message: Message,
+) {
+    let incoming = core.servers.get(id.server).program.accept(message);
+    tracing::debug!(target: "rpc.netserverclient", "{id}: {incoming}");
+    let Some(client) = core.servers.client(id) else { return };
+    match incoming {
+        Incoming::Answered(answer) => client.send(answer),
+        Incoming::Dropped => client.dropped(),
+        Incoming::Call(call, reply_to) => take_call(core, daemon, id, call, reply_to),
+    }
+}
+
+fn take_call<D: Daemon>(
+    core: &mut Core<D::Outcome>,
+    daemon: &mut D,
+    id: ClientId,
+    call: Call,
+    reply_to: ReplyTo,
+) {
+    let Some(client) = core.servers.client(id) else { return };
+    client.begin(reply_to);
+    let caller = client.caller();
+    let answer = match id.server {
+        admin::Server::Main => daemon.call(core, caller, call),
+        admin::Server::Admin => Answer::Now(core.administer(id, &call)),
+    };
+    if let (Answer::Now(result), Some(client)) = (answer, core.servers.client(id)) {
+        client.answer(result);
+    }
+}
+
+impl<O> Core<O> {
+    fn administer(&mut self, asking: ClientId, call: &Call) -> Result<Reply, rpc::Error> {
+        let outcome = admin::dispatch(call, self);
+        if outcome.close
+            && let Some(client) = self.servers.client(asking)
+        {
+            client.close_when_sent();
+        }
+        outcome.result
+    }
+
+    /// Accepts on all listeners of a server: one that was full, or paused, has room again.
+    pub(super) fn accept(&mut self, server: admin::Server) {
+        for index in 0..self.servers.get(server).listeners_count() {
+            self.accept_from(server, index);
+        }
+    }
+
+    fn accept_from(&mut self, server: admin::Server, index: u64) {
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            match self.servers.get_mut(server).accept(index, server, &self.reactor) {
+                Accepted::One => {}
+                Accepted::None => return,
+                Accepted::Pause(error) => {
+                    tracing::error!(
+                        target: "rpc.netserver",
+                        "Unable to accept a client of server {}, trying again in {} s: {error}",
+                        self.servers.get(server).name, ACCEPT_PAUSE.as_secs()
+                    );
+                    self.reactor.set_timer(ACCEPT_PAUSE, Token::Accept(server));
+                    return;
+                }
+            }
+        }
+        self.reactor.again(Token::Listener(server, index));
+    }
+
+    pub(super) fn drop_client(&mut self, id: ClientId, reason: &Closed) {
+        let server = self.servers.get_mut(id.server);
+        let Some(client) = server.clients.remove(&id.number) else { return };
+        match reason {
+            Closed::Violation(_) | Closed::Io(_) => {
+                tracing::warn!(target: "rpc.netserverclient", "Closing {id}: {reason}");
+            }
+            Closed::End | Closed::EndMidMessage | Closed::Asked => {
+                tracing::debug!(target: "rpc.netserverclient", "{id} has gone: {reason}");
+            }
+        }
+        self.gone.push(client.caller());
+    }
+
+    fn take_signals(&mut self) {
+        for request in self.signals.take() {
+            match request {
+                Request::Stop => self.stopping = true,
+                Request::Upgrade => tracing::warn!(
+                    target: "daemon",
+                    "SIGUSR1: live upgrade is not available in this version; going on as before"
+                ),
+                Request::HangUp => tracing::info!(
+                    target: "daemon",
+                    "SIGHUP: nothing to do; a changed configuration is read at the next start"
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The two servers of a daemon: who may connect, how many, and who is connected.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::net::UnixStream;
+
+use super::client::{Client, ClientId};
+use super::listener::Listener;
+use super::token::Token;
+use crate::admin;
+use crate::event::{Interest, Reactor, Registered};
+use crate::rpc::Program;
+use crate::sys::{process, socket};
+
+pub use crate::admin::Limits;
+
+#[derive(Debug)]
+pub(super) struct Servers {
+    pub(super) main: Server,
+    pub(super) admin: Server,
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) name: &'static str,
+    pub(super) program: Program,
+    pub(super) limits: Limits,
+    /// Kept and reported; there are no workers.
+    pub(super) priority_workers: u32,
+    pub(super) clients: BTreeMap<u64, Client>,
+    listeners: Vec<Registered<Listener>>,
+    next_number: u64,
+    /// The limit was reached and said so; reset when there is room again.
+    full: bool,
+}
+
+/// What came of looking for a connection.
+pub(super) enum Accepted {
+    /// A client was admitted, or somebody was turned away.
+    One,
+    /// Nobody waits, or there is no room.
+    None,
+    /// The kernel could not give one now (too many open files): try again later.
+    Pause(io::Error),
+}
+
+impl Servers {
+    pub(super) fn get(&self, server: admin::Server) -> &Server {
+        match server {
+            admin::Server::Main => &self.main,
+            admin::Server::Admin => &self.admin,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, server: admin::Server) -> &mut Server {
+        match server {
+            admin::Server::Main => &mut self.main,
+            admin::Server::Admin => &mut self.admin,
+        }
+    }
+
+    pub(super) fn client(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.get_mut(id.server).clients.get_mut(&id.number)
+    }
+
+    pub(super) fn have_clients(&self) -> bool {
+        !self.main.clients.is_empty() || !self.admin.clients.is_empty()
+    }
+}
+
+impl Server {
+    pub(super) fn new(
+        name: &'static str,
+        program: Program,
+        limits: Limits,
+        listeners: Vec<Listener>,
+        token: impl Fn(u64) -> Token,
+        reactor: &Reactor<Token>,
+    ) -> io::Result<Self> {
+        let listeners = (0..)
+            .zip(listeners)
+            .map(|(index, listener)| reactor.register(listener, token(index), Interest::Read))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            name,
+            program,
+            limits,
+            priority_workers: 0,
+            clients: BTreeMap::new(),
+            listeners,
+            next_number: 1,
+            full: false,
+        })
+    }
+
+    pub(super) fn listeners_count(&self) -> u64 {
+        self.listeners.len() as u64
+    }
+
+    /// Accepts one connection of a listener, unless the server is full: then it stays in the
+    /// kernel's queue.
+    pub(super) fn accept(
+        &mut self,
+        index: u64,
+        kind: admin::Server,
+        reactor: &Reactor<Token>,
+    ) -> Accepted {
+        if !self.has_room() {
+            return Accepted::None;
+        }
+        let listener = usize::try_from(index).ok().and_then(|index| self.listeners.get(index));
+        match listener.map(|listener| listener.accept()) {
+            None => Accepted::None,
+            Some(Ok(stream)) => {
+                self.admit(stream, kind, reactor);
+                Accepted::One
+            }
+            Some(Err(error)) => match error.kind() {
+                io::ErrorKind::WouldBlock => Accepted::None,
+                io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => Accepted::One,
+                _ => Accepted::Pause(error),
+            },
+        }
+    }
+
+    /// Takes a client in, or closes it without a byte. Either way a number is used up.
+    fn admit(&mut self, stream: UnixStream, kind: admin::Server, reactor: &Reactor<Token>) {
+        let id = ClientId { server: kind, number: self.next_number };
+        self.next_number += 1;
+        let peer = match socket::peer(&stream) {
+            Ok(peer) if peer.uid == process::effective_uid() => peer,
+            Ok(peer) => {
+                return tracing::error!(
+                    target: "rpc.netserver",
+                    "operation forbidden: Disallowing client {} with uid {}", peer.pid, peer.uid
+                );
+            }
+            Err(error) => {
+                return tracing::error!(target: "rpc.netserver", "Unknown peer of {id}: {error}");
+            }
+        };
+        match reactor.register(stream, Token::Client(id), Interest::Read) {
+            Ok(socket) => {
+                tracing::debug!(target: "rpc.netserver", "{id} is pid {}", peer.pid);
+                self.clients.insert(id.number, Client::new(id, peer, socket));
+            }
+            Err(error) => tracing::error!(target: "rpc.netserver", "Unable to watch {id}: {error}"),
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        let count = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
+        let full = count >= self.limits.clients_max;
+        if full && !self.full {
+            tracing::warn!(
+                target: "rpc.netserver",
+                "{count} clients are connected to server {}, its limit; further ones wait until \
+                 one leaves or the limit is raised", self.name
+            );
+        }
+        self.full = full;
+        !full
+    }
+}

@@ -1,0 +1,84 @@
+//! What the loop's events are about.
+
+use super::client::ClientId;
+use crate::admin::Server;
+use crate::event;
+
+/// Bits of a token that say what it is about; the rest is a number that is never used again.
+const KIND_BITS: u32 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token {
+    Signals,
+    /// A listener, by its index in its server.
+    Listener(Server, u64),
+    /// Timer: accepting goes on after a pause.
+    Accept(Server),
+    Client(ClientId),
+    /// Timer: nobody has been there for long enough.
+    Idle,
+    /// Something that the daemon watches.
+    Daemon(u64),
+    /// A timer of the daemon's.
+    DaemonTimer(u64),
+}
+
+impl event::Token for Token {
+    fn into_bits(self) -> u64 {
+        let (kind, number) = match self {
+            Self::Signals => (0, 0),
+            Self::Idle => (0, 1),
+            Self::Accept(server) => (1, server_bit(server)),
+            Self::Listener(server, index) => (2, index << 1 | server_bit(server)),
+            Self::Client(client) => (3, client.number << 1 | server_bit(client.server)),
+            Self::Daemon(source) => (4, source),
+            Self::DaemonTimer(source) => (5, source),
+        };
+        number << KIND_BITS | kind
+    }
+
+    fn from_bits(bits: u64) -> Self {
+        let number = bits >> KIND_BITS;
+        let server = if number & 1 == 0 { Server::Main } else { Server::Admin };
+        match (bits & ((1 << KIND_BITS) - 1), number) {
+            (0, 0) => Self::Signals,
+            (1, _) => Self::Accept(server),
+            (2, _) => Self::Listener(server, number >> 1),
+            (3, _) => Self::Client(ClientId { server, number: number >> 1 }),
+            (4, _) => Self::Daemon(number),
+            (5, _) => Self::DaemonTimer(number),
+            _ => Self::Idle,
+        }
+    }
+}
+
+fn server_bit(server: Server) -> u64 {
+    match server {
+        Server::Main => 0,
+        Server::Admin => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Token as _;
+
+    #[test]
+    fn every_token_survives_the_kernel() {
+        for token in [
+            Token::Signals,
+            Token::Idle,
+            Token::Accept(Server::Main),
+            Token::Accept(Server::Admin),
+            Token::Listener(Server::Main, 3),
+            Token::Listener(Server::Admin, 0),
+            Token::Client(ClientId { server: Server::Main, number: 1 }),
+            Token::Client(ClientId { server: Server::Admin, number: 1 << 50 }),
+            Token::Daemon(0),
+            Token::DaemonTimer(77),
+        ] {
+            assert_eq!(Token::from_bits(token.into_bits()), token);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The pid file, which is also the lock that keeps a second daemon out: the same POSIX lock on the
+//! same byte as libvirt's daemons take, so that theirs and ours exclude each other.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::cli::PID_FILE_MODE;
+use crate::sys::lock::{Kind, Mode, try_lock};
+
+/// How often the file may be replaced under us before we give up.
+const ATTEMPTS_MAX: usize = 100;
+
+/// A pid file that is ours. Removed when dropped.
+#[derive(Debug)]
+pub(super) struct PidFile {
+    path: PathBuf,
+    // Open for as long as the daemon lives: closing it would free the lock.
+    file: File,
+}
+
+/// Why the pid file could not be had. The texts are libvirt's.
+#[derive(Debug, Error)]
+pub(super) enum Error {
+    /// It cannot be opened.
+    #[error("Failed to open pid file '{}': {}", path.display(), crate::rpc::error::io_text(error))]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another daemon holds it.
+    #[error(
+        "Failed to acquire pid file '{}': Resource temporarily unavailable (another daemon runs)",
+        path.display()
+    )]
+    Held {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It cannot be locked or written.
+    #[error("Failed to acquire pid file '{}': {}", path.display(), crate::rpc::error::io_text(error))]
+    Acquire {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl PidFile {
+    /// Takes the pid file at `path` and writes our number into it, without a newline as libvirt.
+    ///
+    /// # Errors
+    /// [`Error`]; a file that another daemon holds is not changed.
+    pub(super) fn acquire(path: &Path) -> Result<Self, Error> {
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(file) = lock(path)? {
+                let pid_file = Self { path: path.to_owned(), file };
+                pid_file.write().map_err(|error| Error::Acquire { path: path.into(), error })?;
+                return Ok(pid_file);
+            }
+        }
+        Err(Error::Held { path: path.into() })
+    }
+
+    fn write(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (&self.file).write_all(std::process::id().to_string().as_bytes())
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if is_at(&self.file, &self.path).unwrap_or(false)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(
+                target: "util.pidfile",
+                "Unable to remove pid file {}: {error}", self.path.display()
+            );
+        }
+    }
+}
+
+/// Opens and locks the file; `None` when it was replaced between the two, so that the lock is on
+/// a file that nobody else will look at.
+fn lock(path: &Path) -> Result<Option<File>, Error> {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PID_FILE_MODE)
+        .open(path)
+        .map_err(|error| Error::Open { path: path.into(), error })?;
+    let locked = try_lock(&file, Kind::Posix, Mode::Exclusive)
+        .map_err(|error| Error::Acquire { path: path.into(), error })?;
+    if !locked {
+        return Err(Error::Held { path: path.into() });
+    }
+    let ours = is_at(&file, path).map_err(|error| Error::Acquire { path: path.into(), error })?;
+    Ok(ours.then_some(file))
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_our_number_without_a_newline_and_goes_with_us() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d.pid");
+        fs::write(&path, "4711 and more").unwrap();
+        let pid_file = PidFile::acquire(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), std::process::id().to_string());
+        drop(pid_file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn one_that_cannot_be_opened_says_why() {
+        let error = PidFile::acquire(Path::new("/nonexistent/d.pid")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Failed to open pid file '/nonexistent/d.pid': No such file or directory"
+        );
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_put_there_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d.pid");
+        let pid_file = PidFile::acquire(&path).unwrap();
+        fs::rename(&path, dir.path().join("old")).unwrap();
+        fs::write(&path, "1").unwrap();
+        drop(pid_file);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1");
+    }
+}

@@ -1,0 +1,81 @@
+//! File descriptors: adoption, flags, limits.
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Takes over an fd that this process inherited under a known number (socket activation, a state
+/// document). It is made close-on-exec.
+///
+/// # Errors
+/// `EBADF` when no such fd is open; nothing is owned then.
+pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from_raw_os_error(nix::libc::EBADF));
+    }
+    // SAFETY: borrowed only for the F_GETFD that finds out whether it is open.
+    let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    fcntl(probe, FcntlArg::F_GETFD)?;
+    // SAFETY: the fd is open, as just seen, and the caller names it as inherited: nothing else in
+    // this process owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    set_cloexec(&fd)?;
+    Ok(fd)
+}
+
+/// Marks `fd` to be closed by an exec.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn set_cloexec(fd: impl AsFd) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(())
+}
+
+/// Makes reads and writes of `fd` fail with `EAGAIN` instead of waiting. The flag belongs to the
+/// open file description: whoever shares it sees it too.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    if !flags.contains(OFlag::O_NONBLOCK) {
+        fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    }
+    Ok(())
+}
+
+/// Raises the soft limit of open files to the hard limit, as libvirt's daemons do, and gives it.
+///
+/// # Errors
+/// As `setrlimit(2)`.
+pub fn raise_open_files_limit() -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn an_inherited_fd_is_adopted_close_on_exec() {
+        let number = File::open("/dev/null").unwrap().into_raw_fd();
+        let fd = adopt(number).unwrap();
+        let flags = fcntl(&fd, FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, FdFlag::FD_CLOEXEC.bits());
+    }
+
+    #[test]
+    fn a_number_that_is_not_open_is_refused() {
+        assert_eq!(adopt(-1).unwrap_err().raw_os_error(), Some(nix::libc::EBADF));
+        assert_eq!(adopt(1_000_000).unwrap_err().raw_os_error(), Some(nix::libc::EBADF));
+    }
+}

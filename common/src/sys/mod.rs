@@ -1,0 +1,17 @@
+//! The kernel, wrapped: the only place of the project where `unsafe` may stand.
+//!
+//! Knows nothing of RPC, JSON or libvirt, and never logs. Raw fd numbers enter and leave the
+//! project here; everywhere else an fd is an `OwnedFd` with one owner.
+#![allow(unsafe_code, reason = "this is the module that `unsafe` is confined to")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "fds are adopted, the environment is changed and the process ended here only"
+)]
+
+pub mod fd;
+pub mod lock;
+pub mod pipe;
+pub mod process;
+pub mod signal;
+pub mod socket;

@@ -1,0 +1,105 @@
+//! Pipes, and moving bytes between them and files without reading them.
+//!
+//! Every function here is non-blocking towards pipes: an empty or full pipe is `WouldBlock`.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+mod ioctl {
+    nix::ioctl_read_bad!(fionread, nix::libc::FIONREAD, nix::libc::c_int);
+}
+
+/// A pipe: (read end, write end), both close-on-exec and blocking.
+///
+/// # Errors
+/// As `pipe2(2)`.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
+}
+
+/// How many bytes can be read from `fd` now.
+///
+/// # Errors
+/// As `ioctl(2)`.
+pub fn readable_bytes(fd: impl AsFd) -> io::Result<usize> {
+    use std::os::fd::AsRawFd;
+    let mut count = 0;
+    // SAFETY: FIONREAD writes one int, and `count` is one that outlives the call.
+    unsafe { ioctl::fionread(fd.as_fd().as_raw_fd(), &raw mut count) }?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// How many bytes the pipe holds at the most, when its pages are well filled.
+///
+/// # Errors
+/// As `fcntl(2)`; `EBADF` when `fd` is no pipe.
+pub fn capacity_bytes(fd: impl AsFd) -> io::Result<usize> {
+    Ok(usize::try_from(fcntl(fd, FcntlArg::F_GETPIPE_SZ)?).unwrap_or(0))
+}
+
+/// Asks for a pipe of at least `bytes`. The kernel may refuse an unprivileged process.
+///
+/// # Errors
+/// As `fcntl(2)`; the pipe keeps its size then.
+pub fn set_capacity_bytes(fd: impl AsFd, bytes: i32) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes))?;
+    Ok(())
+}
+
+/// Moves up to `len` bytes from one pipe into another. 0 means that `from` is empty and has no
+/// writer any more.
+///
+/// # Errors
+/// As `splice(2)`; `WouldBlock` when `from` is empty or `to` is full. Nothing is lost.
+pub fn splice_to_pipe(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
+    Ok(nix::fcntl::splice(from, None, to, None, len, SpliceFFlags::SPLICE_F_NONBLOCK)?)
+}
+
+/// Moves up to `len` bytes from a pipe into a file at `offset`. What could not be stored stays in
+/// the pipe.
+///
+/// # Errors
+/// As `splice(2)`: `EINVAL` from a file system that cannot splice, `ENOSPC` and the like from one
+/// that cannot store. Nothing is consumed then.
+pub fn splice_to_file(
+    from: impl AsFd,
+    to: impl AsFd,
+    offset: u64,
+    len: usize,
+) -> io::Result<usize> {
+    let mut offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    let flags = SpliceFFlags::SPLICE_F_NONBLOCK;
+    Ok(nix::fcntl::splice(from, None, to, Some(&mut offset), len, flags)?)
+}
+
+/// Copies up to `len` bytes from one pipe into another without consuming them.
+///
+/// # Errors
+/// As `tee(2)`; `WouldBlock` when `from` is empty or `to` is full.
+pub fn tee(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
+    Ok(nix::fcntl::tee(from, to, len, SpliceFFlags::SPLICE_F_NONBLOCK)?)
+}
+
+/// Reads into `buffer`.
+///
+/// # Errors
+/// As `read(2)`.
+pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(nix::unistd::read(fd, buffer)?)
+}
+
+/// Whether the pipe is empty and nobody can write into it any more.
+///
+/// # Errors
+/// As `poll(2)`.
+pub fn is_at_end(fd: impl AsFd) -> io::Result<bool> {
+    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO)?;
+    let seen =
+        polled.iter().filter_map(PollFd::revents).fold(PollFlags::empty(), |all, one| all | one);
+    Ok(seen.contains(PollFlags::POLLHUP) && !seen.contains(PollFlags::POLLIN))
+}

@@ -1,0 +1,157 @@
+//! This process: its identity, its environment, going into the background.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{ForkResult, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
+
+/// Whether this process runs as root and so serves the system rather than one user.
+#[must_use]
+pub fn is_privileged() -> bool {
+    Uid::effective().is_root()
+}
+
+/// The effective user id.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    Uid::effective().as_raw()
+}
+
+/// The kernel's id of the calling thread, which is the process id on the main thread.
+#[must_use]
+pub fn thread_id() -> i32 {
+    nix::unistd::gettid().as_raw()
+}
+
+/// Takes a variable out of the environment, so that no child or successor takes it for its own.
+///
+/// Call it from the main thread before any other thread is started.
+pub fn remove_env(name: &str) {
+    // SAFETY: the documented condition is that no other thread reads or writes the environment
+    // meanwhile; the daemons call this at start, when the main thread is the only one.
+    unsafe { std::env::remove_var(name) }
+}
+
+/// Runs `action` with the file mode creation mask set to `mask`, and puts it back.
+pub fn with_umask<T>(mask: u32, action: impl FnOnce() -> T) -> T {
+    let old = umask(Mode::from_bits_truncate(mask));
+    let result = action();
+    umask(old);
+    result
+}
+
+/// A pidfd of the process that has the number `pid` now. It becomes readable when the process
+/// ends, also while nobody has reaped it.
+///
+/// # Errors
+/// As `pidfd_open(2)`: `ESRCH` when there is no such process, `EINVAL` for 0 and below.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and no memory.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let number = RawFd::try_from(Errno::result(number)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Signals the very process that a pidfd stands for, never one that was given its number later.
+///
+/// # Errors
+/// As `pidfd_send_signal(2)`: `ESRCH` when it has ended and was reaped.
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
+    let (fd, no_info) = (pidfd.as_fd().as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: a null info is allowed and means what `kill` would say; the rest are integers.
+    let status =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, no_info, 0) };
+    Errno::result(status)?;
+    Ok(())
+}
+
+/// The side of a fork that goes on.
+#[derive(Debug)]
+pub enum Daemonized {
+    /// The daemon itself. It writes one byte into the pipe when it serves, or a status number
+    /// when it cannot; dropping it unwritten says that it died.
+    Daemon(OwnedFd),
+    /// The process that the user started: what the daemon wrote, `None` if it died first.
+    Launcher(Option<u8>),
+}
+
+/// Goes into the background as libvirt's daemons do: working directory `/`, a session of its own,
+/// stdin, stdout and stderr on `/dev/null`, and no way to get a terminal again.
+///
+/// Call it before any thread is started. The launcher waits here for the daemon's byte.
+///
+/// # Errors
+/// As `pipe2(2)`, `fork(2)`, `chdir(2)`, `open(2)`.
+pub fn daemonize() -> io::Result<Daemonized> {
+    let (status_reader, status_writer) = super::pipe::pipe()?;
+    // SAFETY: no other thread exists yet, so the child may use everything.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => {
+            drop(status_writer);
+            Ok(Daemonized::Launcher(read_status(status_reader)))
+        }
+        ForkResult::Child => {
+            drop(status_reader);
+            detach()?;
+            // SAFETY: as above; the second fork leaves a process that leads no session.
+            match unsafe { fork() }? {
+                ForkResult::Parent { .. } => std::process::exit(0),
+                ForkResult::Child => Ok(Daemonized::Daemon(status_writer)),
+            }
+        }
+    }
+}
+
+/// Writes the daemon's status byte for the launcher.
+///
+/// # Errors
+/// As `write(2)`.
+pub fn report_status(launcher: impl AsFd, status: u8) -> io::Result<()> {
+    nix::unistd::write(launcher, &[status])?;
+    Ok(())
+}
+
+fn detach() -> io::Result<()> {
+    std::env::set_current_dir("/")?;
+    setsid()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    Ok(())
+}
+
+fn read_status(reader: OwnedFd) -> Option<u8> {
+    let mut byte = [0];
+    File::from(reader).read_exact(&mut byte).ok()?;
+    let [status] = byte;
+    Some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    #[test]
+    fn a_pidfd_signals_its_process_and_shows_its_end() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pidfd = pidfd_open(child.id().cast_signed()).unwrap();
+        pidfd_send_signal(&pidfd, Signal::SIGTERM).unwrap();
+        let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut polled, PollTimeout::from(5000_u16)).unwrap(), 1);
+        child.wait().unwrap();
+        assert!(pidfd_send_signal(&pidfd, Signal::SIGTERM).is_err());
+    }
+
+    #[test]
+    fn there_is_no_process_0() {
+        assert!(pidfd_open(0).is_err());
+    }
+}

@@ -1,0 +1,200 @@
+//! Unix stream sockets: listening, fds as messages, and who is at the other end.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    Backlog, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, getsockopt, listen, recvmsg,
+    sendmsg, sockopt,
+};
+
+/// Connections that wait in the kernel before they are accepted, libvirt's value.
+const BACKLOG: i32 = 30;
+
+/// Fds that one control message may bring, the kernel's limit. All are taken, so that none leaks.
+const CONTROL_FDS_MAX: usize = 253;
+
+/// Bytes of a security label; SELinux's own contexts stay far below.
+const LABEL_BYTES_MAX: usize = 4096;
+
+/// The process at the other end, as it was when it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Process id.
+    pub pid: i32,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Listens at `path`, which must not exist, with exactly the permission bits `mode`.
+///
+/// # Errors
+/// As `bind(2)` and `listen(2)`; a path over 107 bytes is `InvalidInput`.
+pub fn listen_at(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let listener = super::process::with_umask(!mode & 0o777, || UnixListener::bind(path))?;
+    start_listening(&listener)?;
+    Ok(listener)
+}
+
+/// Takes a bound stream socket as a listener; one that does not listen yet is made to.
+///
+/// # Errors
+/// `EINVAL` when it is no Unix stream socket, else as `listen(2)`. The fd is closed.
+pub fn listener_from(fd: OwnedFd) -> io::Result<UnixListener> {
+    let listener = UnixListener::from(fd);
+    listener.local_addr()?;
+    if getsockopt(&listener, sockopt::SockType)? != nix::sys::socket::SockType::Stream {
+        return Err(Errno::EINVAL.into());
+    }
+    start_listening(&listener)?;
+    Ok(listener)
+}
+
+/// Where a listener is bound, if at a path.
+#[must_use]
+pub fn bound_path(listener: &UnixListener) -> Option<PathBuf> {
+    listener.local_addr().ok()?.as_pathname().map(Path::to_owned)
+}
+
+/// Who connected.
+///
+/// # Errors
+/// As `getsockopt(2)`.
+pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
+    let credentials = getsockopt(stream, sockopt::PeerCredentials)?;
+    Ok(Peer { pid: credentials.pid(), uid: credentials.uid(), gid: credentials.gid() })
+}
+
+/// A pidfd of the process that connected: proof of who it is even after its number was given to
+/// another. Linux 6.5 and newer.
+///
+/// # Errors
+/// As `getsockopt(2)`: `ENOPROTOOPT` on an older kernel, `ESRCH` when the process is gone.
+pub fn peer_pidfd(stream: &UnixStream) -> io::Result<OwnedFd> {
+    Ok(getsockopt(stream, sockopt::PeerPidfd)?)
+}
+
+/// The peer's security label, where the kernel knows one (SELinux and the like).
+#[must_use]
+pub fn peer_label(stream: &UnixStream) -> Option<String> {
+    let mut label = [0_u8; LABEL_BYTES_MAX];
+    let mut len = libc::socklen_t::try_from(label.len()).ok()?;
+    // SAFETY: `label` is writable for `len` bytes, and the kernel says in `len` how many it used.
+    let status = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERSEC,
+            label.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    let text = str::from_utf8(label.get(..usize::try_from(len).ok()?)?).ok()?;
+    let text = text.trim_end_matches('\0');
+    (status == 0 && !text.is_empty()).then(|| text.to_owned())
+}
+
+/// Writes without waiting and without `SIGPIPE`.
+///
+/// # Errors
+/// As `send(2)`.
+pub fn send(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    Ok(nix::sys::socket::send(stream.as_raw_fd(), bytes, flags)?)
+}
+
+/// Sends one zero byte that carries `fd`.
+///
+/// # Errors
+/// As `sendmsg(2)`.
+pub fn send_fd(stream: &UnixStream, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let fds = [fd.as_raw_fd()];
+    sendmsg::<UnixAddr>(
+        stream.as_raw_fd(),
+        &[IoSlice::new(&[0])],
+        &[ControlMessage::ScmRights(&fds)],
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
+
+/// Reads one byte and every fd that came with it, close-on-exec. `None` at the end of the stream.
+///
+/// # Errors
+/// As `recvmsg(2)`. When the kernel had to leave fds out, those that came are closed and the
+/// result is no fd at all.
+pub fn receive_fds(stream: &UnixStream) -> io::Result<Option<Vec<OwnedFd>>> {
+    let mut byte = [0];
+    let mut control = nix::cmsg_space!([std::os::fd::RawFd; CONTROL_FDS_MAX]);
+    let mut iov = [IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut iov, Some(&mut control), flags)?;
+    let fds = message.cmsgs()?.flat_map(rights).collect();
+    if message.bytes == 0 {
+        return Ok(None);
+    }
+    let truncated = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    Ok(Some(if truncated { Vec::new() } else { fds }))
+}
+
+fn rights(message: ControlMessageOwned) -> Vec<OwnedFd> {
+    let ControlMessageOwned::ScmRights(numbers) = message else { return Vec::new() };
+    numbers
+        .into_iter()
+        // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+        .collect()
+}
+
+fn start_listening(listener: &UnixListener) -> io::Result<()> {
+    listen(&listener.as_fd(), Backlog::new(BACKLOG)?)?;
+    listener.set_nonblocking(true)?;
+    super::fd::set_cloexec(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_fd_travels_with_its_byte() {
+        let (one, two) = UnixStream::pair().unwrap();
+        let file = File::open("/dev/null").unwrap();
+        send_fd(&one, file.as_fd()).unwrap();
+        assert_eq!(receive_fds(&two).unwrap().unwrap().len(), 1);
+        send(&one, b"x").unwrap();
+        assert_eq!(receive_fds(&two).unwrap().unwrap().len(), 0);
+        drop(one);
+        assert!(receive_fds(&two).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_socket_has_the_mode_asked_for_and_its_peer_is_us() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let listener = listen_at(&path, 0o700).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(bound_path(&listener), Some(path.clone()));
+        let client = UnixStream::connect(&path).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert_eq!(peer(&server).unwrap().pid, std::process::id().cast_signed());
+        assert!(peer_pidfd(&server).is_ok());
+        drop(client);
+    }
+
+    #[test]
+    fn what_is_no_stream_socket_cannot_listen() {
+        let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        assert!(listener_from(datagram.into()).is_err());
+        assert!(listener_from(File::open("/dev/null").unwrap().into()).is_err());
+    }
+}

@@ -1,0 +1,8 @@
+//! What systemd passes to a service and wants to hear from it. Any supervisor that speaks the same
+//! protocol will do.
+
+mod activation;
+mod notify;
+
+pub use activation::{Activation, Error as ActivationError, PassedSocket};
+pub use notify::Notify;

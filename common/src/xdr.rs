@@ -1,0 +1,293 @@
+//! XDR, the encoding of everything on the wire: a cursor to read with, a buffer to write to.
+//!
+//! No I/O. Limits are arguments of the reading functions, so that a length word is checked before
+//! anything is taken, and nothing is allocated for bytes that did not arrive.
+
+use thiserror::Error;
+
+/// Why bytes from a peer are not what they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The bytes end before the value does.
+    #[error("{0} is cut off")]
+    Truncated(&'static str),
+    /// A count or length is above what the protocol allows.
+    #[error("{what} has {len} elements, at most {max} are allowed")]
+    TooLong {
+        /// What was being read.
+        what: &'static str,
+        /// The number that the peer gave.
+        len: u32,
+        /// The protocol's limit.
+        max: u32,
+    },
+    /// A union's discriminant that the protocol does not define.
+    #[error("{what} has the unknown discriminant {value}")]
+    Discriminant {
+        /// What was being read.
+        what: &'static str,
+        /// The number that the peer gave.
+        value: i32,
+    },
+}
+
+/// A cursor over received bytes.
+///
+/// As libvirt's decoder it does not look at pad bytes and does not mind bytes left over.
+#[derive(Debug, Clone)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the first of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// An unsigned 32-bit integer.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when fewer than 4 bytes are left.
+    pub fn u32(&mut self) -> Result<u32, Error> {
+        self.array("u32").map(u32::from_be_bytes)
+    }
+
+    /// A signed 32-bit integer; also what an enum is on the wire.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when fewer than 4 bytes are left.
+    pub fn i32(&mut self) -> Result<i32, Error> {
+        self.array("i32").map(i32::from_be_bytes)
+    }
+
+    /// An unsigned 64-bit integer ("unsigned hyper").
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when fewer than 8 bytes are left.
+    pub fn u64(&mut self) -> Result<u64, Error> {
+        self.array("u64").map(u64::from_be_bytes)
+    }
+
+    /// A signed 64-bit integer ("hyper").
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when fewer than 8 bytes are left.
+    pub fn i64(&mut self) -> Result<i64, Error> {
+        self.array("i64").map(i64::from_be_bytes)
+    }
+
+    /// A double.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when fewer than 8 bytes are left.
+    pub fn f64(&mut self) -> Result<f64, Error> {
+        self.array("f64").map(f64::from_be_bytes)
+    }
+
+    /// Bytes of a length that the protocol fixes, without a length word (a UUID).
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when fewer than `N` bytes are left.
+    pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let bytes = self.array("fixed opaque")?;
+        self.skip(padding(N), "padding")?;
+        Ok(bytes)
+    }
+
+    /// Bytes behind a length word, at most `max` of them, padded to a multiple of four.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] or [`Error::Truncated`].
+    pub fn opaque(&mut self, max: u32) -> Result<&'a [u8], Error> {
+        let len = self.count("string", max)?;
+        let bytes = self.take(len, "string")?;
+        self.skip(padding(len), "padding")?;
+        Ok(bytes)
+    }
+
+    /// A C string: as [`Reader::opaque`], and what follows the first NUL does not count, as in
+    /// libvirt. The bytes need not be UTF-8.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] or [`Error::Truncated`].
+    pub fn string(&mut self, max: u32) -> Result<&'a [u8], Error> {
+        let bytes = self.opaque(max)?;
+        Ok(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
+    }
+
+    /// The flag in front of an optional value. Any number but 0 means that the value follows.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when fewer than 4 bytes are left.
+    pub fn present(&mut self) -> Result<bool, Error> {
+        self.u32().map(|flag| flag != 0)
+    }
+
+    /// The number of elements of an array, checked against `max`.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] or [`Error::Truncated`].
+    pub fn count(&mut self, what: &'static str, max: u32) -> Result<usize, Error> {
+        let len = self.u32()?;
+        if len > max {
+            return Err(Error::TooLong { what, len, max });
+        }
+        usize::try_from(len).map_err(|_| Error::TooLong { what, len, max })
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(Error::Truncated(what))?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], Error> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(Error::Truncated(what))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn skip(&mut self, len: usize, what: &'static str) -> Result<(), Error> {
+        self.take(len, what).map(drop)
+    }
+}
+
+/// A buffer that values are appended to.
+#[derive(Debug, Default)]
+pub struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// An empty buffer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An unsigned 32-bit integer.
+    pub fn u32(&mut self, value: u32) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// A signed 32-bit integer; also an enum.
+    pub fn i32(&mut self, value: i32) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// An unsigned 64-bit integer.
+    pub fn u64(&mut self, value: u64) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// A signed 64-bit integer.
+    pub fn i64(&mut self, value: i64) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// A double.
+    pub fn f64(&mut self, value: f64) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// Bytes behind their length, padded. Bytes past the 4 GiB that a length word can say are
+    /// left out; no message is ever that large.
+    pub fn opaque(&mut self, bytes: &[u8]) -> &mut Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let bytes = bytes.get(..len as usize).unwrap_or(bytes);
+        self.u32(len).raw(bytes);
+        self.bytes.resize(self.bytes.len() + padding(bytes.len()), 0);
+        self
+    }
+
+    /// An optional string.
+    pub fn optional(&mut self, bytes: Option<&[u8]>) -> &mut Self {
+        match bytes {
+            Some(bytes) => self.u32(1).opaque(bytes),
+            None => self.u32(0),
+        }
+    }
+
+    /// Bytes as they are, without length or padding.
+    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
+        self
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// How many zero bytes follow `len` bytes on the wire.
+fn padding(len: usize) -> usize {
+    len.wrapping_neg() % 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn integers_are_big_endian() {
+        let mut reader = Reader::new(&[0, 0, 1, 2, 0xff, 0xff, 0xff, 0xfe]);
+        assert_eq!(reader.u32(), Ok(0x102));
+        assert_eq!(reader.i32(), Ok(-2));
+        assert_eq!(reader.u32(), Err(Error::Truncated("u32")));
+    }
+
+    #[test]
+    fn a_string_ends_at_its_first_nul_and_its_padding_is_not_looked_at() {
+        let mut reader = Reader::new(b"\0\0\0\x05ab\0cd\x01\x02\x03\0\0\0\x07");
+        assert_eq!(reader.string(5), Ok(&b"ab"[..]));
+        assert_eq!(reader.u32(), Ok(7));
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_before_the_bytes_are_looked_for() {
+        let bytes = [0xff; 4];
+        assert_eq!(
+            Reader::new(&bytes).opaque(16),
+            Err(Error::TooLong { what: "string", len: u32::MAX, max: 16 })
+        );
+        assert_eq!(Reader::new(&[0, 0, 0, 5, 1, 2]).opaque(16), Err(Error::Truncated("string")));
+    }
+
+    #[test]
+    fn any_number_but_zero_means_present() {
+        assert_eq!(Reader::new(&[0, 0, 0, 2]).present(), Ok(true));
+        assert_eq!(Reader::new(&[0, 0, 0, 0]).present(), Ok(false));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            number in any::<u32>(), signed in any::<i64>(), text in any::<Vec<u8>>(), uuid in any::<[u8; 16]>()
+        ) {
+            let mut writer = Writer::new();
+            writer.u32(number).i64(signed).opaque(&text).raw(&uuid).optional(Some(&text)).optional(None);
+            let bytes = writer.into_bytes();
+            prop_assert_eq!(bytes.len() % 4, 0);
+            let mut reader = Reader::new(&bytes);
+            prop_assert_eq!(reader.u32(), Ok(number));
+            prop_assert_eq!(reader.i64(), Ok(signed));
+            prop_assert_eq!(reader.opaque(u32::MAX), Ok(&text[..]));
+            prop_assert_eq!(reader.fixed::<16>(), Ok(uuid));
+            prop_assert_eq!(reader.present(), Ok(true));
+            prop_assert_eq!(reader.opaque(u32::MAX), Ok(&text[..]));
+            prop_assert_eq!(reader.present(), Ok(false));
+            prop_assert_eq!(reader.u32(), Err(Error::Truncated("u32")));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in any::<Vec<u8>>(), max in any::<u32>()) {
+            let mut reader = Reader::new(&bytes);
+            while reader.string(max).is_ok() && reader.u32().is_ok() {}
+        }
+    }
+}
