@@ -1,0 +1,181 @@
+//! Which files of one directory are to be deleted; without I/O and without a clock.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Chains of one directory that a pass keeps in mind; ours. With 100 bytes a name and four parts
+/// a chain that is some 30 MiB at worst, for the time of the pass.
+const CHAINS_MAX: usize = 65_536;
+
+/// What decides over life and death.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    /// A chain whose newest part is of this time, or older, goes. Seconds since 1970.
+    pub(super) oldest_mtime_s: i64,
+    /// A part with a higher number goes at once.
+    pub(super) backups_max: u64,
+}
+
+/// A file whose name is that of a log or of a part of one.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: OsString,
+    /// The name of the chain's log.
+    pub(super) head: OsString,
+    /// Of the part; the log itself has none.
+    pub(super) number: Option<u64>,
+    pub(super) mtime_s: i64,
+    /// The entry, or the chain that it belongs to, is an open log.
+    pub(super) is_open: bool,
+}
+
+/// The chains of one directory, by head.
+#[derive(Debug, Default)]
+pub(super) struct Chains(HashMap<OsString, Chain>);
+
+#[derive(Debug, Default)]
+struct Chain {
+    parts: Vec<Part>,
+    is_open: bool,
+}
+
+#[derive(Debug)]
+struct Part {
+    name: OsString,
+    number: Option<u64>,
+    mtime_s: i64,
+}
+
+impl Chains {
+    /// Takes an entry in. A new chain beyond [`CHAINS_MAX`] is refused; the known ones stay whole.
+    pub(super) fn add(&mut self, entry: Entry) -> bool {
+        let is_full = self.0.len() >= CHAINS_MAX;
+        let chain = match self.0.entry(entry.head) {
+            Occupied(known) => known.into_mut(),
+            Vacant(_) if is_full => return false,
+            Vacant(new) => new.insert(Chain::default()),
+        };
+        chain.is_open |= entry.is_open;
+        let Entry { name, number, mtime_s, .. } = entry;
+        chain.parts.push(Part { name, number, mtime_s });
+        true
+    }
+
+    /// The names of the files to delete.
+    pub(super) fn condemned(self, policy: Policy) -> impl Iterator<Item = OsString> {
+        let closed = self.0.into_values().filter(|chain| !chain.is_open);
+        closed.flat_map(move |chain| chain.condemned(policy))
+    }
+}
+
+impl Chain {
+    /// Parts with too high a number do not keep the others alive.
+    fn condemned(self, policy: Policy) -> impl Iterator<Item = OsString> {
+        let is_surplus = move |part: &Part| part.number > Some(policy.backups_max);
+        let counting = self.parts.iter().filter(|part| !is_surplus(part));
+        let newest = counting.map(|part| part.mtime_s).max();
+        let is_old = newest.is_some_and(|mtime_s| mtime_s <= policy.oldest_mtime_s);
+        let goes = move |part: &Part| is_old || is_surplus(part);
+        self.parts.into_iter().filter(goes).map(|part| part.name)
+    }
+}
+
+/// Takes apart NAME.log and NAME.log.N; anything else is no log.
+pub(super) fn head_and_number(name: &OsStr) -> Option<(OsString, Option<u64>)> {
+    const ENDING: &[u8] = b".log";
+    let bytes = name.as_bytes();
+    if bytes.ends_with(ENDING) {
+        return Some((name.to_owned(), None));
+    }
+    let dot = bytes.iter().rposition(|&byte| byte == b'.')?;
+    let (head, digits) = (bytes.get(..dot)?, bytes.get(dot + 1..)?);
+    if !head.ends_with(ENDING) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((OsString::from_vec(head.to_vec()), Some(number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { oldest_mtime_s: 100, backups_max: 2 };
+
+    /// Adds `(name, mtime, is open)` and returns what goes, sorted.
+    fn condemned(entries: &[(&str, i64, bool)]) -> Vec<String> {
+        let mut chains = Chains::default();
+        for &(name, mtime_s, is_open) in entries {
+            let (head, number) = head_and_number(name.as_ref()).unwrap();
+            assert!(chains.add(Entry { name: name.into(), head, number, mtime_s, is_open }));
+        }
+        let mut names: Vec<_> =
+            chains.condemned(POLICY).map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_chain_goes_whole_or_not_at_all() {
+        assert_eq!(
+            condemned(&[("a.log", 100, false), ("a.log.0", 1, false)]),
+            ["a.log", "a.log.0"]
+        );
+        assert!(condemned(&[("a.log", 101, false), ("a.log.0", 1, false)]).is_empty());
+        assert!(condemned(&[("a.log", 1, false), ("a.log.1", 101, false)]).is_empty());
+        assert_eq!(condemned(&[("a.log.1", 100, false), ("b.log.1", 101, false)]), ["a.log.1"]);
+    }
+
+    #[test]
+    fn a_part_beyond_the_number_kept_goes_at_once() {
+        let parts = [("a.log", 101, false), ("a.log.2", 101, false), ("a.log.3", 101, false)];
+        assert_eq!(condemned(&parts), ["a.log.3"]);
+    }
+
+    #[test]
+    fn a_part_beyond_the_number_kept_keeps_nothing_alive() {
+        assert_eq!(
+            condemned(&[("a.log", 1, false), ("a.log.3", 101, false)]),
+            ["a.log", "a.log.3"]
+        );
+    }
+
+    #[test]
+    fn nothing_of_an_open_chain_goes() {
+        assert!(condemned(&[("a.log.9", 1, false), ("a.log", 1, true)]).is_empty());
+    }
+
+    #[test]
+    fn what_a_log_is_called() {
+        let parse = |name: &str| {
+            head_and_number(name.as_ref())
+                .map(|(head, number)| (head.into_string().unwrap(), number))
+        };
+        assert_eq!(parse("a.log"), Some(("a.log".into(), None)));
+        assert_eq!(parse("a.log.12"), Some(("a.log".into(), Some(12))));
+        assert_eq!(parse("a.log.1.log"), Some(("a.log.1.log".into(), None)));
+        assert_eq!(parse("a.log.log.007"), Some(("a.log.log".into(), Some(7))));
+        assert_eq!(parse(".log"), Some((".log".into(), None)));
+        let too_large = "a.log.99999999999999999999";
+        for name in ["a", "log", "a.log.", "a.log.x", "a.log.1.2", "a.log.+1", "a.1", too_large] {
+            assert_eq!(parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn known_chains_stay_whole_when_there_are_too_many() {
+        let mut chains = Chains::default();
+        let mut add = |head: String, number: Option<u64>, mtime_s| {
+            let name = OsString::from(format!("{head}{}", number.map_or("", |_| ".0")));
+            chains.add(Entry { name, head: head.into(), number, mtime_s, is_open: false })
+        };
+        for index in 0..CHAINS_MAX {
+            assert!(add(format!("{index}.log"), None, 1));
+        }
+        assert!(!add("one-more.log".into(), None, 1));
+        assert!(add("0.log".into(), Some(0), 101));
+        assert_eq!(chains.condemned(POLICY).count(), CHAINS_MAX - 1);
+    }
+}

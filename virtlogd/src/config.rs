@@ -1,0 +1,47 @@
+//! What `virtlogd.conf` says beside what both daemons read from theirs.
+
+use std::path::PathBuf;
+
+use common::config::{Document, Error};
+
+use crate::rotating_file::Limits;
+
+/// Keys of our own, for the warning about unknown ones.
+pub const KEYS: [&str; 4] = ["max_size", "max_backups", "max_age_days", "log_root"];
+
+/// Bytes of one log file unless configured; libvirt's value.
+const SIZE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Older parts of one log unless configured; libvirt's value.
+const BACKUPS_MAX: u64 = 3;
+
+/// Where old logs are looked for unless configured; libvirt's value.
+const LOG_ROOT: &str = "/var/log/libvirt/";
+
+/// How logs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How large a log may grow.
+    pub limits: Limits,
+    /// Age in days at which a log that nobody writes is deleted; 0 for never.
+    pub age_days_max: u64,
+    /// The tree in which such logs are looked for.
+    pub log_root: PathBuf,
+}
+
+impl Settings {
+    /// Reads the keys; what is not there has libvirt's value.
+    ///
+    /// # Errors
+    /// A value of the wrong type or out of range, with file and line.
+    pub fn read(document: &Document) -> Result<Self, Error> {
+        Ok(Self {
+            limits: Limits {
+                size_bytes_max: document.u64("max_size")?.unwrap_or(SIZE_BYTES_MAX),
+                backups_max: document.u64("max_backups")?.unwrap_or(BACKUPS_MAX),
+            },
+            age_days_max: document.u64("max_age_days")?.unwrap_or(0),
+            log_root: document.os_string("log_root")?.map_or(LOG_ROOT.into(), PathBuf::from),
+        })
+    }
+}

@@ -1,0 +1,349 @@
+//! All logs, by path and by the number they are watched under.
+//!
+//! Whatever concerns one path goes through its lane: tasks run one at a time, in the order in
+//! which they came, each as a job that takes the lane's log along and brings it back.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use common::event::TimerId;
+use common::rpc::{self, Call, error};
+use common::server::{Answer, Caller, ClientId, Core, Daemon};
+use common::sys::pipe;
+
+use crate::cleaner;
+use crate::config::Settings;
+use crate::protocol::{Domain, READ_BYTES_MAX, Request};
+use crate::pump::{Pump, Turn};
+use crate::staging::Workspace;
+use crate::task::{Done, Task};
+
+/// Tasks that may run at the same time; each needs pipes of its own.
+const WORKSPACES: usize = 1;
+
+/// How long a partial line may wait for its end near the end of a file.
+const HOLD: Duration = Duration::from_millis(50);
+
+/// How long to wait before a log that could not be written is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// How soon after the start old logs are looked for. libvirt waits for a whole period, and every
+/// upgrade of it starts the period again.
+const FIRST_CLEANING: Duration = Duration::from_secs(10);
+
+/// How often old logs are looked for, libvirt's value.
+const CLEANING_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The number of the cleaning timer; lanes are numbered behind it.
+const CLEANER: u64 = 0;
+
+/// virtlogd's state.
+#[derive(Debug)]
+pub struct Handler {
+    settings: Settings,
+    lanes: HashMap<u64, Lane>,
+    /// By the bytes of the path: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
+    by_path: HashMap<Arc<OsStr>, u64>,
+    workspaces: Vec<Workspace>,
+    /// Lanes that wait for a workspace.
+    parked: VecDeque<u64>,
+    last_number: u64,
+    open_logs: usize,
+}
+
+/// One path and what is to be done with it.
+#[derive(Debug)]
+struct Lane {
+    path: Arc<OsStr>,
+    /// Its log, unless a task has it.
+    pump: Option<Box<Pump>>,
+    /// A task is running.
+    busy: bool,
+    /// The path was a log when the last task ended.
+    is_log: bool,
+    /// The pipe has become ready since the last turn began.
+    ready: bool,
+    /// Bounded by the clients, of whom each has one call in flight.
+    waiting: VecDeque<Task>,
+    timer: Option<TimerId>,
+}
+
+/// What a job brings back.
+#[derive(Debug)]
+pub struct Outcome(Ended);
+
+#[derive(Debug)]
+enum Ended {
+    /// A task of the lane with this number.
+    Task(u64, Done),
+    Cleaning,
+}
+
+impl Handler {
+    /// Without any log.
+    ///
+    /// # Errors
+    /// As `pipe2(2)`.
+    pub fn new(settings: Settings, core: &mut Core<Outcome>) -> io::Result<Self> {
+        if settings.age_days_max > 0 {
+            core.set_timer(FIRST_CLEANING, CLEANER);
+        }
+        Ok(Self {
+            settings,
+            lanes: HashMap::new(),
+            by_path: HashMap::new(),
+            workspaces: (0..WORKSPACES).map(|_| Workspace::new()).collect::<io::Result<_>>()?,
+            parked: VecDeque::new(),
+            last_number: CLEANER,
+            open_logs: 0,
+        })
+    }
+
+    fn start(
+        &mut self,
+        core: &mut Core<Outcome>,
+        client: ClientId,
+        request: Request,
+    ) -> Result<(), rpc::Error> {
+        check(&request)?;
+        match request {
+            Request::Open { domain, path, truncate } => {
+                self.open(core, client, &path, domain, truncate)?;
+            }
+            Request::Position { path, .. } => self.enqueue(core, &path, Task::Position { client }),
+            Request::Read { path, inode, offset, len_max, .. } => {
+                self.enqueue(core, &path, Task::Read { client, inode, offset, len_max });
+            }
+            Request::Append { path, message, .. } => {
+                self.enqueue(core, &path, Task::Append { client, message });
+            }
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        core: &mut Core<Outcome>,
+        client: ClientId,
+        path: &Path,
+        domain: Domain,
+        truncate: bool,
+    ) -> Result<(), rpc::Error> {
+        let failed = |error: io::Error| {
+            let errno = error.raw_os_error().unwrap_or(nix::errno::Errno::EIO as i32);
+            rpc::Error::system(error::Domain::None, "Unable to create pipes", errno)
+        };
+        let (reader, writer) = pipe::pipe().map_err(failed)?;
+        let number = self.lane_of(path);
+        let guest = match core.watch(reader, number) {
+            Ok(guest) => guest,
+            Err(error) => {
+                self.advance(core, number);
+                return Err(failed(error));
+            }
+        };
+        self.enqueue(core, path, Task::Open { client, domain, truncate, guest, writer });
+        Ok(())
+    }
+
+    fn enqueue(&mut self, core: &mut Core<Outcome>, path: &Path, task: Task) {
+        let number = self.lane_of(path);
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.waiting.push_back(task);
+        }
+        self.advance(core, number);
+    }
+
+    /// The lane of a path, a new one if it has none.
+    fn lane_of(&mut self, path: &Path) -> u64 {
+        if let Some(&number) = self.by_path.get(path.as_os_str()) {
+            return number;
+        }
+        self.last_number += 1;
+        let path = Arc::from(path.as_os_str());
+        self.by_path.insert(Arc::clone(&path), self.last_number);
+        self.lanes.insert(self.last_number, Lane::new(path));
+        self.last_number
+    }
+
+    /// Starts the lane's next task if it can be started; forgets the lane if nothing is left of
+    /// it.
+    fn advance(&mut self, core: &mut Core<Outcome>, number: u64) {
+        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        if lane.busy {
+            return;
+        }
+        if !lane.has_task() {
+            if lane.pump.is_none() {
+                self.forget(core, number);
+            }
+            return;
+        }
+        let Some(workspace) = self.workspaces.pop() else {
+            return self.parked.push_back(number);
+        };
+        let Some(task) = lane.next_task() else { return };
+        lane.busy = true;
+        let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
+        core.submit(move || {
+            Outcome(Ended::Task(number, task.run(Path::new(&*path), pump, workspace, limits)))
+        });
+    }
+
+    fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
+        let Some(lane) = self.lanes.remove(&number) else { return };
+        self.by_path.remove(&lane.path);
+        if let Some(timer) = lane.timer {
+            core.cancel_timer(timer);
+        }
+    }
+
+    fn task_ended(&mut self, core: &mut Core<Outcome>, number: u64, done: Done) {
+        self.workspaces.push(done.workspace);
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            self.open_logs += usize::from(done.pump.is_some());
+            self.open_logs -= usize::from(lane.is_log);
+            lane.is_log = done.pump.is_some();
+            lane.pump = done.pump;
+            lane.busy = false;
+            match done.turn {
+                Some(Turn::Again) => core.again(number),
+                Some(Turn::Held) => lane.set_timer(core, HOLD, number),
+                Some(Turn::Trouble) => lane.set_timer(core, RETRY, number),
+                Some(Turn::Quiet | Turn::End) | None => {}
+            }
+        }
+        if let Some((client, result)) = done.answer {
+            core.answer(client, result);
+        }
+        self.advance(core, number);
+        if let Some(parked) = self.parked.pop_front() {
+            self.advance(core, parked);
+        }
+    }
+
+    fn clean(&self, core: &mut Core<Outcome>) {
+        let open: Vec<_> = self.by_path.keys().map(PathBuf::from).collect();
+        let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
+        let backups_max = self.settings.limits.backups_max;
+        core.submit(move || {
+            cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
+            Outcome(Ended::Cleaning)
+        });
+    }
+}
+
+impl Daemon for Handler {
+    type Outcome = Outcome;
+
+    fn call(&mut self, core: &mut Core<Outcome>, from: Caller, call: Call) -> Answer {
+        let request = Request::decode(call.procedure, &call.arguments);
+        match request.and_then(|request| self.start(core, from.client, request)) {
+            Ok(()) => Answer::Later,
+            Err(error) => Answer::Now(Err(error)),
+        }
+    }
+
+    /// A log belongs to its pipe, not to the client that asked for it.
+    fn disconnected(&mut self, _: &mut Core<Outcome>, _: Caller) {}
+
+    fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.ready = true;
+            self.advance(core, number);
+        }
+    }
+
+    fn timer(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if number == CLEANER {
+            return self.clean(core);
+        }
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.timer = None;
+            lane.waiting.push_back(Task::Turn { flush: true, retry: true });
+            self.advance(core, number);
+        }
+    }
+
+    fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
+        match outcome.0 {
+            Ended::Task(number, done) => self.task_ended(core, number, done),
+            Ended::Cleaning => {
+                core.set_timer(CLEANING_PERIOD, CLEANER);
+            }
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.open_logs > 0
+    }
+
+    fn stop(&mut self, core: &mut Core<Outcome>) {
+        let numbers: Vec<u64> = self.lanes.keys().copied().collect();
+        for number in numbers {
+            if let Some(lane) = self.lanes.get_mut(&number) {
+                lane.waiting.push_back(Task::Stop);
+                self.advance(core, number);
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn new(path: Arc<OsStr>) -> Self {
+        Self {
+            path,
+            pump: None,
+            busy: false,
+            is_log: false,
+            ready: false,
+            waiting: VecDeque::new(),
+            timer: None,
+        }
+    }
+
+    fn has_task(&self) -> bool {
+        !self.waiting.is_empty() || (self.ready && self.pump.is_some())
+    }
+
+    fn next_task(&mut self) -> Option<Task> {
+        if let Some(task) = self.waiting.pop_front() {
+            return Some(task);
+        }
+        self.ready = false;
+        Some(Task::Turn { flush: false, retry: false })
+    }
+
+    /// A timer that runs already is not put off.
+    fn set_timer(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
+        if self.timer.is_none() {
+            self.timer = Some(core.set_timer(after, number));
+        }
+    }
+}
+
+/// What libvirt checks before it looks at the path, in its order.
+fn check(request: &Request) -> Result<(), rpc::Error> {
+    let (flags, function) = match request {
+        Request::Open { .. } => return Ok(()),
+        Request::Position { flags, .. } => (*flags, "virLogHandlerDomainGetLogFilePosition"),
+        Request::Append { flags, .. } => (*flags, "virLogHandlerDomainAppendLogFile"),
+        Request::Read { len_max, flags, .. } => {
+            if *len_max > READ_BYTES_MAX {
+                let detail =
+                    format!("Requested data len {len_max} is larger than maximum {READ_BYTES_MAX}");
+                let code = error::Code::InternalError;
+                return Err(rpc::Error::new(code, error::Domain::Rpc, detail));
+            }
+            (*flags, "virLogHandlerDomainReadLogFile")
+        }
+    };
+    if flags == 0 {
+        return Ok(());
+    }
+    Err(rpc::Error::unsupported_flags(error::Domain::Logging, flags, function))
+}

@@ -1,0 +1,47 @@
+//! virtlogd: owns the pipes that guests write their logs into, and keeps the files they end in.
+//!
+//! A call or a ready pipe becomes a [task](task) on its path's lane ([`handler`]). A task works on
+//! a log's [pump](pump): guest's pipe -> [staging] pipe -> [`rotating_file`].
+//!
+//! Invariants, because they are absences that nobody can see in the code:
+//! - A guest's bytes are read into memory only to be dropped.
+//! - The only thing ever written into a log that nobody sent is the line of [`loss`].
+//! - Nothing beside the log and its numbered older parts is created.
+
+pub mod cleaner;
+pub mod config;
+mod handler;
+mod loss;
+mod protocol;
+mod pump;
+pub mod rotating_file;
+mod staging;
+mod task;
+
+use std::io;
+
+use common::config::{Document, Error};
+use common::rpc::Program;
+use common::server::Core;
+use common::startup::Service;
+
+pub use handler::{Handler, Outcome};
+
+use crate::config::Settings;
+
+impl Service for Handler {
+    const NAME: &'static str = "virtlogd";
+    const ABOUT: &'static str = "Keeps the logs of virtual machines for libvirt";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const PROGRAM: Program = protocol::PROGRAM;
+    const CONFIG_KEYS: &'static [&'static str] = &config::KEYS;
+    type Settings = Settings;
+
+    fn configure(document: &Document) -> Result<Settings, Error> {
+        Settings::read(document)
+    }
+
+    fn create(settings: Settings, core: &mut Core<Outcome>) -> io::Result<Self> {
+        Self::new(settings, core)
+    }
+}

@@ -1,0 +1,55 @@
+//! Bytes of a guest that could not be kept, and the line that says so in its log.
+
+use std::time::SystemTime;
+
+use common::logging::timestamp;
+
+/// Bytes lost since the log could last be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loss {
+    bytes: u64,
+    first: SystemTime,
+    last: SystemTime,
+}
+
+impl Loss {
+    /// `bytes` were lost now.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let now = SystemTime::now();
+        Self { bytes, first: now, last: now }
+    }
+
+    /// `bytes` more were lost now.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.last = SystemTime::now();
+    }
+
+    /// The line for the log. It starts with a newline of its own unless the log is `at_line_start`.
+    pub(crate) fn line(&self, reason: &str, at_line_start: bool) -> Vec<u8> {
+        let newline = if at_line_start { "" } else { "\n" };
+        format!(
+            "{newline}{}: virtlogd: {} bytes of this log were lost between {} and {}: {reason}\n",
+            timestamp(SystemTime::now()),
+            self.bytes,
+            timestamp(self.first),
+            timestamp(self.last),
+        )
+        .into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_stands_on_its_own_and_counts_all() {
+        let mut loss = Loss::new(100);
+        loss.add(23);
+        let line = String::from_utf8(loss.line("disk full", false)).unwrap();
+        assert!(line.starts_with('\n') && line.ends_with(": disk full\n"));
+        assert!(line.contains(": virtlogd: 123 bytes of this log were lost between "));
+        assert_eq!(loss.line("disk full", true).first(), line.as_bytes().get(1));
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong with a log file, in libvirt's words.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::BACKUPS_MAX;
+
+/// What failed. The texts leave the system's reason out, see [`Error::errno`].
+#[derive(Debug, thiserror::Error)]
+#[error("{}", OsStr::from_bytes(&self.detail()).display())]
+#[expect(missing_docs, reason = "`detail` says what the fields are")]
+pub enum Error {
+    TooManyBackups {
+        backups_max: u64,
+    },
+    Open {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Inspect {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// Where a log is begun anew.
+    Delete {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// Where a full file is given up because no older parts are kept.
+    Remove {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        source: io::Error,
+    },
+    Write {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Read {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Seek {
+        inode: u64,
+        offset: u64,
+        source: io::Error,
+    },
+    /// Where the bytes come from failed, not the file.
+    Source {
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The system's reason; `None` where the configuration is at fault.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::TooManyBackups { .. } => None,
+            Self::Open { source, .. }
+            | Self::Inspect { source, .. }
+            | Self::Delete { source, .. }
+            | Self::Remove { source, .. }
+            | Self::Rename { source, .. }
+            | Self::Write { source, .. }
+            | Self::Read { source, .. }
+            | Self::Seek { source, .. }
+            | Self::Source { source, .. } => {
+                Some(source.raw_os_error().unwrap_or(Errno::EINVAL as i32))
+            }
+        }
+    }
+
+    /// The text with its paths as they are, which need not be UTF-8.
+    pub fn detail(&self) -> Vec<u8> {
+        match self {
+            Self::TooManyBackups { backups_max } => {
+                format!("Max backup {backups_max} must be less than or equal to {BACKUPS_MAX}")
+                    .into_bytes()
+            }
+            Self::Open { path, .. } => about("Unable to open file: ", path),
+            Self::Inspect { path, .. } => about("Unable to determine current file inode: ", path),
+            Self::Delete { path, .. } => about("Unable to delete file ", path),
+            Self::Remove { path, .. } => about("Unable to remove ", path),
+            Self::Rename { from, to, .. } => {
+                [about("Unable to rename ", from), about(" to ", to)].concat()
+            }
+            Self::Write { path, .. } => about("Unable to write to file ", path),
+            Self::Read { path, .. } => about("Unable to read from file ", path),
+            Self::Seek { inode, offset, .. } => {
+                format!("Unable to seek to inode {inode} offset {offset}").into_bytes()
+            }
+            Self::Source { path, .. } => about("Unable to look at what waits for file ", path),
+        }
+    }
+}
+
+fn about(text: &str, path: &Path) -> Vec<u8> {
+    [text.as_bytes(), path.as_os_str().as_bytes()].concat()
+}

@@ -1,0 +1,144 @@
+//! Log files of limited size: PATH, and its older parts PATH.0 (the newest) to PATH.(n-1).
+//!
+//! Rotation is rename and create, and the numbers have no gaps: those who read a guest's console
+//! rely on both. Nothing else is ever put beside the log.
+
+mod cut;
+mod error;
+mod reader;
+mod source;
+mod writer;
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+pub use error::Error;
+pub use reader::read;
+pub use source::{Bytes, Source};
+pub use writer::{Limits, RotatingFile};
+
+/// Older parts that one log can have; libvirt's value.
+pub const BACKUPS_MAX: u64 = 32;
+
+/// Which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Device number, as `stat` gives it.
+    pub dev: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+impl FileId {
+    /// The identity in the answer of a `stat`.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { dev: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+fn backup(path: &Path, index: u64) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(format!(".{index}"));
+    name.into()
+}
+
+fn check_backups(backups_max: u64) -> Result<(), Error> {
+    if backups_max > BACKUPS_MAX {
+        return Err(Error::TooManyBackups { backups_max });
+    }
+    Ok(())
+}
+
+/// Refuses what would block, or act, when opened: a FIFO, a socket, a device. Other failures are
+/// left to the call that follows, which reports them in libvirt's words.
+fn refuse_special(path: &Path) -> Result<(), Error> {
+    match fs::metadata(path) {
+        Ok(metadata) if is_special(&metadata) => Err(special(path)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file or a directory, never anything else, following symbolic links.
+fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Error> {
+    refuse_special(path)?;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = options
+        .custom_flags(flags.bits())
+        .open(path)
+        .map_err(|source| Error::Open { path: path.into(), source })?;
+    let metadata =
+        file.metadata().map_err(|source| Error::Inspect { path: path.into(), source })?;
+    if is_special(&metadata) {
+        return Err(special(path));
+    }
+    Ok((file, metadata))
+}
+
+fn is_special(metadata: &Metadata) -> bool {
+    !metadata.is_file() && !metadata.is_dir()
+}
+
+fn special(path: &Path) -> Error {
+    Error::Open { path: path.into(), source: Errno::EINVAL.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn what_could_block_is_refused_at_once_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let limits = Limits { size_bytes_max: 100, backups_max: 1 };
+        for path in [fifo.as_path(), Path::new("/dev/null")] {
+            for truncate in [false, true] {
+                let error = RotatingFile::open(path, limits, truncate).unwrap_err();
+                assert_eq!(error.errno(), Some(Errno::EINVAL as i32));
+                assert_eq!(error.to_string(), format!("Unable to open file: {}", path.display()));
+            }
+            read(path, 0, 0, 0, 10).unwrap_err();
+            assert!(path.exists());
+        }
+    }
+
+    #[test]
+    fn a_directory_is_not_a_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits { size_bytes_max: 100, backups_max: 1 };
+        let path = dir.path().display();
+        let text = |truncate| {
+            let error = RotatingFile::open(dir.path(), limits, truncate).unwrap_err();
+            assert_eq!(error.errno(), Some(Errno::EISDIR as i32));
+            error.to_string()
+        };
+        assert_eq!(text(false), format!("Unable to open file: {path}"));
+        assert_eq!(text(true), format!("Unable to delete file {path}"));
+    }
+
+    #[test]
+    fn too_many_backups_are_a_matter_of_configuration() {
+        let error = check_backups(33).unwrap_err();
+        assert_eq!(error.to_string(), "Max backup 33 must be less than or equal to 32");
+        assert_eq!(error.errno(), None);
+        check_backups(32).unwrap();
+    }
+
+    #[test]
+    fn names_need_not_be_text() {
+        let name = Path::new(std::ffi::OsStr::from_bytes(b"/x\xff"));
+        assert_eq!(backup(name, 7).as_os_str().as_bytes(), b"/x\xff.7");
+        assert_eq!(special(name).detail(), b"Unable to open file: /x\xff");
+    }
+}

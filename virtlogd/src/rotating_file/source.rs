@@ -1,0 +1,55 @@
+//! Where the bytes for a log file come from.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use nix::sys::uio::pwrite;
+
+/// Bytes that wait to be stored. What is not stored stays where it is.
+pub trait Source {
+    /// How many bytes wait; there may be more by the next call, never fewer.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system reports.
+    fn available(&self) -> io::Result<u64>;
+
+    /// The first `len_max` bytes, which is never more than wait, without consuming them. Fewer are
+    /// allowed; the rest is then looked at in a later [`append`](super::RotatingFile::append).
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system reports.
+    fn peek(&mut self, len_max: usize) -> io::Result<&[u8]>;
+
+    /// Stores up to `len` bytes at `offset` of `file`, consumes exactly those it stored, and says
+    /// how many that were.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system reports; nothing is stored or consumed then.
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64>;
+}
+
+/// Bytes in memory, as a [`Source`].
+#[derive(Debug)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Source for Bytes<'_> {
+    fn available(&self) -> io::Result<u64> {
+        Ok(u64::try_from(self.0.len()).unwrap_or(u64::MAX))
+    }
+
+    fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
+        Ok(self.0.get(..len_max).unwrap_or(self.0))
+    }
+
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
+        let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+        let piece = usize::try_from(len).ok().and_then(|len| self.0.get(..len)).unwrap_or(self.0);
+        let stored = pwrite(file, piece, offset)?;
+        self.0 = self.0.get(stored..).unwrap_or_default();
+        Ok(u64::try_from(stored).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,221 @@
+//! A log file that is written at its end and goes on in a new file when it is full.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::cut::{Cut, Step};
+use super::source::Source;
+use super::{Error, FileId, backup, check_backups, open, refuse_special};
+
+/// Permissions of a new log file, before the umask; libvirt's value.
+const MODE: u32 = 0o600;
+
+/// How large a log may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in one file; 0: no limit, and no rotation.
+    pub size_bytes_max: u64,
+    /// Older parts kept beside the file, at most [`super::BACKUPS_MAX`].
+    pub backups_max: u64,
+}
+
+/// A log file open for writing. It owns its fd and keeps it through every failure.
+#[derive(Debug)]
+pub struct RotatingFile {
+    path: PathBuf,
+    limits: Limits,
+    file: File,
+    id: FileId,
+    cut: Cut,
+    /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
+    /// A retry goes on there, since renaming anew would push one part too many out of the end.
+    rotation_steps_left: Option<u64>,
+}
+
+impl RotatingFile {
+    /// Opens or creates PATH to go on at its end. With `truncate` PATH and its older parts are
+    /// unlinked first, so that whoever has them open keeps them.
+    ///
+    /// # Errors
+    ///
+    /// A FIFO, a socket or a device is refused with EINVAL before anything is touched, a directory
+    /// with EISDIR. Where the open fails after the unlinks, the old files are gone, as in libvirt.
+    pub fn open(path: &Path, limits: Limits, truncate: bool) -> Result<Self, Error> {
+        check_backups(limits.backups_max)?;
+        if truncate {
+            delete(path, limits.backups_max)?;
+        }
+        let (file, id, size_bytes) = open_to_write(path)?;
+        let cut = Cut::new(size_bytes, limits.size_bytes_max);
+        Ok(Self { path: path.into(), limits, file, id, cut, rotation_steps_left: None })
+    }
+
+    /// The name it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which file is being written.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Inode of the file being written, and the offset in bytes at which the next byte will land.
+    pub fn position(&self) -> (u64, u64) {
+        (self.id.inode, self.cut.pos())
+    }
+
+    /// Whether the next byte begins a line. The file is not open for reading, so this looks at
+    /// PATH; where that fails the answer is no.
+    pub fn is_at_line_start(&self) -> bool {
+        let Some(last) = self.cut.pos().checked_sub(1) else {
+            return true;
+        };
+        let Ok((file, metadata)) = open(&self.path, OpenOptions::new().read(true)) else {
+            return false;
+        };
+        let mut byte = [0];
+        FileId::of(&metadata) == self.id
+            && file.read_exact_at(&mut byte, last).is_ok()
+            && byte == *b"\n"
+    }
+
+    /// Stores what waits in `source`, rotating as needed, and returns the bytes stored. Without
+    /// `flush` up to 79 bytes of a partial line stay in the source where the file may have to be
+    /// cut in front of them.
+    ///
+    /// # Errors
+    ///
+    /// On failure what is stored is counted in [`Self::position`] and consumed from the source,
+    /// the rest stays there, and a later call goes on where this one stopped, also half-way in a
+    /// rotation.
+    pub fn append(&mut self, source: &mut impl Source, flush: bool) -> Result<u64, Error> {
+        let mut stored_total = 0;
+        loop {
+            match self.next_step(source, flush)? {
+                Step::Hold => return Ok(stored_total),
+                Step::Rotate => self.rotate()?,
+                Step::Write { len, ends_line } => {
+                    let stored = self.store(source, len)?;
+                    if stored == 0 {
+                        return Ok(stored_total);
+                    }
+                    self.cut.stored(stored, ends_line && stored == len);
+                    stored_total += stored;
+                }
+            }
+        }
+    }
+
+    /// Looks at the file from outside, to be called before each turn of writing. Truncated
+    /// (`copytruncate`) or grown by somebody else: goes on at its end. PATH removed or another
+    /// file by now: goes on at the end of PATH, and leaves the old file as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where PATH cannot be opened the old file stays in use, and nothing is lost by going on.
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        let metadata = self
+            .file
+            .metadata()
+            .map_err(|source| Error::Inspect { path: self.path.clone(), source })?;
+        if metadata.len() != self.cut.pos() {
+            self.cut = Cut::new(metadata.len(), self.limits.size_bytes_max);
+        }
+        match fs::metadata(&self.path) {
+            Ok(metadata) if FileId::of(&metadata) == self.id => Ok(()),
+            _ => self.reopen(),
+        }
+    }
+
+    fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
+        let failed = |source| Error::Source { path: self.path.clone(), source };
+        let available = retry(|| source.available()).map_err(failed)?;
+        if available > 0 && self.rotation_steps_left.is_some() {
+            return Ok(Step::Rotate);
+        }
+        self.cut.step(available, flush, |len| source.peek(len)).map_err(failed)
+    }
+
+    fn store(&mut self, source: &mut impl Source, len: u64) -> Result<u64, Error> {
+        let file = self.file.as_fd();
+        retry(|| source.write_to(file, self.cut.pos(), len))
+            .map_err(|source| Error::Write { path: self.path.clone(), source })
+    }
+
+    fn rotate(&mut self) -> Result<(), Error> {
+        let full = self.id;
+        let left = self.rotation_steps_left.get_or_insert(self.limits.backups_max.max(1));
+        while *left > 0 {
+            rotate_step(&self.path, self.limits.backups_max, *left - 1)?;
+            *left -= 1;
+        }
+        self.reopen()?;
+        if self.id == full {
+            // Renaming does nothing between two names of one file: PATH.0 was PATH already.
+            remove(&self.path)?;
+            self.reopen()?;
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), Error> {
+        let (file, id, size_bytes) = open_to_write(&self.path)?;
+        (self.file, self.id) = (file, id);
+        self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
+        self.rotation_steps_left = None;
+        Ok(())
+    }
+}
+
+/// Not with `O_APPEND`, which `splice` refuses.
+fn open_to_write(path: &Path) -> Result<(File, FileId, u64), Error> {
+    let (file, metadata) = open(path, OpenOptions::new().write(true).create(true).mode(MODE))?;
+    Ok((file, FileId::of(&metadata), metadata.len()))
+}
+
+fn delete(path: &Path, backups_max: u64) -> Result<(), Error> {
+    refuse_special(path)?;
+    let backups = (0..backups_max).map(|index| backup(path, index));
+    for path in std::iter::once(path.to_owned()).chain(backups) {
+        absent_is_fine(fs::remove_file(&path)).map_err(|source| Error::Delete { path, source })?;
+    }
+    Ok(())
+}
+
+/// Fills slot `slot` from the one in front of it, the highest slot first.
+fn rotate_step(path: &Path, backups_max: u64, slot: u64) -> Result<(), Error> {
+    if backups_max == 0 {
+        return remove(path);
+    }
+    let from = slot.checked_sub(1).map_or_else(|| path.to_owned(), |newer| backup(path, newer));
+    let to = backup(path, slot);
+    absent_is_fine(fs::rename(&from, &to)).map_err(|source| Error::Rename { from, to, source })
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    absent_is_fine(fs::remove_file(path))
+        .map_err(|source| Error::Remove { path: path.into(), source })
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! What lies between a guest's pipe and a file: bytes go from the one into a pipe of ours, and
+//! from there into the file, and are never read into memory on the way.
+//!
+//! A file system that hangs while it takes bytes holds the pipe that they come from, and with it
+//! whoever writes into that pipe. So it never gets to see the guest's. And `splice` consumes
+//! exactly what was stored: what could not be is still in a pipe.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Once;
+
+use common::sys::fd::set_nonblocking;
+use common::sys::pipe;
+use nix::errno::Errno;
+
+use crate::rotating_file::Source;
+
+/// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
+const MOVE_BYTES_MAX: u64 = 65_536;
+
+/// Slots of the pipe for looking at bytes. Each byte looked at may lie in a page of its own, and
+/// 80 are looked at; the kernel rounds up to a power of two pages.
+const SCRATCH_BYTES: i32 = 128 * 4096;
+
+/// A pipe of ours with bytes on their way into one log.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    held: u64,
+}
+
+/// Two more ends and a buffer, for looking at bytes without taking them.
+#[derive(Debug)]
+struct Scratch {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    bytes: Vec<u8>,
+}
+
+/// What a turn of a log needs beside the log: one set serves all logs, one after the other.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// Empty between turns.
+    pub(crate) staging: Staging,
+    scratch: Scratch,
+}
+
+/// A guest's pipe and the bytes of it that were staged, as a source for a log file.
+#[derive(Debug)]
+pub(crate) struct GuestBytes<'a> {
+    pub(crate) guest: BorrowedFd<'a>,
+    pub(crate) workspace: &'a mut Workspace,
+    /// How many more bytes may be taken from the guest's pipe.
+    pub(crate) budget: u64,
+}
+
+impl Staging {
+    /// An empty one.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (reader, writer) = pipe::pipe()?;
+        Ok(Self { reader, writer, held: 0 })
+    }
+
+    /// Bytes inside.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Drops what is inside; for when there is nowhere to keep it.
+    pub(crate) fn discard(&mut self) {
+        let mut buffer = vec![0; usize::try_from(MOVE_BYTES_MAX).unwrap_or(usize::MAX)];
+        while self.held > 0 {
+            let Ok(count @ 1..) = pipe::read(&self.reader, &mut buffer) else { break };
+            self.held = self.held.saturating_sub(count as u64);
+        }
+    }
+
+    /// Takes up to `len` bytes from a guest's pipe, as far as there is space. 0 means that the
+    /// guest's pipe is at its end.
+    pub(crate) fn take_from(&mut self, guest: BorrowedFd<'_>, len: u64) -> io::Result<u64> {
+        let len = usize::try_from(len.min(MOVE_BYTES_MAX)).unwrap_or(usize::MAX);
+        let moved = pipe::splice_to_pipe(guest, &self.writer, len)? as u64;
+        self.held += moved;
+        Ok(moved)
+    }
+}
+
+impl Workspace {
+    /// An empty one.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (reader, writer) = pipe::pipe()?;
+        set_nonblocking(&reader)?;
+        if pipe::set_capacity_bytes(&writer, SCRATCH_BYTES).is_err() {
+            tracing::debug!(target: "logging.log_handler", "A small pipe has to do for looking");
+        }
+        let scratch = Scratch { reader, writer, bytes: Vec::new() };
+        Ok(Self { staging: Staging::new()?, scratch })
+    }
+}
+
+impl Scratch {
+    /// Copies up to `len` bytes that wait in `pipe` behind those that were copied already.
+    fn copy_from(&mut self, pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+        let copied = match pipe::tee(pipe, &self.writer, len) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            result => result?,
+        };
+        let start = self.bytes.len();
+        self.bytes.resize(start + copied, 0);
+        let mut unread = self.bytes.get_mut(start..).unwrap_or_default();
+        while !unread.is_empty() {
+            let count = pipe::read(&self.reader, unread)?;
+            unread = unread.get_mut(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+impl Source for GuestBytes<'_> {
+    fn available(&self) -> io::Result<u64> {
+        let waiting = if self.budget == 0 { 0 } else { pipe::readable_bytes(self.guest)? as u64 };
+        Ok(self.workspace.staging.held + waiting.min(self.budget))
+    }
+
+    fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
+        let Workspace { staging, scratch } = &mut *self.workspace;
+        scratch.bytes.clear();
+        if staging.held > 0 {
+            scratch.copy_from(staging.reader.as_fd(), len_max)?;
+        }
+        let left = len_max - scratch.bytes.len().min(len_max);
+        if left > 0 && scratch.bytes.len() as u64 == staging.held {
+            scratch.copy_from(self.guest, left)?;
+        }
+        Ok(&scratch.bytes)
+    }
+
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
+        let Workspace { staging, scratch } = &mut *self.workspace;
+        if staging.held == 0 {
+            self.budget -= staging.take_from(self.guest, len.min(self.budget))?.min(self.budget);
+        }
+        let len = usize::try_from(len.min(staging.held)).unwrap_or(usize::MAX);
+        if len == 0 {
+            return Ok(0);
+        }
+        let stored = match pipe::splice_to_file(&staging.reader, file, offset, len) {
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
+                copy_to_file(staging, scratch, file, offset, len)?
+            }
+            result => result?,
+        };
+        staging.held -= stored as u64;
+        Ok(stored as u64)
+    }
+}
+
+/// For a file system that cannot splice. Bytes are copied first and consumed once they are stored.
+fn copy_to_file(
+    staging: &Staging,
+    scratch: &mut Scratch,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    len: usize,
+) -> io::Result<usize> {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::info!(
+            target: "logging.log_handler",
+            "A log is on a file system that cannot splice; its bytes are copied"
+        );
+    });
+    scratch.bytes.clear();
+    scratch.copy_from(staging.reader.as_fd(), len)?;
+    let file = File::from(file.try_clone_to_owned()?);
+    let stored = file.write_at(&scratch.bytes, offset)?;
+    let consumed = scratch.bytes.get_mut(..stored).unwrap_or_default();
+    pipe::read(&staging.reader, consumed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rotating_file::{Limits, RotatingFile};
+
+    struct Guest {
+        reader: OwnedFd,
+        writer: File,
+    }
+
+    fn guest() -> Guest {
+        let (reader, writer) = pipe::pipe().unwrap();
+        Guest { reader, writer: writer.into() }
+    }
+
+    fn write(guest: &Guest, bytes: &[u8]) {
+        io::Write::write_all(&mut &guest.writer, bytes).unwrap();
+    }
+
+    #[test]
+    fn looking_takes_nothing_and_sees_staged_bytes_first() {
+        let guest = guest();
+        let mut workspace = Workspace::new().unwrap();
+        write(&guest, b"staged");
+        workspace.staging.take_from(guest.reader.as_fd(), 6).unwrap();
+        write(&guest, b" then waiting");
+        let mut source =
+            GuestBytes { guest: guest.reader.as_fd(), workspace: &mut workspace, budget: 1000 };
+        assert_eq!(source.available().unwrap(), 19);
+        assert_eq!(source.peek(11).unwrap(), b"staged then");
+        assert_eq!(source.peek(3).unwrap(), b"sta");
+        assert_eq!(source.available().unwrap(), 19);
+    }
+
+    #[test]
+    fn bytes_written_one_by_one_can_all_be_looked_at() {
+        let guest = guest();
+        let mut workspace = Workspace::new().unwrap();
+        let line: Vec<u8> = (b' '..b' ' + 80).collect();
+        for byte in &line {
+            write(&guest, &[*byte]);
+        }
+        let mut source =
+            GuestBytes { guest: guest.reader.as_fd(), workspace: &mut workspace, budget: 80 };
+        assert_eq!(source.peek(80).unwrap(), line);
+    }
+
+    #[test]
+    fn a_log_is_written_and_rotated_without_its_bytes_being_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let limits = Limits { size_bytes_max: 1000, backups_max: 3 };
+        let mut file = RotatingFile::open(&path, limits, false).unwrap();
+        let guest = guest();
+        let mut workspace = Workspace::new().unwrap();
+        let text: String = (0..200).map(|number| format!("line {number:04}\n")).collect();
+        for piece in text.as_bytes().chunks(333) {
+            write(&guest, piece);
+            let mut source = GuestBytes {
+                guest: guest.reader.as_fd(),
+                workspace: &mut workspace,
+                budget: u64::MAX,
+            };
+            file.append(&mut source, true).unwrap();
+        }
+        let part = |suffix: &str| std::fs::read(format!("{}{suffix}", path.display())).unwrap();
+        assert_eq!([part(".1"), part(".0"), part("")].concat(), text.as_bytes());
+        assert!(part(".1").len() <= 1000 && part(".1").ends_with(b"\n"));
+    }
+
+    #[test]
+    fn what_cannot_be_stored_stays_staged() {
+        let guest = guest();
+        let mut workspace = Workspace::new().unwrap();
+        write(&guest, b"precious");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut source =
+            GuestBytes { guest: guest.reader.as_fd(), workspace: &mut workspace, budget: 100 };
+        source.write_to(full.as_fd(), 0, 8).unwrap_err();
+        assert_eq!(source.available().unwrap(), 8);
+        assert_eq!(source.peek(8).unwrap(), b"precious");
+        assert_eq!(workspace.staging.held(), 8);
+    }
+}

@@ -1,0 +1,210 @@
+//! What is done with one log path, one task after the other.
+//!
+//! A task owns everything it works on, so that it can run as a job, and brings it back in
+//! [`Done`]. It decides by what it finds in its place in the order: whether a path is an open log
+//! is known for sure only there.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use common::event::Registered;
+use common::rpc::{self, Reply, error};
+use common::server::ClientId;
+use nix::errno::Errno;
+
+use crate::protocol::{self, Domain};
+use crate::pump::{Pump, Turn};
+use crate::rotating_file::{self, Bytes, Limits, RotatingFile};
+use crate::staging::Workspace;
+
+/// Something to do with a path.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Move what the guest has written.
+    Turn {
+        /// Partial lines too.
+        flush: bool,
+        /// Try again if writing failed before.
+        retry: bool,
+    },
+    /// Make it a log.
+    Open {
+        client: ClientId,
+        domain: Domain,
+        truncate: bool,
+        /// The end that we read from.
+        guest: Registered<OwnedFd>,
+        /// The end for the guest.
+        writer: OwnedFd,
+    },
+    /// Answer where the log's end is.
+    Position { client: ClientId },
+    /// Answer with bytes.
+    Read { client: ClientId, inode: u64, offset: u64, len_max: u64 },
+    /// Add a message.
+    Append { client: ClientId, message: Vec<u8> },
+    /// Store all there is, the daemon is about to exit.
+    Stop,
+}
+
+/// What a task left.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// The log, if the path is one now.
+    pub(crate) pump: Option<Box<Pump>>,
+    pub(crate) workspace: Workspace,
+    /// What to tell a client.
+    pub(crate) answer: Option<(ClientId, Result<Reply, rpc::Error>)>,
+    /// Where the log stands, if that was looked at.
+    pub(crate) turn: Option<Turn>,
+}
+
+impl Task {
+    /// Does it to `path`, which is a log if there is a `pump`.
+    pub(crate) fn run(
+        self,
+        path: &Path,
+        mut pump: Option<Box<Pump>>,
+        mut workspace: Workspace,
+        limits: Limits,
+    ) -> Done {
+        let mut turn = None;
+        let answer = match self {
+            Self::Turn { flush, retry } => {
+                turn = pump.as_mut().map(|pump| pump.turn(&mut workspace, flush, retry));
+                if turn == Some(Turn::End)
+                    && let Some(ended) = pump.take()
+                {
+                    ended.give_up();
+                }
+                None
+            }
+            Self::Stop => {
+                if let Some(mut ended) = pump.take() {
+                    store_all(&mut ended, &mut workspace);
+                    ended.give_up();
+                }
+                None
+            }
+            Self::Open { client, domain, truncate, guest, writer } => {
+                make_way(path, &mut pump, &mut workspace);
+                let result = open(path, &mut pump, domain, truncate, guest, writer, limits);
+                Some((client, result))
+            }
+            Self::Position { client } => {
+                Some((client, position(path, pump.as_deref_mut(), &mut workspace)))
+            }
+            Self::Read { client, inode, offset, len_max } => {
+                drain(pump.as_deref_mut(), &mut workspace);
+                let backups_max = limits.backups_max;
+                let read = rotating_file::read(path, backups_max, inode, offset, len_max);
+                Some((
+                    client,
+                    read.map(|bytes| protocol::data(&bytes)).map_err(|error| to_rpc(&error)),
+                ))
+            }
+            Self::Append { client, message } => {
+                let appended = match &mut pump {
+                    Some(pump) => pump.append(&message, &mut workspace),
+                    None => append(path, &message, limits),
+                };
+                Some((
+                    client,
+                    appended.map(|()| protocol::appended()).map_err(|error| to_rpc(&error)),
+                ))
+            }
+        };
+        let in_trouble = pump.as_ref().is_some_and(|pump| pump.is_in_trouble());
+        let turn = turn.or(in_trouble.then_some(Turn::Trouble));
+        Done { pump, workspace, answer, turn }
+    }
+}
+
+/// A log whose guest has gone but whose end was not noticed yet is ended now, so that a guest can
+/// be restarted at once.
+fn make_way(path: &Path, pump: &mut Option<Box<Pump>>, workspace: &mut Workspace) {
+    let Some(open) = pump else { return };
+    drain(Some(open), workspace);
+    if open.guest_has_gone() {
+        if let Some(ended) = pump.take() {
+            ended.give_up();
+        }
+    } else {
+        tracing::warn!(
+            target: "logging.log_handler",
+            "Log {} is asked for again while {} has it open", path.display(), open.domain()
+        );
+    }
+}
+
+fn open(
+    path: &Path,
+    pump: &mut Option<Box<Pump>>,
+    domain: Domain,
+    truncate: bool,
+    guest: Registered<OwnedFd>,
+    writer: OwnedFd,
+    limits: Limits,
+) -> Result<Reply, rpc::Error> {
+    if pump.is_some() {
+        let path = path.as_os_str().as_bytes();
+        let detail = [b"Cannot open log file: '", path, b"'"].concat();
+        return Err(rpc::Error::system(error::Domain::Logging, detail, Errno::EBUSY as i32));
+    }
+    let file = RotatingFile::open(path, limits, truncate).map_err(|error| to_rpc(&error))?;
+    let reply = protocol::position(file.position());
+    tracing::debug!(target: "logging.log_handler", "{} is the log of {domain}", path.display());
+    *pump = Some(Box::new(Pump::new(domain, guest, file)));
+    Ok(Reply { fds: vec![writer], ..reply })
+}
+
+fn position(
+    path: &Path,
+    pump: Option<&mut Pump>,
+    workspace: &mut Workspace,
+) -> Result<Reply, rpc::Error> {
+    let Some(pump) = pump else {
+        let detail = [b"No open log file ", path.as_os_str().as_bytes()].concat();
+        return Err(rpc::Error::new(error::Code::InternalError, error::Domain::Logging, detail));
+    };
+    drain(Some(pump), workspace);
+    Ok(protocol::position(pump.position()))
+}
+
+/// A log that cannot be written answers with what it has, as in libvirt; the failure is logged
+/// where it happens.
+fn drain(pump: Option<&mut Pump>, workspace: &mut Workspace) {
+    if let Some(pump) = pump
+        && let Err(error) = pump.drain(workspace)
+    {
+        tracing::debug!(target: "logging.log_handler", "{error}");
+    }
+}
+
+/// Turns until nothing waits; a guest that writes on without end is cut off after what its pipe
+/// can hold several times over.
+fn store_all(pump: &mut Pump, workspace: &mut Workspace) {
+    const TURNS_MAX: usize = 16;
+    for _ in 0..TURNS_MAX {
+        if pump.turn(workspace, true, true) != Turn::Again {
+            return;
+        }
+    }
+}
+
+fn append(path: &Path, message: &[u8], limits: Limits) -> Result<(), rotating_file::Error> {
+    let mut file = RotatingFile::open(path, limits, false)?;
+    file.append(&mut Bytes(message), true)?;
+    Ok(())
+}
+
+/// The one place where a failure of the file layer becomes an error of the wire.
+fn to_rpc(error: &rotating_file::Error) -> rpc::Error {
+    match error.errno() {
+        Some(errno) => rpc::Error::system(error::Domain::None, error.detail(), errno),
+        None => {
+            rpc::Error::new(error::Code::ConfigUnsupported, error::Domain::None, error.detail())
+        }
+    }
+}
