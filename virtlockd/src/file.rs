@@ -1,0 +1,348 @@
+//! Files that clients name: everything that is ever done to them, as jobs.
+//!
+//! A job owns what it works on and brings it back in [`Done`], so that it can run on any thread.
+
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use common::rpc::error::{Code, Domain};
+use common::rpc::{self};
+use common::sys::lock::{self, Kind, Mode};
+use nix::errno::Errno;
+
+use crate::protocol::Terms;
+use crate::refusal::text;
+
+/// Permission bits of a file that we make, libvirt's value.
+const FILE_MODE: u32 = 0o600;
+
+/// Permission bits of a directory that we make, libvirt's value.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// How often an automatically made file may vanish between opening and locking it before the
+/// resource counts as locked. Ours; libvirt tries without end.
+const ATTEMPTS_MAX: usize = 100;
+
+/// Which file a path leads to, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Inode {
+    device: u64,
+    number: u64,
+}
+
+/// A locked file. The lock goes with it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    file: File,
+    inode: Inode,
+}
+
+/// Something to do with the file of one resource.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Lock it.
+    Acquire { path: Arc<Path>, terms: Terms },
+    /// Unlock it; remove it too if the terms say so and nobody shares it.
+    Release { lease: Lease, path: Arc<Path>, terms: Terms },
+    /// Make it.
+    Create { path: Arc<Path> },
+    /// Remove it.
+    Delete { path: Arc<Path> },
+}
+
+/// What a job left.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// The file is locked.
+    Acquired(Lease),
+    /// Somebody else has locked the file.
+    Busy(Inode),
+    /// It is unlocked, made or removed.
+    Finished,
+    /// Nothing has changed.
+    Failed(Failure),
+}
+
+/// What could not be done with a file.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    attempt: Attempt,
+    path: Box<[u8]>,
+    error: io::Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    Open,
+    OpenOrCreate,
+    Lock,
+    Create,
+    Delete,
+    MakeDirectory,
+    UseAsDirectory,
+}
+
+impl Job {
+    /// Does it.
+    pub(crate) fn run(self) -> Done {
+        let result = match self {
+            Self::Acquire { path, terms } => Lease::acquire(&path, terms),
+            Self::Release { lease, path, terms } => {
+                lease.release(&path, terms);
+                Ok(Done::Finished)
+            }
+            Self::Create { path } => create(&path).map(|()| Done::Finished),
+            Self::Delete { path } => delete(&path).map(|()| Done::Finished),
+        };
+        result.unwrap_or_else(Done::Failed)
+    }
+}
+
+impl Lease {
+    /// Which file it is.
+    pub(crate) fn inode(&self) -> Inode {
+        self.inode
+    }
+
+    fn acquire(path: &Path, terms: Terms) -> Result<Done, Failure> {
+        if !terms.autocreate {
+            let file = File::options().read(true).write(true).open(path);
+            return Self::lock(file.map_err(failure(Attempt::Open, path))?, path, terms);
+        }
+        let mut attempts = 0;
+        loop {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(FILE_MODE)
+                .open(path)
+                .map_err(failure(Attempt::OpenOrCreate, path))?;
+            attempts += 1;
+            match Self::lock(file, path, terms)? {
+                // Who had it before may have removed it after we opened it.
+                Done::Acquired(lease) if !lease.inode.is_at(path) => {
+                    if attempts == ATTEMPTS_MAX {
+                        return Ok(Done::Busy(lease.inode));
+                    }
+                }
+                done => return Ok(done),
+            }
+        }
+    }
+
+    fn lock(file: File, path: &Path, terms: Terms) -> Result<Done, Failure> {
+        let metadata = file.metadata().map_err(failure(Attempt::Lock, path))?;
+        let inode = Inode::of(&metadata);
+        let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
+        let locked =
+            lock::try_lock(&file, Kind::Ofd, mode).map_err(failure(Attempt::Lock, path))?;
+        Ok(if locked { Done::Acquired(Self { file, inode }) } else { Done::Busy(inode) })
+    }
+
+    /// A file made automatically is removed while the lock still keeps others off it. Its last
+    /// lock is known by this: it can be had exclusively.
+    fn release(self, path: &Path, terms: Terms) {
+        if terms.autocreate && (!terms.shared || self.can_be_exclusive()) && self.inode.is_at(path)
+        {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(
+                    target: "util.lockspace",
+                    "Unable to remove {}: {error}", path.display()
+                ),
+                _ => {}
+            }
+        }
+        // Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
+        if let Err(error) = lock::unlock(&self.file, Kind::Ofd) {
+            tracing::error!(
+                target: "util.lockspace", "Unable to unlock {}: {error}", path.display()
+            );
+        }
+    }
+
+    fn can_be_exclusive(&self) -> bool {
+        matches!(lock::try_lock(&self.file, Kind::Ofd, Mode::Exclusive), Ok(true))
+    }
+}
+
+impl Inode {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), number: metadata.ino() }
+    }
+
+    fn is_at(self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| Self::of(&metadata) == self)
+    }
+}
+
+impl Failure {
+    /// There are as many open files, or resources, as there may be.
+    pub(crate) fn too_many(path: &Path) -> Self {
+        failure(Attempt::Open, path)(Errno::EMFILE.into())
+    }
+
+    /// The error for the client.
+    pub(crate) fn to_rpc(&self) -> rpc::Error {
+        let path = &self.path;
+        let (domain, detail) = match self.attempt {
+            Attempt::Open => (Domain::Lockspace, text(&[b"Unable to open resource ", path])),
+            Attempt::OpenOrCreate => {
+                (Domain::Lockspace, text(&[b"Unable to open/create resource ", path]))
+            }
+            Attempt::Lock => {
+                (Domain::Lockspace, text(&[b"Unable to acquire lock on '", path, b"'"]))
+            }
+            Attempt::Create => (Domain::None, text(&[b"cannot create file '", path, b"'"])),
+            Attempt::Delete => {
+                (Domain::Lockspace, text(&[b"Unable to delete lockspace resource ", path]))
+            }
+            Attempt::MakeDirectory => {
+                (Domain::Lockspace, text(&[b"Unable to create lockspace ", path]))
+            }
+            Attempt::UseAsDirectory => {
+                let detail =
+                    text(&[b"Lockspace location ", path, b" exists, but is not a directory"]);
+                return rpc::Error::new(Code::InternalError, Domain::Lockspace, detail);
+            }
+        };
+        let errno = self.error.raw_os_error().unwrap_or(Errno::EIO as i32);
+        rpc::Error::system(domain, detail, errno)
+    }
+}
+
+/// Makes a lockspace's directory unless it is there.
+pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(failure(Attempt::UseAsDirectory, path)(Errno::ENOTDIR.into())),
+        Err(_) => {
+            let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
+            made.map_err(failure(Attempt::MakeDirectory, path))
+        }
+    }
+}
+
+fn create(path: &Path) -> Result<(), Failure> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(FILE_MODE);
+    options.open(path).map(drop).map_err(failure(Attempt::Create, path))
+}
+
+fn delete(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failure(Attempt::Delete, path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failure(attempt: Attempt, path: &Path) -> impl FnOnce(io::Error) -> Failure + '_ {
+    move |error| Failure { attempt, path: path.as_os_str().as_bytes().into(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXCLUSIVE: Terms = Terms { shared: false, autocreate: false };
+    const SHARED: Terms = Terms { shared: true, autocreate: false };
+    const AUTOCREATED: Terms = Terms { shared: false, autocreate: true };
+
+    fn acquire(path: &Path, terms: Terms) -> Done {
+        Job::Acquire { path: path.into(), terms }.run()
+    }
+
+    fn lease(path: &Path, terms: Terms) -> Lease {
+        match acquire(path, terms) {
+            Done::Acquired(lease) => lease,
+            other => panic!("not acquired: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_of_one_file_exclude_each_other_and_are_released_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        fs::write(&one, "").unwrap();
+        fs::hard_link(&one, &two).unwrap();
+        let held = lease(&one, EXCLUSIVE);
+        assert!(matches!(acquire(&two, SHARED), Done::Busy(inode) if inode == held.inode));
+        held.release(&one, EXCLUSIVE);
+        let (held, other) = (lease(&one, SHARED), lease(&two, SHARED));
+        held.release(&one, SHARED);
+        assert!(matches!(acquire(&one, EXCLUSIVE), Done::Busy(_)));
+        other.release(&two, SHARED);
+        lease(&one, EXCLUSIVE).release(&one, EXCLUSIVE);
+    }
+
+    #[test]
+    fn an_automatic_file_goes_with_its_last_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease");
+        let terms = Terms { shared: true, autocreate: true };
+        let (held, other) = (lease(&path, terms), lease(&path, terms));
+        held.release(&path, terms);
+        assert!(path.exists());
+        other.release(&path, terms);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_took_the_path_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease");
+        let held = lease(&path, AUTOCREATED);
+        fs::remove_file(&path).unwrap();
+        let other = lease(&path, AUTOCREATED);
+        held.release(&path, AUTOCREATED);
+        assert!(other.inode.is_at(&path));
+    }
+
+    #[test]
+    fn a_lock_is_gone_although_its_file_is_still_open_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease");
+        fs::write(&path, "").unwrap();
+        let held = lease(&path, EXCLUSIVE);
+        let _duplicate = held.file.try_clone().unwrap();
+        held.release(&path, EXCLUSIVE);
+        lease(&path, EXCLUSIVE);
+    }
+
+    #[test]
+    fn failures_are_libvirts() {
+        let dir = tempfile::tempdir().unwrap();
+        let shown = dir.path().display();
+        let message = |done| match done {
+            Done::Failed(failure) => failure.to_rpc().message(),
+            other => panic!("not failed: {other:?}"),
+        };
+        assert_eq!(
+            message(acquire(dir.path(), EXCLUSIVE)),
+            format!("Unable to open resource {shown}: Is a directory")
+        );
+        assert_eq!(
+            message(Job::Delete { path: dir.path().into() }.run()),
+            format!("Unable to delete lockspace resource {shown}: Is a directory")
+        );
+        let file = dir.path().join("file");
+        assert!(matches!(Job::Create { path: file.as_path().into() }.run(), Done::Finished));
+        assert_eq!(
+            make_directory(&file).unwrap_err().to_rpc().message(),
+            format!(
+                "internal error: Lockspace location {shown}/file exists, but is not a directory"
+            )
+        );
+        assert_eq!(
+            make_directory(&file.join("sub")).unwrap_err().to_rpc().message(),
+            format!("Unable to create lockspace {shown}/file/sub: Not a directory")
+        );
+    }
+}

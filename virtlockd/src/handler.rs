@@ -1,0 +1,418 @@
+//! Calls, connections and owners: what happens when, in libvirt's order.
+//!
+//! Whatever concerns one resource goes through its lane, one [action](Action) at a time. A lane is
+//! there only while something is under way.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use common::event::Registered;
+use common::rpc::{self, Call, Reply};
+use common::server::{Answer, Caller, ClientId, Core, Daemon};
+use nix::sys::signal::Signal;
+
+use crate::ending::{self, TERM_PERIOD};
+use crate::file::{self, Done, Failure};
+use crate::lockspace::{Lockspaces, ResourceId};
+use crate::owner::{Owner, OwnerId, Owners};
+use crate::protocol::{Guest, Request};
+use crate::refusal::Refusal;
+use crate::resource::{Action, Change, Claim, Step};
+use crate::session::Session;
+
+/// virtlockd's state.
+#[derive(Debug)]
+pub struct Handler {
+    lockspaces: Lockspaces,
+    owners: Owners,
+    lanes: HashMap<ResourceId, Lane>,
+    sessions: HashMap<ClientId, Session>,
+    stopping: bool,
+}
+
+/// What a job brings back.
+#[derive(Debug)]
+pub struct Outcome(Ended);
+
+#[derive(Debug)]
+enum Ended {
+    /// The current action of this resource's lane.
+    Action(ResourceId, Done),
+    /// A lockspace's directory was looked for, and made if need be.
+    Directory { client: ClientId, space: Box<[u8]>, is_new: bool, result: Result<(), Failure> },
+}
+
+/// When a call that was not refused has its result.
+enum Started {
+    Ended,
+    Later,
+}
+
+/// What is under way at one resource.
+#[derive(Debug, Default)]
+struct Lane {
+    /// A job of it is running.
+    current: Option<Task>,
+    /// Bounded by the clients, of whom each has one call in flight, and by the owners.
+    waiting: VecDeque<Task>,
+}
+
+#[derive(Debug)]
+struct Task {
+    action: Action,
+    /// Who waits for the result.
+    client: Option<ClientId>,
+}
+
+impl Handler {
+    /// Without any lease.
+    pub(crate) fn new() -> Self {
+        Self {
+            lockspaces: Lockspaces::new(),
+            owners: Owners::default(),
+            lanes: HashMap::new(),
+            sessions: HashMap::new(),
+            stopping: false,
+        }
+    }
+
+    fn start(
+        &mut self,
+        core: &mut Core<Outcome>,
+        from: Caller,
+        request: Request,
+    ) -> Result<Started, Refusal> {
+        let session = self.sessions.entry(from.client).or_insert_with(|| Session::new(from));
+        session.check(&request)?;
+        match request {
+            Request::Restrict { .. } => session.is_restricted = true,
+            Request::Register { guest, .. } => self.register(core, from, guest),
+            Request::New { space, .. } => return self.add_lockspace(core, from, space, true),
+            Request::CreateLockspace { space } => {
+                return self.add_lockspace(core, from, space, false);
+            }
+            Request::Resource { operation, space, name, .. } => {
+                let claim = session.claim.clone().ok_or(Refusal::Unregistered)?;
+                let resource = self.lockspaces.resource(&space, &name)?;
+                session.has_call_in_flight = true;
+                let action = Action::new(operation, claim);
+                self.perform(core, resource, Task { action, client: Some(from.client) });
+                return Ok(Started::Later);
+            }
+        }
+        Ok(Started::Ended)
+    }
+
+    /// A registration may be replaced; leases stay with the owner for whom they were acquired.
+    fn register(&mut self, core: &mut Core<Outcome>, from: Caller, guest: Guest) {
+        let guest = Rc::new(guest);
+        if let Some(last) = self.owners.with_pid(guest.pid)
+            && self.owners.get(last).is_some_and(Owner::has_ended)
+        {
+            self.owner_has_ended(core, last);
+        }
+        let owner = self.owners.with_pid(guest.pid).unwrap_or_else(|| self.owners.add(&guest));
+        if let Some(owner_now) = self.owners.get_mut(owner)
+            && owner_now.pidfd.is_none()
+        {
+            owner_now.pidfd = watch(core, from, owner, &guest);
+        }
+        let Some(session) = self.sessions.get_mut(&from.client) else {
+            return;
+        };
+        self.owners.connect(owner, &guest, session.is_own(&guest));
+        let last = session.claim.replace(Claim { owner, guest });
+        if let Some(Claim { owner, guest }) = last {
+            self.owners.disconnect(owner, session.is_own(&guest));
+        }
+    }
+
+    fn add_lockspace(
+        &mut self,
+        core: &mut Core<Outcome>,
+        from: Caller,
+        space: Box<[u8]>,
+        is_new: bool,
+    ) -> Result<Started, Refusal> {
+        if is_new && space.is_empty() {
+            return Err(Refusal::DefaultLockspace);
+        }
+        if self.lockspaces.has_space(&space) {
+            return if is_new { Err(Refusal::LockspaceExists(space)) } else { Ok(Started::Ended) };
+        }
+        if let Some(session) = self.sessions.get_mut(&from.client) {
+            session.has_call_in_flight = true;
+        }
+        core.submit(move || {
+            let result = file::make_directory(Path::new(OsStr::from_bytes(&space)));
+            Outcome(Ended::Directory { client: from.client, space, is_new, result })
+        });
+        Ok(Started::Later)
+    }
+
+    fn directory_is_there(&mut self, space: Box<[u8]>, is_new: bool) -> Result<(), Refusal> {
+        if is_new && self.lockspaces.has_space(&space) {
+            return Err(Refusal::LockspaceExists(space));
+        }
+        self.lockspaces.add_space(&space)
+    }
+
+    fn perform(&mut self, core: &mut Core<Outcome>, resource: ResourceId, task: Task) {
+        self.lanes.entry(resource).or_default().waiting.push_back(task);
+        self.advance(core, resource);
+    }
+
+    /// Goes through what waits in a lane until a job has to be waited for; forgets the lane if
+    /// nothing is left in it.
+    fn advance(&mut self, core: &mut Core<Outcome>, resource: ResourceId) {
+        while let Some(lane) = self.lanes.get_mut(&resource)
+            && lane.current.is_none()
+        {
+            let Some(task) = lane.waiting.pop_front() else {
+                self.lanes.remove(&resource);
+                return self.lockspaces.forget_unused(resource);
+            };
+            match self.lockspaces.begin(resource, &task.action) {
+                Step::Ended(result) => self.action_ended(core, resource, task.client, result),
+                Step::Job(job) => {
+                    lane.current = Some(task);
+                    core.submit(move || Outcome(Ended::Action(resource, job.run())));
+                }
+            }
+        }
+    }
+
+    fn job_of_action_ended(&mut self, core: &mut Core<Outcome>, resource: ResourceId, done: Done) {
+        let Some(lane) = self.lanes.get_mut(&resource) else {
+            return;
+        };
+        if let Some(task) = lane.current.take() {
+            let result = self.lockspaces.end(resource, &task.action, done);
+            self.action_ended(core, resource, task.client, result);
+        }
+        self.advance(core, resource);
+    }
+
+    fn action_ended(
+        &mut self,
+        core: &mut Core<Outcome>,
+        resource: ResourceId,
+        client: Option<ClientId>,
+        result: Result<Change, Refusal>,
+    ) {
+        match result {
+            Ok(Change::Lost(owner)) => self.owners.lost(owner, resource),
+            Ok(Change::Gained(owner)) => {
+                self.owners.gained(owner, resource);
+                if self.stopping || self.owners.get(owner).is_some_and(|owner| owner.is_dead) {
+                    self.perform(core, resource, Task::of_our_own(Action::Disown(owner)));
+                }
+            }
+            Ok(Change::None) | Err(_) => {}
+        }
+        if let Some(client) = client {
+            self.answer(core, client, result.map(drop));
+        }
+    }
+
+    fn answer(&mut self, core: &mut Core<Outcome>, client: ClientId, result: Result<(), Refusal>) {
+        core.answer(client, self.reply(client, result));
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.has_call_in_flight = false;
+            if session.has_gone {
+                self.session_ended(core, client);
+            }
+        }
+    }
+
+    /// The reply to a result, after a refusal has been logged.
+    fn reply(&self, client: ClientId, result: Result<(), Refusal>) -> Result<Reply, rpc::Error> {
+        let Err(refusal) = result else {
+            return Ok(Reply::default());
+        };
+        let error = rpc::Error::from(&refusal);
+        let requester = self.sessions.get(&client).map(Session::requester).unwrap_or_default();
+        let message = error.message();
+        let message = message.escape_debug();
+        match refusal.holder() {
+            Some(holder) => tracing::warn!(
+                target: "locking.lock_daemon", "Refused to {requester}: {message}: {holder}"
+            ),
+            None => tracing::info!(
+                target: "locking.lock_daemon", "Refused to {requester}: {message}"
+            ),
+        }
+        Err(error)
+    }
+
+    /// When a guest's own connection closes, the guest is taken for gone: its leases go, whoever
+    /// acquired them, and if there were any and it lives, it does not run on without them.
+    fn session_ended(&mut self, core: &mut Core<Outcome>, client: ClientId) {
+        let Some(session) = self.sessions.remove(&client) else {
+            return;
+        };
+        let Some(Claim { owner, guest }) = &session.claim else {
+            return;
+        };
+        let is_own = session.is_own(guest);
+        if is_own && self.disown_all(core, *owner) > 0 {
+            self.end(core, *owner);
+        }
+        self.owners.disconnect(*owner, is_own);
+    }
+
+    /// Releases everything of an owner; gives how much that is.
+    fn disown_all(&mut self, core: &mut Core<Outcome>, owner: OwnerId) -> usize {
+        let resources = self.owners.leases(owner);
+        for &resource in &resources {
+            self.perform(core, resource, Task::of_our_own(Action::Disown(owner)));
+        }
+        resources.len()
+    }
+
+    /// Asks a process to end, and sees to it later that it does.
+    fn end(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
+        let Some(owner) = self.owners.get_mut(id) else {
+            return;
+        };
+        if owner.ending.is_none() && !owner.has_ended() && ending::signal(owner, Signal::SIGTERM) {
+            tracing::info!(
+                target: "locking.lock_daemon",
+                "{} has closed its connection and lost its leases; sent SIGTERM", owner.guest
+            );
+            owner.ending = Some(core.set_timer(TERM_PERIOD, id.0));
+        }
+    }
+
+    fn owner_has_ended(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
+        let Some(owner) = self.owners.get_mut(id) else {
+            return;
+        };
+        if let Some(timer) = owner.ending.take() {
+            core.cancel_timer(timer);
+        }
+        let guest = Rc::clone(&owner.guest);
+        self.owners.died(id);
+        let count = self.disown_all(core, id);
+        if count > 0 {
+            tracing::info!(
+                target: "locking.lock_daemon", "{guest} has ended; releasing its {count} leases"
+            );
+        }
+    }
+}
+
+impl Daemon for Handler {
+    type Outcome = Outcome;
+
+    fn call(&mut self, core: &mut Core<Outcome>, from: Caller, call: Call) -> Answer {
+        let request = Request::decode(call.procedure, &call.arguments)
+            .and_then(|request| request.check_flags().map(|()| request));
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Answer::Now(Err(error)),
+        };
+        match self.start(core, from, request) {
+            Ok(Started::Later) => Answer::Later,
+            Ok(Started::Ended) => Answer::Now(Ok(Reply::default())),
+            Err(refusal) => Answer::Now(self.reply(from.client, Err(refusal))),
+        }
+    }
+
+    fn disconnected(&mut self, core: &mut Core<Outcome>, caller: Caller) {
+        match self.sessions.get_mut(&caller.client) {
+            Some(session) if session.has_call_in_flight => session.has_gone = true,
+            _ => self.session_ended(core, caller.client),
+        }
+    }
+
+    /// An owner's pidfd.
+    fn ready(&mut self, core: &mut Core<Outcome>, source: u64) {
+        let id = OwnerId(source);
+        if self.owners.get(id).is_some_and(Owner::has_ended) {
+            self.owner_has_ended(core, id);
+        }
+    }
+
+    /// An owner that was asked to end has not.
+    fn timer(&mut self, _: &mut Core<Outcome>, source: u64) {
+        let id = OwnerId(source);
+        let Some(owner) = self.owners.get_mut(id) else {
+            return;
+        };
+        owner.ending = None;
+        if ending::signal(owner, Signal::SIGKILL) {
+            tracing::warn!(
+                target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
+            );
+        }
+        self.owners.forget_unused(id);
+    }
+
+    fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
+        match outcome.0 {
+            Ended::Action(resource, done) => self.job_of_action_ended(core, resource, done),
+            Ended::Directory { client, space, is_new, result } => {
+                let result = match result {
+                    Ok(()) => self.directory_is_there(space, is_new),
+                    Err(failure) => Err(Refusal::File(failure)),
+                };
+                self.answer(core, client, result);
+            }
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        !self.lockspaces.are_unused()
+    }
+
+    /// Guests that depend on us are ended before their leases go. This is the one place that
+    /// waits, as nothing comes after it.
+    fn stop(&mut self, core: &mut Core<Outcome>) {
+        self.stopping = true;
+        let (dependent, others): (Vec<_>, Vec<_>) =
+            self.owners.iter().map(|(_, owner)| owner).partition(|owner| owner.depends_on_us());
+        ending::end_all(&dependent);
+        for owner in others.iter().filter(|owner| owner.has_leases()) {
+            tracing::warn!(
+                target: "locking.lock_daemon",
+                "This daemon stops: {} has no connection of its own and loses its leases",
+                owner.guest
+            );
+        }
+        let owners: Vec<_> = self.owners.iter().map(|(id, _)| id).collect();
+        for owner in owners {
+            self.disown_all(core, owner);
+        }
+    }
+}
+
+impl Task {
+    fn of_our_own(action: Action) -> Self {
+        Self { action, client: None }
+    }
+}
+
+/// Watches for a guest's end. Where that is not possible nothing is assumed about it: its leases
+/// stay until they are released or its own connection closes.
+fn watch(
+    core: &mut Core<Outcome>,
+    from: Caller,
+    owner: OwnerId,
+    guest: &Guest,
+) -> Option<Registered<OwnedFd>> {
+    let pidfd = ending::pidfd(core, from, guest.pid);
+    match pidfd.and_then(|pidfd| core.watch(pidfd, owner.0)) {
+        Ok(pidfd) => Some(pidfd),
+        Err(error) => {
+            tracing::info!(
+                target: "locking.lock_daemon", "The end of {guest} will not be noticed: {error}"
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Lockspaces and their resources: by name, and those that are locked by file too. No I/O; what
+//! touches files is handed out as jobs.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::file::{Done, Failure, Inode};
+use crate::refusal::Refusal;
+use crate::resource::{Action, Change, Holding, Resource, Step};
+
+/// Lockspaces beside the default one. Ours; anybody who may connect can add some, and they are
+/// never removed.
+const LOCKSPACES_MAX: usize = 4096;
+
+/// Resources that are locked or worked on. libvirt's limit of open files in its unit, which is
+/// what limits it there.
+const RESOURCES_MAX: usize = 524_288;
+
+type Names = HashMap<Arc<[u8]>, ResourceId>;
+
+/// Names a resource for as long as it is locked or worked on; never given to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ResourceId(u64);
+
+/// All of them. A lockspace is known by its path as it was first given, letter by letter: `/a`
+/// and `/a/` are two.
+#[derive(Debug)]
+pub(crate) struct Lockspaces {
+    spaces: HashMap<Arc<[u8]>, Names>,
+    resources: HashMap<ResourceId, Resource>,
+    /// Names of locked files. Only for telling people who has a file.
+    by_inode: HashMap<Inode, BTreeSet<ResourceId>>,
+    resources_made: u64,
+}
+
+impl Lockspaces {
+    /// Only the default lockspace, whose path is empty.
+    pub(crate) fn new() -> Self {
+        Self {
+            spaces: HashMap::from([(Arc::default(), Names::new())]),
+            resources: HashMap::new(),
+            by_inode: HashMap::new(),
+            resources_made: 0,
+        }
+    }
+
+    /// Whether no resource is locked or worked on.
+    pub(crate) fn are_unused(&self) -> bool {
+        self.resources.is_empty()
+    }
+
+    /// Whether there is a lockspace with this path.
+    pub(crate) fn has_space(&self, space: &[u8]) -> bool {
+        self.spaces.contains_key(space)
+    }
+
+    /// Adds a lockspace, whose directory is there, unless it is known.
+    pub(crate) fn add_space(&mut self, space: &[u8]) -> Result<(), Refusal> {
+        if self.has_space(space) {
+            return Ok(());
+        }
+        if self.spaces.len() > LOCKSPACES_MAX {
+            return Err(Refusal::TooManyLockspaces);
+        }
+        self.spaces.insert(space.into(), Names::new());
+        Ok(())
+    }
+
+    /// The resource of this name, which [`Self::forget_unused`] removes again.
+    pub(crate) fn resource(&mut self, space: &[u8], name: &[u8]) -> Result<ResourceId, Refusal> {
+        let Some((space, _)) = self.spaces.get_key_value(space) else {
+            return Err(Refusal::NoLockspace(space.into()));
+        };
+        let space = Arc::clone(space);
+        let Some(names) = self.spaces.get_mut(&space) else {
+            return Err(Refusal::NoLockspace((*space).into()));
+        };
+        if let Some(&id) = names.get(name) {
+            return Ok(id);
+        }
+        let path = path_of(&space, name);
+        if self.resources.len() >= RESOURCES_MAX {
+            return Err(Refusal::File(Failure::too_many(&path)));
+        }
+        self.resources_made += 1;
+        let (id, name) = (ResourceId(self.resources_made), Arc::from(name));
+        names.insert(Arc::clone(&name), id);
+        self.resources.insert(id, Resource::new(space, name, path));
+        Ok(id)
+    }
+
+    /// Forgets a resource unless it is locked; no action on it may be under way.
+    pub(crate) fn forget_unused(&mut self, id: ResourceId) {
+        if self.resources.get(&id).is_some_and(|resource| !resource.is_held())
+            && let Some(resource) = self.resources.remove(&id)
+            && let Some(names) = self.spaces.get_mut(&resource.space)
+        {
+            names.remove(&resource.name);
+        }
+    }
+
+    /// Begins an action on a resource; none may be under way.
+    pub(crate) fn begin(&mut self, id: ResourceId, action: &Action) -> Step {
+        let Some(resource) = self.resources.get_mut(&id) else {
+            return Step::Ended(Ok(Change::None));
+        };
+        let before = resource.inode();
+        let step = resource.begin(action);
+        if let (Some(inode), None) = (before, resource.inode()) {
+            self.unindex(inode, id);
+        }
+        step
+    }
+
+    /// Goes on with an action whose job has ended; that gives its result.
+    pub(crate) fn end(
+        &mut self,
+        id: ResourceId,
+        action: &Action,
+        done: Done,
+    ) -> Result<Change, Refusal> {
+        match (action, done) {
+            (Action::Acquire(claim, terms), Done::Acquired(lease)) => {
+                let Some(resource) = self.resources.get_mut(&id) else {
+                    return Ok(Change::None);
+                };
+                self.by_inode.entry(lease.inode()).or_default().insert(id);
+                Ok(resource.acquired(claim, *terms, lease))
+            }
+            (Action::Release(claim), _) => Ok(Change::Lost(claim.owner)),
+            (Action::Disown(owner), _) => Ok(Change::Lost(*owner)),
+            (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
+            (_, Done::Failed(failure)) => Err(Refusal::File(failure)),
+            (_, Done::Finished | Done::Acquired(_)) => Ok(Change::None),
+        }
+    }
+
+    fn unindex(&mut self, inode: Inode, id: ResourceId) {
+        if let Some(ids) = self.by_inode.get_mut(&inode) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_inode.remove(&inode);
+            }
+        }
+    }
+
+    fn busy(&self, id: ResourceId, inode: Inode) -> Refusal {
+        let name = self.resources.get(&id).map(|resource| (*resource.name).into());
+        Refusal::Locked { name: name.unwrap_or_default(), holder: self.holder(inode).cloned() }
+    }
+
+    fn holder(&self, inode: Inode) -> Option<&Holding> {
+        let id = self.by_inode.get(&inode)?.first()?;
+        self.resources.get(id)?.holder()
+    }
+}
+
+/// libvirt joins the two and checks neither.
+fn path_of(space: &[u8], name: &[u8]) -> Arc<Path> {
+    let path = if space.is_empty() { name.to_vec() } else { [space, b"/", name].concat() };
+    Path::new(OsStr::from_bytes(&path)).into()
+}
+
+#[cfg(test)]
+mod tests;

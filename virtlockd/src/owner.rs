@@ -1,0 +1,211 @@
+//! Owners: the processes that leases belong to.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use common::event::{Registered, TimerId};
+
+use crate::ending;
+use crate::lockspace::ResourceId;
+use crate::protocol::Guest;
+
+/// Names one process for as long as the daemon runs, even after its pid was given to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct OwnerId(pub(crate) u64);
+
+/// A process that somebody registered.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// As last registered.
+    pub(crate) guest: Rc<Guest>,
+    /// Proof of who it is, and watched for its end; `None` if it could not be had.
+    pub(crate) pidfd: Option<Registered<OwnedFd>>,
+    /// It has been asked to end, and will be made to when this fires.
+    pub(crate) ending: Option<TimerId>,
+    /// It has ended for sure.
+    pub(crate) is_dead: bool,
+    /// Connections registered for it.
+    connections: usize,
+    /// Those among them that are its own.
+    own_connections: usize,
+    leases: HashSet<ResourceId>,
+}
+
+/// All owners that have a lease or a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    owners: HashMap<OwnerId, Owner>,
+    /// The living, or not known to be dead.
+    by_pid: HashMap<u32, OwnerId>,
+    made: u64,
+}
+
+impl Owners {
+    pub(crate) fn get(&self, id: OwnerId) -> Option<&Owner> {
+        self.owners.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: OwnerId) -> Option<&mut Owner> {
+        self.owners.get_mut(&id)
+    }
+
+    /// The owner with this pid that is not known to be dead.
+    pub(crate) fn with_pid(&self, pid: u32) -> Option<OwnerId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// Adds an owner that nobody watches yet.
+    pub(crate) fn add(&mut self, guest: &Rc<Guest>) -> OwnerId {
+        self.made += 1;
+        let id = OwnerId(self.made);
+        let owner = Owner {
+            guest: Rc::clone(guest),
+            pidfd: None,
+            ending: None,
+            is_dead: false,
+            connections: 0,
+            own_connections: 0,
+            leases: HashSet::new(),
+        };
+        self.owners.insert(id, owner);
+        self.by_pid.insert(guest.pid, id);
+        id
+    }
+
+    /// A connection is registered for the owner from now on.
+    pub(crate) fn connect(&mut self, id: OwnerId, guest: &Rc<Guest>, is_own: bool) {
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.guest = Rc::clone(guest);
+            owner.connections += 1;
+            owner.own_connections += usize::from(is_own);
+        }
+    }
+
+    /// A connection is not registered for the owner any more.
+    pub(crate) fn disconnect(&mut self, id: OwnerId, is_own: bool) {
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.connections = owner.connections.saturating_sub(1);
+            owner.own_connections = owner.own_connections.saturating_sub(usize::from(is_own));
+        }
+        self.forget_unused(id);
+    }
+
+    pub(crate) fn gained(&mut self, id: OwnerId, resource: ResourceId) {
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.leases.insert(resource);
+        }
+    }
+
+    pub(crate) fn lost(&mut self, id: OwnerId, resource: ResourceId) {
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.leases.remove(&resource);
+        }
+        self.forget_unused(id);
+    }
+
+    /// The owner has ended: its pid may be another's from now on.
+    pub(crate) fn died(&mut self, id: OwnerId) {
+        let Some(owner) = self.owners.get_mut(&id) else {
+            return;
+        };
+        owner.is_dead = true;
+        owner.pidfd = None;
+        if self.by_pid.get(&owner.guest.pid) == Some(&id) {
+            self.by_pid.remove(&owner.guest.pid);
+        }
+        self.forget_unused(id);
+    }
+
+    /// The resources that the owner has.
+    pub(crate) fn leases(&self, id: OwnerId) -> Vec<ResourceId> {
+        self.owners.get(&id).map(|owner| owner.leases.iter().copied().collect()).unwrap_or_default()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {
+        self.owners.iter().map(|(&id, owner)| (id, owner))
+    }
+
+    /// Forgets an owner without leases and connections, unless its end is waited for.
+    pub(crate) fn forget_unused(&mut self, id: OwnerId) {
+        if let Some(owner) = self.owners.get(&id)
+            && owner.connections == 0
+            && owner.leases.is_empty()
+            && owner.ending.is_none()
+        {
+            if self.by_pid.get(&owner.guest.pid) == Some(&id) {
+                self.by_pid.remove(&owner.guest.pid);
+            }
+            self.owners.remove(&id);
+        }
+    }
+}
+
+impl Owner {
+    /// Whether it must not run on without us: it is connected itself and has a lease, or has lost
+    /// its leases already.
+    pub(crate) fn depends_on_us(&self) -> bool {
+        self.ending.is_some() || (self.own_connections > 0 && !self.leases.is_empty())
+    }
+
+    pub(crate) fn has_leases(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
+    /// Whether the kernel says that it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_dead || self.pidfd.as_ref().is_some_and(ending::has_ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lockspace::Lockspaces;
+
+    fn guest(pid: u32) -> Rc<Guest> {
+        Rc::new(Guest { uuid: [0; 16], name: (*b"vm").into(), id: 1, pid })
+    }
+
+    #[test]
+    fn an_owner_is_kept_while_it_has_a_connection_or_a_lease() {
+        let (mut owners, guest) = (Owners::default(), guest(7));
+        let resource = Lockspaces::new().resource(b"", b"/image").unwrap();
+        let owner = owners.add(&guest);
+        owners.connect(owner, &guest, false);
+        owners.gained(owner, resource);
+        owners.disconnect(owner, false);
+        assert_eq!((owners.with_pid(7), owners.leases(owner)), (Some(owner), vec![resource]));
+        owners.lost(owner, resource);
+        assert_eq!((owners.with_pid(7), owners.leases(owner)), (None, vec![]));
+    }
+
+    #[test]
+    fn the_pid_of_the_dead_can_be_anothers() {
+        let (mut owners, guest) = (Owners::default(), guest(7));
+        let dead = owners.add(&guest);
+        owners.connect(dead, &guest, false);
+        owners.died(dead);
+        let living = owners.add(&guest);
+        owners.connect(living, &guest, false);
+        assert!(owners.get(dead).unwrap().is_dead);
+        owners.disconnect(dead, false);
+        assert_eq!((owners.with_pid(7), dead == living), (Some(living), false));
+        assert!(owners.get(dead).is_none());
+    }
+
+    #[test]
+    fn only_who_is_connected_itself_and_has_a_lease_depends_on_us() {
+        let (mut owners, guest) = (Owners::default(), guest(7));
+        let resource = Lockspaces::new().resource(b"", b"/image").unwrap();
+        let owner = owners.add(&guest);
+        let mut depends = |change: &dyn Fn(&mut Owners)| {
+            change(&mut owners);
+            owners.get(owner).unwrap().depends_on_us()
+        };
+        assert!(!depends(&|owners| owners.connect(owner, &guest, false)));
+        assert!(!depends(&|owners| owners.gained(owner, resource)));
+        assert!(depends(&|owners| owners.connect(owner, &guest, true)));
+        assert!(!depends(&|owners| owners.lost(owner, resource)));
+    }
+}

@@ -1,0 +1,195 @@
+//! One resource: a name in a lockspace, and who has leases on it. No I/O.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::file::{Inode, Job, Lease};
+use crate::owner::OwnerId;
+use crate::protocol::{Guest, Operation, Terms};
+use crate::refusal::Refusal;
+
+/// On whose behalf a call is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    pub(crate) owner: OwnerId,
+    pub(crate) guest: Rc<Guest>,
+}
+
+/// What is to be done with a resource.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Create,
+    Delete,
+    Acquire(Claim, Terms),
+    Release(Claim),
+    /// Everything of an owner goes, however often it has the lease.
+    Disown(OwnerId),
+}
+
+/// What comes next of an action.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// This job, whose outcome the action waits for.
+    Job(Job),
+    /// Nothing, this is the result.
+    Ended(Result<Change, Refusal>),
+}
+
+/// What an action changed about who has leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    None,
+    /// This owner has it, and had not before.
+    Gained(OwnerId),
+    /// This owner had it, and has not any more.
+    Lost(OwnerId),
+}
+
+/// A lease that somebody has.
+#[derive(Debug, Clone)]
+pub(crate) struct Holding {
+    pub(crate) guest: Rc<Guest>,
+    pub(crate) since: SystemTime,
+    /// How often it was acquired, and so how often it must be released.
+    shares: u64,
+}
+
+/// A name in a lockspace.
+#[derive(Debug)]
+pub(crate) struct Resource {
+    pub(crate) space: Arc<[u8]>,
+    pub(crate) name: Arc<[u8]>,
+    pub(crate) path: Arc<Path>,
+    hold: Option<Hold>,
+}
+
+#[derive(Debug)]
+struct Hold {
+    lease: Lease,
+    /// Those of the first who acquired it, whoever comes later.
+    terms: Terms,
+    holders: BTreeMap<OwnerId, Holding>,
+}
+
+impl Action {
+    /// What a client asks for.
+    pub(crate) fn new(operation: Operation, claim: Claim) -> Self {
+        match operation {
+            Operation::Create => Self::Create,
+            Operation::Delete => Self::Delete,
+            Operation::Acquire(terms) => Self::Acquire(claim, terms),
+            Operation::Release => Self::Release(claim),
+        }
+    }
+}
+
+impl Resource {
+    /// Nobody has a lease on it.
+    pub(crate) fn new(space: Arc<[u8]>, name: Arc<[u8]>, path: Arc<Path>) -> Self {
+        Self { space, name, path, hold: None }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// The locked file, if anybody has a lease.
+    pub(crate) fn inode(&self) -> Option<Inode> {
+        self.hold.as_ref().map(|hold| hold.lease.inode())
+    }
+
+    /// One of those who have a lease.
+    pub(crate) fn holder(&self) -> Option<&Holding> {
+        self.hold.as_ref()?.holders.values().next()
+    }
+
+    /// Begins an action.
+    pub(crate) fn begin(&mut self, action: &Action) -> Step {
+        match action {
+            Action::Create if self.is_held() => Step::Ended(Err(self.locked())),
+            Action::Delete if self.is_held() => Step::Ended(Err(self.locked())),
+            Action::Create => Step::Job(Job::Create { path: Arc::clone(&self.path) }),
+            Action::Delete => Step::Job(Job::Delete { path: Arc::clone(&self.path) }),
+            Action::Acquire(claim, terms) => self.acquire(claim, *terms),
+            Action::Release(claim) => self.release(claim),
+            Action::Disown(owner) => self.disown(*owner),
+        }
+    }
+
+    /// The file is locked for the first who asked.
+    pub(crate) fn acquired(&mut self, claim: &Claim, terms: Terms, lease: Lease) -> Change {
+        let holders = BTreeMap::from([(claim.owner, Holding::new(claim))]);
+        self.hold = Some(Hold { lease, terms, holders });
+        Change::Gained(claim.owner)
+    }
+
+    /// libvirt knows neither re-entrance nor a change of terms.
+    fn acquire(&mut self, claim: &Claim, terms: Terms) -> Step {
+        match &mut self.hold {
+            None => Step::Job(Job::Acquire { path: Arc::clone(&self.path), terms }),
+            Some(hold) if hold.terms.shared && terms.shared => Step::Ended(Ok(hold.share(claim))),
+            Some(_) => Step::Ended(Err(self.locked())),
+        }
+    }
+
+    fn release(&mut self, claim: &Claim) -> Step {
+        let Some(hold) = &mut self.hold else {
+            return Step::Ended(Err(Refusal::NotLocked((*self.name).into())));
+        };
+        match hold.holders.get_mut(&claim.owner) {
+            None => Step::Ended(Err(Refusal::NotHolder(claim.guest.pid))),
+            Some(holding) if holding.shares > 1 => {
+                holding.shares -= 1;
+                Step::Ended(Ok(Change::None))
+            }
+            Some(_) => self.disown(claim.owner),
+        }
+    }
+
+    /// The last owner takes the locked file out; from then on it is the job's.
+    fn disown(&mut self, owner: OwnerId) -> Step {
+        let Some(hold) = &mut self.hold else {
+            return Step::Ended(Ok(Change::None));
+        };
+        if hold.holders.remove(&owner).is_none() {
+            return Step::Ended(Ok(Change::None));
+        }
+        if !hold.holders.is_empty() {
+            return Step::Ended(Ok(Change::Lost(owner)));
+        }
+        match self.hold.take() {
+            None => Step::Ended(Ok(Change::None)),
+            Some(Hold { lease, terms, .. }) => {
+                Step::Job(Job::Release { lease, path: Arc::clone(&self.path), terms })
+            }
+        }
+    }
+
+    fn locked(&self) -> Refusal {
+        Refusal::Locked { name: (*self.name).into(), holder: self.holder().cloned() }
+    }
+}
+
+impl Hold {
+    fn share(&mut self, claim: &Claim) -> Change {
+        match self.holders.get_mut(&claim.owner) {
+            Some(holding) => {
+                holding.shares += 1;
+                Change::None
+            }
+            None => {
+                self.holders.insert(claim.owner, Holding::new(claim));
+                Change::Gained(claim.owner)
+            }
+        }
+    }
+}
+
+impl Holding {
+    fn new(claim: &Claim) -> Self {
+        Self { guest: Rc::clone(&claim.guest), since: SystemTime::now(), shares: 1 }
+    }
+}

@@ -1,0 +1,60 @@
+//! Connections: whom they speak for and what they may do.
+
+use common::server::Caller;
+
+use crate::protocol::{Guest, Request};
+use crate::refusal::Refusal;
+use crate::resource::Claim;
+
+/// A connection that has made a call.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) caller: Caller,
+    /// Whom it speaks for, once it is registered.
+    pub(crate) claim: Option<Claim>,
+    pub(crate) is_restricted: bool,
+    pub(crate) has_call_in_flight: bool,
+    /// It was closed. That takes effect after its call in flight, as if the call had ended before.
+    pub(crate) has_gone: bool,
+}
+
+impl Session {
+    pub(crate) fn new(caller: Caller) -> Self {
+        Self {
+            caller,
+            claim: None,
+            is_restricted: false,
+            has_call_in_flight: false,
+            has_gone: false,
+        }
+    }
+
+    /// What libvirt checks before the call itself, in its order.
+    pub(crate) fn check(&self, request: &Request) -> Result<(), Refusal> {
+        if self.is_restricted {
+            return Err(Refusal::Restricted);
+        }
+        let is_registered = match request {
+            Request::CreateLockspace { .. } => true,
+            Request::Register { guest, .. } => guest.id != 0,
+            Request::Restrict { .. } | Request::New { .. } | Request::Resource { .. } => {
+                self.claim.is_some()
+            }
+        };
+        if is_registered { Ok(()) } else { Err(Refusal::Unregistered) }
+    }
+
+    /// Whether it is the guest's own connection, and closes with it.
+    pub(crate) fn is_own(&self, guest: &Guest) -> bool {
+        guest.pid != 0 && u32::try_from(self.caller.peer.pid) == Ok(guest.pid)
+    }
+
+    /// Who makes its calls, for the log.
+    pub(crate) fn requester(&self) -> String {
+        let pid = self.caller.peer.pid;
+        match &self.claim {
+            Some(Claim { guest, .. }) => format!("process {pid} for {guest}"),
+            None => format!("process {pid}, for nobody"),
+        }
+    }
+}
