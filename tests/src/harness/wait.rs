@@ -1,0 +1,28 @@
+//! Waiting for what must come about.
+
+use std::time::{Duration, Instant};
+
+/// Generous: only a failing test ever waits this long.
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// Waits until `condition` holds, and fails the test when it does not come about.
+#[track_caller]
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(eventually_within(DEADLINE, condition), "never happened: {what}");
+}
+
+/// Waits at most `patience` until `condition` holds, and says whether it did.
+pub fn eventually_within(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + patience;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

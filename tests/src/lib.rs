@@ -1,0 +1,9 @@
+//! Conformance tests: one suite, run against libvirt's daemons and against ours.
+//!
+//! [`wire`] is a client of libvirt's RPC written apart from the daemons' own codec, so that an error
+//! in that codec cannot hide itself. [`harness`] starts a daemon where it can touch nothing of the
+//! machine and says loudly what it had to leave out.
+
+pub mod harness;
+pub mod interop;
+pub mod wire;

@@ -1,0 +1,96 @@
+//! The lock program's eight procedures.
+
+use std::io;
+use std::path::Path;
+
+use super::{Connection, LOCK_PROGRAM, RpcError, Writer};
+
+/// ACQUIRE's flag for a lease that others may share (libvirt's value, on the wire).
+pub const ACQUIRE_SHARED: u32 = 1;
+/// ACQUIRE's flag that makes the file and removes it at the last release (libvirt's value).
+pub const ACQUIRE_AUTOCREATE: u32 = 2;
+
+/// Whom a connection's leases belong to.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// The guest's UUID.
+    pub uuid: [u8; 16],
+    /// The guest's name.
+    pub name: String,
+    /// The guest's number, not 0.
+    pub id: u32,
+    /// The process that holds the leases.
+    pub pid: u32,
+}
+
+/// A connection that speaks the lock program. Every reply of it has an empty payload.
+#[derive(Debug)]
+pub struct LockClient(Connection);
+
+impl LockClient {
+    /// Connects to a virtlockd's main socket.
+    pub fn connect(socket: &Path) -> io::Result<Self> {
+        Connection::open(socket).map(Self)
+    }
+
+    /// The connection underneath.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+
+    /// REGISTER: says whom the leases are for.
+    pub fn register(&mut self, owner: &Owner, flags: u32) -> Result<(), RpcError> {
+        let payload = Writer::new()
+            .fixed(&owner.uuid)
+            .string(&owner.name)
+            .u32(owner.id)
+            .u32(owner.pid)
+            .u32(flags);
+        self.call(1, payload)
+    }
+
+    /// RESTRICT: gives up every right of the connection.
+    pub fn restrict(&mut self, flags: u32) -> Result<(), RpcError> {
+        self.call(2, Writer::new().u32(flags))
+    }
+
+    /// NEW: adds a lockspace for an owner.
+    pub fn new_lockspace(&mut self, space: &str, flags: u32) -> Result<(), RpcError> {
+        self.call(3, Writer::new().string(space).u32(flags))
+    }
+
+    /// `CREATE_RESOURCE`: makes a resource's file.
+    pub fn create(&mut self, space: &str, name: &str, flags: u32) -> Result<(), RpcError> {
+        self.call(4, resource(space, name, flags))
+    }
+
+    /// `DELETE_RESOURCE`: removes a resource's file.
+    pub fn delete(&mut self, space: &str, name: &str, flags: u32) -> Result<(), RpcError> {
+        self.call(5, resource(space, name, flags))
+    }
+
+    /// `ACQUIRE_RESOURCE`: takes a lease.
+    pub fn acquire(&mut self, space: &str, name: &str, flags: u32) -> Result<(), RpcError> {
+        self.call(6, resource(space, name, flags))
+    }
+
+    /// `RELEASE_RESOURCE`: gives a lease back.
+    pub fn release(&mut self, space: &str, name: &str, flags: u32) -> Result<(), RpcError> {
+        self.call(7, resource(space, name, flags))
+    }
+
+    /// `CREATE_LOCKSPACE`: adds a lockspace; the one call without flags.
+    pub fn create_lockspace(&mut self, space: &str) -> Result<(), RpcError> {
+        self.call(8, Writer::new().string(space))
+    }
+
+    fn call(&mut self, procedure: i32, payload: Writer) -> Result<(), RpcError> {
+        let (payload, _) = self.0.call(LOCK_PROGRAM, procedure, &payload.into_bytes())?;
+        assert!(payload.is_empty(), "a reply of the lock program has no payload");
+        Ok(())
+    }
+}
+
+fn resource(space: &str, name: &str, flags: u32) -> Writer {
+    Writer::new().string(space).string(name).u32(flags)
+}

@@ -1,0 +1,95 @@
+//! Who may talk to a daemon, and how many at once.
+
+use std::time::Duration;
+
+use tests::harness::{Mode, Subject, eventually, needs_root};
+use tests::wire::{ADMIN_PROGRAM, Answer, Connection, Header, LOG_PROGRAM};
+
+tests::both! { Virtlogd:
+    one_client_too_many_waits_and_is_served_later,
+    the_admin_socket_has_its_own_limit,
+    a_system_daemon_refuses_other_users,
+    a_session_daemon_refuses_root,
+    a_session_daemon_serves_its_user,
+    a_client_that_leaves_takes_its_descriptors_along,
+}
+
+fn one_client_too_many_waits_and_is_served_later(subject: Subject) {
+    let daemon = subject.start_with("max_clients = 2");
+    let mut first = daemon.connect_main();
+    let mut second = daemon.connect_main();
+    assert!(is_served(&mut first) && is_served(&mut second));
+    let mut third = daemon.connect_main();
+    third.send(&unknown_procedure()).unwrap();
+    let answer = third.answer_within(Duration::from_millis(300));
+    assert!(matches!(answer, Answer::Silence), "{answer:?}");
+    assert!(is_served(&mut second));
+    drop(first);
+    third.answer().message();
+}
+
+fn the_admin_socket_has_its_own_limit(subject: Subject) {
+    let daemon = subject.start_with("max_clients = 1\nadmin_max_clients = 1");
+    let mut main = daemon.connect_main();
+    let mut admin = daemon.connect_admin();
+    assert!(is_served(&mut main));
+    admin.call(ADMIN_PROGRAM, 3, &[]).unwrap();
+    let mut waiting = daemon.connect_admin();
+    waiting.send(&Header::call(ADMIN_PROGRAM, 3).message(&[])).unwrap();
+    let answer = waiting.answer_within(Duration::from_millis(300));
+    assert!(matches!(answer, Answer::Silence), "{answer:?}");
+    drop(admin);
+    waiting.answer().message();
+}
+
+fn a_system_daemon_refuses_other_users(subject: Subject) {
+    if needs_root("a_system_daemon_refuses_other_users") {
+        refuses_us(subject, Mode::SystemOfStranger);
+    }
+}
+
+fn a_session_daemon_refuses_root(subject: Subject) {
+    if needs_root("a_session_daemon_refuses_root") {
+        refuses_us(subject, Mode::SessionOfStranger);
+    }
+}
+
+fn a_session_daemon_serves_its_user(subject: Subject) {
+    let daemon = subject.setup().mode(Mode::Session).start();
+    let path = daemon.file("a.log");
+    daemon.log_client().append(&path, "text\n").unwrap();
+    tests::harness::expect_file(&path, "text\n");
+    daemon.connect_admin().call(ADMIN_PROGRAM, 3, &[]).unwrap();
+}
+
+fn a_client_that_leaves_takes_its_descriptors_along(subject: Subject) {
+    let daemon = subject.start();
+    let mut witness = daemon.connect_main();
+    assert!(is_served(&mut witness));
+    let before = daemon.fd_count();
+    for _ in 0..100 {
+        assert!(is_served(&mut daemon.connect_main()));
+    }
+    eventually("nothing is left of 100 clients", || daemon.fd_count() <= before);
+}
+
+fn refuses_us(subject: Subject, mode: Mode) {
+    let daemon = subject.setup().mode(mode).start();
+    for mut client in [daemon.connect_main(), daemon.connect_admin()] {
+        // The daemon may have closed already.
+        client.send(&unknown_procedure()).ok();
+        let answer = client.answer();
+        assert!(matches!(answer, Answer::Closed), "{answer:?}");
+    }
+    eventually("the refusals are logged", || {
+        daemon.stderr().matches("Disallowing client").count() == 2
+    });
+}
+
+fn is_served(client: &mut Connection) -> bool {
+    client.call(LOG_PROGRAM, 99, &[]).is_err_and(|error| error.code == 39)
+}
+
+fn unknown_procedure() -> Vec<u8> {
+    Header::call(LOG_PROGRAM, 99).message(&[])
+}

@@ -1,0 +1,211 @@
+//! virtlogd when the file system is against it. libvirt's daemon gives such a log up.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tests::harness::{
+    Daemon, Subject, backup, eventually, expect_file, guest_writes, inode, left_out, size, write,
+};
+use tests::wire::OpenLog;
+
+tests::both! { Virtlogd:
+    a_log_truncated_underneath_goes_on,
+    a_busy_guest_delays_nobody,
+    a_busy_log_has_a_position,
+}
+
+tests::ours! { Virtlogd:
+    a_log_removed_underneath_is_made_anew,
+    a_log_renamed_underneath_is_made_anew,
+    a_log_truncated_underneath_starts_counting_anew,
+    a_full_disk_loses_bytes_but_not_the_log,
+    a_limit_on_file_sizes_does_not_kill,
+    a_backup_that_cannot_be_replaced_does_not_close_the_log,
+    four_thousand_logs_each_get_their_own_bytes,
+}
+
+fn a_log_truncated_underneath_goes_on(subject: Subject) {
+    let (_daemon, path, mut log) = open_log(subject);
+    log.pipe.write_all(b"first\n").unwrap();
+    expect_file(&path, "first\n");
+    write(&path, "");
+    log.pipe.write_all(b"second\n").unwrap();
+    expect_file(&path, "second\n");
+}
+
+fn a_busy_guest_delays_nobody(subject: Subject) {
+    let daemon = subject.start();
+    let mut flood = daemon.log_client().open(&daemon.file("flood.log")).unwrap();
+    let flooding = std::thread::spawn(move || while flood.pipe.write_all(&[b'x'; 4096]).is_ok() {});
+    let path = daemon.file("quiet.log");
+    let mut client = daemon.log_client();
+    let mut quiet = client.open(&path).unwrap();
+    for round in 1..=50 {
+        quiet.pipe.write_all(b"x").unwrap();
+        assert_eq!(client.position(&path).unwrap().offset, round);
+    }
+    drop(daemon);
+    flooding.join().expect("the guest sees the pipe break at the end");
+}
+
+fn a_busy_log_has_a_position(subject: Subject) {
+    let (daemon, path, log) = open_log(subject);
+    let guests: Vec<_> = (0..4)
+        .map(|_| {
+            let mut pipe = log.pipe.try_clone().unwrap();
+            std::thread::spawn(move || while pipe.write_all(&[b'x'; 4096]).is_ok() {})
+        })
+        .collect();
+    let mut client = daemon.log_client();
+    for _ in 0..20 {
+        client.position(&path).unwrap();
+    }
+    drop(daemon);
+    for guest in guests {
+        guest.join().expect("the guest sees the pipe break at the end");
+    }
+}
+
+fn a_log_removed_underneath_is_made_anew(subject: Subject) {
+    let (daemon, path, mut log) = open_log(subject);
+    log.pipe.write_all(b"first\n").unwrap();
+    expect_file(&path, "first\n");
+    fs::remove_file(&path).unwrap();
+    log.pipe.write_all(b"second\n").unwrap();
+    expect_file(&path, "second\n");
+    let position = daemon.log_client().position(&path).unwrap();
+    assert_eq!((position.inode, position.offset), (inode(&path), 7));
+}
+
+fn a_log_renamed_underneath_is_made_anew(subject: Subject) {
+    let (daemon, path, mut log) = open_log(subject);
+    log.pipe.write_all(b"first\n").unwrap();
+    expect_file(&path, "first\n");
+    let moved = daemon.file("a.log-20261122");
+    fs::rename(&path, &moved).unwrap();
+    log.pipe.write_all(b"second\n").unwrap();
+    expect_file(&path, "second\n");
+    expect_file(&moved, "first\n");
+}
+
+/// C rotates at what it thinks is the limit.
+fn a_log_truncated_underneath_starts_counting_anew(subject: Subject) {
+    let daemon = subject.start_with("max_size = 100\nmax_backups = 2");
+    let path = daemon.file("a.log");
+    let mut log = daemon.log_client().open(&path).unwrap();
+    log.pipe.write_all(&[b'x'; 90]).unwrap();
+    expect_file(&path, [b'x'; 90]);
+    write(&path, "");
+    log.pipe.write_all(&[b'y'; 90]).unwrap();
+    expect_file(&path, [b'y'; 90]);
+    assert_eq!(daemon.log_client().position(&path).unwrap().offset, 90);
+}
+
+fn a_full_disk_loses_bytes_but_not_the_log(subject: Subject) {
+    let mount = "mkdir \"$1/files/small\"; mount -n -t tmpfs -o size=512k tmpfs \"$1/files/small\"";
+    let daemon = subject.setup().prepare(mount).start();
+    let path = daemon.file("small/a.log");
+    let seen = daemon.inside(path.to_str().unwrap());
+    let filler = seen.with_file_name("filler");
+    fs::write(&filler, vec![0; 256 << 10]).unwrap();
+    let log = daemon.log_client().open(&path).unwrap();
+    let mut sent = lines(100_000);
+    guest_writes(&log.pipe, sent.clone());
+    fs::remove_file(filler).unwrap();
+    eventually("the log goes on", || {
+        guest_writes(&log.pipe, *b"again\n");
+        sent.extend(b"again\n");
+        fs::read(&seen).is_ok_and(|found| found.ends_with(b"again\n"))
+    });
+    drop(log);
+    eventually("the log is closed", || daemon.log_client().position(&path).is_err());
+    expect_one_loss(&fs::read_to_string(&seen).unwrap(), &String::from_utf8(sent).unwrap());
+}
+
+/// What was sent is found up to somewhere and again from somewhere on, and a line between the two
+/// says how many bytes are missing.
+#[track_caller]
+fn expect_one_loss(found: &str, sent: &str) {
+    let loss = found.find(" bytes of this log were lost").expect("a line about the loss");
+    let line_start = found[..loss].rfind('\n').map_or(0, |newline| newline + 1);
+    let line_end = loss + found[loss..].find('\n').expect("the line's end") + 1;
+    let before = &found[..line_start];
+    let before = if sent.starts_with(before) { before } else { before.trim_end_matches('\n') };
+    let after = &found[line_end..];
+    assert!(sent.starts_with(before), "something else before the loss: {before:.200}");
+    assert!(sent.ends_with(after), "something else behind the loss: {after:.200}");
+    let lost = sent.len() - before.len() - after.len();
+    let line = &found[line_start..line_end];
+    assert!(line.contains(&format!(" {lost} bytes of")), "{lost} bytes were lost: {line}");
+}
+
+fn a_limit_on_file_sizes_does_not_kill(subject: Subject) {
+    let mut daemon = subject.setup().config("max_size = 0").limit("--fsize=4194304").start();
+    let path = daemon.file("a.log");
+    let log = daemon.log_client().open(&path).unwrap();
+    guest_writes(&log.pipe, lines(800_000));
+    eventually("the file has reached the limit", || size(&path) == Some(4_194_304));
+    assert!(daemon.is_running());
+    write(&path, "");
+    eventually("the log goes on", || {
+        guest_writes(&log.pipe, *b"again\n");
+        fs::read(&path).is_ok_and(|found| found.ends_with(b"again\n"))
+    });
+}
+
+fn a_backup_that_cannot_be_replaced_does_not_close_the_log(subject: Subject) {
+    let daemon = subject.start_with("max_size = 100\nmax_backups = 1");
+    let path = daemon.file("a.log");
+    let slot = backup(&path, 0);
+    fs::create_dir(&slot).unwrap();
+    write(&slot.join("file"), "so that it cannot be replaced");
+    let log = daemon.log_client().open(&path).unwrap();
+    guest_writes(&log.pipe, lines(20_000));
+    fs::remove_dir_all(&slot).unwrap();
+    eventually("the log goes on", || {
+        guest_writes(&log.pipe, *b"again\n");
+        fs::read(&path).is_ok_and(|found| found.ends_with(b"again\n"))
+    });
+}
+
+fn four_thousand_logs_each_get_their_own_bytes(subject: Subject) {
+    const LOGS: u32 = 4000;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if hard < 3 * u64::from(LOGS) {
+        left_out("4000 logs at once", &format!("only {hard} descriptors are allowed here"));
+        return;
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let daemon = subject.start();
+    let mut client = daemon.log_client();
+    let path = |number: u32| daemon.file(&format!("{number}.log"));
+    let mut logs: Vec<OpenLog> =
+        (0..LOGS).map(|number| client.open(&path(number)).unwrap()).collect();
+    for round in 0..3 {
+        for (number, log) in (0..).zip(&mut logs) {
+            log.pipe.write_all(line(number, round).as_bytes()).unwrap();
+        }
+    }
+    for number in 0..LOGS {
+        expect_file(&path(number), (0..3).map(|round| line(number, round)).collect::<String>());
+    }
+    drop(logs);
+    eventually("all logs are closed", || daemon.fd_count() < 50);
+}
+
+fn open_log(subject: Subject) -> (Daemon, PathBuf, OpenLog) {
+    let daemon = subject.start();
+    let path = daemon.file("a.log");
+    let log = daemon.log_client().open(&path).unwrap();
+    (daemon, path, log)
+}
+
+fn lines(count: u32) -> Vec<u8> {
+    (0..count).flat_map(|number| format!("line {number}\n").into_bytes()).collect()
+}
+
+fn line(number: u32, round: u32) -> String {
+    format!("log {number}, line {round}\n")
+}
