@@ -236,7 +236,7 @@ mod tests {
         let mut file = RotatingFile::open(&path, limits, false).unwrap();
         let guest = guest();
         let mut workspace = Workspace::new().unwrap();
-        let text: String = (0..200).map(|number| format!("line {number:04}\n")).collect();
+        let text: String = (0..250).map(|number| format!("line {number:04}\n")).collect();
         for piece in text.as_bytes().chunks(333) {
             write(&guest, piece);
             let mut source = GuestBytes {

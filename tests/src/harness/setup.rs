@@ -13,7 +13,7 @@ use super::availability::is_root;
 use super::daemon::{Daemon, Exit, Streams};
 use super::host::{Host, SESSION_UID};
 
-/// Nobody, on every distribution; owns the daemon of [`Mode::Stranger`].
+/// Nobody, on every distribution; owns the daemon of [`Mode::SystemOfStranger`].
 const STRANGER_UID: u32 = 65534;
 
 /// Runs inside the new namespaces: `$1` scratch directory, `$2` current directory, `$3` number of
