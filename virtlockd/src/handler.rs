@@ -237,7 +237,6 @@ impl Handler {
         let error = rpc::Error::from(&refusal);
         let requester = self.sessions.get(&client).map(Session::requester).unwrap_or_default();
         let message = error.message();
-        let message = message.escape_debug();
         match refusal.holder() {
             Some(holder) => tracing::warn!(
                 target: "locking.lock_daemon", "Refused to {requester}: {message}: {holder}"

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::event::TimerId;
 use common::rpc::{self, Call, error};
@@ -17,6 +17,7 @@ use common::sys::pipe;
 
 use crate::cleaner;
 use crate::config::Settings;
+use crate::flow;
 use crate::protocol::{Domain, READ_BYTES_MAX, Request};
 use crate::pump::{Pump, Turn};
 use crate::staging::Workspace;
@@ -90,7 +91,7 @@ impl Handler {
     /// As `pipe2(2)`.
     pub fn new(settings: Settings, core: &mut Core<Outcome>) -> io::Result<Self> {
         if settings.age_days_max > 0 {
-            core.set_timer(FIRST_CLEANING, CLEANER);
+            core.set_timer(FIRST_CLEANING, Timer::Flush.of(CLEANER));
         }
         Ok(Self {
             settings,
@@ -212,8 +213,12 @@ impl Handler {
             lane.busy = false;
             match done.turn {
                 Some(Turn::Again) => core.again(number),
+                Some(Turn::Rest) => {
+                    core.set_timer(flow::REST, Timer::Rest.of(number));
+                }
                 Some(Turn::Held) => lane.set_timer(core, HOLD, number),
                 Some(Turn::Trouble) => lane.set_timer(core, RETRY, number),
+                Some(Turn::Large) => lane.set_timer(core, flow::LARGE, number),
                 Some(Turn::Quiet | Turn::End) | None => {}
             }
         }
@@ -258,9 +263,13 @@ impl Daemon for Handler {
         }
     }
 
-    fn timer(&mut self, core: &mut Core<Outcome>, number: u64) {
+    fn timer(&mut self, core: &mut Core<Outcome>, source: u64) {
+        let (timer, number) = Timer::from(source);
         if number == CLEANER {
             return self.clean(core);
+        }
+        if timer == Timer::Rest {
+            return self.ready(core, number);
         }
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.timer = None;
@@ -273,7 +282,7 @@ impl Daemon for Handler {
         match outcome.0 {
             Ended::Task(number, done) => self.task_ended(core, number, done),
             Ended::Cleaning => {
-                core.set_timer(CLEANING_PERIOD, CLEANER);
+                core.set_timer(CLEANING_PERIOD, Timer::Flush.of(CLEANER));
             }
         }
     }
@@ -290,6 +299,26 @@ impl Daemon for Handler {
                 self.advance(core, number);
             }
         }
+    }
+}
+
+/// What a lane's timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Timer {
+    /// Store partial lines, try again what failed.
+    Flush,
+    /// The pipe has rested long enough.
+    Rest,
+}
+
+impl Timer {
+    fn of(self, number: u64) -> u64 {
+        number << 1 | u64::from(self == Self::Rest)
+    }
+
+    fn from(source: u64) -> (Self, u64) {
+        let timer = if source & 1 == 0 { Self::Flush } else { Self::Rest };
+        (timer, source >> 1)
     }
 }
 
@@ -318,11 +347,15 @@ impl Lane {
         Some(Task::Turn { flush: false, retry: false })
     }
 
-    /// A timer that runs already is not put off.
+    /// A timer that fires earlier stays.
     fn set_timer(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
-        if self.timer.is_none() {
-            self.timer = Some(core.set_timer(after, number));
+        if let Some(timer) = self.timer {
+            if timer.due() <= Instant::now() + after {
+                return;
+            }
+            core.cancel_timer(timer);
         }
+        self.timer = Some(core.set_timer(after, Timer::Flush.of(number)));
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod cleaner;
 pub mod config;
+mod flow;
 mod handler;
 mod loss;
 mod protocol;

@@ -15,6 +15,7 @@ use common::event::Registered;
 use common::rpc::error::errno_text;
 use common::sys::pipe;
 
+use crate::flow::{Flow, Pace};
 use crate::loss::Loss;
 use crate::protocol::Domain;
 use crate::rotating_file::{Bytes, Error, RotatingFile};
@@ -26,6 +27,10 @@ const TURN_BYTES_MAX: u64 = 262_144;
 /// How long the last words of a guest that has gone are kept while they cannot be written.
 const LAST_WORDS: Duration = Duration::from_secs(60);
 
+/// Bytes that are left in the pipe of a guest whose log cannot be written, a large one too: with
+/// what its staging pipe holds, all that such a log costs.
+const KEPT_IN_PIPE_BYTES_MAX: usize = 16_384;
+
 /// Bytes read at a time when they can only be dropped.
 const DROP_BYTES: usize = 65_536;
 
@@ -35,6 +40,7 @@ pub(crate) struct Pump {
     domain: Domain,
     guest: Registered<OwnedFd>,
     file: RotatingFile,
+    flow: Flow,
     trouble: Option<Box<Trouble>>,
 }
 
@@ -43,6 +49,10 @@ pub(crate) struct Pump {
 pub(crate) enum Turn {
     /// Everything is stored.
     Quiet,
+    /// Everything is stored, and the pipe is left alone for [`crate::flow::REST`].
+    Rest,
+    /// Everything is stored, and the pipe is larger than it will have to be.
+    Large,
     /// It was long enough; there may be more.
     Again,
     /// A partial line waits for its end, or for a flush.
@@ -71,7 +81,8 @@ struct Trouble {
 impl Pump {
     /// Joins a pipe and a file.
     pub(crate) fn new(domain: Domain, guest: Registered<OwnedFd>, file: RotatingFile) -> Self {
-        Self { domain, guest, file, trouble: None }
+        let flow = Flow::new(pipe::capacity_bytes(&guest).unwrap_or(0));
+        Self { domain, guest, file, flow, trouble: None }
     }
 
     /// Whose log it is.
@@ -88,11 +99,19 @@ impl Pump {
     /// of a file may be held back. Without `retry` a log in trouble is not written.
     pub(crate) fn turn(&mut self, workspace: &mut Workspace, flush: bool, retry: bool) -> Turn {
         if self.trouble.is_some() && !retry {
+            self.watch();
             return self.wait_out();
         }
-        match self.write(workspace, TURN_BYTES_MAX, flush) {
-            Ok(turn) => turn,
-            Err(_) => self.wait_out(),
+        let (turn, moved) = match self.write(workspace, TURN_BYTES_MAX, flush) {
+            Ok(stored) => stored,
+            Err(_) => (self.wait_out(), 0),
+        };
+        match turn {
+            Turn::Quiet => self.pace(moved),
+            other => {
+                self.watch();
+                other
+            }
         }
     }
 
@@ -137,14 +156,35 @@ impl Pump {
         );
     }
 
-    /// Writes what was kept and what waits. From a failure on the log is in trouble, until one of
-    /// these calls succeeds.
+    /// Decides how the guest is waited for.
+    fn pace(&mut self, moved: u64) -> Turn {
+        match self.flow.pace(moved, Instant::now()) {
+            Pace::Rest if self.guest.rest().is_ok() => return Turn::Rest,
+            Pace::Resize(bytes) => {
+                // The kernel has the last word on the size.
+                drop(pipe::set_capacity_bytes(&self.guest, bytes));
+                self.flow.resized(pipe::capacity_bytes(&self.guest).unwrap_or(0));
+            }
+            Pace::Watch | Pace::Rest => {}
+        }
+        if !self.watch() {
+            return Turn::Rest;
+        }
+        if self.flow.is_large() { Turn::Large } else { Turn::Quiet }
+    }
+
+    fn watch(&mut self) -> bool {
+        self.guest.watch().is_ok()
+    }
+
+    /// Writes what was kept and what waits; gives how many bytes of the guest that took. From a
+    /// failure on the log is in trouble, until one of these calls succeeds.
     fn write(
         &mut self,
         workspace: &mut Workspace,
         budget: u64,
         flush: bool,
-    ) -> Result<Turn, Error> {
+    ) -> Result<(Turn, u64), Error> {
         let written =
             self.write_kept(workspace).and_then(|()| self.store(workspace, budget, flush));
         match &written {
@@ -159,26 +199,27 @@ impl Pump {
         workspace: &mut Workspace,
         budget: u64,
         flush: bool,
-    ) -> Result<Turn, Error> {
+    ) -> Result<(Turn, u64), Error> {
         self.file.refresh()?;
         let Self { guest, file, .. } = self;
         let mut source = GuestBytes { guest: guest.as_fd(), workspace, budget };
         let path = |file: &RotatingFile| file.path().to_owned();
-        loop {
+        let turn = loop {
             let gone = pipe::is_at_end(&*guest).unwrap_or(false);
             let stored = file.append(&mut source, flush)?;
             if source.budget == 0 {
-                return Ok(Turn::Again);
+                break Turn::Again;
             }
             if gone {
-                return Ok(Turn::End);
+                break Turn::End;
             }
             if stored == 0 {
                 let waiting = pipe::readable_bytes(&*guest)
                     .map_err(|source| Error::Source { path: path(file), source })?;
-                return Ok(if waiting == 0 { Turn::Quiet } else { Turn::Held });
+                break if waiting == 0 { Turn::Quiet } else { Turn::Held };
             }
-        }
+        };
+        Ok((turn, budget - source.budget))
     }
 
     fn note_trouble(&mut self, error: &Error, workspace: &mut Workspace) {
@@ -320,5 +361,5 @@ fn is_filling(guest: BorrowedFd<'_>) -> bool {
     const PAGE_BYTES: usize = 4096;
     let waiting = pipe::readable_bytes(guest).unwrap_or(0);
     let capacity = pipe::capacity_bytes(guest).unwrap_or(0);
-    waiting > 0 && (capacity <= PAGE_BYTES || waiting >= capacity / 4)
+    waiting > 0 && (capacity <= PAGE_BYTES || waiting >= (capacity / 4).min(KEPT_IN_PIPE_BYTES_MAX))
 }

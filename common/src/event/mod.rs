@@ -72,6 +72,7 @@ struct Registration {
     registry: Arc<mio::Registry>,
     number: RawFd,
     token: mio::Token,
+    resting: bool,
 }
 
 /// What to be told about.
@@ -115,7 +116,8 @@ impl<T: Token> Reactor<T> {
         let bits = usize::try_from(token.into_bits()).map_err(io::Error::other)?;
         let token = mio::Token(bits);
         self.registry.register(&mut SourceFd(&number), token, interest.into())?;
-        let registration = Registration { registry: Arc::clone(&self.registry), number, token };
+        let registry = Arc::clone(&self.registry);
+        let registration = Registration { registry, number, token, resting: false };
         Ok(Registered { registration, fd })
     }
 
@@ -177,12 +179,39 @@ impl<F: AsFd> Registered<F> {
     /// # Errors
     /// As `epoll_ctl(2)`.
     pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
-        let Registration { registry, number, token } = &self.registration;
+        let Registration { registry, number, token, .. } = &self.registration;
         registry.reregister(&mut SourceFd(number), *token, interest.into())
     }
 }
 
 impl<F> Registered<F> {
+    /// Stops being told until [`Registered::watch`]: neither we nor whoever writes pays for a
+    /// wake-up meanwhile.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`; it is watched as before then.
+    pub fn rest(&mut self) -> io::Result<()> {
+        let Registration { registry, number, resting, .. } = &mut self.registration;
+        if !*resting {
+            registry.deregister(&mut SourceFd(number))?;
+            *resting = true;
+        }
+        Ok(())
+    }
+
+    /// Ends a [rest](Registered::rest). What has become ready meanwhile is reported.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`; it goes on resting then.
+    pub fn watch(&mut self) -> io::Result<()> {
+        let Registration { registry, number, token, resting } = &mut self.registration;
+        if *resting {
+            registry.register(&mut SourceFd(number), *token, mio::Interest::READABLE)?;
+            *resting = false;
+        }
+        Ok(())
+    }
+
     /// Takes the fd out of the reactor.
     pub fn into_inner(self) -> F {
         drop(self.registration);
@@ -206,8 +235,10 @@ impl<F: AsFd> AsFd for Registered<F> {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // Fails only for an fd that is not registered, which cannot be here.
-        drop(self.registry.deregister(&mut SourceFd(&self.number)));
+        if !self.resting {
+            // Fails only for an fd that is not registered, which cannot be here.
+            drop(self.registry.deregister(&mut SourceFd(&self.number)));
+        }
     }
 }
 
@@ -254,6 +285,22 @@ mod tests {
         reactor.wait(&mut events).unwrap();
         assert_eq!(events, [ready(8)], "the duplicate's events still arrive");
         drop(duplicate);
+    }
+
+    #[test]
+    fn at_rest_nothing_is_reported_and_afterwards_nothing_is_missed() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut events = Vec::new();
+        let (reader, writer) = pipe().unwrap();
+        let mut registered = reactor.register(reader, 7, Interest::Read).unwrap();
+        registered.rest().unwrap();
+        nix::unistd::write(&writer, b"x").unwrap();
+        reactor.again(8);
+        reactor.wait(&mut events).unwrap();
+        assert_eq!(events, [ready(8)]);
+        registered.watch().unwrap();
+        reactor.wait(&mut events).unwrap();
+        assert_eq!(events, [ready(7)]);
     }
 
     #[test]

@@ -7,6 +7,14 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimerId(Instant, u64);
 
+impl TimerId {
+    /// When it fires, or has fired.
+    #[must_use]
+    pub fn due(&self) -> Instant {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Timers<T> {
     pending: BTreeMap<TimerId, T>,

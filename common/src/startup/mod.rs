@@ -85,7 +85,9 @@ fn start<S: Service>(options: &Options) -> Result<(), Failure> {
     if let Err(error) = sys::fd::raise_open_files_limit() {
         tracing::warn!(target: "daemon", "Unable to raise the limit of open files: {error}");
     }
-    make_run_dir(&paths)?;
+    if !paths.privileged || common.sockets.dir.is_none() {
+        make_run_dir(&paths)?;
+    }
     let launcher = match options.daemonize.then(process::daemonize).transpose() {
         Ok(None) => None,
         Ok(Some(Daemonized::Daemon(launcher))) => Some(launcher),
