@@ -11,7 +11,7 @@
 
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -36,15 +36,8 @@ pub trait Token: Copy + std::fmt::Debug {
 /// Something that is ready, or whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<T> {
-    /// An fd.
-    Ready {
-        /// Which.
-        token: T,
-        /// It can be read from, or is at its end.
-        readable: bool,
-        /// It can be written to.
-        writable: bool,
-    },
+    /// An fd: it can be read from or written to, or is at its end.
+    Ready(T),
     /// A timer.
     Timer(T),
 }
@@ -56,6 +49,8 @@ pub struct Reactor<T> {
     kernel_events: mio::Events,
     registry: Arc<mio::Registry>,
     again: VecDeque<T>,
+    /// What is in `again`, so that it is there once.
+    is_again: HashSet<u64>,
     timers: Timers<T>,
 }
 
@@ -97,6 +92,7 @@ impl<T: Token> Reactor<T> {
             kernel_events: mio::Events::with_capacity(EVENTS_MAX),
             registry,
             again: VecDeque::new(),
+            is_again: HashSet::new(),
             timers: Timers::default(),
         })
     }
@@ -121,10 +117,12 @@ impl<T: Token> Reactor<T> {
         Ok(Registered { registration, fd })
     }
 
-    /// Reports `token` as readable in the next turn, after what the kernel reports: for work that
-    /// was stopped at a budget.
+    /// Reports `token` as ready in the next turn, after what the kernel reports: for work that
+    /// was stopped at a budget. Asked for several times it is reported once.
     pub fn again(&mut self, token: T) {
-        self.again.push_back(token);
+        if self.is_again.insert(token.into_bits()) {
+            self.again.push_back(token);
+        }
     }
 
     /// Reports `token` once, `after` from now.
@@ -152,24 +150,15 @@ impl<T: Token> Reactor<T> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
-        events.extend(self.kernel_events.iter().map(Event::from_kernel));
-        events.extend(self.again.drain(..).map(|token| Event::Ready {
-            token,
-            readable: true,
-            writable: false,
-        }));
+        self.is_again.clear();
+        events.extend(
+            self.kernel_events
+                .iter()
+                .map(|event| Event::Ready(T::from_bits(event.token().0 as u64))),
+        );
+        events.extend(self.again.drain(..).map(Event::Ready));
         self.timers.take_due(Instant::now(), |token| events.push(Event::Timer(token)));
         Ok(())
-    }
-}
-
-impl<T: Token> Event<T> {
-    fn from_kernel(event: &mio::event::Event) -> Self {
-        Self::Ready {
-            token: T::from_bits(event.token().0 as u64),
-            readable: event.is_readable() || event.is_read_closed() || event.is_error(),
-            writable: event.is_writable() || event.is_write_closed(),
-        }
     }
 }
 
@@ -266,7 +255,7 @@ mod tests {
     }
 
     fn ready(token: u64) -> Event<u64> {
-        Event::Ready { token, readable: true, writable: false }
+        Event::Ready(token)
     }
 
     #[test]
@@ -299,6 +288,20 @@ mod tests {
         reactor.wait(&mut events).unwrap();
         assert_eq!(events, [ready(8)]);
         registered.watch().unwrap();
+        reactor.wait(&mut events).unwrap();
+        assert_eq!(events, [ready(7)]);
+    }
+
+    #[test]
+    fn again_is_once_however_often_it_was_asked_for() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut events = Vec::new();
+        for _ in 0..3 {
+            reactor.again(7);
+        }
+        reactor.wait(&mut events).unwrap();
+        assert_eq!(events, [ready(7)]);
+        reactor.again(7);
         reactor.wait(&mut events).unwrap();
         assert_eq!(events, [ready(7)]);
     }

@@ -98,7 +98,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             io::ErrorKind::AlreadyExists,
             "something that is no socket is there; move it away",
         )),
-        Ok(_) if UnixStream::connect(path).is_ok() => Err(io::Error::new(
+        Ok(_) if socket::is_listened_at(path) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
             "another daemon answers there; stop it first",
         )),

@@ -17,6 +17,7 @@ mod run;
 mod servers;
 mod token;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -89,9 +90,11 @@ pub struct Core<O> {
     servers: Servers,
     jobs: Jobs<O>,
     /// Clients that were answered and can go on.
-    answered: Vec<ClientId>,
+    answered: VecDeque<ClientId>,
     /// Clients that have gone and that the daemon was not told of yet.
-    gone: Vec<Caller>,
+    gone: VecDeque<Caller>,
+    /// How many more calls may be taken up on the present event.
+    calls_left: usize,
     idle: Idle,
     stopping: bool,
     signals: Registered<Signals>,
@@ -152,8 +155,9 @@ impl<O> Core<O> {
             reactor,
             servers: Servers { main, admin },
             jobs: Jobs::new(),
-            answered: Vec::new(),
-            gone: Vec::new(),
+            answered: VecDeque::new(),
+            gone: VecDeque::new(),
+            calls_left: 0,
             idle: Idle::new(parts.idle_timeout),
             stopping: false,
             signals,
@@ -205,7 +209,7 @@ impl<O> Core<O> {
     pub fn answer(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
         if let Some(client) = self.servers.client(client) {
             client.answer(result);
-            self.answered.push(client.id());
+            self.answered.push_back(client.id());
         }
     }
 }

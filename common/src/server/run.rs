@@ -14,8 +14,9 @@ use crate::rpc::program::{Incoming, ReplyTo};
 use crate::rpc::{self, Call, Reply};
 use crate::sys::signal::Request;
 
-/// Calls that one client may make before others are looked at.
-const CALLS_PER_TURN_MAX: usize = 16;
+/// Calls that are taken up on one event, those included that a client makes as soon as the first
+/// is answered: then others are looked at.
+const CALLS_PER_EVENT_MAX: usize = 4;
 
 /// Connections accepted before others are looked at; the rest waits for the next turn.
 const ACCEPTS_PER_TURN_MAX: usize = 32;
@@ -35,6 +36,7 @@ pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result
         core.idle.update(&mut core.reactor, core.servers.have_clients());
         core.reactor.wait(&mut events)?;
         for event in &events {
+            core.calls_left = CALLS_PER_EVENT_MAX;
             handle(core, daemon, *event);
             settle(core, daemon);
         }
@@ -46,14 +48,17 @@ pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result
 
 fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<Token>) {
     match event {
-        Event::Ready { token: Token::Daemon(source), .. } => daemon.ready(core, source),
-        Event::Ready { token: Token::Client(id), .. } => serve(core, daemon, id),
-        Event::Ready { token: Token::Listener(server, index), .. } => {
+        Event::Ready(Token::Daemon(source)) => daemon.ready(core, source),
+        Event::Ready(Token::Client(id)) => serve(core, daemon, id),
+        Event::Ready(Token::Listener(server, index)) => {
             core.accept_from(server, index);
         }
-        Event::Ready { token: Token::Signals, .. } => core.take_signals(),
+        Event::Ready(Token::Signals) => core.take_signals(),
         Event::Timer(Token::DaemonTimer(source)) => daemon.timer(core, source),
-        Event::Timer(Token::Accept(server)) => core.accept(server),
+        Event::Timer(Token::Accept(server)) => {
+            core.servers.get_mut(server).paused = false;
+            core.accept(server);
+        }
         Event::Timer(Token::Idle) => {
             core.idle.fired();
             if !core.servers.have_clients() && !daemon.is_in_use() {
@@ -61,7 +66,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
                 core.stopping = true;
             }
         }
-        Event::Ready { .. } | Event::Timer(_) => {}
+        Event::Ready(_) | Event::Timer(_) => {}
     }
 }
 
@@ -69,12 +74,12 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
 /// clients that have gone.
 fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
     loop {
-        if let Some(caller) = core.gone.pop() {
+        if let Some(caller) = core.gone.pop_front() {
             daemon.disconnected(core, caller);
             core.accept(caller.client.server);
         } else if let Some(outcome) = core.jobs.take_ended() {
             daemon.job_ended(core, outcome);
-        } else if let Some(client) = core.answered.pop() {
+        } else if let Some(client) = core.answered.pop_front() {
             serve(core, daemon, client);
         } else {
             return;
@@ -85,15 +90,16 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
 /// One client's turn: write, read, call, until there is nothing to do, an answer has to be waited
 /// for, or it was long enough.
 fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
-    for _ in 0..CALLS_PER_TURN_MAX {
-        let Some(client) = core.servers.client(id) else { return };
+    while let Some(client) = core.servers.client(id) {
+        if core.calls_left == 0 && matches!(client.flush(), Ok(true)) {
+            return core.reactor.again(Token::Client(id));
+        }
         match next_message(client) {
             Ok(Some(message)) => take_message(core, daemon, id, message),
             Ok(None) => return,
             Err(reason) => return core.drop_client(id, &reason),
         }
     }
-    core.reactor.again(Token::Client(id));
 }
 
 fn next_message(client: &mut Client) -> Result<Option<Message>, Closed> {
@@ -109,6 +115,7 @@ fn take_message<D: Daemon>(
     id: ClientId,
     message: Message,
 ) {
+    core.calls_left = core.calls_left.saturating_sub(1);
     let incoming = core.servers.get(id.server).program.accept(message);
     tracing::debug!(target: "rpc.netserverclient", "{id}: {incoming}");
     let Some(client) = core.servers.client(id) else { return };
@@ -168,6 +175,7 @@ impl<O> Core<O> {
                         self.servers.get(server).name, ACCEPT_PAUSE.as_secs()
                     );
                     self.reactor.set_timer(ACCEPT_PAUSE, Token::Accept(server));
+                    self.servers.get_mut(server).paused = true;
                     return;
                 }
             }
@@ -186,7 +194,7 @@ impl<O> Core<O> {
                 tracing::debug!(target: "rpc.netserverclient", "{id} has gone: {reason}");
             }
         }
-        self.gone.push(client.caller());
+        self.gone.push_back(client.caller());
     }
 
     fn take_signals(&mut self) {

@@ -30,8 +30,10 @@ pub(super) struct Server {
     pub(super) clients: BTreeMap<u64, Client>,
     listeners: Vec<Registered<Listener>>,
     next_number: u64,
-    /// The limit was reached and said so; reset when there is room again.
-    full: bool,
+    /// A timer says when accepting goes on.
+    pub(super) paused: bool,
+    /// The limit was reached, and the log says so.
+    was_full: bool,
 }
 
 /// What came of looking for a connection.
@@ -89,7 +91,8 @@ impl Server {
             clients: BTreeMap::new(),
             listeners,
             next_number: 1,
-            full: false,
+            paused: false,
+            was_full: false,
         })
     }
 
@@ -105,7 +108,7 @@ impl Server {
         kind: admin::Server,
         reactor: &Reactor<Token>,
     ) -> Accepted {
-        if !self.has_room() {
+        if self.paused || !self.has_room() {
             return Accepted::None;
         }
         let listener = usize::try_from(index).ok().and_then(|index| self.listeners.get(index));
@@ -151,14 +154,15 @@ impl Server {
     fn has_room(&mut self) -> bool {
         let count = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
         let full = count >= self.limits.clients_max;
-        if full && !self.full {
+        if full && !self.was_full {
             tracing::warn!(
                 target: "rpc.netserver",
                 "{count} clients are connected to server {}, its limit; further ones wait until \
                  one leaves or the limit is raised", self.name
             );
         }
-        self.full = full;
+        // Said again only after there was room in earnest, not at each coming and going.
+        self.was_full = full || (self.was_full && count > self.limits.clients_max / 2);
         !full
     }
 }

@@ -22,7 +22,7 @@ use crate::rpc::Program;
 use crate::server::{Core, Daemon, Limits, Parts};
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
-use crate::systemd::{Activation, Notify};
+use crate::systemd::{Activation, Notify, PassedSocket};
 use crate::{config, server, sys};
 
 /// A daemon, as far as starting it is concerned.
@@ -75,7 +75,13 @@ pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
 }
 
 fn start<S: Service>(options: &Options) -> Result<(), Failure> {
+    // First of all, before an fd of our own can be taken for a passed one. A fork makes them
+    // somebody else's, as in libvirt.
     let activation = Activation::from_environment();
+    let passed = match options.daemonize {
+        true => Vec::new(),
+        false => activation.sockets(std::process::id()).map_err(sockets::Error::Passed)?,
+    };
     let paths = Paths::new(S::NAME, process::is_privileged(), |name| std::env::var_os(name))?;
     let document = load(options, &paths)?;
     let common = Common::read(&document).map_err(|error| failure::config(&document, error))?;
@@ -94,48 +100,53 @@ fn start<S: Service>(options: &Options) -> Result<(), Failure> {
         Ok(Some(Daemonized::Launcher(status))) => return failure::of_background(status),
         Err(error) => return Err(Failure::Background { error }),
     };
-    let result = serve::<S>(options, &paths, &common, settings, logger, &activation, &launcher);
-    if let (Err(failure), Some(launcher)) = (&result, &launcher) {
-        tracing::error!(target: "daemon", "{failure}");
-        report(launcher, failure.number());
-    }
-    result
-}
-
-fn serve<S: Service>(
-    options: &Options,
-    paths: &Paths,
-    common: &Common,
-    settings: S::Settings,
-    logger: Logger,
-    activation: &Activation,
-    launcher: &Option<OwnedFd>,
-) -> Result<(), Failure> {
-    let signals = Signals::install().map_err(Failure::Signals)?;
-    let pid_path = options.pid_file.as_ref().unwrap_or(&paths.pid_file);
-    let _pid_file = match pid_path.as_os_str().is_empty() {
-        true => None,
-        false => Some(PidFile::acquire(pid_path)?),
-    };
-    let sockets = sockets::open(S::NAME, activation, paths, common, !options.no_admin_server)?;
-    let mut core = Core::new(Parts {
-        name: S::NAME,
-        program: S::PROGRAM,
-        main_listeners: sockets.main,
-        admin_listeners: sockets.admin,
-        main_limits: limits(common.max_clients),
-        admin_limits: limits(common.admin_max_clients),
-        idle_timeout: options.timeout,
-        signals,
-        logger,
-    })
-    .map_err(Failure::Loop)?;
-    let mut daemon = S::create(settings, &mut core).map_err(Failure::Loop)?;
+    let process = Process::<S>::prepare(options, &paths, &common, settings, logger, passed);
     if let Some(launcher) = launcher {
-        report(launcher, 0);
+        report(&launcher, process.as_ref().err());
     }
+    let Process { mut core, mut daemon, _pid_file } = process?;
     Notify::new(std::env::var_os("NOTIFY_SOCKET")).ready();
     server::run(&mut core, &mut daemon).map_err(Failure::Loop)
+}
+
+/// A daemon that is ready to serve.
+struct Process<S: Service> {
+    core: Core<S::Outcome>,
+    daemon: S,
+    _pid_file: Option<PidFile>,
+}
+
+impl<S: Service> Process<S> {
+    fn prepare(
+        options: &Options,
+        paths: &Paths,
+        common: &Common,
+        settings: S::Settings,
+        logger: Logger,
+        passed: Vec<PassedSocket>,
+    ) -> Result<Self, Failure> {
+        let signals = Signals::install().map_err(Failure::Signals)?;
+        let pid_path = options.pid_file.as_ref().unwrap_or(&paths.pid_file);
+        let pid_file = match pid_path.as_os_str().is_empty() {
+            true => None,
+            false => Some(PidFile::acquire(pid_path)?),
+        };
+        let sockets = sockets::open(S::NAME, passed, paths, common, !options.no_admin_server)?;
+        let mut core = Core::new(Parts {
+            name: S::NAME,
+            program: S::PROGRAM,
+            main_listeners: sockets.main,
+            admin_listeners: sockets.admin,
+            main_limits: limits(common.max_clients),
+            admin_limits: limits(common.admin_max_clients),
+            idle_timeout: options.timeout,
+            signals,
+            logger,
+        })
+        .map_err(Failure::Loop)?;
+        let daemon = S::create(settings, &mut core).map_err(Failure::Loop)?;
+        Ok(Self { core, daemon, _pid_file: pid_file })
+    }
 }
 
 /// A default file that is not there is as an empty one; a file that was named has to be there.
@@ -179,8 +190,12 @@ fn limits(clients_max: u32) -> Limits {
     Limits { clients_max, unauthenticated_max: clients_max }
 }
 
-fn report(launcher: &OwnedFd, status: u8) {
-    if let Err(error) = process::report_status(launcher, status) {
+/// Tells the process that started us, which waits for that, how it went.
+fn report(launcher: &OwnedFd, failure: Option<&Failure>) {
+    if let Some(failure) = failure {
+        tracing::error!(target: "daemon", "{failure}");
+    }
+    if let Err(error) = process::report_status(launcher, failure.map_or(0, Failure::number)) {
         tracing::debug!(target: "daemon", "The process that started us has gone: {error}");
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::{Paths, SOCKET_MODE};
 use crate::config::{Common, ServerSockets};
 use crate::rpc::error::io_text;
 use crate::server::Listener;
-use crate::systemd::{self, Activation, PassedSocket};
+use crate::systemd::{self, PassedSocket};
 
 /// Listeners of both servers.
 #[derive(Debug, Default)]
@@ -35,16 +35,15 @@ pub(super) enum Error {
     Group { group: String, error: nix::Error },
 }
 
-/// Takes what was passed to this process; if nothing was, makes sockets where the configuration
+/// Takes the sockets that were passed; if there are none, makes sockets where the configuration
 /// says. A server whose socket was not passed along with the other's has none, as in libvirt.
 pub(super) fn open(
     name: &str,
-    activation: &Activation,
+    passed: Vec<PassedSocket>,
     paths: &Paths,
     common: &Common,
     admin_server: bool,
 ) -> Result<Sockets, Error> {
-    let passed = activation.sockets(std::process::id())?;
     let mut sockets = if passed.is_empty() {
         make(paths, &common.sockets, admin_server)?
     } else {

@@ -97,9 +97,37 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// As `poll(2)`.
 pub fn is_at_end(fd: impl AsFd) -> io::Result<bool> {
+    let seen = look(fd)?;
+    Ok(seen.contains(PollFlags::POLLHUP) && !seen.contains(PollFlags::POLLIN))
+}
+
+/// Whether nobody can write into the pipe any more, whatever it holds.
+///
+/// # Errors
+/// As `poll(2)`.
+pub fn has_no_writer(fd: impl AsFd) -> io::Result<bool> {
+    Ok(look(fd)?.contains(PollFlags::POLLHUP))
+}
+
+fn look(fd: impl AsFd) -> io::Result<PollFlags> {
     let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     poll(&mut polled, PollTimeout::ZERO)?;
-    let seen =
-        polled.iter().filter_map(PollFd::revents).fold(PollFlags::empty(), |all, one| all | one);
-    Ok(seen.contains(PollFlags::POLLHUP) && !seen.contains(PollFlags::POLLIN))
+    let [polled] = polled;
+    Ok(polled.revents().unwrap_or(PollFlags::empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_without_a_writer_is_at_its_end_once_it_is_empty() {
+        let (reader, writer) = pipe().unwrap();
+        assert!(!has_no_writer(&reader).unwrap());
+        nix::unistd::write(&writer, b"x").unwrap();
+        drop(writer);
+        assert!(has_no_writer(&reader).unwrap() && !is_at_end(&reader).unwrap());
+        read(&reader, &mut [0]).unwrap();
+        assert!(is_at_end(&reader).unwrap());
+    }
 }

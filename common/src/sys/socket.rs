@@ -1,15 +1,15 @@
 //! Unix stream sockets: listening, fds as messages, and who is at the other end.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    Backlog, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, getsockopt, listen, recvmsg,
-    sendmsg, sockopt,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect,
+    getsockopt, listen, sendmsg, socket, sockopt,
 };
 
 /// Connections that wait in the kernel before they are accepted, libvirt's value.
@@ -42,6 +42,17 @@ pub fn listen_at(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Whether somebody listens at `path`, without waiting for an answer.
+#[must_use]
+pub fn is_listened_at(path: &Path) -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let address = UnixAddr::new(path);
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None);
+    let (Ok(address), Ok(stream)) = (address, stream) else { return false };
+    // With a full backlog the connection would have to wait: somebody is there.
+    matches!(connect(stream.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
+}
+
 /// Takes a bound stream socket as a listener; one that does not listen yet is made to.
 ///
 /// # Errors
@@ -49,7 +60,7 @@ pub fn listen_at(path: &Path, mode: u32) -> io::Result<UnixListener> {
 pub fn listener_from(fd: OwnedFd) -> io::Result<UnixListener> {
     let listener = UnixListener::from(fd);
     listener.local_addr()?;
-    if getsockopt(&listener, sockopt::SockType)? != nix::sys::socket::SockType::Stream {
+    if getsockopt(&listener, sockopt::SockType)? != SockType::Stream {
         return Err(Errno::EINVAL.into());
     }
     start_listening(&listener)?;
@@ -131,26 +142,49 @@ pub fn send_fd(stream: &UnixStream, fd: BorrowedFd<'_>) -> io::Result<()> {
 /// As `recvmsg(2)`. When the kernel had to leave fds out, those that came are closed and the
 /// result is no fd at all.
 pub fn receive_fds(stream: &UnixStream) -> io::Result<Option<Vec<OwnedFd>>> {
-    let mut byte = [0];
-    let mut control = nix::cmsg_space!([std::os::fd::RawFd; CONTROL_FDS_MAX]);
-    let mut iov = [IoSliceMut::new(&mut byte)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut iov, Some(&mut control), flags)?;
-    let fds = message.cmsgs()?.flat_map(rights).collect();
-    if message.bytes == 0 {
-        return Ok(None);
-    }
-    let truncated = message.flags.contains(MsgFlags::MSG_CTRUNC);
-    Ok(Some(if truncated { Vec::new() } else { fds }))
+    let mut byte = [0_u8];
+    let mut control = nix::cmsg_space!([RawFd; CONTROL_FDS_MAX]);
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: byte.len() };
+    // SAFETY: all-zero is a valid message header: no address, no parts, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = control.capacity();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header's pointers are to `byte` and `control`, which outlive the call, with
+    // their lengths.
+    let count = unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, flags) };
+    let count = Errno::result(count)?;
+    let fds = rights(&message);
+    let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
+    Ok((count > 0).then(|| if truncated { Vec::new() } else { fds }))
 }
 
-fn rights(message: ControlMessageOwned) -> Vec<OwnedFd> {
-    let ControlMessageOwned::ScmRights(numbers) = message else { return Vec::new() };
-    numbers
-        .into_iter()
-        // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
-        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
-        .collect()
+/// Adopts all fds of a message that was received. (nix gives none at all when some were left out,
+/// and those that did arrive would leak.)
+fn rights(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the kernel has filled in the header and its control data.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: a header that is not null lies in the control data, as does what it says follows.
+    while let Some(control) = unsafe { header.as_ref() } {
+        if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: pure arithmetic on the header's own address.
+            let data = unsafe { libc::CMSG_DATA(header) };
+            let before = data.addr() - header.addr();
+            for index in 0..(control.cmsg_len.saturating_sub(before)) / size_of::<RawFd>() {
+                let number = data.wrapping_add(index * size_of::<RawFd>()).cast::<RawFd>();
+                // SAFETY: within the length that the kernel gave; it need not be aligned.
+                let number = unsafe { number.read_unaligned() };
+                // SAFETY: the kernel has just opened this fd for us; nobody else knows it.
+                fds.push(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+        // SAFETY: both come from the message, as above.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    fds
 }
 
 fn start_listening(listener: &UnixListener) -> io::Result<()> {
