@@ -15,6 +15,9 @@ mod virtlogd {
         a_client_closed_by_an_administrator_sees_end_of_file,
         calls_behind_a_close_are_not_answered,
     }
+    tests::ours! { Virtlogd:
+        without_the_admin_server_there_is_no_admin_socket,
+    }
 }
 
 mod virtlockd {
@@ -25,6 +28,9 @@ mod virtlockd {
         a_thousand_connections_leave_nothing_behind,
         a_client_closed_by_an_administrator_sees_end_of_file,
         calls_behind_a_close_are_not_answered,
+    }
+    tests::ours! { Virtlockd:
+        without_the_admin_server_there_is_no_admin_socket,
     }
 }
 
@@ -134,6 +140,14 @@ fn calls_behind_a_close_are_not_answered(subject: Subject) {
     client.send(&[close, version].concat()).unwrap();
     assert_eq!(client.answer().message().header.procedure, CONNECT_CLOSE);
     assert!(matches!(client.answer(), Answer::Closed));
+}
+
+fn without_the_admin_server_there_is_no_admin_socket(subject: Subject) {
+    let daemon = subject.setup().args(["--no-admin-srv"]).start();
+    let main = daemon.main_socket();
+    let name = main.file_name().unwrap().to_str().unwrap().replace("-sock", "-admin-sock");
+    assert!(main.exists() && !main.with_file_name(name).exists());
+    daemon.connect_main();
 }
 
 fn client_ids(admin: &mut Connection, server: &str) -> Vec<u64> {

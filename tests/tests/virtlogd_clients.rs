@@ -1,11 +1,17 @@
 //! Who may talk to a daemon, and how many at once.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use tests::harness::{Mode, Subject, eventually, needs_root};
-use tests::wire::{ADMIN_PROGRAM, Answer, Connection, Header, LOG_PROGRAM};
+use tests::wire::{ADMIN_PROGRAM, Answer, Connection, Header, LOG_PROGRAM, Writer};
 
 tests::both! { Virtlogd:
+    a_client_that_never_waits_for_answers_starves_nobody,
     one_client_too_many_waits_and_is_served_later,
     the_admin_socket_has_its_own_limit,
     a_system_daemon_refuses_other_users,
@@ -92,4 +98,45 @@ fn is_served(client: &mut Connection) -> bool {
 
 fn unknown_procedure() -> Vec<u8> {
     Header::call(LOG_PROGRAM, 99).message(&[])
+}
+
+/// Counted in calls of the one for each call of the other, not in time: the machine may be slow.
+fn a_client_that_never_waits_for_answers_starves_nobody(subject: Subject) {
+    const APPEND: i32 = 4;
+    const ANSWER_BYTES: usize = 32;
+    const CALLS: usize = 100;
+    const CALLS_OF_THE_OTHER_MAX: usize = 100;
+    let daemon = subject.start();
+    let name = daemon.file("a.log");
+    let arguments = Writer::new()
+        .string("qemu")
+        .fixed(&[7; 16])
+        .string("guest")
+        .string(name.as_os_str().as_encoded_bytes())
+        .string("x")
+        .u32(0)
+        .into_bytes();
+    let calls = Header::call(LOG_PROGRAM, APPEND).message(&arguments).repeat(1000);
+    let mut hog = UnixStream::connect(daemon.main_socket()).unwrap();
+    let mut answers = hog.try_clone().unwrap();
+    let answered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answered);
+    let sending = thread::spawn(move || while hog.write_all(&calls).is_ok() {});
+    let reading = thread::spawn(move || {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(bytes @ 1..) = answers.read(&mut buffer) {
+            count.fetch_add(bytes / ANSWER_BYTES, Ordering::Relaxed);
+        }
+    });
+    eventually("the hog is served", || answered.load(Ordering::Relaxed) > 0);
+    let mut client = daemon.log_client();
+    let before = answered.load(Ordering::Relaxed);
+    for _ in 0..CALLS {
+        client.append(&daemon.file("b.log"), "y").unwrap();
+    }
+    let meanwhile = answered.load(Ordering::Relaxed) - before;
+    assert!(meanwhile < CALLS * CALLS_OF_THE_OTHER_MAX, "{meanwhile} calls for {CALLS}");
+    drop(daemon);
+    sending.join().unwrap();
+    reading.join().unwrap();
 }

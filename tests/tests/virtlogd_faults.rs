@@ -21,6 +21,8 @@ tests::ours! { Virtlogd:
     a_log_renamed_underneath_is_made_anew,
     a_log_truncated_underneath_starts_counting_anew,
     a_full_disk_loses_bytes_but_not_the_log,
+    each_gap_is_told_where_it_is,
+    a_guest_that_died_on_a_full_disk_can_be_restarted,
     a_limit_on_file_sizes_does_not_kill,
     a_backup_that_cannot_be_replaced_does_not_close_the_log,
     four_thousand_logs_each_get_their_own_bytes,
@@ -122,6 +124,43 @@ fn a_full_disk_loses_bytes_but_not_the_log(subject: Subject) {
     drop(log);
     eventually("the log is closed", || daemon.log_client().position(&path).is_err());
     expect_one_loss(&fs::read_to_string(&seen).unwrap(), &String::from_utf8(sent).unwrap());
+}
+
+/// Room for a little in between must not let newer output in front of the line about the loss.
+fn each_gap_is_told_where_it_is(subject: Subject) {
+    let mount = "mkdir \"$1/files/small\"; mount -n -t tmpfs -o size=512k tmpfs \"$1/files/small\"";
+    let daemon = subject.setup().prepare(mount).start();
+    let path = daemon.file("small/a.log");
+    let seen = daemon.inside(path.to_str().unwrap());
+    let filler = |name: &str| seen.with_file_name(name);
+    fs::write(filler("large"), vec![0; 256 << 10]).unwrap();
+    fs::write(filler("little"), vec![0; 20 << 10]).unwrap();
+    let log = daemon.log_client().open(&path).unwrap();
+    let sent = lines(100_000);
+    let (first, second) = sent.split_at(sent.len() / 2);
+    guest_writes(&log.pipe, first);
+    fs::remove_file(filler("little")).unwrap();
+    guest_writes(&log.pipe, second);
+    fs::remove_file(filler("large")).unwrap();
+    drop(log);
+    eventually("the log is closed", || daemon.log_client().position(&path).is_err());
+    expect_one_loss(&fs::read_to_string(&seen).unwrap(), &String::from_utf8(sent).unwrap());
+}
+
+fn a_guest_that_died_on_a_full_disk_can_be_restarted(subject: Subject) {
+    let mount = "mkdir \"$1/files/small\"; mount -n -t tmpfs -o size=64k tmpfs \"$1/files/small\"";
+    let daemon = subject.setup().prepare(mount).start();
+    let path = daemon.file("small/a.log");
+    let seen = daemon.inside(path.to_str().unwrap());
+    let mut log = daemon.log_client().open(&path).unwrap();
+    log.pipe.write_all(b"hello\n").unwrap();
+    expect_file(&seen, "hello\n");
+    let mut filler = fs::File::create(seen.with_file_name("filler")).unwrap();
+    while filler.write_all(&[0; 4096]).is_ok() {}
+    guest_writes(&log.pipe, vec![b'x'; 8000]);
+    guest_writes(&log.pipe, *b"last words\n");
+    drop(log);
+    daemon.log_client().open(&path).unwrap();
 }
 
 /// What was sent is found up to somewhere and again from somewhere on, and a line between the two

@@ -70,7 +70,10 @@ struct Lane {
     ready: bool,
     /// Bounded by the clients, of whom each has one call in flight.
     waiting: VecDeque<Task>,
-    timer: Option<TimerId>,
+    /// Waits for a workspace.
+    parked: bool,
+    flush_timer: Option<TimerId>,
+    rest_timer: Option<TimerId>,
 }
 
 /// What a job brings back.
@@ -175,7 +178,7 @@ impl Handler {
     /// it.
     fn advance(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.get_mut(&number) else { return };
-        if lane.busy {
+        if lane.busy || lane.parked {
             return;
         }
         if !lane.has_task() {
@@ -185,6 +188,7 @@ impl Handler {
             return;
         }
         let Some(workspace) = self.workspaces.pop() else {
+            lane.parked = true;
             return self.parked.push_back(number);
         };
         let Some(task) = lane.next_task() else { return };
@@ -198,7 +202,7 @@ impl Handler {
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.remove(&number) else { return };
         self.by_path.remove(&lane.path);
-        if let Some(timer) = lane.timer {
+        for timer in [lane.flush_timer, lane.rest_timer].into_iter().flatten() {
             core.cancel_timer(timer);
         }
     }
@@ -212,23 +216,24 @@ impl Handler {
             lane.pump = done.pump;
             lane.busy = false;
             match done.turn {
-                Some(Turn::Again) => core.again(number),
-                Some(Turn::Rest) => {
-                    core.set_timer(flow::REST, Timer::Rest.of(number));
-                }
-                Some(Turn::Held) => lane.set_timer(core, HOLD, number),
-                Some(Turn::Trouble) => lane.set_timer(core, RETRY, number),
-                Some(Turn::Large) => lane.set_timer(core, flow::LARGE, number),
+                Some(Turn::Again | Turn::Racing) => core.again(number),
+                Some(Turn::Rest) => lane.rest(core, number),
+                Some(Turn::Held) => lane.flush_after(core, HOLD, number),
+                Some(Turn::Trouble) => lane.flush_after(core, RETRY, number),
+                Some(Turn::Large) => lane.flush_after(core, flow::LARGE, number),
                 Some(Turn::Quiet | Turn::End) | None => {}
             }
         }
         if let Some((client, result)) = done.answer {
             core.answer(client, result);
         }
-        self.advance(core, number);
         if let Some(parked) = self.parked.pop_front() {
+            if let Some(lane) = self.lanes.get_mut(&parked) {
+                lane.parked = false;
+            }
             self.advance(core, parked);
         }
+        self.advance(core, number);
     }
 
     fn clean(&self, core: &mut Core<Outcome>) {
@@ -268,14 +273,18 @@ impl Daemon for Handler {
         if number == CLEANER {
             return self.clean(core);
         }
-        if timer == Timer::Rest {
-            return self.ready(core, number);
+        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        match timer {
+            Timer::Rest => {
+                lane.rest_timer = None;
+                lane.ready = true;
+            }
+            Timer::Flush => {
+                lane.flush_timer = None;
+                lane.waiting.push_back(Task::Turn { flush: true, retry: true });
+            }
         }
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.timer = None;
-            lane.waiting.push_back(Task::Turn { flush: true, retry: true });
-            self.advance(core, number);
-        }
+        self.advance(core, number);
     }
 
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
@@ -331,7 +340,9 @@ impl Lane {
             is_log: false,
             ready: false,
             waiting: VecDeque::new(),
-            timer: None,
+            parked: false,
+            flush_timer: None,
+            rest_timer: None,
         }
     }
 
@@ -347,15 +358,21 @@ impl Lane {
         Some(Task::Turn { flush: false, retry: false })
     }
 
+    fn rest(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if self.rest_timer.is_none() {
+            self.rest_timer = Some(core.set_timer(flow::REST, Timer::Rest.of(number)));
+        }
+    }
+
     /// A timer that fires earlier stays.
-    fn set_timer(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
-        if let Some(timer) = self.timer {
+    fn flush_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
+        if let Some(timer) = self.flush_timer {
             if timer.due() <= Instant::now() + after {
                 return;
             }
             core.cancel_timer(timer);
         }
-        self.timer = Some(core.set_timer(after, Timer::Flush.of(number)));
+        self.flush_timer = Some(core.set_timer(after, Timer::Flush.of(number)));
     }
 }
 

@@ -18,6 +18,7 @@ mod pump;
 pub mod rotating_file;
 mod staging;
 mod task;
+mod trouble;
 
 use std::io;
 

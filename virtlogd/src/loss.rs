@@ -25,6 +25,11 @@ impl Loss {
         self.last = SystemTime::now();
     }
 
+    /// How many.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The line for the log. It starts with a newline of its own unless the log is `at_line_start`.
     pub(crate) fn line(&self, reason: &str, at_line_start: bool) -> Vec<u8> {
         let newline = if at_line_start { "" } else { "\n" };

@@ -5,17 +5,16 @@
 //! whoever writes into that pipe. So it never gets to see the guest's. And `splice` consumes
 //! exactly what was stored: what could not be is still in a pipe.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::Once;
 
 use common::sys::fd::set_nonblocking;
 use common::sys::pipe;
 use nix::errno::Errno;
+use nix::sys::uio::pwrite;
 
-use crate::rotating_file::Source;
+use crate::rotating_file::{Error, RotatingFile, Source};
 
 /// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
 const MOVE_BYTES_MAX: u64 = 65_536;
@@ -34,7 +33,7 @@ pub(crate) struct Staging {
 
 /// Two more ends and a buffer, for looking at bytes without taking them.
 #[derive(Debug)]
-struct Scratch {
+pub(crate) struct Scratch {
     reader: OwnedFd,
     writer: OwnedFd,
     bytes: Vec<u8>,
@@ -45,16 +44,24 @@ struct Scratch {
 pub(crate) struct Workspace {
     /// Empty between turns.
     pub(crate) staging: Staging,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
+}
+
+/// How much may be taken from a guest's pipe.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Budget {
+    pub(crate) bytes: u64,
+    /// Pieces, however small.
+    pub(crate) moves: u32,
 }
 
 /// A guest's pipe and the bytes of it that were staged, as a source for a log file.
 #[derive(Debug)]
 pub(crate) struct GuestBytes<'a> {
     pub(crate) guest: BorrowedFd<'a>,
-    pub(crate) workspace: &'a mut Workspace,
-    /// How many more bytes may be taken from the guest's pipe.
-    pub(crate) budget: u64,
+    pub(crate) staging: &'a mut Staging,
+    pub(crate) scratch: &'a mut Scratch,
+    pub(crate) budget: Budget,
 }
 
 impl Staging {
@@ -119,30 +126,54 @@ impl Scratch {
     }
 }
 
+impl GuestBytes<'_> {
+    /// Bytes that may be taken from the guest's pipe, of those that wait there.
+    fn takeable(&self) -> io::Result<u64> {
+        if self.budget.bytes == 0 || self.budget.moves == 0 {
+            return Ok(0);
+        }
+        Ok(self.budget.bytes.min(pipe::readable_bytes(self.guest)? as u64))
+    }
+
+    /// To be called when the log has taken what it could: nothing may be left staged.
+    pub(crate) fn check_stored(&self, file: &RotatingFile) -> Result<(), Error> {
+        if self.staging.held == 0 {
+            return Ok(());
+        }
+        Err(Error::Write { path: file.path().into(), source: Errno::EIO.into() })
+    }
+
+    fn stage(&mut self, len: u64) -> io::Result<()> {
+        let taken = self.staging.take_from(self.guest, len.min(self.budget.bytes))?;
+        self.budget.bytes = self.budget.bytes.saturating_sub(taken);
+        self.budget.moves = self.budget.moves.saturating_sub(1);
+        Ok(())
+    }
+}
+
 impl Source for GuestBytes<'_> {
     fn available(&self) -> io::Result<u64> {
-        let waiting = if self.budget == 0 { 0 } else { pipe::readable_bytes(self.guest)? as u64 };
-        Ok(self.workspace.staging.held + waiting.min(self.budget))
+        Ok(self.staging.held + self.takeable()?)
     }
 
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
-        let Workspace { staging, scratch } = &mut *self.workspace;
+        let Self { guest, staging, scratch, .. } = self;
         scratch.bytes.clear();
         if staging.held > 0 {
             scratch.copy_from(staging.reader.as_fd(), len_max)?;
         }
         let left = len_max - scratch.bytes.len().min(len_max);
         if left > 0 && scratch.bytes.len() as u64 == staging.held {
-            scratch.copy_from(self.guest, left)?;
+            scratch.copy_from(*guest, left)?;
         }
         Ok(&scratch.bytes)
     }
 
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
-        let Workspace { staging, scratch } = &mut *self.workspace;
-        if staging.held == 0 {
-            self.budget -= staging.take_from(self.guest, len.min(self.budget))?.min(self.budget);
+        if self.staging.held == 0 {
+            self.stage(len)?;
         }
+        let Self { staging, scratch, .. } = self;
         let len = usize::try_from(len.min(staging.held)).unwrap_or(usize::MAX);
         if len == 0 {
             return Ok(0);
@@ -175,8 +206,8 @@ fn copy_to_file(
     });
     scratch.bytes.clear();
     scratch.copy_from(staging.reader.as_fd(), len)?;
-    let file = File::from(file.try_clone_to_owned()?);
-    let stored = file.write_at(&scratch.bytes, offset)?;
+    let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    let stored = pwrite(file, &scratch.bytes, offset)?;
     let consumed = scratch.bytes.get_mut(..stored).unwrap_or_default();
     pipe::read(&staging.reader, consumed)
 }
@@ -184,7 +215,8 @@ fn copy_to_file(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rotating_file::{Limits, RotatingFile};
+    use crate::rotating_file::Limits;
+    use std::fs::File;
 
     struct Guest {
         reader: OwnedFd,
@@ -194,6 +226,12 @@ mod tests {
     fn guest() -> Guest {
         let (reader, writer) = pipe::pipe().unwrap();
         Guest { reader, writer: writer.into() }
+    }
+
+    fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
+        let Workspace { staging, scratch } = workspace;
+        let budget = Budget { bytes, moves: u32::MAX };
+        GuestBytes { guest: guest.reader.as_fd(), staging, scratch, budget }
     }
 
     fn write(guest: &Guest, bytes: &[u8]) {
@@ -207,8 +245,7 @@ mod tests {
         write(&guest, b"staged");
         workspace.staging.take_from(guest.reader.as_fd(), 6).unwrap();
         write(&guest, b" then waiting");
-        let mut source =
-            GuestBytes { guest: guest.reader.as_fd(), workspace: &mut workspace, budget: 1000 };
+        let mut source = source(&guest, &mut workspace, 1000);
         assert_eq!(source.available().unwrap(), 19);
         assert_eq!(source.peek(11).unwrap(), b"staged then");
         assert_eq!(source.peek(3).unwrap(), b"sta");
@@ -223,8 +260,7 @@ mod tests {
         for byte in &line {
             write(&guest, &[*byte]);
         }
-        let mut source =
-            GuestBytes { guest: guest.reader.as_fd(), workspace: &mut workspace, budget: 80 };
+        let mut source = source(&guest, &mut workspace, 80);
         assert_eq!(source.peek(80).unwrap(), line);
     }
 
@@ -239,11 +275,7 @@ mod tests {
         let text: String = (0..250).map(|number| format!("line {number:04}\n")).collect();
         for piece in text.as_bytes().chunks(333) {
             write(&guest, piece);
-            let mut source = GuestBytes {
-                guest: guest.reader.as_fd(),
-                workspace: &mut workspace,
-                budget: u64::MAX,
-            };
+            let mut source = source(&guest, &mut workspace, u64::MAX);
             file.append(&mut source, true).unwrap();
         }
         let part = |suffix: &str| std::fs::read(format!("{}{suffix}", path.display())).unwrap();
@@ -257,8 +289,7 @@ mod tests {
         let mut workspace = Workspace::new().unwrap();
         write(&guest, b"precious");
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let mut source =
-            GuestBytes { guest: guest.reader.as_fd(), workspace: &mut workspace, budget: 100 };
+        let mut source = source(&guest, &mut workspace, 100);
         source.write_to(full.as_fd(), 0, 8).unwrap_err();
         assert_eq!(source.available().unwrap(), 8);
         assert_eq!(source.peek(8).unwrap(), b"precious");

@@ -97,26 +97,18 @@ impl Task {
             }
             Self::Read { client, inode, offset, len_max } => {
                 drain(pump.as_deref_mut(), &mut workspace);
-                let backups_max = limits.backups_max;
-                let read = rotating_file::read(path, backups_max, inode, offset, len_max);
-                Some((
-                    client,
-                    read.map(|bytes| protocol::data(&bytes)).map_err(|error| to_rpc(&error)),
-                ))
+                let read = rotating_file::read(path, limits.backups_max, inode, offset, len_max);
+                Some((client, to_reply(read, |bytes| protocol::data(&bytes))))
             }
             Self::Append { client, message } => {
                 let appended = match &mut pump {
                     Some(pump) => pump.append(&message, &mut workspace),
                     None => append(path, &message, limits),
                 };
-                Some((
-                    client,
-                    appended.map(|()| protocol::appended()).map_err(|error| to_rpc(&error)),
-                ))
+                Some((client, to_reply(appended, |()| protocol::appended())))
             }
         };
-        let in_trouble = pump.as_ref().is_some_and(|pump| pump.is_in_trouble());
-        let turn = turn.or(in_trouble.then_some(Turn::Trouble));
+        let turn = turn.or_else(|| pump.as_ref().and_then(|pump| pump.next_turn()));
         Done { pump, workspace, answer, turn }
     }
 }
@@ -182,12 +174,12 @@ fn drain(pump: Option<&mut Pump>, workspace: &mut Workspace) {
     }
 }
 
-/// Turns until nothing waits; a guest that writes on without end is cut off after what its pipe
+/// Drains until nothing waits; a guest that writes on without end is cut off after what its pipe
 /// can hold several times over.
 fn store_all(pump: &mut Pump, workspace: &mut Workspace) {
-    const TURNS_MAX: usize = 16;
-    for _ in 0..TURNS_MAX {
-        if pump.turn(workspace, true, true) != Turn::Again {
+    const DRAINS_MAX: usize = 16;
+    for _ in 0..DRAINS_MAX {
+        if pump.drain(workspace).is_err() || !pump.has_more() {
             return;
         }
     }
@@ -197,6 +189,13 @@ fn append(path: &Path, message: &[u8], limits: Limits) -> Result<(), rotating_fi
     let mut file = RotatingFile::open(path, limits, false)?;
     file.append(&mut Bytes(message), true)?;
     Ok(())
+}
+
+fn to_reply<T>(
+    result: Result<T, rotating_file::Error>,
+    reply: impl FnOnce(T) -> Reply,
+) -> Result<Reply, rpc::Error> {
+    result.map(reply).map_err(|error| to_rpc(&error))
 }
 
 /// The one place where a failure of the file layer becomes an error of the wire.

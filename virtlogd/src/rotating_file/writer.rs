@@ -116,7 +116,8 @@ impl RotatingFile {
     ///
     /// # Errors
     ///
-    /// Where PATH cannot be opened the old file stays in use, and nothing is lost by going on.
+    /// Where PATH cannot be opened the old file stays in use. Who goes on all the same may be writing
+    /// into a file that nobody will find.
     pub fn refresh(&mut self) -> Result<(), Error> {
         let metadata = self
             .file
@@ -131,13 +132,20 @@ impl RotatingFile {
         }
     }
 
+    /// What the bytes' source said, as an error that names the log.
+    ///
+    /// # Errors
+    /// [`Error::Source`].
+    pub fn of_source<T>(&self, result: io::Result<T>) -> Result<T, Error> {
+        result.map_err(|source| Error::Source { path: self.path.clone(), source })
+    }
+
     fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
-        let failed = |source| Error::Source { path: self.path.clone(), source };
-        let available = retry(|| source.available()).map_err(failed)?;
+        let available = self.of_source(retry(|| source.available()))?;
         if available > 0 && self.rotation_steps_left.is_some() {
             return Ok(Step::Rotate);
         }
-        self.cut.step(available, flush, |len| source.peek(len)).map_err(failed)
+        self.of_source(self.cut.step(available, flush, |len| source.peek(len)))
     }
 
     fn store(&mut self, source: &mut impl Source, len: u64) -> Result<u64, Error> {
