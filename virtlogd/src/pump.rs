@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::event::Registered;
 use common::rpc::error::errno_text;
-use common::sys::pipe;
+use common::sys::pipe::{self, State};
 
 use crate::flow::{Flow, Pace};
 use crate::protocol::Domain;
@@ -198,27 +198,26 @@ impl Pump {
         budget: Budget,
         flush: bool,
     ) -> Result<(Turn, u64), Error> {
-        self.file.refresh()?;
         let Self { guest, file, .. } = self;
+        match file.of_source(pipe::state(&*guest))? {
+            State::Empty => return Ok((Turn::Quiet, 0)),
+            State::AtEnd => return Ok((Turn::End, 0)),
+            State::Waiting => file.refresh()?,
+        }
         let Workspace { staging, scratch } = workspace;
         let mut source = GuestBytes { guest: guest.as_fd(), staging, scratch, budget };
         let turn = loop {
-            let gone = pipe::is_at_end(&*guest).unwrap_or(false);
             // What a short write left staged must not stay there: the pipe is not ours alone.
             let flush = flush || source.staging.held() > 0;
             let stored = file.append(&mut source, flush)?;
-            if source.budget.bytes == 0 {
-                break Turn::Again;
-            }
-            if gone {
-                break Turn::End;
-            }
-            if source.budget.moves == 0 {
-                break Turn::Racing;
-            }
-            if stored == 0 {
-                let waiting = file.of_source(pipe::readable_bytes(&*guest))?;
-                break if waiting == 0 { Turn::Quiet } else { Turn::Held };
+            let state = file.of_source(pipe::state(&*guest))?;
+            match (state, source.budget) {
+                (State::Empty, _) => break Turn::Quiet,
+                (State::AtEnd, _) => break Turn::End,
+                (State::Waiting, Budget { bytes: 0, .. }) => break Turn::Again,
+                (State::Waiting, Budget { moves: 0, .. }) => break Turn::Racing,
+                (State::Waiting, _) if stored == 0 => break Turn::Held,
+                (State::Waiting, _) => {}
             }
         };
         source.check_stored(file)?;

@@ -117,8 +117,9 @@ impl<T: Token> Reactor<T> {
         Ok(Registered { registration, fd })
     }
 
-    /// Reports `token` as ready in the next turn, after what the kernel reports: for work that
-    /// was stopped at a budget. Asked for several times it is reported once.
+    /// Reports `token` as ready once more, for work that was stopped at a budget. Each
+    /// [`Reactor::wait`] reports one of those that asked, after what the kernel reports, so that
+    /// whoever is new waits for one of them at the most.
     pub fn again(&mut self, token: T) {
         if self.is_again.insert(token.into_bits()) {
             self.again.push_back(token);
@@ -150,13 +151,15 @@ impl<T: Token> Reactor<T> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
-        self.is_again.clear();
-        events.extend(
-            self.kernel_events
-                .iter()
-                .map(|event| Event::Ready(T::from_bits(event.token().0 as u64))),
-        );
-        events.extend(self.again.drain(..).map(Event::Ready));
+        // What has asked for another turn gets it in its place in the queue, not now for an event.
+        let is_again = &self.is_again;
+        let news = self.kernel_events.iter().map(|event| event.token().0 as u64);
+        let news = news.filter(|bits| !is_again.contains(bits));
+        events.extend(news.map(|bits| Event::Ready(T::from_bits(bits))));
+        if let Some(token) = self.again.pop_front() {
+            self.is_again.remove(&token.into_bits());
+            events.push(Event::Ready(token));
+        }
         self.timers.take_due(Instant::now(), |token| events.push(Event::Timer(token)));
         Ok(())
     }

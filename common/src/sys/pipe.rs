@@ -92,13 +92,30 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(nix::unistd::read(fd, buffer)?)
 }
 
-/// Whether the pipe is empty and nobody can write into it any more.
+/// What a pipe's reader can expect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing at present.
+    Empty,
+    /// Bytes.
+    Waiting,
+    /// Nothing ever again: it is empty and nobody can write into it any more.
+    AtEnd,
+}
+
+/// What can be expected of the pipe's read end `fd`.
 ///
 /// # Errors
 /// As `poll(2)`.
-pub fn is_at_end(fd: impl AsFd) -> io::Result<bool> {
+pub fn state(fd: impl AsFd) -> io::Result<State> {
     let seen = look(fd)?;
-    Ok(seen.contains(PollFlags::POLLHUP) && !seen.contains(PollFlags::POLLIN))
+    Ok(if seen.contains(PollFlags::POLLIN) {
+        State::Waiting
+    } else if seen.contains(PollFlags::POLLHUP) {
+        State::AtEnd
+    } else {
+        State::Empty
+    })
 }
 
 /// Whether nobody can write into the pipe any more, whatever it holds.
@@ -124,10 +141,12 @@ mod tests {
     fn a_pipe_without_a_writer_is_at_its_end_once_it_is_empty() {
         let (reader, writer) = pipe().unwrap();
         assert!(!has_no_writer(&reader).unwrap());
+        assert_eq!(state(&reader).unwrap(), State::Empty);
         nix::unistd::write(&writer, b"x").unwrap();
         drop(writer);
-        assert!(has_no_writer(&reader).unwrap() && !is_at_end(&reader).unwrap());
+        assert!(has_no_writer(&reader).unwrap());
+        assert_eq!(state(&reader).unwrap(), State::Waiting);
         read(&reader, &mut [0]).unwrap();
-        assert!(is_at_end(&reader).unwrap());
+        assert_eq!(state(&reader).unwrap(), State::AtEnd);
     }
 }

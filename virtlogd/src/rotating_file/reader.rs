@@ -75,10 +75,16 @@ fn read_parts(parts: &mut [Part], len_max: u64) -> Result<Vec<u8>, Error> {
     let mut data = Vec::new();
     for Part { path, file, .. } in parts {
         let left = len_max.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        // By the file's own size, so that the buffer grows once, and only for what is there.
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        data.reserve_exact(usize::try_from(left.min(size)).unwrap_or(0));
         file.take(left)
             .read_to_end(&mut data)
             .map_err(|source| Error::Read { path: path.clone(), source })?;
-        if let Some(nul) = data.iter().position(|&byte| byte == 0) {
+        // `contains` is the fast one of the two.
+        if data.contains(&0)
+            && let Some(nul) = data.iter().position(|&byte| byte == 0)
+        {
             data.truncate(nul);
             break;
         }
