@@ -1,7 +1,7 @@
 //! Processes: knowing them by pidfd, ending them, waiting for their end.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use common::server::{Caller, Core};
@@ -19,22 +19,40 @@ pub(crate) const TERM_PERIOD: Duration = Duration::from_millis(1600);
 /// each of them.
 const STOP_PERIOD: Duration = Duration::from_secs(3);
 
-/// A pidfd of `pid`, registered by `caller`. The caller's own is had from its socket where the
-/// kernel can do that (6.5), which is proof against a pid that was given to another meanwhile.
-///
-/// # Errors
-/// When the process is unknown or cannot be told for sure from another.
-pub(crate) fn pidfd<O>(core: &mut Core<O>, caller: Caller, pid: u32) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(pid).map_err(|_| Errno::ESRCH)?;
+/// What is known of the process that a pid stands for.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// This one, which may have ended meanwhile.
+    Process(OwnedFd),
+    /// None: it has ended for sure.
+    Dead,
+    /// It may be there or not, or be another's; and why it is not known.
+    Unknown(io::Error),
+}
+
+/// The highest pid that a process can have. libvirt does not check pids, so that somebody may
+/// register what is none: above this, a pid that no process has is no proof that one has died.
+pub(crate) fn pid_max() -> i32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// The process with this pid, registered by `caller`. The caller's own is had from its socket
+/// where the kernel can do that (6.5), which is proof against a pid that was given to another
+/// meanwhile.
+pub(crate) fn find<O>(core: &mut Core<O>, caller: Caller, pid: u32, pid_max: i32) -> Found {
+    let Some(pid) = i32::try_from(pid).ok().filter(|pid| (1..=pid_max).contains(pid)) else {
+        return Found::Unknown(Errno::ESRCH.into());
+    };
     if pid == caller.peer.pid {
         match core.peer_pidfd(caller.client) {
             Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => {}
-            result => return result,
+            result => return result.into(),
         }
-    } else if !numbers_processes_as_we_do(caller.peer.pid) {
-        return Err(io::Error::other("it was named by a process of another pid namespace"));
+    } else if let Err(error) = check_numbers_processes_as_we_do(caller.peer.pid) {
+        return Found::Unknown(error);
     }
-    process::pidfd_open(pid)
+    process::pidfd_open(pid).into()
 }
 
 /// Whether the process has ended; a zombie has.
@@ -45,6 +63,9 @@ pub(crate) fn has_ended(pidfd: impl AsFd) -> bool {
 
 /// Signals an owner; gives whether it could be. One that has ended needs no signal.
 pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
+    if owner.has_ended() {
+        return false;
+    }
     let guest = &owner.guest;
     let Some(pidfd) = &owner.pidfd else {
         tracing::error!(
@@ -91,19 +112,15 @@ pub(crate) fn end_all(owners: &[&Owner]) {
 }
 
 fn wait_all(owners: &[&Owner], deadline: Instant) {
-    let mut left: Vec<BorrowedFd<'_>> =
-        owners.iter().filter_map(|owner| owner.pidfd.as_ref()).map(AsFd::as_fd).collect();
-    loop {
-        left.retain(|pidfd| !has_ended(pidfd));
+    let pidfds = owners.iter().filter_map(|owner| owner.pidfd.as_ref());
+    let mut left: Vec<_> =
+        pidfds.map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)).collect();
+    while !left.is_empty() {
         let time = deadline.saturating_duration_since(Instant::now());
-        if left.is_empty() || time.is_zero() {
-            return;
-        }
-        let mut polled: Vec<_> =
-            left.iter().map(|pidfd| PollFd::new(*pidfd, PollFlags::POLLIN)).collect();
-        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut polled, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
+        match poll(&mut left, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO)) {
+            Ok(0) => return,
+            Ok(_) => left.retain(|polled| !polled.any().unwrap_or(true)),
+            Err(Errno::EINTR) => {}
             Err(error) => {
                 return tracing::error!(
                     target: "locking.lock_daemon", "Unable to wait for guests: {error}"
@@ -115,10 +132,25 @@ fn wait_all(owners: &[&Owner], deadline: Instant) {
 
 /// Whether a pid that this process names means the same process to us. One of another pid
 /// namespace (a container) has pids of its own and shows with more than one.
-fn numbers_processes_as_we_do(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+fn check_numbers_processes_as_we_do(pid: i32) -> io::Result<()> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    pids.is_some_and(|pids| pids.split_whitespace().count() == 1)
+    if pids.is_some_and(|pids| pids.split_whitespace().count() == 1) {
+        Ok(())
+    } else {
+        Err(io::Error::other("it was named by a process of another pid namespace"))
+    }
+}
+
+impl From<io::Result<OwnedFd>> for Found {
+    /// Of what gives a pidfd for a pid of our own numbering.
+    fn from(result: io::Result<OwnedFd>) -> Self {
+        match result {
+            Ok(pidfd) => Self::Process(pidfd),
+            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Self::Dead,
+            Err(error) => Self::Unknown(error),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -139,8 +171,19 @@ mod tests {
     }
 
     #[test]
+    fn no_process_with_a_possible_pid_is_a_dead_one() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        assert!(pid <= pid_max());
+        assert!(matches!(process::pidfd_open(pid).into(), Found::Process(_)));
+        child.wait().unwrap();
+        assert!(matches!(process::pidfd_open(pid).into(), Found::Dead));
+        assert!(matches!(process::pidfd_open(0).into(), Found::Unknown(_)));
+    }
+
+    #[test]
     fn we_number_processes_as_we_do_and_nobody_knows_of_process_0() {
-        assert!(numbers_processes_as_we_do(std::process::id().cast_signed()));
-        assert!(!numbers_processes_as_we_do(0));
+        check_numbers_processes_as_we_do(std::process::id().cast_signed()).unwrap();
+        check_numbers_processes_as_we_do(0).unwrap_err();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A job owns what it works on and brings it back in [`Done`], so that it can run on any thread.
 
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -13,6 +13,7 @@ use common::rpc::error::{Code, Domain};
 use common::rpc::{self};
 use common::sys::lock::{self, Kind, Mode};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use crate::protocol::Terms;
 use crate::refusal::text;
@@ -23,8 +24,8 @@ const FILE_MODE: u32 = 0o600;
 /// Permission bits of a directory that we make, libvirt's value.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// How often an automatically made file may vanish between opening and locking it before the
-/// resource counts as locked. Ours; libvirt tries without end.
+/// How often a file may vanish between opening and locking it before the resource counts as
+/// locked. Ours; libvirt tries without end.
 const ATTEMPTS_MAX: usize = 100;
 
 /// Which file a path leads to, whatever its name.
@@ -50,7 +51,7 @@ pub(crate) enum Job {
     Release { lease: Lease, path: Arc<Path>, terms: Terms },
     /// Make it.
     Create { path: Arc<Path> },
-    /// Remove it.
+    /// Remove it unless somebody has locked it, under whatever name.
     Delete { path: Arc<Path> },
 }
 
@@ -59,8 +60,8 @@ pub(crate) enum Job {
 pub(crate) enum Done {
     /// The file is locked.
     Acquired(Lease),
-    /// Somebody else has locked the file.
-    Busy(Inode),
+    /// Somebody else has locked the file, or is faster than us every time (`None`).
+    Busy(Option<Inode>),
     /// It is unlocked, made or removed.
     Finished,
     /// Nothing has changed.
@@ -96,7 +97,7 @@ impl Job {
                 Ok(Done::Finished)
             }
             Self::Create { path } => create(&path).map(|()| Done::Finished),
-            Self::Delete { path } => delete(&path).map(|()| Done::Finished),
+            Self::Delete { path } => delete(&path),
         };
         result.unwrap_or_else(Done::Failed)
     }
@@ -109,56 +110,53 @@ impl Lease {
     }
 
     fn acquire(path: &Path, terms: Terms) -> Result<Done, Failure> {
+        let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
         if !terms.autocreate {
-            let file = File::options().read(true).write(true).open(path);
-            return Self::lock(file.map_err(failure(Attempt::Open, path))?, path, terms);
+            let file = options().read(true).write(true).open(path);
+            return Self::lock(file.map_err(failure(Attempt::Open, path))?, path, mode);
         }
-        let mut attempts = 0;
-        loop {
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(FILE_MODE)
-                .open(path)
-                .map_err(failure(Attempt::OpenOrCreate, path))?;
-            attempts += 1;
-            match Self::lock(file, path, terms)? {
-                // Who had it before may have removed it after we opened it.
-                Done::Acquired(lease) if !lease.inode.is_at(path) => {
-                    if attempts == ATTEMPTS_MAX {
-                        return Ok(Done::Busy(lease.inode));
-                    }
-                }
-                done => return Ok(done),
+        for _ in 0..ATTEMPTS_MAX {
+            let file = options().read(true).write(true).create(true).open(path);
+            let file = file.map_err(failure(Attempt::OpenOrCreate, path))?;
+            if let Some(done) = Self::lock_if_at(file, path, mode)? {
+                return Ok(done);
             }
         }
+        Ok(Done::Busy(None))
     }
 
-    fn lock(file: File, path: &Path, terms: Terms) -> Result<Done, Failure> {
+    /// Gives `None` when the open file is not the one at `path` any more: who had it before may
+    /// have removed it since it was opened.
+    fn lock_if_at(file: File, path: &Path, mode: Mode) -> Result<Option<Done>, Failure> {
+        Ok(match Self::lock(file, path, mode)? {
+            Done::Acquired(lease) if !lease.inode.is_at(path) => None,
+            done => Some(done),
+        })
+    }
+
+    fn lock(file: File, path: &Path, mode: Mode) -> Result<Done, Failure> {
         let metadata = file.metadata().map_err(failure(Attempt::Lock, path))?;
         let inode = Inode::of(&metadata);
-        let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
         let locked =
             lock::try_lock(&file, Kind::Ofd, mode).map_err(failure(Attempt::Lock, path))?;
-        Ok(if locked { Done::Acquired(Self { file, inode }) } else { Done::Busy(inode) })
+        Ok(if locked { Done::Acquired(Self { file, inode }) } else { Done::Busy(Some(inode)) })
     }
 
     /// A file made automatically is removed while the lock still keeps others off it. Its last
     /// lock is known by this: it can be had exclusively.
     fn release(self, path: &Path, terms: Terms) {
-        if terms.autocreate && (!terms.shared || self.can_be_exclusive()) && self.inode.is_at(path)
+        if terms.autocreate
+            && (!terms.shared || self.can_be_exclusive())
+            && self.inode.is_at(path)
+            && let Err(failure) = remove(path)
         {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(
-                    target: "util.lockspace",
-                    "Unable to remove {}: {error}", path.display()
-                ),
-                _ => {}
-            }
+            tracing::warn!(target: "util.lockspace", "{}", failure.to_rpc().message());
         }
-        // Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
+        self.unlock(path);
+    }
+
+    /// Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
+    fn unlock(self, path: &Path) {
         if let Err(error) = lock::unlock(&self.file, Kind::Ofd) {
             tracing::error!(
                 target: "util.lockspace", "Unable to unlock {}: {error}", path.display()
@@ -228,13 +226,51 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn create(path: &Path) -> Result<(), Failure> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false).mode(FILE_MODE);
-    options.open(path).map(drop).map_err(failure(Attempt::Create, path))
+/// Whether there were too few open files or too little memory: another time it may go well.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
 }
 
-fn delete(path: &Path) -> Result<(), Failure> {
+/// Opening never waits, whatever a name leads to, and gives us no terminal.
+fn options() -> OpenOptions {
+    let mut options = File::options();
+    options.truncate(false).mode(FILE_MODE);
+    options.custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+    options
+}
+
+fn create(path: &Path) -> Result<(), Failure> {
+    let file = options().write(true).create(true).open(path);
+    file.map(drop).map_err(failure(Attempt::Create, path))
+}
+
+/// The file goes while we have it locked, so that nobody's lease on it, whatever its name, is left
+/// without a file. What cannot be opened has no lease; whether it can be removed is seen then.
+fn delete(path: &Path) -> Result<Done, Failure> {
+    for _ in 0..ATTEMPTS_MAX {
+        let file = match options().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if is_shortage(&error) => {
+                return Err(failure(Attempt::Delete, path)(error));
+            }
+            Err(_) => return remove(path).map(|()| Done::Finished),
+        };
+        match Lease::lock_if_at(file, path, Mode::Exclusive)? {
+            None => {}
+            Some(Done::Acquired(lease)) => {
+                let removed = remove(path);
+                lease.unlock(path);
+                return removed.map(|()| Done::Finished);
+            }
+            Some(done) => return Ok(done),
+        }
+    }
+    Ok(Done::Busy(None))
+}
+
+/// It may be gone already.
+fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(failure(Attempt::Delete, path)(error))
@@ -273,7 +309,7 @@ mod tests {
         fs::write(&one, "").unwrap();
         fs::hard_link(&one, &two).unwrap();
         let held = lease(&one, EXCLUSIVE);
-        assert!(matches!(acquire(&two, SHARED), Done::Busy(inode) if inode == held.inode));
+        assert!(matches!(acquire(&two, SHARED), Done::Busy(inode) if inode == Some(held.inode)));
         held.release(&one, EXCLUSIVE);
         let (held, other) = (lease(&one, SHARED), lease(&two, SHARED));
         held.release(&one, SHARED);
@@ -303,6 +339,34 @@ mod tests {
         let other = lease(&path, AUTOCREATED);
         held.release(&path, AUTOCREATED);
         assert!(other.inode.is_at(&path));
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_after_it_was_opened_is_not_leased() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease");
+        let lock = |file| Lease::lock_if_at(file, &path, Mode::Exclusive).unwrap();
+        let removed = File::create(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(lock(removed).is_none());
+        let replaced = File::create(&path).unwrap();
+        fs::rename(&path, dir.path().join("former")).unwrap();
+        let file = File::create(&path).unwrap();
+        assert!(lock(replaced).is_none());
+        assert!(matches!(lock(file), Some(Done::Acquired(_))));
+    }
+
+    #[test]
+    fn a_file_is_not_removed_while_somebody_has_it_under_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, alias) = (dir.path().join("lease"), dir.path().join("./lease"));
+        let held = lease(&path, AUTOCREATED);
+        let delete = || Job::Delete { path: alias.as_path().into() }.run();
+        assert!(matches!(delete(), Done::Busy(inode) if inode == Some(held.inode)));
+        held.release(&path, EXCLUSIVE);
+        assert!(matches!(delete(), Done::Finished));
+        assert!(!path.exists());
+        assert!(matches!(delete(), Done::Finished));
     }
 
     #[test]

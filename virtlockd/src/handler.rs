@@ -1,45 +1,45 @@
 //! Calls, connections and owners: what happens when, in libvirt's order.
 //!
-//! Whatever concerns one resource goes through its lane, one [action](Action) at a time. A lane is
-//! there only while something is under way.
+//! Whatever concerns one resource goes through its [lane](crate::lane), and what becomes of owners
+//! is in [`crate::watch`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use common::event::Registered;
 use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon};
 use nix::sys::signal::Signal;
 
-use crate::ending::{self, TERM_PERIOD};
+use crate::ending;
 use crate::file::{self, Done, Failure};
-use crate::lockspace::{Lockspaces, ResourceId};
+use crate::lane::{Lane, Task};
+use crate::lockspace::{Lockspaces, ResourceId, path_of};
 use crate::owner::{Owner, OwnerId, Owners};
-use crate::protocol::{Guest, Request};
+use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
-use crate::resource::{Action, Change, Claim, Step};
+use crate::resource::{Action, Claim};
 use crate::session::Session;
 
 /// virtlockd's state.
 #[derive(Debug)]
 pub struct Handler {
-    lockspaces: Lockspaces,
-    owners: Owners,
-    lanes: HashMap<ResourceId, Lane>,
+    pub(crate) lockspaces: Lockspaces,
+    pub(crate) owners: Owners,
+    pub(crate) lanes: HashMap<ResourceId, Lane>,
     sessions: HashMap<ClientId, Session>,
-    stopping: bool,
+    pub(crate) pid_max: i32,
+    pub(crate) stopping: bool,
 }
 
 /// What a job brings back.
 #[derive(Debug)]
-pub struct Outcome(Ended);
+pub struct Outcome(pub(crate) Ended);
 
 #[derive(Debug)]
-enum Ended {
+pub(crate) enum Ended {
     /// The current action of this resource's lane.
     Action(ResourceId, Done),
     /// A lockspace's directory was looked for, and made if need be.
@@ -52,22 +52,6 @@ enum Started {
     Later,
 }
 
-/// What is under way at one resource.
-#[derive(Debug, Default)]
-struct Lane {
-    /// A job of it is running.
-    current: Option<Task>,
-    /// Bounded by the clients, of whom each has one call in flight, and by the owners.
-    waiting: VecDeque<Task>,
-}
-
-#[derive(Debug)]
-struct Task {
-    action: Action,
-    /// Who waits for the result.
-    client: Option<ClientId>,
-}
-
 impl Handler {
     /// Without any lease.
     pub(crate) fn new() -> Self {
@@ -76,6 +60,7 @@ impl Handler {
             owners: Owners::default(),
             lanes: HashMap::new(),
             sessions: HashMap::new(),
+            pid_max: ending::pid_max(),
             stopping: false,
         }
     }
@@ -97,8 +82,14 @@ impl Handler {
             }
             Request::Resource { operation, space, name, .. } => {
                 let claim = session.claim.clone().ok_or(Refusal::Unregistered)?;
+                if matches!(operation, Operation::Acquire(_))
+                    && self.lockspaces.has_space(&space)
+                    && !self.watch_after_all(core, from, &claim)
+                {
+                    return Err(Refusal::File(Failure::too_many(&path_of(&space, &name))));
+                }
                 let resource = self.lockspaces.resource(&space, &name)?;
-                session.has_call_in_flight = true;
+                self.call_is_in_flight(from.client);
                 let action = Action::new(operation, claim);
                 self.perform(core, resource, Task { action, client: Some(from.client) });
                 return Ok(Started::Later);
@@ -110,17 +101,7 @@ impl Handler {
     /// A registration may be replaced; leases stay with the owner for whom they were acquired.
     fn register(&mut self, core: &mut Core<Outcome>, from: Caller, guest: Guest) {
         let guest = Rc::new(guest);
-        if let Some(last) = self.owners.with_pid(guest.pid)
-            && self.owners.get(last).is_some_and(Owner::has_ended)
-        {
-            self.owner_has_ended(core, last);
-        }
-        let owner = self.owners.with_pid(guest.pid).unwrap_or_else(|| self.owners.add(&guest));
-        if let Some(owner_now) = self.owners.get_mut(owner)
-            && owner_now.pidfd.is_none()
-        {
-            owner_now.pidfd = watch(core, from, owner, &guest);
-        }
+        let owner = self.owner_of(core, from, &guest);
         let Some(session) = self.sessions.get_mut(&from.client) else {
             return;
         };
@@ -144,9 +125,7 @@ impl Handler {
         if self.lockspaces.has_space(&space) {
             return if is_new { Err(Refusal::LockspaceExists(space)) } else { Ok(Started::Ended) };
         }
-        if let Some(session) = self.sessions.get_mut(&from.client) {
-            session.has_call_in_flight = true;
-        }
+        self.call_is_in_flight(from.client);
         core.submit(move || {
             let result = file::make_directory(Path::new(OsStr::from_bytes(&space)));
             Outcome(Ended::Directory { client: from.client, space, is_new, result })
@@ -161,65 +140,18 @@ impl Handler {
         self.lockspaces.add_space(&space)
     }
 
-    fn perform(&mut self, core: &mut Core<Outcome>, resource: ResourceId, task: Task) {
-        self.lanes.entry(resource).or_default().waiting.push_back(task);
-        self.advance(core, resource);
-    }
-
-    /// Goes through what waits in a lane until a job has to be waited for; forgets the lane if
-    /// nothing is left in it.
-    fn advance(&mut self, core: &mut Core<Outcome>, resource: ResourceId) {
-        while let Some(lane) = self.lanes.get_mut(&resource)
-            && lane.current.is_none()
-        {
-            let Some(task) = lane.waiting.pop_front() else {
-                self.lanes.remove(&resource);
-                return self.lockspaces.forget_unused(resource);
-            };
-            match self.lockspaces.begin(resource, &task.action) {
-                Step::Ended(result) => self.action_ended(core, resource, task.client, result),
-                Step::Job(job) => {
-                    lane.current = Some(task);
-                    core.submit(move || Outcome(Ended::Action(resource, job.run())));
-                }
-            }
+    fn call_is_in_flight(&mut self, client: ClientId) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.has_call_in_flight = true;
         }
     }
 
-    fn job_of_action_ended(&mut self, core: &mut Core<Outcome>, resource: ResourceId, done: Done) {
-        let Some(lane) = self.lanes.get_mut(&resource) else {
-            return;
-        };
-        if let Some(task) = lane.current.take() {
-            let result = self.lockspaces.end(resource, &task.action, done);
-            self.action_ended(core, resource, task.client, result);
-        }
-        self.advance(core, resource);
-    }
-
-    fn action_ended(
+    pub(crate) fn answer(
         &mut self,
         core: &mut Core<Outcome>,
-        resource: ResourceId,
-        client: Option<ClientId>,
-        result: Result<Change, Refusal>,
+        client: ClientId,
+        result: Result<(), Refusal>,
     ) {
-        match result {
-            Ok(Change::Lost(owner)) => self.owners.lost(owner, resource),
-            Ok(Change::Gained(owner)) => {
-                self.owners.gained(owner, resource);
-                if self.stopping || self.owners.get(owner).is_some_and(|owner| owner.is_dead) {
-                    self.perform(core, resource, Task::of_our_own(Action::Disown(owner)));
-                }
-            }
-            Ok(Change::None) | Err(_) => {}
-        }
-        if let Some(client) = client {
-            self.answer(core, client, result.map(drop));
-        }
-    }
-
-    fn answer(&mut self, core: &mut Core<Outcome>, client: ClientId, result: Result<(), Refusal>) {
         core.answer(client, self.reply(client, result));
         if let Some(session) = self.sessions.get_mut(&client) {
             session.has_call_in_flight = false;
@@ -237,9 +169,9 @@ impl Handler {
         let error = rpc::Error::from(&refusal);
         let requester = self.sessions.get(&client).map(Session::requester).unwrap_or_default();
         let message = error.message();
-        match refusal.holder() {
-            Some(holder) => tracing::warn!(
-                target: "locking.lock_daemon", "Refused to {requester}: {message}: {holder}"
+        match refusal.holders() {
+            Some(holders) => tracing::warn!(
+                target: "locking.lock_daemon", "Refused to {requester}: {message}: {holders}"
             ),
             None => tracing::info!(
                 target: "locking.lock_daemon", "Refused to {requester}: {message}"
@@ -262,46 +194,6 @@ impl Handler {
             self.end(core, *owner);
         }
         self.owners.disconnect(*owner, is_own);
-    }
-
-    /// Releases everything of an owner; gives how much that is.
-    fn disown_all(&mut self, core: &mut Core<Outcome>, owner: OwnerId) -> usize {
-        let resources = self.owners.leases(owner);
-        for &resource in &resources {
-            self.perform(core, resource, Task::of_our_own(Action::Disown(owner)));
-        }
-        resources.len()
-    }
-
-    /// Asks a process to end, and sees to it later that it does.
-    fn end(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        let Some(owner) = self.owners.get_mut(id) else {
-            return;
-        };
-        if owner.ending.is_none() && !owner.has_ended() && ending::signal(owner, Signal::SIGTERM) {
-            tracing::info!(
-                target: "locking.lock_daemon",
-                "{} has closed its connection and lost its leases; sent SIGTERM", owner.guest
-            );
-            owner.ending = Some(core.set_timer(TERM_PERIOD, id.0));
-        }
-    }
-
-    fn owner_has_ended(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        let Some(owner) = self.owners.get_mut(id) else {
-            return;
-        };
-        if let Some(timer) = owner.ending.take() {
-            core.cancel_timer(timer);
-        }
-        let guest = Rc::clone(&owner.guest);
-        self.owners.died(id);
-        let count = self.disown_all(core, id);
-        if count > 0 {
-            tracing::info!(
-                target: "locking.lock_daemon", "{guest} has ended; releasing its {count} leases"
-            );
-        }
     }
 }
 
@@ -386,32 +278,6 @@ impl Daemon for Handler {
         let owners: Vec<_> = self.owners.iter().map(|(id, _)| id).collect();
         for owner in owners {
             self.disown_all(core, owner);
-        }
-    }
-}
-
-impl Task {
-    fn of_our_own(action: Action) -> Self {
-        Self { action, client: None }
-    }
-}
-
-/// Watches for a guest's end. Where that is not possible nothing is assumed about it: its leases
-/// stay until they are released or its own connection closes.
-fn watch(
-    core: &mut Core<Outcome>,
-    from: Caller,
-    owner: OwnerId,
-    guest: &Guest,
-) -> Option<Registered<OwnedFd>> {
-    let pidfd = ending::pidfd(core, from, guest.pid);
-    match pidfd.and_then(|pidfd| core.watch(pidfd, owner.0)) {
-        Ok(pidfd) => Some(pidfd),
-        Err(error) => {
-            tracing::info!(
-                target: "locking.lock_daemon", "The end of {guest} will not be noticed: {error}"
-            );
-            None
         }
     }
 }

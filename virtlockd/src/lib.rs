@@ -1,28 +1,31 @@
 //! virtlockd: holds leases on disk images for guests, so that two guests never have one disk.
 //!
-//! A call is checked by the [`handler`] and becomes a task for a [resource](resource) of a
-//! [`lockspace`]; what touches files is a [job](file) in between. Leases belong to [owners](owner),
-//! processes whose death is [watched](ending).
+//! A call is checked by the [`handler`] and becomes a task for a [resource] of a
+//! [`lockspace`]; what touches files is a [job](mod@file) in between. Leases belong to [owners](owner),
+//! processes that are [watched](watch) for their [end](ending).
 //!
 //! Invariants, because they are absences that nobody can see in the code:
-//! - Only [`file`] opens, closes, makes or removes a path that a client named, and only in jobs.
+//! - Only [`mod@file`] opens, closes, makes or removes a path that a client named, and only in jobs.
 //!   One job at a time works on a resource.
 //! - Whether two names are one file is never decided here: each name has a lock of its own on an
 //!   open file description of its own, and the kernel knows. So closing one name's file never
 //!   harms another's lock, and no table can be wrong about it.
-//! - No process is ever signalled by its number, nor taken for dead because of it: both go by
-//!   pidfd, and where there is none, nothing is done.
+//! - No process is ever signalled by its number, only by its pidfd, and where there is none, nothing
+//!   is done. One is taken for dead when its pidfd says so, or when no process had its number as it
+//!   was registered (and one could have it: made-up pids of no process are left alone).
 //! - A file's content is never read or written.
 
 mod ending;
 mod file;
 mod handler;
+mod lane;
 mod lockspace;
 mod owner;
 mod protocol;
 mod refusal;
 mod resource;
 mod session;
+mod watch;
 
 use std::io;
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::file::{Done, Failure, Inode};
-use crate::refusal::Refusal;
-use crate::resource::{Action, Change, Holding, Resource, Step};
+use crate::refusal::{Holders, Refusal};
+use crate::resource::{Action, Change, Resource, Step};
 
 /// Lockspaces beside the default one. Ours; anybody who may connect can add some, and they are
 /// never removed.
@@ -19,7 +19,11 @@ const LOCKSPACES_MAX: usize = 4096;
 /// what limits it there.
 const RESOURCES_MAX: usize = 524_288;
 
-type Names = HashMap<Arc<[u8]>, ResourceId>;
+#[derive(Debug)]
+struct Space {
+    path: Arc<[u8]>,
+    names: HashMap<Arc<[u8]>, ResourceId>,
+}
 
 /// Names a resource for as long as it is locked or worked on; never given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +33,7 @@ pub(crate) struct ResourceId(u64);
 /// and `/a/` are two.
 #[derive(Debug)]
 pub(crate) struct Lockspaces {
-    spaces: HashMap<Arc<[u8]>, Names>,
+    spaces: HashMap<Arc<[u8]>, Space>,
     resources: HashMap<ResourceId, Resource>,
     /// Names of locked files. Only for telling people who has a file.
     by_inode: HashMap<Inode, BTreeSet<ResourceId>>,
@@ -39,8 +43,9 @@ pub(crate) struct Lockspaces {
 impl Lockspaces {
     /// Only the default lockspace, whose path is empty.
     pub(crate) fn new() -> Self {
+        let default: Arc<[u8]> = Arc::default();
         Self {
-            spaces: HashMap::from([(Arc::default(), Names::new())]),
+            spaces: HashMap::from([(Arc::clone(&default), Space::new(default))]),
             resources: HashMap::new(),
             by_inode: HashMap::new(),
             resources_made: 0,
@@ -65,30 +70,27 @@ impl Lockspaces {
         if self.spaces.len() > LOCKSPACES_MAX {
             return Err(Refusal::TooManyLockspaces);
         }
-        self.spaces.insert(space.into(), Names::new());
+        let space: Arc<[u8]> = space.into();
+        self.spaces.insert(Arc::clone(&space), Space::new(space));
         Ok(())
     }
 
     /// The resource of this name, which [`Self::forget_unused`] removes again.
     pub(crate) fn resource(&mut self, space: &[u8], name: &[u8]) -> Result<ResourceId, Refusal> {
-        let Some((space, _)) = self.spaces.get_key_value(space) else {
+        let Some(Space { path: space, names }) = self.spaces.get_mut(space) else {
             return Err(Refusal::NoLockspace(space.into()));
-        };
-        let space = Arc::clone(space);
-        let Some(names) = self.spaces.get_mut(&space) else {
-            return Err(Refusal::NoLockspace((*space).into()));
         };
         if let Some(&id) = names.get(name) {
             return Ok(id);
         }
-        let path = path_of(&space, name);
+        let path = path_of(space, name);
         if self.resources.len() >= RESOURCES_MAX {
             return Err(Refusal::File(Failure::too_many(&path)));
         }
         self.resources_made += 1;
         let (id, name) = (ResourceId(self.resources_made), Arc::from(name));
         names.insert(Arc::clone(&name), id);
-        self.resources.insert(id, Resource::new(space, name, path));
+        self.resources.insert(id, Resource::new(Arc::clone(space), name, path));
         Ok(id)
     }
 
@@ -96,7 +98,7 @@ impl Lockspaces {
     pub(crate) fn forget_unused(&mut self, id: ResourceId) {
         if self.resources.get(&id).is_some_and(|resource| !resource.is_held())
             && let Some(resource) = self.resources.remove(&id)
-            && let Some(names) = self.spaces.get_mut(&resource.space)
+            && let Some(Space { names, .. }) = self.spaces.get_mut(&resource.space)
         {
             names.remove(&resource.name);
         }
@@ -105,7 +107,7 @@ impl Lockspaces {
     /// Begins an action on a resource; none may be under way.
     pub(crate) fn begin(&mut self, id: ResourceId, action: &Action) -> Step {
         let Some(resource) = self.resources.get_mut(&id) else {
-            return Step::Ended(Ok(Change::None));
+            return Step::NOTHING;
         };
         let before = resource.inode();
         let step = resource.begin(action);
@@ -130,8 +132,6 @@ impl Lockspaces {
                 self.by_inode.entry(lease.inode()).or_default().insert(id);
                 Ok(resource.acquired(claim, *terms, lease))
             }
-            (Action::Release(claim), _) => Ok(Change::Lost(claim.owner)),
-            (Action::Disown(owner), _) => Ok(Change::Lost(*owner)),
             (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
             (_, Done::Failed(failure)) => Err(Refusal::File(failure)),
             (_, Done::Finished | Done::Acquired(_)) => Ok(Change::None),
@@ -147,19 +147,22 @@ impl Lockspaces {
         }
     }
 
-    fn busy(&self, id: ResourceId, inode: Inode) -> Refusal {
+    fn busy(&self, id: ResourceId, inode: Option<Inode>) -> Refusal {
         let name = self.resources.get(&id).map(|resource| (*resource.name).into());
-        Refusal::Locked { name: name.unwrap_or_default(), holder: self.holder(inode).cloned() }
-    }
-
-    fn holder(&self, inode: Inode) -> Option<&Holding> {
-        let id = self.by_inode.get(&inode)?.first()?;
-        self.resources.get(id)?.holder()
+        let ids = inode.and_then(|inode| self.by_inode.get(&inode)).into_iter().flatten();
+        let holders = ids.filter_map(|id| self.resources.get(id)).flat_map(Resource::holders);
+        Refusal::Locked { name: name.unwrap_or_default(), holders: Holders::new(holders) }
     }
 }
 
-/// libvirt joins the two and checks neither.
-fn path_of(space: &[u8], name: &[u8]) -> Arc<Path> {
+impl Space {
+    fn new(path: Arc<[u8]>) -> Self {
+        Self { path, names: HashMap::new() }
+    }
+}
+
+/// A resource's file. libvirt joins the two and checks neither.
+pub(crate) fn path_of(space: &[u8], name: &[u8]) -> Arc<Path> {
     let path = if space.is_empty() { name.to_vec() } else { [space, b"/", name].concat() };
     Path::new(OsStr::from_bytes(&path)).into()
 }

@@ -21,6 +21,8 @@ pub(crate) struct Owner {
     pub(crate) guest: Rc<Guest>,
     /// Proof of who it is, and watched for its end; `None` if it could not be had.
     pub(crate) pidfd: Option<Registered<OwnedFd>>,
+    /// It could not be had for a shortage that may be over the next time.
+    pub(crate) may_get_pidfd: bool,
     /// It has been asked to end, and will be made to when this fires.
     pub(crate) ending: Option<TimerId>,
     /// It has ended for sure.
@@ -55,21 +57,32 @@ impl Owners {
         self.by_pid.get(&pid).copied()
     }
 
-    /// Adds an owner that nobody watches yet.
+    /// Adds an owner that nobody watches yet, in place of any other with its pid.
     pub(crate) fn add(&mut self, guest: &Rc<Guest>) -> OwnerId {
+        let id = self.add_without_pid(guest, false);
+        self.by_pid.insert(guest.pid, id);
+        id
+    }
+
+    /// Adds an owner that has ended already: what it gets it loses at once.
+    pub(crate) fn add_dead(&mut self, guest: &Rc<Guest>) -> OwnerId {
+        self.add_without_pid(guest, true)
+    }
+
+    fn add_without_pid(&mut self, guest: &Rc<Guest>, is_dead: bool) -> OwnerId {
         self.made += 1;
         let id = OwnerId(self.made);
         let owner = Owner {
             guest: Rc::clone(guest),
             pidfd: None,
+            may_get_pidfd: false,
             ending: None,
-            is_dead: false,
+            is_dead,
             connections: 0,
             own_connections: 0,
             leases: HashSet::new(),
         };
         self.owners.insert(id, owner);
-        self.by_pid.insert(guest.pid, id);
         id
     }
 
@@ -192,6 +205,18 @@ mod tests {
         owners.disconnect(dead, false);
         assert_eq!((owners.with_pid(7), dead == living), (Some(living), false));
         assert!(owners.get(dead).is_none());
+    }
+
+    #[test]
+    fn who_was_dead_before_is_nobody_elses_predecessor() {
+        let (mut owners, guest) = (Owners::default(), guest(7));
+        let dead = owners.add_dead(&guest);
+        owners.connect(dead, &guest, false);
+        assert_eq!(owners.with_pid(7), None);
+        let living = owners.add(&guest);
+        owners.disconnect(dead, false);
+        assert!(owners.get(dead).is_none());
+        assert_eq!(owners.with_pid(7), Some(living));
     }
 
     #[test]

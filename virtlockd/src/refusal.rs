@@ -1,5 +1,6 @@
 //! Why a call is refused: the one place where that becomes an error of the wire.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use common::rpc::error::{Code, Domain};
@@ -7,6 +8,9 @@ use common::rpc::{self};
 
 use crate::file::Failure;
 use crate::resource::Holding;
+
+/// How many holders of a lease are named in the log. Ours.
+const HOLDERS_NAMED_MAX: usize = 8;
 
 /// Why a call is refused. Names and paths are bytes as clients gave them.
 #[derive(Debug)]
@@ -27,30 +31,58 @@ pub(crate) enum Refusal {
     Locked {
         /// The name that was asked for.
         name: Box<[u8]>,
-        /// Who it is; `None` when it is none of our clients.
-        holder: Option<Holding>,
+        /// Who it is.
+        holders: Holders,
     },
     /// There is no lease to give back.
     NotLocked(Box<[u8]>),
-    /// The caller, an owner with this pid, has no lease to give back.
-    NotHolder(u32),
+    /// The caller has no lease to give back, but others have.
+    NotHolder {
+        /// The caller's, as registered.
+        pid: u32,
+        /// Who they are.
+        holders: Holders,
+    },
     /// Something went wrong with the file.
     File(Failure),
 }
 
+/// Those who have a lease on a file, for the log; nobody when it is none of our clients.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    pub(crate) named: Vec<Holding>,
+    /// How many there are beside those.
+    more: usize,
+}
+
+impl Holders {
+    pub(crate) fn new<'a>(mut holders: impl Iterator<Item = &'a Holding>) -> Self {
+        let named = holders.by_ref().take(HOLDERS_NAMED_MAX).cloned().collect();
+        Self { named, more: holders.count() }
+    }
+}
+
+impl fmt::Display for Holders {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.named.is_empty() {
+            return out.write_str("a process that is no client of this daemon has it");
+        }
+        for (number, Holding { guest, since, .. }) in self.named.iter().enumerate() {
+            let held = SystemTime::now().duration_since(*since).unwrap_or_default();
+            let comma = if number > 0 { ", " } else { "" };
+            write!(out, "{comma}{guest} has had it for {} s", held.as_secs())?;
+        }
+        if self.more > 0 { write!(out, ", and {} more", self.more) } else { Ok(()) }
+    }
+}
+
 impl Refusal {
     /// Who else has it, for the log; `None` when that is not why.
-    pub(crate) fn holder(&self) -> Option<String> {
-        let Self::Locked { holder, .. } = self else {
-            return None;
-        };
-        Some(match holder {
-            None => "a process that is no client of this daemon has it".to_owned(),
-            Some(Holding { guest, since, .. }) => {
-                let held = SystemTime::now().duration_since(*since).unwrap_or_default();
-                format!("{guest} has had it for {} s", held.as_secs())
-            }
-        })
+    pub(crate) fn holders(&self) -> Option<&Holders> {
+        match self {
+            Self::Locked { holders, .. } | Self::NotHolder { holders, .. } => Some(holders),
+            _ => None,
+        }
     }
 }
 
@@ -85,7 +117,7 @@ impl From<&Refusal> for rpc::Error {
                 Code::ResourceBusy,
                 text(&[b"Lockspace resource '", name, b"' is not locked"]),
             ),
-            Refusal::NotHolder(pid) => lockspace(
+            Refusal::NotHolder { pid, .. } => lockspace(
                 Code::InternalError,
                 format!("owner {pid} does not hold the resource lock").into(),
             ),

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use crate::file::{Inode, Job, Lease};
 use crate::owner::OwnerId;
 use crate::protocol::{Guest, Operation, Terms};
-use crate::refusal::Refusal;
+use crate::refusal::{Holders, Refusal};
 
 /// On whose behalf a call is made.
 #[derive(Debug, Clone)]
@@ -32,8 +32,9 @@ pub(crate) enum Action {
 /// What comes next of an action.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// This job, whose outcome the action waits for.
-    Job(Job),
+    /// This job, whose outcome the action waits for, and what has changed already: who gives a
+    /// lease back does not have it while it is being released.
+    Job(Change, Job),
     /// Nothing, this is the result.
     Ended(Result<Change, Refusal>),
 }
@@ -74,6 +75,11 @@ struct Hold {
     holders: BTreeMap<OwnerId, Holding>,
 }
 
+impl Step {
+    /// Nothing, as there is nothing to do.
+    pub(crate) const NOTHING: Self = Self::Ended(Ok(Change::None));
+}
+
 impl Action {
     /// What a client asks for.
     pub(crate) fn new(operation: Operation, claim: Claim) -> Self {
@@ -101,9 +107,9 @@ impl Resource {
         self.hold.as_ref().map(|hold| hold.lease.inode())
     }
 
-    /// One of those who have a lease.
-    pub(crate) fn holder(&self) -> Option<&Holding> {
-        self.hold.as_ref()?.holders.values().next()
+    /// Those who have a lease.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = &Holding> {
+        self.hold.iter().flat_map(|hold| hold.holders.values())
     }
 
     /// Begins an action.
@@ -111,8 +117,8 @@ impl Resource {
         match action {
             Action::Create if self.is_held() => Step::Ended(Err(self.locked())),
             Action::Delete if self.is_held() => Step::Ended(Err(self.locked())),
-            Action::Create => Step::Job(Job::Create { path: Arc::clone(&self.path) }),
-            Action::Delete => Step::Job(Job::Delete { path: Arc::clone(&self.path) }),
+            Action::Create => Step::Job(Change::None, Job::Create { path: self.path() }),
+            Action::Delete => Step::Job(Change::None, Job::Delete { path: self.path() }),
             Action::Acquire(claim, terms) => self.acquire(claim, *terms),
             Action::Release(claim) => self.release(claim),
             Action::Disown(owner) => self.disown(*owner),
@@ -129,7 +135,7 @@ impl Resource {
     /// libvirt knows neither re-entrance nor a change of terms.
     fn acquire(&mut self, claim: &Claim, terms: Terms) -> Step {
         match &mut self.hold {
-            None => Step::Job(Job::Acquire { path: Arc::clone(&self.path), terms }),
+            None => Step::Job(Change::None, Job::Acquire { path: self.path(), terms }),
             Some(hold) if hold.terms.shared && terms.shared => Step::Ended(Ok(hold.share(claim))),
             Some(_) => Step::Ended(Err(self.locked())),
         }
@@ -140,10 +146,13 @@ impl Resource {
             return Step::Ended(Err(Refusal::NotLocked((*self.name).into())));
         };
         match hold.holders.get_mut(&claim.owner) {
-            None => Step::Ended(Err(Refusal::NotHolder(claim.guest.pid))),
+            None => Step::Ended(Err(Refusal::NotHolder {
+                pid: claim.guest.pid,
+                holders: Holders::new(self.holders()),
+            })),
             Some(holding) if holding.shares > 1 => {
                 holding.shares -= 1;
-                Step::Ended(Ok(Change::None))
+                Step::NOTHING
             }
             Some(_) => self.disown(claim.owner),
         }
@@ -151,25 +160,24 @@ impl Resource {
 
     /// The last owner takes the locked file out; from then on it is the job's.
     fn disown(&mut self, owner: OwnerId) -> Step {
-        let Some(hold) = &mut self.hold else {
-            return Step::Ended(Ok(Change::None));
+        let Some(mut hold) = self.hold.take() else {
+            return Step::NOTHING;
         };
-        if hold.holders.remove(&owner).is_none() {
-            return Step::Ended(Ok(Change::None));
+        let had_it = hold.holders.remove(&owner).is_some();
+        if hold.holders.is_empty() {
+            let job = Job::Release { lease: hold.lease, path: self.path(), terms: hold.terms };
+            return Step::Job(Change::Lost(owner), job);
         }
-        if !hold.holders.is_empty() {
-            return Step::Ended(Ok(Change::Lost(owner)));
-        }
-        match self.hold.take() {
-            None => Step::Ended(Ok(Change::None)),
-            Some(Hold { lease, terms, .. }) => {
-                Step::Job(Job::Release { lease, path: Arc::clone(&self.path), terms })
-            }
-        }
+        self.hold = Some(hold);
+        if had_it { Step::Ended(Ok(Change::Lost(owner))) } else { Step::NOTHING }
+    }
+
+    fn path(&self) -> Arc<Path> {
+        Arc::clone(&self.path)
     }
 
     fn locked(&self) -> Refusal {
-        Refusal::Locked { name: (*self.name).into(), holder: self.holder().cloned() }
+        Refusal::Locked { name: (*self.name).into(), holders: Holders::new(self.holders()) }
     }
 }
 

@@ -11,6 +11,7 @@ use super::{NOBODY, SOMEBODY_ELSE, client_of, image, is_leased, locked, text};
 tests::ours! { Virtlockd:
     an_alias_is_as_locked_as_the_file,
     a_released_alias_takes_no_lock_along,
+    a_lease_keeps_its_file_whatever_name_is_removed,
     what_is_made_under_an_alias_takes_no_lock_along,
     two_lockspaces_over_one_directory_are_one,
     an_automatic_file_stays_while_an_alias_is_shared,
@@ -67,6 +68,24 @@ fn a_released_alias_takes_no_lock_along(subject: Subject) {
     }
 }
 
+fn a_lease_keeps_its_file_whatever_name_is_removed(subject: Subject) {
+    let daemon = subject.start();
+    let image = image(&daemon, "image");
+    let mut client = client_of(&daemon, NOBODY);
+    let mut other = client_of(&daemon, SOMEBODY_ELSE);
+    client.acquire("", &image, 0).unwrap();
+    let aliases = aliases(&daemon, &image);
+    for (space, alias) in &aliases {
+        assert_eq!(other.delete(space, alias, 0), Err(locked(alias)));
+    }
+    assert!(is_leased(&image));
+    client.release("", &image, 0).unwrap();
+    for (space, alias) in &aliases {
+        other.delete(space, alias, 0).unwrap();
+    }
+    expect_missing(image.as_ref());
+}
+
 fn what_is_made_under_an_alias_takes_no_lock_along(subject: Subject) {
     let daemon = subject.start();
     let image = image(&daemon, "image");
@@ -88,6 +107,8 @@ fn two_lockspaces_over_one_directory_are_one(subject: Subject) {
     client.create_lockspace(&space).unwrap();
     client.create_lockspace(&same).unwrap();
     client.acquire(&space, "lease", ACQUIRE_AUTOCREATE).unwrap();
+    assert_eq!(other.acquire(&same, "lease", ACQUIRE_AUTOCREATE), Err(locked("lease")));
+    assert_eq!(other.delete(&same, "lease", 0), Err(locked("lease")));
     assert_eq!(other.acquire(&same, "lease", ACQUIRE_AUTOCREATE), Err(locked("lease")));
     assert!(is_leased(&format!("{space}/lease")));
     client.release(&space, "lease", 0).unwrap();

@@ -23,6 +23,8 @@ tests::both! { Virtlockd:
     a_device_can_be_leased,
 }
 
+tests::ours! { Virtlockd: a_pipe_that_nobody_reads_makes_nobody_wait }
+
 /// A lockspace over a directory of its own, and somebody who may use it.
 fn lockspace(daemon: &Daemon) -> (LockClient, String) {
     let mut client = client_of(daemon, NOBODY);
@@ -210,4 +212,19 @@ fn a_device_can_be_leased(subject: Subject) {
     let mut client = client_of(&daemon, NOBODY);
     client.acquire("", "/dev/zero", ACQUIRE_SHARED).unwrap();
     client.release("", "/dev/zero", 0).unwrap();
+}
+
+/// libvirt's daemon waits for a reader, and serves nobody meanwhile.
+fn a_pipe_that_nobody_reads_makes_nobody_wait(subject: Subject) {
+    let daemon = subject.start();
+    let mut client = client_of(&daemon, NOBODY);
+    let path = daemon.file("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let path = text(&path);
+    let message = format!("cannot create file '{path}': No such device or address");
+    assert_eq!(client.create("", &path, 0), Err(RpcError::system(0, libc::ENXIO, &message)));
+    for flags in [0, ACQUIRE_AUTOCREATE] {
+        client.acquire("", &path, flags).unwrap();
+        client.release("", &path, 0).unwrap();
+    }
 }

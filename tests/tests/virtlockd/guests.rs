@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,7 @@ tests::ours! { Virtlockd:
 const SOCKET: &str = "VIRT_TESTS_GUEST_SOCKET";
 
 /// A process that stands in for QEMU: connected and registered for itself, and restricted.
-struct Guest {
+pub(super) struct Guest {
     process: Child,
     answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
@@ -60,14 +61,30 @@ fn stand_in() {
                 connections.push(client);
             }
             "close" => drop(connections.pop()),
-            command => panic!("what is {command}?"),
+            // What it leaves behind may end it before it could say anything.
+            "leave" => {
+                println!("\ndone");
+                drop(connections.pop());
+                continue;
+            }
+            command => connections.push(acquire_for_another(command, socket.as_ref())),
         }
         println!("\ndone");
     }
 }
 
+/// Carries out `acquire PID IMAGE`.
+fn acquire_for_another(command: &str, socket: &Path) -> LockClient {
+    let words: Vec<_> = command.split(' ').collect();
+    let ["acquire", pid, image] = words[..] else { panic!("what is {command}?") };
+    let mut client = LockClient::connect(socket).unwrap();
+    client.register(&owner(pid.parse().unwrap()), 0).unwrap();
+    client.acquire("", image, 0).unwrap();
+    client
+}
+
 impl Guest {
-    fn start(daemon: &Daemon) -> Self {
+    pub(super) fn start(daemon: &Daemon) -> Self {
         let executable = std::env::current_exe().unwrap();
         Self::connected(Command::new(executable), daemon)
     }
@@ -77,6 +94,13 @@ impl Guest {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' TERM; exec \"$@\"", "sh"]);
         command.arg(std::env::current_exe().unwrap());
+        Self::connected(command, daemon)
+    }
+
+    /// One that has pids of its own.
+    pub(super) fn start_in_a_pid_namespace(daemon: &Daemon) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child"]).arg(std::env::current_exe().unwrap());
         Self::connected(command, daemon)
     }
 
@@ -94,13 +118,13 @@ impl Guest {
         guest
     }
 
-    fn tell(&mut self, command: &str) {
+    pub(super) fn tell(&mut self, command: &str) {
         writeln!(self.process.stdin.as_ref().unwrap(), "{command}").unwrap();
         let done = self.answers.any(|line| line.unwrap() == "done");
         assert!(done, "the stand-in has ended");
     }
 
-    fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.process.id()
     }
 
@@ -108,7 +132,7 @@ impl Guest {
         kill(Pid::from_raw(self.pid().cast_signed()), Signal::SIGKILL).unwrap();
     }
 
-    fn is_running(&mut self) -> bool {
+    pub(super) fn is_running(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
     }
 
@@ -128,7 +152,7 @@ impl Drop for Guest {
 }
 
 /// Long enough for a signal that must not come, and for a closed connection to be noticed.
-const A_WHILE: Duration = Duration::from_millis(400);
+pub(super) const A_WHILE: Duration = Duration::from_millis(400);
 
 const SIGTERM: Option<i32> = Some(Signal::SIGTERM as i32);
 const SIGKILL: Option<i32> = Some(Signal::SIGKILL as i32);
@@ -153,7 +177,7 @@ fn a_guest_that_leaves_its_leases_is_ended(subject: Subject) {
     let image = image(&daemon, "image");
     let mut guest = Guest::start(&daemon);
     client_of(&daemon, guest.pid()).acquire("", &image, 0).unwrap();
-    guest.tell("close");
+    guest.tell("leave");
     assert_eq!(guest.ending(), SIGTERM);
     assert!(!is_leased(&image));
 }
@@ -174,7 +198,7 @@ fn one_of_two_connections_of_its_own_is_enough(subject: Subject) {
     let mut guest = Guest::start(&daemon);
     guest.tell("connect");
     client_of(&daemon, guest.pid()).acquire("", &image, 0).unwrap();
-    guest.tell("close");
+    guest.tell("leave");
     assert_eq!(guest.ending(), SIGTERM);
     assert!(!is_leased(&image));
 }

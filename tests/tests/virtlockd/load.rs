@@ -1,12 +1,17 @@
 //! Many leases by many connections.
 
+use std::process::Command;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tests::harness::{Subject, left_out};
-use tests::wire::{LockClient, Owner};
+use tests::harness::{Subject, eventually, left_out};
+use tests::wire::{ACQUIRE_SHARED, LockClient, Owner};
 
-use super::{image, is_leased, locked, owner};
+use super::{NOBODY, client_of, image, is_leased, locked, owner};
 
-tests::both! { Virtlockd: ten_thousand_leases_by_a_thousand_connections }
+tests::both! { Virtlockd:
+    ten_thousand_leases_by_a_thousand_connections,
+    no_descriptor_stays_open,
+}
 
 const CONNECTIONS: u32 = 1_000;
 const LEASES_EACH: usize = 10;
@@ -16,6 +21,26 @@ const OPEN_FILES_MAX: u64 = 13_000;
 
 /// The first pid of owners that do not exist.
 const FIRST_PID: u32 = 6_000_000;
+
+fn no_descriptor_stays_open(subject: Subject) {
+    const ROUNDS: usize = 100;
+    let daemon = subject.start();
+    let image = image(&daemon, "image");
+    let mut guest = Command::new("sleep").arg("60").spawn().unwrap();
+    let round = |pid| {
+        let mut client = client_of(&daemon, pid);
+        client.acquire("", &image, ACQUIRE_SHARED).unwrap();
+        client.acquire("", &image, 0).unwrap_err();
+        client.release("", &image, 0).unwrap();
+    };
+    let before = daemon.fd_count();
+    for pid in [NOBODY, guest.id()].repeat(ROUNDS) {
+        round(pid);
+    }
+    eventually("all are closed", || daemon.fd_count() == before);
+    guest.kill().unwrap();
+    guest.wait().unwrap();
+}
 
 fn ten_thousand_leases_by_a_thousand_connections(subject: Subject) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

@@ -7,6 +7,7 @@ mod files;
 mod guests;
 mod leases;
 mod load;
+mod owners;
 
 use std::fs::{self, File};
 use std::path::Path;

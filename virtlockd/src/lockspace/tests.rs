@@ -37,7 +37,10 @@ impl Fixture {
         let id = self.id(name);
         let result = match self.lockspaces.begin(id, action) {
             Step::Ended(result) => result,
-            Step::Job(job) => self.lockspaces.end(id, action, job.run()),
+            Step::Job(already, job) => {
+                let result = self.lockspaces.end(id, action, job.run());
+                result.map(|then| if then == Change::None { already } else { then })
+            }
         };
         self.lockspaces.forget_unused(id);
         result
@@ -59,7 +62,7 @@ fn claim(pid: u32) -> Claim {
 
 fn holder_of(result: Result<Change, Refusal>) -> Option<u32> {
     match result {
-        Err(Refusal::Locked { holder, .. }) => holder.map(|holding| holding.guest.pid),
+        Err(Refusal::Locked { holders, .. }) => holders.named.first().map(|held| held.guest.pid),
         other => panic!("not refused as locked: {other:?}"),
     }
 }
@@ -72,7 +75,7 @@ fn an_exclusive_lease_excludes_even_its_owner() {
     for (pid, terms) in [(7, EXCLUSIVE), (7, SHARED), (8, EXCLUSIVE), (8, SHARED)] {
         assert_eq!(holder_of(fixture.acquire("image", pid, terms)), Some(7));
     }
-    assert!(matches!(fixture.release("image", 8), Err(Refusal::NotHolder(8))));
+    assert!(matches!(fixture.release("image", 8), Err(Refusal::NotHolder { pid: 8, .. })));
     assert_eq!(fixture.release("image", 7).unwrap(), Change::Lost(OwnerId(7)));
     assert!(matches!(fixture.release("image", 7), Err(Refusal::NotLocked(_))));
     assert!(fixture.lockspaces.are_unused());
@@ -120,6 +123,24 @@ fn another_name_of_a_file_is_refused_with_its_holder() {
 }
 
 #[test]
+fn a_refusal_names_the_holders_but_not_without_end() {
+    let mut fixture = Fixture::new();
+    for pid in 1..=10 {
+        fixture.acquire("image", pid, SHARED).unwrap();
+    }
+    for refused in [
+        fixture.acquire("image", 11, EXCLUSIVE),
+        fixture.acquire("./image", 11, EXCLUSIVE),
+        fixture.release("image", 11),
+    ] {
+        let refusal = refused.unwrap_err();
+        let holders = refusal.holders().unwrap().to_string();
+        assert_eq!(holders.matches("has had it").count(), 8, "{holders}");
+        assert!(holders.contains("pid 8)") && holders.ends_with(", and 2 more"), "{holders}");
+    }
+}
+
+#[test]
 fn a_strangers_lock_has_no_holder() {
     use common::sys::lock::{self, Kind, Mode};
     let mut fixture = Fixture::new();
@@ -136,10 +157,12 @@ fn a_lease_on_its_way_out_is_not_held_any_more() {
     fixture.acquire("image", 7, EXCLUSIVE).unwrap();
     let id = fixture.id("image");
     let release = Action::Release(claim(7));
-    let Step::Job(job) = fixture.lockspaces.begin(id, &release) else { panic!("no job") };
+    let Step::Job(Change::Lost(OwnerId(7)), job) = fixture.lockspaces.begin(id, &release) else {
+        panic!("not lost by a job")
+    };
     assert_eq!(holder_of(fixture.acquire("./image", 8, EXCLUSIVE)), None);
     let result = fixture.lockspaces.end(id, &release, job.run());
-    assert_eq!(result.unwrap(), Change::Lost(OwnerId(7)));
+    assert_eq!(result.unwrap(), Change::None);
     fixture.acquire("./image", 8, EXCLUSIVE).unwrap();
 }
 
@@ -155,7 +178,7 @@ fn a_lockspace_is_its_path_letter_by_letter() {
     fixture.acquire("image", 7, EXCLUSIVE).unwrap();
     let id = fixture.lockspaces.resource(&alias, b"image").unwrap();
     let action = Action::Acquire(claim(8), EXCLUSIVE);
-    let Step::Job(job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
+    let Step::Job(_, job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
     assert_eq!(holder_of(fixture.lockspaces.end(id, &action, job.run())), Some(7));
 }
 

@@ -1,0 +1,195 @@
+//! Which process an owner is, in hard cases: it has died early, its pid is another's meanwhile, there
+//! are no descriptors to watch it with. libvirt's daemon knows owners by number alone.
+
+use std::fs;
+use std::process::{Child, Command};
+use std::thread;
+
+use nix::libc;
+use nix::sys::signal::Signal;
+use tests::harness::{Daemon, Program, Subject, Whose, eventually, needs_root};
+use tests::wire::{ACQUIRE_SHARED, Header, LOCK_PROGRAM, RpcError, Writer};
+
+use super::guests::{A_WHILE, Guest};
+use super::{NOBODY, client_of, image, is_leased, no_lockspace, not_holder, owner};
+
+tests::ours! { Virtlockd:
+    who_died_before_it_was_registered_keeps_no_lease,
+    a_pid_of_another_namespace_is_not_ours,
+    a_watch_that_failed_for_want_of_descriptors_is_made_up_for,
+    nobody_pays_for_a_dead_owner_with_the_same_pid,
+    a_pid_that_changed_hands_unseen_is_the_new_process,
+}
+
+/// Set where nobody else takes pids, and with it the scenarios below run.
+const ALONE: &str = "VIRT_TESTS_ALONE_WITH_PIDS";
+
+/// How often a pid is asked for. Only threads of this test can be in the way.
+const ATTEMPTS_MAX: usize = 50;
+
+/// A process that does nothing; it is killed when this is dropped.
+struct Idle(Child);
+
+impl Idle {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("60").spawn().unwrap())
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// The pid of a process that has just been reaped.
+fn dead_pid() -> u32 {
+    Idle::start().pid()
+}
+
+fn who_died_before_it_was_registered_keeps_no_lease(subject: Subject) {
+    let daemon = subject.start();
+    let image = image(&daemon, "image");
+    client_of(&daemon, dead_pid()).acquire("", &image, 0).unwrap();
+    let mut other = client_of(&daemon, NOBODY);
+    eventually("it can be had", || other.acquire("", &image, 0).is_ok());
+    thread::sleep(A_WHILE);
+    assert!(is_leased(&image), "whom nothing is known of keeps it");
+}
+
+/// As with a lease that was taken unwatched for any other reason, nobody knows whose it is.
+fn a_pid_of_another_namespace_is_not_ours(subject: Subject) {
+    if !needs_root("another pid namespace") {
+        return;
+    }
+    let daemon = subject.start();
+    let image = image(&daemon, "image");
+    let process = Idle::start();
+    let mut container = Guest::start_in_a_pid_namespace(&daemon);
+    container.tell(&format!("acquire {} {image}", process.pid()));
+    let mut client = client_of(&daemon, process.pid());
+    assert_eq!(client.release("", &image, 0), Err(not_holder(process.pid())));
+    drop(process);
+    thread::sleep(A_WHILE);
+    assert!(is_leased(&image));
+}
+
+fn a_watch_that_failed_for_want_of_descriptors_is_made_up_for(subject: Subject) {
+    let daemon = subject.setup().limit("--nofile=40:40").start();
+    let wanted = image(&daemon, "wanted");
+    let guest = Idle::start();
+    let mut libvirt = daemon.lock_client();
+    libvirt.create_lockspace("").unwrap();
+    let mut other = client_of(&daemon, NOBODY);
+    let images: Vec<_> = (0..40).map(|number| image(&daemon, &number.to_string())).collect();
+    let mut acquire = |image: &String| other.acquire("", image, ACQUIRE_SHARED);
+    assert!(images.iter().take_while(|image| acquire(image).is_ok()).count() < images.len());
+    libvirt.register(&owner(guest.pid()), 0).unwrap();
+    // To share it would take no descriptor, but to watch the guest does.
+    let message = format!("Unable to open resource {}: Too many open files", images[0]);
+    assert_eq!(
+        libvirt.acquire("", &images[0], ACQUIRE_SHARED),
+        Err(RpcError::system(51, libc::EMFILE, &message))
+    );
+    assert_eq!(libvirt.acquire("/none", "", 0), Err(no_lockspace("/none")));
+    for image in &images[..2] {
+        other.release("", image, 0).unwrap();
+    }
+    libvirt.acquire("", &wanted, 0).unwrap();
+    thread::sleep(A_WHILE);
+    assert!(is_leased(&wanted));
+    drop(guest);
+    eventually("the guest's end is noticed", || !is_leased(&wanted));
+}
+
+fn nobody_pays_for_a_dead_owner_with_the_same_pid(subject: Subject) {
+    run_alone(subject, "owners::a_namesake_of_the_dead");
+}
+
+#[test]
+#[ignore = "runs in a pid namespace of its own, started by another test"]
+fn a_namesake_of_the_dead() {
+    let Some(daemon) = daemon_alone() else {
+        return;
+    };
+    let image = image(&daemon, "image");
+    let pid = dead_pid();
+    client_of(&daemon, pid).acquire("", &image, 0).unwrap();
+    let mut namesake = with_pid(pid, || Guest::start(&daemon), Guest::pid);
+    namesake.tell("close");
+    thread::sleep(A_WHILE);
+    assert!(namesake.is_running() && !is_leased(&image));
+}
+
+fn a_pid_that_changed_hands_unseen_is_the_new_process(subject: Subject) {
+    run_alone(subject, "owners::a_pid_changes_hands");
+}
+
+/// A registration comes first and the end of the pid's former process after it, so that the daemon
+/// does not know of that end yet when it reads the registration.
+#[test]
+#[ignore = "runs in a pid namespace of its own, started by another test"]
+fn a_pid_changes_hands() {
+    let Some(daemon) = daemon_alone() else {
+        return;
+    };
+    let image = image(&daemon, "image");
+    let former = Idle::start();
+    let pid = former.pid();
+    let _watches_the_former = client_of(&daemon, pid);
+    let mut client = daemon.lock_client();
+    client.create_lockspace("").unwrap();
+    daemon.signal(Signal::SIGSTOP);
+    eventually("it has stopped", || daemon.status_field("State").starts_with('T'));
+    let guest = Writer::new().fixed(&[0x5a; 16]).string("guest").u32(1).u32(pid).u32(0);
+    let register = Header::call(LOCK_PROGRAM, 1).message(&guest.into_bytes());
+    client.connection().send(&register).unwrap();
+    drop(former);
+    let latter = with_pid(pid, Idle::start, Idle::pid);
+    daemon.signal(Signal::SIGCONT);
+    client.connection().answer().message().into_result().unwrap();
+    client.acquire("", &image, 0).unwrap();
+    thread::sleep(A_WHILE);
+    assert!(is_leased(&image), "the lease is not the dead one's");
+    drop(latter);
+    eventually("the end of the new process is noticed", || !is_leased(&image));
+}
+
+/// Runs one of the scenarios where it is alone with its pids.
+fn run_alone(subject: Subject, scenario: &str) {
+    if !needs_root("choosing pids") {
+        return;
+    }
+    let executable = subject.executable().unwrap();
+    let output = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", scenario, "--ignored", "--nocapture"])
+        .env(ALONE, "1")
+        .env("OURS_DIR", executable.parent().unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
+}
+
+fn daemon_alone() -> Option<Daemon> {
+    std::env::var_os(ALONE)?;
+    Some(Subject { whose: Whose::Ours, program: Program::Virtlockd }.start())
+}
+
+/// Starts processes until one has this pid, which is free.
+fn with_pid<T>(pid: u32, start: impl Fn() -> T, pid_of: impl Fn(&T) -> u32) -> T {
+    let started = (0..ATTEMPTS_MAX).find_map(|_| {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let process = start();
+        (pid_of(&process) == pid).then_some(process)
+    });
+    started.expect("a process with the pid")
+}

@@ -1,0 +1,109 @@
+//! The lane of a resource: one [action](Action) at a time goes through it. A lane is there only
+//! while something is under way.
+
+use std::collections::VecDeque;
+
+use common::server::{ClientId, Core};
+
+use crate::file::Done;
+use crate::handler::{Ended, Handler, Outcome};
+use crate::lockspace::ResourceId;
+use crate::refusal::Refusal;
+use crate::resource::{Action, Change, Step};
+
+/// What is under way at one resource.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    /// A job of it is running.
+    current: Option<Task>,
+    /// Bounded by the clients, of whom each has one call in flight, and by the owners.
+    waiting: VecDeque<Task>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) action: Action,
+    /// Who waits for the result.
+    pub(crate) client: Option<ClientId>,
+}
+
+impl Task {
+    pub(crate) fn of_our_own(action: Action) -> Self {
+        Self { action, client: None }
+    }
+}
+
+impl Handler {
+    /// Puts a task into its resource's lane.
+    pub(crate) fn perform(&mut self, core: &mut Core<Outcome>, resource: ResourceId, task: Task) {
+        self.lanes.entry(resource).or_default().waiting.push_back(task);
+        self.advance(core, resource);
+    }
+
+    /// Goes through what waits in a lane until a job has to be waited for; forgets the lane if
+    /// nothing is left in it.
+    fn advance(&mut self, core: &mut Core<Outcome>, resource: ResourceId) {
+        while let Some(lane) = self.lanes.get_mut(&resource)
+            && lane.current.is_none()
+        {
+            let Some(task) = lane.waiting.pop_front() else {
+                self.lanes.remove(&resource);
+                return self.lockspaces.forget_unused(resource);
+            };
+            match self.lockspaces.begin(resource, &task.action) {
+                Step::Ended(result) => self.action_ended(core, resource, task.client, result),
+                Step::Job(change, job) => {
+                    lane.current = Some(task);
+                    core.submit(move || Outcome(Ended::Action(resource, job.run())));
+                    self.changed(core, resource, change);
+                }
+            }
+        }
+    }
+
+    /// The job that a lane waited for has ended.
+    pub(crate) fn job_of_action_ended(
+        &mut self,
+        core: &mut Core<Outcome>,
+        resource: ResourceId,
+        done: Done,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&resource) else {
+            return;
+        };
+        if let Some(task) = lane.current.take() {
+            let result = self.lockspaces.end(resource, &task.action, done);
+            self.action_ended(core, resource, task.client, result);
+        }
+        self.advance(core, resource);
+    }
+
+    fn action_ended(
+        &mut self,
+        core: &mut Core<Outcome>,
+        resource: ResourceId,
+        client: Option<ClientId>,
+        result: Result<Change, Refusal>,
+    ) {
+        if let Ok(change) = result {
+            self.changed(core, resource, change);
+        }
+        if let Some(client) = client {
+            self.answer(core, client, result.map(drop));
+        }
+    }
+
+    /// Keeps the owners' leases in step. Who must not have any loses it again.
+    fn changed(&mut self, core: &mut Core<Outcome>, resource: ResourceId, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Lost(owner) => self.owners.lost(owner, resource),
+            Change::Gained(owner) => {
+                self.owners.gained(owner, resource);
+                if self.stopping || self.owners.get(owner).is_some_and(|owner| owner.is_dead) {
+                    self.perform(core, resource, Task::of_our_own(Action::Disown(owner)));
+                }
+            }
+        }
+    }
+}
