@@ -1,0 +1,38 @@
+//! What libvirt's daemons and ours cost, side by side: `cargo bench -p tests --bench daemons`.
+//!
+//! Behind `--` may stand words, of which one must occur in the title of what is measured, and
+//! `--quick`. Contenders take turns, round by round, so that whatever else the machine does hits
+//! all of them. Nothing is asserted on time; wrong content or a dead daemon ends the run.
+
+mod content;
+mod guest;
+mod leases;
+mod many;
+mod memory;
+mod peer;
+mod rpc;
+mod table;
+mod throughput;
+mod usage;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use table::Bench;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, rest @ ..] = &arguments[..]
+        && command == leases::HOLD
+    {
+        return leases::hold(rest);
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of open files");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raising a soft limit");
+    let mut bench = Bench::new(&arguments);
+    memory::run(&mut bench);
+    throughput::run(&mut bench);
+    many::run(&mut bench);
+    rpc::run(&mut bench);
+    leases::run(&mut bench);
+    bench.end();
+}

@@ -1,0 +1,82 @@
+//! What a process or a thread has used.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use tests::harness::Daemon;
+
+/// CPU time of all threads that a daemon has now.
+pub(crate) fn daemon_cpu(daemon: &Daemon) -> Duration {
+    let threads = fs::read_dir(daemon.proc("task")).expect("the daemon is alive");
+    threads.map(|thread| thread_cpu_at(&thread.expect("a thread").path())).sum()
+}
+
+/// CPU time of the calling thread.
+pub(crate) fn thread_cpu() -> Duration {
+    rusage_cpu(UsageWho::RUSAGE_THREAD)
+}
+
+/// CPU time of the children that have been waited for.
+pub(crate) fn children_cpu() -> Duration {
+    rusage_cpu(UsageWho::RUSAGE_CHILDREN)
+}
+
+/// Memory of a daemon.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) resident_kib: f64,
+    pub(crate) private_dirty_kib: f64,
+}
+
+impl Memory {
+    /// Its memory now.
+    pub(crate) fn of(daemon: &Daemon) -> Self {
+        let text = fs::read_to_string(daemon.proc("smaps_rollup")).expect("the daemon is alive");
+        let field = |name: &str| {
+            let rest =
+                text.lines().find_map(|line| line.strip_prefix(name)).expect("a known field");
+            rest.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+        };
+        Self { resident_kib: field("Rss:"), private_dirty_kib: field("Private_Dirty:") }
+    }
+}
+
+/// The value below which `share` of the samples lie.
+pub(crate) fn percentile(samples: &mut [Duration], share: f64) -> Duration {
+    samples.sort_unstable();
+    let below = samples
+        .iter()
+        .enumerate()
+        .take_while(|&(index, _)| as_f64(index + 1) < as_f64(samples.len()) * share);
+    samples[below.count()]
+}
+
+/// A count as a number to calculate with; exact, as no count here reaches 2^32.
+pub(crate) fn as_f64(count: usize) -> f64 {
+    f64::from(u32::try_from(count).expect("a moderate count"))
+}
+
+pub(crate) fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// Bytes in MiB.
+pub(crate) fn mebibytes(bytes: usize) -> f64 {
+    as_f64(bytes) / 1_048_576.0
+}
+
+/// The first number of `schedstat` is the time on a CPU in nanoseconds.
+fn thread_cpu_at(thread: &Path) -> Duration {
+    let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    let first = text.split(' ').next().and_then(|word| word.parse().ok());
+    Duration::from_nanos(first.unwrap_or(0))
+}
+
+fn rusage_cpu(who: UsageWho) -> Duration {
+    let usage = getrusage(who).expect("the usage of ourselves");
+    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+    Duration::from_micros(micros.try_into().expect("time used is positive"))
+}
