@@ -167,6 +167,12 @@ impl Writer {
         Self::default()
     }
 
+    /// An empty buffer with room for `len` bytes.
+    #[must_use]
+    pub fn with_capacity(len: usize) -> Self {
+        Self { bytes: Vec::with_capacity(len) }
+    }
+
     /// An unsigned 32-bit integer.
     pub fn u32(&mut self, value: u32) -> &mut Self {
         self.raw(&value.to_be_bytes())

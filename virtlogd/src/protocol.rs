@@ -120,7 +120,7 @@ pub(crate) fn position((inode, offset): (u64, u64)) -> Reply {
 
 /// The result of READ.
 pub(crate) fn data(bytes: &[u8]) -> Reply {
-    let mut writer = Writer::new();
+    let mut writer = Writer::with_capacity(bytes.len() + 8);
     writer.opaque(bytes);
     Reply { payload: writer.into_bytes(), fds: Vec::new() }
 }

@@ -70,7 +70,7 @@ impl Header {
     #[must_use]
     pub fn message(&self, payload: &[u8]) -> Vec<u8> {
         let len = u32::try_from(HEADER_BYTES + payload.len()).unwrap_or(u32::MAX);
-        let mut writer = Writer::new();
+        let mut writer = Writer::with_capacity(HEADER_BYTES + payload.len());
         writer
             .u32(len)
             .u32(self.program)
