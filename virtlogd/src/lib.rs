@@ -1,7 +1,7 @@
 //! virtlogd: owns the pipes that guests write their logs into, and keeps the files they end in.
 //!
-//! A call or a ready pipe becomes a [task](task) on its path's lane ([`handler`]). A task works on
-//! a log's [pump](pump): guest's pipe -> [staging] pipe -> [`rotating_file`].
+//! A call or a ready pipe becomes a [task] on its path's lane ([`handler`]). A task works on
+//! a log's [pump]: guest's pipe -> [staging] pipe -> [`rotating_file`].
 //!
 //! Invariants, because they are absences that nobody can see in the code:
 //! - A guest's bytes are read into memory only to be dropped.

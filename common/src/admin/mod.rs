@@ -1,6 +1,6 @@
 //! The admin program: what `virt-admin` asks of a running daemon, and may change.
 //!
-//! No I/O: [`dispatch`] decodes a call, makes libvirt's checks in libvirt's order and hands what
+//! No I/O: [`dispatch()`] decodes a call, makes libvirt's checks in libvirt's order and hands what
 //! is left to a [`Target`], which the server layer implements. Nothing here differs between the
 //! two daemons but the name of the main server.
 //!

@@ -125,7 +125,7 @@ pub struct Parts {
 }
 
 impl<O> Core<O> {
-    /// Puts a process together; clients are accepted once it [runs](run).
+    /// Puts a process together; clients are accepted once it [runs](run()).
     ///
     /// # Errors
     /// As `epoll_create1(2)` and `epoll_ctl(2)`.

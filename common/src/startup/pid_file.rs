@@ -56,7 +56,7 @@ impl PidFile {
     /// Takes the pid file at `path` and writes our number into it, without a newline as libvirt.
     ///
     /// # Errors
-    /// [`Error`]; a file that another daemon holds is not changed.
+    /// [`enum@Error`]; a file that another daemon holds is not changed.
     pub(super) fn acquire(path: &Path) -> Result<Self, Error> {
         for _ in 0..ATTEMPTS_MAX {
             if let Some(file) = lock(path)? {

@@ -74,7 +74,7 @@ impl Activation {
     /// malformed or meant for another.
     ///
     /// # Errors
-    /// [`Error`]; the fds that were taken over are closed.
+    /// [`enum@Error`]; the fds that were taken over are closed.
     pub fn sockets(&self, own_pid: u32) -> Result<Vec<PassedSocket>, Error> {
         let count = self.count(own_pid);
         if count > PASSED_MAX {
