@@ -4,6 +4,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod event;
+pub mod handover;
 pub mod logging;
 pub mod rpc;
 pub mod server;

@@ -34,6 +34,48 @@ pub fn set_cloexec(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets `fd` stay open across an exec.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn clear_cloexec(fd: impl AsFd) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
+/// The numbers of all open fds but those of the standard streams, in order: what this process has
+/// inherited, if it is asked before anything is opened.
+///
+/// # Errors
+/// As `readdir(3)` of `/proc/self/fd`.
+pub fn open_numbers() -> io::Result<Vec<RawFd>> {
+    let numbers = std::fs::read_dir("/proc/self/fd")?
+        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
+        .collect::<io::Result<Vec<Option<RawFd>>>>()?;
+    // The directory itself was among them, and is closed by now.
+    let is_open = |number: &RawFd| {
+        // SAFETY: borrowed only for the F_GETFD that finds out whether it is open.
+        let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(*number) };
+        fcntl(probe, FcntlArg::F_GETFD).is_ok()
+    };
+    let mut numbers: Vec<_> =
+        numbers.into_iter().flatten().filter(|&number| number > 2 && is_open(&number)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Makes reads and writes of `fd` wait again.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn set_blocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    if flags.contains(OFlag::O_NONBLOCK) {
+        fcntl(fd, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    }
+    Ok(())
+}
+
 /// Makes reads and writes of `fd` fail with `EAGAIN` instead of waiting. The flag belongs to the
 /// open file description: whoever shares it sees it too.
 ///

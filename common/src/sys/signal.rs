@@ -1,18 +1,32 @@
-//! Signals, as bytes on a socket and flags, never as a blocked mask: a mask would survive an exec
-//! into a successor that never unblocks it. Handlers fall back to the default at an exec.
+//! Signals, as bytes on a socket and flags.
+//!
+//! Handlers run on a thread of their own, and all other threads have these signals blocked: a
+//! thread that hangs on a disk could be the one that the kernel has chosen for a signal, and nobody
+//! would see it. Before an exec that thread is [held](Signals::hold); what arrives then stays with
+//! the kernel, for the next image. No blocked mask must reach a successor that does not know of it.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, Signal, SigmaskHow, pthread_sigmask, sigaction,
+};
 use signal_hook::{flag, low_level};
 
 /// Signals that libvirt's daemons die of by accident; here they are only taken note of.
 /// `SIGXFSZ` then shows as `EFBIG` of the write that caused it.
 const HARMLESS: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGUSR2, libc::SIGALRM, libc::SIGXFSZ];
+
+/// Signals that wait for the next image while one executes another.
+const HANDLED: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGHUP];
+
+/// Bytes of the stack of the thread that handlers run on, which does nothing else.
+const STACK_BYTES: usize = 65_536;
 
 /// The signals that have arrived and were not looked at yet.
 #[derive(Debug)]
@@ -21,6 +35,7 @@ pub struct Signals {
     stop: Arc<AtomicBool>,
     upgrade: Arc<AtomicBool>,
     hang_up: Arc<AtomicBool>,
+    thread: UnixStream,
 }
 
 /// What signals ask for.
@@ -34,16 +49,28 @@ pub enum Request {
     HangUp,
 }
 
+/// While it is there no handler runs.
+#[derive(Debug)]
+pub struct Held<'a>(&'a Signals);
+
 impl Signals {
-    /// Installs the handlers.
+    /// Installs the handlers and starts their thread. Call it on the main thread before any other
+    /// is started, so that all inherit a mask that has them blocked. What a predecessor has left
+    /// for us arrives now.
     ///
     /// # Errors
-    /// As `socketpair(2)` and `sigaction(2)`.
+    /// As `socketpair(2)`, `sigaction(2)` and `pthread_create(3)`.
     pub fn install() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let signals =
-            Self { wake, stop: Arc::default(), upgrade: Arc::default(), hang_up: Arc::default() };
+        let (thread, control) = UnixStream::pair()?;
+        let signals = Self {
+            wake,
+            stop: Arc::default(),
+            upgrade: Arc::default(),
+            hang_up: Arc::default(),
+            thread,
+        };
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
             handle(signal, &signals.stop, &waker)?;
         }
@@ -53,6 +80,11 @@ impl Signals {
         for signal in HARMLESS {
             flag::register(signal, Arc::clone(&ignored))?;
         }
+        block()?;
+        std::thread::Builder::new()
+            .name("signals".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || attend(&control))?;
         Ok(signals)
     }
 
@@ -70,12 +102,91 @@ impl Signals {
         .map(|(_, request)| request)
         .collect()
     }
+
+    /// Stops the handlers. What has arrived before can be [taken](Self::take); what arrives from
+    /// now on waits in the kernel, also across an exec of whoever has it blocked.
+    ///
+    /// # Errors
+    /// As `read(2)`: the thread is not there.
+    pub fn hold(&self) -> io::Result<Held<'_>> {
+        self.tell_thread()?;
+        Ok(Held(self))
+    }
+
+    /// The thread answers each byte when it has done what it stands for.
+    fn tell_thread(&self) -> io::Result<()> {
+        (&self.thread).write_all(&[0])?;
+        (&self.thread).read_exact(&mut [0])
+    }
+}
+
+impl Held<'_> {
+    /// To be called right before an exec of a program that does not know of blocked signals:
+    /// unblocks them, ignoring those of which it could die before it is ready. Gives back what to
+    /// call when the exec has failed.
+    ///
+    /// # Errors
+    /// As `sigaction(2)`.
+    pub fn release_for_stranger(&self) -> io::Result<impl FnOnce() -> io::Result<()>> {
+        let ignored = [Signal::SIGUSR1, Signal::SIGHUP];
+        let mut before = Vec::new();
+        for signal in ignored {
+            let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+            before.push((signal, set_action(signal, &ignore)?));
+        }
+        unblock()?;
+        Ok(move || {
+            block()?;
+            before.into_iter().try_for_each(|(signal, was)| set_action(signal, &was).map(drop))
+        })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Fails only without the thread, and then there is nobody to wake.
+        drop(self.0.tell_thread());
+    }
 }
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
+}
+
+/// Blocks what a successor of ours finds blocked, before it can handle it.
+///
+/// # Errors
+/// As `pthread_sigmask(3)`.
+pub fn block() -> io::Result<()> {
+    Ok(pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&handled()), None)?)
+}
+
+fn unblock() -> io::Result<()> {
+    Ok(pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&handled()), None)?)
+}
+
+/// Gives what was set before.
+fn set_action(signal: Signal, action: &SigAction) -> io::Result<SigAction> {
+    // SAFETY: the action is to ignore, or one that stood there before: signal-hook's, which is
+    // made for running in a handler.
+    Ok(unsafe { sigaction(signal, action) }?)
+}
+
+fn handled() -> SigSet {
+    HANDLED.into_iter().collect()
+}
+
+/// The thread of the handlers: they run while it waits to be told to hold.
+fn attend(mut control: &UnixStream) {
+    let mut toggle = |to: fn() -> io::Result<()>| {
+        control.read_exact(&mut [0])?;
+        to()?;
+        control.write_all(&[0])
+    };
+    drop(unblock());
+    while toggle(block).and_then(|()| toggle(unblock)).is_ok() {}
 }
 
 /// The flag is registered first: whoever sees the byte sees the flag.

@@ -1,0 +1,86 @@
+//! The exec itself: the one place where fds are made to stay open across it.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::unistd::execve;
+use thiserror::Error;
+
+use super::document::Document;
+use super::fds::Passing;
+use super::state::{self, Reader, VARIABLE, WriteError};
+use super::target::{self, Target};
+use crate::rpc::error::io_text;
+use crate::sys::signal::Held;
+
+/// Why this image is still here.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    #[error(transparent)]
+    State(#[from] WriteError),
+    #[error("unable to keep an fd open: {}", io_text(.0))]
+    Fd(io::Error),
+    #[error("unable to prepare signals: {}", io_text(.0))]
+    Signals(io::Error),
+    #[error("unable to execute {target}: {}", io_text(error))]
+    Exec { target: String, error: io::Error },
+}
+
+/// Executes the target in place of this image. Signals that arrive meanwhile wait for the next
+/// image if it is ours; libvirt's daemons, which could not unblock them, start with SIGUSR1 and
+/// SIGHUP ignored until they have handlers.
+///
+/// # Errors
+/// [`enum@Error`]; everything is then as before: no fd stays open across an exec, the state file
+/// is gone, signals are handled once `signals` is dropped.
+pub fn exec(
+    target: &Target,
+    reader: Reader,
+    document: Document,
+    state_file: &Path,
+    mut passing: Passing<'_>,
+    signals: &Held<'_>,
+) -> Result<Infallible, Error> {
+    target.check_unchanged()?;
+    let written = state::write(document, reader, state_file, &mut passing)?;
+    let path = c_string(target.path.as_os_str())?;
+    let arguments = target.arguments.iter().map(|argument| c_string(argument));
+    let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+    let environment = environment(written.memfd)?;
+    let _kept = passing.keep_open().map_err(Error::Fd)?;
+    let undo = match reader {
+        Reader::Ours => None,
+        Reader::Libvirts => Some(signals.release_for_stranger().map_err(Error::Signals)?),
+    };
+    let Err(errno) = execve(&path, &arguments, &environment);
+    if let Some(undo) = undo {
+        undo().map_err(Error::Signals)?;
+    }
+    Err(Error::Exec { target: target.path.display().to_string(), error: errno.into() })
+}
+
+/// This process's, with what the successor needs to know.
+fn environment(memfd: Option<i32>) -> Result<Vec<CString>, Error> {
+    let ours = memfd.map(|number| (VARIABLE.into(), number.to_string().into()));
+    let others = std::env::vars_os().filter(|(name, _)| name != VARIABLE);
+    others
+        .chain(ours)
+        .map(|(name, value)| {
+            c_string(OsStr::from_bytes(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+        })
+        .collect()
+}
+
+/// Nothing that the kernel gave this process as argument or environment has a NUL inside.
+fn c_string(text: &OsStr) -> Result<CString, Error> {
+    CString::new(text.as_bytes()).map_err(|error| Error::Exec {
+        target: text.to_string_lossy().into_owned(),
+        error: io::Error::other(error),
+    })
+}

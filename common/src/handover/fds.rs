@@ -1,0 +1,182 @@
+//! Fds and bytes that go from one image of the process to the next, under their numbers.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use memfd::{FileSeal, MemfdOptions};
+use nix::errno::Errno;
+
+use crate::sys::fd;
+
+/// Bytes of one memfd that are read; ours. The largest is a document, of which libvirt reads at
+/// most 10 MiB.
+pub(super) const BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// What a successor gets: fds that somebody else owns for as long as this is there, and bytes.
+#[derive(Debug, Default)]
+pub struct Passing<'a> {
+    fds: Vec<BorrowedFd<'a>>,
+    bytes: Vec<OwnedFd>,
+}
+
+/// What a predecessor has left open. Each can be had once.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    numbers: BTreeSet<RawFd>,
+}
+
+impl<'a> Passing<'a> {
+    /// Takes `fd` along and gives its number.
+    pub fn fd(&mut self, fd: BorrowedFd<'a>) -> RawFd {
+        self.fds.push(fd);
+        fd.as_raw_fd()
+    }
+
+    /// Takes bytes along in a sealed memfd and gives its number.
+    ///
+    /// # Errors
+    /// As `memfd_create(2)` and `write(2)`.
+    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<RawFd> {
+        let file = sealed(bytes)?;
+        let number = file.as_raw_fd();
+        self.bytes.push(file);
+        Ok(number)
+    }
+
+    /// Lets all of them stay open across an exec. Gives what undoes that.
+    ///
+    /// # Errors
+    /// As `fcntl(2)`; all are closed by an exec again.
+    pub(super) fn keep_open(&self) -> io::Result<KeptOpen<'_>> {
+        let kept = KeptOpen(self);
+        self.all().try_for_each(fd::clear_cloexec)?;
+        Ok(kept)
+    }
+
+    fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.fds.iter().copied().chain(self.bytes.iter().map(AsFd::as_fd))
+    }
+}
+
+/// Ends with its drop.
+pub(super) struct KeptOpen<'a>(&'a Passing<'a>);
+
+impl Drop for KeptOpen<'_> {
+    fn drop(&mut self) {
+        for fd in self.0.all() {
+            // They were open a moment ago and are borrowed.
+            drop(fd::set_cloexec(fd));
+        }
+    }
+}
+
+impl Inherited {
+    /// Everything that is open now but the standard streams. To be called before this process
+    /// opens anything itself.
+    ///
+    /// # Errors
+    /// As `readdir(3)` of `/proc/self/fd`.
+    pub fn at_start() -> io::Result<Self> {
+        Ok(Self { numbers: fd::open_numbers()?.into_iter().collect() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(numbers: impl IntoIterator<Item = RawFd>) -> Self {
+        Self { numbers: numbers.into_iter().collect() }
+    }
+
+    /// Whether nothing was inherited, or everything taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// These are somebody else's, as those that systemd has passed.
+    pub fn leave(&mut self, numbers: impl IntoIterator<Item = RawFd>) {
+        for number in numbers {
+            self.numbers.remove(&number);
+        }
+    }
+
+    /// The fd with this number, close-on-exec.
+    ///
+    /// # Errors
+    /// `EBADF` where there is no number, it was not inherited, or was taken already.
+    pub fn take(&mut self, number: Option<RawFd>) -> io::Result<OwnedFd> {
+        match number {
+            Some(number) if self.numbers.remove(&number) => fd::adopt(number),
+            _ => Err(Errno::EBADF.into()),
+        }
+    }
+
+    /// The bytes that were passed under this number.
+    ///
+    /// # Errors
+    /// As [`Self::take`] and `read(2)`; `EFBIG` above [`BYTES_MAX`].
+    pub fn take_bytes(&mut self, number: Option<RawFd>) -> io::Result<Vec<u8>> {
+        let mut file = File::from(self.take(number)?);
+        if file.metadata()?.len() > BYTES_MAX {
+            return Err(Errno::EFBIG.into());
+        }
+        file.rewind()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Everything that nobody has taken.
+    pub fn take_rest(&mut self) -> Vec<OwnedFd> {
+        let numbers = std::mem::take(&mut self.numbers);
+        numbers.into_iter().filter_map(|number| fd::adopt(number).ok()).collect()
+    }
+}
+
+/// A memfd with these bytes that nobody can change any more.
+///
+/// # Errors
+/// As `memfd_create(2)` and `write(2)`.
+pub(super) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let options = MemfdOptions::new().allow_sealing(true).close_on_exec(true);
+    let memfd = options.create("virt-rs").map_err(io::Error::other)?;
+    memfd.as_file().write_all(bytes)?;
+    let seals =
+        [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
+    memfd.add_seals(&seals).map_err(io::Error::other)?;
+    Ok(memfd.into_file().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn bytes_arrive_once_and_cannot_be_changed() {
+        let mut passing = Passing::default();
+        let number = passing.bytes(b"precious").unwrap();
+        (&File::from(passing.bytes[0].try_clone().unwrap())).write_all(b"x").unwrap_err();
+        let number_of_copy = passing.bytes[0].try_clone().unwrap().into_raw_fd();
+        assert!(number != number_of_copy);
+        let mut inherited = Inherited::of([number_of_copy]);
+        assert_eq!(inherited.take_bytes(Some(number_of_copy)).unwrap(), b"precious");
+        assert!(inherited.take_bytes(Some(number_of_copy)).is_err());
+        assert!(inherited.take(None).is_err() && inherited.is_empty());
+    }
+
+    #[test]
+    fn fds_stay_open_for_as_long_as_it_is_wanted() {
+        let file = File::open("/dev/null").unwrap();
+        let closes = || {
+            let flags = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+            flags & nix::libc::FD_CLOEXEC != 0
+        };
+        let mut passing = Passing::default();
+        assert_eq!(passing.fd(file.as_fd()), file.as_raw_fd());
+        let kept = passing.keep_open().unwrap();
+        assert!(!closes());
+        drop(kept);
+        assert!(closes());
+    }
+}

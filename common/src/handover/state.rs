@@ -1,0 +1,301 @@
+//! Where the document is while one image executes the next: in libvirt's state file, for whoever
+//! comes next, and in a sealed memfd, which a successor of ours prefers, as the file may not be
+//! writable.
+//!
+//! Nothing stale is ever adopted. A document names its process. Of two that name ours the one of
+//! the higher generation counts; libvirt's daemons write none, so theirs is newer than the memfd
+//! (which they are never given) unless the memfd says that this very file could not be removed.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use thiserror::Error;
+
+use super::document::Document;
+use super::fds::{BYTES_MAX, Inherited, Passing};
+use crate::rpc::error::io_text;
+use crate::sys::process;
+
+/// Where a successor finds the number of the memfd.
+pub const VARIABLE: &str = "VIRT_RS_STATE";
+
+/// Bytes of a document that libvirt's daemons read at the most.
+const LIBVIRT_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Permission bits of the state file. libvirt's has 0700.
+const FILE_MODE: u32 = 0o600;
+
+/// Who is to read a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// A daemon of ours.
+    Ours,
+    /// One of libvirt's.
+    Libvirts,
+}
+
+/// Why a document cannot be handed over.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum WriteError {
+    #[error("unable to make the state document: {0}")]
+    Serialize(#[from] serde_json::Error),
+    #[error("the state document has {0} bytes, libvirt reads at most {LIBVIRT_BYTES_MAX}")]
+    TooLarge(usize),
+    #[error("unable to write the state file {}: {}", path.display(), io_text(error))]
+    File { path: PathBuf, error: io::Error },
+    #[error("unable to pass the state document on: {}", io_text(.0))]
+    Memfd(io::Error),
+}
+
+/// A document that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The document.
+    pub document: Document,
+    /// It is this process's: adopt it. Otherwise it is a stranger's, or an old one.
+    pub is_ours: bool,
+}
+
+/// A document that is in its places. Removes the file when dropped.
+#[derive(Debug)]
+pub(super) struct Written {
+    file: Option<PathBuf>,
+    /// For [`VARIABLE`].
+    pub(super) memfd: Option<i32>,
+}
+
+/// Puts a document where its reader finds it. For our own successor the file is dispensable.
+pub(super) fn write(
+    mut document: Document,
+    reader: Reader,
+    path: &Path,
+    passing: &mut Passing<'_>,
+) -> Result<Written, WriteError> {
+    let bytes = match reader {
+        Reader::Ours => serde_json::to_vec(&document)?,
+        Reader::Libvirts => for_libvirt(&mut document)?,
+    };
+    let written = write_file(path, &bytes);
+    let (file, bytes) = match (written, reader) {
+        (Ok(()), _) => (Some(path.to_owned()), bytes),
+        (Err(error), Reader::Libvirts) => {
+            return Err(WriteError::File { path: path.to_owned(), error });
+        }
+        (Err(error), Reader::Ours) => {
+            tracing::warn!(
+                target: "daemon",
+                "Unable to write the state file {}: {error}; going on without it", path.display()
+            );
+            document.private.get_or_insert_default().stale_file = identity(path);
+            (None, serde_json::to_vec(&document)?)
+        }
+    };
+    let memfd = match reader {
+        Reader::Ours => Some(passing.bytes(&bytes).map_err(WriteError::Memfd)?),
+        Reader::Libvirts => None,
+    };
+    Ok(Written { file, memfd })
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if let Some(path) = &self.file {
+            remove(path);
+        }
+    }
+}
+
+/// Looks for a document that a predecessor has left, in the memfd that `variable` names and in the
+/// file at `path`. Nothing is removed.
+#[must_use]
+pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) -> Option<Found> {
+    let magic = std::process::id().to_string();
+    let is_ours = |document: &Document| document.magic.as_ref() == Some(&magic);
+    let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
+    let passed = number.and_then(|number| inherited.take_bytes(Some(number)).ok());
+    let passed = passed.and_then(|bytes| parse(&bytes, &"the memfd")).filter(is_ours);
+    let in_file = read_file(path).and_then(|bytes| parse(&bytes, &path.display()));
+    let document = match (passed, in_file) {
+        (None, None) => return None,
+        (None, Some(document)) => return Some(Found { is_ours: is_ours(&document), document }),
+        (Some(passed), Some(in_file)) if is_newer(&in_file, &passed, path, is_ours) => in_file,
+        (Some(passed), _) => passed,
+    };
+    Some(Found { document, is_ours: true })
+}
+
+/// Removes the state file, which has been adopted or is good for nothing.
+pub fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(
+            target: "daemon", "Unable to remove the state file {}: {error}", path.display()
+        );
+    }
+}
+
+/// Whether the document in the file is to be preferred to the one that was passed.
+fn is_newer(
+    in_file: &Document,
+    passed: &Document,
+    path: &Path,
+    is_ours: impl Fn(&Document) -> bool,
+) -> bool {
+    let generation = |document: &Document| document.private.as_ref().and_then(|own| own.generation);
+    let known_stale = passed.private.as_ref().and_then(|own| own.stale_file);
+    is_ours(in_file)
+        && match generation(in_file) {
+            Some(generation_in_file) => Some(generation_in_file) > generation(passed),
+            None => known_stale.is_none() || known_stale != identity(path),
+        }
+}
+
+/// Private keys go where the whole would be too large with them.
+fn for_libvirt(document: &mut Document) -> Result<Vec<u8>, WriteError> {
+    let bytes = serde_json::to_vec(document)?;
+    if bytes.len() <= LIBVIRT_BYTES_MAX {
+        return Ok(bytes);
+    }
+    document.strip_private();
+    let bytes = serde_json::to_vec(document)?;
+    if bytes.len() > LIBVIRT_BYTES_MAX {
+        return Err(WriteError::TooLarge(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// Whole or not at all: under another name first.
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    drop(fs::remove_file(&new));
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(FILE_MODE);
+    let written = options.open(&new).and_then(|mut file| file.write_all(bytes));
+    written.and_then(|()| fs::rename(&new, path)).inspect_err(|_| drop(fs::remove_file(&new)))
+}
+
+/// A file of somebody else, or that is no file, is as none.
+fn read_file(path: &Path) -> Option<Vec<u8>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.uid() != process::effective_uid() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn parse(bytes: &[u8], place: &dyn std::fmt::Display) -> Option<Document> {
+    serde_json::from_slice(bytes)
+        .inspect_err(|error| {
+            tracing::error!(target: "daemon", "No state document in {place}: {error}");
+        })
+        .ok()
+}
+
+/// Device, inode and time of change in nanoseconds.
+fn identity(path: &Path) -> Option<(u64, u64, i64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let changed_ns = metadata.ctime().wrapping_mul(1_000_000_000).wrapping_add(metadata.ctime_nsec());
+    Some((metadata.dev(), metadata.ino(), changed_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, IntoRawFd};
+
+    use super::*;
+    use crate::handover::document::PrivateDaemon;
+
+    fn document(generation: Option<u64>) -> Document {
+        let private = PrivateDaemon { generation, ..PrivateDaemon::default() };
+        Document {
+            magic: Some(std::process::id().to_string()),
+            private: generation.map(|_| private),
+            ..Document::default()
+        }
+    }
+
+    fn write_to(path: &Path, document: &Document) {
+        fs::write(path, serde_json::to_vec(document).unwrap()).unwrap();
+    }
+
+    /// Finds with `passed` in a memfd, and gives the generation of what was found.
+    fn found(path: &Path, passed: Option<&Document>) -> Option<Option<u64>> {
+        let memfd = passed.map(|document| {
+            super::super::fds::sealed(&serde_json::to_vec(document).unwrap()).unwrap()
+        });
+        let variable = memfd.as_ref().map(|memfd| memfd.as_raw_fd().to_string());
+        let mut inherited = Inherited::of(memfd.map(IntoRawFd::into_raw_fd));
+        let found = find(path, variable.as_deref().map(OsStr::new), &mut inherited)?;
+        found.is_ours.then(|| found.document.private.and_then(|own| own.generation))
+    }
+
+    #[test]
+    fn the_newer_of_two_documents_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        assert_eq!(found(&path, None), None);
+        assert_eq!(found(&path, Some(&document(Some(4)))), Some(Some(4)));
+        write_to(&path, &document(Some(5)));
+        assert_eq!(found(&path, None), Some(Some(5)));
+        assert_eq!(found(&path, Some(&document(Some(4)))), Some(Some(5)));
+        assert_eq!(found(&path, Some(&document(Some(6)))), Some(Some(6)));
+    }
+
+    #[test]
+    fn libvirts_document_is_newer_unless_it_is_known_to_be_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        write_to(&path, &document(None));
+        let mut passed = document(Some(4));
+        assert_eq!(found(&path, Some(&passed)), Some(None));
+        passed.private.as_mut().unwrap().stale_file = identity(&path);
+        assert_eq!(found(&path, Some(&passed)), Some(Some(4)));
+        fs::remove_file(&path).unwrap();
+        write_to(&path, &document(None));
+        assert_eq!(found(&path, Some(&passed)), Some(None));
+    }
+
+    #[test]
+    fn a_strangers_document_is_known_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        write_to(&path, &Document { magic: Some("1".into()), ..Document::default() });
+        assert!(!find(&path, None, &mut Inherited::default()).unwrap().is_ours);
+        assert_eq!(found(&path, Some(&document(Some(4)))), Some(Some(4)));
+        fs::write(&path, "{").unwrap();
+        assert_eq!(found(&path, None), None);
+    }
+
+    #[test]
+    fn our_successor_does_without_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("missing/state");
+        let mut passing = Passing::default();
+        let written = write(document(Some(1)), Reader::Ours, &path, &mut passing).unwrap();
+        assert!(written.memfd.is_some());
+        write(document(Some(1)), Reader::Libvirts, &path, &mut passing).unwrap_err();
+    }
+
+    #[test]
+    fn a_document_that_was_not_needed_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let written =
+            write(document(None), Reader::Libvirts, &path, &mut Passing::default()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, FILE_MODE);
+        drop(written);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

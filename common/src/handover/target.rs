@@ -1,0 +1,158 @@
+//! The program that is to take over: whatever stands now where this one was started from.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+use thiserror::Error;
+
+use crate::rpc::error::io_text;
+
+/// Where programs are looked for without `PATH`, as `execvp(3)` does.
+const PATH_DEFAULT: &str = "/bin:/usr/bin";
+
+/// Bytes at the beginning of a program that say for what machine it is.
+const HEAD_BYTES: usize = 20;
+
+/// A program and its arguments.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The file.
+    pub path: PathBuf,
+    /// All arguments, the name first: those this process was started with.
+    pub arguments: Vec<OsString>,
+    identity: Identity,
+}
+
+/// Which file it is, so that no other is executed than was checked.
+type Identity = (u64, u64, i64, i64);
+
+/// Why there is nothing to execute.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("this process was started without a name, so nothing can take its place")]
+    Nameless,
+    #[error("there is no program '{0}' in PATH")]
+    NotInPath(String),
+    #[error("{}: {}", path.display(), io_text(error))]
+    Unusable { path: PathBuf, error: io::Error },
+    #[error("{} is no program for this machine", .0.display())]
+    WrongMachine(PathBuf),
+    #[error("{} was replaced while it was being checked; try again", .0.display())]
+    Replaced(PathBuf),
+}
+
+impl Target {
+    /// Finds it as `execvp(3)` does: by path if the name has a slash, else in `PATH`.
+    ///
+    /// # Errors
+    /// [`enum@Error`]: nothing is there, it cannot be executed, or it is for another machine.
+    pub fn find(arguments: Vec<OsString>, search: Option<&OsStr>) -> Result<Self, Error> {
+        let name = arguments.first().filter(|name| !name.is_empty()).ok_or(Error::Nameless)?;
+        let path = if name.as_bytes().contains(&b'/') {
+            PathBuf::from(name)
+        } else {
+            let search = search.unwrap_or(OsStr::new(PATH_DEFAULT));
+            let mut found = std::env::split_paths(search).map(|dir| dir.join(name));
+            found
+                .find(|path| path.is_file() && access(path, AccessFlags::X_OK).is_ok())
+                .ok_or_else(|| Error::NotInPath(name.to_string_lossy().into_owned()))?
+        };
+        let identity = inspect(&path)?;
+        Ok(Self { path, arguments, identity })
+    }
+
+    /// Checks that the file is still the one that was found.
+    ///
+    /// # Errors
+    /// As [`Target::find`]; [`Error::Replaced`].
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        if inspect(&self.path)? == self.identity {
+            Ok(())
+        } else {
+            Err(Error::Replaced(self.path.clone()))
+        }
+    }
+}
+
+fn inspect(path: &Path) -> Result<Identity, Error> {
+    let unusable = |error: io::Error| Error::Unusable { path: path.to_owned(), error };
+    let metadata = fs::metadata(path).map_err(unusable)?;
+    if !metadata.is_file() {
+        return Err(unusable(io::Error::other("it is no file")));
+    }
+    access(path, AccessFlags::X_OK).map_err(|errno| unusable(errno.into()))?;
+    let theirs = head(path).map_err(unusable)?;
+    let ours = head(Path::new("/proc/self/exe")).map_err(unusable)?;
+    if !theirs.starts_with(b"#!") && machine(&theirs) != machine(&ours) {
+        return Err(Error::WrongMachine(path.to_owned()));
+    }
+    Ok((metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// ELF's magic, class and byte order, and the machine's number.
+fn machine(head: &[u8]) -> Option<(&[u8], &[u8])> {
+    Some((head.get(..6)?, head.get(18..20)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn find(name: &Path, search: Option<&Path>) -> Result<PathBuf, Error> {
+        Target::find(vec![name.into()], search.map(Path::as_os_str)).map(|target| target.path)
+    }
+
+    fn program(path: &Path, content: &[u8], mode: u32) {
+        fs::write(path, content).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_looked_for_in_path_and_a_path_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon");
+        assert!(matches!(find(&path, None), Err(Error::Unusable { .. })));
+        program(&path, b"#!/bin/sh\n", 0o755);
+        assert_eq!(find(&path, None).unwrap(), path);
+        assert_eq!(find(Path::new("daemon"), Some(dir.path())).unwrap(), path);
+        assert!(matches!(find(Path::new("daemon"), None), Err(Error::NotInPath(_))));
+        assert!(matches!(find(Path::new(""), None), Err(Error::Nameless)));
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon");
+        program(&path, b"#!/bin/sh\n", 0o644);
+        assert!(matches!(find(&path, None), Err(Error::Unusable { .. })));
+        program(&path, b"\x7fELF\x01\x01\x01 of another machine", 0o755);
+        assert!(matches!(find(&path, None), Err(Error::WrongMachine(_))));
+        assert!(matches!(find(dir.path(), None), Err(Error::Unusable { .. })));
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon");
+        program(&path, b"#!/bin/sh\n", 0o755);
+        let target = Target::find(vec![path.clone().into()], None).unwrap();
+        target.check_unchanged().unwrap();
+        program(&dir.path().join("new"), b"#!/bin/sh\n", 0o755);
+        fs::rename(dir.path().join("new"), &path).unwrap();
+        assert!(matches!(target.check_unchanged(), Err(Error::Replaced(_))));
+    }
+}
