@@ -41,7 +41,7 @@ pub(crate) fn pid_max() -> i32 {
 /// where the kernel can do that (6.5), which is proof against a pid that was given to another
 /// meanwhile.
 pub(crate) fn find<O>(core: &mut Core<O>, caller: Caller, pid: u32, pid_max: i32) -> Found {
-    let Some(pid) = i32::try_from(pid).ok().filter(|pid| (1..=pid_max).contains(pid)) else {
+    let Some(pid) = possible(pid, pid_max) else {
         return Found::Unknown(Errno::ESRCH.into());
     };
     if pid == caller.peer.pid {
@@ -53,6 +53,18 @@ pub(crate) fn find<O>(core: &mut Core<O>, caller: Caller, pid: u32, pid_max: i32
         return Found::Unknown(error);
     }
     process::pidfd_open(pid).into()
+}
+
+/// The process with this pid, of which it is known only that it has leases.
+pub(crate) fn find_holder(pid: u32, pid_max: i32) -> Found {
+    match possible(pid, pid_max) {
+        Some(pid) => process::pidfd_open(pid).into(),
+        None => Found::Unknown(Errno::ESRCH.into()),
+    }
+}
+
+fn possible(pid: u32, pid_max: i32) -> Option<i32> {
+    i32::try_from(pid).ok().filter(|pid| (1..=pid_max).contains(pid))
 }
 
 /// Whether the process has ended; a zombie has.

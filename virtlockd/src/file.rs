@@ -4,6 +4,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -15,6 +16,7 @@ use common::sys::lock::{self, Kind, Mode};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use crate::posix::{Opened, PosixFiles};
 use crate::protocol::Terms;
 use crate::refusal::text;
 
@@ -31,8 +33,8 @@ const ATTEMPTS_MAX: usize = 100;
 /// Which file a path leads to, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Inode {
-    device: u64,
-    number: u64,
+    pub(crate) device: u64,
+    pub(crate) number: u64,
 }
 
 /// A locked file. The lock goes with it.
@@ -40,6 +42,8 @@ pub(crate) struct Inode {
 pub(crate) struct Lease {
     file: File,
     inode: Inode,
+    /// Ours are OFD locks.
+    kind: Kind,
 }
 
 /// Something to do with the file of one resource.
@@ -88,16 +92,16 @@ pub(crate) enum Attempt {
 }
 
 impl Job {
-    /// Does it.
-    pub(crate) fn run(self) -> Done {
+    /// Does it, without touching what must not be.
+    pub(crate) fn run(self, posix: &PosixFiles) -> Done {
         let result = match self {
-            Self::Acquire { path, terms } => Lease::acquire(&path, terms),
+            Self::Acquire { path, terms } => Lease::acquire(posix, &path, terms),
             Self::Release { lease, path, terms } => {
-                lease.release(&path, terms);
+                lease.release(posix, &path, terms);
                 Ok(Done::Finished)
             }
-            Self::Create { path } => create(&path).map(|()| Done::Finished),
-            Self::Delete { path } => delete(&path),
+            Self::Create { path } => create(posix, &path).map(|()| Done::Finished),
+            Self::Delete { path } => delete(posix, &path),
         };
         result.unwrap_or_else(Done::Failed)
     }
@@ -109,15 +113,30 @@ impl Lease {
         self.inode
     }
 
-    fn acquire(path: &Path, terms: Terms) -> Result<Done, Failure> {
+    /// A lease that an earlier image of this process has taken.
+    pub(crate) fn adopted(file: File, inode: Inode, kind: Kind) -> Self {
+        Self { file, inode, kind }
+    }
+
+    /// The locked file, and how.
+    pub(crate) fn lock(&self) -> (BorrowedFd<'_>, Kind) {
+        (self.file.as_fd(), self.kind)
+    }
+
+    fn acquire(posix: &PosixFiles, path: &Path, terms: Terms) -> Result<Done, Failure> {
         let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
-        if !terms.autocreate {
-            let file = options().read(true).write(true).open(path);
-            return Self::lock(file.map_err(failure(Attempt::Open, path))?, path, mode);
-        }
+        let attempt = if terms.autocreate { Attempt::OpenOrCreate } else { Attempt::Open };
+        let mut options = options();
+        options.read(true).write(true);
         for _ in 0..ATTEMPTS_MAX {
-            let file = options().read(true).write(true).create(true).open(path);
-            let file = file.map_err(failure(Attempt::OpenOrCreate, path))?;
+            let opened = posix.open(&options, terms.autocreate, path);
+            let file = match opened.map_err(failure(attempt, path))? {
+                Opened::File(file) => file,
+                Opened::Locked(inode) => return Ok(Done::Busy(Some(inode))),
+            };
+            if !terms.autocreate {
+                return Self::take(file, path, mode);
+            }
             if let Some(done) = Self::lock_if_at(file, path, mode)? {
                 return Ok(done);
             }
@@ -128,23 +147,24 @@ impl Lease {
     /// Gives `None` when the open file is not the one at `path` any more: who had it before may
     /// have removed it since it was opened.
     fn lock_if_at(file: File, path: &Path, mode: Mode) -> Result<Option<Done>, Failure> {
-        Ok(match Self::lock(file, path, mode)? {
+        Ok(match Self::take(file, path, mode)? {
             Done::Acquired(lease) if !lease.inode.is_at(path) => None,
             done => Some(done),
         })
     }
 
-    fn lock(file: File, path: &Path, mode: Mode) -> Result<Done, Failure> {
+    fn take(file: File, path: &Path, mode: Mode) -> Result<Done, Failure> {
         let metadata = file.metadata().map_err(failure(Attempt::Lock, path))?;
         let inode = Inode::of(&metadata);
         let locked =
             lock::try_lock(&file, Kind::Ofd, mode).map_err(failure(Attempt::Lock, path))?;
-        Ok(if locked { Done::Acquired(Self { file, inode }) } else { Done::Busy(Some(inode)) })
+        let lease = Self { file, inode, kind: Kind::Ofd };
+        Ok(if locked { Done::Acquired(lease) } else { Done::Busy(Some(inode)) })
     }
 
     /// A file made automatically is removed while the lock still keeps others off it. Its last
     /// lock is known by this: it can be had exclusively.
-    fn release(self, path: &Path, terms: Terms) {
+    fn release(self, posix: &PosixFiles, path: &Path, terms: Terms) {
         if terms.autocreate
             && (!terms.shared || self.can_be_exclusive())
             && self.inode.is_at(path)
@@ -152,12 +172,16 @@ impl Lease {
         {
             tracing::warn!(target: "util.lockspace", "{}", failure.to_rpc().message());
         }
-        self.unlock(path);
+        self.unlock(posix, path);
     }
 
     /// Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
-    fn unlock(self, path: &Path) {
-        if let Err(error) = lock::unlock(&self.file, Kind::Ofd) {
+    fn unlock(self, posix: &PosixFiles, path: &Path) {
+        let unlocked = match self.kind {
+            Kind::Ofd => lock::unlock(&self.file, Kind::Ofd),
+            Kind::Posix => posix.release(self.inode, self.file),
+        };
+        if let Err(error) = unlocked {
             tracing::error!(
                 target: "util.lockspace", "Unable to unlock {}: {error}", path.display()
             );
@@ -165,12 +189,12 @@ impl Lease {
     }
 
     fn can_be_exclusive(&self) -> bool {
-        matches!(lock::try_lock(&self.file, Kind::Ofd, Mode::Exclusive), Ok(true))
+        matches!(lock::try_lock(&self.file, self.kind, Mode::Exclusive), Ok(true))
     }
 }
 
 impl Inode {
-    fn of(metadata: &Metadata) -> Self {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), number: metadata.ino() }
     }
 
@@ -240,17 +264,18 @@ fn options() -> OpenOptions {
     options
 }
 
-fn create(path: &Path) -> Result<(), Failure> {
-    let file = options().write(true).create(true).open(path);
+fn create(posix: &PosixFiles, path: &Path) -> Result<(), Failure> {
+    let file = posix.open(options().write(true), true, path);
     file.map(drop).map_err(failure(Attempt::Create, path))
 }
 
 /// The file goes while we have it locked, so that nobody's lease on it, whatever its name, is left
 /// without a file. What cannot be opened has no lease; whether it can be removed is seen then.
-fn delete(path: &Path) -> Result<Done, Failure> {
+fn delete(posix: &PosixFiles, path: &Path) -> Result<Done, Failure> {
     for _ in 0..ATTEMPTS_MAX {
-        let file = match options().read(true).write(true).open(path) {
-            Ok(file) => file,
+        let file = match posix.open(options().read(true).write(true), false, path) {
+            Ok(Opened::File(file)) => file,
+            Ok(Opened::Locked(inode)) => return Ok(Done::Busy(Some(inode))),
             Err(error) if is_shortage(&error) => {
                 return Err(failure(Attempt::Delete, path)(error));
             }
@@ -260,7 +285,7 @@ fn delete(path: &Path) -> Result<Done, Failure> {
             None => {}
             Some(Done::Acquired(lease)) => {
                 let removed = remove(path);
-                lease.unlock(path);
+                lease.unlock(posix, path);
                 return removed.map(|()| Done::Finished);
             }
             Some(done) => return Ok(done),
@@ -292,7 +317,7 @@ mod tests {
     const AUTOCREATED: Terms = Terms { shared: false, autocreate: true };
 
     fn acquire(path: &Path, terms: Terms) -> Done {
-        Job::Acquire { path: path.into(), terms }.run()
+        Job::Acquire { path: path.into(), terms }.run(&PosixFiles::default())
     }
 
     fn lease(path: &Path, terms: Terms) -> Lease {
@@ -310,12 +335,12 @@ mod tests {
         fs::hard_link(&one, &two).unwrap();
         let held = lease(&one, EXCLUSIVE);
         assert!(matches!(acquire(&two, SHARED), Done::Busy(inode) if inode == Some(held.inode)));
-        held.release(&one, EXCLUSIVE);
+        held.release(&PosixFiles::default(), &one, EXCLUSIVE);
         let (held, other) = (lease(&one, SHARED), lease(&two, SHARED));
-        held.release(&one, SHARED);
+        held.release(&PosixFiles::default(), &one, SHARED);
         assert!(matches!(acquire(&one, EXCLUSIVE), Done::Busy(_)));
-        other.release(&two, SHARED);
-        lease(&one, EXCLUSIVE).release(&one, EXCLUSIVE);
+        other.release(&PosixFiles::default(), &two, SHARED);
+        lease(&one, EXCLUSIVE).release(&PosixFiles::default(), &one, EXCLUSIVE);
     }
 
     #[test]
@@ -324,9 +349,9 @@ mod tests {
         let path = dir.path().join("lease");
         let terms = Terms { shared: true, autocreate: true };
         let (held, other) = (lease(&path, terms), lease(&path, terms));
-        held.release(&path, terms);
+        held.release(&PosixFiles::default(), &path, terms);
         assert!(path.exists());
-        other.release(&path, terms);
+        other.release(&PosixFiles::default(), &path, terms);
         assert!(!path.exists());
     }
 
@@ -337,7 +362,7 @@ mod tests {
         let held = lease(&path, AUTOCREATED);
         fs::remove_file(&path).unwrap();
         let other = lease(&path, AUTOCREATED);
-        held.release(&path, AUTOCREATED);
+        held.release(&PosixFiles::default(), &path, AUTOCREATED);
         assert!(other.inode.is_at(&path));
     }
 
@@ -361,9 +386,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, alias) = (dir.path().join("lease"), dir.path().join("./lease"));
         let held = lease(&path, AUTOCREATED);
-        let delete = || Job::Delete { path: alias.as_path().into() }.run();
+        let delete = || Job::Delete { path: alias.as_path().into() }.run(&PosixFiles::default());
         assert!(matches!(delete(), Done::Busy(inode) if inode == Some(held.inode)));
-        held.release(&path, EXCLUSIVE);
+        held.release(&PosixFiles::default(), &path, EXCLUSIVE);
         assert!(matches!(delete(), Done::Finished));
         assert!(!path.exists());
         assert!(matches!(delete(), Done::Finished));
@@ -376,7 +401,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         let held = lease(&path, EXCLUSIVE);
         let _duplicate = held.file.try_clone().unwrap();
-        held.release(&path, EXCLUSIVE);
+        held.release(&PosixFiles::default(), &path, EXCLUSIVE);
         lease(&path, EXCLUSIVE);
     }
 
@@ -393,11 +418,14 @@ mod tests {
             format!("Unable to open resource {shown}: Is a directory")
         );
         assert_eq!(
-            message(Job::Delete { path: dir.path().into() }.run()),
+            message(Job::Delete { path: dir.path().into() }.run(&PosixFiles::default())),
             format!("Unable to delete lockspace resource {shown}: Is a directory")
         );
         let file = dir.path().join("file");
-        assert!(matches!(Job::Create { path: file.as_path().into() }.run(), Done::Finished));
+        assert!(matches!(
+            Job::Create { path: file.as_path().into() }.run(&PosixFiles::default()),
+            Done::Finished
+        ));
         assert_eq!(
             make_directory(&file).unwrap_err().to_rpc().message(),
             format!(

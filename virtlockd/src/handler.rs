@@ -5,10 +5,13 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use common::handover::document::Document;
+use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon};
 use nix::sys::signal::Signal;
@@ -18,6 +21,7 @@ use crate::file::{self, Done, Failure};
 use crate::lane::{Lane, Task};
 use crate::lockspace::{Lockspaces, ResourceId, path_of};
 use crate::owner::{Owner, OwnerId, Owners};
+use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
 use crate::resource::{Action, Claim};
@@ -29,7 +33,9 @@ pub struct Handler {
     pub(crate) lockspaces: Lockspaces,
     pub(crate) owners: Owners,
     pub(crate) lanes: HashMap<ResourceId, Lane>,
-    sessions: HashMap<ClientId, Session>,
+    /// Leases of libvirt's daemon, if that was in this process before us.
+    pub(crate) posix: PosixFiles,
+    pub(crate) sessions: HashMap<ClientId, Session>,
     pub(crate) pid_max: i32,
     pub(crate) stopping: bool,
 }
@@ -59,6 +65,7 @@ impl Handler {
             lockspaces: Lockspaces::new(),
             owners: Owners::default(),
             lanes: HashMap::new(),
+            posix: PosixFiles::default(),
             sessions: HashMap::new(),
             pid_max: ending::pid_max(),
             stopping: false,
@@ -99,7 +106,7 @@ impl Handler {
     }
 
     /// A registration may be replaced; leases stay with the owner for whom they were acquired.
-    fn register(&mut self, core: &mut Core<Outcome>, from: Caller, guest: Guest) {
+    pub(crate) fn register(&mut self, core: &mut Core<Outcome>, from: Caller, guest: Guest) {
         let guest = Rc::new(guest);
         let owner = self.owner_of(core, from, &guest);
         let Some(session) = self.sessions.get_mut(&from.client) else {
@@ -260,6 +267,19 @@ impl Daemon for Handler {
     fn is_in_use(&self) -> bool {
         !self.lockspaces.are_unused()
     }
+
+    fn save<'a>(
+        &'a self,
+        document: &mut Document,
+        passing: &mut Passing<'a>,
+        reader: Reader,
+    ) -> io::Result<()> {
+        self.save_into(document, passing, reader);
+        Ok(())
+    }
+
+    /// Leases need nothing but to be left alone.
+    fn settle(&mut self, _: &mut Core<Outcome>, _: Reader) {}
 
     /// Guests that depend on us are ended before their leases go. This is the one place that
     /// waits, as nothing comes after it.

@@ -54,7 +54,8 @@ impl Handler {
                 Step::Ended(result) => self.action_ended(core, resource, task.client, result),
                 Step::Job(change, job) => {
                     lane.current = Some(task);
-                    core.submit(move || Outcome(Ended::Action(resource, job.run())));
+                    let posix = self.posix.clone();
+                    core.submit(move || Outcome(Ended::Action(resource, job.run(&posix))));
                     self.changed(core, resource, change);
                 }
             }

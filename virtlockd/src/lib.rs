@@ -21,23 +21,29 @@ mod handler;
 mod lane;
 mod lockspace;
 mod owner;
+mod posix;
 mod protocol;
 mod refusal;
 mod resource;
 mod session;
+mod state;
 mod watch;
 
 use std::io;
 
 use common::config::{Document, Error};
+use common::handover::{Inherited, document};
 use common::rpc::Program;
-use common::server::Core;
+use common::server::{Caller, Core};
 use common::startup::Service;
 
 pub use handler::{Handler, Outcome};
 
+/// The name of the daemon and its server.
+const NAME: &str = "virtlockd";
+
 impl Service for Handler {
-    const NAME: &'static str = "virtlockd";
+    const NAME: &'static str = NAME;
     const ABOUT: &'static str = "Holds the disk leases of virtual machines for libvirt";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PROGRAM: Program = protocol::PROGRAM;
@@ -51,4 +57,17 @@ impl Service for Handler {
     fn create((): (), _: &mut Core<Outcome>) -> io::Result<Self> {
         Ok(Self::new())
     }
+
+    fn adopt(
+        &mut self,
+        core: &mut Core<Outcome>,
+        document: document::Document,
+        clients: Vec<(Caller, document::Session)>,
+        inherited: &mut Inherited,
+    ) {
+        self.adopt_from(core, document, clients, inherited);
+    }
+
+    /// Whatever may be locked stays open without our doing.
+    fn salvage(&mut self, _: &mut Core<Outcome>, _: &mut Inherited) {}
 }

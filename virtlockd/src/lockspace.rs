@@ -1,15 +1,17 @@
 //! Lockspaces and their resources: by name, and those that are locked by file too. No I/O; what
 //! touches files is handed out as jobs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::file::{Done, Failure, Inode};
+use crate::file::{Done, Failure, Inode, Lease};
+use crate::owner::OwnerId;
+use crate::protocol::Terms;
 use crate::refusal::{Holders, Refusal};
-use crate::resource::{Action, Change, Resource, Step};
+use crate::resource::{Action, Change, Holding, Resource, Step};
 
 /// Lockspaces beside the default one. Ours; anybody who may connect can add some, and they are
 /// never removed.
@@ -92,6 +94,35 @@ impl Lockspaces {
         names.insert(Arc::clone(&name), id);
         self.resources.insert(id, Resource::new(Arc::clone(space), name, path));
         Ok(id)
+    }
+
+    /// All lockspaces but the default one.
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = &[u8]> {
+        self.spaces.keys().map(|path| &**path).filter(|path| !path.is_empty())
+    }
+
+    /// Whether anybody has a lease on this resource.
+    pub(crate) fn is_held(&self, id: ResourceId) -> bool {
+        self.resources.get(&id).is_some_and(Resource::is_held)
+    }
+
+    /// All resources.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.values()
+    }
+
+    /// A resource was locked by an earlier image of this process.
+    pub(crate) fn adopt(
+        &mut self,
+        id: ResourceId,
+        lease: Lease,
+        terms: Terms,
+        holders: BTreeMap<OwnerId, Holding>,
+    ) {
+        if let Some(resource) = self.resources.get_mut(&id) {
+            self.by_inode.entry(lease.inode()).or_default().insert(id);
+            resource.adopt(lease, terms, holders);
+        }
     }
 
     /// Forgets a resource unless it is locked; no action on it may be under way.

@@ -55,7 +55,7 @@ pub(crate) struct Holding {
     pub(crate) guest: Rc<Guest>,
     pub(crate) since: SystemTime,
     /// How often it was acquired, and so how often it must be released.
-    shares: u64,
+    pub(crate) shares: u64,
 }
 
 /// A name in a lockspace.
@@ -110,6 +110,24 @@ impl Resource {
     /// Those who have a lease.
     pub(crate) fn holders(&self) -> impl Iterator<Item = &Holding> {
         self.hold.iter().flat_map(|hold| hold.holders.values())
+    }
+
+    /// The lease, its terms and who has it, if anybody does.
+    pub(crate) fn hold(
+        &self,
+    ) -> Option<(&Lease, Terms, impl Iterator<Item = (OwnerId, &Holding)>)> {
+        let Hold { lease, terms, holders } = self.hold.as_ref()?;
+        Some((lease, *terms, holders.iter().map(|(&owner, holding)| (owner, holding))))
+    }
+
+    /// It was locked by an earlier image of this process.
+    pub(crate) fn adopt(
+        &mut self,
+        lease: Lease,
+        terms: Terms,
+        holders: BTreeMap<OwnerId, Holding>,
+    ) {
+        self.hold = Some(Hold { lease, terms, holders });
     }
 
     /// Begins an action.

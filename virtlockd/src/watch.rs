@@ -130,7 +130,7 @@ impl Handler {
         self.owners.get(id).is_some_and(|owner| owner.may_get_pidfd)
     }
 
-    fn watch(&mut self, core: &mut Core<Outcome>, id: OwnerId, pidfd: OwnedFd) {
+    pub(crate) fn watch(&mut self, core: &mut Core<Outcome>, id: OwnerId, pidfd: OwnedFd) {
         match core.watch(pidfd, id.0) {
             Ok(pidfd) => {
                 if let Some(owner) = self.owners.get_mut(id) {

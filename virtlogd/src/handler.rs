@@ -6,11 +6,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::event::TimerId;
+use common::event::{Registered, TimerId};
+use common::handover::document::Document;
+use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, error};
 use common::server::{Answer, Caller, ClientId, Core, Daemon};
 use common::sys::pipe;
@@ -18,6 +21,7 @@ use common::sys::pipe;
 use crate::cleaner;
 use crate::config::Settings;
 use crate::flow;
+use crate::orphan::Orphans;
 use crate::protocol::{Domain, READ_BYTES_MAX, Request};
 use crate::pump::{Pump, Turn};
 use crate::staging::Workspace;
@@ -54,6 +58,7 @@ pub struct Handler {
     parked: VecDeque<u64>,
     last_number: u64,
     open_logs: usize,
+    pub(crate) orphans: Orphans,
 }
 
 /// One path and what is to be done with it.
@@ -104,6 +109,7 @@ impl Handler {
             parked: VecDeque::new(),
             last_number: CLEANER,
             open_logs: 0,
+            orphans: Orphans::default(),
         })
     }
 
@@ -152,6 +158,40 @@ impl Handler {
         };
         self.enqueue(core, path, Task::Open { client, domain, truncate, guest, writer });
         Ok(())
+    }
+
+    /// Whether something is done with this path, or it is a log.
+    pub(crate) fn has_lane(&self, path: &Path) -> bool {
+        self.by_path.contains_key(path.as_os_str())
+    }
+
+    /// Watches a pipe that an earlier image of this process had, and makes the task that takes it
+    /// from there.
+    pub(crate) fn adopt(
+        &mut self,
+        core: &mut Core<Outcome>,
+        path: &Path,
+        guest: OwnedFd,
+        task: impl FnOnce(Registered<OwnedFd>) -> Task,
+    ) -> io::Result<()> {
+        let guest = core.watch(guest, self.last_number + 1)?;
+        self.enqueue(core, path, task(guest));
+        Ok(())
+    }
+
+    /// Keeps a pipe empty of which nobody knows whose it is.
+    pub(crate) fn adopt_orphan(
+        &mut self,
+        core: &mut Core<Outcome>,
+        pipe: OwnedFd,
+    ) -> io::Result<()> {
+        self.last_number += 1;
+        self.orphans.add(core, self.last_number, pipe)
+    }
+
+    /// All logs with their paths.
+    pub(crate) fn pumps(&self) -> impl Iterator<Item = (&Path, &Pump)> {
+        self.lanes.values().filter_map(|lane| Some((Path::new(&*lane.path), lane.pump.as_deref()?)))
     }
 
     fn enqueue(&mut self, core: &mut Core<Outcome>, path: &Path, task: Task) {
@@ -265,6 +305,8 @@ impl Daemon for Handler {
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.ready = true;
             self.advance(core, number);
+        } else {
+            self.orphans.ready(core, number);
         }
     }
 
@@ -297,7 +339,31 @@ impl Daemon for Handler {
     }
 
     fn is_in_use(&self) -> bool {
-        self.open_logs > 0
+        self.open_logs > 0 || !self.orphans.are_gone()
+    }
+
+    fn save<'a>(
+        &'a self,
+        document: &mut Document,
+        passing: &mut Passing<'a>,
+        reader: Reader,
+    ) -> io::Result<()> {
+        self.save_into(document, passing, reader);
+        Ok(())
+    }
+
+    /// libvirt's daemons reopen all files, so it must be seen now which of them can be.
+    fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
+        if reader == Reader::Ours {
+            return;
+        }
+        let logs = self.lanes.iter().filter(|(_, lane)| lane.is_log).map(|(&number, _)| number);
+        for number in logs.collect::<Vec<_>>() {
+            if let Some(lane) = self.lanes.get_mut(&number) {
+                lane.waiting.push_back(Task::Settle);
+            }
+            self.advance(core, number);
+        }
     }
 
     fn stop(&mut self, core: &mut Core<Outcome>) {

@@ -13,19 +13,23 @@ pub mod cleaner;
 pub mod config;
 mod flow;
 mod handler;
+mod legacy;
 mod loss;
+mod orphan;
 mod protocol;
 mod pump;
 pub mod rotating_file;
 mod staging;
+mod state;
 mod task;
 mod trouble;
 
 use std::io;
 
 use common::config::{Document, Error};
+use common::handover::{Inherited, document};
 use common::rpc::Program;
-use common::server::Core;
+use common::server::{Caller, Core};
 use common::startup::Service;
 
 pub use handler::{Handler, Outcome};
@@ -46,5 +50,19 @@ impl Service for Handler {
 
     fn create(settings: Settings, core: &mut Core<Outcome>) -> io::Result<Self> {
         Self::new(settings, core)
+    }
+
+    fn adopt(
+        &mut self,
+        core: &mut Core<Outcome>,
+        document: document::Document,
+        _: Vec<(Caller, document::Session)>,
+        inherited: &mut Inherited,
+    ) {
+        self.adopt_from(core, document, inherited);
+    }
+
+    fn salvage(&mut self, core: &mut Core<Outcome>, inherited: &mut Inherited) {
+        self.salvage_from(core, inherited);
     }
 }

@@ -2,16 +2,20 @@
 //!
 //! A pump knows nothing of the loop: it is moved into a job and back.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::event::Registered;
+use common::handover::Passing;
+use common::handover::document::PrivateLog;
 use common::rpc::error::errno_text;
 use common::sys::pipe::{self, State};
 
 use crate::flow::{Flow, Pace};
+use crate::legacy::Legacy;
 use crate::protocol::Domain;
-use crate::rotating_file::{Bytes, Error, RotatingFile};
+use crate::rotating_file::{Bytes, Error, Limits, RotatingFile};
 use crate::staging::{Budget, GuestBytes, Workspace};
 use crate::trouble::Trouble;
 
@@ -61,6 +65,51 @@ impl Pump {
     pub(crate) fn new(domain: Domain, guest: Registered<OwnedFd>, file: RotatingFile) -> Self {
         let flow = Flow::new(pipe::capacity_bytes(&guest).unwrap_or(0));
         Self { domain, guest, file, flow, trouble: None }
+    }
+
+    /// Goes on with what an earlier image of this process had. A file that cannot be opened is
+    /// tried again as one that cannot be written.
+    pub(crate) fn adopt(
+        domain: Domain,
+        guest: Registered<OwnedFd>,
+        path: &Path,
+        limits: Limits,
+        legacy: Legacy,
+    ) -> Self {
+        let Legacy { file, rotation_steps_left, .. } = legacy;
+        let resumed =
+            file.map(|file| RotatingFile::resume(path, limits, file, rotation_steps_left));
+        let file = resumed.and_then(Result::ok);
+        Self::new(domain, guest, file.unwrap_or_else(|| RotatingFile::unopened(path, limits)))
+    }
+
+    /// What a successor needs to know beside the pipe.
+    pub(crate) fn save<'a>(&'a self, passing: &mut Passing<'a>) -> PrivateLog {
+        let (file, rotation_steps_left) = self.file.state();
+        PrivateLog {
+            file: file.map(|file| passing.fd(file)),
+            rotation_steps_left,
+            ..PrivateLog::default()
+        }
+    }
+
+    /// The end of the guest's pipe.
+    pub(crate) fn guest(&self) -> BorrowedFd<'_> {
+        self.guest.as_fd()
+    }
+
+    /// Why it cannot be written, if it cannot.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_ref().map(|trouble| trouble.reason())
+    }
+
+    /// Stores what waits and looks whether the path still leads to the file.
+    pub(crate) fn settle(&mut self, workspace: &mut Workspace) {
+        let seen = self.file.refresh().inspect_err(|error| self.note_trouble(error, workspace));
+        if seen.is_ok() {
+            // What fails is noted where it happens.
+            drop(self.drain(workspace));
+        }
     }
 
     /// Whose log it is.

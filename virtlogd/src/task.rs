@@ -13,6 +13,7 @@ use common::rpc::{self, Reply, error};
 use common::server::ClientId;
 use nix::errno::Errno;
 
+use crate::legacy::Legacy;
 use crate::protocol::{self, Domain};
 use crate::pump::{Pump, Turn};
 use crate::rotating_file::{self, Bytes, Limits, RotatingFile};
@@ -44,6 +45,10 @@ pub(crate) enum Task {
     Read { client: ClientId, inode: u64, offset: u64, len_max: u64 },
     /// Add a message.
     Append { client: ClientId, message: Vec<u8> },
+    /// Go on with what an earlier image of this process had.
+    Adopt { domain: Domain, guest: Registered<OwnedFd>, legacy: Legacy },
+    /// Store all there is, and see whether the path still leads to the log.
+    Settle,
     /// Store all there is, the daemon is about to exit.
     Stop,
 }
@@ -77,6 +82,18 @@ impl Task {
                     && let Some(ended) = pump.take()
                 {
                     ended.give_up();
+                }
+                None
+            }
+            Self::Adopt { domain, guest, legacy } => {
+                let mut adopted = Box::new(Pump::adopt(domain, guest, path, limits, legacy));
+                turn = Some(adopted.turn(&mut workspace, false, true));
+                pump = Some(adopted);
+                None
+            }
+            Self::Settle => {
+                if let Some(pump) = &mut pump {
+                    pump.settle(&mut workspace);
                 }
                 None
             }

@@ -86,11 +86,7 @@ impl Document {
     /// # Errors
     /// As `open(2)` and `read(2)`, and as [`Document::parse`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let file =
-            File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
-        let bytes =
-            read_limited(file).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Self::parse(path, &bytes)
+        Self::parse(path, &read_file(path)?)
     }
 
     /// Parses the content of a file; `path` is for the error texts.
@@ -175,6 +171,15 @@ impl Document {
     fn wrong_type(&self, key: &'static str, expected: &'static str) -> Error {
         Error::Type { path: self.path.clone(), key, expected }
     }
+}
+
+/// The bytes of a configuration file.
+///
+/// # Errors
+/// As `open(2)` and `read(2)`; a file of over [`FILE_BYTES_MAX`] cannot be read.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let file = File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    read_limited(file).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 fn read_limited(file: File) -> io::Result<Vec<u8>> {

@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-
 use super::fds;
 use super::target::Target;
 use crate::sys::process::pidfd_open;

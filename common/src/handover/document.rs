@@ -169,14 +169,30 @@ pub struct Socket {
 pub struct Session {
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub restricted: Option<bool>,
-    #[serde(rename = "ownerPid", deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "ownerPid",
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub owner_pid: Option<u32>,
-    #[serde(rename = "ownerId", deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "ownerId",
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub owner_id: Option<u32>,
     /// Never missing for a client of virtlockd: libvirt's would die of it.
-    #[serde(rename = "ownerName", deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "ownerName",
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub owner_name: Option<String>,
-    #[serde(rename = "ownerUUID", deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "ownerUUID",
+        deserialize_with = "lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub owner_uuid: Option<String>,
 }
 
@@ -274,7 +290,7 @@ pub struct PrivateDaemon {
     /// The configuration file's bytes as this image read them, in a memfd: for a successor that
     /// finds it broken.
     #[serde(deserialize_with = "lenient")]
-    pub config: Option<i32>,
+    pub configuration: Option<i32>,
     /// Set through the admin socket: seconds, 0 for never.
     #[serde(deserialize_with = "lenient")]
     pub timeout_s: Option<u32>,
@@ -380,11 +396,21 @@ pub struct Holder {
 }
 
 impl Document {
+    /// The clients of the server `name`, in a document that is being made.
+    pub fn clients_mut(&mut self, name: &str) -> impl Iterator<Item = &mut Client> {
+        let server = match &mut self.daemon {
+            Some(Daemon::Named { servers }) => servers.get_mut(name),
+            _ => None,
+        };
+        server.into_iter().flat_map(|server| server.clients.iter_mut().flatten())
+    }
+
     /// Takes out everything of our own.
     pub fn strip_private(&mut self) {
         self.private = None;
         if let Some(Daemon::Named { servers }) = &mut self.daemon {
-            let clients = servers.values_mut().flat_map(|server| server.clients.iter_mut().flatten());
+            let clients =
+                servers.values_mut().flat_map(|server| server.clients.iter_mut().flatten());
             clients.for_each(|client| client.private = None);
         }
         let logs = self.handler.iter_mut().flat_map(|handler| handler.files.iter_mut().flatten());

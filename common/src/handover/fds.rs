@@ -111,6 +111,17 @@ impl Inherited {
         }
     }
 
+    /// Whether there is an fd that `is_wanted`.
+    pub fn has(&self, is_wanted: impl Fn(BorrowedFd<'_>) -> bool) -> bool {
+        self.numbers.iter().any(|&number| fd::is(number, &is_wanted))
+    }
+
+    /// The first fd that `is_wanted`.
+    pub fn take_if(&mut self, is_wanted: impl Fn(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
+        let number = self.numbers.iter().copied().find(|&number| fd::is(number, &is_wanted))?;
+        self.take(Some(number)).ok()
+    }
+
     /// The bytes that were passed under this number.
     ///
     /// # Errors
@@ -141,8 +152,7 @@ pub(super) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
     let options = MemfdOptions::new().allow_sealing(true).close_on_exec(true);
     let memfd = options.create("virt-rs").map_err(io::Error::other)?;
     memfd.as_file().write_all(bytes)?;
-    let seals =
-        [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
+    let seals = [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
     memfd.add_seals(&seals).map_err(io::Error::other)?;
     Ok(memfd.into_file().into())
 }

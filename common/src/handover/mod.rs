@@ -16,6 +16,7 @@ mod exec;
 mod fds;
 mod state;
 mod target;
+pub mod text;
 
 pub use exec::{Error, exec};
 pub use fds::{Inherited, Passing};

@@ -59,6 +59,8 @@ pub struct Found {
     pub document: Document,
     /// It is this process's: adopt it. Otherwise it is a stranger's, or an old one.
     pub is_ours: bool,
+    /// Why there is nothing in it.
+    pub broken: Option<String>,
 }
 
 /// A document that is in its places. Removes the file when dropped.
@@ -118,15 +120,22 @@ pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) ->
     let is_ours = |document: &Document| document.magic.as_ref() == Some(&magic);
     let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
     let passed = number.and_then(|number| inherited.take_bytes(Some(number)).ok());
-    let passed = passed.and_then(|bytes| parse(&bytes, &"the memfd")).filter(is_ours);
-    let in_file = read_file(path).and_then(|bytes| parse(&bytes, &path.display()));
+    let passed = passed.and_then(|bytes| serde_json::from_slice(&bytes).ok()).filter(is_ours);
+    let in_file = read_file(path).map(|bytes| serde_json::from_slice(&bytes));
+    let (in_file, broken) = match in_file {
+        Some(Err(error)) => (Some(Document::default()), Some(error.to_string())),
+        Some(Ok(document)) => (Some(document), None),
+        None => (None, None),
+    };
     let document = match (passed, in_file) {
         (None, None) => return None,
-        (None, Some(document)) => return Some(Found { is_ours: is_ours(&document), document }),
+        (None, Some(document)) => {
+            return Some(Found { is_ours: is_ours(&document), document, broken });
+        }
         (Some(passed), Some(in_file)) if is_newer(&in_file, &passed, path, is_ours) => in_file,
         (Some(passed), _) => passed,
     };
-    Some(Found { document, is_ours: true })
+    Some(Found { document, is_ours: true, broken: None })
 }
 
 /// Removes the state file, which has been adopted or is good for nothing.
@@ -195,18 +204,11 @@ fn read_file(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn parse(bytes: &[u8], place: &dyn std::fmt::Display) -> Option<Document> {
-    serde_json::from_slice(bytes)
-        .inspect_err(|error| {
-            tracing::error!(target: "daemon", "No state document in {place}: {error}");
-        })
-        .ok()
-}
-
 /// Device, inode and time of change in nanoseconds.
 fn identity(path: &Path) -> Option<(u64, u64, i64)> {
     let metadata = fs::symlink_metadata(path).ok()?;
-    let changed_ns = metadata.ctime().wrapping_mul(1_000_000_000).wrapping_add(metadata.ctime_nsec());
+    let changed_ns =
+        metadata.ctime().wrapping_mul(1_000_000_000).wrapping_add(metadata.ctime_nsec());
     Some((metadata.dev(), metadata.ino(), changed_ns))
 }
 
@@ -275,7 +277,8 @@ mod tests {
         assert!(!find(&path, None, &mut Inherited::default()).unwrap().is_ours);
         assert_eq!(found(&path, Some(&document(Some(4)))), Some(Some(4)));
         fs::write(&path, "{").unwrap();
-        assert_eq!(found(&path, None), None);
+        let broken = find(&path, None, &mut Inherited::default()).unwrap();
+        assert!(!broken.is_ours && broken.broken.is_some());
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub enum Violation {
     /// A byte that should carry one fd carries none, or several.
     #[error("an expected fd did not come alone with its byte")]
     Fd,
+    /// What was handed over as the beginning of a message is a whole one.
+    #[error("more was handed over than the beginning of a message")]
+    Resumed,
 }
 
 /// What the connection needs next from its socket.
@@ -76,6 +79,27 @@ pub struct Connection {
     input: Input,
     output: Option<Outgoing>,
     in_flight: bool,
+}
+
+/// What a connection holds between two events, for a successor of this process.
+#[derive(Debug, Default)]
+pub struct Buffered<'a> {
+    /// Bytes of a message that is not complete.
+    pub input: Vec<u8>,
+    /// The fds of it that have arrived.
+    pub input_fds: Vec<BorrowedFd<'a>>,
+    /// Bytes of an answer that are not sent.
+    pub output: Vec<u8>,
+    /// Fds that follow those.
+    pub output_fds: Vec<BorrowedFd<'a>>,
+}
+
+impl Buffered<'_> {
+    /// Nothing is half done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.input.is_empty() && self.output.is_empty() && self.output_fds.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -197,6 +221,64 @@ impl Connection {
         if output.unsent_bytes().is_empty() && output.fds.is_empty() {
             self.output = None;
         }
+    }
+
+    /// What is half done.
+    #[must_use]
+    pub fn buffered(&self) -> Buffered<'_> {
+        let mut buffered = Buffered::default();
+        match &self.input {
+            Input::Head { bytes, have } => {
+                buffered.input = bytes.get(..*have).unwrap_or_default().to_vec();
+            }
+            Input::Body { header, bytes, have, len } => {
+                buffered.input = header.announcing(*len);
+                buffered.input.extend(bytes.get(..*have).unwrap_or_default());
+            }
+            Input::Fds { message, missing } => {
+                let count = u32::try_from(message.fds.len() + missing).unwrap_or(u32::MAX);
+                buffered.input =
+                    message.header.announcing(message.payload.len() + size_of::<u32>());
+                buffered.input.extend(count.to_be_bytes());
+                buffered.input.extend(&message.payload);
+                buffered.input_fds = message.fds.iter().map(AsFd::as_fd).collect();
+            }
+        }
+        if let Some(output) = &self.output {
+            buffered.output = output.unsent_bytes().to_vec();
+            buffered.output_fds = output.fds.iter().map(AsFd::as_fd).collect();
+        }
+        buffered
+    }
+
+    /// Takes up what a predecessor of this process held.
+    ///
+    /// # Errors
+    /// A [`Violation`]: it is no beginning of one message. The fds are closed.
+    pub fn resume(
+        (mut input, input_fds): (Vec<u8>, Vec<OwnedFd>),
+        (output, output_fds): (Vec<u8>, Vec<OwnedFd>),
+    ) -> Result<Self, Violation> {
+        let mut connection = Self::new();
+        while !input.is_empty() && connection.wants() == Want::Bytes {
+            let space = connection.space();
+            let count = space.len().min(input.len());
+            for (to, from) in space.iter_mut().zip(input.drain(..count)) {
+                *to = from;
+            }
+            if connection.filled(count)?.is_some() {
+                return Err(Violation::Resumed);
+            }
+        }
+        for fd in input_fds {
+            if connection.received_fd(vec![fd])?.is_some() {
+                return Err(Violation::Resumed);
+            }
+        }
+        if !output.is_empty() || !output_fds.is_empty() {
+            connection.output = Some(Outgoing::new(output, output_fds));
+        }
+        Ok(connection)
     }
 
     fn advance(&mut self) -> Result<Option<Message>, Violation> {
@@ -365,6 +447,43 @@ mod tests {
             feed(&mut connection, &header.message(&[0, 0, 0, 1]), 99).unwrap();
             assert_eq!(connection.received_fd(fds).unwrap_err(), Violation::Fd);
         }
+    }
+
+    #[test]
+    fn a_message_is_resumed_at_every_byte_and_fd() {
+        let header = Header { kind: kind::CALL_WITH_FDS, ..CALL };
+        let bytes = header.message(&[0, 0, 0, 2, 9, 8, 7]);
+        for split in 0..=bytes.len() {
+            for fds in 0..=usize::from(split == bytes.len()) {
+                let mut first = Connection::new();
+                feed(&mut first, &bytes[..split], 1).unwrap();
+                for _ in 0..fds {
+                    first.received_fd(vec![null_fd()]).unwrap();
+                }
+                let buffered = first.buffered();
+                assert_eq!(buffered.is_empty(), split == 0);
+                let input_fds = buffered.input_fds.iter().map(|_| null_fd()).collect();
+                let mut second =
+                    Connection::resume((buffered.input, input_fds), Default::default()).unwrap();
+                feed(&mut second, &bytes[split..], 99).unwrap();
+                let last = (fds..2).map(|_| second.received_fd(vec![null_fd()]).unwrap()).last();
+                let message = last.unwrap().unwrap();
+                assert_eq!((&message.payload[..], message.fds.len()), (&[9, 8, 7][..], 2));
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_is_resumed() {
+        let mut first = Connection::new();
+        first.answer(Outgoing::new(b"abcd".to_vec(), vec![null_fd()]));
+        first.sent(3);
+        let Buffered { output, output_fds, .. } = first.buffered();
+        assert_eq!((&output[..], output_fds.len()), (&b"d"[..], 1));
+        let mut second = Connection::resume(Default::default(), (output, vec![null_fd()])).unwrap();
+        assert_eq!(second.wants(), Want::Nothing);
+        second.sent(1);
+        assert!(matches!(second.unsent(), Some(Unsent::Fd(_))));
     }
 
     #[test]

@@ -69,17 +69,24 @@ impl Header {
     /// A whole message: length, header, `payload`.
     #[must_use]
     pub fn message(&self, payload: &[u8]) -> Vec<u8> {
-        let len = u32::try_from(HEADER_BYTES + payload.len()).unwrap_or(u32::MAX);
-        let mut writer = Writer::with_capacity(HEADER_BYTES + payload.len());
+        let mut bytes = self.announcing(payload.len());
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// Length and header in front of a payload of `len` bytes, with room for it.
+    #[must_use]
+    pub(super) fn announcing(&self, len: usize) -> Vec<u8> {
+        let total = u32::try_from(HEADER_BYTES + len).unwrap_or(u32::MAX);
+        let mut writer = Writer::with_capacity(HEADER_BYTES + len);
         writer
-            .u32(len)
+            .u32(total)
             .u32(self.program)
             .u32(self.version)
             .i32(self.procedure)
             .i32(self.kind)
             .u32(self.serial)
-            .u32(self.status)
-            .raw(payload);
+            .u32(self.status);
         writer.into_bytes()
     }
 }

@@ -62,7 +62,9 @@ impl<O> Target for Core<O> {
     }
 
     fn set_log_outputs(&mut self, setting: &str) -> Result<(), rpc::Error> {
-        self.logger.set_outputs(setting).map_err(|error| error.to_rpc())
+        self.logger.set_outputs(setting).map_err(|error| error.to_rpc())?;
+        self.overrides.log_outputs = Some(setting.to_owned());
+        Ok(())
     }
 
     fn log_filters(&self) -> Vec<String> {
@@ -70,11 +72,14 @@ impl<O> Target for Core<O> {
     }
 
     fn set_log_filters(&mut self, setting: &str) -> Result<(), rpc::Error> {
-        self.logger.set_filters(setting).map_err(|error| error.to_rpc())
+        self.logger.set_filters(setting).map_err(|error| error.to_rpc())?;
+        self.overrides.log_filters = Some(setting.to_owned());
+        Ok(())
     }
 
     fn set_idle_timeout_s(&mut self, timeout_s: u32) {
         let timeout = (timeout_s > 0).then(|| Duration::from_secs(timeout_s.into()));
         self.idle.set_timeout(&mut self.reactor, timeout);
+        self.overrides.timeout_s = Some(timeout_s);
     }
 }

@@ -36,6 +36,8 @@ pub(super) enum Closed {
     Io(io::Error),
     #[error("as it asked")]
     Asked,
+    #[error("it cannot be handed over to libvirt's daemon")]
+    Upgrade,
 }
 
 #[derive(Debug)]
@@ -64,8 +66,32 @@ impl Client {
         }
     }
 
+    /// A client that a predecessor of this process has served, with what was half done.
+    pub(super) fn adopted(
+        id: ClientId,
+        peer: Peer,
+        socket: Registered<UnixStream>,
+        connected_at: SystemTime,
+        connection: Connection,
+    ) -> Self {
+        Self { connected_at, connection, ..Self::new(id, peer, socket) }
+    }
+
     pub(super) fn id(&self) -> ClientId {
         self.id
+    }
+
+    pub(super) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Whether a call of it waits for its answer.
+    pub(super) fn has_call_in_flight(&self) -> bool {
+        self.in_flight.is_some()
     }
 
     pub(super) fn caller(&self) -> Caller {
@@ -172,6 +198,14 @@ impl Client {
             self.waits_for_space = wait;
         }
         Ok(())
+    }
+}
+
+impl ClientId {
+    /// The main server's client of this number.
+    #[must_use]
+    pub fn of_main_server(number: u64) -> Self {
+        Self { server: Server::Main, number }
     }
 }
 

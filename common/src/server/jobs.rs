@@ -22,6 +22,11 @@ impl<O> Jobs<O> {
         self.ended.push_back(work());
     }
 
+    /// Whether no job is running or has an outcome that was not looked at.
+    pub(super) fn are_idle(&self) -> bool {
+        self.ended.is_empty()
+    }
+
     /// The outcome of a job that has ended, in the order in which they ended.
     pub(super) fn take_ended(&mut self) -> Option<O> {
         self.ended.pop_front()

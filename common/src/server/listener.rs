@@ -16,8 +16,8 @@ const OWN_MODE: u32 = 0o600;
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
-    // Only there to be dropped.
-    _file: Option<SocketFile>,
+    /// Removed when dropped.
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -31,7 +31,22 @@ impl Listener {
     /// Takes a socket that somebody else made and will remove.
     #[must_use]
     pub fn passed(socket: UnixListener) -> Self {
-        Self { socket, _file: None }
+        Self { socket, file: None }
+    }
+
+    /// Takes a socket that a predecessor of this process made, with its file.
+    #[must_use]
+    pub fn inherited(socket: UnixListener) -> Self {
+        let path = socket::bound_path(&socket);
+        // Whoever has removed the file may have made another.
+        let file = path.and_then(|path| SocketFile::at(&path).ok());
+        Self { socket, file }
+    }
+
+    /// Whether the socket's file is ours to remove.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Makes a socket at `path` with the permission bits `mode`, owned by `group` if one is given.
@@ -44,14 +59,12 @@ impl Listener {
         remove_stale(path)?;
         // Nobody but us gets in before the owner is right.
         let socket = socket::listen_at(path, OWN_MODE)?;
-        let metadata = fs::symlink_metadata(path)?;
-        let file =
-            SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
+        let file = SocketFile::at(path)?;
         if group.is_some() {
             chown(path, None, group)?;
         }
         fs::set_permissions(path, Permissions::from_mode(mode))?;
-        Ok(Self { socket, _file: Some(file) })
+        Ok(Self { socket, file: Some(file) })
     }
 
     /// The next connection that waits.
@@ -74,6 +87,13 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 }
 

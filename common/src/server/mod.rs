@@ -14,8 +14,10 @@ mod idle;
 pub mod jobs;
 mod listener;
 mod run;
+mod save;
 mod servers;
 mod token;
+mod upgrade;
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,11 +26,15 @@ use std::time::Duration;
 
 pub use client::ClientId;
 pub use listener::Listener;
-pub use run::run;
+pub use run::{Ended, run};
+pub use save::adopt_listeners;
 pub use servers::Limits;
+pub use upgrade::{Lineage, Successor};
 
 use crate::admin;
 use crate::event::{Interest, Reactor, Registered, TimerId};
+use crate::handover::document::Document;
+use crate::handover::{Passing, Reader};
 use crate::logging::Logger;
 use crate::rpc::{self, Call, Program, Reply};
 use crate::sys::signal::Signals;
@@ -37,6 +43,7 @@ use idle::Idle;
 use jobs::Jobs;
 use servers::{Server, Servers};
 use token::Token;
+use upgrade::{Overrides, Upgrade};
 
 /// What a handler has to say to a call.
 #[derive(Debug)]
@@ -79,6 +86,21 @@ pub trait Daemon: Sized {
     /// Whether anybody depends on the daemon beside its clients, so that it must not exit idle.
     fn is_in_use(&self) -> bool;
 
+    /// Puts its own part into a state document for `reader`.
+    ///
+    /// # Errors
+    /// As `memfd_create(2)`; there is no upgrade then.
+    fn save<'a>(
+        &'a self,
+        document: &mut Document,
+        passing: &mut Passing<'a>,
+        reader: Reader,
+    ) -> io::Result<()>;
+
+    /// An upgrade is near: bring everything into a form that `reader` understands. Jobs for that
+    /// are waited for, within a bound.
+    fn settle(&mut self, core: &mut Core<Self::Outcome>, reader: Reader);
+
     /// The daemon is about to exit: store what can be stored.
     fn stop(&mut self, core: &mut Core<Self::Outcome>);
 }
@@ -99,6 +121,9 @@ pub struct Core<O> {
     stopping: bool,
     signals: Registered<Signals>,
     logger: Logger,
+    lineage: Lineage,
+    overrides: Overrides,
+    upgrade: Upgrade,
 }
 
 /// What a process is made of.
@@ -122,6 +147,8 @@ pub struct Parts {
     pub signals: Signals,
     /// The daemon's own log.
     pub logger: Logger,
+    /// What an upgrade needs to know.
+    pub lineage: Lineage,
 }
 
 impl<O> Core<O> {
@@ -162,6 +189,9 @@ impl<O> Core<O> {
             stopping: false,
             signals,
             logger: parts.logger,
+            lineage: parts.lineage,
+            overrides: Overrides::default(),
+            upgrade: Upgrade::None,
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::client::{Client, ClientId, Closed};
 use super::servers::Accepted;
 use super::token::Token;
-use super::{Answer, Core, Daemon};
+use super::{Answer, Core, Daemon, Successor};
 use crate::admin;
 use crate::event::Event;
 use crate::rpc::connection::Message;
@@ -24,15 +24,26 @@ const ACCEPTS_PER_TURN_MAX: usize = 32;
 /// How long accepting rests after the kernel could not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until a signal or an idle timeout ends it; the daemon has been told to
-/// [stop](Daemon::stop) then.
+/// How serving ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// A signal or an idle timeout ended it; the daemon has been told to [stop](Daemon::stop).
+    Stopped,
+    /// Another image is to be executed. [Running](run()) again goes on as if nothing had been.
+    Upgrade(Successor),
+}
+
+/// Serves until there is a reason to end.
 ///
 /// # Errors
 /// As `epoll_wait(2)`, which means that the process cannot go on.
-pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result<()> {
+pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result<Ended> {
     let mut events = Vec::new();
     while !core.stopping {
         settle(core, daemon);
+        if let Some(successor) = core.take_successor() {
+            return Ok(Ended::Upgrade(successor));
+        }
         core.idle.update(&mut core.reactor, core.servers.have_clients());
         core.reactor.wait(&mut events)?;
         for event in &events {
@@ -43,7 +54,7 @@ pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result
     }
     daemon.stop(core);
     settle(core, daemon);
-    Ok(())
+    Ok(Ended::Stopped)
 }
 
 fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<Token>) {
@@ -53,7 +64,9 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
         Event::Ready(Token::Listener(server, index)) => {
             core.accept_from(server, index);
         }
-        Event::Ready(Token::Signals) => core.take_signals(),
+        Event::Ready(Token::Signals) => take_signals(core, daemon),
+        Event::Ready(Token::Upgrade) => core.target_has_answered(daemon),
+        Event::Timer(Token::Upgrade) => core.upgrade_is_late(),
         Event::Timer(Token::DaemonTimer(source)) => daemon.timer(core, source),
         Event::Timer(Token::Accept(server)) => {
             core.servers.get_mut(server).paused = false;
@@ -91,6 +104,13 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
 /// for, or it was long enough.
 fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
     while let Some(client) = core.servers.client(id) {
+        let is_begun = client.connection().is_mid_message();
+        if core.upgrade.holds_back() && !(is_begun && !core.upgrade.holds_back_begun()) {
+            match client.flush() {
+                Ok(_) => return,
+                Err(reason) => return core.drop_client(id, &reason),
+            }
+        }
         if core.calls_left == 0 && matches!(client.flush(), Ok(true)) {
             return core.reactor.again(Token::Client(id));
         }
@@ -164,6 +184,9 @@ impl<O> Core<O> {
     }
 
     fn accept_from(&mut self, server: admin::Server, index: u64) {
+        if self.upgrade.holds_back() {
+            return;
+        }
         for _ in 0..ACCEPTS_PER_TURN_MAX {
             match self.servers.get_mut(server).accept(index, server, &self.reactor) {
                 Accepted::One => {}
@@ -187,7 +210,7 @@ impl<O> Core<O> {
         let server = self.servers.get_mut(id.server);
         let Some(client) = server.clients.remove(&id.number) else { return };
         match reason {
-            Closed::Violation(_) | Closed::Io(_) => {
+            Closed::Violation(_) | Closed::Io(_) | Closed::Upgrade => {
                 tracing::warn!(target: "rpc.netserverclient", "Closing {id}: {reason}");
             }
             Closed::End | Closed::EndMidMessage | Closed::Asked => {
@@ -196,20 +219,17 @@ impl<O> Core<O> {
         }
         self.gone.push_back(client.caller());
     }
+}
 
-    fn take_signals(&mut self) {
-        for request in self.signals.take() {
-            match request {
-                Request::Stop => self.stopping = true,
-                Request::Upgrade => tracing::warn!(
-                    target: "daemon",
-                    "SIGUSR1: live upgrade is not available in this version; going on as before"
-                ),
-                Request::HangUp => tracing::info!(
-                    target: "daemon",
-                    "SIGHUP: nothing to do; a changed configuration is read at the next start"
-                ),
-            }
+fn take_signals<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &D) {
+    for request in core.signals.take() {
+        match request {
+            Request::Stop => core.stopping = true,
+            Request::Upgrade => core.begin_upgrade(daemon),
+            Request::HangUp => tracing::info!(
+                target: "daemon",
+                "SIGHUP: nothing to do; a changed configuration is read at the next start or upgrade"
+            ),
         }
     }
 }

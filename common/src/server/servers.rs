@@ -29,7 +29,7 @@ pub(super) struct Server {
     pub(super) priority_workers: u32,
     pub(super) clients: BTreeMap<u64, Client>,
     listeners: Vec<Registered<Listener>>,
-    next_number: u64,
+    pub(super) next_number: u64,
     /// A timer says when accepting goes on.
     pub(super) paused: bool,
     /// The limit was reached, and the log says so.
@@ -94,6 +94,10 @@ impl Server {
             paused: false,
             was_full: false,
         })
+    }
+
+    pub(super) fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter().map(|listener| &**listener)
     }
 
     pub(super) fn listeners_count(&self) -> u64 {

@@ -1,8 +1,11 @@
 //! From the command line to the running loop, the same for both daemons, in libvirt's order:
 //! options, configuration, logging, run directory, background, pid file, sockets, readiness.
 
+mod check;
+mod configuration;
 mod failure;
 mod pid_file;
+mod predecessor;
 mod sockets;
 
 use std::ffi::OsString;
@@ -12,14 +15,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::process::ExitCode;
 
+use configuration::Configuration;
 use failure::Failure;
 use pid_file::PidFile;
+use predecessor::{Legacy, Predecessor};
+use sockets::Sockets;
 
+use crate::admin::Server;
 use crate::cli::{self, Options, Parsed, Paths};
-use crate::config::{Common, Document};
-use crate::logging::Logger;
+use crate::handover::document::{Document, Session};
+use crate::handover::{self, Inherited};
+use crate::logging::{self, Logger};
 use crate::rpc::Program;
-use crate::server::{Core, Daemon, Limits, Parts};
+use crate::server::{Caller, Core, Daemon, Limits, Lineage, Parts};
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
 use crate::systemd::{Activation, Notify, PassedSocket};
@@ -35,7 +43,7 @@ pub trait Service: Daemon {
     const VERSION: &'static str;
     /// The program on its main socket.
     const PROGRAM: Program;
-    /// Keys of its configuration file beside [`Common::KEYS`].
+    /// Keys of its configuration file beside [`config::Common::KEYS`].
     const CONFIG_KEYS: &'static [&'static str];
     /// What those keys say.
     type Settings;
@@ -43,19 +51,38 @@ pub trait Service: Daemon {
     /// Reads its own keys.
     ///
     /// # Errors
-    /// As the getters of [`Document`].
-    fn configure(document: &Document) -> Result<Self::Settings, config::Error>;
+    /// As the getters of [`config::Document`].
+    fn configure(document: &config::Document) -> Result<Self::Settings, config::Error>;
 
     /// Makes its state, with nothing in it.
     ///
     /// # Errors
     /// Whatever the kernel reports.
     fn create(settings: Self::Settings, core: &mut Core<Self::Outcome>) -> io::Result<Self>;
+
+    /// Takes over its part of what an earlier image of this process has left; `clients` of its
+    /// own server are there already. What cannot be used is said and costs only itself.
+    fn adopt(
+        &mut self,
+        core: &mut Core<Self::Outcome>,
+        document: Document,
+        clients: Vec<(Caller, Session)>,
+        inherited: &mut Inherited,
+    );
+
+    /// Looks at fds that were inherited without a word that could be understood: nobody must
+    /// suffer from their being left alone.
+    fn salvage(&mut self, core: &mut Core<Self::Outcome>, inherited: &mut Inherited);
 }
 
 /// The whole life of a daemon's process; `arguments` starts with the name it was called by.
 pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.into_iter().collect();
+    if let Some(arguments) = check::asked(&arguments) {
+        let (answer, is_well) = check::answer::<S>(arguments);
+        print(&mut io::stdout(), &answer);
+        return if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let own_name = arguments.first().map_or(S::NAME.into(), |name| name.to_string_lossy());
     let program = cli::Program { name: S::NAME, about: S::ABOUT, version: S::VERSION };
     match cli::parse(&program, arguments.clone()) {
@@ -64,7 +91,7 @@ pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
             print(&mut io::stderr(), &stderr);
             ExitCode::from(status)
         }
-        Parsed::Run(options) => match start::<S>(&options) {
+        Parsed::Run(options) => match start::<S>(options, arguments.clone()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
                 print(&mut io::stderr(), &failure.line(&own_name));
@@ -74,39 +101,95 @@ pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
     }
 }
 
-fn start<S: Service>(options: &Options) -> Result<(), Failure> {
-    // First of all, before an fd of our own can be taken for a passed one. A fork makes them
-    // somebody else's, as in libvirt.
+fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
+    // First of all, before an fd of our own can be taken for a passed or inherited one. A fork
+    // makes passed ones somebody else's, as in libvirt.
+    let mut inherited = Inherited::at_start().unwrap_or_default();
     let activation = Activation::from_environment();
     let passed = match options.daemonize {
         true => Vec::new(),
         false => activation.sockets(std::process::id()).map_err(sockets::Error::Passed)?,
     };
+    inherited.leave(passed.iter().map(PassedSocket::number));
     let paths = Paths::new(S::NAME, process::is_privileged(), |name| std::env::var_os(name))?;
-    let document = load(options, &paths)?;
-    let common = Common::read(&document).map_err(|error| failure::config(&document, error))?;
-    let settings = S::configure(&document).map_err(|error| failure::config(&document, error))?;
-    let logger = Logger::install(S::NAME, options, &common, &paths)?;
-    warn_of_unknown_keys::<S>(&document);
+    let mut predecessor = Predecessor::find(&paths, inherited);
+    let (configuration, logger) = configure::<S>(&options, &paths, &mut predecessor)?;
+    configuration.warn_of_unknown_keys();
     if let Err(error) = sys::fd::raise_open_files_limit() {
         tracing::warn!(target: "daemon", "Unable to raise the limit of open files: {error}");
     }
-    if !paths.privileged || common.sockets.dir.is_none() {
-        make_run_dir(&paths)?;
+    if !paths.privileged || configuration.common.sockets.dir.is_none() {
+        let made = make_run_dir(&paths);
+        if !predecessor.is_there() {
+            made?;
+        }
     }
-    let launcher = match options.daemonize.then(process::daemonize).transpose() {
-        Ok(None) => None,
-        Ok(Some(Daemonized::Daemon(launcher))) => Some(launcher),
-        Ok(Some(Daemonized::Launcher(status))) => return failure::of_background(status),
-        Err(error) => return Err(Failure::Background { error }),
+    let launcher = match options.daemonize && !predecessor.is_there() {
+        true => match process::daemonize().map_err(|error| Failure::Background { error })? {
+            Daemonized::Daemon(launcher) => Some(launcher),
+            Daemonized::Launcher(status) => return failure::of_background(status),
+        },
+        false => None,
     };
-    let process = Process::<S>::prepare(options, &paths, &common, settings, logger, passed);
+    let start = Start { options, paths, configuration, logger, arguments };
+    let process = start.process(predecessor, passed);
     if let Some(launcher) = launcher {
         report(&launcher, process.as_ref().err());
     }
-    let Process { mut core, mut daemon, _pid_file } = process?;
-    Notify::new(std::env::var_os("NOTIFY_SOCKET")).ready();
-    server::run(&mut core, &mut daemon).map_err(Failure::Loop)
+    serve(process?)
+}
+
+/// Serves until the end, through every upgrade that comes to nothing.
+fn serve<S: Service>(process: Process<S>) -> Result<(), Failure> {
+    let Process { mut core, mut daemon, _pid_file } = process;
+    let notify = Notify::new(std::env::var_os("NOTIFY_SOCKET"));
+    notify.ready();
+    loop {
+        match server::run(&mut core, &mut daemon).map_err(Failure::Loop)? {
+            server::Ended::Stopped => return Ok(()),
+            server::Ended::Upgrade(successor) => {
+                if let Some(reason) = core.execute(&daemon, &successor) {
+                    core.refuse_upgrade(&reason);
+                }
+            }
+        }
+    }
+}
+
+/// Reads the configuration and opens the log. With a predecessor neither can fail.
+fn configure<S: Service>(
+    options: &Options,
+    paths: &Paths,
+    predecessor: &mut Predecessor,
+) -> Result<(Configuration<S>, Logger), Failure> {
+    let kept = predecessor.configuration();
+    let (configuration, broken) = match predecessor.is_there() {
+        true => Configuration::load_or_keep(options, paths, kept)?,
+        false => (Configuration::load(options, paths)?, None),
+    };
+    let logger = match Logger::install(S::NAME, options, &configuration.common, paths) {
+        Err(error) if predecessor.is_there() => {
+            let logger = Logger::install_with(logging::Settings::default())?;
+            tracing::error!(target: "daemon", "Logging to stderr: {error}");
+            logger
+        }
+        result => result?,
+    };
+    if let Some(failure) = broken {
+        tracing::error!(
+            target: "daemon", "{failure}; going on with the configuration that was in effect"
+        );
+    }
+    Ok((configuration, logger))
+}
+
+/// Everything that a start has found out before it becomes the process that serves.
+struct Start<S: Service> {
+    options: Options,
+    paths: Paths,
+    configuration: Configuration<S>,
+    logger: Logger,
+    arguments: Vec<OsString>,
 }
 
 /// A daemon that is ready to serve.
@@ -116,62 +199,110 @@ struct Process<S: Service> {
     _pid_file: Option<PidFile>,
 }
 
-impl<S: Service> Process<S> {
-    fn prepare(
-        options: &Options,
-        paths: &Paths,
-        common: &Common,
-        settings: S::Settings,
-        logger: Logger,
+impl<S: Service> Start<S> {
+    fn process(
+        self,
+        mut predecessor: Predecessor,
         passed: Vec<PassedSocket>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Process<S>, Failure> {
         let signals = Signals::install().map_err(Failure::Signals)?;
-        let pid_path = options.pid_file.as_ref().unwrap_or(&paths.pid_file);
-        let pid_file = match pid_path.as_os_str().is_empty() {
-            true => None,
-            false => Some(PidFile::acquire(pid_path)?),
+        let complaint = predecessor.complaint();
+        let legacy = predecessor.legacy(S::NAME);
+        let pid_path = self.options.pid_file.as_ref().unwrap_or(&self.paths.pid_file).clone();
+        let pid_file = match &legacy {
+            _ if pid_path.as_os_str().is_empty() => None,
+            Some(legacy) => predecessor.pid_file(&pid_path, &legacy.private),
+            None => Some(PidFile::acquire(&pid_path)?),
         };
-        let sockets = sockets::open(S::NAME, passed, paths, common, !options.no_admin_server)?;
-        let mut core = Core::new(Parts {
+        if let Some(complaint) = &complaint {
+            tracing::warn!(
+                target: "daemon",
+                "The state file {} {complaint}; removing it", self.paths.state_file.display()
+            );
+            handover::remove(&self.paths.state_file);
+        }
+        let mut sockets = match &legacy {
+            Some(legacy) => predecessor.sockets(legacy, &self.paths),
+            None => self.sockets(passed)?,
+        };
+        if self.options.no_admin_server {
+            sockets.admin.clear();
+        }
+        let state_file = self.paths.state_file.clone();
+        let (parts, settings) =
+            self.into_parts(signals, sockets, legacy.as_ref(), pid_file.as_ref());
+        let mut core = Core::new(parts).map_err(Failure::Loop)?;
+        let mut daemon = S::create(settings, &mut core).map_err(Failure::Loop)?;
+        if let Some(legacy) = legacy {
+            adopt(&mut core, &mut daemon, legacy, &mut predecessor);
+            handover::remove(&state_file);
+        } else if complaint.is_some() {
+            daemon.salvage(&mut core, &mut predecessor.inherited);
+        }
+        Ok(Process { core, daemon, _pid_file: pid_file })
+    }
+
+    fn sockets(&self, passed: Vec<PassedSocket>) -> Result<Sockets, Failure> {
+        let common = &self.configuration.common;
+        let admin_server = !self.options.no_admin_server;
+        Ok(sockets::open(S::NAME, passed, &self.paths, common, admin_server)?)
+    }
+
+    fn into_parts(
+        self,
+        signals: Signals,
+        sockets: Sockets,
+        legacy: Option<&Legacy>,
+        pid_file: Option<&PidFile>,
+    ) -> (Parts, S::Settings) {
+        let Self { options, paths, configuration, logger, arguments } = self;
+        let Configuration { common, settings, bytes, .. } = configuration;
+        let idle_timeout = options.timeout;
+        let lineage = Lineage {
+            arguments,
+            state_file: paths.state_file.clone(),
+            generation: legacy.and_then(|legacy| legacy.private.generation).unwrap_or(0),
+            configuration: bytes,
+            pid_file: pid_file.map(PidFile::file),
+            parked: Vec::new(),
+            check_configuration: Box::new(move || {
+                Configuration::<S>::check(&options, &paths).map_err(|failure| failure.to_string())
+            }),
+        };
+        let parts = Parts {
             name: S::NAME,
             program: S::PROGRAM,
             main_listeners: sockets.main,
             admin_listeners: sockets.admin,
             main_limits: limits(common.max_clients),
             admin_limits: limits(common.admin_max_clients),
-            idle_timeout: options.timeout,
+            idle_timeout,
             signals,
             logger,
-        })
-        .map_err(Failure::Loop)?;
-        let daemon = S::create(settings, &mut core).map_err(Failure::Loop)?;
-        Ok(Self { core, daemon, _pid_file: pid_file })
+            lineage,
+        };
+        (parts, settings)
     }
 }
 
-/// A default file that is not there is as an empty one; a file that was named has to be there.
-fn load(options: &Options, paths: &Paths) -> Result<Document, Failure> {
-    let path = options.config_file.as_ref().unwrap_or(&paths.config_file);
-    match Document::load(path) {
-        Ok(document) => Ok(document),
-        Err(config::Error::Open { source, .. })
-            if options.config_file.is_none() && source.kind() == io::ErrorKind::NotFound =>
-        {
-            Ok(Document::default())
-        }
-        Err(error) => Err(Failure::Config { path: path.clone(), error }),
-    }
-}
-
-fn warn_of_unknown_keys<S: Service>(document: &Document) {
-    let known = [&Common::KEYS, S::CONFIG_KEYS].concat();
-    for entry in document.unknown(&known) {
-        tracing::warn!(
-            target: "util.conf",
-            "{}:{}: unknown key '{}' has no effect",
-            document.path().display(), entry.line, entry.key
-        );
-    }
+/// Puts what a predecessor has left in place, item by item.
+fn adopt<S: Service>(
+    core: &mut Core<S::Outcome>,
+    daemon: &mut S,
+    legacy: Legacy,
+    predecessor: &mut Predecessor,
+) {
+    let Legacy { document, main, admin, private } = legacy;
+    let inherited = &mut predecessor.inherited;
+    let clients = core.adopt(Server::Main, main, inherited);
+    core.adopt(Server::Admin, admin, inherited);
+    core.adopt_overrides(&private);
+    daemon.adopt(core, document, clients, inherited);
+    daemon.salvage(core, inherited);
+    core.park(predecessor.parked(&private));
+    tracing::info!(
+        target: "daemon", "Took over, generation {}", private.generation.unwrap_or(0)
+    );
 }
 
 fn make_run_dir(paths: &Paths) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -18,8 +19,9 @@ const ATTEMPTS_MAX: usize = 100;
 #[derive(Debug)]
 pub(super) struct PidFile {
     path: PathBuf,
-    // Open for as long as the daemon lives: closing it would free the lock.
-    file: File,
+    // Open for as long as the daemon lives: closing it, or any other fd of the same file, would
+    // free the lock.
+    file: Arc<File>,
 }
 
 /// Why the pid file could not be had. The texts are libvirt's.
@@ -60,7 +62,7 @@ impl PidFile {
     pub(super) fn acquire(path: &Path) -> Result<Self, Error> {
         for _ in 0..ATTEMPTS_MAX {
             if let Some(file) = lock(path)? {
-                let pid_file = Self { path: path.to_owned(), file };
+                let pid_file = Self { path: path.to_owned(), file: Arc::new(file) };
                 pid_file.write().map_err(|error| Error::Acquire { path: path.into(), error })?;
                 return Ok(pid_file);
             }
@@ -68,9 +70,21 @@ impl PidFile {
         Err(Error::Held { path: path.into() })
     }
 
+    /// Takes the file that an earlier image of this process has locked, if it is still there.
+    pub(super) fn inherited(path: &Path, file: File) -> Option<Self> {
+        is_at(&file, path)
+            .unwrap_or(false)
+            .then(|| Self { path: path.to_owned(), file: Arc::new(file) })
+    }
+
+    /// The locked file, for a successor.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
     fn write(&self) -> io::Result<()> {
         self.file.set_len(0)?;
-        (&self.file).write_all(std::process::id().to_string().as_bytes())
+        (&*self.file).write_all(std::process::id().to_string().as_bytes())
     }
 }
 

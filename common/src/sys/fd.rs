@@ -25,6 +25,13 @@ pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Looks at the fd with this number, which may be open or not.
+pub fn is(number: RawFd, looks: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> bool) -> bool {
+    // SAFETY: borrowed for the look alone, for which whoever calls has no other use of the number.
+    let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    fcntl(probe, FcntlArg::F_GETFD).is_ok() && looks(probe)
+}
+
 /// Marks `fd` to be closed by an exec.
 ///
 /// # Errors
@@ -53,15 +60,20 @@ pub fn open_numbers() -> io::Result<Vec<RawFd>> {
         .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
         .collect::<io::Result<Vec<Option<RawFd>>>>()?;
     // The directory itself was among them, and is closed by now.
-    let is_open = |number: &RawFd| {
-        // SAFETY: borrowed only for the F_GETFD that finds out whether it is open.
-        let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(*number) };
-        fcntl(probe, FcntlArg::F_GETFD).is_ok()
-    };
-    let mut numbers: Vec<_> =
-        numbers.into_iter().flatten().filter(|&number| number > 2 && is_open(&number)).collect();
+    let mut numbers: Vec<_> = numbers
+        .into_iter()
+        .flatten()
+        .filter(|&number| number > 2 && is(number, |_| true))
+        .collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Whether `fd` can be read from.
+#[must_use]
+pub fn is_readable(fd: impl AsFd) -> bool {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE != OFlag::O_WRONLY)
 }
 
 /// Makes reads and writes of `fd` wait again.

@@ -21,6 +21,12 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
 
+/// Whether `fd` is a pipe.
+#[must_use]
+pub fn is_pipe(fd: impl AsFd) -> bool {
+    capacity_bytes(fd).is_ok()
+}
+
 /// How many bytes can be read from `fd` now.
 ///
 /// # Errors

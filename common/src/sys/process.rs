@@ -28,6 +28,12 @@ pub fn thread_id() -> i32 {
     nix::unistd::gettid().as_raw()
 }
 
+/// Whether there is a process with this number, a zombie included.
+#[must_use]
+pub fn exists(pid: i32) -> bool {
+    std::fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
+}
+
 /// Takes a variable out of the environment, so that no child or successor takes it for its own.
 ///
 /// Call it from the main thread before any other thread is started.

@@ -67,6 +67,14 @@ pub fn listener_from(fd: OwnedFd) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Whether `fd` is a stream socket that listens at `path`.
+#[must_use]
+pub fn is_listener_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
+    let listens = getsockopt(&fd, sockopt::AcceptConn).unwrap_or(false);
+    let address = nix::sys::socket::getsockname::<UnixAddr>(fd.as_raw_fd());
+    listens && address.is_ok_and(|address| address.path() == Some(path))
+}
+
 /// Where a listener is bound, if at a path.
 #[must_use]
 pub fn bound_path(listener: &UnixListener) -> Option<PathBuf> {

@@ -54,6 +54,14 @@ pub enum Error {
     },
 }
 
+impl PassedSocket {
+    /// The number it was passed under.
+    #[must_use]
+    pub fn number(&self) -> RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.listener)
+    }
+}
+
 impl Activation {
     /// Takes the variables out of the environment, so that no successor takes them for its own.
     /// Call it before any thread is started.

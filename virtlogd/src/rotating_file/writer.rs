@@ -2,9 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
 
 use super::cut::{Cut, Step};
 use super::source::Source;
@@ -27,7 +29,8 @@ pub struct Limits {
 pub struct RotatingFile {
     path: PathBuf,
     limits: Limits,
-    file: File,
+    /// `None` until it could be opened the first time.
+    file: Option<File>,
     id: FileId,
     cut: Cut,
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
@@ -50,7 +53,42 @@ impl RotatingFile {
         }
         let (file, id, size_bytes) = open_to_write(path)?;
         let cut = Cut::new(size_bytes, limits.size_bytes_max);
+        let file = Some(file);
         Ok(Self { path: path.into(), limits, file, id, cut, rotation_steps_left: None })
+    }
+
+    /// A log that is opened, or created, by the first [`Self::refresh`].
+    pub fn unopened(path: &Path, limits: Limits) -> Self {
+        let (id, cut) = (FileId { dev: 0, inode: 0 }, Cut::new(0, limits.size_bytes_max));
+        Self { path: path.into(), limits, file: None, id, cut, rotation_steps_left: None }
+    }
+
+    /// A log that an earlier image of this process had open, with the steps that were left of a
+    /// rotation. Whether it is still the file at PATH is seen by the first [`Self::refresh`].
+    ///
+    /// # Errors
+    ///
+    /// As `stat(2)`, and EINVAL for what is no regular file. The fd is closed.
+    pub fn resume(
+        path: &Path,
+        limits: Limits,
+        file: File,
+        rotation_steps_left: Option<u64>,
+    ) -> Result<Self, Error> {
+        let inspect = |source| Error::Inspect { path: path.into(), source };
+        let metadata = file.metadata().map_err(inspect)?;
+        if !metadata.is_file() {
+            return Err(inspect(Errno::EINVAL.into()));
+        }
+        let (id, cut) = (FileId::of(&metadata), Cut::new(metadata.len(), limits.size_bytes_max));
+        // A configuration with fewer parts has fewer steps.
+        let rotation_steps_left = rotation_steps_left.map(|left| left.min(limits.backups_max));
+        Ok(Self { path: path.into(), limits, file: Some(file), id, cut, rotation_steps_left })
+    }
+
+    /// The open file, and the steps left of a rotation that failed half-way.
+    pub fn state(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
+        (self.file.as_ref().map(AsFd::as_fd), self.rotation_steps_left)
     }
 
     /// The name it was opened by.
@@ -119,10 +157,9 @@ impl RotatingFile {
     /// Where PATH cannot be opened the old file stays in use. Who goes on all the same may be writing
     /// into a file that nobody will find.
     pub fn refresh(&mut self) -> Result<(), Error> {
-        let metadata = self
-            .file
-            .metadata()
-            .map_err(|source| Error::Inspect { path: self.path.clone(), source })?;
+        let Some(file) = &self.file else { return self.reopen() };
+        let metadata =
+            file.metadata().map_err(|source| Error::Inspect { path: self.path.clone(), source })?;
         if metadata.len() != self.cut.pos() {
             self.cut = Cut::new(metadata.len(), self.limits.size_bytes_max);
         }
@@ -149,9 +186,9 @@ impl RotatingFile {
     }
 
     fn store(&mut self, source: &mut impl Source, len: u64) -> Result<u64, Error> {
-        let file = self.file.as_fd();
-        retry(|| source.write_to(file, self.cut.pos(), len))
-            .map_err(|source| Error::Write { path: self.path.clone(), source })
+        let failed = |source| Error::Write { path: self.path.clone(), source };
+        let file = self.file.as_ref().ok_or_else(|| failed(Errno::EBADF.into()))?;
+        retry(|| source.write_to(file.as_fd(), self.cut.pos(), len)).map_err(failed)
     }
 
     fn rotate(&mut self) -> Result<(), Error> {
@@ -172,7 +209,7 @@ impl RotatingFile {
 
     fn reopen(&mut self) -> Result<(), Error> {
         let (file, id, size_bytes) = open_to_write(&self.path)?;
-        (self.file, self.id) = (file, id);
+        (self.file, self.id) = (Some(file), id);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
         self.rotation_steps_left = None;
         Ok(())

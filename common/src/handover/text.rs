@@ -1,0 +1,53 @@
+//! Bytes as the document writes them.
+
+/// A uuid as 8-4-4-4-12 hexadecimal digits.
+#[must_use]
+pub fn uuid(bytes: &[u8; 16]) -> String {
+    let digits = hex(bytes);
+    let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+/// The bytes of a uuid, with or without dashes.
+#[must_use]
+pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.chars().filter(|&letter| letter != '-').collect();
+    unhex(&digits)?.try_into().ok()
+}
+
+/// Two digits for each byte.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of [`hex`].
+#[must_use]
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit =
+        |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            &[high, low] => Some(digit(high)? << 4 | digit(low)?),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_text_and_back() {
+        let bytes: [u8; 16] = std::array::from_fn(|index| 17 * index as u8);
+        assert_eq!(uuid(&bytes), "00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!(parse_uuid(&uuid(&bytes)), Some(bytes));
+        assert_eq!(unhex(&hex(b"\xff\0a")), Some(b"\xff\0a".to_vec()));
+        for bad in ["f", "0g", "\u{e4}"] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
+        assert_eq!(parse_uuid("0011"), None);
+    }
+}

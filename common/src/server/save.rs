@@ -1,0 +1,244 @@
+//! The servers as part of a state document, and back.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, SystemTime};
+
+use super::client::{Client, ClientId};
+use super::listener::Listener;
+use super::servers::{Limits, Server};
+use super::token::Token;
+use super::{Caller, Core};
+use crate::admin::{self, Target as _};
+use crate::event::{Interest, Reactor};
+use crate::handover::document::{self, PrivateClient, PrivateDaemon, Service, Session, Socket};
+use crate::handover::{Inherited, Passing};
+use crate::rpc::Connection;
+use crate::rpc::connection::Buffered;
+use crate::sys::{fd, process, socket};
+
+/// libvirt's way of saying that a server sends no keepalive messages.
+const NO_KEEPALIVE: u32 = u32::MAX;
+
+/// Calls of one client at a time, libvirt's value.
+const CALLS_MAX: u32 = 1;
+
+impl<O> Core<O> {
+    /// Both servers with everything that is connected to them.
+    ///
+    /// # Errors
+    /// As `memfd_create(2)`, for what clients have in their buffers.
+    pub fn save<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<document::Daemon> {
+        let mut servers = std::collections::BTreeMap::new();
+        for server in [&self.servers.main, &self.servers.admin] {
+            if server.listeners_count() > 0 || !server.clients.is_empty() {
+                servers.insert(server.name.to_owned(), server.save(passing)?);
+            }
+        }
+        Ok(document::Daemon::Named { servers })
+    }
+
+    /// Sets what was set through the admin socket of an earlier image.
+    pub fn adopt_overrides(&mut self, from: &PrivateDaemon) {
+        if let Some(timeout_s) = from.timeout_s {
+            self.set_idle_timeout_s(timeout_s);
+        }
+        let filters = from.log_filters.as_ref().map(|filters| self.set_log_filters(filters));
+        let outputs = from.log_outputs.as_ref().map(|outputs| self.set_log_outputs(outputs));
+        for error in [filters, outputs].into_iter().flatten().filter_map(Result::err) {
+            tracing::error!(target: "daemon", "A log setting is lost: {}", error.message());
+        }
+    }
+
+    /// Keeps fds open of which nothing is known.
+    pub fn park(&mut self, fds: Vec<OwnedFd>) {
+        self.lineage.parked = fds;
+    }
+
+    /// Takes over a server's limits and clients. What cannot be used is said and left out. Gives
+    /// the clients that are there, with what the daemon knew of each.
+    pub fn adopt(
+        &mut self,
+        kind: admin::Server,
+        from: document::Server,
+        inherited: &mut Inherited,
+    ) -> Vec<(Caller, Session)> {
+        let server = self.servers.get_mut(kind);
+        let adopted = server.adopt(from, kind, inherited, &self.reactor);
+        // Whatever has arrived for them meanwhile, or is in their buffers already.
+        self.answered.extend(server.clients.values().map(Client::id));
+        adopted
+    }
+}
+
+/// The listeners of a server; what cannot be listened on is said and left out.
+pub fn adopt_listeners(from: &document::Server, inherited: &mut Inherited) -> Vec<Listener> {
+    let services = from.services.iter().flatten();
+    let sockets = services.flat_map(|service| service.socks.iter().flatten());
+    let adopted = sockets.filter_map(|from| {
+        let listener = inherited.take(from.fd).and_then(socket::listener_from);
+        let adopted = listener.map(|listener| match from.unlink_unix {
+            Some(false) => Listener::passed(listener),
+            Some(true) | None => Listener::inherited(listener),
+        });
+        adopted
+            .inspect_err(|error| {
+                tracing::error!(
+                    target: "rpc.netserver", "No listener was handed over as fd {:?}: {error}", from.fd
+                );
+            })
+            .ok()
+    });
+    adopted.collect()
+}
+
+impl Server {
+    fn save<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<document::Server> {
+        let services = self.listeners().map(|listener| Service {
+            auth: Some(0),
+            readonly: Some(false),
+            nrequests_client_max: Some(CALLS_MAX),
+            socks: Some(vec![Socket {
+                unlink_unix: Some(listener.is_own()),
+                ..socket_of(passing.fd(listener.as_fd()), false)
+            }]),
+        });
+        let services = services.collect();
+        let clients = self.clients.values().map(|client| client.save(passing));
+        Ok(document::Server {
+            min_workers: Some(0),
+            max_workers: Some(0),
+            priority_workers: Some(self.priority_workers),
+            max_clients: Some(self.limits.clients_max),
+            max_anonymous_clients: Some(self.limits.unauthenticated_max),
+            keepalive_interval: Some(NO_KEEPALIVE),
+            keepalive_count: Some(0),
+            next_client_id: Some(self.next_number),
+            clients: Some(clients.collect::<io::Result<_>>()?),
+            services: Some(services),
+        })
+    }
+
+    fn adopt(
+        &mut self,
+        from: document::Server,
+        kind: admin::Server,
+        inherited: &mut Inherited,
+        reactor: &Reactor<Token>,
+    ) -> Vec<(Caller, Session)> {
+        if let Some(clients_max) = from.max_clients {
+            let unauthenticated_max = from.max_anonymous_clients.unwrap_or(clients_max);
+            let unauthenticated_max = unauthenticated_max.min(clients_max);
+            self.limits = Limits { clients_max, unauthenticated_max };
+        }
+        self.priority_workers = from.priority_workers.unwrap_or(0);
+        let clients = from.clients.unwrap_or_default();
+        let known = clients.iter().filter_map(|client| client.id).max().unwrap_or(0);
+        self.next_number = from.next_client_id.unwrap_or(1).max(known.saturating_add(1));
+        let mut adopted = Vec::new();
+        for mut client in clients {
+            let fd = client.sock.as_ref().and_then(|socket| socket.fd);
+            let session = client.private_data.take().unwrap_or_default();
+            match self.adopt_client(client, kind, inherited, reactor) {
+                Ok(caller) => adopted.push((caller, session)),
+                Err(error) => tracing::error!(
+                    target: "rpc.netserver",
+                    "A client of server {} that was handed over as fd {fd:?} is lost: {error}",
+                    self.name
+                ),
+            }
+        }
+        adopted
+    }
+
+    fn adopt_client(
+        &mut self,
+        from: document::Client,
+        kind: admin::Server,
+        inherited: &mut Inherited,
+        reactor: &Reactor<Token>,
+    ) -> io::Result<Caller> {
+        let stream = UnixStream::from(inherited.take(from.sock.and_then(|socket| socket.fd))?);
+        let peer = socket::peer(&stream)?;
+        if peer.uid != process::effective_uid() {
+            return Err(io::Error::other(format!("its uid is {}", peer.uid)));
+        }
+        fd::set_nonblocking(&stream)?;
+        let connection = match from.private {
+            Some(private) => unpack(private, inherited)?,
+            None => Connection::new(),
+        };
+        let number = match from.id {
+            Some(id) if id > 0 && !self.clients.contains_key(&id) => id,
+            _ => {
+                self.next_number += 1;
+                self.next_number - 1
+            }
+        };
+        let id = ClientId { server: kind, number };
+        let socket = reactor.register(stream, Token::Client(id), Interest::Read)?;
+        let since = from.conn_time.and_then(|since| u64::try_from(since).ok()).unwrap_or(0);
+        let connected_at = SystemTime::UNIX_EPOCH + Duration::from_secs(since.min(u32::MAX.into()));
+        let client = Client::adopted(id, peer, socket, connected_at, connection);
+        let caller = client.caller();
+        self.clients.insert(number, client);
+        Ok(caller)
+    }
+}
+
+impl Client {
+    fn save<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<document::Client> {
+        Ok(document::Client {
+            id: Some(self.id().number),
+            auth: Some(0),
+            auth_pending: Some(false),
+            readonly: Some(false),
+            nrequests_max: Some(CALLS_MAX),
+            conn_time: Some(self.connected_at_s()),
+            sock: Some(Socket {
+                unlink_unix: Some(false),
+                ..socket_of(passing.fd(self.socket().as_fd()), true)
+            }),
+            private_data: Some(Session::default()),
+            private: pack(&self.connection().buffered(), passing)?,
+        })
+    }
+}
+
+fn socket_of(fd: i32, is_client: bool) -> Socket {
+    Socket {
+        fd: Some(fd),
+        errfd: Some(-1),
+        pid: Some(0),
+        is_client: Some(is_client),
+        unlink_unix: None,
+    }
+}
+
+/// Most clients have nothing in their buffers.
+fn pack<'a>(
+    buffered: &Buffered<'a>,
+    passing: &mut Passing<'a>,
+) -> io::Result<Option<PrivateClient>> {
+    if buffered.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(PrivateClient {
+        input: Some(passing.bytes(&buffered.input)?),
+        input_fds: Some(buffered.input_fds.iter().map(|&fd| passing.fd(fd)).collect()),
+        output: Some(passing.bytes(&buffered.output)?),
+        output_fds: Some(buffered.output_fds.iter().map(|&fd| passing.fd(fd)).collect()),
+    }))
+}
+
+fn unpack(from: PrivateClient, inherited: &mut Inherited) -> io::Result<Connection> {
+    let mut side = |bytes: Option<i32>, fds: Option<Vec<i32>>| {
+        let fds = fds.into_iter().flatten().map(|fd| inherited.take(Some(fd)));
+        let fds = fds.collect::<io::Result<_>>()?;
+        Ok::<_, io::Error>((inherited.take_bytes(bytes)?, fds))
+    };
+    let input = side(from.input, from.input_fds)?;
+    let output = side(from.output, from.output_fds)?;
+    Connection::resume(input, output).map_err(io::Error::other)
+}

@@ -1,0 +1,339 @@
+//! The way of a running process to its successor: ask the target, come to rest, execute it.
+//!
+//! Serving goes on while the target is asked. To rest takes as long as calls that are in flight,
+//! bounded by [`SETTLE_PERIOD`]: no new call is taken up meanwhile, but guests' pipes are still
+//! read. Whatever fails, this image serves on, and says why.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::client::{Client, ClientId, Closed};
+use super::token::Token;
+use super::{Core, Daemon};
+use crate::admin;
+use crate::event::{Interest, Registered, TimerId};
+use crate::handover::check::{Answer, Check};
+use crate::handover::document::{Document, PrivateDaemon};
+use crate::handover::{self, Passing, Reader, Target};
+use crate::rpc;
+use crate::rpc::error::Domain;
+use crate::sys::process;
+
+/// How long the target may think about its answer.
+const CHECK_PERIOD: Duration = Duration::from_secs(10);
+
+/// How long calls in flight may take, and clients to send the rest of a message.
+const SETTLE_PERIOD: Duration = Duration::from_secs(1);
+
+/// What an upgrade needs to know of how this process came about.
+pub struct Lineage {
+    /// All arguments, the name first.
+    pub arguments: Vec<OsString>,
+    /// Where libvirt's daemons look for the document.
+    pub state_file: PathBuf,
+    /// How many times this process has executed a successor.
+    pub generation: u64,
+    /// The configuration file's bytes, as they are in effect.
+    pub configuration: Vec<u8>,
+    /// Reads the configuration as a successor would, and says what is wrong with it.
+    pub check_configuration: Box<dyn Fn() -> Result<(), String> + Send>,
+    /// The locked pid file.
+    pub pid_file: Option<Arc<File>>,
+    /// Inherited fds that nobody could make sense of and whose locks may be somebody's.
+    pub parked: Vec<OwnedFd>,
+}
+
+/// What was set through the admin socket and outlives this image.
+#[derive(Debug, Default)]
+pub(super) struct Overrides {
+    pub(super) timeout_s: Option<u32>,
+    pub(super) log_filters: Option<String>,
+    pub(super) log_outputs: Option<String>,
+}
+
+/// An image that is to be executed.
+#[derive(Debug)]
+pub struct Successor {
+    target: Target,
+    reader: Reader,
+}
+
+/// How far an upgrade is.
+#[derive(Debug, Default)]
+pub(super) enum Upgrade {
+    /// There is none.
+    #[default]
+    None,
+    /// The target is being asked.
+    Asking { target: Target, check: Check, _answered: Registered<OwnedFd>, timer: TimerId },
+    /// Calls in flight come to their end.
+    Settling { successor: Successor, timer: TimerId },
+    /// They did, or had their time.
+    Ready(Successor),
+}
+
+impl Upgrade {
+    /// Whether no new message may be taken up.
+    pub(super) fn holds_back(&self) -> bool {
+        matches!(self, Self::Settling { .. } | Self::Ready(_))
+    }
+
+    /// Whether even those that have begun may not.
+    pub(super) fn holds_back_begun(&self) -> bool {
+        match self {
+            Self::Settling { successor, .. } => successor.reader == Reader::Ours,
+            Self::None | Self::Asking { .. } | Self::Ready(_) => true,
+        }
+    }
+}
+
+impl<O> Core<O> {
+    /// Begins an upgrade unless one is under way.
+    pub(super) fn begin_upgrade<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        if !matches!(self.upgrade, Upgrade::None) {
+            return;
+        }
+        tracing::info!(target: "daemon", "Upgrade: asking who is to take over");
+        let search = std::env::var_os("PATH");
+        let target = Target::find(self.lineage.arguments.clone(), search.as_deref());
+        let asked = target.map_err(|error| error.to_string()).and_then(|target| {
+            let document = self.document(daemon, &mut Passing::default(), Reader::Ours);
+            let bytes = document.and_then(|document| Ok(serde_json::to_vec(&document)?));
+            let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
+            let asked = Check::could_you(&target, &bytes);
+            Ok((asked.map_err(|error| format!("{}: {error}", target.path.display()))?, target))
+        });
+        match asked {
+            Ok((asked, target)) => self.wait_for_answer(target, asked),
+            Err(reason) => self.refuse_upgrade(&reason),
+        }
+    }
+
+    /// The target has answered.
+    pub(super) fn target_has_answered<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        let Upgrade::Asking { target, check, timer, .. } = std::mem::take(&mut self.upgrade) else {
+            return;
+        };
+        self.reactor.cancel_timer(timer);
+        match check.answer() {
+            Ok(Answer::Ours) => self.settle(daemon, Successor { target, reader: Reader::Ours }),
+            Ok(Answer::Libvirts) => match (self.lineage.check_configuration)() {
+                Ok(()) => self.settle(daemon, Successor { target, reader: Reader::Libvirts }),
+                Err(reason) => self.refuse_upgrade(&reason),
+            },
+            Ok(Answer::Unknown) => match Check::who_are_you(&target) {
+                Ok(asked) => self.wait_for_answer(target, asked),
+                Err(error) => self.refuse_upgrade(&error),
+            },
+            Ok(Answer::No(reason)) => {
+                self.refuse_upgrade(&format_args!("{}: {reason}", target.path.display()));
+            }
+            Err(error) => self.refuse_upgrade(&error),
+        }
+    }
+
+    /// The time for an answer, or to come to rest, is over.
+    pub(super) fn upgrade_is_late(&mut self) {
+        match std::mem::take(&mut self.upgrade) {
+            Upgrade::Asking { target, .. } => self.refuse_upgrade(&format_args!(
+                "{} did not answer within {} s",
+                target.path.display(),
+                CHECK_PERIOD.as_secs()
+            )),
+            Upgrade::Settling { successor, .. } => {
+                self.settle_by_force(successor.reader);
+                self.upgrade = Upgrade::Ready(successor);
+            }
+            upgrade @ (Upgrade::None | Upgrade::Ready(_)) => self.upgrade = upgrade,
+        }
+    }
+
+    /// The image to execute now, if it has come to that.
+    pub(super) fn take_successor(&mut self) -> Option<Successor> {
+        if let Upgrade::Settling { successor, timer } = &self.upgrade
+            && self.is_at_rest(successor.reader)
+        {
+            self.reactor.cancel_timer(*timer);
+            if let Upgrade::Settling { successor, .. } = std::mem::take(&mut self.upgrade) {
+                self.upgrade = Upgrade::Ready(successor);
+            }
+        }
+        match std::mem::take(&mut self.upgrade) {
+            Upgrade::Ready(successor) => Some(successor),
+            other => {
+                self.upgrade = other;
+                None
+            }
+        }
+    }
+
+    /// Executes it. Gives why it did not come to that; `None` when this process has been asked to
+    /// stop instead.
+    pub fn execute<D: Daemon<Outcome = O>>(
+        &mut self,
+        daemon: &D,
+        successor: &Successor,
+    ) -> Option<String> {
+        let failed = self.try_execute(daemon, successor);
+        if self.stopping { None } else { failed.err() }
+    }
+
+    fn try_execute<D: Daemon<Outcome = O>>(
+        &mut self,
+        daemon: &D,
+        Successor { target, reader }: &Successor,
+    ) -> Result<Infallible, String> {
+        let held = self.signals.hold().map_err(|error| format!("signals: {error}"))?;
+        // What came before is lost with this image, unless it is looked at now.
+        let requests = self.signals.take();
+        if requests.contains(&crate::sys::signal::Request::Stop) {
+            drop(held);
+            self.stopping = true;
+            return Err(String::new());
+        }
+        let mut passing = Passing::default();
+        let document = self.document(daemon, &mut passing, *reader);
+        let document = document.map_err(|error| format!("no state document: {error}"))?;
+        let state_file = &self.lineage.state_file;
+        handover::exec(target, *reader, document, state_file, passing, &held)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Goes on after an upgrade that came to nothing.
+    pub fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
+        self.upgrade = Upgrade::None;
+        tracing::error!(target: "daemon", "Upgrade failed, going on as before: {reason}");
+        let ids =
+            |server: &super::servers::Server| server.clients.values().map(Client::id).collect();
+        let all: [Vec<ClientId>; 2] = [ids(&self.servers.main), ids(&self.servers.admin)];
+        self.answered.extend(all.into_iter().flatten());
+        self.accept(admin::Server::Main);
+        self.accept(admin::Server::Admin);
+    }
+
+    fn wait_for_answer(&mut self, target: Target, (check, pidfd): (Check, OwnedFd)) {
+        match self.reactor.register(pidfd, Token::Upgrade, Interest::Read) {
+            Ok(answered) => {
+                let timer = self.reactor.set_timer(CHECK_PERIOD, Token::Upgrade);
+                self.upgrade = Upgrade::Asking { target, check, _answered: answered, timer };
+            }
+            Err(error) => self.refuse_upgrade(&error),
+        }
+    }
+
+    fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, successor: Successor) {
+        if successor.reader == Reader::Libvirts {
+            tracing::info!(
+                target: "daemon",
+                "Upgrade: {} is libvirt's; handing over what that can take",
+                successor.target.path.display()
+            );
+            self.drop_clients(|client| !process::exists(client.caller().peer.pid));
+        }
+        daemon.settle(self, successor.reader);
+        let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
+        self.upgrade = Upgrade::Settling { successor, timer };
+    }
+
+    fn is_at_rest(&self, reader: Reader) -> bool {
+        let mut clients =
+            self.servers.main.clients.values().chain(self.servers.admin.clients.values());
+        self.jobs.are_idle()
+            && self.gone.is_empty()
+            && clients.all(|client| is_settled(client, reader))
+    }
+
+    /// What has not come to rest is brought to rest: calls are answered with an error, and
+    /// libvirt's daemons get no client with half a message.
+    fn settle_by_force(&mut self, reader: Reader) {
+        for server in [&mut self.servers.main, &mut self.servers.admin] {
+            let late = server.clients.values_mut().filter(|client| client.has_call_in_flight());
+            late.for_each(|client| client.answer(Err(interrupted())));
+        }
+        if reader == Reader::Libvirts {
+            self.drop_clients(|client| {
+                // One that can be told gets its answer first.
+                drop(client.flush());
+                !is_settled(client, Reader::Libvirts)
+            });
+        }
+    }
+
+    fn drop_clients(&mut self, mut is_dropped: impl FnMut(&mut Client) -> bool) {
+        for server in [admin::Server::Main, admin::Server::Admin] {
+            let clients = self.servers.get_mut(server).clients.values_mut();
+            let ids = clients.filter_map(|client| is_dropped(client).then(|| client.id()));
+            for id in ids.collect::<Vec<_>>() {
+                self.drop_client(id, &Closed::Upgrade);
+            }
+        }
+    }
+
+    /// Everything that this process is, for whoever reads it.
+    fn document<'a, D: Daemon<Outcome = O>>(
+        &'a self,
+        daemon: &'a D,
+        passing: &mut Passing<'a>,
+        reader: Reader,
+    ) -> io::Result<Document> {
+        let mut document = Document {
+            daemon: Some(self.save(passing)?),
+            magic: Some(std::process::id().to_string()),
+            private: Some(self.save_private(passing, reader)?),
+            ..Document::default()
+        };
+        daemon.save(&mut document, passing, reader)?;
+        Ok(document)
+    }
+
+    fn save_private<'a>(
+        &'a self,
+        passing: &mut Passing<'a>,
+        reader: Reader,
+    ) -> io::Result<PrivateDaemon> {
+        use std::os::fd::AsFd;
+        let Lineage { generation, configuration, pid_file, parked, .. } = &self.lineage;
+        let parked = parked.iter().map(|fd| passing.fd(fd.as_fd())).collect();
+        let mut private = PrivateDaemon {
+            generation: Some(generation + 1),
+            parked: Some(parked),
+            ..PrivateDaemon::default()
+        };
+        if reader == Reader::Ours {
+            private.pid_file = pid_file.as_ref().map(|file| passing.fd(file.as_fd()));
+            private.configuration = Some(passing.bytes(configuration)?);
+            private.timeout_s = self.overrides.timeout_s;
+            private.log_filters.clone_from(&self.overrides.log_filters);
+            private.log_outputs.clone_from(&self.overrides.log_outputs);
+        }
+        Ok(private)
+    }
+}
+
+fn is_settled(client: &Client, reader: Reader) -> bool {
+    let idle = !client.has_call_in_flight();
+    idle && (reader == Reader::Ours || client.connection().buffered().is_empty())
+}
+
+fn interrupted() -> rpc::Error {
+    let detail = "this daemon is being upgraded, and what was asked for takes too long: try again";
+    rpc::Error::system(Domain::Rpc, detail, Errno::EAGAIN as i32)
+}
+
+impl fmt::Debug for Lineage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Lineage")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}

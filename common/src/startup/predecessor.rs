@@ -1,0 +1,150 @@
+//! What an image of this process that ran before has left: adopted item by item, whatever is wrong
+//! with the rest. Nothing here fails the start, as somebody depends on this process already.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat};
+
+use super::pid_file::PidFile;
+use super::sockets::Sockets;
+use crate::cli::Paths;
+use crate::handover::document::{Document, PrivateDaemon, Server};
+use crate::handover::{self, Found, Inherited, VARIABLE};
+use crate::server::{self, Listener};
+use crate::sys::{process, socket};
+
+/// What was found at the start.
+#[derive(Debug, Default)]
+pub(super) struct Predecessor {
+    found: Option<Found>,
+    /// Of ours, open already.
+    has_listeners: bool,
+    pub(super) inherited: Inherited,
+}
+
+/// What is to be adopted.
+#[derive(Debug)]
+pub(super) struct Legacy {
+    /// Both servers have been taken out.
+    pub(super) document: Document,
+    pub(super) main: Server,
+    pub(super) admin: Server,
+    pub(super) private: PrivateDaemon,
+}
+
+impl Predecessor {
+    /// Looks for it. To be called before anything is opened.
+    pub(super) fn find(paths: &Paths, mut inherited: Inherited) -> Self {
+        let variable = std::env::var_os(VARIABLE);
+        process::remove_env(VARIABLE);
+        let found = handover::find(&paths.state_file, variable.as_deref(), &mut inherited);
+        let is_at = |path| inherited.has(|fd| socket::is_listener_at(fd, path));
+        let has_listeners = is_at(&paths.socket) || is_at(&paths.admin_socket);
+        Self { found, has_listeners, inherited }
+    }
+
+    /// Whether this image takes over from one: a document says so, or there is one that cannot be
+    /// understood, or names another process, and somebody has left us our sockets.
+    pub(super) fn is_there(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| found.is_ours || self.has_listeners)
+    }
+
+    /// What is wrong with the document that was found, if anything.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let found = self.found.as_ref().filter(|found| !found.is_ours)?;
+        Some(match &found.broken {
+            Some(error) => format!("cannot be read: {error}"),
+            None => format!("is of process {}", found.document.magic.as_deref().unwrap_or("?")),
+        })
+    }
+
+    /// The configuration that it has read.
+    pub(super) fn configuration(&mut self) -> Option<Vec<u8>> {
+        let private = self.found.as_ref()?.document.private.as_ref()?;
+        self.inherited.take_bytes(private.configuration).ok()
+    }
+
+    /// Takes the document apart. One that is not this process's is as an empty one.
+    pub(super) fn legacy(&mut self, name: &str) -> Option<Legacy> {
+        if !self.is_there() {
+            return None;
+        }
+        let found = self.found.take().filter(|found| found.is_ours);
+        let mut document = found.map(|found| found.document).unwrap_or_default();
+        let servers = document.daemon.take().map(|daemon| daemon.into_servers(name));
+        let (main, admin) = servers.unwrap_or_default();
+        let main = main.or_else(|| document.server.take()).unwrap_or_default();
+        let private = document.private.take().unwrap_or_default();
+        Some(Legacy { document, main, admin: admin.unwrap_or_default(), private })
+    }
+
+    /// The pid file, its lock included where the predecessor could hand that over.
+    pub(super) fn pid_file(&mut self, path: &Path, private: &PrivateDaemon) -> Option<PidFile> {
+        let inherited = self.inherited.take(private.pid_file).ok();
+        let inherited = inherited.and_then(|fd| PidFile::inherited(path, File::from(fd)));
+        inherited.or_else(|| {
+            PidFile::acquire(path)
+                .inspect_err(
+                    |error| tracing::error!(target: "util.pidfile", "{error}; going on without it"),
+                )
+                .ok()
+        })
+    }
+
+    /// Listeners of both servers: as documented, or else whatever was inherited that listens at
+    /// their paths.
+    pub(super) fn sockets(&mut self, legacy: &Legacy, paths: &Paths) -> Sockets {
+        let mut sockets = Sockets {
+            main: server::adopt_listeners(&legacy.main, &mut self.inherited),
+            admin: server::adopt_listeners(&legacy.admin, &mut self.inherited),
+        };
+        for (listeners, path) in
+            [(&mut sockets.main, &paths.socket), (&mut sockets.admin, &paths.admin_socket)]
+        {
+            if listeners.is_empty() {
+                listeners.extend(self.listener_at(path));
+            }
+        }
+        sockets
+    }
+
+    /// What nobody has taken: regular files stay open, as a lock may hang on them; a log of
+    /// libvirt's own, known by its `O_APPEND`, and everything else is closed.
+    pub(super) fn parked(&mut self, private: &PrivateDaemon) -> Vec<OwnedFd> {
+        let known = private.parked.iter().flatten();
+        let mut parked: Vec<_> =
+            known.filter_map(|&number| self.inherited.take(Some(number)).ok()).collect();
+        let rest = self.inherited.take_rest().into_iter();
+        let before = parked.len();
+        parked.extend(rest.filter(may_have_lock));
+        if parked.len() > before {
+            tracing::warn!(
+                target: "daemon",
+                "{} files are open of which nothing is known; they stay open for the sake of their locks",
+                parked.len() - before
+            );
+        }
+        parked
+    }
+
+    fn listener_at(&mut self, path: &Path) -> Option<Listener> {
+        let fd = self.inherited.take_if(|fd| socket::is_listener_at(fd, path))?;
+        let listener = socket::listener_from(fd).ok()?;
+        tracing::warn!(
+            target: "rpc.netserver",
+            "No listener was handed over for {}, but it is there and was found", path.display()
+        );
+        Some(Listener::inherited(listener))
+    }
+}
+
+fn may_have_lock(fd: &OwnedFd) -> bool {
+    let is_file = fstat(fd).is_ok_and(|stat| {
+        SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
+    });
+    let flags = fcntl(fd.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    is_file && !flags.is_ok_and(|flags| flags.contains(OFlag::O_APPEND))
+}
