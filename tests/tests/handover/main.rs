@@ -1,0 +1,11 @@
+//! Live upgrade: a daemon becomes another one in the same process, by SIGUSR1. `theirs` says what
+//! libvirt's daemons do among themselves, `ours` what ours do, `mixed` what happens on the way from
+//! libvirt's to ours and back.
+//!
+//! `VIRT_TESTS_HOPS` has the journeys take so many upgrades in place of their own number.
+
+mod guests;
+mod journey;
+mod leases;
+mod logs;
+mod surroundings;
