@@ -80,6 +80,19 @@ macro_rules! routes {
     )+};
 }
 
+/// Makes a test `mixed` of each function listed, which takes a [`Route`] from libvirt's to ours.
+#[macro_export]
+macro_rules! mixed {
+    ($program:ident: $($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn mixed() {
+                $crate::route_test!($program, $name, [Theirs, Ours]);
+            }
+        }
+    )+};
+}
+
 /// The body of one generated test.
 #[doc(hidden)]
 #[macro_export]

@@ -4,8 +4,14 @@
 //!
 //! `VIRT_TESTS_HOPS` has the journeys take so many upgrades in place of their own number.
 
+mod damaged_leases;
+mod documents;
+mod edited_state;
 mod guests;
+mod in_flight;
 mod journey;
 mod leases;
 mod logs;
+mod refused;
+mod signals;
 mod surroundings;
