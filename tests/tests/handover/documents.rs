@@ -209,7 +209,7 @@ fn rewrite(value: &mut Value, numbers: &BTreeMap<u64, u64>, magic: &Value, live_
             for (key, field) in fields.iter_mut() {
                 match (key.as_str(), &*field) {
                     ("fd" | "pipefd", Value::Number(n)) => {
-                        *field = numbers[&n.as_u64().unwrap()].into()
+                        *field = numbers[&n.as_u64().unwrap()].into();
                     }
                     ("fd" | "pipefd", Value::String(text)) => {
                         *field = numbers[&text.parse().unwrap()].to_string().into();

@@ -4,14 +4,17 @@
 //!
 //! `VIRT_TESTS_HOPS` has the journeys take so many upgrades in place of their own number.
 
+mod admin;
 mod damaged_leases;
 mod documents;
 mod edited_state;
 mod guests;
+mod hard_cases;
 mod in_flight;
 mod journey;
 mod leases;
 mod logs;
 mod refused;
+mod run_directory;
 mod signals;
 mod surroundings;
