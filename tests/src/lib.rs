@@ -4,6 +4,8 @@
 //! in that codec cannot hide itself. [`harness`] starts a daemon where it can touch nothing of the
 //! machine and says loudly what it had to leave out.
 
+pub mod guest;
 pub mod harness;
 pub mod interop;
+pub mod load;
 pub mod wire;

@@ -4,13 +4,23 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use super::Subject;
+use super::{Route, Subject};
 
 /// Runs a test unless something it needs is missing; that is said with [`left_out`].
 pub fn run(subject: Subject, name: &str, test: impl FnOnce(Subject)) {
     match NAMESPACES.clone().and_then(|()| subject.executable()) {
         Ok(_) => test(subject),
         Err(reason) => left_out(&format!("{name}, {:?}", subject.whose), &reason),
+    }
+}
+
+/// [`run`] for a test that changes from one daemon to another.
+pub fn run_along(route: Route, name: &str, test: impl FnOnce(Route)) {
+    let subjects = route.subjects();
+    let executables = || subjects.iter().try_for_each(|subject| subject.executable().map(drop));
+    match NAMESPACES.clone().and_then(|()| executables()) {
+        Ok(()) => test(route),
+        Err(reason) => left_out(&format!("{name}, {subjects:?}"), &reason),
     }
 }
 

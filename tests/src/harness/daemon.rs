@@ -76,6 +76,11 @@ impl Daemon {
         self.host.file(name)
     }
 
+    /// Which daemon it was started as.
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
     /// Its process id, in the pid namespace of the test.
     pub fn pid(&self) -> u32 {
         self.pid

@@ -3,9 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+
+use super::{Program, Subject};
 
 /// Files of the real `/etc` that a dynamically linked program or a user lookup wants.
 const ETC_FILES: [&str; 5] = ["group", "host.conf", "hosts", "ld.so.cache", "nsswitch.conf"];
@@ -31,7 +34,9 @@ impl Host {
         let root = tempfile::Builder::new().prefix("vt").tempdir().expect("a scratch directory");
         open_to_all(root.path());
         let host = Self { root };
-        for directory in ["run", "etc/libvirt", "log/libvirt", "user/run", "user/config", "files"] {
+        for directory in
+            ["run", "etc/libvirt", "log/libvirt", "user/run", "user/config", "files", "bin"]
+        {
             fs::create_dir_all(host.path(directory)).expect("a directory of the host");
         }
         host.write_etc();
@@ -57,6 +62,30 @@ impl Host {
                 Some(self.path(source).join(inside.strip_prefix(mount).ok()?))
             })
             .unwrap_or_else(|| inside.to_path_buf())
+    }
+
+    /// Where [`Self::put`] puts a daemon's executable.
+    pub fn executable(&self, program: Program) -> PathBuf {
+        self.path("bin").join(program.name())
+    }
+
+    /// Puts a copy of a daemon's executable in place of the one that was there, which may be
+    /// running; returns its path.
+    pub fn put(&self, subject: Subject) -> PathBuf {
+        let new = self.path("bin/new");
+        let original = subject.executable().expect("checked before the test");
+        // By a process of its own: what this one has open for writing, a child that another test
+        // starts meanwhile has open too, and then the copy cannot be executed.
+        let copied = Command::new("cp").arg(original).arg(&new).status();
+        assert!(copied.expect("cp can be run").success(), "copying the executable");
+        self.put_file(subject.program, &new)
+    }
+
+    /// Puts a file in place of a daemon's executable.
+    pub fn put_file(&self, program: Program, file: &Path) -> PathBuf {
+        let executable = self.executable(program);
+        fs::rename(file, &executable).expect("replacing the executable");
+        executable
     }
 
     /// Gives everything to another user.

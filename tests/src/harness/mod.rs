@@ -2,16 +2,21 @@
 
 mod availability;
 mod daemon;
+mod descriptors;
 mod files;
 mod host;
 mod ours;
+mod route;
 mod setup;
+mod upgrade;
 mod wait;
 
-pub use availability::{left_out, needs_root, run};
+pub use availability::{left_out, needs_root, run, run_along};
 pub use daemon::{Daemon, Exit};
+pub use descriptors::Descriptors;
 pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, write};
 pub use host::{GROUP, GROUP_GID, Host};
+pub use route::Route;
 pub use setup::{Mode, Setup};
 pub use wait::{eventually, eventually_within};
 

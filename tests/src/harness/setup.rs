@@ -59,6 +59,7 @@ pub struct Setup {
     sockets: Vec<OwnedFd>,
     limits: Vec<String>,
     preparation: String,
+    replaceable: bool,
 }
 
 impl Setup {
@@ -73,6 +74,7 @@ impl Setup {
             sockets: Vec::new(),
             limits: Vec::new(),
             preparation: String::new(),
+            replaceable: false,
         }
     }
 
@@ -140,6 +142,13 @@ impl Setup {
         self
     }
 
+    /// Runs a copy of the executable that can be replaced, see [`Daemon::put`].
+    #[must_use]
+    pub fn replaceable(mut self) -> Self {
+        self.replaceable = true;
+        self
+    }
+
     /// Starts the daemon and waits until it serves.
     pub fn start(self) -> Daemon {
         let mut daemon = self.spawn();
@@ -166,9 +175,10 @@ impl Setup {
         let number = unique();
         let stdout = self.host.path(&format!("stdout.{number}"));
         let stderr = self.host.path(&format!("stderr.{number}"));
-        let notify = self.host.path(&format!("run/notify.{number}"));
+        // Not below `/run`, so that a test may do to that what it likes.
+        let notify = self.host.path(&format!("notify.{number}"));
         let mut command = self.command();
-        command.env("NOTIFY_SOCKET", format!("/run/notify.{number}"));
+        command.env("NOTIFY_SOCKET", &notify);
         let notify = UnixDatagram::bind(notify).expect("a socket for notifications");
         let mut sockets = std::mem::take(&mut self.sockets).into_iter();
         command.stdin(sockets.next().map_or_else(Stdio::null, Stdio::from));
@@ -242,13 +252,11 @@ impl Setup {
 
     /// A stranger may not be able to reach a build directory, so it gets a copy.
     fn executable(&self) -> PathBuf {
-        let executable = self.subject.executable().expect("checked before the test");
-        if !matches!(self.mode, Mode::SystemOfStranger | Mode::SessionOfStranger) {
-            return executable;
+        let stranger = matches!(self.mode, Mode::SystemOfStranger | Mode::SessionOfStranger);
+        if !stranger && !self.replaceable {
+            return self.subject.executable().expect("checked before the test");
         }
-        let copy = self.host.path(self.subject.program.name());
-        fs::copy(executable, &copy).expect("copying the executable");
-        copy
+        self.host.put(self.subject)
     }
 
     fn config_path(&self) -> PathBuf {

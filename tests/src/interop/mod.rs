@@ -12,6 +12,7 @@ mod boot_sector;
 mod guest;
 mod host;
 mod numbered_lines;
+mod upgrade;
 mod virsh;
 
 pub use boot_sector::BootSector;

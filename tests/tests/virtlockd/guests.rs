@@ -1,17 +1,13 @@
 //! What becomes of guests and their leases when connections close, guests die, the daemon stops.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tests::harness::{Daemon, Subject, eventually, expect_missing};
-use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, LockClient};
+use nix::sys::signal::Signal;
+use tests::guest::Guest;
+use tests::harness::{Subject, eventually, expect_missing};
+use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED};
 
-use super::{NOBODY, client_of, image, is_leased, locked, owner, text};
+use super::{NOBODY, client_of, image, is_leased, locked, text};
 
 tests::both! { Virtlockd:
     a_dead_guests_leases_go_with_it,
@@ -35,120 +31,10 @@ tests::ours! { Virtlockd:
     held_leases_keep_an_idle_daemon_alive,
 }
 
-/// Where a stand-in finds the daemon.
-const SOCKET: &str = "VIRT_TESTS_GUEST_SOCKET";
-
-/// A process that stands in for QEMU: connected and registered for itself, and restricted.
-pub(super) struct Guest {
-    process: Child,
-    answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-/// The program of the stand-in: does what it reads on its standard input, until that ends.
 #[test]
 #[ignore = "not a test: other tests run it as a process of its own"]
 fn stand_in() {
-    let Some(socket) = std::env::var_os(SOCKET) else {
-        return;
-    };
-    let mut connections = Vec::new();
-    for command in std::io::stdin().lines() {
-        match command.unwrap().as_str() {
-            "connect" => {
-                let mut client = LockClient::connect(socket.as_ref()).unwrap();
-                client.register(&owner(std::process::id()), 0).unwrap();
-                client.restrict(0).unwrap();
-                connections.push(client);
-            }
-            "close" => drop(connections.pop()),
-            // What it leaves behind may end it before it could say anything.
-            "leave" => {
-                println!("\ndone");
-                drop(connections.pop());
-                continue;
-            }
-            command => connections.push(acquire_for_another(command, socket.as_ref())),
-        }
-        println!("\ndone");
-    }
-}
-
-/// Carries out `acquire PID IMAGE`.
-fn acquire_for_another(command: &str, socket: &Path) -> LockClient {
-    let words: Vec<_> = command.split(' ').collect();
-    let ["acquire", pid, image] = words[..] else { panic!("what is {command}?") };
-    let mut client = LockClient::connect(socket).unwrap();
-    client.register(&owner(pid.parse().unwrap()), 0).unwrap();
-    client.acquire("", image, 0).unwrap();
-    client
-}
-
-impl Guest {
-    pub(super) fn start(daemon: &Daemon) -> Self {
-        let executable = std::env::current_exe().unwrap();
-        Self::connected(Command::new(executable), daemon)
-    }
-
-    /// One that does not mind SIGTERM.
-    fn start_stubborn(daemon: &Daemon) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", "trap '' TERM; exec \"$@\"", "sh"]);
-        command.arg(std::env::current_exe().unwrap());
-        Self::connected(command, daemon)
-    }
-
-    /// One that has pids of its own.
-    pub(super) fn start_in_a_pid_namespace(daemon: &Daemon) -> Self {
-        let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--kill-child"]).arg(std::env::current_exe().unwrap());
-        Self::connected(command, daemon)
-    }
-
-    fn connected(mut command: Command, daemon: &Daemon) -> Self {
-        let mut process = command
-            .args(["--exact", "guests::stand_in", "--ignored", "--nocapture"])
-            .env(SOCKET, daemon.main_socket())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let answers = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut guest = Self { process, answers };
-        guest.tell("connect");
-        guest
-    }
-
-    pub(super) fn tell(&mut self, command: &str) {
-        writeln!(self.process.stdin.as_ref().unwrap(), "{command}").unwrap();
-        let done = self.answers.any(|line| line.unwrap() == "done");
-        assert!(done, "the stand-in has ended");
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
-    fn kill(&self) {
-        kill(Pid::from_raw(self.pid().cast_signed()), Signal::SIGKILL).unwrap();
-    }
-
-    pub(super) fn is_running(&mut self) -> bool {
-        self.process.try_wait().unwrap().is_none()
-    }
-
-    /// The signal that ends it.
-    fn ending(&mut self) -> Option<i32> {
-        eventually("the guest ends", || !self.is_running());
-        self.process.wait().unwrap().signal()
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        // It may have ended.
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
+    tests::guest::stand_in();
 }
 
 /// Long enough for a signal that must not come, and for a closed connection to be noticed.

@@ -14,17 +14,13 @@ use std::path::Path;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use tests::guest::owner;
 use tests::harness::Daemon;
-use tests::wire::{LockClient, Owner, RpcError};
+use tests::wire::{LockClient, RpcError};
 
 /// Pids that no process has: the kernel's own limit is below.
 const NOBODY: u32 = 5_000_000;
 const SOMEBODY_ELSE: u32 = 5_000_001;
-
-/// An owner with this pid.
-fn owner(pid: u32) -> Owner {
-    Owner { uuid: [0x5a; 16], name: "guest".to_owned(), id: 1, pid }
-}
 
 /// A connection registered for the owner with this pid.
 fn client_of(daemon: &Daemon, pid: u32) -> LockClient {

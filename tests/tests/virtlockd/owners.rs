@@ -7,10 +7,11 @@ use std::thread;
 
 use nix::libc;
 use nix::sys::signal::Signal;
+use tests::guest::Guest;
 use tests::harness::{Daemon, Program, Subject, Whose, eventually, needs_root};
 use tests::wire::{ACQUIRE_SHARED, Header, LOCK_PROGRAM, RpcError, Writer};
 
-use super::guests::{A_WHILE, Guest};
+use super::guests::A_WHILE;
 use super::{NOBODY, client_of, image, is_leased, no_lockspace, not_holder, owner};
 
 tests::ours! { Virtlockd:

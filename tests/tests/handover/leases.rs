@@ -1,0 +1,100 @@
+//! Leases on a journey: nobody else ever has one, and every call is answered once.
+
+use std::fs;
+use std::path::Path;
+
+use tests::guest::{Guest, owner};
+use tests::harness::{Daemon, Route, eventually};
+use tests::load::{Caller, Contender, Gate, LeaseHolder, Newcomer, is_free};
+use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, LockClient};
+
+use super::journey::{expect_descriptors, idle_descriptors, travel};
+
+tests::routes! { Virtlockd:
+    no_lease_and_no_answer_is_lost,
+    no_lease_and_no_answer_is_lost_in_the_background,
+}
+
+const GUESTS: usize = 4;
+const CALLERS: usize = 3;
+
+fn no_lease_and_no_answer_is_lost(route: Route) {
+    journey(route.start().setup().replaceable().start(), route);
+}
+
+fn no_lease_and_no_answer_is_lost_in_the_background(route: Route) {
+    journey(route.start().setup().replaceable().start_detached(), route);
+}
+
+/// The whole way with guests that hold leases, somebody who wants them, and clients that call.
+pub(super) fn journey(mut daemon: Daemon, route: Route) {
+    let before = idle_descriptors(&daemon, route);
+    let gate = Gate::default();
+    let mut guests: Vec<_> = (0..GUESTS).map(|_| Guest::start(&daemon)).collect();
+    let images = lease(&daemon, &guests);
+    let contender = Contender::start(&images);
+    let callers = call(&daemon, &gate, &guests);
+    travel(&mut daemon, route, &gate);
+    for caller in callers {
+        assert!(caller.finish() > 0, "a client has not called");
+    }
+    contender.finish();
+    assert!(guests.iter_mut().all(Guest::is_running));
+    for guest in &mut guests {
+        guest.kill();
+        guest.ending();
+    }
+    for image in &images {
+        eventually("a dead guest's lease is free", || !Path::new(image).exists() || is_free(image));
+    }
+    expect_descriptors(&daemon, route, &before);
+}
+
+/// Leases of every kind, taken as libvirtd does it: for the guests, by other connections.
+fn lease(daemon: &Daemon, guests: &[Guest]) -> Vec<String> {
+    let space = text(&daemon.file("space"));
+    let mut images = Vec::new();
+    for (number, guest) in guests.iter().enumerate() {
+        let mut client = client_of(daemon, guest);
+        let own = image(daemon, &format!("own.{number}"));
+        client.acquire("", &own, 0).unwrap();
+        images.push(own);
+        let shared = image(daemon, "shared");
+        client.acquire("", &shared, ACQUIRE_SHARED).unwrap();
+        images.push(shared);
+        client.create_lockspace(&space).unwrap();
+        let key = format!("key{number}");
+        client.acquire(&space, &key, ACQUIRE_AUTOCREATE).unwrap();
+        images.push(format!("{space}/{key}"));
+    }
+    images
+}
+
+fn call(daemon: &Daemon, gate: &Gate, guests: &[Guest]) -> Vec<Caller> {
+    let holders = (0..CALLERS).map(|number| {
+        let image = image(daemon, &format!("busy.{number}"));
+        let owner = owner(guests[number].pid());
+        Caller::start(gate, LeaseHolder::new(daemon, &owner, &image))
+    });
+    let mut callers: Vec<_> = holders.collect();
+    callers.push(Caller::start(gate, Newcomer::new(daemon)));
+    callers
+}
+
+/// A connection registered for a guest, as libvirtd makes them.
+pub(super) fn client_of(daemon: &Daemon, guest: &Guest) -> LockClient {
+    let mut client = daemon.lock_client();
+    client.register(&owner(guest.pid()), 0).unwrap();
+    client
+}
+
+/// An image to take leases on; its name as a resource.
+pub(super) fn image(daemon: &Daemon, name: &str) -> String {
+    let path = daemon.file(name);
+    fs::write(&path, "").unwrap();
+    text(&path)
+}
+
+pub(super) fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}

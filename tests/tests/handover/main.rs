@@ -1,0 +1,20 @@
+//! Live upgrade: a daemon becomes another one in the same process, by SIGUSR1. `theirs` says what
+//! libvirt's daemons do among themselves, `ours` what ours do, `mixed` what happens on the way from
+//! libvirt's to ours and back.
+//!
+//! `VIRT_TESTS_HOPS` has the journeys take so many upgrades in place of their own number.
+
+mod admin;
+mod damaged_leases;
+mod documents;
+mod edited_state;
+mod guests;
+mod hard_cases;
+mod in_flight;
+mod journey;
+mod leases;
+mod logs;
+mod refused;
+mod run_directory;
+mod signals;
+mod surroundings;
