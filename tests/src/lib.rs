@@ -6,4 +6,5 @@
 
 pub mod harness;
 pub mod interop;
+pub mod machine;
 pub mod wire;
