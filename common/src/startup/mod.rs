@@ -22,7 +22,7 @@ use crate::rpc::Program;
 use crate::server::{Core, Daemon, Limits, Parts};
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
-use crate::systemd::{Activation, Notify, PassedSocket};
+use crate::systemd::{Activation, Notify, Passed};
 use crate::{config, server, sys};
 
 /// A daemon, as far as starting it is concerned.
@@ -79,8 +79,8 @@ fn start<S: Service>(options: &Options) -> Result<(), Failure> {
     // somebody else's, as in libvirt.
     let activation = Activation::from_environment();
     let passed = match options.daemonize {
-        true => Vec::new(),
-        false => activation.sockets(std::process::id()).map_err(sockets::Error::Passed)?,
+        true => Passed::default(),
+        false => activation.take(std::process::id()).map_err(sockets::Error::Passed)?,
     };
     let paths = Paths::new(S::NAME, process::is_privileged(), |name| std::env::var_os(name))?;
     let document = load(options, &paths)?;
@@ -123,7 +123,7 @@ impl<S: Service> Process<S> {
         common: &Common,
         settings: S::Settings,
         logger: Logger,
-        passed: Vec<PassedSocket>,
+        passed: Passed,
     ) -> Result<Self, Failure> {
         let signals = Signals::install().map_err(Failure::Signals)?;
         let pid_path = options.pid_file.as_ref().unwrap_or(&paths.pid_file);
@@ -131,7 +131,7 @@ impl<S: Service> Process<S> {
             true => None,
             false => Some(PidFile::acquire(pid_path)?),
         };
-        let sockets = sockets::open(S::NAME, passed, paths, common, !options.no_admin_server)?;
+        let sockets = sockets::open(S::NAME, passed.sockets, paths, common, !options.no_admin_server)?;
         let mut core = Core::new(Parts {
             name: S::NAME,
             program: S::PROGRAM,

@@ -67,6 +67,12 @@ pub fn listener_from(fd: OwnedFd) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Whether `fd` is a socket that connections can be made to, a Unix stream socket or another.
+#[must_use]
+pub fn is_listening(fd: impl AsFd) -> bool {
+    getsockopt(&fd, sockopt::AcceptConn).unwrap_or(false)
+}
+
 /// Where a listener is bound, if at a path.
 #[must_use]
 pub fn bound_path(listener: &UnixListener) -> Option<PathBuf> {

@@ -4,5 +4,5 @@
 mod activation;
 mod notify;
 
-pub use activation::{Activation, Error as ActivationError, PassedSocket};
+pub use activation::{Activation, Error as ActivationError, Passed, PassedSocket, StoredFd};
 pub use notify::Notify;
