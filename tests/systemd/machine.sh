@@ -41,6 +41,8 @@ become_init() {
   pivot_root . run/outside
   cd /
   umount --lazy /run/outside
+  # As systemd does where it takes itself for alone: services see what is mounted later.
+  mount --make-rshared /
   exec env -i container=tests PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
     /lib/systemd/systemd --system --show-status=no --log-target=journal
 }

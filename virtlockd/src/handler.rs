@@ -261,6 +261,10 @@ impl Daemon for Handler {
         !self.lockspaces.are_unused()
     }
 
+    fn status(&self) -> String {
+        format!("{} leases held", self.owners.leases_count())
+    }
+
     /// Guests that depend on us are ended before their leases go. This is the one place that
     /// waits, as nothing comes after it.
     fn stop(&mut self, core: &mut Core<Outcome>) {

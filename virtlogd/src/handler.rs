@@ -18,6 +18,7 @@ use common::sys::pipe;
 use crate::cleaner;
 use crate::config::Settings;
 use crate::flow;
+use crate::loss;
 use crate::protocol::{Domain, READ_BYTES_MAX, Request};
 use crate::pump::{Pump, Turn};
 use crate::staging::Workspace;
@@ -298,6 +299,10 @@ impl Daemon for Handler {
 
     fn is_in_use(&self) -> bool {
         self.open_logs > 0
+    }
+
+    fn status(&self) -> String {
+        format!("{} logs open, {} bytes dropped", self.open_logs, loss::dropped_bytes())
     }
 
     fn stop(&mut self, core: &mut Core<Outcome>) {

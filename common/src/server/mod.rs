@@ -15,6 +15,7 @@ pub mod jobs;
 mod listener;
 mod run;
 mod servers;
+mod supervision;
 mod token;
 
 use std::collections::VecDeque;
@@ -33,9 +34,11 @@ use crate::logging::Logger;
 use crate::rpc::{self, Call, Program, Reply};
 use crate::sys::signal::Signals;
 use crate::sys::socket::Peer;
+use crate::systemd::Notify;
 use idle::Idle;
 use jobs::Jobs;
 use servers::{Server, Servers};
+use supervision::Supervision;
 use token::Token;
 
 /// What a handler has to say to a call.
@@ -79,6 +82,10 @@ pub trait Daemon: Sized {
     /// Whether anybody depends on the daemon beside its clients, so that it must not exit idle.
     fn is_in_use(&self) -> bool;
 
+    /// How things are, in a few words without clients, for `systemctl status`. It is asked for once
+    /// a second and must not cost more with more guests.
+    fn status(&self) -> String;
+
     /// The daemon is about to exit: store what can be stored.
     fn stop(&mut self, core: &mut Core<Self::Outcome>);
 }
@@ -98,6 +105,7 @@ pub struct Core<O> {
     idle: Idle,
     stopping: bool,
     signals: Registered<Signals>,
+    supervision: Supervision,
     logger: Logger,
 }
 
@@ -120,6 +128,10 @@ pub struct Parts {
     pub idle_timeout: Option<Duration>,
     /// Signal handlers, installed.
     pub signals: Signals,
+    /// The supervisor, if there is one.
+    pub notify: Notify,
+    /// How often the supervisor wants to hear that the loop has not hung.
+    pub ping_period: Option<Duration>,
     /// The daemon's own log.
     pub logger: Logger,
 }
@@ -161,6 +173,7 @@ impl<O> Core<O> {
             idle: Idle::new(parts.idle_timeout),
             stopping: false,
             signals,
+            supervision: Supervision::new(parts.notify, parts.ping_period),
             logger: parts.logger,
         })
     }

@@ -1,6 +1,7 @@
 //! What the loop's events are about.
 
 use super::client::ClientId;
+use super::supervision::Duty;
 use crate::admin::Server;
 use crate::event;
 
@@ -17,6 +18,8 @@ pub(super) enum Token {
     Client(ClientId),
     /// Timer: nobody has been there for long enough.
     Idle,
+    /// Timer: the supervisor is to hear something.
+    Supervisor(Duty),
     /// Something that the daemon watches.
     Daemon(u64),
     /// A timer of the daemon's.
@@ -33,6 +36,9 @@ impl event::Token for Token {
             Self::Client(client) => (3, client.number << 1 | server_bit(client.server)),
             Self::Daemon(source) => (4, source),
             Self::DaemonTimer(source) => (5, source),
+            Self::Supervisor(Duty::Ping) => (6, 0),
+            Self::Supervisor(Duty::Status) => (6, 1),
+            Self::Supervisor(Duty::Retry) => (6, 2),
         };
         number << KIND_BITS | kind
     }
@@ -47,6 +53,9 @@ impl event::Token for Token {
             (3, _) => Self::Client(ClientId { server, number: number >> 1 }),
             (4, _) => Self::Daemon(number),
             (5, _) => Self::DaemonTimer(number),
+            (6, 0) => Self::Supervisor(Duty::Ping),
+            (6, 1) => Self::Supervisor(Duty::Status),
+            (6, _) => Self::Supervisor(Duty::Retry),
             _ => Self::Idle,
         }
     }
@@ -77,6 +86,9 @@ mod tests {
             Token::Client(ClientId { server: Server::Admin, number: 1 << 50 }),
             Token::Daemon(0),
             Token::DaemonTimer(77),
+            Token::Supervisor(Duty::Ping),
+            Token::Supervisor(Duty::Status),
+            Token::Supervisor(Duty::Retry),
         ] {
             assert_eq!(Token::from_bits(token.into_bits()), token);
         }

@@ -22,7 +22,7 @@ use crate::rpc::Program;
 use crate::server::{Core, Daemon, Limits, Parts};
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
-use crate::systemd::{Activation, Notify, Passed};
+use crate::systemd::{self, Activation, Notify, Passed};
 use crate::{config, server, sys};
 
 /// A daemon, as far as starting it is concerned.
@@ -105,7 +105,7 @@ fn start<S: Service>(options: &Options) -> Result<(), Failure> {
         report(&launcher, process.as_ref().err());
     }
     let Process { mut core, mut daemon, _pid_file } = process?;
-    Notify::new(std::env::var_os("NOTIFY_SOCKET")).ready();
+    core.announce(&daemon);
     server::run(&mut core, &mut daemon).map_err(Failure::Loop)
 }
 
@@ -131,7 +131,8 @@ impl<S: Service> Process<S> {
             true => None,
             false => Some(PidFile::acquire(pid_path)?),
         };
-        let sockets = sockets::open(S::NAME, passed.sockets, paths, common, !options.no_admin_server)?;
+        let sockets =
+            sockets::open(S::NAME, passed.sockets, paths, common, !options.no_admin_server)?;
         let mut core = Core::new(Parts {
             name: S::NAME,
             program: S::PROGRAM,
@@ -141,6 +142,8 @@ impl<S: Service> Process<S> {
             admin_limits: limits(common.admin_max_clients),
             idle_timeout: options.timeout,
             signals,
+            notify: Notify::new(std::env::var_os("NOTIFY_SOCKET")),
+            ping_period: systemd::ping_period(std::process::id(), std::env::var_os),
             logger,
         })
         .map_err(Failure::Loop)?;
