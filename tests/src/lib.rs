@@ -8,4 +8,5 @@ pub mod guest;
 pub mod harness;
 pub mod interop;
 pub mod load;
+pub mod machine;
 pub mod wire;

@@ -281,6 +281,10 @@ impl Daemon for Handler {
     /// Leases need nothing but to be left alone.
     fn settle(&mut self, _: &mut Core<Outcome>, _: Reader) {}
 
+    fn status(&self) -> String {
+        format!("{} leases held", self.owners.leases_count())
+    }
+
     /// Guests that depend on us are ended before their leases go. This is the one place that
     /// waits, as nothing comes after it.
     fn stop(&mut self, core: &mut Core<Outcome>) {

@@ -41,6 +41,8 @@ pub(crate) struct Owners {
     /// The living, or not known to be dead.
     by_pid: HashMap<u32, OwnerId>,
     made: u64,
+    /// Of all owners.
+    leases_count: usize,
 }
 
 impl Owners {
@@ -106,13 +108,13 @@ impl Owners {
 
     pub(crate) fn gained(&mut self, id: OwnerId, resource: ResourceId) {
         if let Some(owner) = self.owners.get_mut(&id) {
-            owner.leases.insert(resource);
+            self.leases_count += usize::from(owner.leases.insert(resource));
         }
     }
 
     pub(crate) fn lost(&mut self, id: OwnerId, resource: ResourceId) {
         if let Some(owner) = self.owners.get_mut(&id) {
-            owner.leases.remove(&resource);
+            self.leases_count -= usize::from(owner.leases.remove(&resource));
         }
         self.forget_unused(id);
     }
@@ -133,6 +135,11 @@ impl Owners {
     /// The resources that the owner has.
     pub(crate) fn leases(&self, id: OwnerId) -> Vec<ResourceId> {
         self.owners.get(&id).map(|owner| owner.leases.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// How many leases are held, by whomever.
+    pub(crate) fn leases_count(&self) -> usize {
+        self.leases_count
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {

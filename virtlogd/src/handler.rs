@@ -22,6 +22,7 @@ use crate::cleaner;
 use crate::config::Settings;
 use crate::flow;
 use crate::orphan::Orphans;
+use crate::loss;
 use crate::protocol::{Domain, READ_BYTES_MAX, Request};
 use crate::pump::{Pump, Turn};
 use crate::staging::Workspace;
@@ -364,6 +365,10 @@ impl Daemon for Handler {
             }
             self.advance(core, number);
         }
+    }
+
+    fn status(&self) -> String {
+        format!("{} logs open, {} bytes dropped", self.open_logs, loss::dropped_bytes())
     }
 
     fn stop(&mut self, core: &mut Core<Outcome>) {

@@ -1,8 +1,22 @@
 //! Bytes of a guest that could not be kept, and the line that says so in its log.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use common::logging::timestamp;
+
+/// All bytes that this process has dropped; jobs on any thread count.
+static DROPPED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of all guests' that were dropped since the start.
+pub(crate) fn dropped_bytes() -> u64 {
+    DROPPED_BYTES.load(Ordering::Relaxed)
+}
+
+/// Counts bytes that were dropped.
+pub(crate) fn count(bytes: u64) {
+    DROPPED_BYTES.fetch_add(bytes, Ordering::Relaxed);
+}
 
 /// Bytes lost since the log could last be written.
 #[derive(Debug, Clone, Copy)]

@@ -14,6 +14,7 @@ use common::sys::pipe::{self, State};
 
 use crate::flow::{Flow, Pace};
 use crate::legacy::Legacy;
+use crate::loss;
 use crate::protocol::Domain;
 use crate::rotating_file::{Bytes, Error, Limits, RotatingFile};
 use crate::staging::{Budget, GuestBytes, Workspace};
@@ -185,6 +186,7 @@ impl Pump {
     pub(crate) fn give_up(mut self) {
         let Some(trouble) = self.trouble.take() else { return };
         let waiting = pipe::readable_bytes(&self.guest).unwrap_or(0) as u64;
+        loss::count(waiting + trouble.kept_bytes());
         tracing::error!(
             target: "logging.log_handler",
             "{} bytes of {} are lost for good, its log {} could not be written: {}",

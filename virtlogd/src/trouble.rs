@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::sys::pipe;
 
-use crate::loss::Loss;
+use crate::loss::{self, Loss};
 use crate::rotating_file::{Bytes, Error, RotatingFile};
 use crate::staging::{Budget, GuestBytes, Scratch, Staging};
 
@@ -49,9 +49,14 @@ impl Trouble {
         self.lost_bytes
     }
 
+    /// Bytes that are kept for the log.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.kept.as_ref().map_or(0, Staging::held)
+    }
+
     /// Bytes that are not in the log and of which the log does not say so.
     pub(crate) fn unwritten_bytes(&self) -> u64 {
-        self.loss.map_or(0, |loss| loss.bytes()) + self.kept.as_ref().map_or(0, Staging::held)
+        self.loss.map_or(0, |loss| loss.bytes()) + self.kept_bytes()
     }
 
     /// How long the guest has been gone, from the first time that this is asked.
@@ -137,6 +142,7 @@ impl Trouble {
     }
 
     fn lose(&mut self, bytes: u64) {
+        loss::count(bytes);
         self.lost_bytes = self.lost_bytes.saturating_add(bytes);
         match &mut self.loss {
             Some(loss) => loss.add(bytes),

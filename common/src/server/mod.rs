@@ -16,6 +16,7 @@ mod listener;
 mod run;
 mod save;
 mod servers;
+mod supervision;
 mod token;
 mod upgrade;
 
@@ -39,9 +40,11 @@ use crate::logging::Logger;
 use crate::rpc::{self, Call, Program, Reply};
 use crate::sys::signal::Signals;
 use crate::sys::socket::Peer;
+use crate::systemd::Notify;
 use idle::Idle;
 use jobs::Jobs;
 use servers::{Server, Servers};
+use supervision::Supervision;
 use token::Token;
 use upgrade::{Overrides, Upgrade};
 
@@ -101,6 +104,10 @@ pub trait Daemon: Sized {
     /// are waited for, within a bound.
     fn settle(&mut self, core: &mut Core<Self::Outcome>, reader: Reader);
 
+    /// How things are, in a few words without clients, for `systemctl status`. It is asked for once
+    /// a second and must not cost more with more guests.
+    fn status(&self) -> String;
+
     /// The daemon is about to exit: store what can be stored.
     fn stop(&mut self, core: &mut Core<Self::Outcome>);
 }
@@ -120,6 +127,7 @@ pub struct Core<O> {
     idle: Idle,
     stopping: bool,
     signals: Registered<Signals>,
+    supervision: Supervision,
     logger: Logger,
     lineage: Lineage,
     overrides: Overrides,
@@ -145,6 +153,10 @@ pub struct Parts {
     pub idle_timeout: Option<Duration>,
     /// Signal handlers, installed.
     pub signals: Signals,
+    /// The supervisor, if there is one.
+    pub notify: Notify,
+    /// How often the supervisor wants to hear that the loop has not hung.
+    pub ping_period: Option<Duration>,
     /// The daemon's own log.
     pub logger: Logger,
     /// What an upgrade needs to know.
@@ -188,6 +200,7 @@ impl<O> Core<O> {
             idle: Idle::new(parts.idle_timeout),
             stopping: false,
             signals,
+            supervision: Supervision::new(parts.notify, parts.ping_period),
             logger: parts.logger,
             lineage: parts.lineage,
             overrides: Overrides::default(),

@@ -45,6 +45,7 @@ pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result
             return Ok(Ended::Upgrade(successor));
         }
         core.idle.update(&mut core.reactor, core.servers.have_clients());
+        core.supervision.before_wait(&mut core.reactor);
         core.reactor.wait(&mut events)?;
         for event in &events {
             core.calls_left = CALLS_PER_EVENT_MAX;
@@ -52,12 +53,17 @@ pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result
             settle(core, daemon);
         }
     }
+    core.supervision.notify.stopping();
     daemon.stop(core);
     settle(core, daemon);
     Ok(Ended::Stopped)
 }
 
 fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<Token>) {
+    if let Event::Timer(Token::Supervisor(duty)) = event {
+        return core.perform(daemon, duty);
+    }
+    core.supervision.note_activity();
     match event {
         Event::Ready(Token::Daemon(source)) => daemon.ready(core, source),
         Event::Ready(Token::Client(id)) => serve(core, daemon, id),

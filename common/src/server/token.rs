@@ -1,6 +1,7 @@
 //! What the loop's events are about.
 
 use super::client::ClientId;
+use super::supervision::Duty;
 use crate::admin::Server;
 use crate::event;
 
@@ -19,6 +20,8 @@ pub(super) enum Token {
     Idle,
     /// Who is to take over has answered. Timer: that, or coming to rest, takes too long.
     Upgrade,
+    /// Timer: the supervisor is to hear something.
+    Supervisor(Duty),
     /// Something that the daemon watches.
     Daemon(u64),
     /// A timer of the daemon's.
@@ -36,6 +39,9 @@ impl event::Token for Token {
             Self::Client(client) => (3, client.number << 1 | server_bit(client.server)),
             Self::Daemon(source) => (4, source),
             Self::DaemonTimer(source) => (5, source),
+            Self::Supervisor(Duty::Ping) => (6, 0),
+            Self::Supervisor(Duty::Status) => (6, 1),
+            Self::Supervisor(Duty::Retry) => (6, 2),
         };
         number << KIND_BITS | kind
     }
@@ -51,6 +57,9 @@ impl event::Token for Token {
             (3, _) => Self::Client(ClientId { server, number: number >> 1 }),
             (4, _) => Self::Daemon(number),
             (5, _) => Self::DaemonTimer(number),
+            (6, 0) => Self::Supervisor(Duty::Ping),
+            (6, 1) => Self::Supervisor(Duty::Status),
+            (6, _) => Self::Supervisor(Duty::Retry),
             _ => Self::Idle,
         }
     }
@@ -82,6 +91,9 @@ mod tests {
             Token::Client(ClientId { server: Server::Admin, number: 1 << 50 }),
             Token::Daemon(0),
             Token::DaemonTimer(77),
+            Token::Supervisor(Duty::Ping),
+            Token::Supervisor(Duty::Status),
+            Token::Supervisor(Duty::Retry),
         ] {
             assert_eq!(Token::from_bits(token.into_bits()), token);
         }

@@ -212,6 +212,7 @@ impl<O> Core<O> {
     pub fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
         tracing::error!(target: "daemon", "Upgrade failed, going on as before: {reason}");
+        self.note_upgrade(format!("failed: {reason}"));
         let ids =
             |server: &super::servers::Server| server.clients.values().map(Client::id).collect();
         let all: [Vec<ClientId>; 2] = [ids(&self.servers.main), ids(&self.servers.admin)];

@@ -30,7 +30,7 @@ use crate::rpc::Program;
 use crate::server::{Caller, Core, Daemon, Limits, Lineage, Parts};
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
-use crate::systemd::{Activation, Notify, PassedSocket};
+use crate::systemd::{self, Activation, Notify, Passed, PassedSocket};
 use crate::{config, server, sys};
 
 /// A daemon, as far as starting it is concerned.
@@ -107,10 +107,10 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
     let mut inherited = Inherited::at_start().unwrap_or_default();
     let activation = Activation::from_environment();
     let passed = match options.daemonize {
-        true => Vec::new(),
-        false => activation.sockets(std::process::id()).map_err(sockets::Error::Passed)?,
+        true => Passed::default(),
+        false => activation.take(std::process::id()).map_err(sockets::Error::Passed)?,
     };
-    inherited.leave(passed.iter().map(PassedSocket::number));
+    inherited.leave(passed.numbers());
     let paths = Paths::new(S::NAME, process::is_privileged(), |name| std::env::var_os(name))?;
     let mut predecessor = Predecessor::find(&paths, inherited);
     let (configuration, logger) = configure::<S>(&options, &paths, &mut predecessor)?;
@@ -142,8 +142,7 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
 /// Serves until the end, through every upgrade that comes to nothing.
 fn serve<S: Service>(process: Process<S>) -> Result<(), Failure> {
     let Process { mut core, mut daemon, _pid_file } = process;
-    let notify = Notify::new(std::env::var_os("NOTIFY_SOCKET"));
-    notify.ready();
+    core.announce(&daemon);
     loop {
         match server::run(&mut core, &mut daemon).map_err(Failure::Loop)? {
             server::Ended::Stopped => return Ok(()),
@@ -203,7 +202,7 @@ impl<S: Service> Start<S> {
     fn process(
         self,
         mut predecessor: Predecessor,
-        passed: Vec<PassedSocket>,
+        passed: Passed,
     ) -> Result<Process<S>, Failure> {
         let signals = Signals::install().map_err(Failure::Signals)?;
         let complaint = predecessor.complaint();
@@ -223,7 +222,7 @@ impl<S: Service> Start<S> {
         }
         let mut sockets = match &legacy {
             Some(legacy) => predecessor.sockets(legacy, &self.paths),
-            None => self.sockets(passed)?,
+            None => self.sockets(passed.sockets)?,
         };
         if self.options.no_admin_server {
             sockets.admin.clear();
@@ -278,6 +277,8 @@ impl<S: Service> Start<S> {
             admin_limits: limits(common.admin_max_clients),
             idle_timeout,
             signals,
+            notify: Notify::new(std::env::var_os("NOTIFY_SOCKET")),
+            ping_period: systemd::ping_period(std::process::id(), std::env::var_os),
             logger,
             lineage,
         };

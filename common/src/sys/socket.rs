@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -70,9 +70,14 @@ pub fn listener_from(fd: OwnedFd) -> io::Result<UnixListener> {
 /// Whether `fd` is a stream socket that listens at `path`.
 #[must_use]
 pub fn is_listener_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
-    let listens = getsockopt(&fd, sockopt::AcceptConn).unwrap_or(false);
     let address = nix::sys::socket::getsockname::<UnixAddr>(fd.as_raw_fd());
-    listens && address.is_ok_and(|address| address.path() == Some(path))
+    is_listening(fd) && address.is_ok_and(|address| address.path() == Some(path))
+}
+
+/// Whether `fd` is a socket that connections can be made to, a Unix stream socket or another.
+#[must_use]
+pub fn is_listening(fd: impl AsFd) -> bool {
+    getsockopt(&fd, sockopt::AcceptConn).unwrap_or(false)
 }
 
 /// Where a listener is bound, if at a path.
@@ -144,15 +149,55 @@ pub fn send_fd(stream: &UnixStream, fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends a message with fds over a connected socket, without waiting.
+///
+/// # Errors
+/// As `sendmsg(2)`: `EAGAIN` when the receiver's queue is full.
+pub fn send_datagram(
+    socket: &UnixDatagram,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    sendmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        if fds.is_empty() { &[] } else { &rights },
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
+
 /// Reads one byte and every fd that came with it, close-on-exec. `None` at the end of the stream.
 ///
 /// # Errors
 /// As `recvmsg(2)`. When the kernel had to leave fds out, those that came are closed and the
 /// result is no fd at all.
 pub fn receive_fds(stream: &UnixStream) -> io::Result<Option<Vec<OwnedFd>>> {
-    let mut byte = [0_u8];
+    let (count, fds) = receive(stream.as_fd(), &mut [0])?;
+    Ok((count > 0).then_some(fds))
+}
+
+/// Takes a message of up to `bytes_max` bytes and the fds that came with it.
+///
+/// # Errors
+/// As [`receive_fds`].
+#[cfg(test)]
+pub(crate) fn receive_datagram(
+    socket: &UnixDatagram,
+    bytes_max: usize,
+) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; bytes_max];
+    let (count, fds) = receive(socket.as_fd(), &mut bytes)?;
+    bytes.truncate(count);
+    Ok((bytes, fds))
+}
+
+fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut control = nix::cmsg_space!([RawFd; CONTROL_FDS_MAX]);
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: byte.len() };
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: all-zero is a valid message header: no address, no parts, no control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
@@ -160,13 +205,13 @@ pub fn receive_fds(stream: &UnixStream) -> io::Result<Option<Vec<OwnedFd>>> {
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = control.capacity();
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header's pointers are to `byte` and `control`, which outlive the call, with
+    // SAFETY: the header's pointers are to `bytes` and `control`, which outlive the call, with
     // their lengths.
-    let count = unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, flags) };
-    let count = Errno::result(count)?;
+    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let count = usize::try_from(Errno::result(count)?).map_err(io::Error::other)?;
     let fds = rights(&message);
     let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
-    Ok((count > 0).then(|| if truncated { Vec::new() } else { fds }))
+    Ok((count, if truncated { Vec::new() } else { fds }))
 }
 
 /// Adopts all fds of a message that was received. (nix gives none at all when some were left out,

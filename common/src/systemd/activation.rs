@@ -1,11 +1,12 @@
-//! Sockets that systemd opened for us.
+//! What systemd passes at a start: sockets that it opened for us, and what an earlier process of
+//! this service left in its fd store.
 //!
 //! compat: sockets without usable names are told apart by the path they are bound to. libvirt
 //! ignores them then and puts sockets of its own in their place, behind systemd's back.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use thiserror::Error;
@@ -15,8 +16,17 @@ use crate::sys::{fd, process, socket};
 /// Number of the first fd that is passed, systemd's.
 const FIRST: RawFd = 3;
 
-/// Fds that are accepted; more would be a mistake. Ours: four times what the two sockets need.
-const PASSED_MAX: RawFd = 8;
+/// Sockets that are accepted; more would be a mistake. Ours: four times what is needed.
+const SOCKETS_MAX: usize = 8;
+
+/// Fds that are looked at: as many as Linux lets a process have open (`fs.nr_open`).
+const PASSED_MAX: RawFd = 1 << 20;
+
+/// How systemd names the sockets of a socket unit, unless told otherwise.
+const SOCKET_SUFFIX: &str = ".socket";
+
+/// What systemd calls a stored fd that it was given no name for.
+const NAMELESS: &str = "stored";
 
 /// The variables, as they were.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +39,15 @@ pub struct Activation {
     pub names: Option<OsString>,
 }
 
+/// Everything that was passed, close-on-exec from now on.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Sockets of socket units.
+    pub sockets: Vec<PassedSocket>,
+    /// What was stored, of any kind, in systemd's order (the newest first).
+    pub stored: Vec<StoredFd>,
+}
+
 /// A listening socket that was passed.
 #[derive(Debug)]
 pub struct PassedSocket {
@@ -38,12 +57,21 @@ pub struct PassedSocket {
     pub listener: UnixListener,
 }
 
+/// An fd that was in the store, and still is: closing this one takes nothing out of it.
+#[derive(Debug)]
+pub struct StoredFd {
+    /// The name it was stored under; several may share one.
+    pub name: String,
+    /// The fd.
+    pub fd: OwnedFd,
+}
+
 /// Why passed sockets cannot be used.
 #[derive(Debug, Error)]
 pub enum Error {
     /// More than ever makes sense.
-    #[error("{0} sockets were passed, at most {PASSED_MAX} can be used")]
-    TooMany(RawFd),
+    #[error("{0} sockets were passed, at most {SOCKETS_MAX} can be used")]
+    TooMany(usize),
     /// One cannot be listened on.
     #[error("Unable to listen on socket: passed fd {number}: {error}")]
     Unusable {
@@ -54,11 +82,11 @@ pub enum Error {
     },
 }
 
-impl PassedSocket {
-    /// The number it was passed under.
-    #[must_use]
-    pub fn number(&self) -> RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.listener)
+impl Passed {
+    /// The numbers of everything that was passed.
+    pub fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        let sockets = self.sockets.iter().map(|socket| socket.listener.as_raw_fd());
+        sockets.chain(self.stored.iter().map(|stored| stored.fd.as_raw_fd()))
     }
 }
 
@@ -78,26 +106,21 @@ impl Activation {
         taken
     }
 
-    /// The sockets that were passed to the process `own_pid`; none when the variables are missing,
-    /// malformed or meant for another.
+    /// What was passed to the process `own_pid`; nothing when the variables are missing, malformed
+    /// or meant for another.
     ///
     /// # Errors
-    /// [`enum@Error`]; the fds that were taken over are closed.
-    pub fn sockets(&self, own_pid: u32) -> Result<Vec<PassedSocket>, Error> {
+    /// [`enum@Error`], about sockets only; the fds that were taken over are closed.
+    pub fn take(&self, own_pid: u32) -> Result<Passed, Error> {
         let count = self.count(own_pid);
-        if count > PASSED_MAX {
-            return Err(Error::TooMany(count));
+        let mut passed = Passed::default();
+        for (number, name) in (FIRST..FIRST + count).zip(self.names_of(count)) {
+            passed.add(number, name)?;
         }
-        let names = self.names_of(count);
-        (FIRST..FIRST + count)
-            .zip(names)
-            .map(|(number, name)| {
-                let listener = fd::adopt(number)
-                    .and_then(socket::listener_from)
-                    .map_err(|error| Error::Unusable { number, error })?;
-                Ok(PassedSocket { name, listener })
-            })
-            .collect()
+        match passed.sockets.len() {
+            0..=SOCKETS_MAX => Ok(passed),
+            count => Err(Error::TooMany(count)),
+        }
     }
 
     fn count(&self, own_pid: u32) -> RawFd {
@@ -105,7 +128,8 @@ impl Activation {
         if number(&self.pid) != Some(own_pid) {
             return 0;
         }
-        number(&self.fds).and_then(|count| RawFd::try_from(count).ok()).unwrap_or(0)
+        let count = number(&self.fds).and_then(|count| RawFd::try_from(count).ok());
+        count.unwrap_or(0).min(PASSED_MAX)
     }
 
     /// One name each, or none at all when their number is not that of the fds.
@@ -119,12 +143,47 @@ impl Activation {
     }
 }
 
+impl Passed {
+    fn add(&mut self, number: RawFd, name: Option<String>) -> Result<(), Error> {
+        let unusable = |error| Error::Unusable { number, error };
+        let named_socket = name.as_ref().is_some_and(|name| name.ends_with(SOCKET_SUFFIX));
+        let fd = match fd::adopt(number) {
+            Ok(fd) => fd,
+            Err(error) if named_socket => return Err(unusable(error)),
+            // Not even open: there is nothing that could be lost.
+            Err(_) => return Ok(()),
+        };
+        if named_socket || socket::is_listening(&fd) {
+            let listener = socket::listener_from(fd).map_err(unusable)?;
+            self.sockets.push(PassedSocket { name, listener });
+        } else {
+            let name = name.unwrap_or_else(|| NAMELESS.to_owned());
+            self.stored.push(StoredFd { name, fd });
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::IntoRawFd;
+
     use super::*;
 
     fn activation(pid: &str, fds: &str, names: Option<&str>) -> Activation {
         Activation { pid: Some(pid.into()), fds: Some(fds.into()), names: names.map(Into::into) }
+    }
+
+    /// Passes an fd of any number.
+    fn passed(name: Option<&str>, fd: impl IntoRawFd) -> Result<Passed, Error> {
+        let mut passed = Passed::default();
+        passed.add(fd.into_raw_fd(), name.map(str::to_owned)).map(|()| passed)
+    }
+
+    fn listener() -> UnixListener {
+        let dir = tempfile::tempdir().unwrap();
+        UnixListener::bind(dir.path().join("sock")).unwrap()
     }
 
     #[test]
@@ -145,7 +204,49 @@ mod tests {
     }
 
     #[test]
-    fn too_many_are_refused() {
-        assert!(matches!(activation("8", "1000", None).sockets(8), Err(Error::TooMany(1000))));
+    fn a_count_that_no_process_can_have_is_cut() {
+        assert_eq!(activation("8", "2147483647", None).count(8), PASSED_MAX);
+    }
+
+    #[test]
+    fn what_listens_is_a_socket_whatever_its_name() {
+        for name in [Some("virtlogd.socket"), Some("other"), None] {
+            let passed = passed(name, listener()).unwrap();
+            assert_eq!(passed.sockets.len(), 1, "{name:?}");
+            assert_eq!(passed.sockets[0].name.as_deref(), name);
+        }
+    }
+
+    #[test]
+    fn a_stored_fd_may_be_of_any_kind() {
+        let (reader, writer) = crate::sys::pipe::pipe().unwrap();
+        let (stream, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        let fds = [
+            reader,
+            writer,
+            stream.into(),
+            File::open("/").unwrap().into(),
+            File::open("/dev/null").unwrap().into(),
+            process::pidfd_open(std::process::id().cast_signed()).unwrap(),
+        ];
+        for fd in fds {
+            let passed = passed(Some("a1"), fd).unwrap();
+            assert_eq!(passed.stored[0].name, "a1");
+        }
+        assert_eq!(passed(None, File::open("/").unwrap()).unwrap().stored[0].name, NAMELESS);
+    }
+
+    #[test]
+    fn what_is_no_socket_but_named_as_one_is_an_error() {
+        let file = File::open("/dev/null").unwrap();
+        assert!(matches!(passed(Some("a.socket"), file), Err(Error::Unusable { .. })));
+    }
+
+    #[test]
+    fn what_is_not_open_is_nothing() {
+        let mut passed = Passed::default();
+        passed.add(PASSED_MAX, Some("a1".to_owned())).unwrap();
+        assert!(passed.stored.is_empty());
+        assert!(passed.add(PASSED_MAX, Some("a.socket".to_owned())).is_err());
     }
 }

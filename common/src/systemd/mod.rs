@@ -2,7 +2,11 @@
 //! protocol will do.
 
 mod activation;
+mod channel;
+mod names;
 mod notify;
+mod watchdog;
 
-pub use activation::{Activation, Error as ActivationError, PassedSocket};
-pub use notify::Notify;
+pub use activation::{Activation, Error as ActivationError, Passed, PassedSocket, StoredFd};
+pub use notify::{MESSAGE_FDS_MAX, Notify, StoreError};
+pub use watchdog::ping_period;

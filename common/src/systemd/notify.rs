@@ -1,81 +1,179 @@
-//! `sd_notify`: telling the supervisor how we are.
+//! `sd_notify`: telling the supervisor how we are, and having it keep fds for the next process of
+//! this service.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use thiserror::Error;
+
+use super::channel::Channel;
+use super::names::Names;
+use crate::sys::pipe;
+
+/// Characters of a status that are sent; what shows it cuts lines anyway.
+const STATUS_CHARS_MAX: usize = 1024;
+
+/// Fds that one message can carry, the kernel's limit.
+pub const MESSAGE_FDS_MAX: usize = 253;
 
 /// Where messages go; nowhere when there is no supervisor.
-#[derive(Debug)]
+///
+/// Messages are sent in order. None of the methods waits, but [`Notify::drain`]; what the
+/// supervisor cannot take yet is kept until [`Notify::flush`].
+#[derive(Debug, Default)]
 pub struct Notify {
-    target: Option<OsString>,
+    channel: Option<Channel>,
+    names: Names,
+}
+
+/// Why an fd is not in the store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// There is nobody to store it.
+    #[error("there is no supervisor")]
+    NoSupervisor,
+    /// systemd would call it something else.
+    #[error("'{0}' cannot be the name of a stored fd")]
+    Name(String),
+    /// More fds than a message can carry, or none.
+    #[error("{0} fds cannot be stored at once")]
+    Count(usize),
+    /// systemd hands all names over in one variable: were it any longer, no process of this
+    /// service could be started again.
+    #[error("the names of stored fds would be over {} bytes", Names::BYTES_MAX)]
+    Full,
+    /// It could be neither sent nor kept for later.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 impl Notify {
     /// `target` is the value of `NOTIFY_SOCKET`: a path, or `@` and an abstract name.
     #[must_use]
     pub fn new(target: Option<OsString>) -> Self {
-        Self { target: target.filter(|target| !target.is_empty()) }
+        let target = target.filter(|target| !target.is_empty());
+        let channel = target.and_then(|target| match Channel::open(&target) {
+            Ok(channel) => Some(channel),
+            Err(error) => {
+                let target = target.display();
+                tracing::warn!(target: "util.systemd", "Unable to notify {target}: {error}");
+                None
+            }
+        });
+        Self { channel, names: Names::default() }
     }
 
-    /// Says that the service serves. libvirt's text, without a newline.
-    pub fn ready(&self) {
-        self.send("READY=1");
+    /// Whether there is a supervisor.
+    #[must_use]
+    pub fn has_supervisor(&self) -> bool {
+        self.channel.is_some()
     }
 
-    /// A supervisor that cannot be reached is noted and does no harm.
-    fn send(&self, message: &str) {
-        if let Some(target) = &self.target
-            && let Err(error) = send_to(target, message)
-        {
-            tracing::warn!(
-                target: "util.systemd",
-                "Unable to notify {}: {error}", target.display()
-            );
+    /// Says that the service serves: at the start, and again after each [`Notify::reloading`].
+    /// libvirt's text, without a newline.
+    pub fn ready(&mut self) {
+        self.tell("READY=1".to_owned());
+    }
+
+    /// Says that the service is about to execute itself anew, or to read its configuration.
+    pub fn reloading(&mut self) {
+        // It fails for clocks that do not exist only.
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        self.tell(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
+    }
+
+    /// Says that the service has begun to end. There is no way back from systemd 259 on.
+    pub fn stopping(&mut self) {
+        self.tell("STOPPING=1".to_owned());
+    }
+
+    /// Says that the service has not hung.
+    pub fn alive(&mut self) {
+        self.tell("WATCHDOG=1".to_owned());
+    }
+
+    /// Has no sign of life expected any more, for a successor that gives none.
+    pub fn watchdog_off(&mut self) {
+        self.tell("WATCHDOG_USEC=0".to_owned());
+    }
+
+    /// Says how things are, in one line for `systemctl status`; what is too long is cut.
+    pub fn status(&mut self, text: &str) {
+        let shown = |character: char| if character.is_control() { ' ' } else { character };
+        let line: String = text.chars().map(shown).take(STATUS_CHARS_MAX).collect();
+        self.tell(format!("STATUS={line}"));
+    }
+
+    /// Has fds kept under one name, also when their other ends are closed. The caller's own stay
+    /// his. The store says nothing: that it is full is in systemd's log only.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is stored then.
+    pub fn store(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<(), StoreError> {
+        let channel = self.channel.as_mut().ok_or(StoreError::NoSupervisor)?;
+        if !Names::is_valid(name) {
+            return Err(StoreError::Name(name.to_owned()));
+        }
+        if fds.is_empty() || fds.len() > MESSAGE_FDS_MAX {
+            return Err(StoreError::Count(fds.len()));
+        }
+        if !self.names.add(name, fds.len()) {
+            return Err(StoreError::Full);
+        }
+        // FDPOLL=0: or systemd drops a pipe as soon as its guest has died, with its last words.
+        if let Err(error) = channel.send(format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}"), fds) {
+            self.names.take(name, fds.len());
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Takes every fd of this name out of the store, if there are any. A lock of theirs is freed
+    /// with the last copy of the fd, so unlock first.
+    pub fn remove(&mut self, name: &str) {
+        if self.names.take_all(name) {
+            self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        }
+    }
+
+    /// Tells what is in the store already: it came from there.
+    pub fn is_stored(&mut self, name: &str) {
+        self.names.add_stored(name);
+    }
+
+    /// A pipe that ends when the supervisor has seen to everything sent before. It is readable
+    /// then, and has nothing to read.
+    ///
+    /// # Errors
+    /// `NotConnected` without a supervisor, else as `pipe2(2)` and `sendmsg(2)`.
+    pub fn barrier(&mut self) -> io::Result<OwnedFd> {
+        let channel = self.channel.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let (reader, writer) = pipe::pipe()?;
+        channel.send("BARRIER=1".to_owned(), &[writer.as_fd()])?;
+        Ok(reader)
+    }
+
+    /// Sends what is kept; `false` when some of it still has to wait.
+    pub fn flush(&mut self) -> bool {
+        self.channel.as_mut().is_none_or(Channel::flush)
+    }
+
+    /// Sends what is kept and waits up to `patience` for that, before an exec or an exit; `false`
+    /// when it was not enough.
+    pub fn drain(&mut self, patience: Duration) -> bool {
+        self.channel.as_mut().is_none_or(|channel| channel.drain(patience))
+    }
+
+    /// What cannot be said is noted in the log and does no harm.
+    fn tell(&mut self, text: String) {
+        if let Some(channel) = &mut self.channel {
+            drop(channel.send(text, &[]));
         }
     }
 }
 
-fn send_to(target: &OsString, message: &str) -> io::Result<()> {
-    let address = match target.as_bytes().split_first() {
-        Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
-        _ => SocketAddr::from_pathname(target)?,
-    };
-    let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
-    socket.send_to_addr(message.as_bytes(), &address)?;
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn received(socket: &UnixDatagram) -> Vec<u8> {
-        let mut bytes = [0; 64];
-        let count = socket.recv(&mut bytes).unwrap();
-        bytes[..count].to_vec()
-    }
-
-    #[test]
-    fn readiness_arrives_at_a_path_and_at_an_abstract_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        Notify::new(Some(path.into())).ready();
-        assert_eq!(received(&socket), b"READY=1");
-
-        let name = format!("notify-test-{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&name).unwrap();
-        let socket = UnixDatagram::bind_addr(&address).unwrap();
-        Notify::new(Some(format!("@{name}").into())).ready();
-        assert_eq!(received(&socket), b"READY=1");
-    }
-
-    #[test]
-    fn without_a_supervisor_nothing_happens() {
-        Notify::new(None).ready();
-        Notify::new(Some("/nonexistent/notify".into())).ready();
-    }
-}
+mod tests;

@@ -23,6 +23,13 @@ pub struct Owner {
     pub pid: u32,
 }
 
+impl Owner {
+    /// A guest that is the process `pid`.
+    pub fn of(pid: u32) -> Self {
+        Self { uuid: [0x5a; 16], name: "guest".to_owned(), id: 1, pid }
+    }
+}
+
 /// A connection that speaks the lock program. Every reply of it has an empty payload.
 #[derive(Debug)]
 pub struct LockClient(Connection);

@@ -1,0 +1,122 @@
+//! What the supervisor hears while the loop runs: that it runs at all, and how things are.
+
+use std::time::Duration;
+
+use super::token::Token;
+use super::{Core, Daemon};
+use crate::event::Reactor;
+use crate::systemd::Notify;
+
+/// How often the status is looked at, if anything happens at all. So it costs the same however
+/// many guests there are, and nothing while none does anything.
+const STATUS_PERIOD: Duration = Duration::from_secs(1);
+
+/// How soon a supervisor is tried again whose queue was full.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// Say that the loop has not hung.
+    Ping,
+    /// Look whether the status has changed.
+    Status,
+    /// Send what the supervisor could not take.
+    Retry,
+}
+
+#[derive(Debug)]
+pub(super) struct Supervision {
+    pub(super) notify: Notify,
+    ping_period: Option<Duration>,
+    /// What was said last.
+    status: String,
+    last_upgrade: Option<String>,
+    /// Something has happened since the status was looked at.
+    is_active: bool,
+    has_status_timer: bool,
+    has_retry_timer: bool,
+}
+
+impl Supervision {
+    pub(super) fn new(notify: Notify, ping_period: Option<Duration>) -> Self {
+        Self {
+            notify,
+            ping_period,
+            status: String::new(),
+            last_upgrade: None,
+            is_active: false,
+            has_status_timer: false,
+            has_retry_timer: false,
+        }
+    }
+
+    /// Something has happened: the status may be another.
+    pub(super) fn note_activity(&mut self) {
+        self.is_active = true;
+    }
+
+    /// Before the loop waits: nothing that has to be done is forgotten.
+    pub(super) fn before_wait(&mut self, reactor: &mut Reactor<Token>) {
+        if !self.notify.flush() && !self.has_retry_timer {
+            reactor.set_timer(RETRY, Token::Supervisor(Duty::Retry));
+            self.has_retry_timer = true;
+        }
+        if self.is_active && !self.has_status_timer && self.notify.has_supervisor() {
+            reactor.set_timer(STATUS_PERIOD, Token::Supervisor(Duty::Status));
+            self.has_status_timer = true;
+            self.is_active = false;
+        }
+    }
+
+    fn ping(&mut self, reactor: &mut Reactor<Token>) {
+        if let Some(period) = self.ping_period {
+            self.notify.alive();
+            reactor.set_timer(period, Token::Supervisor(Duty::Ping));
+        }
+    }
+}
+
+impl<O> Core<O> {
+    /// The supervisor, to be told that something changes or to keep fds.
+    pub fn supervisor(&mut self) -> &mut Notify {
+        &mut self.supervision.notify
+    }
+
+    /// Says to the supervisor that the daemon serves and how things are; pings begin.
+    pub fn announce<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        self.supervision.notify.ready();
+        self.tell_status(daemon);
+        self.supervision.ping(&mut self.reactor);
+    }
+
+    /// Keeps the outcome of an upgrade for the status.
+    pub fn note_upgrade(&mut self, outcome: impl Into<String>) {
+        self.supervision.last_upgrade = Some(outcome.into());
+        self.supervision.note_activity();
+    }
+
+    pub(super) fn perform<D: Daemon<Outcome = O>>(&mut self, daemon: &D, duty: Duty) {
+        match duty {
+            Duty::Ping => self.supervision.ping(&mut self.reactor),
+            Duty::Status => {
+                self.supervision.has_status_timer = false;
+                self.tell_status(daemon);
+            }
+            Duty::Retry => self.supervision.has_retry_timer = false,
+        }
+    }
+
+    fn tell_status<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        let clients = self.servers.main.clients.len();
+        let supervision = &mut self.supervision;
+        let mut status = format!("{}, {clients} clients", daemon.status());
+        if let Some(outcome) = &supervision.last_upgrade {
+            status = format!("{status}; last upgrade: {outcome}");
+        }
+        if status != supervision.status {
+            supervision.notify.status(&status);
+            supervision.status = status;
+        }
+    }
+}

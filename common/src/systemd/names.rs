@@ -1,0 +1,93 @@
+//! The names in the fd store, and how many bytes they have.
+
+use std::collections::HashMap;
+
+/// How many fds each name has.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    counts: HashMap<Box<str>, usize>,
+    bytes: usize,
+}
+
+impl Names {
+    /// Bytes of all names with a separator each. Linux executes nothing with an environment
+    /// variable of 128 KiB (`MAX_ARG_STRLEN`), and in `LISTEN_FDNAMES` the names of the sockets
+    /// come first; 1 KiB is for those and the variable's own name.
+    pub(super) const BYTES_MAX: usize = 131_072 - 1024;
+
+    /// Whether systemd takes it for what it is: 255 printable ASCII characters but `:`, and no
+    /// name of a socket.
+    pub(super) fn is_valid(name: &str) -> bool {
+        let printable = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b':';
+        (1..=255).contains(&name.len()) && name.bytes().all(printable) && !name.ends_with(".socket")
+    }
+
+    /// Adds fds; `false`, and nothing added, when there is no room for their names.
+    pub(super) fn add(&mut self, name: &str, count: usize) -> bool {
+        let bytes = self.bytes + bytes_of(name, count);
+        if bytes > Self::BYTES_MAX {
+            return false;
+        }
+        self.bytes = bytes;
+        *self.counts.entry(name.into()).or_default() += count;
+        true
+    }
+
+    /// Adds an fd that is there anyway.
+    pub(super) fn add_stored(&mut self, name: &str) {
+        self.bytes += bytes_of(name, 1);
+        *self.counts.entry(name.into()).or_default() += 1;
+    }
+
+    /// Takes fds away again.
+    pub(super) fn take(&mut self, name: &str, count: usize) {
+        let Some(present) = self.counts.get_mut(name) else { return };
+        let taken = count.min(*present);
+        *present -= taken;
+        if *present == 0 {
+            self.counts.remove(name);
+        }
+        self.bytes -= bytes_of(name, taken);
+    }
+
+    /// Takes all fds of a name away, if there are any.
+    pub(super) fn take_all(&mut self, name: &str) -> bool {
+        let Some(count) = self.counts.remove(name) else { return false };
+        self.bytes -= bytes_of(name, count);
+        true
+    }
+}
+
+fn bytes_of(name: &str, count: usize) -> usize {
+    (name.len() + 1).saturating_mul(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_so_many_bytes() {
+        let mut names = Names::default();
+        let most = Names::BYTES_MAX / 4;
+        assert!(names.add("abc", most));
+        assert!(!names.add("d", 1) && !names.counts.contains_key("d"));
+        names.take("abc", 1);
+        assert!(names.add("d", 2));
+        assert!(names.take_all("abc") && !names.take_all("abc"));
+        names.add_stored("d");
+        assert_eq!(names.bytes, 6);
+        names.take("d", 9);
+        assert_eq!((names.bytes, names.counts.len()), (0, 0));
+    }
+
+    #[test]
+    fn names_are_what_systemd_accepts() {
+        for name in ["a", "log 1/x", &"n".repeat(255)] {
+            assert!(Names::is_valid(name), "{name}");
+        }
+        for name in ["", "a:b", "a\n", "\u{e4}", &"n".repeat(256), "virtlogd.socket"] {
+            assert!(!Names::is_valid(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Tests under a real systemd, on a machine of their own: see `systemd/machine.sh`.
+//!
+//! Such a test runs twice: outside, where it boots a machine with the units of this workspace and
+//! the daemons under test, and inside, where the test's executable is run again for this test
+//! alone and the test does its work. So it sees the machine's files, sockets, processes and
+//! systemd as any program there does.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::harness::{Program, Subject, Whose, eventually, left_out};
+
+/// Tells a test that it is inside.
+const INSIDE: &str = "TESTS_INSIDE_MACHINE";
+
+/// What a test needs beside Rust: systemd, libvirt-daemon-system, libvirt-clients.
+const PROGRAMS: [&str; 6] = [
+    "/lib/systemd/systemd",
+    "/usr/bin/unshare",
+    "/usr/bin/nsenter",
+    "/usr/bin/virt-admin",
+    "/usr/sbin/virtlogd",
+    "/usr/sbin/virtlockd",
+];
+
+/// Exit status of the script when this machine cannot have another in it.
+const NO_MACHINE: i32 = 125;
+
+/// How long a test may take inside before it is ended, in seconds.
+const TIMEOUT_S: &str = "300";
+
+/// Makes tests of functions without arguments: each runs on a machine of its own whose daemons are
+/// `Ours` or `Theirs`, not started yet.
+#[macro_export]
+macro_rules! on_machine {
+    ($whose:ident: $($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn on_machine() {
+                let whose = $crate::harness::Whose::$whose;
+                $crate::machine::run(whose, concat!(module_path!(), "::on_machine"), super::$name);
+            }
+        }
+    )+};
+}
+
+/// Runs the test called `name`, its crate's name in front, on a new machine.
+pub fn run(whose: Whose, name: &str, test: fn()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let output = match boot(whose, name) {
+        Ok(output) => output,
+        Err(reason) => return left_out(name, &reason),
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    if output.status.code() == Some(NO_MACHINE) {
+        return left_out(name, &stderr);
+    }
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "inside the machine, {}:\n{stdout}{stderr}",
+        output.status
+    );
+}
+
+/// Boots a machine and runs this executable in it, for one test.
+fn boot(whose: Whose, name: &str) -> Result<Output, String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("only root can boot a machine".to_owned());
+    }
+    if let Some(missing) = PROGRAMS.iter().find(|program| !Path::new(program).exists()) {
+        return Err(format!("{missing} is not installed"));
+    }
+    let executable = std::env::current_exe().map_err(|error| error.to_string())?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "bash"]).arg(workspace.join("systemd/machine.sh"));
+    command.args(files(whose, executable, &workspace.join("../systemd"))?);
+    command.args(["--", "env"]).arg(format!("{INSIDE}=1"));
+    command.args(
+        std::env::var("VIRT_TESTS_REQUIRE").map(|value| format!("VIRT_TESTS_REQUIRE={value}")),
+    );
+    let (_, name) = name.split_once("::").expect("the crate's name comes first");
+    command.args([
+        "timeout",
+        "--kill-after=5",
+        TIMEOUT_S,
+        "/opt/test",
+        "--exact",
+        name,
+        "--nocapture",
+    ]);
+    command.output().map_err(|error| format!("setpriv cannot be run: {error}"))
+}
+
+/// What is put into the machine, as `FILE:PATH`.
+fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString>, String> {
+    let mut files = vec![(executable, "/opt/test".to_owned())];
+    let entries = units.read_dir().map_err(|error| format!("{}: {error}", units.display()))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| error.to_string())?;
+        let unit = entry.file_name().into_string().expect("a unit's name is text");
+        files.push((entry.path(), format!("/etc/systemd/system/{unit}")));
+    }
+    for program in [Program::Virtlogd, Program::Virtlockd] {
+        for maker in [Whose::Ours, Whose::Theirs] {
+            files.push((Subject { whose: maker, program }.executable()?, stored(maker, program)));
+        }
+        files.push((Subject { whose, program }.executable()?, installed(program)));
+    }
+    let colon = |(file, path): (PathBuf, String)| {
+        let mut word = file.into_os_string();
+        word.push(format!(":{path}"));
+        word
+    };
+    Ok(files.into_iter().map(colon).collect())
+}
+
+/// Where each maker's daemons can be found.
+fn stored(whose: Whose, program: Program) -> String {
+    format!("/opt/{whose:?}/{}", program.name()).to_lowercase()
+}
+
+/// What the units start.
+fn installed(program: Program) -> String {
+    format!("/usr/sbin/{}", program.name())
+}
+
+/// Puts a daemon where the units look for it; one that runs goes on as it is.
+pub fn install(whose: Whose, program: Program) {
+    succeed("cp", &["--remove-destination", &stored(whose, program), &installed(program)]);
+}
+
+/// Enables and starts both sockets of a daemon, as an administrator does.
+pub fn enable(program: Program) {
+    let [main, admin] = ["", "-admin"].map(|kind| format!("{}{kind}.socket", program.name()));
+    systemctl(&["enable", "--now", &main, &admin]);
+}
+
+/// The service unit's name.
+pub fn service(program: Program) -> String {
+    format!("{}.service", program.name())
+}
+
+/// The main socket.
+pub fn main_socket(program: Program) -> PathBuf {
+    format!("/run/libvirt/{}-sock", program.name()).into()
+}
+
+/// Runs systemctl, which must succeed; what it printed.
+pub fn systemctl(arguments: &[&str]) -> String {
+    succeed("systemctl", arguments)
+}
+
+/// An entry of the `/proc` directory of the process that a service runs, as text.
+pub fn main_process(program: Program, entry: &str) -> String {
+    let pid = property(&service(program), "MainPID");
+    let path = Path::new("/proc").join(pid).join(entry);
+    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A property of a unit, as `systemctl show` prints it.
+pub fn property(unit: &str, name: &str) -> String {
+    systemctl(&["show", "--value", "--property", name, unit]).trim_end().to_owned()
+}
+
+/// Waits until a unit's property is `value`.
+#[track_caller]
+pub fn expect_property(unit: &str, name: &str, value: &str) {
+    eventually(&format!("{unit}: {name}={value}"), || property(unit, name) == value);
+}
+
+/// The messages about a unit and from it, oldest first.
+pub fn journal(unit: &str) -> String {
+    succeed("journalctl", &["--sync"]);
+    succeed("journalctl", &["--no-pager", "--output=cat", "--boot", "--unit", unit])
+}
+
+/// Runs a command, which must succeed; what it printed.
+pub fn succeed(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect("starting a command");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}{}",
+        text(&output.stderr),
+        text(&output.stdout)
+    );
+    text(&output.stdout)
+}
