@@ -49,7 +49,17 @@ pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result
 fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<Token>) {
     match event {
         Event::Ready(Token::Daemon(source)) => daemon.ready(core, source),
-        Event::Ready(Token::Client(id)) => serve(core, daemon, id),
+        Event::Ready(Token::Client(id)) => {
+            if let Some(client) = core.servers.client(id) {
+                client.ready();
+            }
+            serve(core, daemon, id);
+        }
+        Event::Ending(Token::Client(id)) => {
+            if let Some(client) = core.servers.client(id) {
+                client.ending();
+            }
+        }
         Event::Ready(Token::Listener(server, index)) => {
             core.accept_from(server, index);
         }
@@ -66,7 +76,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
                 core.stopping = true;
             }
         }
-        Event::Ready(_) | Event::Timer(_) => {}
+        Event::Ready(_) | Event::Ending(_) | Event::Timer(_) => {}
     }
 }
 
