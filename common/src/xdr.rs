@@ -208,6 +208,29 @@ impl Writer {
         self
     }
 
+    /// As [`Writer::opaque`], of the bytes that `append` puts behind those that are there: a large
+    /// value is not copied.
+    ///
+    /// # Errors
+    /// That of `append`; what was written is of no use then.
+    pub fn opaque_by<E>(
+        &mut self,
+        append: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<&mut Self, E> {
+        let place = self.bytes.len();
+        self.u32(0);
+        let start = self.bytes.len();
+        append(&mut self.bytes)?;
+        let count = self.bytes.len().saturating_sub(start);
+        let len = u32::try_from(count).unwrap_or(u32::MAX);
+        self.bytes.truncate(start + len as usize);
+        if let Some(word) = self.bytes.get_mut(place..start) {
+            word.copy_from_slice(&len.to_be_bytes());
+        }
+        self.bytes.resize(self.bytes.len() + padding(len as usize), 0);
+        Ok(self)
+    }
+
     /// An optional string.
     pub fn optional(&mut self, bytes: Option<&[u8]>) -> &mut Self {
         match bytes {
@@ -277,6 +300,11 @@ mod tests {
         ) {
             let mut writer = Writer::new();
             writer.u32(number).i64(signed).opaque(&text).raw(&uuid).optional(Some(&text)).optional(None);
+            let appended = writer.opaque_by(|bytes| {
+                bytes.extend(&text);
+                Ok::<_, ()>(())
+            });
+            prop_assert!(appended.is_ok());
             let bytes = writer.into_bytes();
             prop_assert_eq!(bytes.len() % 4, 0);
             let mut reader = Reader::new(&bytes);
@@ -287,6 +315,7 @@ mod tests {
             prop_assert_eq!(reader.present(), Ok(true));
             prop_assert_eq!(reader.opaque(u32::MAX), Ok(&text[..]));
             prop_assert_eq!(reader.present(), Ok(false));
+            prop_assert_eq!(reader.opaque(u32::MAX), Ok(&text[..]));
             prop_assert_eq!(reader.u32(), Err(Error::Truncated("u32")));
         }
 

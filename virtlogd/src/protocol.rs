@@ -118,11 +118,11 @@ pub(crate) fn position((inode, offset): (u64, u64)) -> Reply {
     Reply { payload: writer.into_bytes(), fds: Vec::new() }
 }
 
-/// The result of READ.
-pub(crate) fn data(bytes: &[u8]) -> Reply {
-    let mut writer = Writer::with_capacity(bytes.len() + 8);
-    writer.opaque(bytes);
-    Reply { payload: writer.into_bytes(), fds: Vec::new() }
+/// The result of READ, whose bytes `read` appends to what it is given.
+pub(crate) fn data<E>(read: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Reply, E> {
+    let mut writer = Writer::new();
+    writer.opaque_by(read)?;
+    Ok(Reply { payload: writer.into_bytes(), fds: Vec::new() })
 }
 
 /// The result of APPEND, always 0.

@@ -114,8 +114,10 @@ impl Task {
             }
             Self::Read { client, inode, offset, len_max } => {
                 drain(pump.as_deref_mut(), &mut workspace);
-                let read = rotating_file::read(path, limits.backups_max, inode, offset, len_max);
-                Some((client, to_reply(read, |bytes| protocol::data(&bytes))))
+                let reply = protocol::data(|data| {
+                    rotating_file::read(path, limits.backups_max, inode, offset, len_max, data)
+                });
+                Some((client, to_reply(reply, |reply| reply)))
             }
             Self::Append { client, message } => {
                 let appended = match &mut pump {

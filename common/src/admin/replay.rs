@@ -138,23 +138,14 @@ impl Target for Recorded {
 /// One request through the connection and the program as the server would drive them: the answer
 /// as hex, and whether the connection ends.
 fn exchange(target: &mut Recorded, request: &str) -> (String, bool) {
-    let mut connection = Connection::new();
-    let mut bytes = &from_hex(request)[..];
-    let message = loop {
-        let space = connection.space();
-        let (now, later) = bytes.split_at(space.len());
-        space.copy_from_slice(now);
-        bytes = later;
-        if let Some(message) = connection.filled(now.len()).unwrap() {
-            break message;
-        }
-    };
+    let received = Connection::new().received(&from_hex(request), Vec::new());
+    let message = received.unwrap().expect("a whole request");
     match PROGRAM.accept(message) {
         Incoming::Call(call, reply_to) => {
             let Outcome { result, close } = dispatch(&call, target);
-            (to_hex(reply_to.answer(result).unsent_bytes()), close)
+            (to_hex(&reply_to.answer(result).unsent_bytes().concat()), close)
         }
-        Incoming::Answered(answer) => (to_hex(answer.unsent_bytes()), false),
+        Incoming::Answered(answer) => (to_hex(&answer.unsent_bytes().concat()), false),
         Incoming::Dropped => panic!("dropped: {request}"),
     }
 }

@@ -38,6 +38,9 @@ pub trait Token: Copy + std::fmt::Debug {
 pub enum Event<T> {
     /// An fd: it can be read from or written to, or is at its end.
     Ready(T),
+    /// An fd, in front of its [`Event::Ready`]: nothing will come behind what can be read now, so
+    /// that nothing more will be reported either.
+    Ending(T),
     /// A timer.
     Timer(T),
 }
@@ -153,9 +156,15 @@ impl<T: Token> Reactor<T> {
         }
         // What has asked for another turn gets it in its place in the queue, not now for an event.
         let is_again = &self.is_again;
-        let news = self.kernel_events.iter().map(|event| event.token().0 as u64);
-        let news = news.filter(|bits| !is_again.contains(bits));
-        events.extend(news.map(|bits| Event::Ready(T::from_bits(bits))));
+        for event in &self.kernel_events {
+            let bits = event.token().0 as u64;
+            if event.is_read_closed() {
+                events.push(Event::Ending(T::from_bits(bits)));
+            }
+            if !is_again.contains(&bits) {
+                events.push(Event::Ready(T::from_bits(bits)));
+            }
+        }
         if let Some(token) = self.again.pop_front() {
             self.is_again.remove(&token.into_bits());
             events.push(Event::Ready(token));
@@ -293,6 +302,18 @@ mod tests {
         registered.watch().unwrap();
         reactor.wait(&mut events).unwrap();
         assert_eq!(events, [ready(7)]);
+    }
+
+    #[test]
+    fn an_end_is_told_of_with_what_is_left_to_read() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut events = Vec::new();
+        let (one, two) = std::os::unix::net::UnixStream::pair().unwrap();
+        let _registered = reactor.register(&one, 7, Interest::Read).unwrap();
+        nix::unistd::write(&two, b"x").unwrap();
+        two.shutdown(std::net::Shutdown::Write).unwrap();
+        reactor.wait(&mut events).unwrap();
+        assert_eq!(events, [Event::Ending(7), ready(7)]);
     }
 
     #[test]

@@ -305,22 +305,30 @@ pub struct PrivateDaemon {
     pub parked: Option<Vec<i32>>,
 }
 
-/// What only we know of a client: what is in its buffers. Fds are of memfds.
+/// What only we know of a client: what is in its buffers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateClient {
-    /// Bytes read that are no complete message yet.
+    /// The beginning of a message.
+    #[serde(deserialize_with = "object")]
+    pub input: Option<Buffer>,
+    /// What was read behind a message that is not answered yet.
+    #[serde(deserialize_with = "object")]
+    pub ahead: Option<Buffer>,
+    /// The rest of an answer.
+    #[serde(deserialize_with = "object")]
+    pub output: Option<Buffer>,
+}
+
+/// Bytes, in a memfd, and the fds that go with them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "they say it themselves")]
+pub struct Buffer {
     #[serde(deserialize_with = "lenient")]
-    pub input: Option<i32>,
-    /// Fds that came with them.
+    pub bytes: Option<i32>,
     #[serde(deserialize_with = "scalars")]
-    pub input_fds: Option<Vec<i32>>,
-    /// Bytes of an answer that are not sent yet.
-    #[serde(deserialize_with = "lenient")]
-    pub output: Option<i32>,
-    /// Fds that follow them.
-    #[serde(deserialize_with = "scalars")]
-    pub output_fds: Option<Vec<i32>>,
+    pub fds: Option<Vec<i32>>,
 }
 
 /// What only we know of a log.

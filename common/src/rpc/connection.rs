@@ -1,17 +1,29 @@
 //! The state of one client's stream.
 //!
-//! It reads exactly one message, never a byte further: what follows may be the byte that carries
-//! an fd, which a plain read would destroy, and what was not read needs no carrying over when the
-//! daemon re-executes itself. While a call is with its handler or an answer is not yet written
-//! out, it wants nothing: that is the flow control, one request in flight per client.
+//! What is read may reach a little into the next messages: a call that is small then costs one
+//! read, and the next one is not missed. It is kept ([`READ_BYTES_MAX`] at the most) until the
+//! answer before it has been written out. While a call is with its handler or an answer is not yet
+//! written out, nothing is read: that is the flow control, one request in flight per client.
+//!
+//! An fd rides on the first byte of what its sender passed to the kernel in one piece, and a read
+//! never goes on behind that piece. So fds that come with a read belong to one byte of it, and the
+//! first byte in it that should carry an fd gets them. libvirt sends that byte alone.
+
+mod buffered;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use thiserror::Error;
 
-use super::header::{HEADER_BYTES, Header, MESSAGE_BYTES_MAX, MESSAGE_FDS_MAX, kind};
+pub use buffered::{Buffered, Side};
+
+use super::header::{Front, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, MESSAGE_FDS_MAX, kind};
 use crate::xdr::Reader;
+
+/// Bytes read at a time where it is not known to whom they belong; ours, a common call several
+/// times over.
+pub const READ_BYTES_MAX: usize = 1024;
 
 /// How far the buffer for a message runs ahead of the bytes that have arrived. A length word alone
 /// costs no more memory than this.
@@ -31,16 +43,16 @@ pub enum Violation {
     Fd,
     /// What was handed over as the beginning of a message is a whole one.
     #[error("more was handed over than the beginning of a message")]
-    Resumed,
+    HandedOver,
 }
 
 /// What the connection needs next from its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Bytes, into [`Connection::space`].
-    Bytes,
-    /// One byte that carries one fd, for [`Connection::received_fd`].
-    Fd,
+    /// Whatever is there, up to [`READ_BYTES_MAX`], with its fds, for [`Connection::received`].
+    Anything,
+    /// More of a long body, into [`Connection::space`].
+    Body,
     /// Nothing, until the answer has been written out.
     Nothing,
 }
@@ -59,7 +71,9 @@ pub struct Message {
 /// A message on its way out, with the fds that follow it one by one.
 #[derive(Debug)]
 pub struct Outgoing {
-    bytes: Vec<u8>,
+    front: Front,
+    payload: Vec<u8>,
+    /// Of both.
     sent: usize,
     fds: VecDeque<OwnedFd>,
 }
@@ -67,8 +81,8 @@ pub struct Outgoing {
 /// What has to be written next.
 #[derive(Debug)]
 pub enum Unsent<'a> {
-    /// These bytes.
-    Bytes(&'a [u8]),
+    /// These bytes, the one behind the other; not both are empty.
+    Bytes([&'a [u8]; 2]),
     /// One zero byte that carries this fd.
     Fd(BorrowedFd<'a>),
 }
@@ -77,29 +91,9 @@ pub enum Unsent<'a> {
 #[derive(Debug)]
 pub struct Connection {
     input: Input,
+    ahead: Piece,
     output: Option<Outgoing>,
     in_flight: bool,
-}
-
-/// What a connection holds between two events, for a successor of this process.
-#[derive(Debug, Default)]
-pub struct Buffered<'a> {
-    /// Bytes of a message that is not complete.
-    pub input: Vec<u8>,
-    /// The fds of it that have arrived.
-    pub input_fds: Vec<BorrowedFd<'a>>,
-    /// Bytes of an answer that are not sent.
-    pub output: Vec<u8>,
-    /// Fds that follow those.
-    pub output_fds: Vec<BorrowedFd<'a>>,
-}
-
-impl Buffered<'_> {
-    /// Nothing is half done.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.output.is_empty() && self.output_fds.is_empty()
-    }
 }
 
 #[derive(Debug)]
@@ -109,15 +103,31 @@ enum Input {
     Fds { message: Message, missing: usize },
 }
 
+/// Bytes that were read together, and the fds that came with one of them.
+#[derive(Debug, Default)]
+struct Piece {
+    bytes: Vec<u8>,
+    fds: Vec<OwnedFd>,
+}
+
 impl Outgoing {
-    pub(super) fn new(bytes: Vec<u8>, fds: Vec<OwnedFd>) -> Self {
-        Self { bytes, sent: 0, fds: fds.into() }
+    pub(super) fn new(header: &Header, payload: Vec<u8>, fds: Vec<OwnedFd>) -> Self {
+        Self { front: header.front(payload.len(), fds.len()), payload, sent: 0, fds: fds.into() }
     }
 
-    /// The bytes that are still to be sent.
+    /// The bytes that are still to be sent, in two parts.
     #[must_use]
-    pub fn unsent_bytes(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
+    pub fn unsent_bytes(&self) -> [&[u8]; 2] {
+        let front = self.front.bytes();
+        let sent_of_payload = self.sent.saturating_sub(front.len());
+        [
+            front.get(self.sent..).unwrap_or_default(),
+            self.payload.get(sent_of_payload..).unwrap_or_default(),
+        ]
+    }
+
+    fn is_sent_but_for_fds(&self) -> bool {
+        self.sent >= self.front.bytes().len() + self.payload.len()
     }
 }
 
@@ -125,16 +135,16 @@ impl Connection {
     /// A stream that nothing has been read from.
     #[must_use]
     pub fn new() -> Self {
-        Self { input: Input::start(), output: None, in_flight: false }
+        Self { input: Input::start(), ahead: Piece::default(), output: None, in_flight: false }
     }
 
-    /// What to read, if anything.
+    /// What to read, if anything, once [`Connection::resume`] has given nothing.
     #[must_use]
     pub fn wants(&self) -> Want {
         match &self.input {
-            _ if self.in_flight || self.output.is_some() => Want::Nothing,
-            Input::Fds { .. } => Want::Fd,
-            Input::Head { .. } | Input::Body { .. } => Want::Bytes,
+            _ if self.is_busy() => Want::Nothing,
+            Input::Body { have, len, .. } if len - have > READ_BYTES_MAX => Want::Body,
+            Input::Head { .. } | Input::Body { .. } | Input::Fds { .. } => Want::Anything,
         }
     }
 
@@ -144,46 +154,79 @@ impl Connection {
         !matches!(self.input, Input::Head { have: 0, .. })
     }
 
-    /// Where the next bytes go. Never longer than what the message still lacks.
+    /// Whether everything about this connection is in the kernel: nothing was read but not
+    /// answered, nothing is unsent.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.is_busy() && !self.is_mid_message() && self.ahead.bytes.is_empty()
+    }
+
+    /// How many bytes the message that has begun lacks at least: reading no more leaves nothing
+    /// behind it.
+    #[must_use]
+    pub fn missing_bytes(&self) -> usize {
+        match &self.input {
+            Input::Head { have, .. } => HEADER_BYTES - have,
+            Input::Body { have, len, .. } => len - have,
+            Input::Fds { .. } => 1,
+        }
+    }
+
+    /// Goes on with what was read already. Gives the next message if it is complete; from then on
+    /// nothing is wanted until it is answered or dropped.
+    ///
+    /// # Errors
+    /// A [`Violation`]; fds that arrived are closed with the connection.
+    pub fn resume(&mut self) -> Result<Option<Message>, Violation> {
+        if self.is_busy() || self.ahead.bytes.is_empty() {
+            return Ok(None);
+        }
+        let Piece { bytes, fds } = std::mem::take(&mut self.ahead);
+        self.received(&bytes, fds)
+    }
+
+    /// These bytes were read, and these fds came with one of them. Gives a message as
+    /// [`Connection::resume`] does; what follows it is kept.
+    ///
+    /// # Errors
+    /// As [`Connection::resume`].
+    pub fn received(
+        &mut self,
+        mut bytes: &[u8],
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<Option<Message>, Violation> {
+        while !bytes.is_empty() {
+            bytes = self.input.take(bytes, &mut fds)?;
+            if let Some(message) = self.advance()? {
+                if !bytes.is_empty() {
+                    self.ahead = Piece { bytes: bytes.to_vec(), fds };
+                }
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the next bytes of a body go. Never longer than what the message still lacks.
     pub fn space(&mut self) -> &mut [u8] {
         match &mut self.input {
-            Input::Head { bytes, have } => bytes.get_mut(*have..).unwrap_or_default(),
             Input::Body { bytes, have, len, .. } => {
                 bytes.resize((*len).min(*have + AHEAD_BYTES_MAX), 0);
                 bytes.get_mut(*have..).unwrap_or_default()
             }
-            Input::Fds { .. } => &mut [],
+            Input::Head { .. } | Input::Fds { .. } => &mut [],
         }
     }
 
-    /// The first `count` bytes of [`Connection::space`] have been filled. Gives the message if
-    /// that completes it; from then on nothing is wanted until it is answered or dropped.
+    /// The first `count` bytes of [`Connection::space`] have been filled. Gives a message as
+    /// [`Connection::resume`] does.
     ///
     /// # Errors
-    /// A [`Violation`]; fds that arrived with the message are closed with the connection.
+    /// As [`Connection::resume`].
     pub fn filled(&mut self, count: usize) -> Result<Option<Message>, Violation> {
-        match &mut self.input {
-            Input::Head { bytes, have } => {
-                *have = HEADER_BYTES.min(*have + count);
-                let bytes = bytes.get(..*have).unwrap_or_default();
-                let Some(input) = Input::after_head(bytes)? else { return Ok(None) };
-                self.input = input;
-            }
-            Input::Body { have, .. } => *have += count,
-            Input::Fds { .. } => {}
+        if let Input::Body { have, .. } = &mut self.input {
+            *have += count;
         }
-        self.advance()
-    }
-
-    /// The byte that should carry an fd has been read; `fds` is what came with it.
-    ///
-    /// # Errors
-    /// [`Violation::Fd`] when that was not exactly one.
-    pub fn received_fd(&mut self, mut fds: Vec<OwnedFd>) -> Result<Option<Message>, Violation> {
-        let Input::Fds { message, missing } = &mut self.input else { return Ok(None) };
-        let (Some(fd), true) = (fds.pop(), fds.is_empty()) else { return Err(Violation::Fd) };
-        message.fds.push(fd);
-        *missing -= 1;
         self.advance()
     }
 
@@ -202,10 +245,10 @@ impl Connection {
     #[must_use]
     pub fn unsent(&self) -> Option<Unsent<'_>> {
         let output = self.output.as_ref()?;
-        match (output.unsent_bytes(), output.fds.front()) {
-            ([], Some(fd)) => Some(Unsent::Fd(fd.as_fd())),
-            ([], None) => None,
-            (bytes, _) => Some(Unsent::Bytes(bytes)),
+        match output.fds.front() {
+            _ if !output.is_sent_but_for_fds() => Some(Unsent::Bytes(output.unsent_bytes())),
+            Some(fd) => Some(Unsent::Fd(fd.as_fd())),
+            None => None,
         }
     }
 
@@ -213,72 +256,18 @@ impl Connection {
     /// fd counts as one, and closes our copy of it.
     pub fn sent(&mut self, count: usize) {
         let Some(output) = &mut self.output else { return };
-        if output.unsent_bytes().is_empty() {
+        if output.is_sent_but_for_fds() {
             output.fds.pop_front();
         } else {
             output.sent += count;
         }
-        if output.unsent_bytes().is_empty() && output.fds.is_empty() {
+        if output.is_sent_but_for_fds() && output.fds.is_empty() {
             self.output = None;
         }
     }
 
-    /// What is half done.
-    #[must_use]
-    pub fn buffered(&self) -> Buffered<'_> {
-        let mut buffered = Buffered::default();
-        match &self.input {
-            Input::Head { bytes, have } => {
-                buffered.input = bytes.get(..*have).unwrap_or_default().to_vec();
-            }
-            Input::Body { header, bytes, have, len } => {
-                buffered.input = header.announcing(*len);
-                buffered.input.extend(bytes.get(..*have).unwrap_or_default());
-            }
-            Input::Fds { message, missing } => {
-                let count = u32::try_from(message.fds.len() + missing).unwrap_or(u32::MAX);
-                buffered.input =
-                    message.header.announcing(message.payload.len() + size_of::<u32>());
-                buffered.input.extend(count.to_be_bytes());
-                buffered.input.extend(&message.payload);
-                buffered.input_fds = message.fds.iter().map(AsFd::as_fd).collect();
-            }
-        }
-        if let Some(output) = &self.output {
-            buffered.output = output.unsent_bytes().to_vec();
-            buffered.output_fds = output.fds.iter().map(AsFd::as_fd).collect();
-        }
-        buffered
-    }
-
-    /// Takes up what a predecessor of this process held.
-    ///
-    /// # Errors
-    /// A [`Violation`]: it is no beginning of one message. The fds are closed.
-    pub fn resume(
-        (mut input, input_fds): (Vec<u8>, Vec<OwnedFd>),
-        (output, output_fds): (Vec<u8>, Vec<OwnedFd>),
-    ) -> Result<Self, Violation> {
-        let mut connection = Self::new();
-        while !input.is_empty() && connection.wants() == Want::Bytes {
-            let space = connection.space();
-            let count = space.len().min(input.len());
-            for (to, from) in space.iter_mut().zip(input.drain(..count)) {
-                *to = from;
-            }
-            if connection.filled(count)?.is_some() {
-                return Err(Violation::Resumed);
-            }
-        }
-        for fd in input_fds {
-            if connection.received_fd(vec![fd])?.is_some() {
-                return Err(Violation::Resumed);
-            }
-        }
-        if !output.is_empty() || !output_fds.is_empty() {
-            connection.output = Some(Outgoing::new(output, output_fds));
-        }
-        Ok(connection)
+    fn is_busy(&self) -> bool {
+        self.in_flight || self.output.is_some()
     }
 
     fn advance(&mut self) -> Result<Option<Message>, Violation> {
@@ -309,6 +298,37 @@ enum Progress {
 impl Input {
     fn start() -> Self {
         Self::Head { bytes: [0; HEADER_BYTES], have: 0 }
+    }
+
+    /// Takes what it lacks from the front of `bytes`, at least one, and gives the rest.
+    fn take<'a>(&mut self, bytes: &'a [u8], fds: &mut Vec<OwnedFd>) -> Result<&'a [u8], Violation> {
+        match self {
+            Self::Head { bytes: head, have } => {
+                let space = head.get_mut(*have..).unwrap_or_default();
+                let (taken, rest) = bytes.split_at(space.len().min(bytes.len()));
+                space.iter_mut().zip(taken).for_each(|(to, from)| *to = *from);
+                *have += taken.len();
+                if let Some(input) = Self::after_head(head.get(..*have).unwrap_or_default())? {
+                    *self = input;
+                }
+                Ok(rest)
+            }
+            Self::Body { bytes: body, have, len, .. } => {
+                let (taken, rest) = bytes.split_at((*len - *have).min(bytes.len()));
+                body.truncate(*have);
+                body.extend_from_slice(taken);
+                *have += taken.len();
+                Ok(rest)
+            }
+            Self::Fds { message, missing } => {
+                let (Some(fd), true) = (fds.pop(), fds.is_empty()) else {
+                    return Err(Violation::Fd);
+                };
+                message.fds.push(fd);
+                *missing -= 1;
+                Ok(bytes.get(1..).unwrap_or_default())
+            }
+        }
     }
 
     /// The state behind the header, or `None` while it is not complete. A wrong length is found
@@ -358,20 +378,32 @@ mod tests {
 
     const CALL: Header =
         Header { program: 7, version: 1, procedure: 2, kind: kind::CALL, serial: 3, status: 0 };
+    const CALL_WITH_FDS: Header = Header { kind: kind::CALL_WITH_FDS, ..CALL };
 
-    /// Feeds bytes in pieces of `step`; gives the messages and how many bytes were taken.
+    /// Lets `bytes` be read in pieces of `step`, until a message is complete.
     fn feed(
         connection: &mut Connection,
         mut bytes: &[u8],
         step: usize,
     ) -> Result<Option<Message>, Violation> {
-        while !bytes.is_empty() && connection.wants() == Want::Bytes {
-            let space = connection.space();
-            let count = space.len().min(step).min(bytes.len());
-            space[..count].copy_from_slice(&bytes[..count]);
-            bytes = &bytes[count..];
-            if let Some(message) = connection.filled(count)? {
-                return Ok(Some(message));
+        while !bytes.is_empty() {
+            let message = match connection.wants() {
+                Want::Nothing => return Ok(None),
+                Want::Anything => {
+                    let (piece, rest) = bytes.split_at(step.min(READ_BYTES_MAX).min(bytes.len()));
+                    bytes = rest;
+                    connection.received(piece, Vec::new())?
+                }
+                Want::Body => {
+                    let space = connection.space();
+                    let count = space.len().min(step).min(bytes.len());
+                    space[..count].copy_from_slice(&bytes[..count]);
+                    bytes = &bytes[count..];
+                    connection.filled(count)?
+                }
+            };
+            if message.is_some() {
+                return Ok(message);
             }
         }
         Ok(None)
@@ -381,28 +413,52 @@ mod tests {
         File::open("/dev/null").unwrap().into()
     }
 
+    fn empty_answer(fds: Vec<OwnedFd>) -> Outgoing {
+        Outgoing::new(&CALL, Vec::new(), fds)
+    }
+
     #[test]
     fn a_message_is_the_same_in_any_pieces() {
-        let bytes = CALL.message(b"12345678");
-        for step in [1, 3, 28, 100] {
-            let message = feed(&mut Connection::new(), &bytes, step).unwrap().unwrap();
-            assert_eq!((message.header, &message.payload[..]), (CALL, &b"12345678"[..]));
+        let long: Vec<u8> = (0..=255).cycle().take(200_000).collect();
+        for payload in [&b""[..], b"12345678", &long[..READ_BYTES_MAX], &long] {
+            for step in [1, 3, 28, 100, 5000, 300_000] {
+                let message =
+                    feed(&mut Connection::new(), &CALL.message(payload), step).unwrap().unwrap();
+                assert_eq!((message.header, &message.payload[..]), (CALL, payload));
+            }
         }
     }
 
     #[test]
-    fn nothing_is_read_past_a_message_nor_while_it_is_in_flight() {
+    fn what_follows_a_message_waits_until_it_is_answered() {
         let mut connection = Connection::new();
-        let two = [CALL.message(b"1234"), CALL.message(b"5678")].concat();
-        feed(&mut connection, &two, 1000).unwrap().unwrap();
-        assert_eq!(connection.wants(), Want::Nothing);
-        connection.answer(Outgoing::new(b"answer".to_vec(), Vec::new()));
-        assert_eq!(connection.wants(), Want::Nothing);
-        connection.sent(2);
-        assert!(matches!(connection.unsent(), Some(Unsent::Bytes(b"swer"))));
+        let calls = [CALL.message(b"1234"), CALL.message(b"5678"), vec![0; 3]].concat();
+        let first = connection.received(&calls, Vec::new()).unwrap().unwrap();
+        assert_eq!((connection.wants(), connection.is_idle()), (Want::Nothing, false));
+        assert!(connection.resume().unwrap().is_none());
+        connection.answer(Outgoing::new(&CALL, b"answer".to_vec(), Vec::new()));
+        connection.sent(HEADER_BYTES + 2);
+        assert!(matches!(connection.unsent(), Some(Unsent::Bytes([b"", b"swer"]))));
+        assert!(connection.resume().unwrap().is_none());
         connection.sent(4);
-        assert_eq!(connection.wants(), Want::Bytes);
-        assert!(!connection.is_mid_message());
+        assert!(!connection.is_idle() && !connection.is_mid_message());
+        let second = connection.resume().unwrap().unwrap();
+        assert_eq!((&first.payload[..], &second.payload[..]), (&b"1234"[..], &b"5678"[..]));
+        connection.dropped();
+        assert!(connection.resume().unwrap().is_none());
+        assert!(connection.is_mid_message());
+    }
+
+    #[test]
+    fn a_connection_is_idle_between_calls() {
+        let mut connection = Connection::new();
+        assert!(connection.is_idle());
+        connection.received(&CALL.message(b""), Vec::new()).unwrap().unwrap();
+        assert!(!connection.is_idle());
+        connection.answer(empty_answer(Vec::new()));
+        assert!(!connection.is_idle());
+        connection.sent(HEADER_BYTES);
+        assert!(connection.is_idle());
     }
 
     #[test]
@@ -426,74 +482,65 @@ mod tests {
 
     #[test]
     fn fds_are_awaited_one_by_one() {
-        let header = Header { kind: kind::CALL_WITH_FDS, ..CALL };
         let mut connection = Connection::new();
-        assert!(feed(&mut connection, &header.message(&[0, 0, 0, 2, 9]), 9).unwrap().is_none());
-        assert_eq!(connection.wants(), Want::Fd);
-        assert!(connection.received_fd(vec![null_fd()]).unwrap().is_none());
-        let message = connection.received_fd(vec![null_fd()]).unwrap().unwrap();
+        let call = CALL_WITH_FDS.message(&[0, 0, 0, 2, 9]);
+        assert!(connection.received(&call, Vec::new()).unwrap().is_none());
+        assert!(connection.received(&[0], vec![null_fd()]).unwrap().is_none());
+        let message = connection.received(b"X", vec![null_fd()]).unwrap().unwrap();
         assert_eq!((message.fds.len(), &message.payload[..]), (2, &[9][..]));
     }
 
     #[test]
+    fn an_fd_finds_its_byte_among_others_that_were_read_with_it() {
+        let call = CALL_WITH_FDS.message(&[0, 0, 0, 1]);
+        for next in [&b""[..], &CALL.message(b"next")] {
+            let mut connection = Connection::new();
+            let piece = [&call[..], &[0], next].concat();
+            let message = connection.received(&piece, vec![null_fd()]).unwrap().unwrap();
+            assert_eq!(message.fds.len(), 1);
+        }
+        let mut connection = Connection::new();
+        let piece = [&CALL.message(b"first"), &call[..], &[0]].concat();
+        connection.received(&piece, vec![null_fd()]).unwrap().unwrap();
+        connection.answer(empty_answer(Vec::new()));
+        connection.sent(HEADER_BYTES);
+        assert_eq!(connection.resume().unwrap().unwrap().fds.len(), 1);
+    }
+
+    #[test]
+    fn an_fd_that_came_with_a_message_does_not_count() {
+        let mut connection = Connection::new();
+        let call = CALL_WITH_FDS.message(&[0, 0, 0, 1]);
+        assert!(connection.received(&call, vec![null_fd()]).unwrap().is_none());
+        assert_eq!(connection.received(&[0], Vec::new()).unwrap_err(), Violation::Fd);
+    }
+
+    #[test]
     fn a_bad_count_of_fds_or_a_byte_without_one_ends_the_connection() {
-        let header = Header { kind: kind::CALL_WITH_FDS, ..CALL };
         for payload in [&[][..], &[0, 0, 0][..], &[0, 0, 0, 33][..]] {
-            let result = feed(&mut Connection::new(), &header.message(payload), 99);
+            let result = feed(&mut Connection::new(), &CALL_WITH_FDS.message(payload), 99);
             assert_eq!(result.unwrap_err(), Violation::FdCount);
         }
         for fds in [Vec::new(), vec![null_fd(), null_fd()]] {
             let mut connection = Connection::new();
-            feed(&mut connection, &header.message(&[0, 0, 0, 1]), 99).unwrap();
-            assert_eq!(connection.received_fd(fds).unwrap_err(), Violation::Fd);
+            feed(&mut connection, &CALL_WITH_FDS.message(&[0, 0, 0, 1]), 99).unwrap();
+            assert_eq!(connection.received(&[0], fds).unwrap_err(), Violation::Fd);
         }
-    }
-
-    #[test]
-    fn a_message_is_resumed_at_every_byte_and_fd() {
-        let header = Header { kind: kind::CALL_WITH_FDS, ..CALL };
-        let bytes = header.message(&[0, 0, 0, 2, 9, 8, 7]);
-        for split in 0..=bytes.len() {
-            for fds in 0..=usize::from(split == bytes.len()) {
-                let mut first = Connection::new();
-                feed(&mut first, &bytes[..split], 1).unwrap();
-                for _ in 0..fds {
-                    first.received_fd(vec![null_fd()]).unwrap();
-                }
-                let buffered = first.buffered();
-                assert_eq!(buffered.is_empty(), split == 0);
-                let input_fds = buffered.input_fds.iter().map(|_| null_fd()).collect();
-                let mut second =
-                    Connection::resume((buffered.input, input_fds), Default::default()).unwrap();
-                feed(&mut second, &bytes[split..], 99).unwrap();
-                let last = (fds..2).map(|_| second.received_fd(vec![null_fd()]).unwrap()).last();
-                let message = last.unwrap().unwrap();
-                assert_eq!((&message.payload[..], message.fds.len()), (&[9, 8, 7][..], 2));
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_is_resumed() {
-        let mut first = Connection::new();
-        first.answer(Outgoing::new(b"abcd".to_vec(), vec![null_fd()]));
-        first.sent(3);
-        let Buffered { output, output_fds, .. } = first.buffered();
-        assert_eq!((&output[..], output_fds.len()), (&b"d"[..], 1));
-        let mut second = Connection::resume(Default::default(), (output, vec![null_fd()])).unwrap();
-        assert_eq!(second.wants(), Want::Nothing);
-        second.sent(1);
-        assert!(matches!(second.unsent(), Some(Unsent::Fd(_))));
+        let two = [CALL_WITH_FDS.message(&[0, 0, 0, 2]), vec![0, 0]].concat();
+        let result = Connection::new().received(&two, vec![null_fd()]);
+        assert_eq!(result.unwrap_err(), Violation::Fd, "one fd is not enough for two bytes");
     }
 
     #[test]
     fn an_answers_fds_follow_its_bytes() {
         let mut connection = Connection::new();
-        connection.answer(Outgoing::new(b"abcd".to_vec(), vec![null_fd()]));
-        connection.sent(4);
+        connection.answer(empty_answer(vec![null_fd()]));
+        let Some(Unsent::Bytes([front, b""])) = connection.unsent() else { panic!("no bytes") };
+        assert_eq!(front[HEADER_BYTES..], [0, 0, 0, 1]);
+        connection.sent(HEADER_BYTES + 4);
         assert!(matches!(connection.unsent(), Some(Unsent::Fd(_))));
         connection.sent(1);
         assert!(connection.unsent().is_none());
-        assert_eq!(connection.wants(), Want::Bytes);
+        assert_eq!(connection.wants(), Want::Anything);
     }
 }

@@ -1,9 +1,12 @@
 //! The 28 bytes in front of every message, and the limits of the framing.
 
-use crate::xdr::{Error, Reader, Writer};
+use crate::xdr::{Error, Reader};
 
 /// Bytes of the length word and the six words behind it.
 pub const HEADER_BYTES: usize = 28;
+
+/// Bytes of [`Front`]: the header and a count of fds.
+const FRONT_BYTES_MAX: usize = HEADER_BYTES + size_of::<u32>();
 
 /// Largest number a length word may say: libvirt's 32 MiB and the length word itself.
 pub const MESSAGE_BYTES_MAX: usize = 33_554_432 + 4;
@@ -50,6 +53,13 @@ pub struct Header {
     pub status: u32,
 }
 
+/// The bytes in front of a payload: length, header, and the count of fds if there are any.
+#[derive(Debug, Clone, Copy)]
+pub struct Front {
+    bytes: [u8; FRONT_BYTES_MAX],
+    len: usize,
+}
+
 impl Header {
     /// Reads the six words.
     ///
@@ -66,27 +76,44 @@ impl Header {
         })
     }
 
-    /// A whole message: length, header, `payload`.
+    /// What stands in front of a payload of `payload_bytes` that `fds` fds follow.
     #[must_use]
-    pub fn message(&self, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = self.announcing(payload.len());
-        bytes.extend(payload);
-        bytes
+    pub fn front(&self, payload_bytes: usize, fds: usize) -> Front {
+        let word = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let len = if fds == 0 { HEADER_BYTES } else { FRONT_BYTES_MAX };
+        let words = [
+            word(len + payload_bytes),
+            self.program,
+            self.version,
+            self.procedure.cast_unsigned(),
+            self.kind.cast_unsigned(),
+            self.serial,
+            self.status,
+            word(fds),
+        ];
+        let mut bytes = [0; FRONT_BYTES_MAX];
+        for (place, word) in bytes.chunks_exact_mut(size_of::<u32>()).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+        Front { bytes, len }
     }
 
-    /// Length and header in front of a payload of `len` bytes, with room for it.
+    /// A whole message without fds: length, header, `payload`.
     #[must_use]
-    pub(super) fn announcing(&self, len: usize) -> Vec<u8> {
-        let total = u32::try_from(HEADER_BYTES + len).unwrap_or(u32::MAX);
-        let mut writer = Writer::with_capacity(HEADER_BYTES + len);
-        writer
-            .u32(total)
-            .u32(self.program)
-            .u32(self.version)
-            .i32(self.procedure)
-            .i32(self.kind)
-            .u32(self.serial)
-            .u32(self.status);
-        writer.into_bytes()
+    pub fn message(&self, payload: &[u8]) -> Vec<u8> {
+        [self.front(payload.len(), 0).bytes(), payload].concat()
+    }
+}
+
+impl Front {
+    /// No bytes.
+    pub(super) fn none() -> Self {
+        Self { bytes: [0; FRONT_BYTES_MAX], len: 0 }
+    }
+
+    /// These bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
     }
 }

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use super::connection::{Message, Outgoing};
 use super::error::{Code, Domain, Error};
 use super::header::{Header, kind, status};
-use crate::xdr::Writer;
 
 /// Keepalive, answered on every socket.
 mod keepalive {
@@ -139,28 +138,20 @@ impl ReplyTo {
     #[must_use]
     pub fn answer(&self, result: Result<Reply, Error>) -> Outgoing {
         match result {
-            Ok(reply) if reply.fds.is_empty() => {
-                self.outgoing(kind::REPLY, status::OK, &reply.payload, Vec::new())
+            Ok(Reply { payload, fds }) => {
+                let kind = if fds.is_empty() { kind::REPLY } else { kind::REPLY_WITH_FDS };
+                Outgoing::new(&self.header(kind, status::OK), payload, fds)
             }
-            Ok(reply) => {
-                let mut writer = Writer::new();
-                writer.u32(u32::try_from(reply.fds.len()).unwrap_or(u32::MAX)).raw(&reply.payload);
-                self.outgoing(kind::REPLY_WITH_FDS, status::OK, &writer.into_bytes(), reply.fds)
+            Err(error) => {
+                let header = self.header(kind::REPLY, status::ERROR);
+                Outgoing::new(&header, error.encode(), Vec::new())
             }
-            Err(error) => self.outgoing(kind::REPLY, status::ERROR, &error.encode(), Vec::new()),
         }
     }
 
-    fn outgoing(self, kind: i32, status: u32, payload: &[u8], fds: Vec<OwnedFd>) -> Outgoing {
-        let header = Header {
-            program: self.program,
-            version: self.version,
-            procedure: self.procedure,
-            kind,
-            serial: self.serial,
-            status,
-        };
-        Outgoing::new(header.message(payload), fds)
+    fn header(self, kind: i32, status: u32) -> Header {
+        let Self { program, version, procedure, serial } = self;
+        Header { program, version, procedure, kind, serial, status }
     }
 }
 
@@ -175,7 +166,7 @@ fn answer_keepalive(header: &Header) -> Option<Incoming> {
         return Some(Incoming::Dropped);
     }
     let pong = Header { procedure: keepalive::PONG, serial: 0, status: status::OK, ..*header };
-    Some(Incoming::Answered(Outgoing::new(pong.message(&[]), Vec::new())))
+    Some(Incoming::Answered(Outgoing::new(&pong, Vec::new(), Vec::new())))
 }
 
 #[cfg(test)]
@@ -198,7 +189,9 @@ mod tests {
 
     fn refusal(header: Header) -> String {
         match accept(header) {
-            Incoming::Answered(out) => String::from_utf8_lossy(out.unsent_bytes()).into_owned(),
+            Incoming::Answered(out) => {
+                String::from_utf8_lossy(&out.unsent_bytes().concat()).into_owned()
+            }
             other => panic!("not refused: {other:?}"),
         }
     }
@@ -242,7 +235,7 @@ mod tests {
         };
         let Incoming::Answered(pong) = accept(ping) else { panic!("no pong") };
         let expected = Header { procedure: keepalive::PONG, serial: 0, ..ping };
-        assert_eq!(pong.unsent_bytes(), expected.message(&[]));
+        assert_eq!(pong.unsent_bytes().concat(), expected.message(&[]));
         assert!(matches!(accept(Header { procedure: 2, ..ping }), Incoming::Dropped));
         assert!(matches!(accept(Header { version: 2, ..ping }), Incoming::Dropped));
         assert!(refusal(Header { kind: kind::CALL, ..ping }).contains("Cannot find program"));

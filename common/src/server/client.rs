@@ -10,10 +10,10 @@ use thiserror::Error;
 use super::Caller;
 use crate::admin::Server;
 use crate::event::{Interest, Registered};
-use crate::rpc::connection::{Message, Outgoing, Unsent, Violation, Want};
+use crate::rpc::connection::{Message, Outgoing, READ_BYTES_MAX, Unsent, Violation, Want};
 use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection, Reply};
-use crate::sys::socket::{self, Peer};
+use crate::sys::socket::{self, Peer, Received};
 
 /// Names a client for as long as the daemon runs; never given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +50,10 @@ pub(super) struct Client {
     in_flight: Option<ReplyTo>,
     close_when_sent: bool,
     waits_for_space: bool,
+    /// It is not known that there is nothing to read.
+    may_have_input: bool,
+    /// Its input has an end, of which nothing will tell but reading it.
+    is_ending: bool,
 }
 
 impl Client {
@@ -63,6 +67,8 @@ impl Client {
             in_flight: None,
             close_when_sent: false,
             waits_for_space: false,
+            may_have_input: true,
+            is_ending: false,
         }
     }
 
@@ -111,6 +117,16 @@ impl Client {
         socket::peer_pidfd(&self.socket)
     }
 
+    /// The socket has something to read, or space.
+    pub(super) fn ready(&mut self) {
+        self.may_have_input = true;
+    }
+
+    /// Nothing will come behind what can be read now.
+    pub(super) fn ending(&mut self) {
+        self.is_ending = true;
+    }
+
     /// Notes where the answer to the call that has just been read belongs.
     pub(super) fn begin(&mut self, reply_to: ReplyTo) {
         self.in_flight = Some(reply_to);
@@ -145,7 +161,7 @@ impl Client {
     pub(super) fn flush(&mut self) -> Result<bool, Closed> {
         while let Some(unsent) = self.connection.unsent() {
             let sent = attempt(|| match unsent {
-                Unsent::Bytes(bytes) => socket::send(&self.socket, bytes),
+                Unsent::Bytes(parts) => socket::send(&self.socket, parts),
                 Unsent::Fd(fd) => socket::send_fd(&self.socket, fd).map(|()| 1),
             })?;
             match sent {
@@ -160,30 +176,45 @@ impl Client {
         Ok(true)
     }
 
-    /// Reads until a message is complete; `None` when there is nothing more to read now.
-    pub(super) fn read_message(&mut self) -> Result<Option<Message>, Closed> {
-        loop {
-            let message = match self.connection.wants() {
-                Want::Nothing => return Ok(None),
-                Want::Bytes => {
-                    let space = self.connection.space();
-                    let read = attempt(|| io::Read::read(&mut &*self.socket, space))?;
-                    let Some(count) = read else { return Ok(None) };
-                    if count == 0 {
-                        return Err(self.ended());
-                    }
-                    self.connection.filled(count)?
-                }
-                Want::Fd => {
-                    let received = attempt(|| socket::receive_fds(&self.socket))?;
-                    let Some(received) = received else { return Ok(None) };
-                    self.connection.received_fd(received.ok_or(Closed::EndMidMessage)?)?
-                }
+    /// Reads until a message is complete; `None` when there is nothing more to read now. A read
+    /// that came back short saves the one that would find nothing: what comes later makes an event.
+    /// With `only_rest` nothing is read behind the message.
+    pub(super) fn read_message(&mut self, only_rest: bool) -> Result<Option<Message>, Closed> {
+        let mut message = self.connection.resume()?;
+        while message.is_none() && self.may_have_input {
+            message = match self.connection.wants() {
+                Want::Nothing => break,
+                Want::Anything => self.read_anything(only_rest)?,
+                Want::Body => self.read_body()?,
             };
-            if message.is_some() {
-                return Ok(message);
+        }
+        Ok(message)
+    }
+
+    fn read_anything(&mut self, only_rest: bool) -> Result<Option<Message>, Closed> {
+        let mut bytes = [0; READ_BYTES_MAX];
+        let missing = if only_rest { self.connection.missing_bytes() } else { READ_BYTES_MAX };
+        let bytes = bytes.get_mut(..missing.min(READ_BYTES_MAX)).unwrap_or_default();
+        match attempt(|| socket::receive(&self.socket, bytes))? {
+            None => self.may_have_input = false,
+            Some(Received { count: 0, .. }) => return Err(self.ended()),
+            Some(Received { count, fds, may_have_more }) => {
+                self.may_have_input = may_have_more || self.is_ending;
+                let bytes = bytes.get(..count).unwrap_or_default();
+                return Ok(self.connection.received(bytes, fds)?);
             }
         }
+        Ok(None)
+    }
+
+    fn read_body(&mut self) -> Result<Option<Message>, Closed> {
+        let space = self.connection.space();
+        match attempt(|| io::Read::read(&mut &*self.socket, space))? {
+            None => self.may_have_input = false,
+            Some(0) => return Err(self.ended()),
+            Some(count) => return Ok(self.connection.filled(count)?),
+        }
+        Ok(None)
     }
 
     fn ended(&self) -> Closed {

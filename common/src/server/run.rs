@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::client::{Client, ClientId, Closed};
 use super::servers::Accepted;
 use super::token::Token;
+use super::upgrade::Reading;
 use super::{Answer, Core, Daemon, Successor};
 use crate::admin;
 use crate::event::Event;
@@ -66,7 +67,17 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
     core.supervision.note_activity();
     match event {
         Event::Ready(Token::Daemon(source)) => daemon.ready(core, source),
-        Event::Ready(Token::Client(id)) => serve(core, daemon, id),
+        Event::Ready(Token::Client(id)) => {
+            if let Some(client) = core.servers.client(id) {
+                client.ready();
+            }
+            serve(core, daemon, id);
+        }
+        Event::Ending(Token::Client(id)) => {
+            if let Some(client) = core.servers.client(id) {
+                client.ending();
+            }
+        }
         Event::Ready(Token::Listener(server, index)) => {
             core.accept_from(server, index);
         }
@@ -85,7 +96,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
                 core.stopping = true;
             }
         }
-        Event::Ready(_) | Event::Timer(_) => {}
+        Event::Ready(_) | Event::Ending(_) | Event::Timer(_) => {}
     }
 }
 
@@ -110,17 +121,11 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
 /// for, or it was long enough.
 fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
     while let Some(client) = core.servers.client(id) {
-        let is_begun = client.connection().is_mid_message();
-        if core.upgrade.holds_back() && !(is_begun && !core.upgrade.holds_back_begun()) {
-            match client.flush() {
-                Ok(_) => return,
-                Err(reason) => return core.drop_client(id, &reason),
-            }
-        }
+        let reading = core.upgrade.reading();
         if core.calls_left == 0 && matches!(client.flush(), Ok(true)) {
             return core.reactor.again(Token::Client(id));
         }
-        match next_message(client) {
+        match next_message(client, reading) {
             Ok(Some(message)) => take_message(core, daemon, id, message),
             Ok(None) => return,
             Err(reason) => return core.drop_client(id, &reason),
@@ -128,11 +133,15 @@ fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
     }
 }
 
-fn next_message(client: &mut Client) -> Result<Option<Message>, Closed> {
-    if !client.flush()? {
+fn next_message(client: &mut Client, reading: Reading) -> Result<Option<Message>, Closed> {
+    if !client.flush()? || reading == Reading::Nothing {
         return Ok(None);
     }
-    client.read_message()
+    let only_rest = reading == Reading::Rest;
+    if only_rest && client.connection().is_idle() {
+        return Ok(None);
+    }
+    client.read_message(only_rest)
 }
 
 fn take_message<D: Daemon>(

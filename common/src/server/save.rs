@@ -1,7 +1,7 @@
 //! The servers as part of a state document, and back.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
@@ -12,10 +12,10 @@ use super::token::Token;
 use super::{Caller, Core};
 use crate::admin::{self, Target as _};
 use crate::event::{Interest, Reactor};
-use crate::handover::document::{self, PrivateClient, PrivateDaemon, Service, Session, Socket};
+use crate::handover::document::{self, Buffer, PrivateClient, PrivateDaemon, Service, Session, Socket};
 use crate::handover::{Inherited, Passing};
 use crate::rpc::Connection;
-use crate::rpc::connection::Buffered;
+use crate::rpc::connection::{Buffered, Side};
 use crate::sys::{fd, process, socket};
 
 /// libvirt's way of saying that a server sends no keepalive messages.
@@ -201,7 +201,7 @@ impl Client {
                 ..socket_of(passing.fd(self.socket().as_fd()), true)
             }),
             private_data: Some(Session::default()),
-            private: pack(&self.connection().buffered(), passing)?,
+            private: pack(self.connection(), passing)?,
         })
     }
 }
@@ -218,27 +218,31 @@ fn socket_of(fd: i32, is_client: bool) -> Socket {
 
 /// Most clients have nothing in their buffers.
 fn pack<'a>(
-    buffered: &Buffered<'a>,
+    connection: &'a Connection,
     passing: &mut Passing<'a>,
 ) -> io::Result<Option<PrivateClient>> {
-    if buffered.is_empty() {
+    if connection.is_idle() {
         return Ok(None);
     }
+    let mut pack = |side: Side<BorrowedFd<'a>>| {
+        let fds = side.fds.into_iter().map(|fd| passing.fd(fd)).collect();
+        Ok::<_, io::Error>(Buffer { bytes: Some(passing.bytes(&side.bytes)?), fds: Some(fds) })
+    };
+    let Buffered { input, ahead, output } = connection.buffered();
     Ok(Some(PrivateClient {
-        input: Some(passing.bytes(&buffered.input)?),
-        input_fds: Some(buffered.input_fds.iter().map(|&fd| passing.fd(fd)).collect()),
-        output: Some(passing.bytes(&buffered.output)?),
-        output_fds: Some(buffered.output_fds.iter().map(|&fd| passing.fd(fd)).collect()),
+        input: Some(pack(input)?),
+        ahead: Some(pack(ahead)?),
+        output: Some(pack(output)?),
     }))
 }
 
 fn unpack(from: PrivateClient, inherited: &mut Inherited) -> io::Result<Connection> {
-    let mut side = |bytes: Option<i32>, fds: Option<Vec<i32>>| {
+    let mut unpack = |buffer: Option<Buffer>| {
+        let Some(Buffer { bytes, fds }) = buffer else { return Ok(Side::default()) };
         let fds = fds.into_iter().flatten().map(|fd| inherited.take(Some(fd)));
         let fds = fds.collect::<io::Result<_>>()?;
-        Ok::<_, io::Error>((inherited.take_bytes(bytes)?, fds))
+        Ok::<_, io::Error>(Side { bytes: inherited.take_bytes(bytes)?, fds })
     };
-    let input = side(from.input, from.input_fds)?;
-    let output = side(from.output, from.output_fds)?;
-    Connection::resume(input, output).map_err(io::Error::other)
+    let (input, ahead, output) = (unpack(from.input)?, unpack(from.ahead)?, unpack(from.output)?);
+    Connection::restore(input, ahead, output).map_err(io::Error::other)
 }

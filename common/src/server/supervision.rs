@@ -29,8 +29,10 @@ pub(super) enum Duty {
 pub(super) struct Supervision {
     pub(super) notify: Notify,
     ping_period: Option<Duration>,
-    /// What was said last.
+    /// How the daemon was when that was looked at last.
     status: String,
+    /// What was said last.
+    said: String,
     last_upgrade: Option<String>,
     /// Something has happened since the status was looked at.
     is_active: bool,
@@ -44,6 +46,7 @@ impl Supervision {
             notify,
             ping_period,
             status: String::new(),
+            said: String::new(),
             last_upgrade: None,
             is_active: false,
             has_status_timer: false,
@@ -69,6 +72,18 @@ impl Supervision {
         }
     }
 
+    /// Says how things are, unless that has been said.
+    fn say(&mut self) {
+        let mut status = self.status.clone();
+        if let Some(outcome) = &self.last_upgrade {
+            status = format!("{status}; last upgrade: {outcome}");
+        }
+        if status != self.said {
+            self.notify.status(&status);
+            self.said = status;
+        }
+    }
+
     fn ping(&mut self, reactor: &mut Reactor<Token>) {
         if let Some(period) = self.ping_period {
             self.notify.alive();
@@ -90,10 +105,11 @@ impl<O> Core<O> {
         self.supervision.ping(&mut self.reactor);
     }
 
-    /// Keeps the outcome of an upgrade for the status.
+    /// Keeps the outcome of an upgrade for the status, and says it.
     pub fn note_upgrade(&mut self, outcome: impl Into<String>) {
         self.supervision.last_upgrade = Some(outcome.into());
-        self.supervision.note_activity();
+        self.supervision.said.clear();
+        self.supervision.say();
     }
 
     pub(super) fn perform<D: Daemon<Outcome = O>>(&mut self, daemon: &D, duty: Duty) {
@@ -109,14 +125,7 @@ impl<O> Core<O> {
 
     fn tell_status<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         let clients = self.servers.main.clients.len();
-        let supervision = &mut self.supervision;
-        let mut status = format!("{}, {clients} clients", daemon.status());
-        if let Some(outcome) = &supervision.last_upgrade {
-            status = format!("{status}; last upgrade: {outcome}");
-        }
-        if status != supervision.status {
-            supervision.notify.status(&status);
-            supervision.status = status;
-        }
+        self.supervision.status = format!("{}, {clients} clients", daemon.status());
+        self.supervision.say();
     }
 }

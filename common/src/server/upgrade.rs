@@ -34,6 +34,9 @@ const CHECK_PERIOD: Duration = Duration::from_secs(10);
 /// How long calls in flight may take, and clients to send the rest of a message.
 const SETTLE_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long the supervisor may take to hear of it.
+const NOTIFY_PERIOD: Duration = Duration::from_millis(100);
+
 /// What an upgrade needs to know of how this process came about.
 pub struct Lineage {
     /// All arguments, the name first.
@@ -81,17 +84,29 @@ pub(super) enum Upgrade {
     Ready(Successor),
 }
 
+/// What may be read from clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    Everything,
+    /// Of messages that have begun to arrive, and not a byte further.
+    Rest,
+    Nothing,
+}
+
 impl Upgrade {
     /// Whether no new message may be taken up.
     pub(super) fn holds_back(&self) -> bool {
         matches!(self, Self::Settling { .. } | Self::Ready(_))
     }
 
-    /// Whether even those that have begun may not.
-    pub(super) fn holds_back_begun(&self) -> bool {
+    /// What may be read from clients.
+    pub(super) fn reading(&self) -> Reading {
         match self {
-            Self::Settling { successor, .. } => successor.reader == Reader::Ours,
-            Self::None | Self::Asking { .. } | Self::Ready(_) => true,
+            Self::None | Self::Asking { .. } => Reading::Everything,
+            Self::Settling { successor, .. } if successor.reader == Reader::Libvirts => {
+                Reading::Rest
+            }
+            Self::Settling { .. } | Self::Ready(_) => Reading::Nothing,
         }
     }
 }
@@ -183,7 +198,9 @@ impl<O> Core<O> {
         daemon: &D,
         successor: &Successor,
     ) -> Option<String> {
+        self.announce_successor(successor.reader);
         let failed = self.try_execute(daemon, successor);
+        self.supervisor().ready();
         if self.stopping { None } else { failed.err() }
     }
 
@@ -206,6 +223,18 @@ impl<O> Core<O> {
         let state_file = &self.lineage.state_file;
         handover::exec(target, *reader, document, state_file, passing, &held)
             .map_err(|error| error.to_string())
+    }
+
+    /// The supervisor hears that another image comes. libvirt's give no signs of life.
+    fn announce_successor(&mut self, reader: Reader) {
+        let notify = self.supervisor();
+        notify.reloading();
+        if reader == Reader::Libvirts {
+            notify.watchdog_off();
+        }
+        if !notify.drain(NOTIFY_PERIOD) {
+            tracing::debug!(target: "util.systemd", "The supervisor does not listen");
+        }
     }
 
     /// Goes on after an upgrade that came to nothing.
@@ -322,7 +351,7 @@ impl<O> Core<O> {
 
 fn is_settled(client: &Client, reader: Reader) -> bool {
     let idle = !client.has_call_in_flight();
-    idle && (reader == Reader::Ours || client.connection().buffered().is_empty())
+    idle && (reader == Reader::Ours || client.connection().is_idle())
 }
 
 fn interrupted() -> rpc::Error {

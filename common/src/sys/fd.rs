@@ -1,9 +1,11 @@
 //! File descriptors: adoption, flags, limits.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Takes over an fd that this process inherited under a known number (socket activation, a state
@@ -101,6 +103,30 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads up to `len_max` bytes from `offset` of a file behind what is in `bytes`, which grows by as
+/// much as was read. The room for them is not written to before.
+///
+/// # Errors
+/// As `pread(2)`.
+pub fn read_behind(
+    fd: impl AsFd,
+    offset: u64,
+    bytes: &mut Vec<u8>,
+    len_max: usize,
+) -> io::Result<usize> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| Errno::EINVAL)?;
+    bytes.reserve(len_max);
+    let room = bytes.spare_capacity_mut();
+    let len = room.len().min(len_max);
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: `room` is writable for `len` bytes, and the kernel only writes to it.
+    let count = unsafe { libc::pread(fd, room.as_mut_ptr().cast(), len, offset) };
+    let count = usize::try_from(Errno::result(count)?).unwrap_or(0);
+    // SAFETY: the kernel has just filled in `count` bytes of the room behind the last.
+    unsafe { bytes.set_len(bytes.len() + count) };
+    Ok(count)
+}
+
 /// Raises the soft limit of open files to the hard limit, as libvirt's daemons do, and gives it.
 ///
 /// # Errors
@@ -125,6 +151,19 @@ mod tests {
         let fd = adopt(number).unwrap();
         let flags = fcntl(&fd, FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags, FdFlag::FD_CLOEXEC.bits());
+    }
+
+    #[test]
+    fn what_is_read_comes_behind_what_was_there() {
+        let file = tempfile::tempfile().unwrap();
+        nix::unistd::write(&file, b"abcdef").unwrap();
+        let mut bytes = b">".to_vec();
+        assert_eq!(read_behind(&file, 1, &mut bytes, 3).unwrap(), 3);
+        assert_eq!(read_behind(&file, 5, &mut bytes, 3).unwrap(), 1);
+        assert_eq!(read_behind(&file, 6, &mut bytes, 3).unwrap(), 0);
+        assert_eq!(bytes, b">bcdf");
+        let error = read_behind(&file, u64::MAX, &mut bytes, 3).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -16,7 +16,15 @@ use nix::sys::socket::{
 const BACKLOG: i32 = 30;
 
 /// Fds that one control message may bring, the kernel's limit. All are taken, so that none leaks.
-const CONTROL_FDS_MAX: usize = 253;
+const CONTROL_FDS_MAX: u32 = 253;
+
+/// Bytes of a control message with so many fds.
+// SAFETY: pure arithmetic.
+const CONTROL_BYTES: usize =
+    unsafe { libc::CMSG_SPACE(CONTROL_FDS_MAX * (RawFd::BITS / u8::BITS)) } as usize;
+
+/// Nobody is waited for, and a peer that has gone is an error and no signal.
+const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
 /// Bytes of a security label; SELinux's own contexts stay far below.
 const LABEL_BYTES_MAX: usize = 4096;
@@ -30,6 +38,17 @@ pub struct Peer {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+}
+
+/// What one read gave.
+#[derive(Debug)]
+pub struct Received {
+    /// Bytes; 0 at the end of the stream.
+    pub count: usize,
+    /// Fds that came with one of the bytes, close-on-exec.
+    pub fds: Vec<OwnedFd>,
+    /// The read may have stopped before there was nothing left to read.
+    pub may_have_more: bool,
 }
 
 /// Listens at `path`, which must not exist, with exactly the permission bits `mode`.
@@ -124,13 +143,14 @@ pub fn peer_label(stream: &UnixStream) -> Option<String> {
     (status == 0 && !text.is_empty()).then(|| text.to_owned())
 }
 
-/// Writes without waiting and without `SIGPIPE`.
+/// Writes the two parts, the one behind the other, as far as there is space: without waiting and
+/// without `SIGPIPE`. Gives how many bytes that were.
 ///
 /// # Errors
-/// As `send(2)`.
-pub fn send(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    Ok(nix::sys::socket::send(stream.as_raw_fd(), bytes, flags)?)
+/// As `sendmsg(2)`.
+pub fn send(stream: &UnixStream, parts: [&[u8]; 2]) -> io::Result<usize> {
+    let parts = parts.map(IoSlice::new);
+    Ok(sendmsg::<UnixAddr>(stream.as_raw_fd(), &parts, &[], SEND_FLAGS, None)?)
 }
 
 /// Sends one zero byte that carries `fd`.
@@ -143,7 +163,7 @@ pub fn send_fd(stream: &UnixStream, fd: BorrowedFd<'_>) -> io::Result<()> {
         stream.as_raw_fd(),
         &[IoSlice::new(&[0])],
         &[ControlMessage::ScmRights(&fds)],
-        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        SEND_FLAGS,
         None,
     )?;
     Ok(())
@@ -170,48 +190,46 @@ pub fn send_datagram(
     Ok(())
 }
 
-/// Reads one byte and every fd that came with it, close-on-exec. `None` at the end of the stream.
+/// Reads into `bytes` without waiting, with the fds that came with one of them: the kernel stops
+/// behind what was sent together with fds, so there is one such byte at the most, and it is not
+/// said which.
 ///
 /// # Errors
 /// As `recvmsg(2)`. When the kernel had to leave fds out, those that came are closed and the
 /// result is no fd at all.
-pub fn receive_fds(stream: &UnixStream) -> io::Result<Option<Vec<OwnedFd>>> {
-    let (count, fds) = receive(stream.as_fd(), &mut [0])?;
-    Ok((count > 0).then_some(fds))
-}
-
-/// Takes a message of up to `bytes_max` bytes and the fds that came with it.
-///
-/// # Errors
-/// As [`receive_fds`].
-#[cfg(test)]
-pub(crate) fn receive_datagram(
-    socket: &UnixDatagram,
-    bytes_max: usize,
-) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = vec![0; bytes_max];
-    let (count, fds) = receive(socket.as_fd(), &mut bytes)?;
-    bytes.truncate(count);
-    Ok((bytes, fds))
-}
-
-fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut control = nix::cmsg_space!([RawFd; CONTROL_FDS_MAX]);
+pub fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
+    let mut control = [0_u64; CONTROL_BYTES.div_ceil(size_of::<u64>())];
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: all-zero is a valid message header: no address, no parts, no control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = control.capacity();
+    message.msg_controllen = size_of_val(&control);
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the header's pointers are to `bytes` and `control`, which outlive the call, with
     // their lengths.
-    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
-    let count = usize::try_from(Errno::result(count)?).map_err(io::Error::other)?;
+    let count = unsafe { libc::recvmsg(stream.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let count = usize::try_from(Errno::result(count)?).unwrap_or(0);
     let fds = rights(&message);
-    let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
-    Ok((count, if truncated { Vec::new() } else { fds }))
+    let is_whole = message.msg_flags & libc::MSG_CTRUNC == 0;
+    let may_have_more = count == bytes.len() || !fds.is_empty() || !is_whole;
+    Ok(Received { count, fds: if is_whole { fds } else { Vec::new() }, may_have_more })
+}
+
+/// Takes a message of up to `bytes_max` bytes and the fds that came with it.
+///
+/// # Errors
+/// As [`receive`].
+#[cfg(test)]
+pub(crate) fn receive_datagram(
+    socket: &UnixDatagram,
+    bytes_max: usize,
+) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; bytes_max];
+    let Received { count, fds, .. } = receive(socket, &mut bytes)?;
+    bytes.truncate(count);
+    Ok((bytes, fds))
 }
 
 /// Adopts all fds of a message that was received. (nix gives none at all when some were left out,
@@ -256,12 +274,21 @@ mod tests {
     fn an_fd_travels_with_its_byte() {
         let (one, two) = UnixStream::pair().unwrap();
         let file = File::open("/dev/null").unwrap();
+        let receive = || {
+            let Received { count, fds, may_have_more } = receive(&two, &mut [0; 10]).unwrap();
+            (count, fds.len(), may_have_more)
+        };
         send_fd(&one, file.as_fd()).unwrap();
-        assert_eq!(receive_fds(&two).unwrap().unwrap().len(), 1);
-        send(&one, b"x").unwrap();
-        assert_eq!(receive_fds(&two).unwrap().unwrap().len(), 0);
+        assert_eq!(receive(), (1, 1, true));
+        send(&one, [b"a", b"bc"]).unwrap();
+        send_fd(&one, file.as_fd()).unwrap();
+        send(&one, [b"", b"d"]).unwrap();
+        assert_eq!(receive(), (4, 1, true), "nothing is read from behind an fd");
+        assert_eq!(receive(), (1, 0, false));
+        send(&one, [&[0; 10], b""]).unwrap();
+        assert_eq!(receive(), (10, 0, true));
         drop(one);
-        assert!(receive_fds(&two).unwrap().is_none());
+        assert_eq!(receive(), (0, 0, false));
     }
 
     #[test]

@@ -18,8 +18,14 @@ const STRANGER_UID: u32 = 65534;
 
 /// Runs inside the new namespaces: `$1` scratch directory, `$2` current directory, `$3` number of
 /// sockets passed as stdin and stdout, `$4` commands of the test's own; the rest is executed.
+///
+/// What the tests were started with beside the standard streams is none of a daemon's business.
 const SCRIPT: &str = r#"
 set -e
+for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    if [ "$fd" -gt 2 ]; then eval "exec $fd>&-"; fi
+done
 mount -n --bind "$1/etc" /etc
 mount -n --bind "$1/log" /var/log
 mount -n --bind "$1/run" /run
@@ -194,7 +200,7 @@ impl Setup {
 
     fn command(&self) -> Command {
         let mut words = self.outer_words();
-        words.extend(["sh", "-c", SCRIPT, "sh"].map(OsString::from));
+        words.extend(["bash", "-c", SCRIPT, "bash"].map(OsString::from));
         words.push(self.host.path("").into());
         words.push(self.cwd.clone().into());
         words.push(self.sockets.len().to_string().into());

@@ -108,7 +108,7 @@ mod tests {
                 assert_eq!(error.errno(), Some(Errno::EINVAL as i32));
                 assert_eq!(error.to_string(), format!("Unable to open file: {}", path.display()));
             }
-            read(path, 0, 0, 0, 10).unwrap_err();
+            read(path, 0, 0, 0, 10, &mut Vec::new()).unwrap_err();
             assert!(path.exists());
         }
     }

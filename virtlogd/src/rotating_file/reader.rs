@@ -1,23 +1,32 @@
 //! Reading a log from a remembered position through its rotated parts, without having it open.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use common::sys::fd::read_behind;
 use nix::errno::Errno;
 
 use super::{Error, FileId, backup, check_backups, open};
+
+/// Bytes read from a file at a time: looked through for a NUL while the processor has them at hand.
+const PIECE_BYTES: u64 = 131_072;
+
+/// Room for what an encoder puts behind the bytes.
+const BEHIND_BYTES: usize = 4;
 
 /// One part of a log that exists.
 struct Part {
     path: PathBuf,
     file: File,
-    inode: u64,
+    id: FileId,
+    size_bytes: u64,
 }
 
-/// Reads up to `len_max` bytes from `offset` of the part with this inode on, and on through all
-/// newer parts; the caller limits `len_max`, which is not reserved ahead. As in libvirt the answer
-/// ends at the first NUL, and an offset behind a part's end goes on with the next part's start.
+/// Appends to `data` up to `len_max` bytes from `offset` of the part with this inode on, and on
+/// through all newer parts; the caller limits `len_max`, which is not reserved ahead. As in libvirt
+/// the answer ends at the first NUL, and an offset behind a part's end goes on with the next part's
+/// start.
 ///
 /// Where no part has the inode, what the position referred to is gone. libvirt then applies the
 /// offset to the oldest part that there can be, and so does this; where that does not exist, which
@@ -33,63 +42,109 @@ pub fn read(
     inode: u64,
     offset: u64,
     len_max: u64,
-) -> Result<Vec<u8>, Error> {
-    let (mut parts, oldest_exists) = open_parts(path, backups_max)?;
-    let seek_error = |source| Error::Seek { inode, offset, source };
-    let (start, start_offset) = match parts.iter().position(|part| part.inode == inode) {
-        Some(start) => (start, offset),
-        None if oldest_exists => (0, offset),
-        None => (0, 0),
-    };
-    let parts = parts.get_mut(start..).unwrap_or_default();
-    let first = parts.first_mut().ok_or_else(|| seek_error(Errno::EBADF.into()))?;
-    i64::try_from(offset).map_err(|_| seek_error(Errno::EINVAL.into()))?;
-    first.file.seek(SeekFrom::Start(start_offset)).map_err(seek_error)?;
-    read_parts(parts, len_max)
+    data: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let Found { parts, is_position_known } = find(path, backups_max, inode)?;
+    let seek_error = |errno: Errno| Error::Seek { inode, offset, source: errno.into() };
+    if parts.is_empty() {
+        return Err(seek_error(Errno::EBADF));
+    }
+    i64::try_from(offset).map_err(|_| seek_error(Errno::EINVAL))?;
+    let mut offset = if is_position_known { offset } else { 0 };
+    let mut left = len_max;
+    // Once, so that nothing is copied when the buffer grows, and only for what is there.
+    let expected = parts.iter().map(|part| part.size_bytes).sum::<u64>().min(len_max);
+    data.reserve_exact(usize::try_from(expected).unwrap_or(0) + BEHIND_BYTES);
+    for part in parts.iter().rev() {
+        let before = data.len();
+        if part.read(std::mem::take(&mut offset), left, data)? == Stop::Nul {
+            break;
+        }
+        left = left.saturating_sub((data.len() - before) as u64);
+    }
+    Ok(())
 }
 
-/// The parts that exist, the oldest first, and whether the last of the possible ones does.
-fn open_parts(path: &Path, backups_max: u64) -> Result<(Vec<Part>, bool), Error> {
+/// Where a position is.
+struct Found {
+    /// What is to be read, the newest first; the position is in the last.
+    parts: Vec<Part>,
+    /// Its offset means something in that part.
+    is_position_known: bool,
+}
+
+/// Why reading a part has ended.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    /// At its end, or as much was read as was wanted.
+    Enough,
+    /// At a NUL.
+    Nul,
+}
+
+/// Looks from the newest part on, as there the position of most readers is.
+fn find(path: &Path, backups_max: u64, inode: u64) -> Result<Found, Error> {
     check_backups(backups_max)?;
     let mut parts = Vec::new();
     let mut oldest_exists = false;
     let backups = (0..backups_max).map(|index| backup(path, index));
     for path in std::iter::once(path.to_owned()).chain(backups) {
-        let part = open_part(path)?;
+        let part = Part::open(path)?;
         oldest_exists = part.is_some();
         parts.extend(part);
-    }
-    parts.reverse();
-    Ok((parts, oldest_exists))
-}
-
-fn open_part(path: PathBuf) -> Result<Option<Part>, Error> {
-    match open(&path, OpenOptions::new().read(true)) {
-        Ok((file, metadata)) => Ok(Some(Part { path, file, inode: FileId::of(&metadata).inode })),
-        Err(Error::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn read_parts(parts: &mut [Part], len_max: u64) -> Result<Vec<u8>, Error> {
-    let mut data = Vec::new();
-    for Part { path, file, .. } in parts {
-        let left = len_max.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
-        // By the file's own size, so that the buffer grows once, and only for what is there.
-        let size = file.metadata().map_or(0, |metadata| metadata.len());
-        data.reserve_exact(usize::try_from(left.min(size)).unwrap_or(0));
-        file.take(left)
-            .read_to_end(&mut data)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
-        // `contains` is the fast one of the two.
-        if data.contains(&0)
-            && let Some(nul) = data.iter().position(|&byte| byte == 0)
-        {
-            data.truncate(nul);
-            break;
+        if parts.last().is_some_and(|part| part.id.inode == inode) {
+            return Ok(Found { parts, is_position_known: true });
         }
     }
-    Ok(data)
+    Ok(Found { parts, is_position_known: oldest_exists })
+}
+
+impl Part {
+    fn open(path: PathBuf) -> Result<Option<Self>, Error> {
+        match open(&path, OpenOptions::new().read(true)) {
+            Ok((file, metadata)) => {
+                let (id, size_bytes) = (FileId::of(&metadata), metadata.len());
+                Ok(Some(Self { path, file, id, size_bytes }))
+            }
+            Err(Error::Open { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, mut offset: u64, mut left: u64, data: &mut Vec<u8>) -> Result<Stop, Error> {
+        // What has been written since it was opened is left for the next READ. Even an empty file
+        // is read from, as only that tells that it is a directory.
+        left = left.min(self.size_bytes.saturating_sub(offset).max(1));
+        while left > 0 {
+            let start = data.len();
+            let count = self.read_piece(offset, left.min(PIECE_BYTES), data)?;
+            if count == 0 {
+                break;
+            }
+            if let Some(nul) = find_nul(data.get(start..).unwrap_or_default()) {
+                data.truncate(start + nul);
+                return Ok(Stop::Nul);
+            }
+            (offset, left) = (offset.saturating_add(count), left.saturating_sub(count));
+        }
+        Ok(Stop::Enough)
+    }
+
+    fn read_piece(&self, offset: u64, len_max: u64, data: &mut Vec<u8>) -> Result<u64, Error> {
+        let len_max = usize::try_from(len_max).unwrap_or(usize::MAX);
+        loop {
+            match read_behind(&self.file, offset, data, len_max) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Read { path: self.path.clone(), source }),
+                Ok(count) => return Ok(count as u64),
+            }
+        }
+    }
+}
+
+/// `contains` is the fast one of the two.
+fn find_nul(bytes: &[u8]) -> Option<usize> {
+    if bytes.contains(&0) { bytes.iter().position(|&byte| byte == 0) } else { None }
 }
 
 #[cfg(test)]
@@ -100,6 +155,17 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+
+    fn read(
+        path: &Path,
+        backups_max: u64,
+        inode: u64,
+        offset: u64,
+        len_max: u64,
+    ) -> Result<Vec<u8>, Error> {
+        let mut data = Vec::new();
+        super::read(path, backups_max, inode, offset, len_max, &mut data).map(|()| data)
+    }
 
     /// A log of the parts `old`, `middle` and `new`, as PATH.1, PATH.0 and PATH.
     fn log() -> (TempDir, PathBuf) {

@@ -1,0 +1,167 @@
+//! What a connection holds between two events, for another image of this process to go on with.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::super::header::Front;
+use super::{Connection, Input, Outgoing, Piece, Violation};
+
+/// What is half done.
+#[derive(Debug, Default)]
+pub struct Buffered<'a> {
+    /// The beginning of a message.
+    pub input: Side<BorrowedFd<'a>>,
+    /// What was read behind a message that is not answered yet.
+    pub ahead: Side<BorrowedFd<'a>>,
+    /// The rest of an answer.
+    pub output: Side<BorrowedFd<'a>>,
+}
+
+/// Bytes, and the fds that go with them.
+#[derive(Debug)]
+pub struct Side<F> {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The fds.
+    pub fds: Vec<F>,
+}
+
+impl<F> Default for Side<F> {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), fds: Vec::new() }
+    }
+}
+
+impl Connection {
+    /// What is half done.
+    #[must_use]
+    pub fn buffered(&self) -> Buffered<'_> {
+        let mut buffered = Buffered {
+            ahead: Side { bytes: self.ahead.bytes.clone(), fds: borrow(&self.ahead.fds) },
+            ..Buffered::default()
+        };
+        match &self.input {
+            Input::Head { bytes, have } => {
+                buffered.input.bytes = bytes.get(..*have).unwrap_or_default().to_vec();
+            }
+            Input::Body { header, bytes, have, len } => {
+                let front = header.front(*len, 0);
+                let body = bytes.get(..*have).unwrap_or_default();
+                buffered.input.bytes = [front.bytes(), body].concat();
+            }
+            Input::Fds { message, missing } => {
+                let front = message.header.front(message.payload.len(), message.fds.len() + missing);
+                buffered.input.bytes = [front.bytes(), &message.payload].concat();
+                buffered.input.fds = borrow(&message.fds);
+            }
+        }
+        if let Some(output) = &self.output {
+            buffered.output.bytes = output.unsent_bytes().concat();
+            buffered.output.fds = output.fds.iter().map(AsFd::as_fd).collect();
+        }
+        buffered
+    }
+
+    /// Goes on with what another image of this process held.
+    ///
+    /// # Errors
+    /// A [`Violation`]: the input is no beginning of one message. All fds are closed.
+    pub fn restore(
+        input: Side<OwnedFd>,
+        ahead: Side<OwnedFd>,
+        output: Side<OwnedFd>,
+    ) -> Result<Self, Violation> {
+        let mut connection = Self::new();
+        let mut pieces = vec![(input.bytes, Vec::new())];
+        // Each fd has come with a byte of its own.
+        pieces.extend(input.fds.into_iter().map(|fd| (vec![0], vec![fd])));
+        for (bytes, fds) in pieces {
+            if connection.received(&bytes, fds)?.is_some() {
+                return Err(Violation::HandedOver);
+            }
+        }
+        connection.ahead = Piece { bytes: ahead.bytes, fds: ahead.fds };
+        if !output.bytes.is_empty() || !output.fds.is_empty() {
+            connection.output = Some(Outgoing {
+                front: Front::none(),
+                payload: output.bytes,
+                sent: 0,
+                fds: output.fds.into(),
+            });
+        }
+        Ok(connection)
+    }
+}
+
+fn borrow(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    fds.iter().map(AsFd::as_fd).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::rpc::connection::{Message, Unsent, Want};
+    use crate::rpc::header::{Header, kind};
+
+    const CALL: Header =
+        Header { program: 7, version: 1, procedure: 2, kind: kind::CALL, serial: 3, status: 0 };
+
+    fn null_fd() -> OwnedFd {
+        File::open("/dev/null").unwrap().into()
+    }
+
+    fn owned(side: &Side<BorrowedFd<'_>>) -> Side<OwnedFd> {
+        let fds = side.fds.iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+        Side { bytes: side.bytes.clone(), fds }
+    }
+
+    fn hand_over(connection: &Connection) -> Connection {
+        let Buffered { input, ahead, output } = connection.buffered();
+        Connection::restore(owned(&input), owned(&ahead), owned(&output)).unwrap()
+    }
+
+    #[test]
+    fn a_message_goes_on_at_every_byte_and_fd() {
+        let header = Header { kind: kind::CALL_WITH_FDS, ..CALL };
+        let bytes = header.message(&[0, 0, 0, 2, 9, 8, 7]);
+        let pieces: Vec<_> = bytes.iter().map(|&byte| (byte, 0)).chain([(0, 1), (0, 1)]).collect();
+        for split in 0..pieces.len() {
+            let feed = |connection: &mut Connection, pieces: &[(u8, usize)]| -> Option<Message> {
+                let feed = |&(byte, fds): &(u8, usize)| {
+                    connection.received(&[byte], (0..fds).map(|_| null_fd()).collect()).unwrap()
+                };
+                pieces.iter().map(feed).last().flatten()
+            };
+            let mut first = Connection::new();
+            assert!(feed(&mut first, &pieces[..split]).is_none());
+            assert_eq!(first.is_idle(), split == 0);
+            let message = feed(&mut hand_over(&first), &pieces[split..]).unwrap();
+            assert_eq!((&message.payload[..], message.fds.len()), (&[9, 8, 7][..], 2));
+        }
+    }
+
+    #[test]
+    fn what_was_read_ahead_comes_next() {
+        let two = [CALL.message(b"1234"), CALL.message(b"5678")].concat();
+        let mut first = Connection::new();
+        first.received(&two, Vec::new()).unwrap().unwrap();
+        first.dropped();
+        let next = hand_over(&first).resume().unwrap().unwrap();
+        assert_eq!(next.payload, b"5678");
+    }
+
+    #[test]
+    fn an_answer_goes_on_with_its_fds() {
+        let mut first = Connection::new();
+        first.answer(Outgoing::new(&CALL, b"abcd".to_vec(), vec![null_fd()]));
+        first.sent(30);
+        let whole = first.buffered().output.bytes;
+        let mut second = hand_over(&first);
+        assert_eq!((second.wants(), whole.is_empty()), (Want::Nothing, false));
+        second.sent(whole.len());
+        assert!(matches!(second.unsent(), Some(Unsent::Fd(_))));
+        second.sent(1);
+        assert!(second.is_idle());
+    }
+}
