@@ -102,8 +102,8 @@ fn no_damage_costs_another_lease(route: Route) {
         scene.hand_over(damage, Whose::Ours);
         scene.daemon.wait_until_upgraded();
         scene.daemon.change_to(Whose::Ours);
-        scene.expect_leases(damage);
         contender.finish();
+        scene.expect_leases(damage);
     });
 }
 
