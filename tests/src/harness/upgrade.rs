@@ -14,6 +14,9 @@ use super::{Daemon, Subject, Whose};
 /// How often it is checked, while waiting for a word of the daemon, that it still runs.
 const CHECK_PERIOD: Duration = Duration::from_millis(50);
 
+/// An upgrade that is under way tells of itself within this time.
+const QUIET: Duration = Duration::from_millis(300);
+
 /// Only for daemons set up as [`replaceable`](super::Setup::replaceable).
 impl Daemon {
     /// Puts the executable of `whose` daemon where this one's own lies. A fresh copy each time:
@@ -70,6 +73,11 @@ impl Daemon {
     /// Drops what it has told systemd until now.
     pub fn forget_notifications(&self) {
         while self.notification(Duration::from_millis(1)).is_some() {}
+    }
+
+    /// Waits until it has told systemd nothing for a while: no upgrade is under way.
+    pub fn wait_until_quiet(&self) {
+        while self.notification(QUIET).is_some() {}
     }
 
     /// Waits until a notification has a line with this beginning; returns the line's rest.

@@ -24,8 +24,12 @@ impl Admin {
 
     pub(super) fn set_client_limit(&mut self, program: Program, clients_max: u32) {
         let name = program.name();
-        let parameter = Writer::new().string(name).u32(1).string("nclients_max").u32(UINT);
-        self.call(SET_CLIENT_LIMITS, parameter.u32(clients_max).u32(0));
+        let parameters = ["nclients_max", "nclients_unauth_max"];
+        let head = Writer::new().string(name).u32(2);
+        let arguments = parameters.iter().fold(head, |arguments, parameter| {
+            arguments.string(parameter).u32(UINT).u32(clients_max)
+        });
+        self.call(SET_CLIENT_LIMITS, arguments.u32(0));
     }
 
     pub(super) fn client_limit(&mut self, program: Program) -> u32 {
@@ -45,7 +49,8 @@ impl Admin {
     }
 
     pub(super) fn outputs(&mut self) -> String {
-        self.setting(GET_LOGGING_OUTPUTS)
+        let payload = self.call(GET_LOGGING_OUTPUTS, Writer::new().u32(0));
+        String::from_utf8(Reader::new(&payload).string().to_vec()).unwrap()
     }
 
     pub(super) fn set_filters(&mut self, setting: &str) {
@@ -53,7 +58,9 @@ impl Admin {
     }
 
     pub(super) fn filters(&mut self) -> String {
-        self.setting(GET_LOGGING_FILTERS)
+        let payload = self.call(GET_LOGGING_FILTERS, Writer::new().u32(0));
+        let filters = Reader::new(&payload).optional_string().unwrap_or_default().to_vec();
+        String::from_utf8(filters).unwrap()
     }
 
     pub(super) fn set_timeout(&mut self, timeout_s: u32) {
@@ -62,11 +69,6 @@ impl Admin {
 
     fn set(&mut self, procedure: i32, setting: &str) {
         self.call(procedure, Writer::new().u32(1).string(setting).u32(0));
-    }
-
-    fn setting(&mut self, procedure: i32) -> String {
-        let payload = self.call(procedure, Writer::new().u32(0));
-        String::from_utf8(Reader::new(&payload).string().to_vec()).unwrap()
     }
 
     fn call(&mut self, procedure: i32, arguments: Writer) -> Vec<u8> {

@@ -102,7 +102,6 @@ fn no_damage_costs_another_lease(route: Route) {
         scene.hand_over(damage, Whose::Ours);
         scene.daemon.wait_until_upgraded();
         scene.daemon.change_to(Whose::Ours);
-        scene.expect_locks(damage);
         contender.finish();
         scene.expect_leases(damage);
     });
@@ -196,18 +195,12 @@ impl Scene {
         resources.sort_by_key(place);
     }
 
-    /// What is named still stands, and nobody was harmed.
-    fn expect_locks(&mut self, damage: &Damage) {
+    fn expect_leases(&mut self, damage: &Damage) {
         self.daemon.expect_alive();
         for (number, image) in self.images.iter().enumerate() {
             assert!(damage.lost.contains(&number) || !is_free(image), "lease {number} is lost");
         }
         assert!(self.guests.iter_mut().all(Guest::is_running));
-    }
-
-    /// And it can be used.
-    fn expect_leases(&mut self, damage: &Damage) {
-        self.expect_locks(damage);
         if damage.place.starts_with("/daemon") {
             return self.expect_the_dead_hold_nothing();
         }

@@ -64,21 +64,22 @@ fn a_loss_over_several_upgrades_is_accounted_for(subject: Subject) {
     hide(&path);
     let mut sent = 0;
     for _ in 0..3 {
-        let load = "0123456789abcde\n".repeat(200_000);
+        let load = "0123456789abcde\n".repeat(50_000);
         sent += load.len();
         guest_writes(&log.pipe, load);
         daemon.change_to(Whose::Ours);
     }
     show(&path);
     drop(log);
-    let closed = || daemon.log_client().position(&path).is_err();
+    // Until the directory has been seen again there is an error of another kind.
+    let closed = || daemon.log_client().position(&path).is_err_and(|error| error.code == 1);
     eventually("the log is closed", closed);
     let text = fs::read_to_string(&path).unwrap();
     let told: Vec<_> = text.lines().filter_map(lost_bytes).collect();
     let stored = text.lines().filter(|line| lost_bytes(line).is_none());
     let stored: usize = stored.map(|line| line.len() + 1).sum();
     let lost: usize = told.iter().sum();
-    assert!(lost > 0);
+    assert!(lost > 0, "{stored} bytes stored and none lost of {sent}");
     // A line that was cut is ended before the word about it.
     let expected = sent..=sent + told.len();
     assert!(expected.contains(&(stored + lost)), "{stored} stored and {told:?} lost of {sent}");
@@ -172,6 +173,7 @@ fn settings_of_an_administrator_stay(subject: Subject) {
     admin.set_client_limit(subject.program, 77);
     admin.set_outputs("1:file:/var/log/libvirt/admin.log");
     admin.set_filters("1:rpc");
+    let filters = admin.filters();
     for _ in 0..2 {
         daemon.change_to(Whose::Ours);
         let before = fs::read_to_string(&log).unwrap().len();
@@ -179,7 +181,7 @@ fn settings_of_an_administrator_stay(subject: Subject) {
         eventually("the log grows", || fs::read_to_string(&log).unwrap().len() > before);
         assert_eq!(admin.client_limit(subject.program), 77);
         assert_eq!(admin.outputs(), "1:file:/var/log/libvirt/admin.log");
-        assert_eq!(admin.filters(), "1:rpc");
+        assert_eq!(admin.filters(), filters);
     }
     admin.set_timeout(1);
     daemon.change_to(Whose::Ours);

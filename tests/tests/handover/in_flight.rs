@@ -93,6 +93,7 @@ fn an_answer_half_read_arrives_whole(subject: Subject) {
     let mut daemon = start(subject);
     let (content, request) = large(&daemon);
     let mut stream = UnixStream::connect(daemon.main_socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     Connection::from(stream.try_clone().unwrap()).send(&request).unwrap();
     let mut answer = vec![0; ANSWER_BYTES / 2];
     stream.read_exact(&mut answer).unwrap();

@@ -43,7 +43,6 @@ fn many_requests_for_an_upgrade_do_no_harm(subject: Subject) {
     let caller = Caller::start(&Gate::default(), Newcomer::new(&daemon));
     let mut written = String::new();
     for (gap, count) in GAPS.into_iter().flat_map(|gap| [2, 10].map(|count| (gap, count))) {
-        daemon.put(Whose::Ours);
         ask(&daemon, gap, count);
         let line = format!("{count} signals\n");
         log.pipe.write_all(line.as_bytes()).unwrap();
@@ -52,6 +51,7 @@ fn many_requests_for_an_upgrade_do_no_harm(subject: Subject) {
         expect_file(&path, &written);
         daemon.expect_alive();
     }
+    daemon.wait_until_quiet();
     daemon.change_to(Whose::Ours);
     assert!(caller.finish() > 0);
 }
@@ -97,10 +97,10 @@ fn many_requests_for_an_upgrade_lose_no_lease(subject: Subject) {
     let contender = Contender::start(&[image]);
     let caller = Caller::start(&Gate::default(), Newcomer::new(&daemon));
     for (gap, count) in GAPS.into_iter().flat_map(|gap| [2, 10].map(|count| (gap, count))) {
-        daemon.put(Whose::Ours);
         ask(&daemon, gap, count);
         daemon.wait_until_upgraded();
     }
+    daemon.wait_until_quiet();
     daemon.change_to(Whose::Ours);
     contender.finish();
     assert!(caller.finish() > 0 && guest.is_running());
@@ -122,9 +122,11 @@ fn a_stop_right_after_a_request_for_an_upgrade_ends_guests(subject: Subject) {
     }
 }
 
-/// Sends SIGUSR1 `count` times.
+/// Puts a new executable in place, which must not happen during an upgrade, and sends SIGUSR1
+/// `count` times.
 fn ask(daemon: &Daemon, gap: Duration, count: usize) {
-    daemon.forget_notifications();
+    daemon.wait_until_quiet();
+    daemon.put(Whose::Ours);
     for _ in 0..count {
         daemon.signal(Signal::SIGUSR1);
         sleep(gap);
