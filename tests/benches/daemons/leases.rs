@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use tempfile::TempDir;
 use tests::harness::{Daemon, Program};
-use tests::wire::{LockClient, Owner};
+use tests::wire::{Header, LOCK_PROGRAM, LockClient, Owner, Writer};
 
 use crate::guest::scratch;
 use crate::table::{Bench, Contender, Row, Wanted};
@@ -18,6 +18,9 @@ use crate::usage::{as_f64, daemon_cpu, micros, thread_cpu};
 
 /// The first argument that turns this program into a holder of many leases.
 pub(crate) const HOLD: &str = "--hold-leases";
+
+/// Procedure number (libvirt's value, on the wire).
+const RELEASE: i32 = 7;
 
 const CONNECTIONS: usize = 1_000;
 const LEASES_EACH: usize = 10;
@@ -59,9 +62,8 @@ pub(crate) fn run(bench: &mut Bench) {
 /// Microseconds of the daemon per pair.
 fn daemon_pairs(contender: Contender, held: usize, pairs: usize) -> f64 {
     let (daemon, images) = start(contender, held + 1);
-    let guest = Holder(Command::new("sleep").arg("1000").spawn().expect("a stand-in guest"));
-    let mut client = daemon.lock_client();
-    client.register(&owner(guest.0.id()), 0).expect("registering");
+    let guest = Holder::idle();
+    let mut client = guest.client(&daemon);
     let (one, others) = images.paths.split_last().expect("at least one image");
     for image in others {
         client.acquire("", image, 0).expect("an unheld lease");
@@ -128,9 +130,21 @@ pub(crate) fn hold(arguments: &[String]) {
 
 /// A process with leases; libvirt's daemon kills a guest whose connection ends, so it is not us.
 #[derive(Debug)]
-struct Holder(Child);
+pub(crate) struct Holder(Child);
 
 impl Holder {
+    /// One that we call for.
+    pub(crate) fn idle() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().expect("a stand-in guest"))
+    }
+
+    /// A client whose leases are for this process.
+    pub(crate) fn client(&self, daemon: &Daemon) -> LockClient {
+        let mut client = daemon.lock_client();
+        client.register(&owner(self.0.id()), 0).expect("registering");
+        client
+    }
+
     /// Returns when all leases are held.
     fn start(socket: &Path, directory: &Path) -> Self {
         let program = std::env::current_exe().expect("the name of this program");
@@ -153,7 +167,7 @@ impl Drop for Holder {
 
 /// Files to be leased.
 #[derive(Debug)]
-struct Images {
+pub(crate) struct Images {
     paths: Vec<String>,
     directory: TempDir,
 }
@@ -168,13 +182,25 @@ impl Images {
         Self { paths, directory }
     }
 
+    /// Their names.
+    pub(crate) fn paths(&self) -> &[String] {
+        &self.paths
+    }
+
     /// Whether each of the first `count` is leased.
-    fn are_leased(&self, count: usize) -> bool {
+    pub(crate) fn are_leased(&self, count: usize) -> bool {
         self.paths[..count].iter().all(|path| is_leased(&open(Path::new(path))))
     }
 }
 
-fn start(contender: Contender, images: usize) -> (Daemon, Images) {
+/// A RELEASE as bytes.
+pub(crate) fn release_call(name: &str) -> Vec<u8> {
+    let arguments = Writer::new().string("").string(name).u32(0);
+    Header::call(LOCK_PROGRAM, RELEASE).message(&arguments.into_bytes())
+}
+
+/// A lock daemon, and images to lease from it.
+pub(crate) fn start(contender: Contender, images: usize) -> (Daemon, Images) {
     let setup = contender.subject(Program::Virtlockd).setup();
     let config = format!("max_clients = {}\n", CONNECTIONS + 10);
     (setup.config(&config).start(), Images::new(images))
