@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::sys::pipe::readable_bytes;
+use common::sys::pipe::{capacity_bytes, readable_bytes};
 use nix::sys::signal::Signal;
-use tests::harness::Program;
+use tests::harness::{Program, eventually};
 
 use crate::content::Content;
 use crate::guest::LogDaemon;
@@ -20,11 +20,16 @@ const GUESTS: usize = 4_000;
 /// Files so small that those of all guests fit into memory.
 const CONFIG: &str = "max_size = 65536\nmax_backups = 1\n";
 
+/// What a new pipe holds, the kernel's value.
+const PIPE_BYTES: usize = 65_536;
+
 /// Each guest is a thread that does nothing but write.
 const STACK_BYTES: usize = 64 * 1024;
 
-const ROWS: [Row; 4] = [
+const ROWS: [Row; 5] = [
     Row("peak memory, MiB", &[Wanted::Max(64.0)]),
+    // The kernel's memory, which no process's figure contains.
+    Row("guests' pipes can hold, MiB", &[]),
     Row("slowest log's bytes, % of the mean", &[Wanted::Min(50.0)]),
     Row("fastest log's bytes, % of the mean", &[]),
     Row("taken from all pipes, MiB/s", &[]),
@@ -32,7 +37,7 @@ const ROWS: [Row; 4] = [
 
 /// Measures it once: it takes a minute, or ten seconds in a quick run.
 pub(crate) fn run(bench: &mut Bench) {
-    let span = bench.quick_or(Duration::from_secs(10), Duration::from_mins(1));
+    let span = bench.quick_or(Duration::from_secs(10), Duration::from_secs(60));
     let title = format!("crowd, {GUESTS} guests flood for {} s", span.as_secs());
     let program = Program::Virtlogd;
     let case = Case { title: &title, program, rows: &ROWS, peers: &[], rounds_max: 1 };
@@ -44,26 +49,33 @@ fn measure(contender: Contender, span: Duration) -> Vec<f64> {
     let guests = logs.open_many("log", GUESTS);
     let written: Vec<AtomicUsize> = guests.iter().map(|_| AtomicUsize::new(0)).collect();
     let stop = &AtomicBool::new(false);
-    let (taken, wall, peak_kib) = thread::scope(|scope| {
-        let started = Instant::now();
+    let (taken, wall, capacity, peak_kib) = thread::scope(|scope| {
+        // Every pipe is full before the first byte is taken, or it were the guests' own turns on
+        // the CPUs that are measured.
+        logs.daemon.signal(Signal::SIGSTOP);
         for (guest, written) in guests.iter().zip(&written) {
             let work = move || write_until(&guest.pipe, written, stop);
             let builder = thread::Builder::new().stack_size(STACK_BYTES);
             builder.spawn_scoped(scope, work).expect("starting a guest");
         }
-        thread::sleep(span.saturating_sub(started.elapsed()));
-        let taken: Vec<usize> =
-            guests.iter().zip(&written).map(|it| taken(&it.0.pipe, it.1)).collect();
+        eventually("all pipes are full", || guests.iter().all(|guest| is_full(&guest.pipe)));
+        logs.daemon.signal(Signal::SIGCONT);
+        let started = Instant::now();
+        thread::sleep(span);
+        let pairs = guests.iter().zip(&written);
+        let taken: Vec<usize> = pairs.map(|(guest, written)| taken(&guest.pipe, written)).collect();
         let (wall, peak_kib) = (started.elapsed(), logs.daemon.memory_kib("VmHWM"));
+        let capacities = guests.iter().map(|guest| capacity_bytes(&guest.pipe));
+        let capacity = capacities.map(|it| it.expect("the size of a pipe")).sum();
         stop.store(true, Ordering::Relaxed);
         // libvirt's daemon would take minutes to empty so many pipes, in which guests wait.
         logs.daemon.signal(Signal::SIGKILL);
-        (taken, wall, peak_kib)
+        (taken, wall, capacity, peak_kib)
     });
     let mut content = Content::blocks(4096);
     guests.iter().for_each(|guest| content.check_piece(&guest.path));
     let peak_mib = as_f64(usize::try_from(peak_kib).expect("a size fits")) / 1024.0;
-    [vec![peak_mib], shares(&taken, wall)].concat()
+    [vec![peak_mib, mebibytes(capacity)], shares(&taken, wall)].concat()
 }
 
 fn write_until(mut pipe: &File, written: &AtomicUsize, stop: &AtomicBool) {
@@ -76,6 +88,10 @@ fn write_until(mut pipe: &File, written: &AtomicUsize, stop: &AtomicBool) {
             Err(error) => panic!("a guest gets {error}"),
         };
     }
+}
+
+fn is_full(pipe: &File) -> bool {
+    readable_bytes(pipe).is_ok_and(|waiting| waiting >= PIPE_BYTES)
 }
 
 /// Bytes that the daemon has taken.

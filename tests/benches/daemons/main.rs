@@ -18,6 +18,7 @@ mod table;
 mod throughput;
 mod upgrade;
 mod usage;
+mod witness;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

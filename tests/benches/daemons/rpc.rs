@@ -24,6 +24,7 @@ const APPEND: i32 = 4;
 const POSITION_BYTES: usize = 16;
 
 const POSITION_ALONE: &str = "GET_POSITION with 1 log, per s";
+const OPEN_ALONE: &str = "OPEN and close, per s";
 
 /// Logs that OPEN goes round, so that the last guest of each has long gone.
 const OPENED_LOGS: usize = 64;
@@ -42,8 +43,14 @@ pub(crate) fn run(bench: &mut Bench) {
             position(who, others, span)
         });
     }
-    let rows = [Row("OPEN and close, per s", &[Wanted::MinTimesTheirs(1.2)]), cpu];
-    bench.measure("rpc, OPEN", Program::Virtlogd, &rows, &[], |who| open(who, span));
+    let same = &[Wanted::MinTimesTheirs(1.2), Wanted::MinTimesRow(0.9, OPEN_ALONE)];
+    for (row, others) in [
+        (Row(OPEN_ALONE, &[Wanted::MinTimesTheirs(1.2)]), 10),
+        (Row("OPEN and close beside 4,000, per s", same), 4_000),
+    ] {
+        let title = format!("rpc, OPEN beside {others} open logs");
+        bench.measure(&title, Program::Virtlogd, &[row, cpu], &[], |who| open(who, others, span));
+    }
     let rows = [Row("APPEND, per s", &[Wanted::MinTimesTheirs(1.2)]), cpu];
     bench.measure("rpc, APPEND", Program::Virtlogd, &rows, &[], |who| append(who, span));
     for (row, length) in [
@@ -75,8 +82,9 @@ fn position(contender: Contender, others: usize, span: Duration) -> Vec<f64> {
     figures
 }
 
-fn open(contender: Contender, span: Duration) -> Vec<f64> {
+fn open(contender: Contender, others: usize, span: Duration) -> Vec<f64> {
     let mut logs = LogDaemon::start(contender);
+    let _others = logs.open_many("other", others);
     let names: Vec<String> = (0..OPENED_LOGS).map(|number| format!("log{number}")).collect();
     let (cpu, started, mut count) = (daemon_cpu(&logs.daemon), Instant::now(), 0);
     while started.elapsed() < span {

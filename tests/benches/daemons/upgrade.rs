@@ -1,8 +1,6 @@
 //! Upgrade in place: for how long a client gets no answer and a guest's line is not stored.
 
-use std::collections::VecDeque;
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +11,11 @@ use nix::sys::signal::Signal;
 use tests::harness::{Daemon, Program};
 
 use crate::content::Content;
-use crate::guest::{Guest, LogDaemon, stored_bytes};
+use crate::guest::{Guest, LogDaemon};
 use crate::leases::{self, Holder};
 use crate::rpc;
 use crate::table::{Bench, Case, Contender, Outcome, Row, Wanted};
+use crate::witness::{call_until, write_until};
 
 /// At the most half of what libvirt's daemon takes.
 const HALF: &[Wanted] = &[Wanted::MaxTimesTheirs(0.5)];
@@ -32,19 +31,6 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long it is looked on before and after.
 const AROUND: Duration = Duration::from_millis(200);
-
-/// When a call is made again: an answer may be lost for good, and what is measured then is when
-/// the next one comes.
-const PATIENCE: Duration = Duration::from_millis(5);
-
-/// Time between two lines of a guest.
-const LINE_PERIOD: Duration = Duration::from_millis(1);
-
-/// How often a guest's log is looked at.
-const LOOK_PERIOD: Duration = Duration::from_micros(200);
-
-/// When what has not come is counted as lost.
-const LOST_AFTER: Duration = Duration::from_secs(2);
 
 /// Measures both daemons with nothing and with much to hand over.
 pub(crate) fn run(bench: &mut Bench) {
@@ -130,7 +116,8 @@ fn upgrade(daemon: &Daemon) -> Result<(), String> {
     daemon.signal(Signal::SIGUSR1);
     let end = Instant::now() + READY_WITHIN;
     let mut texts = std::iter::from_fn(|| {
-        daemon.notification(end.saturating_duration_since(Instant::now()).max(LOOK_PERIOD))
+        let patience = end.saturating_duration_since(Instant::now());
+        daemon.notification(patience.max(Duration::from_millis(1)))
     });
     let is_ready = texts.any(|text| text.lines().any(|line| line == "READY=1"));
     sleep(AROUND);
@@ -146,66 +133,4 @@ fn upgrade(daemon: &Daemon) -> Result<(), String> {
 /// Differs from image to image, as the kernel puts each at other addresses.
 fn image(daemon: &Daemon) -> Option<Vec<u8>> {
     fs::read(daemon.proc("auxv")).ok().filter(|bytes| !bytes.is_empty())
-}
-
-/// Calls back to back; gives the longest time without an answer, and how many never came.
-fn call_until(
-    mut stream: &UnixStream,
-    call: &[u8],
-    stop: &AtomicBool,
-) -> Result<(Duration, f64), String> {
-    stream.set_read_timeout(Some(PATIENCE)).expect("setting a timeout");
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 65_536]);
-    let (mut calls, mut answers, mut longest) = (0_u32, 0_u32, Duration::ZERO);
-    let mut last = Instant::now();
-    let mut end = None;
-    loop {
-        if !stop.load(Ordering::Relaxed) {
-            calls += 1;
-            stream.write_all(call).map_err(|error| format!("a client cannot call: {error}"))?;
-        } else if calls == answers || Instant::now() > *end.get_or_insert(last + LOST_AFTER) {
-            return Ok((longest, f64::from(calls - answers)));
-        }
-        match stream.read(&mut buffer) {
-            Ok(0) => return Err("it closed a client's connection".to_owned()),
-            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(format!("a client gets {error}")),
-        }
-        while let Some(message) = rpc::first_message(&bytes) {
-            bytes.drain(..message.len());
-            answers += 1;
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
-        }
-    }
-}
-
-/// Writes a line each [`LINE_PERIOD`], less than a file holds; gives the longest time that one
-/// was not in the file, and their number.
-fn write_until(guest: &Guest, stop: &AtomicBool) -> Result<(Duration, usize), String> {
-    let mut content = Content::lines();
-    let (mut writes, mut bytes, mut longest) = (0, 0, Duration::ZERO);
-    let mut waiting = VecDeque::new();
-    let mut due = Instant::now();
-    loop {
-        let now = Instant::now();
-        let stored = stored_bytes(&guest.path);
-        while let Some((_, since)) = waiting.pop_front_if(|(end, _)| *end <= stored) {
-            longest = longest.max(now.duration_since(since));
-        }
-        if !stop.load(Ordering::Relaxed) && now >= due {
-            let line = content.write(writes);
-            waiting.push_back((bytes + line.len(), now));
-            (&guest.pipe).write_all(line).map_err(|error| format!("a guest gets {error}"))?;
-            (writes, bytes, due) = (writes + 1, bytes + line.len(), now + LINE_PERIOD);
-        }
-        match waiting.front() {
-            None if stop.load(Ordering::Relaxed) => return Ok((longest, writes)),
-            Some((_, since)) if since.elapsed() > READY_WITHIN + LOST_AFTER => {
-                return Err("a guest's line is not stored".to_owned());
-            }
-            _ => sleep(LOOK_PERIOD),
-        }
-    }
 }

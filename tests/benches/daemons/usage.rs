@@ -73,7 +73,7 @@ pub(crate) fn micros(time: Duration) -> f64 {
 
 /// Bytes in MiB.
 pub(crate) fn mebibytes(bytes: usize) -> f64 {
-    as_f64(bytes) / 1_048_576.0
+    as_f64(bytes >> 20) + as_f64(bytes & 0xf_ffff) / 1_048_576.0
 }
 
 fn cpu_at(clock: ClockId) -> Duration {
