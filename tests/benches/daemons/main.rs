@@ -11,6 +11,7 @@ mod guest;
 mod leases;
 mod many;
 mod memory;
+mod owners;
 mod peer;
 mod report;
 mod rpc;
@@ -39,6 +40,7 @@ fn main() {
     many::run(&mut bench);
     rpc::run(&mut bench);
     leases::run(&mut bench);
+    owners::run(&mut bench);
     upgrade::run(&mut bench);
     crowd::run(&mut bench);
     bench.end();
