@@ -48,7 +48,7 @@ pub(crate) fn run(bench: &mut Bench) {
             vec![spread(contender, logs, lines)]
         });
     }
-    let probes = bench.scaled(200);
+    let probes = bench.scaled(400);
     for flooding in [0, 1, 4, 32] {
         let rows = [
             Row("latency of a line, p50, us", &[]),

@@ -91,11 +91,12 @@ fn markdown_row(title: &str, row: &Row, figures: &[Figures], verdicts: &[String]
     )
 }
 
-/// What ours is of each other's.
+/// What ours is of each other's, where that is a number: there may be nothing to compare with.
 fn ratios(figures: &[Figures]) -> impl Iterator<Item = (Contender, f64)> {
     let ours = values(figures, Contender::is_ours);
     let others = figures.iter().filter(|(who, _)| !who.is_ours());
-    others.filter_map(move |(who, values)| Some((*who, median_ratio(ours?, values))))
+    let ratios = others.filter_map(move |(who, values)| Some((*who, median_ratio(ours?, values))));
+    ratios.filter(|(_, ratio)| ratio.is_finite())
 }
 
 /// The figures of the first contender of that kind.

@@ -29,6 +29,9 @@ const ROWS: [Row; 3] = [
 /// How long the new image may take to say that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
+/// The least that a socket can be told to wait.
+const NO_PATIENCE: Duration = Duration::from_millis(1);
+
 /// How long it is looked on before and after.
 const AROUND: Duration = Duration::from_millis(200);
 
@@ -112,14 +115,11 @@ fn across(
 
 fn upgrade(daemon: &Daemon) -> Result<(), String> {
     sleep(AROUND);
+    // What it has said until now would be in the way.
+    while daemon.notification(NO_PATIENCE).is_some() {}
     let before = image(daemon);
     daemon.signal(Signal::SIGUSR1);
-    let end = Instant::now() + READY_WITHIN;
-    let mut texts = std::iter::from_fn(|| {
-        let patience = end.saturating_duration_since(Instant::now());
-        daemon.notification(patience.max(Duration::from_millis(1)))
-    });
-    let is_ready = texts.any(|text| text.lines().any(|line| line == "READY=1"));
+    let is_ready = says_ready(daemon, Instant::now() + READY_WITHIN);
     sleep(AROUND);
     match image(daemon) {
         None => Err("it died of SIGUSR1".to_owned()),
@@ -128,6 +128,14 @@ fn upgrade(daemon: &Daemon) -> Result<(), String> {
         Some(_) if !is_ready => Err(format!("no READY=1 within {READY_WITHIN:?}")),
         Some(_) => Ok(()),
     }
+}
+
+fn says_ready(daemon: &Daemon, end: Instant) -> bool {
+    let mut texts = std::iter::from_fn(|| {
+        let patience = end.saturating_duration_since(Instant::now());
+        daemon.notification(patience.max(NO_PATIENCE))
+    });
+    texts.any(|text| text.lines().any(|line| line == "READY=1"))
 }
 
 /// Differs from image to image, as the kernel puts each at other addresses.
