@@ -1,7 +1,8 @@
 //! A daemon with logs, and guests that write into them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,12 @@ pub(crate) struct Flood {
 impl LogDaemon {
     /// A fresh one with default settings.
     pub(crate) fn start(contender: Contender) -> Self {
-        let daemon = contender.subject(Program::Virtlogd).start();
+        Self::start_with(contender, "")
+    }
+
+    /// A fresh one with this configuration.
+    pub(crate) fn start_with(contender: Contender, config: &str) -> Self {
+        let daemon = contender.subject(Program::Virtlogd).start_with(config);
         let client = daemon.log_client();
         Self { daemon, client, directory: scratch() }
     }
@@ -87,6 +93,11 @@ pub(crate) fn flood(
         writes += 1;
     }
     Flood { writes, bytes, guest_cpu: usage::thread_cpu() - cpu }
+}
+
+/// The size of a log's newest file.
+pub(crate) fn stored_bytes(path: &Path) -> usize {
+    fs::metadata(path).map_or(0, |metadata| metadata.size().try_into().expect("it fits memory"))
 }
 
 /// For [`flood`]: enough after so much time.

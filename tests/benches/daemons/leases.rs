@@ -1,16 +1,16 @@
-//! Leases of virtlockd: what one costs, and a thousand connections with ten each.
+//! Leases of virtlockd: what one costs, and processes that hold many.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use tempfile::TempDir;
 use tests::harness::{Daemon, Program};
-use tests::wire::{LockClient, Owner};
+use tests::wire::{Header, LOCK_PROGRAM, LockClient, Owner, Writer};
 
 use crate::guest::scratch;
 use crate::table::{Bench, Contender, Row, Wanted};
@@ -19,18 +19,21 @@ use crate::usage::{as_f64, daemon_cpu, micros, thread_cpu};
 /// The first argument that turns this program into a holder of many leases.
 pub(crate) const HOLD: &str = "--hold-leases";
 
-const CONNECTIONS: usize = 1_000;
-const LEASES_EACH: usize = 10;
+/// More connections than any measurement makes.
+const CONFIG: &str = "max_clients = 2000\n";
 
-/// Calls of one connection: REGISTER and the ACQUIREs.
-const CALLS_EACH: usize = LEASES_EACH + 1;
+/// Procedure number (libvirt's value, on the wire).
+const RELEASE: i32 = 7;
+
+/// Leases of each connection.
+pub(crate) const LEASES_EACH: usize = 10;
 
 /// What the kernel alone takes for a lease: open, lock, unlock, close.
 const KERNEL: &str = "kernel";
 
 const NONE_HELD: &str = "CPU with 0 held, us per pair";
 
-/// Measures single leases and many.
+/// Measures single leases beside many.
 pub(crate) fn run(bench: &mut Bench) {
     let pairs = bench.scaled(3_000);
     let flat = &[Wanted::Max(25.0), Wanted::MaxTimesRow(1.1, NONE_HELD)][..];
@@ -48,20 +51,13 @@ pub(crate) fn run(bench: &mut Bench) {
             }]
         });
     }
-    let rows = [
-        Row("set-up, daemon's CPU, us per call", &[Wanted::Max(25.0)]),
-        Row("released on disconnect after, ms", &[Wanted::Max(120.0)]),
-    ];
-    let title = "leases, 1,000 connections with 10 each";
-    bench.measure(title, Program::Virtlockd, &rows, &[], many_connections);
 }
 
 /// Microseconds of the daemon per pair.
 fn daemon_pairs(contender: Contender, held: usize, pairs: usize) -> f64 {
     let (daemon, images) = start(contender, held + 1);
-    let guest = Holder(Command::new("sleep").arg("1000").spawn().expect("a stand-in guest"));
-    let mut client = daemon.lock_client();
-    client.register(&owner(guest.0.id()), 0).expect("registering");
+    let guest = Holder::idle();
+    let mut client = guest.client(&daemon);
     let (one, others) = images.paths.split_last().expect("at least one image");
     for image in others {
         client.acquire("", image, 0).expect("an unheld lease");
@@ -89,38 +85,20 @@ fn kernel_pairs(pairs: usize) -> f64 {
     micros(thread_cpu() - cpu) / as_f64(pairs)
 }
 
-fn many_connections(contender: Contender) -> Vec<f64> {
-    let (daemon, images) = start(contender, CONNECTIONS * LEASES_EACH);
-    let files: Vec<File> = images.paths.iter().map(|path| open(Path::new(path))).collect();
-    let cpu = daemon_cpu(&daemon);
-    let holder = Holder::start(&daemon.main_socket(), images.directory.path());
-    let cpu = daemon_cpu(&daemon) - cpu;
-    assert!(files.iter().all(is_leased), "a lease is not held");
-    let started = Instant::now();
-    drop(holder);
-    for file in &files {
-        while is_leased(file) {
-            assert!(started.elapsed() < Duration::from_secs(60), "a lease is never released");
-            std::thread::sleep(Duration::from_micros(100));
-        }
-    }
-    let released = started.elapsed();
-    vec![micros(cpu) / as_f64(CONNECTIONS * CALLS_EACH), released.as_secs_f64() * 1e3]
-}
-
-/// Runs as [`Holder`]'s process: all connections with all leases, until it is killed.
+/// Runs as [`Holder`]'s process: its connections with all their leases, until it is killed.
 pub(crate) fn hold(arguments: &[String]) {
-    let [socket, directory] = arguments else { panic!("a socket and a directory are needed") };
-    let images = image_paths(Path::new(directory), CONNECTIONS * LEASES_EACH);
-    let connect = |images: &[String]| {
+    let [socket, directory, first, count] = arguments else { panic!("it is for us to start") };
+    let number = |text: &String| -> usize { text.parse().expect("a number of connections") };
+    let connect = |connection| {
         let mut client = LockClient::connect(Path::new(socket)).expect("connecting");
         client.register(&owner(std::process::id()), 0).expect("registering");
-        for image in images {
-            client.acquire("", image, 0).expect("an unheld lease");
+        for image in connection * LEASES_EACH..(connection + 1) * LEASES_EACH {
+            client.acquire("", &image_path(Path::new(directory), image), 0).expect("a free lease");
         }
         client
     };
-    let _clients: Vec<LockClient> = images.chunks(LEASES_EACH).map(connect).collect();
+    let connections = number(first)..number(first) + number(count);
+    let _clients: Vec<LockClient> = connections.map(connect).collect();
     println!("held");
     // Returns when the parent is gone.
     drop(std::io::stdin().read(&mut [0]));
@@ -128,32 +106,53 @@ pub(crate) fn hold(arguments: &[String]) {
 
 /// A process with leases; libvirt's daemon kills a guest whose connection ends, so it is not us.
 #[derive(Debug)]
-struct Holder(Child);
+pub(crate) struct Holder(Child);
 
 impl Holder {
-    /// Returns when all leases are held.
-    fn start(socket: &Path, directory: &Path) -> Self {
+    /// One that we call for.
+    pub(crate) fn idle() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().expect("a stand-in guest"))
+    }
+
+    /// A client whose leases are for this process.
+    pub(crate) fn client(&self, daemon: &Daemon) -> LockClient {
+        let mut client = daemon.lock_client();
+        client.register(&owner(self.0.id()), 0).expect("registering");
+        client
+    }
+
+    /// One that makes `connections` and takes the leases of each.
+    pub(crate) fn start(daemon: &Daemon, images: &Images, connections: Range<usize>) -> Self {
         let program = std::env::current_exe().expect("the name of this program");
         let mut command = Command::new(program);
-        command.arg(HOLD).arg(socket).arg(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("starting a holder of leases");
-        let said = &mut [0; 4];
-        let stdout = child.stdout.as_mut().expect("it is piped");
-        stdout.read_exact(said).expect("the holder holds its leases");
-        Self(child)
+        command.arg(HOLD).arg(daemon.main_socket()).arg(images.directory.path());
+        command.args([connections.start, connections.len()].map(|number| number.to_string()));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self(command.spawn().expect("starting a holder of leases"))
+    }
+
+    /// Returns when all its leases are held.
+    pub(crate) fn wait_until_held(&mut self) {
+        let stdout = self.0.stdout.as_mut().expect("it is piped");
+        stdout.read_exact(&mut [0; 4]).expect("the holder holds its leases");
+    }
+
+    /// Ends it, and does not wait for its end.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().expect("killing a holder of leases");
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.0.kill().expect("killing a holder of leases");
+        self.kill();
         self.0.wait().expect("waiting for a holder of leases");
     }
 }
 
 /// Files to be leased.
 #[derive(Debug)]
-struct Images {
+pub(crate) struct Images {
     paths: Vec<String>,
     directory: TempDir,
 }
@@ -168,32 +167,49 @@ impl Images {
         Self { paths, directory }
     }
 
+    /// Their names.
+    pub(crate) fn paths(&self) -> &[String] {
+        &self.paths
+    }
+
     /// Whether each of the first `count` is leased.
-    fn are_leased(&self, count: usize) -> bool {
+    pub(crate) fn are_leased(&self, count: usize) -> bool {
         self.paths[..count].iter().all(|path| is_leased(&open(Path::new(path))))
     }
 }
 
-fn start(contender: Contender, images: usize) -> (Daemon, Images) {
+/// A RELEASE as bytes.
+pub(crate) fn release_call(name: &str) -> Vec<u8> {
+    let arguments = Writer::new().string("").string(name).u32(0);
+    Header::call(LOCK_PROGRAM, RELEASE).message(&arguments.into_bytes())
+}
+
+/// A lock daemon, and images to lease from it.
+pub(crate) fn start(contender: Contender, images: usize) -> (Daemon, Images) {
     let setup = contender.subject(Program::Virtlockd).setup();
-    let config = format!("max_clients = {}\n", CONNECTIONS + 10);
-    (setup.config(&config).start(), Images::new(images))
+    (setup.config(CONFIG).start(), Images::new(images))
 }
 
 fn image_paths(directory: &Path, count: usize) -> Vec<String> {
-    let path = |number| -> PathBuf { directory.join(format!("image{number}")) };
-    (0..count).map(|number| path(number).display().to_string()).collect()
+    (0..count).map(|number| image_path(directory, number)).collect()
 }
 
-fn owner(pid: u32) -> Owner {
+fn image_path(directory: &Path, number: usize) -> String {
+    directory.join(format!("image{number}")).display().to_string()
+}
+
+/// Whom leases are for.
+pub(crate) fn owner(pid: u32) -> Owner {
     Owner { uuid: [0xcd; 16], name: "guest".to_owned(), id: 1, pid }
 }
 
-fn open(path: &Path) -> File {
+/// An image, to look for its lease.
+pub(crate) fn open(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).open(path).expect("opening an image")
 }
 
-fn is_leased(file: &File) -> bool {
+/// Whether somebody holds its lease.
+pub(crate) fn is_leased(file: &File) -> bool {
     let mut lock = first_byte(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).expect("asking for a lock");
     libc::c_int::from(lock.l_type) != libc::F_UNLCK

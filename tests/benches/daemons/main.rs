@@ -1,19 +1,25 @@
 //! What libvirt's daemons and ours cost, side by side: `cargo bench -p tests --bench daemons`.
 //!
-//! Behind `--` may stand words, of which one must occur in the title of what is measured, and
-//! `--quick`. Contenders take turns, round by round, so that whatever else the machine does hits
+//! Behind `--` may stand words, of which one must occur in the title of what is measured,
+//! `--quick`, and `--markdown` for a table at the end. Contenders take turns, round by round, so that whatever else the machine does hits
 //! all of them. Nothing is asserted on time; wrong content or a dead daemon ends the run.
 
+mod caller;
 mod content;
+mod crowd;
 mod guest;
 mod leases;
 mod many;
 mod memory;
+mod owners;
 mod peer;
+mod report;
 mod rpc;
 mod table;
 mod throughput;
+mod upgrade;
 mod usage;
+mod witness;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -34,5 +40,8 @@ fn main() {
     many::run(&mut bench);
     rpc::run(&mut bench);
     leases::run(&mut bench);
+    owners::run(&mut bench);
+    upgrade::run(&mut bench);
+    crowd::run(&mut bench);
     bench.end();
 }

@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +9,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tests::harness::{Program, eventually, size};
 
 use crate::content::Content;
-use crate::guest::{Flood, Guest, LogDaemon, flood, for_time};
+use crate::guest::{Flood, Guest, LogDaemon, flood, for_time, stored_bytes};
 use crate::table::{Bench, Contender, Row, Wanted};
 use crate::usage::{as_f64, daemon_cpu, mebibytes, micros, percentile};
 
@@ -50,7 +48,7 @@ pub(crate) fn run(bench: &mut Bench) {
             vec![spread(contender, logs, lines)]
         });
     }
-    let probes = bench.scaled(200);
+    let probes = bench.scaled(400);
     for flooding in [0, 1, 4, 32] {
         let rows = [
             Row("latency of a line, p50, us", &[]),
@@ -152,8 +150,4 @@ fn probe_lines(probe: &Guest, count: usize) -> Vec<Duration> {
     };
     let end = Instant::now() + PROBE_PERIOD * 3 * u32::try_from(count).expect("a moderate count");
     (0..count).map_while(|it| (Instant::now() < end).then(|| wait_and_write(it))).collect()
-}
-
-fn stored_bytes(path: &Path) -> usize {
-    fs::metadata(path).map_or(0, |metadata| metadata.size().try_into().expect("it fits memory"))
 }

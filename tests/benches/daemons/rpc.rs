@@ -1,15 +1,15 @@
 //! Calls to virtlogd, as many as it answers.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tests::harness::{Program, inode};
-use tests::wire::{HEADER_BYTES, Header, LOG_PROGRAM, Writer};
+use tests::wire::{Header, LOG_PROGRAM, Writer};
 
+use crate::caller::{Caller, SOCKET, socket_alone};
 use crate::content::Content;
 use crate::guest::LogDaemon;
 use crate::table::{Bench, Contender, Row, Wanted};
@@ -20,7 +20,11 @@ const GET_POSITION: i32 = 2;
 const READ: i32 = 3;
 const APPEND: i32 = 4;
 
+/// Inode and offset.
+const POSITION_BYTES: usize = 16;
+
 const POSITION_ALONE: &str = "GET_POSITION with 1 log, per s";
+const OPEN_ALONE: &str = "OPEN and close, per s";
 
 /// Logs that OPEN goes round, so that the last guest of each has long gone.
 const OPENED_LOGS: usize = 64;
@@ -35,12 +39,18 @@ pub(crate) fn run(bench: &mut Bench) {
         (Row("GET_POSITION with 4,000 logs, per s", same), 4_000),
     ] {
         let title = format!("rpc, GET_POSITION beside {others} open logs");
-        bench.measure(&title, Program::Virtlogd, &[row, cpu], &[], |contender| {
-            position(contender, others, span)
+        bench.measure(&title, Program::Virtlogd, &[row, cpu], &[SOCKET], |who| {
+            position(who, others, span)
         });
     }
-    let rows = [Row("OPEN and close, per s", &[Wanted::MinTimesTheirs(1.2)]), cpu];
-    bench.measure("rpc, OPEN", Program::Virtlogd, &rows, &[], |who| open(who, span));
+    let same = &[Wanted::MinTimesTheirs(1.2), Wanted::MinTimesRow(0.9, OPEN_ALONE)];
+    for (row, others) in [
+        (Row(OPEN_ALONE, &[Wanted::MinTimesTheirs(1.2)]), 10),
+        (Row("OPEN and close beside 4,000, per s", same), 4_000),
+    ] {
+        let title = format!("rpc, OPEN beside {others} open logs");
+        bench.measure(&title, Program::Virtlogd, &[row, cpu], &[], |who| open(who, others, span));
+    }
     let rows = [Row("APPEND, per s", &[Wanted::MinTimesTheirs(1.2)]), cpu];
     bench.measure("rpc, APPEND", Program::Virtlogd, &rows, &[], |who| append(who, span));
     for (row, length) in [
@@ -48,17 +58,22 @@ pub(crate) fn run(bench: &mut Bench) {
         (Row("READ 1 MiB, per s", &[Wanted::MinTimesTheirs(3.0)]), 1_048_576),
     ] {
         let title = format!("rpc, READ {length}");
-        bench.measure(&title, Program::Virtlogd, &[row, cpu], &[], |who| read(who, length, span));
+        bench.measure(&title, Program::Virtlogd, &[row, cpu], &[SOCKET], |who| {
+            read(who, length, span)
+        });
     }
 }
 
 fn position(contender: Contender, others: usize, span: Duration) -> Vec<f64> {
+    if contender == SOCKET {
+        return socket_alone(&position_call(Path::new("/x")), POSITION_BYTES, span);
+    }
     let mut logs = LogDaemon::start(contender);
     let guest = logs.open("asked");
     let _others = logs.open_many("other", others);
     (&guest.pipe).write_all(b"twelve bytes").expect("the guest gets no error");
     let mut caller = Caller::connect(&logs);
-    let message = call(GET_POSITION, path_argument(&guest.path).u32(0));
+    let message = position_call(&guest.path);
     let figures = repeat(&logs, span, |_| {
         caller.call(&message);
     });
@@ -67,8 +82,9 @@ fn position(contender: Contender, others: usize, span: Duration) -> Vec<f64> {
     figures
 }
 
-fn open(contender: Contender, span: Duration) -> Vec<f64> {
+fn open(contender: Contender, others: usize, span: Duration) -> Vec<f64> {
     let mut logs = LogDaemon::start(contender);
+    let _others = logs.open_many("other", others);
     let names: Vec<String> = (0..OPENED_LOGS).map(|number| format!("log{number}")).collect();
     let (cpu, started, mut count) = (daemon_cpu(&logs.daemon), Instant::now(), 0);
     while started.elapsed() < span {
@@ -95,18 +111,36 @@ fn append(contender: Contender, span: Duration) -> Vec<f64> {
 }
 
 fn read(contender: Contender, length: usize, span: Duration) -> Vec<f64> {
+    if contender == SOCKET {
+        return socket_alone(&read_call(Path::new("/x"), 0, length), length, span);
+    }
     let logs = LogDaemon::start(contender);
     let path = logs.path("log");
     let text = Content::blocks(length).write(7).to_vec();
     fs::write(&path, &text).expect("writing a log");
     let mut caller = Caller::connect(&logs);
-    let arguments = path_argument(&path).u64(inode(&path)).u64(0);
-    let message = call(READ, arguments.u64(length.try_into().expect("a length fits")).u32(0));
+    let message = read_call(&path, inode(&path), length);
     let figures = repeat(&logs, span, |_| {
         caller.call(&message);
     });
     assert!(caller.call(&message) == Writer::new().string(&text).into_bytes(), "READ's answer");
     figures
+}
+
+/// A GET_POSITION as bytes.
+pub(crate) fn position_call(path: &Path) -> Vec<u8> {
+    call(GET_POSITION, path_argument(path).u32(0))
+}
+
+fn read_call(path: &Path, inode: u64, length: usize) -> Vec<u8> {
+    let length = length.try_into().expect("a length fits");
+    call(READ, path_argument(path).u64(inode).u64(0).u64(length).u32(0))
+}
+
+/// The message that these bytes begin with, if it is complete.
+pub(crate) fn first_message(bytes: &[u8]) -> Option<&[u8]> {
+    let length = u32::from_be_bytes(*bytes.first_chunk()?);
+    bytes.get(..length.try_into().expect("a length fits memory"))
 }
 
 fn path_argument(path: &Path) -> Writer {
@@ -131,34 +165,4 @@ fn repeat(logs: &LogDaemon, span: Duration, mut work: impl FnMut(usize)) -> Vec<
 fn figures(logs: &LogDaemon, cpu: Duration, started: Instant, count: usize) -> Vec<f64> {
     let (wall, count) = (started.elapsed().as_secs_f64(), as_f64(count));
     vec![count / wall, micros(daemon_cpu(&logs.daemon) - cpu) / count]
-}
-
-/// A client with no more system calls than needed: one to send, one or more to receive.
-#[derive(Debug)]
-struct Caller {
-    stream: UnixStream,
-    buffer: Vec<u8>,
-}
-
-impl Caller {
-    fn connect(logs: &LogDaemon) -> Self {
-        let stream = UnixStream::connect(logs.daemon.main_socket()).expect("connecting");
-        Self { stream, buffer: vec![0; 2 * 1_048_576] }
-    }
-
-    /// The payload of the answer, which must not be an error.
-    fn call(&mut self, message: &[u8]) -> &[u8] {
-        self.stream.write_all(message).expect("sending a call");
-        let (mut received, mut length) = (0, HEADER_BYTES);
-        while received < length {
-            let count = self.stream.read(&mut self.buffer[received..]).expect("an answer");
-            assert_ne!(count, 0, "the daemon has closed the connection");
-            received += count;
-            if let Some(word) = self.buffer[..received].first_chunk() {
-                length = u32::from_be_bytes(*word).try_into().expect("a length fits memory");
-            }
-        }
-        assert_eq!(self.buffer[HEADER_BYTES - 4..HEADER_BYTES], [0; 4], "the answer is an error");
-        &self.buffer[HEADER_BYTES..length]
-    }
 }

@@ -7,7 +7,7 @@ use tests::harness::Program;
 use crate::content::Content;
 use crate::guest::{Flood, LogDaemon, flood, scratch};
 use crate::peer;
-use crate::table::{Bench, Contender, Row, Wanted, is_installed};
+use crate::table::{Bench, Contender, Row, Wanted};
 use crate::usage::{daemon_cpu, mebibytes};
 
 const WANTED_OF_BLOCKS: &[Wanted] = &[Wanted::Max(0.62), Wanted::MaxTimesPeer(1.0)];
@@ -15,8 +15,7 @@ const WANTED_OF_BLOCKS: &[Wanted] = &[Wanted::Max(0.62), Wanted::MaxTimesPeer(1.
 /// Measures writes of 64 KiB, of 4 KiB, and of lines.
 pub(crate) fn run(bench: &mut Bench) {
     let bytes = bench.scaled(192 * 1024 * 1024);
-    let mut peers = vec![Contender::Peer(peer::LOOP)];
-    peers.extend(peer::PROGRAMS.iter().filter(|it| is_installed(it)).map(|it| Contender::Peer(it)));
+    let peers = peer::all();
     for (title, size_bytes) in [("64 KiB", 65_536), ("4 KiB", 4_096)] {
         let rows = [
             Row("daemon's CPU, s/GiB", WANTED_OF_BLOCKS),
@@ -40,12 +39,10 @@ pub(crate) fn run(bench: &mut Bench) {
 }
 
 fn measure(contender: Contender, content: Content, bytes: usize) -> Vec<f64> {
-    let started = Instant::now();
     match contender {
         Contender::Peer(name) => {
-            let directory = scratch();
-            let (flood, cpu) = peer::run(name, directory.path(), content, bytes);
-            figures(flood, cpu, started.elapsed())
+            let run = peer::run(name, scratch().path(), content, bytes);
+            figures(run.flood, run.cpu, run.wall)
         }
         Contender::Theirs | Contender::Ours => through_daemon(contender, content, bytes),
     }

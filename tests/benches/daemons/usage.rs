@@ -1,27 +1,35 @@
 //! What a process or a thread has used.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 use tests::harness::Daemon;
 
-/// CPU time of all threads that a daemon has now.
+/// CPU time of a daemon, threads that have ended included.
 pub(crate) fn daemon_cpu(daemon: &Daemon) -> Duration {
-    let threads = fs::read_dir(daemon.proc("task")).expect("the daemon is alive");
-    threads.map(|thread| thread_cpu_at(&thread.expect("a thread").path())).sum()
+    process_cpu(daemon.pid())
+}
+
+/// CPU time of a living process in nanoseconds; `/proc/PID/stat` has only ticks of 10 ms.
+pub(crate) fn process_cpu(pid: u32) -> Duration {
+    let pid = Pid::from_raw(pid.try_into().expect("a process id is positive"));
+    cpu_at(clock_getcpuclockid(pid).expect("the process is alive"))
 }
 
 /// CPU time of the calling thread.
 pub(crate) fn thread_cpu() -> Duration {
-    rusage_cpu(UsageWho::RUSAGE_THREAD)
+    cpu_at(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// CPU time of the children that have been waited for.
 pub(crate) fn children_cpu() -> Duration {
-    rusage_cpu(UsageWho::RUSAGE_CHILDREN)
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the usage of our children");
+    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+    Duration::from_micros(micros.try_into().expect("time used is positive"))
 }
 
 /// Memory of a daemon.
@@ -65,18 +73,9 @@ pub(crate) fn micros(time: Duration) -> f64 {
 
 /// Bytes in MiB.
 pub(crate) fn mebibytes(bytes: usize) -> f64 {
-    as_f64(bytes) / 1_048_576.0
+    as_f64(bytes >> 20) + as_f64(bytes & 0xf_ffff) / 1_048_576.0
 }
 
-/// The first number of `schedstat` is the time on a CPU in nanoseconds.
-fn thread_cpu_at(thread: &Path) -> Duration {
-    let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-    let first = text.split(' ').next().and_then(|word| word.parse().ok());
-    Duration::from_nanos(first.unwrap_or(0))
-}
-
-fn rusage_cpu(who: UsageWho) -> Duration {
-    let usage = getrusage(who).expect("the usage of ourselves");
-    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
-    Duration::from_micros(micros.try_into().expect("time used is positive"))
+fn cpu_at(clock: ClockId) -> Duration {
+    clock.now().expect("reading a clock").into()
 }
