@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use tests::harness::{Program, Whose, eventually};
+use tests::harness::{Program, Whose, eventually, guest_writes};
 use tests::machine::{
     enable, expect_property, install, journal, main_socket, property, service, succeed, systemctl,
 };
@@ -12,6 +12,7 @@ use tests::wire::{LockClient, LogClient, Owner};
 
 tests::on_machine! { Ours:
     how_things_are_is_shown,
+    what_was_dropped_is_shown,
     a_daemon_that_hangs_is_restarted,
     a_daemon_that_is_killed_is_restarted,
     a_daemon_that_cannot_start_is_tried_until_it_can,
@@ -37,6 +38,21 @@ fn how_things_are_is_shown() {
     others.register(&Owner::of(1), 0).unwrap();
     others.acquire("", "/srv/disk.img", 0).unwrap();
     expect_property("virtlockd.service", "StatusText", "1 leases held, 2 clients");
+}
+
+fn what_was_dropped_is_shown() {
+    enable(Program::Virtlogd);
+    fs::create_dir("/mnt/small").unwrap();
+    succeed("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs", "/mnt/small"]);
+    let mut logs = LogClient::connect(&main_socket(Program::Virtlogd)).unwrap();
+    let log = logs.open(Path::new("/mnt/small/guest.log")).unwrap();
+    for _ in 0..64 {
+        guest_writes(&log.pipe, [b'\n'; 4096]);
+    }
+    eventually("the loss is shown", || {
+        let status = property("virtlogd.service", "StatusText");
+        status.starts_with("1 logs open, ") && !status.contains(", 0 bytes dropped")
+    });
 }
 
 /// The units set no watchdog; whoever wants one gets it.

@@ -11,8 +11,10 @@ use crate::systemd::Notify;
 /// many guests there are, and nothing while none does anything.
 const STATUS_PERIOD: Duration = Duration::from_secs(1);
 
-/// How soon a supervisor is tried again whose queue was full.
-const RETRY: Duration = Duration::from_millis(5);
+/// How soon a supervisor is tried again whose queue was full, and how late at the most: twice as
+/// late each time that it has taken nothing at all.
+const RETRY_MIN: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,7 @@ pub(super) struct Supervision {
     is_active: bool,
     has_status_timer: bool,
     has_retry_timer: bool,
+    retry: Duration,
 }
 
 impl Supervision {
@@ -48,6 +51,7 @@ impl Supervision {
             is_active: false,
             has_status_timer: false,
             has_retry_timer: false,
+            retry: RETRY_MIN,
         }
     }
 
@@ -58,8 +62,8 @@ impl Supervision {
 
     /// Before the loop waits: nothing that has to be done is forgotten.
     pub(super) fn before_wait(&mut self, reactor: &mut Reactor<Token>) {
-        if !self.notify.flush() && !self.has_retry_timer {
-            reactor.set_timer(RETRY, Token::Supervisor(Duty::Retry));
+        if !self.has_retry_timer && self.notify.waiting() > 0 {
+            reactor.set_timer(self.retry, Token::Supervisor(Duty::Retry));
             self.has_retry_timer = true;
         }
         if self.is_active && !self.has_status_timer && self.notify.has_supervisor() {
@@ -67,6 +71,14 @@ impl Supervision {
             self.has_status_timer = true;
             self.is_active = false;
         }
+    }
+
+    fn retry(&mut self) {
+        let before = self.notify.waiting();
+        let is_done = self.notify.flush();
+        let has_moved = is_done || self.notify.waiting() < before;
+        self.retry = if has_moved { RETRY_MIN } else { (self.retry * 2).min(RETRY_MAX) };
+        self.has_retry_timer = false;
     }
 
     fn ping(&mut self, reactor: &mut Reactor<Token>) {
@@ -103,13 +115,17 @@ impl<O> Core<O> {
                 self.supervision.has_status_timer = false;
                 self.tell_status(daemon);
             }
-            Duty::Retry => self.supervision.has_retry_timer = false,
+            Duty::Retry => self.supervision.retry(),
         }
     }
 
     fn tell_status<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         let clients = self.servers.main.clients.len();
         let supervision = &mut self.supervision;
+        if supervision.notify.waiting() > 0 {
+            // There is more important news, and this may have changed when its turn comes.
+            return supervision.note_activity();
+        }
         let mut status = format!("{}, {clients} clients", daemon.status());
         if let Some(outcome) = &supervision.last_upgrade {
             status = format!("{status}; last upgrade: {outcome}");
