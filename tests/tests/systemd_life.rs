@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::harness::{Program, Whose, eventually, guest_writes};
 use tests::machine::{
     enable, expect_property, install, journal, main_socket, property, service, succeed, systemctl,
@@ -66,7 +68,7 @@ fn a_daemon_that_hangs_is_restarted() {
             eventually("a ping", || property(&unit, "WatchdogTimestampMonotonic") != last);
         }
         assert_eq!(property(&unit, "NRestarts"), "0");
-        succeed("kill", &["-STOP", &property(&unit, "MainPID")]);
+        signal(&unit, Signal::SIGSTOP);
         expect_property(&unit, "NRestarts", "1");
         expect_property(&unit, "ActiveState", "active");
         assert!(journal(&unit).contains("'watchdog'"), "{}", journal(&unit));
@@ -79,7 +81,7 @@ fn a_daemon_that_is_killed_is_restarted() {
         systemctl(&["start", &unit]);
         // More often than systemd's own limit of five.
         for count in 1..=10 {
-            succeed("kill", &["-KILL", &property(&unit, "MainPID")]);
+            signal(&unit, Signal::SIGKILL);
             expect_property(&unit, "NRestarts", &count.to_string());
             expect_property(&unit, "ActiveState", "active");
         }
@@ -109,6 +111,11 @@ fn the_service_goes_with_its_socket() {
     for unit in ["virtlogd.service", "virtlogd-admin.socket"] {
         expect_property(unit, "ActiveState", "inactive");
     }
+}
+
+fn signal(unit: &str, signal: Signal) {
+    let pid = property(unit, "MainPID").parse().expect("a process id");
+    kill(Pid::from_raw(pid), signal).unwrap();
 }
 
 fn attempts(unit: &str) -> usize {
