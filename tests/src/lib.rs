@@ -2,7 +2,7 @@
 //!
 //! [`wire`] is a client of libvirt's RPC written apart from the daemons' own codec, so that an error
 //! in that codec cannot hide itself. [`harness`] starts a daemon where it can touch nothing of the
-//! machine and says loudly what it had to leave out.
+//! machine and says loudly what it had to leave out; [`machine`] has a real systemd do so.
 
 pub mod guest;
 pub mod harness;

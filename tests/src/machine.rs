@@ -4,6 +4,9 @@
 //! the daemons under test, and inside, where the test's executable is run again for this test
 //! alone and the test does its work. So it sees the machine's files, sockets, processes and
 //! systemd as any program there does.
+//!
+//! With `MACHINE_ROOT` in the environment it is another distribution's systemd and libvirt, those
+//! in that directory.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -107,9 +110,9 @@ fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString
     }
     for program in [Program::Virtlogd, Program::Virtlockd] {
         for maker in [Whose::Ours, Whose::Theirs] {
-            files.push((Subject { whose: maker, program }.executable()?, stored(maker, program)));
+            files.push((executable_of(maker, program)?, stored(maker, program)));
         }
-        files.push((Subject { whose, program }.executable()?, installed(program)));
+        files.push((executable_of(whose, program)?, installed(program)));
     }
     let colon = |(file, path): (PathBuf, String)| {
         let mut word = file.into_os_string();
@@ -117,6 +120,13 @@ fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString
         word
     };
     Ok(files.into_iter().map(colon).collect())
+}
+
+fn executable_of(whose: Whose, program: Program) -> Result<PathBuf, String> {
+    match (whose, std::env::var_os("MACHINE_ROOT")) {
+        (Whose::Theirs, Some(root)) => Ok(Path::new(&root).join(installed(program).split_off(1))),
+        _ => Subject { whose, program }.executable(),
+    }
 }
 
 /// Where each maker's daemons can be found.

@@ -3,8 +3,9 @@
 #
 # Boots systemd as process 1 of a machine of its own, puts a copy of each FILE at PATH in it, runs
 # COMMAND there and ends it all. The machine is a set of private namespaces, a cgroup and an
-# overlay over / whose changes are in memory: whatever happens in it, nothing is left but, if this
-# script is killed with SIGKILL, an empty cgroup, which the next machine removes.
+# overlay over / (or over MACHINE_ROOT, the root directory of another distribution) whose changes
+# are in memory: whatever happens in it, nothing is left but, if this script is killed with SIGKILL,
+# an empty cgroup, which the next machine removes.
 #
 # Needs root, systemd, cgroup2 and util-linux. Exit status: that of COMMAND, 125 without a machine.
 set -euo pipefail
@@ -21,7 +22,7 @@ become_init() {
   mount --make-rprivate /
   mount -t tmpfs -o mode=755 tmpfs /run
   mkdir -p /run/machine/{upper,work,root}
-  mount -t overlay -o lowerdir=/,upperdir=/run/machine/upper,workdir=/run/machine/work overlay "$root"
+  mount -t overlay -o lowerdir="${MACHINE_ROOT:-/}",upperdir=/run/machine/upper,workdir=/run/machine/work overlay "$root"
   make_kernel_file_systems "$root"
   make_devices "$root/dev"
   for directory in /run /tmp /var/tmp /var/log /var/lib/libvirt /var/cache/libvirt; do

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use tests::harness::{Program, Whose, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tests::harness::{Program, Whose, eventually, guest_writes};
 use tests::machine::{
     enable, expect_property, install, journal, main_socket, property, service, succeed, systemctl,
 };
@@ -12,6 +14,7 @@ use tests::wire::{LockClient, LogClient, Owner};
 
 tests::on_machine! { Ours:
     how_things_are_is_shown,
+    what_was_dropped_is_shown,
     a_daemon_that_hangs_is_restarted,
     a_daemon_that_is_killed_is_restarted,
     a_daemon_that_cannot_start_is_tried_until_it_can,
@@ -39,6 +42,21 @@ fn how_things_are_is_shown() {
     expect_property("virtlockd.service", "StatusText", "1 leases held, 2 clients");
 }
 
+fn what_was_dropped_is_shown() {
+    enable(Program::Virtlogd);
+    fs::create_dir("/mnt/small").unwrap();
+    succeed("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs", "/mnt/small"]);
+    let mut logs = LogClient::connect(&main_socket(Program::Virtlogd)).unwrap();
+    let log = logs.open(Path::new("/mnt/small/guest.log")).unwrap();
+    for _ in 0..64 {
+        guest_writes(&log.pipe, [b'\n'; 4096]);
+    }
+    eventually("the loss is shown", || {
+        let status = property("virtlogd.service", "StatusText");
+        status.starts_with("1 logs open, ") && !status.contains(", 0 bytes dropped")
+    });
+}
+
 /// The units set no watchdog; whoever wants one gets it.
 fn a_daemon_that_hangs_is_restarted() {
     for program in [Program::Virtlogd, Program::Virtlockd] {
@@ -50,7 +68,7 @@ fn a_daemon_that_hangs_is_restarted() {
             eventually("a ping", || property(&unit, "WatchdogTimestampMonotonic") != last);
         }
         assert_eq!(property(&unit, "NRestarts"), "0");
-        succeed("kill", &["-STOP", &property(&unit, "MainPID")]);
+        signal(&unit, Signal::SIGSTOP);
         expect_property(&unit, "NRestarts", "1");
         expect_property(&unit, "ActiveState", "active");
         assert!(journal(&unit).contains("'watchdog'"), "{}", journal(&unit));
@@ -63,7 +81,7 @@ fn a_daemon_that_is_killed_is_restarted() {
         systemctl(&["start", &unit]);
         // More often than systemd's own limit of five.
         for count in 1..=10 {
-            succeed("kill", &["-KILL", &property(&unit, "MainPID")]);
+            signal(&unit, Signal::SIGKILL);
             expect_property(&unit, "NRestarts", &count.to_string());
             expect_property(&unit, "ActiveState", "active");
         }
@@ -93,6 +111,11 @@ fn the_service_goes_with_its_socket() {
     for unit in ["virtlogd.service", "virtlogd-admin.socket"] {
         expect_property(unit, "ActiveState", "inactive");
     }
+}
+
+fn signal(unit: &str, signal: Signal) {
+    let pid = property(unit, "MainPID").parse().expect("a process id");
+    kill(Pid::from_raw(pid), signal).unwrap();
 }
 
 fn attempts(unit: &str) -> usize {

@@ -11,8 +11,10 @@ use crate::systemd::Notify;
 /// many guests there are, and nothing while none does anything.
 const STATUS_PERIOD: Duration = Duration::from_secs(1);
 
-/// How soon a supervisor is tried again whose queue was full.
-const RETRY: Duration = Duration::from_millis(5);
+/// How soon a supervisor is tried again whose queue was full, and how late at the most: twice as
+/// late each time that it has taken nothing at all.
+const RETRY_MIN: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub(super) struct Supervision {
     is_active: bool,
     has_status_timer: bool,
     has_retry_timer: bool,
+    retry: Duration,
 }
 
 impl Supervision {
@@ -51,6 +54,7 @@ impl Supervision {
             is_active: false,
             has_status_timer: false,
             has_retry_timer: false,
+            retry: RETRY_MIN,
         }
     }
 
@@ -61,8 +65,8 @@ impl Supervision {
 
     /// Before the loop waits: nothing that has to be done is forgotten.
     pub(super) fn before_wait(&mut self, reactor: &mut Reactor<Token>) {
-        if !self.notify.flush() && !self.has_retry_timer {
-            reactor.set_timer(RETRY, Token::Supervisor(Duty::Retry));
+        if !self.has_retry_timer && self.notify.waiting() > 0 {
+            reactor.set_timer(self.retry, Token::Supervisor(Duty::Retry));
             self.has_retry_timer = true;
         }
         if self.is_active && !self.has_status_timer && self.notify.has_supervisor() {
@@ -82,6 +86,14 @@ impl Supervision {
             self.notify.status(&status);
             self.said = status;
         }
+    }
+
+    fn retry(&mut self) {
+        let before = self.notify.waiting();
+        let is_done = self.notify.flush();
+        let has_moved = is_done || self.notify.waiting() < before;
+        self.retry = if has_moved { RETRY_MIN } else { (self.retry * 2).min(RETRY_MAX) };
+        self.has_retry_timer = false;
     }
 
     fn ping(&mut self, reactor: &mut Reactor<Token>) {
@@ -119,12 +131,16 @@ impl<O> Core<O> {
                 self.supervision.has_status_timer = false;
                 self.tell_status(daemon);
             }
-            Duty::Retry => self.supervision.has_retry_timer = false,
+            Duty::Retry => self.supervision.retry(),
         }
     }
 
     fn tell_status<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         let clients = self.servers.main.clients.len();
+        if self.supervision.notify.waiting() > 0 {
+            // There is more important news, and this may have changed when its turn comes.
+            return self.supervision.note_activity();
+        }
         self.supervision.status = format!("{}, {clients} clients", daemon.status());
         self.supervision.say();
     }

@@ -59,6 +59,11 @@ impl Channel {
         result
     }
 
+    /// How many messages are kept.
+    pub(super) fn waiting(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Sends what is kept; `false` when some of it still has to wait.
     pub(super) fn flush(&mut self) -> bool {
         while let Some(message) = self.kept.pop_front() {

@@ -156,6 +156,12 @@ impl Notify {
         Ok(reader)
     }
 
+    /// How many messages are kept.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.channel.as_ref().map_or(0, Channel::waiting)
+    }
+
     /// Sends what is kept; `false` when some of it still has to wait.
     pub fn flush(&mut self) -> bool {
         self.channel.as_mut().is_none_or(Channel::flush)

@@ -150,6 +150,7 @@ fn a_busy_supervisor_gets_everything_later_in_order() {
     notify.ready();
     drop(file);
     assert!(!notify.drain(Duration::ZERO));
+    assert_eq!(notify.waiting(), 2);
     for name in names {
         let (text, fds) = supervisor.next().unwrap();
         assert!(text.ends_with(&format!("FDNAME={name}")), "{text}");
