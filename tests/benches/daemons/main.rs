@@ -2,7 +2,8 @@
 //!
 //! Behind `--` may stand words, of which one must occur in the title of what is measured, and
 //! `--quick`. Contenders take turns, round by round, so that whatever else the machine does hits
-//! all of them. Nothing is asserted on time; wrong content or a dead daemon ends the run.
+//! all of them. Calls are measured with caller and daemon on one processor. Nothing is asserted on
+//! time; wrong content or a dead daemon ends the run.
 
 mod content;
 mod guest;
@@ -32,6 +33,8 @@ fn main() {
     memory::run(&mut bench);
     throughput::run(&mut bench);
     many::run(&mut bench);
+    println!("\nFrom here on everything runs on one processor.");
+    usage::stay_on_one_processor();
     rpc::run(&mut bench);
     leases::run(&mut bench);
     bench.end();
