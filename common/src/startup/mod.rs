@@ -55,6 +55,7 @@ pub trait Service: Daemon {
 
 /// The whole life of a daemon's process; `arguments` starts with the name it was called by.
 pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    sys::memory::bound_kept();
     let arguments: Vec<_> = arguments.into_iter().collect();
     let own_name = arguments.first().map_or(S::NAME.into(), |name| name.to_string_lossy());
     let program = cli::Program { name: S::NAME, about: S::ABOUT, version: S::VERSION };
