@@ -14,6 +14,7 @@ mod virtlogd {
     tests::both! { Virtlogd:
         recorded_cases_replay_byte_for_byte,
         five_calls_in_one_write_are_answered_in_order,
+        calls_between_descriptors_are_answered_in_order,
         a_half_closed_client_gets_its_answer_and_then_end_of_file,
         a_client_that_does_not_read_stops_being_read,
         a_call_may_come_one_byte_at_a_time,
@@ -32,6 +33,7 @@ mod virtlockd {
     tests::both! { Virtlockd:
         recorded_cases_replay_byte_for_byte,
         five_calls_in_one_write_are_answered_in_order,
+        calls_between_descriptors_are_answered_in_order,
         a_half_closed_client_gets_its_answer_and_then_end_of_file,
     }
     tests::ours! { Virtlockd:
@@ -70,6 +72,26 @@ fn five_calls_in_one_write_are_answered_in_order(subject: Subject) {
     client.send(&calls).unwrap();
     for serial in 1..=5 {
         assert_eq!(client.answer().message().header.serial, serial);
+    }
+}
+
+/// Everything is there before the daemon looks, as far as that can be had.
+fn calls_between_descriptors_are_answered_in_order(subject: Subject) {
+    let daemon = subject.start();
+    let mut client = daemon.connect_admin();
+    let null = File::open("/dev/null").unwrap();
+    for _ in 0..20 {
+        for serial in [1, 3, 5] {
+            let call = with_fds(CONNECT_GET_LIB_VERSION, serial);
+            client.send(&call.message(&count(2))).unwrap();
+            client.send_fds(&[null.as_fd(); 2]).unwrap();
+            let next = Header { serial: serial + 1, ..lib_version() };
+            client.send(&next.message(&[])).unwrap();
+        }
+        for serial in 1..=6 {
+            let header = client.answer().message().header;
+            assert_eq!((header.serial, header.kind), (serial, kind::REPLY));
+        }
     }
 }
 

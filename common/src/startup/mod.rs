@@ -77,6 +77,7 @@ pub trait Service: Daemon {
 
 /// The whole life of a daemon's process; `arguments` starts with the name it was called by.
 pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    sys::memory::bound_kept();
     let arguments: Vec<_> = arguments.into_iter().collect();
     if let Some(arguments) = check::asked(&arguments) {
         let (answer, is_well) = check::answer::<S>(arguments);

@@ -11,6 +11,7 @@
 
 pub mod fd;
 pub mod lock;
+pub mod memory;
 pub mod pipe;
 pub mod process;
 pub mod signal;
