@@ -13,13 +13,14 @@ pub mod cleaner;
 pub mod config;
 mod flow;
 mod handler;
+mod intake;
+mod lane;
 mod loss;
 mod protocol;
 mod pump;
 pub mod rotating_file;
 mod staging;
 mod task;
-mod trouble;
 
 use std::io;
 

@@ -25,6 +25,11 @@ impl Loss {
         self.last = SystemTime::now();
     }
 
+    /// With what was lost behind it.
+    pub(crate) fn and(self, later: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(later.bytes), last: later.last, ..self }
+    }
+
     /// How many.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

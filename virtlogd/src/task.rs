@@ -7,16 +7,17 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use common::event::Registered;
 use common::rpc::{self, Reply, error};
 use common::server::ClientId;
 use nix::errno::Errno;
 
-use crate::protocol::{self, Domain};
+use crate::intake::Guest;
+use crate::protocol;
 use crate::pump::{Pump, Turn};
 use crate::rotating_file::{self, Bytes, Limits, RotatingFile};
-use crate::staging::Workspace;
+use crate::staging::{Workspace, Workspaces};
 
 /// Something to do with a path.
 #[derive(Debug)]
@@ -31,10 +32,9 @@ pub(crate) enum Task {
     /// Make it a log.
     Open {
         client: ClientId,
-        domain: Domain,
         truncate: bool,
-        /// The end that we read from.
-        guest: Registered<OwnedFd>,
+        /// With the end that we read from.
+        guest: Arc<Guest>,
         /// The end for the guest.
         writer: OwnedFd,
     },
@@ -53,7 +53,6 @@ pub(crate) enum Task {
 pub(crate) struct Done {
     /// The log, if the path is one now.
     pub(crate) pump: Option<Box<Pump>>,
-    pub(crate) workspace: Workspace,
     /// What to tell a client.
     pub(crate) answer: Option<(ClientId, Result<Reply, rpc::Error>)>,
     /// Where the log stands, if that was looked at.
@@ -66,9 +65,10 @@ impl Task {
         self,
         path: &Path,
         mut pump: Option<Box<Pump>>,
-        mut workspace: Workspace,
+        workspaces: &Workspaces,
         limits: Limits,
     ) -> Done {
+        let mut workspace = workspaces.take();
         let mut turn = None;
         let answer = match self {
             Self::Turn { flush, retry } => {
@@ -87,9 +87,9 @@ impl Task {
                 }
                 None
             }
-            Self::Open { client, domain, truncate, guest, writer } => {
+            Self::Open { client, truncate, guest, writer } => {
                 make_way(path, &mut pump, &mut workspace);
-                let result = open(path, &mut pump, domain, truncate, guest, writer, limits);
+                let result = open(path, &mut pump, truncate, guest, writer, limits);
                 Some((client, result))
             }
             Self::Position { client } => {
@@ -109,7 +109,8 @@ impl Task {
             }
         };
         let turn = turn.or_else(|| pump.as_ref().and_then(|pump| pump.next_turn()));
-        Done { pump, workspace, answer, turn }
+        workspaces.give_back(workspace);
+        Done { pump, answer, turn }
     }
 }
 
@@ -125,7 +126,7 @@ fn make_way(path: &Path, pump: &mut Option<Box<Pump>>, workspace: &mut Workspace
     } else {
         tracing::warn!(
             target: "logging.log_handler",
-            "Log {} is asked for again while {} has it open", path.display(), open.domain()
+            "Log {} is asked for again while {} has it open", path.display(), open.guest().domain
         );
     }
 }
@@ -133,9 +134,8 @@ fn make_way(path: &Path, pump: &mut Option<Box<Pump>>, workspace: &mut Workspace
 fn open(
     path: &Path,
     pump: &mut Option<Box<Pump>>,
-    domain: Domain,
     truncate: bool,
-    guest: Registered<OwnedFd>,
+    guest: Arc<Guest>,
     writer: OwnedFd,
     limits: Limits,
 ) -> Result<Reply, rpc::Error> {
@@ -146,8 +146,10 @@ fn open(
     }
     let file = RotatingFile::open(path, limits, truncate).map_err(|error| to_rpc(&error))?;
     let reply = protocol::position(file.position());
-    tracing::debug!(target: "logging.log_handler", "{} is the log of {domain}", path.display());
-    *pump = Some(Box::new(Pump::new(domain, guest, file)));
+    tracing::debug!(
+        target: "logging.log_handler", "{} is the log of {}", path.display(), guest.domain
+    );
+    *pump = Some(Box::new(Pump::new(guest, file)));
     Ok(Reply { fds: vec![writer], ..reply })
 }
 

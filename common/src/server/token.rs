@@ -17,6 +17,10 @@ pub(super) enum Token {
     Client(ClientId),
     /// Timer: nobody has been there for long enough.
     Idle,
+    /// A job has ended on another thread.
+    Jobs,
+    /// Timer: jobs have been waited for for long enough.
+    Deadline,
     /// Something that the daemon watches.
     Daemon(u64),
     /// A timer of the daemon's.
@@ -28,6 +32,8 @@ impl event::Token for Token {
         let (kind, number) = match self {
             Self::Signals => (0, 0),
             Self::Idle => (0, 1),
+            Self::Jobs => (0, 2),
+            Self::Deadline => (0, 3),
             Self::Accept(server) => (1, server_bit(server)),
             Self::Listener(server, index) => (2, index << 1 | server_bit(server)),
             Self::Client(client) => (3, client.number << 1 | server_bit(client.server)),
@@ -42,6 +48,8 @@ impl event::Token for Token {
         let server = if number & 1 == 0 { Server::Main } else { Server::Admin };
         match (bits & ((1 << KIND_BITS) - 1), number) {
             (0, 0) => Self::Signals,
+            (0, 2) => Self::Jobs,
+            (0, 3) => Self::Deadline,
             (1, _) => Self::Accept(server),
             (2, _) => Self::Listener(server, number >> 1),
             (3, _) => Self::Client(ClientId { server, number: number >> 1 }),
@@ -69,6 +77,8 @@ mod tests {
         for token in [
             Token::Signals,
             Token::Idle,
+            Token::Jobs,
+            Token::Deadline,
             Token::Accept(Server::Main),
             Token::Accept(Server::Admin),
             Token::Listener(Server::Main, 3),

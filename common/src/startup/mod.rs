@@ -104,9 +104,9 @@ fn start<S: Service>(options: &Options) -> Result<(), Failure> {
     if let Some(launcher) = launcher {
         report(&launcher, process.as_ref().err());
     }
-    let Process { mut core, mut daemon, _pid_file } = process?;
+    let Process { core, daemon, _pid_file } = process?;
     Notify::new(std::env::var_os("NOTIFY_SOCKET")).ready();
-    server::run(&mut core, &mut daemon).map_err(Failure::Loop)
+    server::run(core, daemon).map_err(Failure::Loop)
 }
 
 /// A daemon that is ready to serve.

@@ -3,7 +3,7 @@ use crate::owner::OwnerId;
 use crate::protocol::{Guest, Terms};
 use crate::resource::Claim;
 use std::fs;
-use std::rc::Rc;
+use std::sync::Arc;
 
 const EXCLUSIVE: Terms = Terms { shared: false, autocreate: false };
 const SHARED: Terms = Terms { shared: true, autocreate: false };
@@ -57,7 +57,7 @@ impl Fixture {
 
 fn claim(pid: u32) -> Claim {
     let guest = Guest { uuid: [1; 16], name: (*b"vm").into(), id: 1, pid };
-    Claim { owner: OwnerId(pid.into()), guest: Rc::new(guest) }
+    Claim { owner: OwnerId(pid.into()), guest: Arc::new(guest) }
 }
 
 fn holder_of(result: Result<Change, Refusal>) -> Option<u32> {
