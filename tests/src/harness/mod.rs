@@ -3,7 +3,9 @@
 mod availability;
 mod daemon;
 mod files;
+mod hang;
 mod host;
+mod loss;
 mod ours;
 mod setup;
 mod wait;
@@ -11,7 +13,9 @@ mod wait;
 pub use availability::{left_out, needs_root, run};
 pub use daemon::{Daemon, Exit};
 pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, write};
+pub use hang::{SlowFiles, can_hang};
 pub use host::{GROUP, GROUP_GID, Host};
+pub use loss::expect_losses;
 pub use setup::{Mode, Setup};
 pub use wait::{eventually, eventually_within};
 
