@@ -7,25 +7,25 @@
 /// With the first place that does not fit.
 #[track_caller]
 pub fn expect_losses(found: &[u8], sent: &[u8]) -> usize {
-    let mut losses = 0;
-    let (mut found, mut sent) = (found, sent);
-    loop {
-        let Some(loss) = Loss::first(found) else {
-            assert!(found == sent, "the end: {} is not {}", shown(found), shown(sent));
-            return losses;
-        };
-        let before = &found[..loss.start];
-        let before = match sent.starts_with(before) {
-            true => before,
-            // A line of its own begins on a line of its own.
-            false => before.strip_suffix(b"\n").unwrap_or(before),
-        };
-        let rest = sent.strip_prefix(before);
-        let rest = rest.unwrap_or_else(|| panic!("before a loss: {}", shown(before)));
-        assert!(rest.len() >= loss.bytes, "more was lost than there was: {}", loss.bytes);
-        (found, sent) = (&found[loss.end..], &rest[loss.bytes..]);
-        losses += 1;
-    }
+    let mut furthest = 0;
+    let losses = losses(found, sent, &mut furthest);
+    let (there, end) = (&found[found.len() - furthest.min(found.len())..], sent.len());
+    losses.unwrap_or_else(|| panic!("of {end} bytes sent this does not fit: {}", shown(there)))
+}
+
+/// A line about a loss begins on a line of its own: the newline in front of it may be its own, or
+/// sent, and only what follows tells.
+fn losses(found: &[u8], sent: &[u8], furthest: &mut usize) -> Option<usize> {
+    *furthest = if *furthest == 0 { found.len() } else { found.len().min(*furthest) };
+    let Some(loss) = Loss::first(found) else {
+        return (found == sent).then_some(0);
+    };
+    let with_newline = &found[..loss.start];
+    let without = with_newline.strip_suffix(b"\n");
+    [Some(with_newline), without].into_iter().flatten().find_map(|before| {
+        let rest = sent.strip_prefix(before)?.get(loss.bytes..)?;
+        Some(losses(&found[loss.end..], rest, furthest)? + 1)
+    })
 }
 
 struct Loss {
