@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use common::rpc::error::{Code, Domain};
 use common::rpc::{self};
+use common::server::Place;
 use common::sys::lock::{self, Kind, Mode};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -92,6 +93,16 @@ pub(crate) enum Attempt {
 }
 
 impl Job {
+    /// Where it is done.
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Self::Release { lease, .. } => Place::device(lease.inode.device),
+            Self::Acquire { path, .. } | Self::Create { path } | Self::Delete { path } => {
+                Place::directory_of(path)
+            }
+        }
+    }
+
     /// Does it, without touching what must not be.
     pub(crate) fn run(self, posix: &PosixFiles) -> Done {
         let result = match self {

@@ -8,12 +8,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use common::handover::document::Document;
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, Reply};
-use common::server::{Answer, Caller, ClientId, Core, Daemon};
+use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
 use nix::sys::signal::Signal;
 
 use crate::ending;
@@ -26,6 +26,9 @@ use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
 use crate::resource::{Action, Claim};
 use crate::session::Session;
+
+/// The number of jobs for a lockspace's directory; resources are numbered behind it.
+const DIRECTORY: u64 = 0;
 
 /// virtlockd's state.
 #[derive(Debug)]
@@ -107,7 +110,7 @@ impl Handler {
 
     /// A registration may be replaced; leases stay with the owner for whom they were acquired.
     pub(crate) fn register(&mut self, core: &mut Core<Outcome>, from: Caller, guest: Guest) {
-        let guest = Rc::new(guest);
+        let guest = Arc::new(guest);
         let owner = self.owner_of(core, from, &guest);
         let Some(session) = self.sessions.get_mut(&from.client) else {
             return;
@@ -133,7 +136,8 @@ impl Handler {
             return if is_new { Err(Refusal::LockspaceExists(space)) } else { Ok(Started::Ended) };
         }
         self.call_is_in_flight(from.client);
-        core.submit(move || {
+        let place = Place::directory(Path::new(OsStr::from_bytes(&space)));
+        core.submit(place, DIRECTORY, move || {
             let result = file::make_directory(Path::new(OsStr::from_bytes(&space)));
             Outcome(Ended::Directory { client: from.client, space, is_new, result })
         });
@@ -264,14 +268,33 @@ impl Daemon for Handler {
         }
     }
 
+    /// Only its client waits for it, and others for the same resource.
+    fn job_is_late(&mut self, _: &mut Core<Outcome>, source: u64) {
+        tracing::debug!(target: "locking.lock_daemon", "Slow: {}", self.describe_job(source));
+    }
+
+    fn describe_job(&self, source: u64) -> String {
+        let resource = ResourceId(source);
+        let path = self.lockspaces.path(resource).unwrap_or(Path::new("a lockspace's directory"));
+        let client = self.lanes.get(&resource).and_then(Lane::client);
+        let requester = client.and_then(|client| self.sessions.get(&client));
+        match requester.map(Session::requester) {
+            Some(requester) => format!("what {requester} asked for {}", path.display()),
+            None => format!("what was to be done with {}", path.display()),
+        }
+    }
+
+    /// Nobody waits for the descriptors of a lease.
+    fn job_given_up(&mut self, _: &mut Core<Outcome>, _: u64) {}
+
     fn is_in_use(&self) -> bool {
         !self.lockspaces.are_unused()
     }
 
-    fn save<'a>(
-        &'a self,
+    fn save(
+        &self,
         document: &mut Document,
-        passing: &mut Passing<'a>,
+        passing: &mut Passing,
         reader: Reader,
     ) -> io::Result<()> {
         self.save_into(document, passing, reader);

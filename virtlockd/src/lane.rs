@@ -27,6 +27,13 @@ pub(crate) struct Task {
     pub(crate) client: Option<ClientId>,
 }
 
+impl Lane {
+    /// Who waits for what is under way.
+    pub(crate) fn client(&self) -> Option<ClientId> {
+        self.current.as_ref()?.client
+    }
+}
+
 impl Task {
     pub(crate) fn of_our_own(action: Action) -> Self {
         Self { action, client: None }
@@ -54,8 +61,10 @@ impl Handler {
                 Step::Ended(result) => self.action_ended(core, resource, task.client, result),
                 Step::Job(change, job) => {
                     lane.current = Some(task);
-                    let posix = self.posix.clone();
-                    core.submit(move || Outcome(Ended::Action(resource, job.run(&posix))));
+                    let (place, posix) = (job.place(), self.posix.clone());
+                    core.submit(place, resource.0, move || {
+                        Outcome(Ended::Action(resource, job.run(&posix)))
+                    });
                     self.changed(core, resource, change);
                 }
             }

@@ -29,7 +29,7 @@ struct Space {
 
 /// Names a resource for as long as it is locked or worked on; never given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ResourceId(u64);
+pub(crate) struct ResourceId(pub(crate) u64);
 
 /// All of them. A lockspace is known by its path as it was first given, letter by letter: `/a`
 /// and `/a/` are two.
@@ -62,6 +62,11 @@ impl Lockspaces {
     /// Whether there is a lockspace with this path.
     pub(crate) fn has_space(&self, space: &[u8]) -> bool {
         self.spaces.contains_key(space)
+    }
+
+    /// Where the file of a resource is.
+    pub(crate) fn path(&self, id: ResourceId) -> Option<&Path> {
+        self.resources.get(&id).map(|resource| &*resource.path)
     }
 
     /// Adds a lockspace, whose directory is there, unless it is known.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use common::event::{Registered, TimerId};
 
@@ -18,7 +18,7 @@ pub(crate) struct OwnerId(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) struct Owner {
     /// As last registered.
-    pub(crate) guest: Rc<Guest>,
+    pub(crate) guest: Arc<Guest>,
     /// Proof of who it is, and watched for its end; `None` if it could not be had.
     pub(crate) pidfd: Option<Registered<OwnedFd>>,
     /// It could not be had for a shortage that may be over the next time.
@@ -60,22 +60,22 @@ impl Owners {
     }
 
     /// Adds an owner that nobody watches yet, in place of any other with its pid.
-    pub(crate) fn add(&mut self, guest: &Rc<Guest>) -> OwnerId {
+    pub(crate) fn add(&mut self, guest: &Arc<Guest>) -> OwnerId {
         let id = self.add_without_pid(guest, false);
         self.by_pid.insert(guest.pid, id);
         id
     }
 
     /// Adds an owner that has ended already: what it gets it loses at once.
-    pub(crate) fn add_dead(&mut self, guest: &Rc<Guest>) -> OwnerId {
+    pub(crate) fn add_dead(&mut self, guest: &Arc<Guest>) -> OwnerId {
         self.add_without_pid(guest, true)
     }
 
-    fn add_without_pid(&mut self, guest: &Rc<Guest>, is_dead: bool) -> OwnerId {
+    fn add_without_pid(&mut self, guest: &Arc<Guest>, is_dead: bool) -> OwnerId {
         self.made += 1;
         let id = OwnerId(self.made);
         let owner = Owner {
-            guest: Rc::clone(guest),
+            guest: Arc::clone(guest),
             pidfd: None,
             may_get_pidfd: false,
             ending: None,
@@ -89,9 +89,9 @@ impl Owners {
     }
 
     /// A connection is registered for the owner from now on.
-    pub(crate) fn connect(&mut self, id: OwnerId, guest: &Rc<Guest>, is_own: bool) {
+    pub(crate) fn connect(&mut self, id: OwnerId, guest: &Arc<Guest>, is_own: bool) {
         if let Some(owner) = self.owners.get_mut(&id) {
-            owner.guest = Rc::clone(guest);
+            owner.guest = Arc::clone(guest);
             owner.connections += 1;
             owner.own_connections += usize::from(is_own);
         }
@@ -183,8 +183,8 @@ mod tests {
     use super::*;
     use crate::lockspace::Lockspaces;
 
-    fn guest(pid: u32) -> Rc<Guest> {
-        Rc::new(Guest { uuid: [0; 16], name: (*b"vm").into(), id: 1, pid })
+    fn guest(pid: u32) -> Arc<Guest> {
+        Arc::new(Guest { uuid: [0; 16], name: (*b"vm").into(), id: 1, pid })
     }
 
     #[test]

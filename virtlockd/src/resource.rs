@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,7 +14,7 @@ use crate::refusal::{Holders, Refusal};
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
     pub(crate) owner: OwnerId,
-    pub(crate) guest: Rc<Guest>,
+    pub(crate) guest: Arc<Guest>,
 }
 
 /// What is to be done with a resource.
@@ -52,7 +51,7 @@ pub(crate) enum Change {
 /// A lease that somebody has.
 #[derive(Debug, Clone)]
 pub(crate) struct Holding {
-    pub(crate) guest: Rc<Guest>,
+    pub(crate) guest: Arc<Guest>,
     pub(crate) since: SystemTime,
     /// How often it was acquired, and so how often it must be released.
     pub(crate) shares: u64,
@@ -216,6 +215,6 @@ impl Hold {
 
 impl Holding {
     fn new(claim: &Claim) -> Self {
-        Self { guest: Rc::clone(&claim.guest), since: SystemTime::now(), shares: 1 }
+        Self { guest: Arc::clone(&claim.guest), since: SystemTime::now(), shares: 1 }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::handover::document::{self, Document, Holder, Lockspace, Pid, PrivateResource};
@@ -36,12 +36,7 @@ mod flag {
 
 impl Handler {
     /// Puts all leases, and what is known of clients, into `document`.
-    pub(crate) fn save_into<'a>(
-        &'a self,
-        document: &mut Document,
-        passing: &mut Passing<'a>,
-        reader: Reader,
-    ) {
+    pub(crate) fn save_into(&self, document: &mut Document, passing: &mut Passing, reader: Reader) {
         for client in document.clients_mut(crate::NAME) {
             let session = client.id.map(ClientId::of_main_server);
             let session = session.and_then(|id| self.sessions.get(&id));
@@ -169,9 +164,9 @@ impl Handler {
         for Holder { pid, id, name, uuid, shares, since_unix_s } in
             known.unwrap_or_else(|| from_pids().collect())
         {
-            let guest = Rc::new(guest(id, pid.unwrap_or(0), name, uuid.as_deref()));
+            let guest = Arc::new(guest(id, pid.unwrap_or(0), name, uuid.as_deref()));
             let owner = self.owner_of_holder(core, &guest);
-            let registered = self.owners.get(owner).map(|owner| Rc::clone(&owner.guest));
+            let registered = self.owners.get(owner).map(|owner| Arc::clone(&owner.guest));
             let since = since_unix_s.map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s));
             let holding = Holding {
                 guest: registered.unwrap_or(guest),
@@ -183,7 +178,7 @@ impl Handler {
         holders
     }
 
-    fn owner_of_holder(&mut self, core: &mut Core<Outcome>, guest: &Rc<Guest>) -> OwnerId {
+    fn owner_of_holder(&mut self, core: &mut Core<Outcome>, guest: &Arc<Guest>) -> OwnerId {
         if let Some(known) = self.owners.with_pid(guest.pid) {
             return known;
         }
@@ -230,9 +225,9 @@ fn save_session(session: Option<&Session>) -> document::Session {
 
 /// `None` for a resource without a lease, and for one that the reader could not take: its fd is
 /// passed on all the same, so that the lock stays.
-fn save_resource<'a>(
-    resource: &'a Resource,
-    passing: &mut Passing<'a>,
+fn save_resource(
+    resource: &Resource,
+    passing: &mut Passing,
     reader: Reader,
 ) -> Option<document::Resource> {
     let (lease, terms, holders) = resource.hold()?;

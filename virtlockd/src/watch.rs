@@ -1,7 +1,7 @@
 //! What becomes of owners: who they are, watching for their end, ending them.
 
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use common::server::{Caller, Core};
 use nix::sys::signal::Signal;
@@ -20,7 +20,7 @@ impl Handler {
         &mut self,
         core: &mut Core<Outcome>,
         from: Caller,
-        guest: &Rc<Guest>,
+        guest: &Arc<Guest>,
     ) -> OwnerId {
         let mut known = self.owners.with_pid(guest.pid);
         if let Some(id) = known
@@ -112,7 +112,7 @@ impl Handler {
         if let Some(timer) = owner.ending.take() {
             core.cancel_timer(timer);
         }
-        let guest = Rc::clone(&owner.guest);
+        let guest = Arc::clone(&owner.guest);
         self.owners.died(id);
         let count = self.disown_all(core, id);
         if count > 0 {

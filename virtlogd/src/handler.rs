@@ -3,33 +3,32 @@
 //! Whatever concerns one path goes through its lane: tasks run one at a time, in the order in
 //! which they came, each as a job that takes the lane's log along and brings it back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use common::event::{Registered, TimerId};
 use common::handover::document::Document;
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, error};
-use common::server::{Answer, Caller, ClientId, Core, Daemon};
+use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
 use common::sys::pipe;
 
 use crate::cleaner;
 use crate::config::Settings;
 use crate::flow;
-use crate::orphan::Orphans;
+use crate::intake::Guest;
+use crate::lane::{Lane, Timer};
+use crate::legacy::Legacy;
 use crate::loss;
+use crate::orphan::Orphans;
 use crate::protocol::{Domain, READ_BYTES_MAX, Request};
-use crate::pump::{Pump, Turn};
-use crate::staging::Workspace;
+use crate::pump::Turn;
+use crate::staging::Workspaces;
 use crate::task::{Done, Task};
-
-/// Tasks that may run at the same time; each needs pipes of its own.
-const WORKSPACES: usize = 1;
 
 /// How long a partial line may wait for its end near the end of a file.
 const HOLD: Duration = Duration::from_millis(50);
@@ -54,32 +53,10 @@ pub struct Handler {
     lanes: HashMap<u64, Lane>,
     /// By the bytes of the path: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
     by_path: HashMap<Arc<OsStr>, u64>,
-    workspaces: Vec<Workspace>,
-    /// Lanes that wait for a workspace.
-    parked: VecDeque<u64>,
+    workspaces: Workspaces,
     last_number: u64,
     open_logs: usize,
     pub(crate) orphans: Orphans,
-}
-
-/// One path and what is to be done with it.
-#[derive(Debug)]
-struct Lane {
-    path: Arc<OsStr>,
-    /// Its log, unless a task has it.
-    pump: Option<Box<Pump>>,
-    /// A task is running.
-    busy: bool,
-    /// The path was a log when the last task ended.
-    is_log: bool,
-    /// The pipe has become ready since the last turn began.
-    ready: bool,
-    /// Bounded by the clients, of whom each has one call in flight.
-    waiting: VecDeque<Task>,
-    /// Waits for a workspace.
-    parked: bool,
-    flush_timer: Option<TimerId>,
-    rest_timer: Option<TimerId>,
 }
 
 /// What a job brings back.
@@ -106,8 +83,7 @@ impl Handler {
             settings,
             lanes: HashMap::new(),
             by_path: HashMap::new(),
-            workspaces: (0..WORKSPACES).map(|_| Workspace::new()).collect::<io::Result<_>>()?,
-            parked: VecDeque::new(),
+            workspaces: Workspaces::new()?,
             last_number: CLEANER,
             open_logs: 0,
             orphans: Orphans::default(),
@@ -151,13 +127,13 @@ impl Handler {
         let (reader, writer) = pipe::pipe().map_err(failed)?;
         let number = self.lane_of(path);
         let guest = match core.watch(reader, number) {
-            Ok(guest) => guest,
+            Ok(pipe) => Arc::new(Guest::new(domain, pipe)),
             Err(error) => {
                 self.advance(core, number);
                 return Err(failed(error));
             }
         };
-        self.enqueue(core, path, Task::Open { client, domain, truncate, guest, writer });
+        self.enqueue(core, path, Task::Open { client, truncate, guest, writer });
         Ok(())
     }
 
@@ -166,17 +142,23 @@ impl Handler {
         self.by_path.contains_key(path.as_os_str())
     }
 
-    /// Watches a pipe that an earlier image of this process had, and makes the task that takes it
-    /// from there.
+    /// Watches a pipe that an earlier image of this process had, and goes on with its log.
     pub(crate) fn adopt(
         &mut self,
         core: &mut Core<Outcome>,
         path: &Path,
         guest: OwnedFd,
-        task: impl FnOnce(Registered<OwnedFd>) -> Task,
+        domain: Domain,
+        legacy: Legacy,
     ) -> io::Result<()> {
-        let guest = core.watch(guest, self.last_number + 1)?;
-        self.enqueue(core, path, task(guest));
+        let pipe = core.watch(guest, self.last_number + 1)?;
+        let (guest, legacy) = legacy.with_guest(domain, pipe);
+        let (number, guest) = (self.lane_of(path), Arc::new(guest));
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.guest = Some(Arc::clone(&guest));
+            self.open_logs += 1;
+        }
+        self.enqueue(core, path, Task::Adopt { guest, legacy });
         Ok(())
     }
 
@@ -190,9 +172,9 @@ impl Handler {
         self.orphans.add(core, self.last_number, pipe)
     }
 
-    /// All logs with their paths.
-    pub(crate) fn pumps(&self) -> impl Iterator<Item = (&Path, &Pump)> {
-        self.lanes.values().filter_map(|lane| Some((Path::new(&*lane.path), lane.pump.as_deref()?)))
+    /// Everything that is done with paths, logs among it.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.values()
     }
 
     fn enqueue(&mut self, core: &mut Core<Outcome>, path: &Path, task: Task) {
@@ -219,7 +201,7 @@ impl Handler {
     /// it.
     fn advance(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.get_mut(&number) else { return };
-        if lane.busy || lane.parked {
+        if lane.busy {
             return;
         }
         if !lane.has_task() {
@@ -228,34 +210,26 @@ impl Handler {
             }
             return;
         }
-        let Some(workspace) = self.workspaces.pop() else {
-            lane.parked = true;
-            return self.parked.push_back(number);
-        };
         let Some(task) = lane.next_task() else { return };
         lane.busy = true;
         let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
-        core.submit(move || {
-            Outcome(Ended::Task(number, task.run(Path::new(&*path), pump, workspace, limits)))
+        let workspaces = self.workspaces.clone();
+        core.submit(lane.place, number, move || {
+            Outcome(Ended::Task(number, task.run(Path::new(&*path), pump, &workspaces, limits)))
         });
     }
 
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.remove(&number) else { return };
         self.by_path.remove(&lane.path);
-        for timer in [lane.flush_timer, lane.rest_timer].into_iter().flatten() {
-            core.cancel_timer(timer);
-        }
+        lane.timers().for_each(|timer| core.cancel_timer(timer));
     }
 
     fn task_ended(&mut self, core: &mut Core<Outcome>, number: u64, done: Done) {
-        self.workspaces.push(done.workspace);
         if let Some(lane) = self.lanes.get_mut(&number) {
             self.open_logs += usize::from(done.pump.is_some());
-            self.open_logs -= usize::from(lane.is_log);
-            lane.is_log = done.pump.is_some();
-            lane.pump = done.pump;
-            lane.busy = false;
+            self.open_logs -= usize::from(lane.guest.is_some());
+            lane.task_ended(core, number, done.pump);
             match done.turn {
                 Some(Turn::Again | Turn::Racing) => core.again(number),
                 Some(Turn::Rest) => lane.rest(core, number),
@@ -268,12 +242,6 @@ impl Handler {
         if let Some((client, result)) = done.answer {
             core.answer(client, result);
         }
-        if let Some(parked) = self.parked.pop_front() {
-            if let Some(lane) = self.lanes.get_mut(&parked) {
-                lane.parked = false;
-            }
-            self.advance(core, parked);
-        }
         self.advance(core, number);
     }
 
@@ -281,7 +249,7 @@ impl Handler {
         let open: Vec<_> = self.by_path.keys().map(PathBuf::from).collect();
         let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
         let backups_max = self.settings.limits.backups_max;
-        core.submit(move || {
+        core.submit(Place::directory(&root), CLEANER, move || {
             cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
             Outcome(Ended::Cleaning)
         });
@@ -305,6 +273,7 @@ impl Daemon for Handler {
     fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.ready = true;
+            lane.relieve(core, number);
             self.advance(core, number);
         } else {
             self.orphans.ready(core, number);
@@ -321,6 +290,10 @@ impl Daemon for Handler {
             Timer::Rest => {
                 lane.rest_timer = None;
                 lane.ready = true;
+            }
+            Timer::Relief => {
+                lane.relief_timer = None;
+                lane.relieve(core, number);
             }
             Timer::Flush => {
                 lane.flush_timer = None;
@@ -339,18 +312,37 @@ impl Daemon for Handler {
         }
     }
 
+    fn job_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.is_late(core, number);
+        }
+    }
+
+    fn describe_job(&self, number: u64) -> String {
+        match self.lanes.get(&number) {
+            Some(lane) => lane.to_string(),
+            None => format!("looking for old logs in {}", self.settings.log_root.display()),
+        }
+    }
+
+    /// The guest's pipe ends, so that it does not wait for ever in front of it.
+    fn job_given_up(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.leave_guest(core, number);
+        }
+    }
+
     fn is_in_use(&self) -> bool {
         self.open_logs > 0 || !self.orphans.are_gone()
     }
 
-    fn save<'a>(
-        &'a self,
+    fn save(
+        &self,
         document: &mut Document,
-        passing: &mut Passing<'a>,
+        passing: &mut Passing,
         reader: Reader,
     ) -> io::Result<()> {
-        self.save_into(document, passing, reader);
-        Ok(())
+        self.save_into(document, passing, reader)
     }
 
     /// libvirt's daemons reopen all files, so it must be seen now which of them can be.
@@ -358,7 +350,8 @@ impl Daemon for Handler {
         if reader == Reader::Ours {
             return;
         }
-        let logs = self.lanes.iter().filter(|(_, lane)| lane.is_log).map(|(&number, _)| number);
+        let logs = self.lanes.iter().filter(|(_, lane)| lane.guest.is_some());
+        let logs = logs.map(|(&number, _)| number);
         for number in logs.collect::<Vec<_>>() {
             if let Some(lane) = self.lanes.get_mut(&number) {
                 lane.waiting.push_back(Task::Settle);
@@ -379,71 +372,6 @@ impl Daemon for Handler {
                 self.advance(core, number);
             }
         }
-    }
-}
-
-/// What a lane's timer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Timer {
-    /// Store partial lines, try again what failed.
-    Flush,
-    /// The pipe has rested long enough.
-    Rest,
-}
-
-impl Timer {
-    fn of(self, number: u64) -> u64 {
-        number << 1 | u64::from(self == Self::Rest)
-    }
-
-    fn from(source: u64) -> (Self, u64) {
-        let timer = if source & 1 == 0 { Self::Flush } else { Self::Rest };
-        (timer, source >> 1)
-    }
-}
-
-impl Lane {
-    fn new(path: Arc<OsStr>) -> Self {
-        Self {
-            path,
-            pump: None,
-            busy: false,
-            is_log: false,
-            ready: false,
-            waiting: VecDeque::new(),
-            parked: false,
-            flush_timer: None,
-            rest_timer: None,
-        }
-    }
-
-    fn has_task(&self) -> bool {
-        !self.waiting.is_empty() || (self.ready && self.pump.is_some())
-    }
-
-    fn next_task(&mut self) -> Option<Task> {
-        if let Some(task) = self.waiting.pop_front() {
-            return Some(task);
-        }
-        self.ready = false;
-        Some(Task::Turn { flush: false, retry: false })
-    }
-
-    fn rest(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if self.rest_timer.is_none() {
-            self.rest_timer = Some(core.set_timer(flow::REST, Timer::Rest.of(number)));
-        }
-    }
-
-    /// A timer that fires earlier stays.
-    fn flush_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
-        if let Some(timer) = self.flush_timer {
-            if timer.due() <= Instant::now() + after {
-                return;
-            }
-            core.cancel_timer(timer);
-        }
-        self.flush_timer = Some(core.set_timer(after, Timer::Flush.of(number)));
     }
 }
 

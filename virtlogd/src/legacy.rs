@@ -3,19 +3,49 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use common::event::Registered;
 use common::handover::document::Loss;
+
+use crate::intake::Guest;
+use crate::loss;
+use crate::protocol::Domain;
+use crate::staging::Staging;
 
 /// All of it may be missing: libvirt's daemon knows nothing of this.
 #[derive(Debug, Default)]
 pub(crate) struct Legacy {
     /// The open file.
     pub(crate) file: Option<File>,
+    /// Steps left of a rotation.
+    pub(crate) rotation_steps_left: Option<u64>,
     /// Both ends of pipes with bytes that come before those in the guest's, in their order.
     pub(crate) staged: Vec<(OwnedFd, OwnedFd)>,
     /// The rest of a line about a loss of which a part is in the file already.
     pub(crate) unfinished_line: Vec<u8>,
-    /// Bytes lost behind those that are staged.
-    pub(crate) loss: Option<Loss>,
-    /// Steps left of a rotation.
-    pub(crate) rotation_steps_left: Option<u64>,
+    /// Bytes lost behind those that are staged, and why.
+    pub(crate) loss: Option<(Loss, String)>,
+}
+
+impl Legacy {
+    /// The guest, with what its log is owed; the rest is about the file.
+    pub(crate) fn with_guest(self, domain: Domain, pipe: Registered<OwnedFd>) -> (Guest, Self) {
+        let Self { file, rotation_steps_left, staged, unfinished_line, loss } = self;
+        let guest = Guest::new(domain, pipe);
+        let staged = staged.into_iter().filter_map(|ends| {
+            let staging = Staging::of(ends);
+            staging
+                .inspect_err(|error| {
+                    tracing::error!(
+                        target: "logging.log_handler",
+                        "Bytes of {} that were handed over are lost: {error}", guest.domain
+                    );
+                })
+                .ok()
+        });
+        let staged = staged.filter(|staging| staging.held() > 0).collect();
+        let (loss, reason) = loss.unzip();
+        let loss = loss.and_then(loss::Loss::restore);
+        guest.intake().restore(unfinished_line, staged, loss, reason.unwrap_or_default());
+        (guest, Self { file, rotation_steps_left, ..Self::default() })
+    }
 }

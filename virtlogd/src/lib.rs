@@ -13,6 +13,8 @@ pub mod cleaner;
 pub mod config;
 mod flow;
 mod handler;
+mod intake;
+mod lane;
 mod legacy;
 mod loss;
 mod orphan;
@@ -22,7 +24,6 @@ pub mod rotating_file;
 mod staging;
 mod state;
 mod task;
-mod trouble;
 
 use std::io;
 

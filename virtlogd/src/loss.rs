@@ -1,8 +1,9 @@
 //! Bytes of a guest that could not be kept, and the line that says so in its log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use common::handover::document;
 use common::logging::timestamp;
 
 /// All bytes that this process has dropped; jobs on any thread count.
@@ -39,6 +40,27 @@ impl Loss {
         self.last = SystemTime::now();
     }
 
+    /// With what was lost behind it.
+    pub(crate) fn and(self, later: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(later.bytes), last: later.last, ..self }
+    }
+
+    /// For another image of this process.
+    pub(crate) fn save(&self) -> document::Loss {
+        document::Loss {
+            bytes: self.bytes,
+            first_unix_us: to_unix_us(self.first),
+            last_unix_us: to_unix_us(self.last),
+        }
+    }
+
+    /// Of another image of this process; `None` for times that cannot be.
+    pub(crate) fn restore(from: document::Loss) -> Option<Self> {
+        let time = |unix_us| SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(unix_us));
+        let (first, last) = (time(from.first_unix_us)?, time(from.last_unix_us)?);
+        Some(Self { bytes: from.bytes, first, last })
+    }
+
     /// How many.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -56,6 +78,11 @@ impl Loss {
         )
         .into_bytes()
     }
+}
+
+fn to_unix_us(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,24 +1,22 @@
 //! A guest's log: the end of its pipe, its file, and how the one gets into the other.
 //!
-//! A pump knows nothing of the loop: it is moved into a job and back.
+//! A pump knows nothing of the loop: it is moved into a job and back. What the loop has to reach
+//! meanwhile is in the [guest's intake](Guest).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::event::Registered;
-use common::handover::Passing;
-use common::handover::document::PrivateLog;
 use common::rpc::error::errno_text;
-use common::sys::pipe::{self, State};
+use common::sys::pipe;
 
 use crate::flow::{Flow, Pace};
-use crate::legacy::Legacy;
+use crate::intake::{Debt, Guest, State};
 use crate::loss;
-use crate::protocol::Domain;
-use crate::rotating_file::{Bytes, Error, Limits, RotatingFile};
-use crate::staging::{Budget, GuestBytes, Workspace};
-use crate::trouble::Trouble;
+use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
+use crate::staging::{Budget, GuestBytes, Scratch, Workspace};
 
 /// Bytes that one log may move before others are looked at.
 const TURN_BYTES_MAX: u64 = 262_144;
@@ -33,11 +31,19 @@ const LAST_WORDS: Duration = Duration::from_secs(60);
 /// One guest's log.
 #[derive(Debug)]
 pub(crate) struct Pump {
-    domain: Domain,
-    guest: Registered<OwnedFd>,
+    guest: Arc<Guest>,
     file: RotatingFile,
     flow: Flow,
     trouble: Option<Box<Trouble>>,
+}
+
+/// A log that cannot be written at present.
+#[derive(Debug, Default)]
+struct Trouble {
+    reason: String,
+    /// The file cannot even be opened.
+    is_about_opening: bool,
+    guest_gone_since: Option<Instant>,
 }
 
 /// Where a turn left a log.
@@ -62,60 +68,55 @@ pub(crate) enum Turn {
 }
 
 impl Pump {
-    /// Joins a pipe and a file.
-    pub(crate) fn new(domain: Domain, guest: Registered<OwnedFd>, file: RotatingFile) -> Self {
-        let flow = Flow::new(pipe::capacity_bytes(&guest).unwrap_or(0));
-        Self { domain, guest, file, flow, trouble: None }
+    /// Joins a guest and a file.
+    pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
+        let flow = Flow::new(pipe::capacity_bytes(&guest.intake().pipe).unwrap_or(0));
+        Self { guest, file, flow, trouble: None }
     }
 
-    /// Goes on with what an earlier image of this process had. A file that cannot be opened is
-    /// tried again as one that cannot be written.
+    /// Goes on with a log that an earlier image of this process had, in this file if that was handed
+    /// over. One that cannot be opened is tried again as one that cannot be written.
     pub(crate) fn adopt(
-        domain: Domain,
-        guest: Registered<OwnedFd>,
+        guest: Arc<Guest>,
         path: &Path,
         limits: Limits,
-        legacy: Legacy,
+        file: Option<File>,
+        rotation_steps_left: Option<u64>,
     ) -> Self {
-        let Legacy { file, rotation_steps_left, .. } = legacy;
         let resumed =
             file.map(|file| RotatingFile::resume(path, limits, file, rotation_steps_left));
         let file = resumed.and_then(Result::ok);
-        Self::new(domain, guest, file.unwrap_or_else(|| RotatingFile::unopened(path, limits)))
+        Self::new(guest, file.unwrap_or_else(|| RotatingFile::unopened(path, limits)))
     }
 
-    /// What a successor needs to know beside the pipe.
-    pub(crate) fn save<'a>(&'a self, passing: &mut Passing<'a>) -> PrivateLog {
-        let (file, rotation_steps_left) = self.file.state();
-        PrivateLog {
-            file: file.map(|file| passing.fd(file)),
-            rotation_steps_left,
-            ..PrivateLog::default()
-        }
+    /// The open file, and the steps left of a rotation that failed half-way.
+    pub(crate) fn file(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
+        self.file.state()
     }
 
-    /// The end of the guest's pipe.
-    pub(crate) fn guest(&self) -> BorrowedFd<'_> {
-        self.guest.as_fd()
-    }
-
-    /// Why it cannot be written, if it cannot.
-    pub(crate) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_ref().map(|trouble| trouble.reason())
+    /// Why its file cannot be opened, if it cannot.
+    pub(crate) fn not_to_be_opened(&self) -> Option<&str> {
+        let trouble = self.trouble.as_ref().filter(|trouble| trouble.is_about_opening)?;
+        Some(&trouble.reason)
     }
 
     /// Stores what waits and looks whether the path still leads to the file.
     pub(crate) fn settle(&mut self, workspace: &mut Workspace) {
-        let seen = self.file.refresh().inspect_err(|error| self.note_trouble(error, workspace));
-        if seen.is_ok() {
+        match self.file.refresh() {
             // What fails is noted where it happens.
-            drop(self.drain(workspace));
+            Ok(()) => drop(self.drain(workspace)),
+            Err(error) => self.note_trouble(&error, workspace),
         }
     }
 
     /// Whose log it is.
-    pub(crate) fn domain(&self) -> &Domain {
-        &self.domain
+    pub(crate) fn guest(&self) -> &Arc<Guest> {
+        &self.guest
+    }
+
+    /// Which file is being written.
+    pub(crate) fn file_id(&self) -> FileId {
+        self.file.id()
     }
 
     /// Inode of the file and offset of the next byte in it.
@@ -148,14 +149,14 @@ impl Pump {
     /// Stores what waits now, partial lines too, so that everything the guest has written up to
     /// this call is in the file. What it writes meanwhile is left for later turns.
     pub(crate) fn drain(&mut self, workspace: &mut Workspace) -> Result<(), Error> {
-        let waiting = self.file.of_source(pipe::readable_bytes(&self.guest))?;
+        let waiting = self.file.of_source(self.guest.intake().waiting())?;
         let budget = Budget { bytes: waiting as u64, moves: u32::MAX };
         self.write(workspace, budget, true).map(drop)
     }
 
     /// Whether the guest has written something that is not stored.
     pub(crate) fn has_more(&self) -> bool {
-        pipe::readable_bytes(&self.guest).is_ok_and(|waiting| waiting > 0)
+        matches!(self.guest.intake().state(), Ok(State::Owing | State::Waiting))
     }
 
     /// What a turn would have to say after something else was done to the log, if anything.
@@ -179,47 +180,49 @@ impl Pump {
 
     /// Whether nobody can write into the log any more.
     pub(crate) fn guest_has_gone(&self) -> bool {
-        pipe::has_no_writer(&self.guest).unwrap_or(false)
+        self.guest.intake().guest_has_gone()
     }
 
     /// Ends the log although something of it could not be stored; the daemon's log is told.
-    pub(crate) fn give_up(mut self) {
-        let Some(trouble) = self.trouble.take() else { return };
-        let waiting = pipe::readable_bytes(&self.guest).unwrap_or(0) as u64;
-        loss::count(waiting + trouble.kept_bytes());
+    pub(crate) fn give_up(self) {
+        let Some(trouble) = self.trouble else { return };
+        let unwritten_bytes = self.guest.intake().unwritten_bytes();
+        loss::count(unwritten_bytes);
         tracing::error!(
             target: "logging.log_handler",
             "{} bytes of {} are lost for good, its log {} could not be written: {}",
-            waiting + trouble.unwritten_bytes(),
-            self.domain,
+            unwritten_bytes,
+            self.guest.domain,
             self.file.path().display(),
-            trouble.reason()
+            trouble.reason
         );
     }
 
     /// Decides how the guest is waited for. Without a reason for anything else it is as `otherwise`
     /// says.
     fn pace(&mut self, moved: u64, otherwise: Turn) -> Turn {
+        let mut intake = self.guest.intake();
         match self.flow.pace(moved, Instant::now()) {
-            Pace::Rest if self.guest.rest().is_ok() => return Turn::Rest,
+            Pace::Rest if intake.pipe.rest().is_ok() => return Turn::Rest,
             Pace::Resize(bytes) => {
                 // The kernel has the last word on the size.
-                drop(pipe::set_capacity_bytes(&self.guest, bytes));
-                self.flow.resized(pipe::capacity_bytes(&self.guest).unwrap_or(0));
+                drop(pipe::set_capacity_bytes(&intake.pipe, bytes));
+                self.flow.resized(pipe::capacity_bytes(&intake.pipe).unwrap_or(0));
             }
             Pace::Watch | Pace::Rest => {}
         }
-        if !self.watch() {
+        if intake.pipe.watch().is_err() {
             return Turn::Rest;
         }
         if otherwise == Turn::Quiet && self.flow.is_large() { Turn::Large } else { otherwise }
     }
 
-    fn watch(&mut self) -> bool {
-        self.guest.watch().is_ok()
+    fn watch(&mut self) {
+        // Fails for want of memory alone; the next turn tries again.
+        drop(self.guest.intake().pipe.watch());
     }
 
-    /// Writes what was kept and what waits; gives how many bytes of the guest that took. From a
+    /// Writes what is owed and what waits; gives how many bytes of the guest that took. From a
     /// failure on the log is in trouble, until one of these calls succeeds.
     fn write(
         &mut self,
@@ -227,20 +230,14 @@ impl Pump {
         budget: Budget,
         flush: bool,
     ) -> Result<(Turn, u64), Error> {
-        let written =
-            self.settle_trouble(workspace).and_then(|()| self.store(workspace, budget, flush));
+        self.guest.intake().in_hand = Some(workspace.staging.clone());
+        let written = self.store(workspace, budget, flush);
         match &written {
             Ok(_) => self.leave_trouble(),
             Err(error) => self.note_trouble(error, workspace),
         }
+        self.guest.intake().in_hand = None;
         written
-    }
-
-    /// Writes what was kept, and says what was not, if the log is in trouble.
-    fn settle_trouble(&mut self, workspace: &mut Workspace) -> Result<(), Error> {
-        let Self { guest, file, trouble: Some(trouble), .. } = self else { return Ok(()) };
-        file.refresh()?;
-        trouble.settle(file, guest.as_fd(), &mut workspace.scratch)
     }
 
     fn store(
@@ -250,29 +247,40 @@ impl Pump {
         flush: bool,
     ) -> Result<(Turn, u64), Error> {
         let Self { guest, file, .. } = self;
-        match file.of_source(pipe::state(&*guest))? {
-            State::Empty => return Ok((Turn::Quiet, 0)),
-            State::AtEnd => return Ok((Turn::End, 0)),
-            State::Waiting => file.refresh()?,
-        }
         let Workspace { staging, scratch } = workspace;
-        let mut source = GuestBytes { guest: guest.as_fd(), staging, scratch, budget };
+        let mut left = budget;
+        let mut state = file.of_source(guest.intake().state())?;
+        if matches!(state, State::Owing | State::Waiting) {
+            file.refresh()?;
+        }
         let turn = loop {
-            // What a short write left staged must not stay there: the pipe is not ours alone.
-            let flush = flush || source.staging.held() > 0;
-            let stored = file.append(&mut source, flush)?;
-            let state = file.of_source(pipe::state(&*guest))?;
-            match (state, source.budget) {
+            let mut stored = 0;
+            if state == State::Owing && staging.held() == 0 {
+                settle(guest, file, scratch)?;
+            } else if matches!(state, State::Owing | State::Waiting) {
+                // What a short write left staged must not stay there: the pipe is not ours alone.
+                let flush = flush || staging.held() > 0;
+                let mut source = GuestBytes { guest: Some(guest), staging, scratch, budget: left };
+                stored = file.append(&mut source, flush)?;
+                left = source.budget;
+                if stored == 0 {
+                    source.check_stored(file)?;
+                }
+            }
+            let was_owing = state == State::Owing;
+            state = file.of_source(guest.intake().state())?;
+            match (state, left) {
+                (State::Owing, _) => {}
                 (State::Empty, _) => break Turn::Quiet,
                 (State::AtEnd, _) => break Turn::End,
                 (State::Waiting, Budget { bytes: 0, .. }) => break Turn::Again,
                 (State::Waiting, Budget { moves: 0, .. }) => break Turn::Racing,
-                (State::Waiting, _) if stored == 0 => break Turn::Held,
+                (State::Waiting, _) if stored == 0 && !was_owing => break Turn::Held,
                 (State::Waiting, _) => {}
             }
         };
-        source.check_stored(file)?;
-        Ok((turn, budget.bytes - source.budget.bytes))
+        GuestBytes { guest: None, staging, scratch, budget: left }.check_stored(file)?;
+        Ok((turn, budget.bytes - left.bytes))
     }
 
     fn note_trouble(&mut self, error: &Error, workspace: &mut Workspace) {
@@ -280,23 +288,26 @@ impl Pump {
             Some(errno) => format!("{error}: {}", errno_text(errno)),
             None => error.to_string(),
         };
-        if self.trouble.as_ref().is_none_or(|trouble| trouble.reason() != reason) {
+        if self.trouble.as_ref().is_none_or(|trouble| trouble.reason != reason) {
             tracing::error!(
                 target: "logging.log_handler",
                 "The log of {} cannot be written, output is kept as long as there is room: {reason}",
-                self.domain
+                self.guest.domain
             );
         }
+        self.guest.intake().keep(&reason, &mut workspace.staging);
+        let is_about_opening = matches!(error, Error::Open { .. } | Error::Inspect { .. });
         let trouble = self.trouble.get_or_insert_default();
-        trouble.keep(reason, &mut workspace.staging);
+        (trouble.reason, trouble.is_about_opening) = (reason, is_about_opening);
     }
 
     fn leave_trouble(&mut self) {
-        if let Some(trouble) = self.trouble.take() {
+        let lost_bytes = self.guest.intake().forget_settled();
+        if self.trouble.take().is_some() || lost_bytes.is_some_and(|bytes| bytes > 0) {
             tracing::info!(
                 target: "logging.log_handler",
                 "The log of {} can be written again, {} bytes were lost: {}",
-                self.domain, trouble.lost_bytes(), self.file.path().display()
+                self.guest.domain, lost_bytes.unwrap_or(0), self.file.path().display()
             );
         }
     }
@@ -304,9 +315,49 @@ impl Pump {
     /// Keeps the guest from waiting while its log cannot be written. The log ends when the guest
     /// has gone and its last words were kept for long enough.
     fn wait_out(&mut self) -> Turn {
-        let gone = self.guest_has_gone();
         let Some(trouble) = &mut self.trouble else { return Turn::Quiet };
-        trouble.make_room(self.guest.as_fd(), self.file.path());
-        if gone && trouble.guest_gone_for() >= LAST_WORDS { Turn::End } else { Turn::Trouble }
+        let mut intake = self.guest.intake();
+        let gone = intake.guest_has_gone();
+        intake.relieve(&trouble.reason, true, self.file.path());
+        let since = trouble.guest_gone_since;
+        trouble.guest_gone_since = gone.then(|| since.unwrap_or_else(Instant::now));
+        match trouble.guest_gone_since {
+            Some(since) if since.elapsed() >= LAST_WORDS => Turn::End,
+            _ => Turn::Trouble,
+        }
     }
+}
+
+/// Writes all that the log is owed.
+fn settle(guest: &Guest, file: &mut RotatingFile, scratch: &mut Scratch) -> Result<(), Error> {
+    // A value of its own: the lock is not held while anything is written.
+    let next = || guest.intake().next_debt();
+    while let Some(debt) = next() {
+        match debt {
+            Debt::Line(line) => write_line(guest, file, &line)?,
+            Debt::Kept(staging) => {
+                let budget = Budget::default();
+                let mut kept = GuestBytes { guest: None, staging: &staging, scratch, budget };
+                let written = file.append(&mut kept, true).and_then(|_| kept.check_stored(file));
+                guest.intake().first_is_back();
+                written?;
+            }
+            Debt::Loss => {
+                let at_line_start = file.is_at_line_start();
+                let Some((loss, line)) = guest.intake().begin_line(at_line_start) else { continue };
+                if let Err(error) = write_line(guest, file, &line) {
+                    guest.intake().line_has_failed(loss, &line);
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_line(guest: &Guest, file: &mut RotatingFile, line: &[u8]) -> Result<(), Error> {
+    let mut rest = Bytes(line);
+    let result = file.append(&mut rest, true);
+    guest.intake().line_is_written(rest.0);
+    result.map(drop)
 }

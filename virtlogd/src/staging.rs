@@ -7,13 +7,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 
 use common::sys::fd::set_nonblocking;
 use common::sys::pipe;
 use nix::errno::Errno;
 use nix::sys::uio::pwrite;
 
+use crate::intake::Guest;
 use crate::rotating_file::{Error, RotatingFile, Source};
 
 /// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
@@ -23,12 +25,20 @@ const MOVE_BYTES_MAX: u64 = 65_536;
 /// 80 are looked at; the kernel rounds up to a power of two pages.
 const SCRATCH_BYTES: i32 = 128 * 4096;
 
-/// A pipe of ours with bytes on their way into one log.
+/// Workspaces that are kept while nobody uses them. There are never more than jobs under way.
+const SPARE_WORKSPACES_MAX: usize = 4;
+
+/// A pipe of ours with bytes on their way into one log. Copies are the same pipe: one is for the job
+/// that moves the bytes, another for those who want to know where they are. Nothing but the job may
+/// touch the ends while a file takes bytes from them: that holds the pipe for as long as it lasts.
+#[derive(Debug, Clone)]
+pub(crate) struct Staging(Arc<Pipe>);
+
 #[derive(Debug)]
-pub(crate) struct Staging {
+struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
-    held: u64,
+    held: AtomicU64,
 }
 
 /// Two more ends and a buffer, for looking at bytes without taking them.
@@ -39,13 +49,17 @@ pub(crate) struct Scratch {
     bytes: Vec<u8>,
 }
 
-/// What a turn of a log needs beside the log: one set serves all logs, one after the other.
+/// What a turn of a log needs beside the log: one set serves many logs, one after the other.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     /// Empty between turns.
     pub(crate) staging: Staging,
     pub(crate) scratch: Scratch,
 }
+
+/// Workspaces that are not in use, for all jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct Workspaces(Arc<(Mutex<Vec<Workspace>>, Condvar)>);
 
 /// How much may be taken from a guest's pipe.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,11 +69,12 @@ pub(crate) struct Budget {
     pub(crate) moves: u32,
 }
 
-/// A guest's pipe and the bytes of it that were staged, as a source for a log file.
+/// Bytes that were staged, and those in the guest's pipe behind them, as a source for a log file.
 #[derive(Debug)]
 pub(crate) struct GuestBytes<'a> {
-    pub(crate) guest: BorrowedFd<'a>,
-    pub(crate) staging: &'a mut Staging,
+    /// `None`: only what is staged.
+    pub(crate) guest: Option<&'a Guest>,
+    pub(crate) staging: &'a Staging,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) budget: Budget,
 }
@@ -68,30 +83,98 @@ impl Staging {
     /// An empty one.
     pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = pipe::pipe()?;
-        Ok(Self { reader, writer, held: 0 })
+        Ok(Self(Arc::new(Pipe { reader, writer, held: AtomicU64::new(0) })))
     }
 
-    /// Bytes inside.
+    /// A pipe of another image of this process, the end to read from first, with what is inside.
+    ///
+    /// # Errors
+    /// As `ioctl(2)`: it is no pipe. Both are closed.
+    pub(crate) fn of((reader, writer): (OwnedFd, OwnedFd)) -> io::Result<Self> {
+        let held = AtomicU64::new(pipe::readable_bytes(&reader)? as u64);
+        Ok(Self(Arc::new(Pipe { reader, writer, held })))
+    }
+
+    /// Both ends, the one to read from first.
+    pub(crate) fn ends(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.0.reader.as_fd(), self.0.writer.as_fd())
+    }
+
+    /// Bytes inside, without a look at the pipe.
     pub(crate) fn held(&self) -> u64 {
-        self.held
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// The end that a file takes bytes from.
+    pub(crate) fn reader(&self) -> BorrowedFd<'_> {
+        self.0.reader.as_fd()
+    }
+
+    /// Takes out what is inside.
+    #[cfg(test)]
+    pub(crate) fn take(&self) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(self.held()).unwrap()];
+        let count = pipe::read(self.reader(), &mut bytes).unwrap();
+        self.taken(count);
+        bytes
     }
 
     /// Drops what is inside; for when there is nowhere to keep it.
-    pub(crate) fn discard(&mut self) {
+    pub(crate) fn discard(&self) {
         let mut buffer = vec![0; usize::try_from(MOVE_BYTES_MAX).unwrap_or(usize::MAX)];
-        while self.held > 0 {
-            let Ok(count @ 1..) = pipe::read(&self.reader, &mut buffer) else { break };
-            self.held = self.held.saturating_sub(count as u64);
+        while self.held() > 0 {
+            let Ok(count @ 1..) = pipe::read(&self.0.reader, &mut buffer) else { break };
+            self.taken(count);
         }
     }
 
     /// Takes up to `len` bytes from a guest's pipe, as far as there is space. 0 means that the
     /// guest's pipe is at its end.
-    pub(crate) fn take_from(&mut self, guest: BorrowedFd<'_>, len: u64) -> io::Result<u64> {
+    pub(crate) fn take_from(&self, guest: BorrowedFd<'_>, len: u64) -> io::Result<u64> {
         let len = usize::try_from(len.min(MOVE_BYTES_MAX)).unwrap_or(usize::MAX);
-        let moved = pipe::splice_to_pipe(guest, &self.writer, len)? as u64;
-        self.held += moved;
+        let moved = pipe::splice_to_pipe(guest, &self.0.writer, len)? as u64;
+        self.0.held.fetch_add(moved, Ordering::Relaxed);
         Ok(moved)
+    }
+
+    fn taken(&self, count: usize) {
+        self.0.held.fetch_sub(self.held().min(count as u64), Ordering::Relaxed);
+    }
+}
+
+impl Workspaces {
+    /// One is there from the start.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new((Mutex::new(vec![Workspace::new()?]), Condvar::new()))))
+    }
+
+    /// One for the time of a job. When none can be made, for want of descriptors, waits for another
+    /// job's.
+    pub(crate) fn take(&self) -> Workspace {
+        let (spare, given_back) = &*self.0;
+        let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(workspace) = spare.pop() {
+                return workspace;
+            }
+            match Workspace::new() {
+                Ok(workspace) => return workspace,
+                Err(error) => tracing::error!(
+                    target: "logging.log_handler", "Unable to make pipes to write a log: {error}"
+                ),
+            }
+            spare = given_back.wait(spare).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Gives one back, empty.
+    pub(crate) fn give_back(&self, workspace: Workspace) {
+        let (spare, given_back) = &*self.0;
+        let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_WORKSPACES_MAX {
+            spare.push(workspace);
+            given_back.notify_one();
+        }
     }
 }
 
@@ -129,22 +212,25 @@ impl Scratch {
 impl GuestBytes<'_> {
     /// Bytes that may be taken from the guest's pipe, of those that wait there.
     fn takeable(&self) -> io::Result<u64> {
-        if self.budget.bytes == 0 || self.budget.moves == 0 {
-            return Ok(0);
+        match self.guest {
+            Some(guest) if self.budget.bytes > 0 && self.budget.moves > 0 => {
+                Ok(guest.intake().takeable()?.min(self.budget.bytes))
+            }
+            _ => Ok(0),
         }
-        Ok(self.budget.bytes.min(pipe::readable_bytes(self.guest)? as u64))
     }
 
     /// To be called when the log has taken what it could: nothing may be left staged.
     pub(crate) fn check_stored(&self, file: &RotatingFile) -> Result<(), Error> {
-        if self.staging.held == 0 {
+        if self.staging.held() == 0 {
             return Ok(());
         }
         Err(Error::Write { path: file.path().into(), source: Errno::EIO.into() })
     }
 
     fn stage(&mut self, len: u64) -> io::Result<()> {
-        let taken = self.staging.take_from(self.guest, len.min(self.budget.bytes))?;
+        let Some(guest) = self.guest else { return Ok(()) };
+        let taken = guest.intake().move_to(self.staging, len.min(self.budget.bytes))?;
         self.budget.bytes = self.budget.bytes.saturating_sub(taken);
         self.budget.moves = self.budget.moves.saturating_sub(1);
         Ok(())
@@ -153,38 +239,41 @@ impl GuestBytes<'_> {
 
 impl Source for GuestBytes<'_> {
     fn available(&self) -> io::Result<u64> {
-        Ok(self.staging.held + self.takeable()?)
+        Ok(self.staging.held() + self.takeable()?)
     }
 
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
         let Self { guest, staging, scratch, .. } = self;
         scratch.bytes.clear();
-        if staging.held > 0 {
-            scratch.copy_from(staging.reader.as_fd(), len_max)?;
+        if staging.held() > 0 {
+            scratch.copy_from(staging.reader(), len_max)?;
         }
         let left = len_max - scratch.bytes.len().min(len_max);
-        if left > 0 && scratch.bytes.len() as u64 == staging.held {
-            scratch.copy_from(*guest, left)?;
+        if left > 0
+            && scratch.bytes.len() as u64 == staging.held()
+            && let Some(guest) = guest
+        {
+            guest.intake().look_at(|pipe| scratch.copy_from(pipe, left))?;
         }
         Ok(&scratch.bytes)
     }
 
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
-        if self.staging.held == 0 {
+        if self.staging.held() == 0 {
             self.stage(len)?;
         }
         let Self { staging, scratch, .. } = self;
-        let len = usize::try_from(len.min(staging.held)).unwrap_or(usize::MAX);
+        let len = usize::try_from(len.min(staging.held())).unwrap_or(usize::MAX);
         if len == 0 {
             return Ok(0);
         }
-        let stored = match pipe::splice_to_file(&staging.reader, file, offset, len) {
+        let stored = match pipe::splice_to_file(staging.reader(), file, offset, len) {
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
                 copy_to_file(staging, scratch, file, offset, len)?
             }
             result => result?,
         };
-        staging.held -= stored as u64;
+        staging.taken(stored);
         Ok(stored as u64)
     }
 }
@@ -205,46 +294,33 @@ fn copy_to_file(
         );
     });
     scratch.bytes.clear();
-    scratch.copy_from(staging.reader.as_fd(), len)?;
+    scratch.copy_from(staging.reader(), len)?;
     let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
     let stored = pwrite(file, &scratch.bytes, offset)?;
     let consumed = scratch.bytes.get_mut(..stored).unwrap_or_default();
-    pipe::read(&staging.reader, consumed)
+    pipe::read(staging.reader(), consumed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intake::tests::{guest, write};
     use crate::rotating_file::Limits;
     use std::fs::File;
-
-    struct Guest {
-        reader: OwnedFd,
-        writer: File,
-    }
-
-    fn guest() -> Guest {
-        let (reader, writer) = pipe::pipe().unwrap();
-        Guest { reader, writer: writer.into() }
-    }
 
     fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
         let Workspace { staging, scratch } = workspace;
         let budget = Budget { bytes, moves: u32::MAX };
-        GuestBytes { guest: guest.reader.as_fd(), staging, scratch, budget }
-    }
-
-    fn write(guest: &Guest, bytes: &[u8]) {
-        io::Write::write_all(&mut &guest.writer, bytes).unwrap();
+        GuestBytes { guest: Some(guest), staging, scratch, budget }
     }
 
     #[test]
     fn looking_takes_nothing_and_sees_staged_bytes_first() {
-        let guest = guest();
+        let (guest, writer) = guest();
         let mut workspace = Workspace::new().unwrap();
-        write(&guest, b"staged");
-        workspace.staging.take_from(guest.reader.as_fd(), 6).unwrap();
-        write(&guest, b" then waiting");
+        write(&writer, b"staged");
+        guest.intake().move_to(&workspace.staging, 6).unwrap();
+        write(&writer, b" then waiting");
         let mut source = source(&guest, &mut workspace, 1000);
         assert_eq!(source.available().unwrap(), 19);
         assert_eq!(source.peek(11).unwrap(), b"staged then");
@@ -254,11 +330,11 @@ mod tests {
 
     #[test]
     fn bytes_written_one_by_one_can_all_be_looked_at() {
-        let guest = guest();
+        let (guest, writer) = guest();
         let mut workspace = Workspace::new().unwrap();
         let line: Vec<u8> = (b' '..b' ' + 80).collect();
         for byte in &line {
-            write(&guest, &[*byte]);
+            write(&writer, &[*byte]);
         }
         let mut source = source(&guest, &mut workspace, 80);
         assert_eq!(source.peek(80).unwrap(), line);
@@ -270,11 +346,11 @@ mod tests {
         let path = dir.path().join("log");
         let limits = Limits { size_bytes_max: 1000, backups_max: 3 };
         let mut file = RotatingFile::open(&path, limits, false).unwrap();
-        let guest = guest();
+        let (guest, writer) = guest();
         let mut workspace = Workspace::new().unwrap();
         let text: String = (0..250).map(|number| format!("line {number:04}\n")).collect();
         for piece in text.as_bytes().chunks(333) {
-            write(&guest, piece);
+            write(&writer, piece);
             let mut source = source(&guest, &mut workspace, u64::MAX);
             file.append(&mut source, true).unwrap();
         }
@@ -285,9 +361,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_stored_stays_staged() {
-        let guest = guest();
+        let (guest, writer) = guest();
         let mut workspace = Workspace::new().unwrap();
-        write(&guest, b"precious");
+        write(&writer, b"precious");
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut source = source(&guest, &mut workspace, 100);
         source.write_to(full.as_fd(), 0, 8).unwrap_err();

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -14,30 +13,37 @@ use common::server::Core;
 use common::sys::{fd, pipe};
 
 use crate::handler::{Handler, Outcome};
+use crate::intake::Intake;
+use crate::lane::Lane;
 use crate::legacy::Legacy;
 use crate::protocol::Domain;
 use crate::pump::Pump;
-use crate::task::Task;
+use crate::staging::Staging;
+
+/// Why a log cannot go on with libvirt's daemon.
+const NO_TEXT: &str = "its path is no UTF-8";
 
 impl Handler {
     /// Puts all logs into `document`.
-    pub(crate) fn save_into<'a>(
-        &'a self,
+    ///
+    /// # Errors
+    /// As `fcntl(2)`.
+    pub(crate) fn save_into(
+        &self,
         document: &mut Document,
-        passing: &mut Passing<'a>,
+        passing: &mut Passing,
         reader: Reader,
-    ) {
-        let orphans = self
-            .orphans
-            .iter()
-            .map(|pipe| Log { pipefd: Some(passing.fd(pipe.as_fd())), ..Log::default() });
+    ) -> io::Result<()> {
+        let mut files = Vec::new();
         // libvirt's daemons would die of an entry without a name.
-        let mut files: Vec<Log> = match reader {
-            Reader::Ours => orphans.collect(),
-            Reader::Libvirts => Vec::new(),
-        };
-        files.extend(self.pumps().filter_map(|(path, pump)| save(path, pump, passing, reader)));
+        if reader == Reader::Ours {
+            files.extend(self.orphans.iter().map(|pipe| orphan(passing.fd(pipe))));
+        }
+        for lane in self.lanes() {
+            files.extend(save(lane, passing, reader)?);
+        }
         document.handler = Some(LogHandler { files: Some(files) });
+        Ok(())
     }
 
     /// Takes over logs.
@@ -90,8 +96,8 @@ impl Handler {
             );
             return self.adopt_orphan(core, guest);
         }
-        let legacy = legacy(&private, inherited);
-        self.adopt(core, &path, guest, |guest| Task::Adopt { domain, guest, legacy })
+        let legacy = legacy(private, inherited);
+        self.adopt(core, &path, guest, domain, legacy)
     }
 
     /// Pipes that were left without a word.
@@ -109,50 +115,83 @@ impl Handler {
 }
 
 /// `None` for one that the reader could not take.
-fn save<'a>(path: &Path, pump: &'a Pump, passing: &mut Passing<'a>, reader: Reader) -> Option<Log> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+fn save(lane: &Lane, passing: &mut Passing, reader: Reader) -> io::Result<Option<Log>> {
+    let Some(guest) = &lane.guest else { return Ok(None) };
+    let path = Path::new(&*lane.path);
+    let domain = &guest.domain;
+    let intake = guest.intake();
     let is_text = path.to_str().is_some();
-    let reason = match reader {
-        Reader::Ours => None,
-        Reader::Libvirts if !is_text => Some("its path is no UTF-8".to_owned()),
-        Reader::Libvirts => pump.trouble().map(str::to_owned),
-    };
-    if let Some(reason) = reason {
-        tracing::error!(
-            target: "logging.log_handler",
-            "The log of {}, {}, ends, as libvirt's daemon could not go on with it: {reason}",
-            pump.domain(), path.display()
-        );
-        return None;
-    }
     if reader == Reader::Libvirts {
+        let pump = lane.pump.as_deref();
+        let trouble = if is_text { pump.and_then(Pump::not_to_be_opened) } else { Some(NO_TEXT) };
+        if let Some(reason) = trouble {
+            tracing::error!(
+                target: "logging.log_handler",
+                "The log of {domain}, {}, ends, as libvirt's daemon could not go on with it: {reason}",
+                path.display()
+            );
+            return Ok(None);
+        }
+        if let Some(arrears) = intake.arrears() {
+            tracing::error!(
+                target: "logging.log_handler",
+                "{} bytes of {domain} are lost, which could not be written into its log {}",
+                arrears.bytes(), path.display()
+            );
+        }
         // It takes EAGAIN for the end of the log.
-        drop(fd::set_blocking(pump.guest()));
+        fd::set_blocking(&intake.pipe)?;
     }
-    let domain = pump.domain();
-    Some(Log {
-        pipefd: Some(passing.fd(pump.guest())),
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Some(Log {
+        pipefd: Some(passing.fd(&intake.pipe)),
         path: Some(path.to_string_lossy().into_owned()),
         driver: Some(text(&domain.driver)),
         domname: Some(text(&domain.name)),
         domuuid: Some(uuid(&domain.uuid)),
-        private: (reader == Reader::Ours).then(|| PrivateLog {
-            path: (!is_text).then(|| hex(path.as_os_str().as_bytes())),
-            ..pump.save(passing)
-        }),
-    })
+        private: match reader {
+            Reader::Ours => Some(PrivateLog {
+                path: (!is_text).then(|| hex(path.as_os_str().as_bytes())),
+                ..save_private(lane, &intake, passing)
+            }),
+            Reader::Libvirts => None,
+        },
+    }))
 }
 
-fn legacy(from: &PrivateLog, inherited: &mut Inherited) -> Legacy {
+fn orphan(pipefd: i32) -> Log {
+    Log { pipefd: Some(pipefd), ..Log::default() }
+}
+
+fn save_private(lane: &Lane, intake: &Intake, passing: &mut Passing) -> PrivateLog {
+    let (file, rotation_steps_left) =
+        lane.pump.as_ref().map(|pump| pump.file()).unwrap_or_default();
+    let arrears = intake.arrears();
+    // Nothing is in hand while everything is at rest, but for a crash.
+    let staged = intake.in_hand.iter().chain(arrears.iter().flat_map(|arrears| &arrears.kept));
+    let mut pass = |staging: &Staging| {
+        let (reader, writer) = staging.ends();
+        (passing.fd(reader), passing.fd(writer))
+    };
+    PrivateLog {
+        staged: Some(staged.map(&mut pass).collect()),
+        file: file.map(|file| passing.fd(file)),
+        rotation_steps_left,
+        unfinished_line: arrears.map(|arrears| hex(&arrears.line)),
+        loss: arrears.and_then(|arrears| arrears.loss).map(|loss| loss.save()),
+        reason: arrears.map(|arrears| arrears.reason.clone()),
+        path: None,
+    }
+}
+
+fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
     let mut take = |number: i32| inherited.take(Some(number)).ok();
     let staged = from.staged.iter().flatten();
     Legacy {
-        file: from.file.and_then(&mut take).map(File::from),
-        staged: staged
-            .filter_map(|&(reader, writer)| Some((take(reader)?, take(writer)?)))
-            .collect(),
-        unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
-        loss: from.loss,
+        staged: staged.filter_map(|&(reader, writer)| take(reader).zip(take(writer))).collect(),
+        file: from.file.and_then(take).map(File::from),
         rotation_steps_left: from.rotation_steps_left,
+        unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
+        loss: from.loss.map(|loss| (loss, from.reason.unwrap_or_default())),
     }
 }

@@ -7,17 +7,18 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use common::event::Registered;
 use common::rpc::{self, Reply, error};
 use common::server::ClientId;
 use nix::errno::Errno;
 
+use crate::intake::Guest;
 use crate::legacy::Legacy;
-use crate::protocol::{self, Domain};
+use crate::protocol;
 use crate::pump::{Pump, Turn};
 use crate::rotating_file::{self, Bytes, Limits, RotatingFile};
-use crate::staging::Workspace;
+use crate::staging::{Workspace, Workspaces};
 
 /// Something to do with a path.
 #[derive(Debug)]
@@ -32,10 +33,9 @@ pub(crate) enum Task {
     /// Make it a log.
     Open {
         client: ClientId,
-        domain: Domain,
         truncate: bool,
-        /// The end that we read from.
-        guest: Registered<OwnedFd>,
+        /// With the end that we read from.
+        guest: Arc<Guest>,
         /// The end for the guest.
         writer: OwnedFd,
     },
@@ -46,7 +46,7 @@ pub(crate) enum Task {
     /// Add a message.
     Append { client: ClientId, message: Vec<u8> },
     /// Go on with what an earlier image of this process had.
-    Adopt { domain: Domain, guest: Registered<OwnedFd>, legacy: Legacy },
+    Adopt { guest: Arc<Guest>, legacy: Legacy },
     /// Store all there is, and see whether the path still leads to the log.
     Settle,
     /// Store all there is, the daemon is about to exit.
@@ -58,7 +58,6 @@ pub(crate) enum Task {
 pub(crate) struct Done {
     /// The log, if the path is one now.
     pub(crate) pump: Option<Box<Pump>>,
-    pub(crate) workspace: Workspace,
     /// What to tell a client.
     pub(crate) answer: Option<(ClientId, Result<Reply, rpc::Error>)>,
     /// Where the log stands, if that was looked at.
@@ -71,9 +70,10 @@ impl Task {
         self,
         path: &Path,
         mut pump: Option<Box<Pump>>,
-        mut workspace: Workspace,
+        workspaces: &Workspaces,
         limits: Limits,
     ) -> Done {
+        let mut workspace = workspaces.take();
         let mut turn = None;
         let answer = match self {
             Self::Turn { flush, retry } => {
@@ -85,8 +85,9 @@ impl Task {
                 }
                 None
             }
-            Self::Adopt { domain, guest, legacy } => {
-                let mut adopted = Box::new(Pump::adopt(domain, guest, path, limits, legacy));
+            Self::Adopt { guest, legacy: Legacy { file, rotation_steps_left, .. } } => {
+                let adopted = Pump::adopt(guest, path, limits, file, rotation_steps_left);
+                let mut adopted = Box::new(adopted);
                 turn = Some(adopted.turn(&mut workspace, false, true));
                 pump = Some(adopted);
                 None
@@ -104,9 +105,9 @@ impl Task {
                 }
                 None
             }
-            Self::Open { client, domain, truncate, guest, writer } => {
+            Self::Open { client, truncate, guest, writer } => {
                 make_way(path, &mut pump, &mut workspace);
-                let result = open(path, &mut pump, domain, truncate, guest, writer, limits);
+                let result = open(path, &mut pump, truncate, guest, writer, limits);
                 Some((client, result))
             }
             Self::Position { client } => {
@@ -128,7 +129,8 @@ impl Task {
             }
         };
         let turn = turn.or_else(|| pump.as_ref().and_then(|pump| pump.next_turn()));
-        Done { pump, workspace, answer, turn }
+        workspaces.give_back(workspace);
+        Done { pump, answer, turn }
     }
 }
 
@@ -144,7 +146,7 @@ fn make_way(path: &Path, pump: &mut Option<Box<Pump>>, workspace: &mut Workspace
     } else {
         tracing::warn!(
             target: "logging.log_handler",
-            "Log {} is asked for again while {} has it open", path.display(), open.domain()
+            "Log {} is asked for again while {} has it open", path.display(), open.guest().domain
         );
     }
 }
@@ -152,9 +154,8 @@ fn make_way(path: &Path, pump: &mut Option<Box<Pump>>, workspace: &mut Workspace
 fn open(
     path: &Path,
     pump: &mut Option<Box<Pump>>,
-    domain: Domain,
     truncate: bool,
-    guest: Registered<OwnedFd>,
+    guest: Arc<Guest>,
     writer: OwnedFd,
     limits: Limits,
 ) -> Result<Reply, rpc::Error> {
@@ -165,8 +166,10 @@ fn open(
     }
     let file = RotatingFile::open(path, limits, truncate).map_err(|error| to_rpc(&error))?;
     let reply = protocol::position(file.position());
-    tracing::debug!(target: "logging.log_handler", "{} is the log of {domain}", path.display());
-    *pump = Some(Box::new(Pump::new(domain, guest, file)));
+    tracing::debug!(
+        target: "logging.log_handler", "{} is the log of {}", path.display(), guest.domain
+    );
+    *pump = Some(Box::new(Pump::new(guest, file)));
     Ok(Reply { fds: vec![writer], ..reply })
 }
 

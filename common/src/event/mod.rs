@@ -57,6 +57,10 @@ pub struct Reactor<T> {
     timers: Timers<T>,
 }
 
+/// Ends a [wait](Reactor::wait) from any thread.
+#[derive(Debug)]
+pub struct Waker(mio::Waker);
+
 /// An fd with its place in the reactor.
 #[derive(Debug)]
 pub struct Registered<F> {
@@ -120,6 +124,15 @@ impl<T: Token> Reactor<T> {
         Ok(Registered { registration, fd })
     }
 
+    /// What reports `token` from another thread. A reactor has one at the most.
+    ///
+    /// # Errors
+    /// As `eventfd(2)`.
+    pub fn waker(&self, token: T) -> io::Result<Waker> {
+        let bits = usize::try_from(token.into_bits()).map_err(io::Error::other)?;
+        Ok(Waker(mio::Waker::new(&self.registry, mio::Token(bits))?))
+    }
+
     /// Reports `token` as ready once more, for work that was stopped at a budget. Each
     /// [`Reactor::wait`] reports one of those that asked, after what the kernel reports, so that
     /// whoever is new waits for one of them at the most.
@@ -143,7 +156,7 @@ impl<T: Token> Reactor<T> {
     ///
     /// # Errors
     /// As `epoll_wait(2)`; an interruption by a signal is no error and gives no events.
-    pub fn wait(&mut self, events: &mut Vec<Event<T>>) -> io::Result<()> {
+    pub fn wait(&mut self, events: &mut VecDeque<Event<T>>) -> io::Result<()> {
         events.clear();
         let timeout = if self.again.is_empty() {
             self.timers.due_in(Instant::now())
@@ -159,18 +172,28 @@ impl<T: Token> Reactor<T> {
         for event in &self.kernel_events {
             let bits = event.token().0 as u64;
             if event.is_read_closed() {
-                events.push(Event::Ending(T::from_bits(bits)));
+                events.push_back(Event::Ending(T::from_bits(bits)));
             }
             if !is_again.contains(&bits) {
-                events.push(Event::Ready(T::from_bits(bits)));
+                events.push_back(Event::Ready(T::from_bits(bits)));
             }
         }
         if let Some(token) = self.again.pop_front() {
             self.is_again.remove(&token.into_bits());
-            events.push(Event::Ready(token));
+            events.push_back(Event::Ready(token));
         }
-        self.timers.take_due(Instant::now(), |token| events.push(Event::Timer(token)));
+        self.timers.take_due(Instant::now(), |token| events.push_back(Event::Timer(token)));
         Ok(())
+    }
+}
+
+impl Waker {
+    /// Does it; several times before the wait ends are as one.
+    ///
+    /// # Errors
+    /// As `write(2)`.
+    pub fn wake(&self) -> io::Result<()> {
+        self.0.wake()
     }
 }
 
@@ -273,7 +296,7 @@ mod tests {
     #[test]
     fn a_registration_ends_before_its_fd_is_closed() {
         let mut reactor = Reactor::new().unwrap();
-        let mut events = Vec::new();
+        let mut events = VecDeque::new();
         let (reader, writer) = pipe().unwrap();
         let duplicate = reader.try_clone().unwrap();
         let registered = reactor.register(reader, 7, Interest::Read).unwrap();
@@ -291,7 +314,7 @@ mod tests {
     #[test]
     fn at_rest_nothing_is_reported_and_afterwards_nothing_is_missed() {
         let mut reactor = Reactor::new().unwrap();
-        let mut events = Vec::new();
+        let mut events = VecDeque::new();
         let (reader, writer) = pipe().unwrap();
         let mut registered = reactor.register(reader, 7, Interest::Read).unwrap();
         registered.rest().unwrap();
@@ -307,7 +330,7 @@ mod tests {
     #[test]
     fn an_end_is_told_of_with_what_is_left_to_read() {
         let mut reactor = Reactor::new().unwrap();
-        let mut events = Vec::new();
+        let mut events = VecDeque::new();
         let (one, two) = std::os::unix::net::UnixStream::pair().unwrap();
         let _registered = reactor.register(&one, 7, Interest::Read).unwrap();
         nix::unistd::write(&two, b"x").unwrap();
@@ -319,7 +342,7 @@ mod tests {
     #[test]
     fn again_is_once_however_often_it_was_asked_for() {
         let mut reactor = Reactor::new().unwrap();
-        let mut events = Vec::new();
+        let mut events = VecDeque::new();
         for _ in 0..3 {
             reactor.again(7);
         }
@@ -333,7 +356,7 @@ mod tests {
     #[test]
     fn timers_fire_in_order_and_can_be_cancelled() {
         let mut reactor = Reactor::new().unwrap();
-        let mut events = Vec::new();
+        let mut events = VecDeque::new();
         reactor.set_timer(Duration::from_millis(2), 2);
         reactor.set_timer(Duration::from_millis(1), 1);
         let cancelled = reactor.set_timer(Duration::ZERO, 3);

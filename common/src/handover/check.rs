@@ -6,12 +6,18 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::fds;
 use super::target::Target;
+use crate::sys::fd::set_nonblocking;
+use crate::sys::pipe;
 use crate::sys::process::pidfd_open;
 
 /// The hidden option that asks; the document is on stdin then.
@@ -29,19 +35,15 @@ const LIBVIRTS: &str = "(libvirt)";
 /// Bytes of an answer that are looked at.
 const ANSWER_BYTES_MAX: u64 = 4096;
 
-/// What is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Question {
-    CouldYou,
-    WhoAreYou,
-}
+/// How long the target may think about one answer.
+const ANSWER_PERIOD: Duration = Duration::from_secs(10);
 
-/// A question that waits for its answer. The child is ended when this is dropped.
+/// Bytes of the stack of the thread that asks.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// A question that waits for its answer.
 #[derive(Debug)]
-pub struct Check {
-    question: Question,
-    child: Child,
-}
+pub struct Check(JoinHandle<Answer>);
 
 /// What is known of the target.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,83 +52,97 @@ pub enum Answer {
     Ours,
     /// It is libvirt's.
     Libvirts,
-    /// It is not ours: ask who it is.
-    Unknown,
     /// It could not take over, for this reason.
     No(String),
 }
 
 impl Check {
-    /// Asks whether the target could take over with this document. The pidfd is ready when there
-    /// is an answer.
+    /// Asks whether the target could take over with this document, on a thread of its own: while
+    /// a file system hangs, starting a child does, as it closes our files on it. The pipe ends
+    /// when there is an answer.
     ///
     /// # Errors
-    /// As `fork(2)` and `execve(2)`.
-    pub fn could_you(target: &Target, document: &[u8]) -> io::Result<(Self, OwnedFd)> {
-        let stdin = File::from(fds::sealed(document)?);
-        io::Seek::rewind(&mut &stdin)?;
-        let arguments = target.arguments.get(1..).unwrap_or_default();
-        let mut command = command(target);
-        command.arg(format!("--{OPTION}")).args(arguments).stdin(stdin);
-        Self::ask(Question::CouldYou, command)
+    /// As `pipe2(2)` and `pthread_create(3)`.
+    pub fn start(target: Target, document: Vec<u8>) -> io::Result<(Self, OwnedFd)> {
+        let (answered, asking) = pipe::pipe()?;
+        let thread = thread::Builder::new().name("check".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || {
+            let answer = ask(&target, &document);
+            drop(asking);
+            answer.unwrap_or_else(|error| Answer::No(error.to_string()))
+        })?;
+        Ok((Self(thread), answered))
     }
 
-    /// Asks the target who it is.
-    ///
-    /// # Errors
-    /// As `fork(2)` and `execve(2)`.
-    pub fn who_are_you(target: &Target) -> io::Result<(Self, OwnedFd)> {
-        let mut command = command(target);
-        command.arg("--version").stdin(Stdio::null());
-        Self::ask(Question::WhoAreYou, command)
+    /// Whether the thread is still there.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        !self.0.is_finished()
     }
 
-    fn ask(question: Question, mut command: Command) -> io::Result<(Self, OwnedFd)> {
-        let check = Self { question, child: command.spawn()? };
-        let pidfd = pidfd_open(check.child.id().cast_signed())?;
-        Ok((check, pidfd))
-    }
-
-    /// Takes the answer of a child that has ended.
-    ///
-    /// # Errors
-    /// As `waitpid(2)` and `read(2)`.
-    pub fn answer(mut self) -> io::Result<Answer> {
-        let status = self.child.wait()?;
-        let mut bytes = Vec::new();
-        if let Some(stdout) = self.child.stdout.take() {
-            // Somebody else may have the pipe open, but what the child wrote is there.
-            crate::sys::fd::set_nonblocking(&stdout)?;
-            match stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes) {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        Ok(match (self.question, text.strip_prefix(GREETING).map(str::trim)) {
-            (Question::CouldYou, Some(OK)) if status.success() => Answer::Ours,
-            (Question::CouldYou, Some(reason)) => Answer::No(reason.to_owned()),
-            (Question::CouldYou, None) => Answer::Unknown,
-            (Question::WhoAreYou, _) if status.success() && text.contains(LIBVIRTS) => {
-                Answer::Libvirts
-            }
-            (Question::WhoAreYou, _) => Answer::No(format!(
-                "it is neither this program nor libvirt's: asked for its version it says {:?} \
-                 ({status})",
-                text.lines().next().unwrap_or_default()
-            )),
-        })
+    /// The answer, after the pipe has ended.
+    #[must_use]
+    pub fn answer(self) -> Answer {
+        self.0.join().unwrap_or_else(|_| Answer::No("it could not be asked".into()))
     }
 }
 
-impl Drop for Check {
-    fn drop(&mut self) {
-        // One that has been waited for has no process any more.
-        if let Ok(None) = self.child.try_wait() {
-            drop(self.child.kill());
-            drop(self.child.wait());
+fn ask(target: &Target, document: &[u8]) -> io::Result<Answer> {
+    let stdin = File::from(fds::sealed(document)?);
+    io::Seek::rewind(&mut &stdin)?;
+    let arguments = target.arguments.get(1..).unwrap_or_default();
+    let mut question = command(target);
+    question.arg(format!("--{OPTION}")).args(arguments).stdin(stdin);
+    let (text, status) = match listen(question)? {
+        Some(heard) => heard,
+        None => return Ok(too_slow()),
+    };
+    match text.strip_prefix(GREETING).map(str::trim) {
+        Some(OK) if status.success() => Ok(Answer::Ours),
+        Some(reason) => Ok(Answer::No(reason.to_owned())),
+        None => who_are_you(target),
+    }
+}
+
+fn who_are_you(target: &Target) -> io::Result<Answer> {
+    let mut question = command(target);
+    question.arg("--version").stdin(Stdio::null());
+    Ok(match listen(question)? {
+        None => too_slow(),
+        Some((text, status)) if status.success() && text.contains(LIBVIRTS) => Answer::Libvirts,
+        Some((text, status)) => Answer::No(format!(
+            "it is neither this program nor libvirt's: asked for its version it says {:?} \
+             ({status})",
+            text.lines().next().unwrap_or_default()
+        )),
+    })
+}
+
+fn too_slow() -> Answer {
+    Answer::No(format!("it did not answer within {} s", ANSWER_PERIOD.as_secs()))
+}
+
+/// What a child says, and how it ended; `None` if it took too long, and it is ended then.
+fn listen(mut command: Command) -> io::Result<Option<(String, ExitStatus)>> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let pidfd = pidfd_open(child.id().cast_signed())?;
+    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(ANSWER_PERIOD).unwrap_or(PollTimeout::MAX);
+    let ended = poll(&mut polled, patience)? > 0;
+    if !ended {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    let mut bytes = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        // Somebody else may have the pipe open, but what the child wrote is there.
+        set_nonblocking(&stdout)?;
+        match stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
         }
     }
+    Ok(ended.then(|| (String::from_utf8_lossy(&bytes).into_owned(), status)))
 }
 
 /// What the child answers.
@@ -144,7 +160,6 @@ fn command(target: &Target) -> Command {
     for name in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", super::state::VARIABLE] {
         command.env_remove(name);
     }
-    command.stdout(Stdio::piped()).stderr(Stdio::null());
     command
 }
 
@@ -153,47 +168,37 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-
     use super::*;
 
-    /// The answers of a script to both questions.
-    fn answers(script: &str) -> (Answer, Answer) {
+    fn answer_of(script: &str) -> Answer {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let target = Target::find(vec![path.into(), "-d".into()], None).unwrap();
-        let answer = |(check, pidfd): (Check, OwnedFd)| {
-            let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            assert_eq!(poll(&mut polled, PollTimeout::from(20_000_u16)).unwrap(), 1);
-            check.answer().unwrap()
-        };
-        let first = answer(Check::could_you(&target, b"document").unwrap());
-        (first, answer(Check::who_are_you(&target).unwrap()))
+        let (check, answered) = Check::start(target, b"document".to_vec()).unwrap();
+        assert_eq!(File::from(answered).read(&mut [0]).unwrap(), 0);
+        check.answer()
     }
 
     #[test]
     fn a_daemon_of_ours_reads_the_document_and_answers() {
         let script = r#"[ "$1 $2 $(cat)" = "--check-handover -d document" ] && echo "$OK""#;
-        let script = script.replace("$OK", answer_text(Ok(())).trim());
-        assert_eq!(answers(&script).0, Answer::Ours);
+        assert_eq!(answer_of(&script.replace("$OK", answer_text(Ok(())).trim())), Answer::Ours);
         let no = answer_text(Err("line 3".into()));
-        assert_eq!(answers(&format!("echo '{}'", no.trim())).0, Answer::No("line 3".into()));
+        assert_eq!(answer_of(&format!("echo '{}'", no.trim())), Answer::No("line 3".into()));
     }
 
     #[test]
     fn libvirts_show_by_their_version() {
         let script = r#"[ "$1" = --version ] && echo "$0 (libvirt) 9.0.0""#;
-        assert_eq!(answers(script), (Answer::Unknown, Answer::Libvirts));
+        assert_eq!(answer_of(script), Answer::Libvirts);
     }
 
     #[test]
     fn whatever_else_ends_at_once_is_neither() {
         for script in ["exit 1", "exit 0", "echo 1.2"] {
-            let (first, second) = answers(script);
-            assert!(matches!((first, second), (Answer::Unknown, Answer::No(_))), "{script}");
+            assert!(matches!(answer_of(script), Answer::No(_)), "{script}");
         }
     }
 }

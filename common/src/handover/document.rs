@@ -351,6 +351,9 @@ pub struct PrivateLog {
     /// Bytes that were lost behind those and that the log was not told of yet.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
+    /// Why they were lost.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Steps left of a rotation that failed half-way.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub rotation_steps_left: Option<u64>,

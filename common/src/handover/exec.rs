@@ -44,7 +44,7 @@ pub fn exec(
     reader: Reader,
     document: Document,
     state_file: &Path,
-    mut passing: Passing<'_>,
+    mut passing: Passing,
     signals: &Held<'_>,
 ) -> Result<Infallible, Error> {
     target.check_unchanged()?;

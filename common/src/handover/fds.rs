@@ -14,10 +14,11 @@ use crate::sys::fd;
 /// most 10 MiB.
 pub(super) const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// What a successor gets: fds that somebody else owns for as long as this is there, and bytes.
+/// What a successor gets: fds that somebody else owns and keeps open for as long as this is there,
+/// and bytes.
 #[derive(Debug, Default)]
-pub struct Passing<'a> {
-    fds: Vec<BorrowedFd<'a>>,
+pub struct Passing {
+    numbers: Vec<RawFd>,
     bytes: Vec<OwnedFd>,
 }
 
@@ -27,11 +28,12 @@ pub struct Inherited {
     numbers: BTreeSet<RawFd>,
 }
 
-impl<'a> Passing<'a> {
+impl Passing {
     /// Takes `fd` along and gives its number.
-    pub fn fd(&mut self, fd: BorrowedFd<'a>) -> RawFd {
-        self.fds.push(fd);
-        fd.as_raw_fd()
+    pub fn fd(&mut self, fd: impl AsFd) -> RawFd {
+        let number = fd.as_fd().as_raw_fd();
+        self.numbers.push(number);
+        number
     }
 
     /// Takes bytes along in a sealed memfd and gives its number.
@@ -51,23 +53,23 @@ impl<'a> Passing<'a> {
     /// As `fcntl(2)`; all are closed by an exec again.
     pub(super) fn keep_open(&self) -> io::Result<KeptOpen<'_>> {
         let kept = KeptOpen(self);
-        self.all().try_for_each(fd::clear_cloexec)?;
+        self.all().try_for_each(|number| fd::with_number(number, |fd| fd::clear_cloexec(fd)))?;
         Ok(kept)
     }
 
-    fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.fds.iter().copied().chain(self.bytes.iter().map(AsFd::as_fd))
+    fn all(&self) -> impl Iterator<Item = RawFd> {
+        self.numbers.iter().copied().chain(self.bytes.iter().map(AsRawFd::as_raw_fd))
     }
 }
 
 /// Ends with its drop.
-pub(super) struct KeptOpen<'a>(&'a Passing<'a>);
+pub(super) struct KeptOpen<'a>(&'a Passing);
 
 impl Drop for KeptOpen<'_> {
     fn drop(&mut self) {
-        for fd in self.0.all() {
-            // They were open a moment ago and are borrowed.
-            drop(fd::set_cloexec(fd));
+        for number in self.0.all() {
+            // They were open a moment ago, and still are.
+            drop(fd::with_number(number, |fd| fd::set_cloexec(fd)));
         }
     }
 }
@@ -183,7 +185,7 @@ mod tests {
             flags & nix::libc::FD_CLOEXEC != 0
         };
         let mut passing = Passing::default();
-        assert_eq!(passing.fd(file.as_fd()), file.as_raw_fd());
+        assert_eq!(passing.fd(&file), file.as_raw_fd());
         let kept = passing.keep_open().unwrap();
         assert!(!closes());
         drop(kept);

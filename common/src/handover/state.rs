@@ -76,7 +76,7 @@ pub(super) fn write(
     mut document: Document,
     reader: Reader,
     path: &Path,
-    passing: &mut Passing<'_>,
+    passing: &mut Passing,
 ) -> Result<Written, WriteError> {
     let bytes = match reader {
         Reader::Ours => serde_json::to_vec(&document)?,

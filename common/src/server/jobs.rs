@@ -1,34 +1,358 @@
-//! Work that touches files.
+//! Work that touches files, on the loop's side: what waits, what is under way, where it may run.
 //!
 //! A job owns what it works on and brings it back in its outcome, so that the loop never shares
-//! anything with it. Where a job runs is decided here and nowhere else: at present at once, on
-//! the loop's own thread. Users must not depend on that: to them a job ends some time later.
+//! anything with it. As a rule the loop's own thread runs it, one after the other, at the cost of a
+//! call; [`super::baton`] sees to it that the loop goes on elsewhere when one takes long.
+//!
+//! The [place](Place) of such a job is *slow* from then on: its further jobs are run by threads of
+//! their own, one at a time, until some in a row have ended quickly. So a file system that hangs
+//! costs the loop one [patience](super::baton::PATIENCE) and one thread, however many files are on
+//! it. One at a time also means that no two jobs of a device work on one file at once, by whatever
+//! names they have it open.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// Jobs and their outcomes.
+use super::baton::{Returned, THREADS_MAX};
+
+/// Jobs that run on threads of their own while there are enough of those for every other place.
+const AWAY_MAX: usize = 48;
+
+/// Jobs in a row that have to end quickly until their place is not slow any more.
+const QUICK_ROW: u32 = 8;
+
+/// How long a slow place is remembered at which nothing happens.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Where the files of a job are, as far as that is known without asking a file system: what hangs,
+/// hangs for all jobs of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place(u64);
+
+impl Place {
+    /// The file system with this device number.
+    #[must_use]
+    pub fn device(number: u64) -> Self {
+        Self::hashed(&(0, number))
+    }
+
+    /// A directory whose file system is not known, by its name.
+    #[must_use]
+    pub fn directory(path: &Path) -> Self {
+        Self::hashed(&(1, path.as_os_str()))
+    }
+
+    /// The directory that a file is in, by its name.
+    #[must_use]
+    pub fn directory_of(file: &Path) -> Self {
+        Self::directory(file.parent().unwrap_or(file))
+    }
+
+    /// Two places that have one number by chance are one place, which does no harm.
+    fn hashed(what: &impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// A piece of work.
+pub(super) struct Job<O> {
+    pub(super) id: u64,
+    /// The daemon's number for what it is done for.
+    source: u64,
+    place: Place,
+    since: Instant,
+    pub(super) work: Box<dyn FnOnce() -> O + Send>,
+}
+
+/// A job that was handed out and has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlight {
+    /// The daemon's number for what it is done for.
+    pub source: u64,
+    /// When it was handed out.
+    pub since: Instant,
+    place: Place,
+}
+
+/// All jobs that have not ended, and the outcomes of those that have.
 #[derive(Debug)]
-pub struct Jobs<O> {
+pub(super) struct Jobs<O> {
+    submitted: u64,
+    /// For the loop's own thread.
+    queue: VecDeque<Job<O>>,
+    /// What the loop's own thread runs.
+    running: Option<(u64, InFlight)>,
+    /// To be given to other threads.
+    outgoing: VecDeque<Job<O>>,
+    /// What other threads run, or are to run next.
+    away: HashMap<u64, InFlight>,
+    slow: HashMap<Place, Slow<O>>,
+    /// Sources of jobs that have not ended and will not soon; the daemon is not told yet.
+    late: VecDeque<u64>,
     ended: VecDeque<O>,
+    is_held: bool,
+}
+
+#[derive(Debug)]
+struct Slow<O> {
+    waiting: VecDeque<Job<O>>,
+    is_busy: bool,
+    /// Jobs in a row that ended quickly.
+    quick: u32,
+    seen: Instant,
 }
 
 impl<O> Jobs<O> {
     pub(super) fn new() -> Self {
-        Self { ended: VecDeque::new() }
+        Self {
+            submitted: 0,
+            queue: VecDeque::new(),
+            running: None,
+            outgoing: VecDeque::new(),
+            away: HashMap::new(),
+            slow: HashMap::new(),
+            late: VecDeque::new(),
+            ended: VecDeque::new(),
+            is_held: false,
+        }
     }
 
-    /// Runs `work`.
-    pub(super) fn submit(&mut self, work: impl FnOnce() -> O + Send + 'static) {
-        self.ended.push_back(work());
+    pub(super) fn submit(
+        &mut self,
+        place: Place,
+        source: u64,
+        work: impl FnOnce() -> O + Send + 'static,
+    ) {
+        self.submitted += 1;
+        let (id, since) = (self.submitted, Instant::now());
+        let job = Job { id, source, place, since, work: Box::new(work) };
+        if self.slow.is_empty() || !self.slow.contains_key(&place) {
+            if !self.may_run_here() {
+                self.late.push_back(source);
+            }
+            return self.queue.push_back(job);
+        }
+        self.wait_at(job);
     }
 
-    /// Whether no job is running or has an outcome that was not looked at.
-    pub(super) fn are_idle(&self) -> bool {
-        self.ended.is_empty()
+    /// What the loop's own thread is to run now; from then on it is taken to be running.
+    pub(super) fn next_here(&mut self) -> Option<Job<O>> {
+        while self.may_run_here()
+            && let Some(job) = self.queue.pop_front()
+        {
+            if self.slow.contains_key(&job.place) {
+                self.wait_at(job);
+                continue;
+            }
+            self.running = Some((job.id, job.in_flight()));
+            return Some(job);
+        }
+        None
+    }
+
+    /// What is to be given to another thread now.
+    pub(super) fn next_away(&mut self) -> Option<Job<O>> {
+        self.outgoing.pop_front()
+    }
+
+    /// The job of the loop's own thread has ended.
+    pub(super) fn ended_here(&mut self, outcome: O) {
+        self.running = None;
+        self.ended.push_back(outcome);
+    }
+
+    /// The loop goes on on another thread, because its own is in a job.
+    pub(super) fn overtaken(&mut self) {
+        let Some((id, job)) = self.running.take() else { return };
+        self.slow.retain(|_, slow| slow.is_in_use() || slow.seen.elapsed() < MEMORY);
+        let slow = self.slow.entry(job.place).or_insert_with(Slow::new);
+        (slow.is_busy, slow.quick) = (true, 0);
+        self.away.insert(id, job);
+        self.late.push_back(job.source);
+        if !self.may_run_here() {
+            self.late.extend(self.queue.iter().map(|job| job.source));
+        }
+    }
+
+    /// A job of another thread has ended.
+    pub(super) fn returned(&mut self, returned: Returned<O>) {
+        let Returned { id, outcome, was_quick } = returned;
+        self.ended.push_back(outcome);
+        let Some(InFlight { place, .. }) = self.away.remove(&id) else { return };
+        if let Some(slow) = self.slow.get_mut(&place) {
+            slow.is_busy = false;
+            slow.seen = Instant::now();
+            slow.quick = if was_quick { slow.quick + 1 } else { 0 };
+            if slow.quick >= QUICK_ROW
+                && let Some(slow) = self.slow.remove(&place)
+            {
+                self.queue.extend(slow.waiting);
+            }
+        }
+        self.send_away(place);
+        if self.away.len() + 1 == AWAY_MAX {
+            self.send_all_away();
+        }
+    }
+
+    /// Gives no job to another thread for a while, so that those that are away come to their end;
+    /// or does again.
+    pub(super) fn hold(&mut self, hold: bool) {
+        self.is_held = hold;
+        if !hold {
+            self.send_all_away();
+        }
+    }
+
+    /// Whether nothing runs, and no outcome was not looked at. What is held may wait.
+    pub(super) fn are_at_rest(&self) -> bool {
+        let nothing_runs = self.running.is_none() && self.away.is_empty();
+        nothing_runs && self.queue.is_empty() && self.ended.is_empty()
     }
 
     /// The outcome of a job that has ended, in the order in which they ended.
     pub(super) fn take_ended(&mut self) -> Option<O> {
         self.ended.pop_front()
+    }
+
+    /// Whose job is late.
+    pub(super) fn take_late(&mut self) -> Option<u64> {
+        self.late.pop_front()
+    }
+
+    /// All that have not ended.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = InFlight> {
+        let waiting = self.slow.values().flat_map(|slow| &slow.waiting);
+        let here = self.running.iter().map(|(_, job)| *job);
+        let away = self.away.values().copied();
+        here.chain(away).chain(self.queue.iter().chain(waiting).map(Job::in_flight))
+    }
+
+    /// Whether every job has ended and its outcome was taken.
+    pub(super) fn are_over(&self) -> bool {
+        self.ended.is_empty() && self.in_flight().next().is_none()
+    }
+
+    /// A job that runs here may need a thread to overtake it.
+    fn may_run_here(&self) -> bool {
+        self.away.len() + 1 < THREADS_MAX
+    }
+
+    fn wait_at(&mut self, job: Job<O>) {
+        let place = job.place;
+        self.late.push_back(job.source);
+        self.slow.entry(place).or_insert_with(Slow::new).waiting.push_back(job);
+        self.send_away(place);
+    }
+
+    fn send_all_away(&mut self) {
+        let places: Vec<_> = self.slow.keys().copied().collect();
+        places.into_iter().for_each(|place| self.send_away(place));
+    }
+
+    fn send_away(&mut self, place: Place) {
+        let Some(slow) = self.slow.get_mut(&place) else { return };
+        if slow.is_busy || self.is_held || self.away.len() >= AWAY_MAX {
+            return;
+        }
+        if let Some(job) = slow.waiting.pop_front() {
+            slow.is_busy = true;
+            self.away.insert(job.id, job.in_flight());
+            self.outgoing.push_back(job);
+        }
+    }
+}
+
+impl<O> Slow<O> {
+    fn new() -> Self {
+        Self { waiting: VecDeque::new(), is_busy: false, quick: 0, seen: Instant::now() }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.is_busy || !self.waiting.is_empty()
+    }
+}
+
+impl<O> Job<O> {
+    fn in_flight(&self) -> InFlight {
+        InFlight { source: self.source, since: self.since, place: self.place }
+    }
+}
+
+impl<O> std::fmt::Debug for Job<O> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.in_flight().fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Place = Place(1);
+    const HUNG: Place = Place(2);
+
+    fn jobs(list: &[(Place, u64)]) -> Jobs<u64> {
+        let mut jobs = Jobs::new();
+        for &(place, source) in list {
+            jobs.submit(place, source, move || source);
+        }
+        jobs
+    }
+
+    fn run_away(jobs: &mut Jobs<u64>, was_quick: bool) -> Option<u64> {
+        let job = jobs.next_away()?;
+        let (id, outcome) = (job.id, (job.work)());
+        jobs.returned(Returned { id, outcome, was_quick });
+        jobs.take_ended()
+    }
+
+    #[test]
+    fn what_was_overtaken_makes_its_place_slow_and_no_other() {
+        let mut jobs = jobs(&[(HUNG, 1), (HUNG, 2), (HERE, 3), (HUNG, 4)]);
+        let hung = jobs.next_here().unwrap();
+        jobs.overtaken();
+        assert_eq!(jobs.next_here().map(|job| job.source), Some(3));
+        jobs.ended_here(3);
+        assert!(jobs.next_here().is_none() && jobs.next_away().is_none());
+        let late: Vec<_> = std::iter::from_fn(|| jobs.take_late()).collect();
+        assert_eq!((late, jobs.in_flight().count()), (vec![1, 2, 4], 3));
+        jobs.returned(Returned { id: hung.id, outcome: 1, was_quick: false });
+        assert_eq!((jobs.take_ended(), jobs.take_ended()), (Some(3), Some(1)));
+        assert_eq!(run_away(&mut jobs, false), Some(2), "one at a time, in order");
+        assert_eq!(run_away(&mut jobs, false), Some(4));
+        assert!(jobs.are_over());
+    }
+
+    #[test]
+    fn a_place_is_quick_again_after_enough_quick_jobs() {
+        let mut jobs = jobs(&[(HUNG, 0)]);
+        let hung = jobs.next_here().unwrap();
+        jobs.overtaken();
+        jobs.returned(Returned { id: hung.id, outcome: 0, was_quick: false });
+        for source in 0..QUICK_ROW.into() {
+            jobs.submit(HUNG, source, move || source);
+            assert!(jobs.next_here().is_none());
+            run_away(&mut jobs, true).unwrap();
+        }
+        jobs.submit(HUNG, 9, || 9);
+        assert!(jobs.next_here().is_some());
+    }
+
+    #[test]
+    fn however_many_places_hang_a_thread_is_left_for_the_loop() {
+        let mut jobs: Jobs<u64> = Jobs::new();
+        let hanging = (0..THREADS_MAX as u64).filter(|&number| {
+            jobs.submit(Place(number), number, move || number);
+            let begun = jobs.next_here().is_some();
+            jobs.overtaken();
+            begun
+        });
+        assert_eq!(hanging.count(), THREADS_MAX - 1);
+        assert_eq!(jobs.in_flight().count(), THREADS_MAX);
     }
 }

@@ -1,14 +1,15 @@
 //! Where [`crate::rpc`], [`crate::event`] and [`crate::sys`] meet: two servers with their
 //! listeners and clients, and the loop that drives them and a daemon.
 //!
-//! - One thread holds all state and changes it. Work that touches files is a [job](jobs): its
-//!   outcome comes back to the daemon on the loop, and a call may be answered only then
-//!   ([`Answer::Later`]).
+//! - One thread at a time holds all state and changes it. Work that touches files is a [job](jobs):
+//!   its outcome comes back to the daemon on the loop, and a call may be answered only then
+//!   ([`Answer::Later`]). A job that takes long is [left behind](baton) by the loop.
 //! - The daemon implements [`Daemon`] and reaches everything else through [`Core`]. It sees
 //!   neither sockets nor mio.
 //! - A client has one call in flight. While it has, nothing is read from it.
 
 mod administration;
+mod baton;
 mod client;
 mod idle;
 pub mod jobs;
@@ -26,14 +27,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 pub use client::ClientId;
+pub use jobs::{InFlight, Place};
 pub use listener::Listener;
-pub use run::{Ended, run};
+pub use run::run;
 pub use save::adopt_listeners;
 pub use servers::Limits;
-pub use upgrade::{Lineage, Successor};
+pub use upgrade::Lineage;
 
 use crate::admin;
-use crate::event::{Interest, Reactor, Registered, TimerId};
+use crate::event::{Interest, Reactor, Registered, TimerId, Waker};
+use crate::handover::check::Check;
 use crate::handover::document::Document;
 use crate::handover::{Passing, Reader};
 use crate::logging::Logger;
@@ -66,8 +69,8 @@ pub struct Caller {
     pub peer: Peer,
 }
 
-/// What a daemon does; all of it on the loop's thread, none of it waiting for anything.
-pub trait Daemon: Sized {
+/// What a daemon does; all of it on the loop, none of it waiting for anything.
+pub trait Daemon: Send + Sized + 'static {
     /// What its jobs bring back.
     type Outcome: Send + 'static;
 
@@ -86,6 +89,17 @@ pub trait Daemon: Sized {
     /// A job has ended.
     fn job_ended(&mut self, core: &mut Core<Self::Outcome>, outcome: Self::Outcome);
 
+    /// A job for `source` has not ended and will not soon, or it waits for one that does not. Said
+    /// once of each such job.
+    fn job_is_late(&mut self, core: &mut Core<Self::Outcome>, source: u64);
+
+    /// What is under way for `source`, for the log.
+    fn describe_job(&self, source: u64) -> String;
+
+    /// The process exits although a job for `source` has not ended. Whatever others wait for is to
+    /// be let go of now: the kernel does not do that before the job has ended.
+    fn job_given_up(&mut self, core: &mut Core<Self::Outcome>, source: u64);
+
     /// Whether anybody depends on the daemon beside its clients, so that it must not exit idle.
     fn is_in_use(&self) -> bool;
 
@@ -93,10 +107,10 @@ pub trait Daemon: Sized {
     ///
     /// # Errors
     /// As `memfd_create(2)`; there is no upgrade then.
-    fn save<'a>(
-        &'a self,
+    fn save(
+        &self,
         document: &mut Document,
-        passing: &mut Passing<'a>,
+        passing: &mut Passing,
         reader: Reader,
     ) -> io::Result<()>;
 
@@ -118,6 +132,7 @@ pub struct Core<O> {
     reactor: Reactor<Token>,
     servers: Servers,
     jobs: Jobs<O>,
+    waker: Option<Waker>,
     /// Clients that were answered and can go on.
     answered: VecDeque<ClientId>,
     /// Clients that have gone and that the daemon was not told of yet.
@@ -132,6 +147,8 @@ pub struct Core<O> {
     lineage: Lineage,
     overrides: Overrides,
     upgrade: Upgrade,
+    /// The thread of an upgrade that could not ask its target.
+    unanswered: Option<Check>,
 }
 
 /// What a process is made of.
@@ -170,6 +187,7 @@ impl<O> Core<O> {
     /// As `epoll_create1(2)` and `epoll_ctl(2)`.
     pub fn new(parts: Parts) -> io::Result<Self> {
         let reactor = Reactor::new()?;
+        let waker = reactor.waker(Token::Jobs)?;
         let signals = reactor.register(parts.signals, Token::Signals, Interest::Read)?;
         let listeners = parts.main_listeners;
         let main = Server::new(
@@ -194,6 +212,7 @@ impl<O> Core<O> {
             reactor,
             servers: Servers { main, admin },
             jobs: Jobs::new(),
+            waker: Some(waker),
             answered: VecDeque::new(),
             gone: VecDeque::new(),
             calls_left: 0,
@@ -205,6 +224,7 @@ impl<O> Core<O> {
             lineage: parts.lineage,
             overrides: Overrides::default(),
             upgrade: Upgrade::None,
+            unanswered: None,
         })
     }
 
@@ -232,9 +252,15 @@ impl<O> Core<O> {
         self.reactor.cancel_timer(timer);
     }
 
-    /// Hands out a piece of work that touches files; [`Daemon::job_ended`] gets its outcome.
-    pub fn submit(&mut self, work: impl FnOnce() -> O + Send + 'static) {
-        self.jobs.submit(work);
+    /// Hands out a piece of work that touches files at `place`; [`Daemon::job_ended`] gets its
+    /// outcome. `source` is a number of the daemon's own.
+    pub fn submit(&mut self, place: Place, source: u64, work: impl FnOnce() -> O + Send + 'static) {
+        self.jobs.submit(place, source, work);
+    }
+
+    /// Jobs that have not ended, those included that have not begun.
+    pub fn jobs_in_flight(&self) -> impl Iterator<Item = InFlight> {
+        self.jobs.in_flight()
     }
 
     /// A pidfd of the process that a client connected from.

@@ -1,13 +1,16 @@
 //! The loop.
 
+use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::baton::{Baton, Crew};
 use super::client::{Client, ClientId, Closed};
 use super::servers::Accepted;
 use super::token::Token;
 use super::upgrade::Reading;
-use super::{Answer, Core, Daemon, Successor};
+use super::{Answer, Core, Daemon};
 use crate::admin;
 use crate::event::Event;
 use crate::rpc::connection::Message;
@@ -25,39 +28,147 @@ const ACCEPTS_PER_TURN_MAX: usize = 32;
 /// How long accepting rests after the kernel could not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How serving ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// A signal or an idle timeout ended it; the daemon has been told to [stop](Daemon::stop).
-    Stopped,
-    /// Another image is to be executed. [Running](run()) again goes on as if nothing had been.
-    Upgrade(Successor),
-}
+/// How long jobs are waited for when the daemon stops, all in all. Whoever stopped us is waiting.
+const STOP_PERIOD: Duration = Duration::from_secs(5);
 
-/// Serves until there is a reason to end.
+/// Jobs of which it is said one by one that they were given up.
+const GIVEN_UP_NAMED_MAX: usize = 32;
+
+/// Serves until a signal or an idle timeout ends it; the daemon has been told to
+/// [stop](Daemon::stop) then. The calling thread only watches, see [`super::baton`].
 ///
 /// # Errors
-/// As `epoll_wait(2)`, which means that the process cannot go on.
-pub fn run<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) -> io::Result<Ended> {
-    let mut events = Vec::new();
-    while !core.stopping {
-        settle(core, daemon);
-        if let Some(successor) = core.take_successor() {
-            return Ok(Ended::Upgrade(successor));
-        }
-        core.idle.update(&mut core.reactor, core.servers.have_clients());
-        core.supervision.before_wait(&mut core.reactor);
-        core.reactor.wait(&mut events)?;
-        for event in &events {
-            core.calls_left = CALLS_PER_EVENT_MAX;
-            handle(core, daemon, *event);
-            settle(core, daemon);
+/// As `epoll_wait(2)` and `pthread_create(3)`, which mean that the process cannot go on.
+pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
+    let waker = core.waker.take().ok_or(io::ErrorKind::InvalidInput)?;
+    let state = State { core, daemon, events: VecDeque::new(), phase: Phase::Serving };
+    let (state, result) = Crew::new(waker).run(Box::new(state))?;
+    if !state.core.jobs.are_over() {
+        (*state).give_up();
+    }
+    result
+}
+
+/// The loop's state, which one thread after the other may have.
+#[derive(Debug)]
+struct State<D: Daemon> {
+    core: Core<D::Outcome>,
+    daemon: D,
+    /// What was reported and not looked at yet.
+    events: VecDeque<Event<Token>>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// The daemon has been told to stop, and its last jobs are waited for.
+    Stopping,
+    /// They were waited for for long enough.
+    Over,
+}
+
+impl<D: Daemon> Baton for State<D> {
+    type Outcome = D::Outcome;
+
+    fn carry(mut self: Box<Self>, crew: &Arc<Crew<Self>>) {
+        self.core.jobs.overtaken();
+        loop {
+            settle(&mut self.core, &mut self.daemon);
+            while let Some(job) = self.core.jobs.next_away() {
+                crew.send(job);
+            }
+            if let Some(job) = self.core.jobs.next_here() {
+                let Some((state, outcome)) = crew.run_job(self, job) else { return };
+                self = state;
+                self.core.jobs.ended_here(outcome);
+            } else if let Some(event) = self.events.pop_front() {
+                self.take_event(crew, event);
+            } else if self.is_to_give_way() {
+                self.give_way();
+            } else if self.is_to_stop() {
+                self.stop();
+            } else if self.is_over() {
+                return crew.finish(self, Ok(()));
+            } else if let Err(error) = self.wait() {
+                return crew.finish(self, Err(error));
+            }
         }
     }
-    core.supervision.notify.stopping();
-    daemon.stop(core);
-    settle(core, daemon);
-    Ok(Ended::Stopped)
+}
+
+impl<D: Daemon> State<D> {
+    fn take_event(&mut self, crew: &Crew<Self>, event: Event<Token>) {
+        let Self { core, daemon, phase, .. } = self;
+        core.calls_left = CALLS_PER_EVENT_MAX;
+        match event {
+            Event::Ready(Token::Jobs) => {
+                crew.take_returned().into_iter().for_each(|returned| core.jobs.returned(returned));
+            }
+            Event::Timer(Token::Deadline) => *phase = Phase::Over,
+            Event::Ready(Token::Daemon(_)) | Event::Timer(Token::DaemonTimer(_)) => {
+                handle(core, daemon, event);
+            }
+            _ if *phase == Phase::Serving => handle(core, daemon, event),
+            _ => {}
+        }
+    }
+
+    fn is_to_stop(&self) -> bool {
+        self.phase == Phase::Serving && self.core.stopping
+    }
+
+    fn is_to_give_way(&mut self) -> bool {
+        self.phase == Phase::Serving && self.core.is_ready_for_successor()
+    }
+
+    /// Executes another image. What fails leaves everything as it was.
+    fn give_way(&mut self) {
+        let Self { core, daemon, .. } = self;
+        core.execute(daemon);
+    }
+
+    fn stop(&mut self) {
+        self.phase = Phase::Stopping;
+        self.core.supervision.notify.stopping();
+        self.daemon.stop(&mut self.core);
+        self.core.reactor.set_timer(STOP_PERIOD, Token::Deadline);
+    }
+
+    fn is_over(&self) -> bool {
+        let is_done = self.phase == Phase::Stopping && self.core.jobs.are_over();
+        is_done || self.phase == Phase::Over
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let Self { core, events, .. } = self;
+        core.idle.update(&mut core.reactor, core.servers.have_clients());
+        core.supervision.before_wait(&mut core.reactor);
+        core.reactor.wait(events)
+    }
+
+    /// Says what was not waited for any longer, and leaves it: closing a file of a file system that
+    /// hangs would hang as well.
+    fn give_up(mut self) {
+        let mut jobs: Vec<_> = self.core.jobs.in_flight().collect();
+        jobs.sort_by_key(|job| job.since);
+        for job in jobs.iter().take(GIVEN_UP_NAMED_MAX) {
+            tracing::error!(
+                target: "daemon",
+                "Exiting although this has not ended in {} s: {}",
+                job.since.elapsed().as_secs(), self.daemon.describe_job(job.source)
+            );
+        }
+        if let Some(others @ 1..) = jobs.len().checked_sub(GIVEN_UP_NAMED_MAX) {
+            tracing::error!(target: "daemon", "And {others} more");
+        }
+        for job in &jobs {
+            self.daemon.job_given_up(&mut self.core, job.source);
+        }
+        let Self { core, daemon, .. } = self;
+        std::mem::forget(daemon);
+        core.close();
+    }
 }
 
 fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<Token>) {
@@ -83,7 +194,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
         }
         Event::Ready(Token::Signals) => take_signals(core, daemon),
         Event::Ready(Token::Upgrade) => core.target_has_answered(daemon),
-        Event::Timer(Token::Upgrade) => core.upgrade_is_late(),
+        Event::Timer(Token::Upgrade) => core.upgrade_is_late(daemon),
         Event::Timer(Token::DaemonTimer(source)) => daemon.timer(core, source),
         Event::Timer(Token::Accept(server)) => {
             core.servers.get_mut(server).paused = false;
@@ -100,7 +211,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
     }
 }
 
-/// Carries on what the last event has set free: jobs that ended, clients that were answered,
+/// Carries on what the last event or job has set free: jobs that ended, clients that were answered,
 /// clients that have gone.
 fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
     loop {
@@ -109,6 +220,8 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
             core.accept(caller.client.server);
         } else if let Some(outcome) = core.jobs.take_ended() {
             daemon.job_ended(core, outcome);
+        } else if let Some(source) = core.jobs.take_late() {
+            daemon.job_is_late(core, source);
         } else if let Some(client) = core.answered.pop_front() {
             serve(core, daemon, client);
         } else {
@@ -233,6 +346,14 @@ impl<O> Core<O> {
             }
         }
         self.gone.push_back(client.caller());
+    }
+}
+
+impl<O> Core<O> {
+    /// Ends without what jobs work on.
+    fn close(self) {
+        let Self { jobs, .. } = self;
+        std::mem::forget(jobs);
     }
 }
 

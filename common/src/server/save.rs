@@ -12,7 +12,9 @@ use super::token::Token;
 use super::{Caller, Core};
 use crate::admin::{self, Target as _};
 use crate::event::{Interest, Reactor};
-use crate::handover::document::{self, Buffer, PrivateClient, PrivateDaemon, Service, Session, Socket};
+use crate::handover::document::{
+    self, Buffer, PrivateClient, PrivateDaemon, Service, Session, Socket,
+};
 use crate::handover::{Inherited, Passing};
 use crate::rpc::Connection;
 use crate::rpc::connection::{Buffered, Side};
@@ -29,7 +31,7 @@ impl<O> Core<O> {
     ///
     /// # Errors
     /// As `memfd_create(2)`, for what clients have in their buffers.
-    pub fn save<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<document::Daemon> {
+    pub fn save(&self, passing: &mut Passing) -> io::Result<document::Daemon> {
         let mut servers = std::collections::BTreeMap::new();
         for server in [&self.servers.main, &self.servers.admin] {
             if server.listeners_count() > 0 || !server.clients.is_empty() {
@@ -94,7 +96,7 @@ pub fn adopt_listeners(from: &document::Server, inherited: &mut Inherited) -> Ve
 }
 
 impl Server {
-    fn save<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<document::Server> {
+    fn save(&self, passing: &mut Passing) -> io::Result<document::Server> {
         let services = self.listeners().map(|listener| Service {
             auth: Some(0),
             readonly: Some(false),
@@ -188,7 +190,7 @@ impl Server {
 }
 
 impl Client {
-    fn save<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<document::Client> {
+    fn save(&self, passing: &mut Passing) -> io::Result<document::Client> {
         Ok(document::Client {
             id: Some(self.id().number),
             auth: Some(0),
@@ -217,14 +219,11 @@ fn socket_of(fd: i32, is_client: bool) -> Socket {
 }
 
 /// Most clients have nothing in their buffers.
-fn pack<'a>(
-    connection: &'a Connection,
-    passing: &mut Passing<'a>,
-) -> io::Result<Option<PrivateClient>> {
+fn pack(connection: &Connection, passing: &mut Passing) -> io::Result<Option<PrivateClient>> {
     if connection.is_idle() {
         return Ok(None);
     }
-    let mut pack = |side: Side<BorrowedFd<'a>>| {
+    let mut pack = |side: Side<BorrowedFd<'_>>| {
         let fds = side.fds.into_iter().map(|fd| passing.fd(fd)).collect();
         Ok::<_, io::Error>(Buffer { bytes: Some(passing.bytes(&side.bytes)?), fds: Some(fds) })
     };

@@ -22,6 +22,10 @@ pub(super) enum Token {
     Upgrade,
     /// Timer: the supervisor is to hear something.
     Supervisor(Duty),
+    /// A job has ended on another thread.
+    Jobs,
+    /// Timer: jobs have been waited for for long enough.
+    Deadline,
     /// Something that the daemon watches.
     Daemon(u64),
     /// A timer of the daemon's.
@@ -34,6 +38,8 @@ impl event::Token for Token {
             Self::Signals => (0, 0),
             Self::Idle => (0, 1),
             Self::Upgrade => (0, 2),
+            Self::Jobs => (0, 3),
+            Self::Deadline => (0, 4),
             Self::Accept(server) => (1, server_bit(server)),
             Self::Listener(server, index) => (2, index << 1 | server_bit(server)),
             Self::Client(client) => (3, client.number << 1 | server_bit(client.server)),
@@ -52,6 +58,8 @@ impl event::Token for Token {
         match (bits & ((1 << KIND_BITS) - 1), number) {
             (0, 0) => Self::Signals,
             (0, 2) => Self::Upgrade,
+            (0, 3) => Self::Jobs,
+            (0, 4) => Self::Deadline,
             (1, _) => Self::Accept(server),
             (2, _) => Self::Listener(server, number >> 1),
             (3, _) => Self::Client(ClientId { server, number: number >> 1 }),
@@ -83,6 +91,8 @@ mod tests {
             Token::Signals,
             Token::Idle,
             Token::Upgrade,
+            Token::Jobs,
+            Token::Deadline,
             Token::Accept(Server::Main),
             Token::Accept(Server::Admin),
             Token::Listener(Server::Main, 3),

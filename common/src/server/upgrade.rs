@@ -28,8 +28,8 @@ use crate::rpc;
 use crate::rpc::error::Domain;
 use crate::sys::process;
 
-/// How long the target may think about its answer.
-const CHECK_PERIOD: Duration = Duration::from_secs(10);
+/// How long it may take to ask the target, who has two questions to answer.
+const CHECK_PERIOD: Duration = Duration::from_secs(30);
 
 /// How long calls in flight may take, and clients to send the rest of a message.
 const SETTLE_PERIOD: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub(super) struct Overrides {
 
 /// An image that is to be executed.
 #[derive(Debug)]
-pub struct Successor {
+pub(super) struct Successor {
     target: Target,
     reader: Reader,
 }
@@ -77,11 +77,13 @@ pub(super) enum Upgrade {
     #[default]
     None,
     /// The target is being asked.
-    Asking { target: Target, check: Check, _answered: Registered<OwnedFd>, timer: TimerId },
-    /// Calls in flight come to their end.
+    Asking { target: Target, check: Check, _answered: Registered<OwnedFd> },
+    /// Calls and jobs in flight come to their end.
     Settling { successor: Successor, timer: TimerId },
-    /// They did, or had their time.
+    /// Everything is at rest.
     Ready(Successor),
+    /// A job does not end. When it does there is another attempt.
+    Postponed,
 }
 
 /// What may be read from clients.
@@ -102,7 +104,7 @@ impl Upgrade {
     /// What may be read from clients.
     pub(super) fn reading(&self) -> Reading {
         match self {
-            Self::None | Self::Asking { .. } => Reading::Everything,
+            Self::None | Self::Asking { .. } | Self::Postponed => Reading::Everything,
             Self::Settling { successor, .. } if successor.reader == Reader::Libvirts => {
                 Reading::Rest
             }
@@ -114,66 +116,84 @@ impl Upgrade {
 impl<O> Core<O> {
     /// Begins an upgrade unless one is under way.
     pub(super) fn begin_upgrade<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
-        if !matches!(self.upgrade, Upgrade::None) {
+        if !matches!(self.upgrade, Upgrade::None | Upgrade::Postponed) {
             return;
         }
         tracing::info!(target: "daemon", "Upgrade: asking who is to take over");
+        if let Err(reason) = self.ask_target(daemon) {
+            self.refuse_upgrade(&reason);
+        }
+    }
+
+    fn ask_target<D: Daemon<Outcome = O>>(&mut self, daemon: &D) -> Result<(), String> {
+        if self.unanswered.take_if(|check| !check.is_under_way()).is_none()
+            && self.unanswered.is_some()
+        {
+            return Err("the last target has still not answered; does a file system hang?".into());
+        }
         let search = std::env::var_os("PATH");
         let target = Target::find(self.lineage.arguments.clone(), search.as_deref());
-        let asked = target.map_err(|error| error.to_string()).and_then(|target| {
-            let document = self.document(daemon, &mut Passing::default(), Reader::Ours);
-            let bytes = document.and_then(|document| Ok(serde_json::to_vec(&document)?));
-            let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
-            let asked = Check::could_you(&target, &bytes);
-            Ok((asked.map_err(|error| format!("{}: {error}", target.path.display()))?, target))
-        });
-        match asked {
-            Ok((asked, target)) => self.wait_for_answer(target, asked),
-            Err(reason) => self.refuse_upgrade(&reason),
-        }
+        let target = target.map_err(|error| error.to_string())?;
+        let document = self.document(daemon, &mut Passing::default(), Reader::Ours);
+        let bytes = document.and_then(|document| Ok(serde_json::to_vec(&document)?));
+        let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
+        let shown = target.path.display().to_string();
+        let failed = |error: io::Error| format!("{shown}: {error}");
+        let (check, answered) = Check::start(target.clone(), bytes).map_err(failed)?;
+        let registered = self.reactor.register(answered, Token::Upgrade, Interest::Read);
+        let answered = registered.map_err(failed)?;
+        self.reactor.set_timer(CHECK_PERIOD, Token::Upgrade);
+        self.upgrade = Upgrade::Asking { target, check, _answered: answered };
+        Ok(())
     }
 
     /// The target has answered.
     pub(super) fn target_has_answered<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let Upgrade::Asking { target, check, timer, .. } = std::mem::take(&mut self.upgrade) else {
+        let Upgrade::Asking { target, check, .. } = std::mem::take(&mut self.upgrade) else {
             return;
         };
-        self.reactor.cancel_timer(timer);
         match check.answer() {
-            Ok(Answer::Ours) => self.settle(daemon, Successor { target, reader: Reader::Ours }),
-            Ok(Answer::Libvirts) => match (self.lineage.check_configuration)() {
+            Answer::Ours => self.settle(daemon, Successor { target, reader: Reader::Ours }),
+            Answer::Libvirts => match (self.lineage.check_configuration)() {
                 Ok(()) => self.settle(daemon, Successor { target, reader: Reader::Libvirts }),
                 Err(reason) => self.refuse_upgrade(&reason),
             },
-            Ok(Answer::Unknown) => match Check::who_are_you(&target) {
-                Ok(asked) => self.wait_for_answer(target, asked),
-                Err(error) => self.refuse_upgrade(&error),
-            },
-            Ok(Answer::No(reason)) => {
+            Answer::No(reason) => {
                 self.refuse_upgrade(&format_args!("{}: {reason}", target.path.display()));
             }
-            Err(error) => self.refuse_upgrade(&error),
         }
     }
 
     /// The time for an answer, or to come to rest, is over.
-    pub(super) fn upgrade_is_late(&mut self) {
+    pub(super) fn upgrade_is_late<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         match std::mem::take(&mut self.upgrade) {
-            Upgrade::Asking { target, .. } => self.refuse_upgrade(&format_args!(
-                "{} did not answer within {} s",
-                target.path.display(),
-                CHECK_PERIOD.as_secs()
-            )),
-            Upgrade::Settling { successor, .. } => {
+            Upgrade::Asking { target, check, .. } => {
+                self.unanswered = Some(check);
+                self.refuse_upgrade(&format_args!(
+                    "{} could not be asked within {} s; does a file system hang?",
+                    target.path.display(),
+                    CHECK_PERIOD.as_secs()
+                ));
+            }
+            Upgrade::Settling { successor, .. } if self.jobs.are_at_rest() => {
                 self.settle_by_force(successor.reader);
                 self.upgrade = Upgrade::Ready(successor);
             }
-            upgrade @ (Upgrade::None | Upgrade::Ready(_)) => self.upgrade = upgrade,
+            Upgrade::Settling { .. } => {
+                // A thread that hangs in the kernel may not even be killed by an exec.
+                let oldest = self.jobs.in_flight().min_by_key(|job| job.since);
+                let what = oldest.map(|job| daemon.describe_job(job.source)).unwrap_or_default();
+                self.refuse_upgrade(&format_args!(
+                    "{what} does not answer; to be tried again then"
+                ));
+                self.upgrade = Upgrade::Postponed;
+            }
+            other => self.upgrade = other,
         }
     }
 
-    /// The image to execute now, if it has come to that.
-    pub(super) fn take_successor(&mut self) -> Option<Successor> {
+    /// Whether the time has come to [execute](Self::execute) another image.
+    pub(super) fn is_ready_for_successor(&mut self) -> bool {
         if let Upgrade::Settling { successor, timer } = &self.upgrade
             && self.is_at_rest(successor.reader)
         {
@@ -182,26 +202,26 @@ impl<O> Core<O> {
                 self.upgrade = Upgrade::Ready(successor);
             }
         }
-        match std::mem::take(&mut self.upgrade) {
-            Upgrade::Ready(successor) => Some(successor),
-            other => {
-                self.upgrade = other;
-                None
-            }
+        match self.upgrade {
+            Upgrade::Ready(_) => true,
+            Upgrade::Postponed => self.jobs.are_at_rest(),
+            Upgrade::None | Upgrade::Asking { .. } | Upgrade::Settling { .. } => false,
         }
     }
 
-    /// Executes it. Gives why it did not come to that; `None` when this process has been asked to
-    /// stop instead.
-    pub fn execute<D: Daemon<Outcome = O>>(
-        &mut self,
-        daemon: &D,
-        successor: &Successor,
-    ) -> Option<String> {
+    /// Executes it. Returns when that has failed, when this process has been asked to stop instead,
+    /// or when a postponed upgrade has only begun.
+    pub(super) fn execute<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        let successor = match std::mem::take(&mut self.upgrade) {
+            Upgrade::Ready(successor) => successor,
+            _ => return self.begin_upgrade(daemon),
+        };
         self.announce_successor(successor.reader);
-        let failed = self.try_execute(daemon, successor);
+        let Err(reason) = self.try_execute(daemon, &successor);
         self.supervisor().ready();
-        if self.stopping { None } else { failed.err() }
+        if !self.stopping {
+            self.refuse_upgrade(&reason);
+        }
     }
 
     fn try_execute<D: Daemon<Outcome = O>>(
@@ -238,8 +258,9 @@ impl<O> Core<O> {
     }
 
     /// Goes on after an upgrade that came to nothing.
-    pub fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
+    fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
+        self.jobs.hold(false);
         tracing::error!(target: "daemon", "Upgrade failed, going on as before: {reason}");
         self.note_upgrade(format!("failed: {reason}"));
         let ids =
@@ -248,16 +269,6 @@ impl<O> Core<O> {
         self.answered.extend(all.into_iter().flatten());
         self.accept(admin::Server::Main);
         self.accept(admin::Server::Admin);
-    }
-
-    fn wait_for_answer(&mut self, target: Target, (check, pidfd): (Check, OwnedFd)) {
-        match self.reactor.register(pidfd, Token::Upgrade, Interest::Read) {
-            Ok(answered) => {
-                let timer = self.reactor.set_timer(CHECK_PERIOD, Token::Upgrade);
-                self.upgrade = Upgrade::Asking { target, check, _answered: answered, timer };
-            }
-            Err(error) => self.refuse_upgrade(&error),
-        }
     }
 
     fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, successor: Successor) {
@@ -269,6 +280,7 @@ impl<O> Core<O> {
             );
             self.drop_clients(|client| !process::exists(client.caller().peer.pid));
         }
+        self.jobs.hold(true);
         daemon.settle(self, successor.reader);
         let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
         self.upgrade = Upgrade::Settling { successor, timer };
@@ -277,7 +289,7 @@ impl<O> Core<O> {
     fn is_at_rest(&self, reader: Reader) -> bool {
         let mut clients =
             self.servers.main.clients.values().chain(self.servers.admin.clients.values());
-        self.jobs.are_idle()
+        self.jobs.are_at_rest()
             && self.gone.is_empty()
             && clients.all(|client| is_settled(client, reader))
     }
@@ -309,10 +321,10 @@ impl<O> Core<O> {
     }
 
     /// Everything that this process is, for whoever reads it.
-    fn document<'a, D: Daemon<Outcome = O>>(
-        &'a self,
-        daemon: &'a D,
-        passing: &mut Passing<'a>,
+    fn document<D: Daemon<Outcome = O>>(
+        &self,
+        daemon: &D,
+        passing: &mut Passing,
         reader: Reader,
     ) -> io::Result<Document> {
         let mut document = Document {
@@ -325,11 +337,7 @@ impl<O> Core<O> {
         Ok(document)
     }
 
-    fn save_private<'a>(
-        &'a self,
-        passing: &mut Passing<'a>,
-        reader: Reader,
-    ) -> io::Result<PrivateDaemon> {
+    fn save_private(&self, passing: &mut Passing, reader: Reader) -> io::Result<PrivateDaemon> {
         use std::os::fd::AsFd;
         let Lineage { generation, configuration, pid_file, parked, .. } = &self.lineage;
         let parked = parked.iter().map(|fd| passing.fd(fd.as_fd())).collect();

@@ -137,23 +137,9 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
     if let Some(launcher) = launcher {
         report(&launcher, process.as_ref().err());
     }
-    serve(process?)
-}
-
-/// Serves until the end, through every upgrade that comes to nothing.
-fn serve<S: Service>(process: Process<S>) -> Result<(), Failure> {
-    let Process { mut core, mut daemon, _pid_file } = process;
+    let Process { mut core, daemon, _pid_file } = process?;
     core.announce(&daemon);
-    loop {
-        match server::run(&mut core, &mut daemon).map_err(Failure::Loop)? {
-            server::Ended::Stopped => return Ok(()),
-            server::Ended::Upgrade(successor) => {
-                if let Some(reason) = core.execute(&daemon, &successor) {
-                    core.refuse_upgrade(&reason);
-                }
-            }
-        }
-    }
+    server::run(core, daemon).map_err(Failure::Loop)
 }
 
 /// Reads the configuration and opens the log. With a predecessor neither can fail.
@@ -200,11 +186,7 @@ struct Process<S: Service> {
 }
 
 impl<S: Service> Start<S> {
-    fn process(
-        self,
-        mut predecessor: Predecessor,
-        passed: Passed,
-    ) -> Result<Process<S>, Failure> {
+    fn process(self, mut predecessor: Predecessor, passed: Passed) -> Result<Process<S>, Failure> {
         let signals = Signals::install().map_err(Failure::Signals)?;
         let complaint = predecessor.complaint();
         let legacy = predecessor.legacy(S::NAME);

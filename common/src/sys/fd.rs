@@ -1,7 +1,7 @@
 //! File descriptors: adoption, flags, limits.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -28,10 +28,26 @@ pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Looks at the fd with this number, which may be open or not.
-pub fn is(number: RawFd, looks: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> bool) -> bool {
-    // SAFETY: borrowed for the look alone, for which whoever calls has no other use of the number.
-    let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
-    fcntl(probe, FcntlArg::F_GETFD).is_ok() && looks(probe)
+pub fn is(number: RawFd, looks: impl FnOnce(BorrowedFd<'_>) -> bool) -> bool {
+    with_number(number, |fd| Ok(looks(fd))).unwrap_or(false)
+}
+
+/// Does something with the fd of this number, whoever owns it.
+///
+/// # Errors
+/// `EBADF` when no such fd is open, else those of `action`.
+pub fn with_number<T>(
+    number: RawFd,
+    action: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+) -> io::Result<T> {
+    if number < 0 {
+        return Err(io::Error::from_raw_os_error(nix::libc::EBADF));
+    }
+    // SAFETY: borrowed for the action alone, and only if it is open, as is seen first. Who calls
+    // sees to it that nobody closes it meanwhile.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(fd, FcntlArg::F_GETFD)?;
+    action(fd)
 }
 
 /// Marks `fd` to be closed by an exec.

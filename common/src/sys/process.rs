@@ -34,6 +34,14 @@ pub fn exists(pid: i32) -> bool {
     std::fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
 }
 
+/// Whether a thread of this process computes or waits for a processor, and not for something else.
+/// One that has ended does not.
+#[must_use]
+pub fn is_thread_running(id: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
+}
+
 /// Takes a variable out of the environment, so that no child or successor takes it for its own.
 ///
 /// Call it from the main thread before any other thread is started.

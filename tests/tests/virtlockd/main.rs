@@ -5,6 +5,7 @@ mod calls;
 mod contention;
 mod files;
 mod guests;
+mod hang;
 mod leases;
 mod load;
 mod owners;

@@ -3,7 +3,7 @@ use crate::owner::OwnerId;
 use crate::protocol::{Guest, Terms};
 use crate::resource::Claim;
 use std::fs;
-use std::rc::Rc;
+use std::sync::Arc;
 
 const EXCLUSIVE: Terms = Terms { shared: false, autocreate: false };
 const SHARED: Terms = Terms { shared: true, autocreate: false };
@@ -38,7 +38,8 @@ impl Fixture {
         let result = match self.lockspaces.begin(id, action) {
             Step::Ended(result) => result,
             Step::Job(already, job) => {
-                let result = self.lockspaces.end(id, action, job.run(&crate::posix::PosixFiles::default()));
+                let result =
+                    self.lockspaces.end(id, action, job.run(&crate::posix::PosixFiles::default()));
                 result.map(|then| if then == Change::None { already } else { then })
             }
         };
@@ -57,7 +58,7 @@ impl Fixture {
 
 fn claim(pid: u32) -> Claim {
     let guest = Guest { uuid: [1; 16], name: (*b"vm").into(), id: 1, pid };
-    Claim { owner: OwnerId(pid.into()), guest: Rc::new(guest) }
+    Claim { owner: OwnerId(pid.into()), guest: Arc::new(guest) }
 }
 
 fn holder_of(result: Result<Change, Refusal>) -> Option<u32> {
@@ -161,7 +162,8 @@ fn a_lease_on_its_way_out_is_not_held_any_more() {
         panic!("not lost by a job")
     };
     assert_eq!(holder_of(fixture.acquire("./image", 8, EXCLUSIVE)), None);
-    let result = fixture.lockspaces.end(id, &release, job.run(&crate::posix::PosixFiles::default()));
+    let result =
+        fixture.lockspaces.end(id, &release, job.run(&crate::posix::PosixFiles::default()));
     assert_eq!(result.unwrap(), Change::None);
     fixture.acquire("./image", 8, EXCLUSIVE).unwrap();
 }
@@ -179,7 +181,14 @@ fn a_lockspace_is_its_path_letter_by_letter() {
     let id = fixture.lockspaces.resource(&alias, b"image").unwrap();
     let action = Action::Acquire(claim(8), EXCLUSIVE);
     let Step::Job(_, job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
-    assert_eq!(holder_of(fixture.lockspaces.end(id, &action, job.run(&crate::posix::PosixFiles::default()))), Some(7));
+    assert_eq!(
+        holder_of(fixture.lockspaces.end(
+            id,
+            &action,
+            job.run(&crate::posix::PosixFiles::default())
+        )),
+        Some(7)
+    );
 }
 
 #[test]

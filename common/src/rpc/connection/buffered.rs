@@ -49,7 +49,8 @@ impl Connection {
                 buffered.input.bytes = [front.bytes(), body].concat();
             }
             Input::Fds { message, missing } => {
-                let front = message.header.front(message.payload.len(), message.fds.len() + missing);
+                let front =
+                    message.header.front(message.payload.len(), message.fds.len() + missing);
                 buffered.input.bytes = [front.bytes(), &message.payload].concat();
                 buffered.input.fds = borrow(&message.fds);
             }

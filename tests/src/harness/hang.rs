@@ -1,0 +1,73 @@
+//! A file system that hangs when a test wants it to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Host, Setup, left_out, needs_root};
+
+/// Mounts the file system inside the namespaces: `$server` on `files/slow`, showing `files/backing`.
+const MOUNT: &str = r#"
+mkdir "$1/files/slow" "$1/files/backing"
+setpriv --pdeathsig KILL "$server" "$1/files/backing" "$1/files/slow" </dev/null >/dev/null &
+echo $! > "$1/slow.pid"
+until mountpoint -q "$1/files/slow"; do sleep 0.01; done
+"#;
+
+/// Whether such a file system can be had; otherwise says that `what` was left out.
+pub fn can_hang(what: &str) -> bool {
+    if !Path::new("/dev/fuse").exists() {
+        left_out(what, "there is no /dev/fuse");
+        return false;
+    }
+    needs_root(what)
+}
+
+impl Setup {
+    /// Gives the daemon a file system at `files/slow`, whose files are in `files/backing`, and which
+    /// hangs on demand. `server` is the executable `stoppable_fs`.
+    #[must_use]
+    pub fn with_slow_files(self, server: &str) -> Self {
+        self.prepare(&format!("server='{server}'\n{MOUNT}"))
+    }
+}
+
+/// The process behind the file system. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct SlowFiles {
+    pid: Pid,
+    backing: PathBuf,
+}
+
+impl SlowFiles {
+    /// Of a host whose daemon has been started.
+    pub fn of(host: &Host) -> Self {
+        let text = fs::read_to_string(host.path("slow.pid")).expect("the number of the process");
+        let pid = Pid::from_raw(text.trim().parse().expect("a number"));
+        Self { pid, backing: host.file("backing") }
+    }
+
+    /// Where a file of it really is.
+    pub fn backing(&self, name: &str) -> PathBuf {
+        self.backing.join(name)
+    }
+
+    /// From now on every call on the file system hangs.
+    pub fn stop(&self) {
+        kill(self.pid, Signal::SIGSTOP).expect("stopping the file system");
+    }
+
+    /// It goes on.
+    pub fn go_on(&self) {
+        kill(self.pid, Signal::SIGCONT).expect("continuing the file system");
+    }
+}
+
+impl Drop for SlowFiles {
+    fn drop(&mut self) {
+        // It may be gone with its daemon.
+        kill(self.pid, Signal::SIGCONT).ok();
+    }
+}

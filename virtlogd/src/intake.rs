@@ -1,0 +1,435 @@
+//! What a guest has written and what its log is owed, as far as it is not on its way into the file.
+//!
+//! A log's job and the loop share this: while the job cannot write, because of an error or because
+//! the file system does not answer, one of them keeps the guest from waiting. Nothing is read from
+//! the guest at first: bytes stay in its pipe. Only when that would fill, and the guest wait, they
+//! are moved into a staging pipe of the log's own, and when that is full too they are dropped and
+//! counted. When writing works again, a line in the log says how many. The guest notices nothing of
+//! all this.
+//!
+//! What the log gets, in this order: what a job has staged, the rest of a line about a loss, the
+//! bytes that were kept, the line about what was lost behind them, and then whatever the guest's pipe
+//! holds. So nothing more is kept once something behind it was lost, and nothing is taken from the
+//! guest's pipe while anything is owed.
+//!
+//! The lock is never held while anything is done to a file, nor is a pipe touched from which a file
+//! may be taking bytes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::event::Registered;
+use common::sys::pipe;
+
+use crate::loss::Loss;
+use crate::protocol::Domain;
+use crate::staging::Staging;
+
+/// Bytes that are left in the pipe of a guest, a large one too: with what its staging pipe holds,
+/// all that such a log costs.
+const KEPT_IN_PIPE_BYTES_MAX: usize = 16_384;
+
+/// Bytes read at a time when they can only be dropped.
+const DROP_BYTES: usize = 65_536;
+
+/// A guest and its output.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) domain: Domain,
+    intake: Mutex<Intake>,
+}
+
+/// The guest's pipe and what is owed to the log in front of it.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    pub(crate) pipe: Registered<OwnedFd>,
+    /// What a job has staged, or is about to stage.
+    pub(crate) in_hand: Option<Staging>,
+    arrears: Option<Box<Arrears>>,
+}
+
+/// What a log is owed.
+#[derive(Debug, Default)]
+pub(crate) struct Arrears {
+    /// The rest of a line about a loss.
+    pub(crate) line: Vec<u8>,
+    pub(crate) kept: VecDeque<Staging>,
+    /// A job writes the first of the kept ones.
+    first_in_hand: bool,
+    pub(crate) loss: Option<Loss>,
+    /// Why writing did not work the last time.
+    pub(crate) reason: String,
+    /// Everything that was lost, told or not.
+    lost_bytes: u64,
+}
+
+/// What can be expected of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Something is owed to its log.
+    Owing,
+    /// There is nothing at present.
+    Empty,
+    /// Bytes wait.
+    Waiting,
+    /// There will be nothing ever again.
+    AtEnd,
+}
+
+/// The next thing that a log is owed.
+#[derive(Debug)]
+pub(crate) enum Debt {
+    Line(Vec<u8>),
+    Kept(Staging),
+    /// A line about a loss that was not begun.
+    Loss,
+}
+
+impl Guest {
+    pub(crate) fn new(domain: Domain, pipe: Registered<OwnedFd>) -> Self {
+        let intake = Intake { pipe, in_hand: None, arrears: None };
+        Self { domain, intake: Mutex::new(intake) }
+    }
+
+    pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intake {
+    pub(crate) fn state(&self) -> io::Result<State> {
+        if self.owes() {
+            return Ok(State::Owing);
+        }
+        Ok(match pipe::state(&self.pipe)? {
+            pipe::State::Empty => State::Empty,
+            pipe::State::Waiting => State::Waiting,
+            pipe::State::AtEnd => State::AtEnd,
+        })
+    }
+
+    /// Whether something is owed to the log.
+    pub(crate) fn owes(&self) -> bool {
+        self.arrears.as_ref().is_some_and(|arrears| !arrears.are_settled())
+    }
+
+    /// Bytes that wait in the guest's pipe.
+    pub(crate) fn waiting(&self) -> io::Result<usize> {
+        pipe::readable_bytes(&self.pipe)
+    }
+
+    /// Bytes that may be taken from the guest's pipe.
+    pub(crate) fn takeable(&self) -> io::Result<u64> {
+        if self.owes() { Ok(0) } else { Ok(self.waiting()? as u64) }
+    }
+
+    /// Moves up to `len` bytes of the guest's into a pipe of ours, unless others have to go first.
+    pub(crate) fn move_to(&self, staging: &Staging, len: u64) -> io::Result<u64> {
+        if self.owes() { Ok(0) } else { staging.take_from(self.pipe.as_fd(), len) }
+    }
+
+    /// Shows the guest's pipe, unless others have to go first.
+    pub(crate) fn look_at(
+        &self,
+        look: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.owes() { Ok(()) } else { look(self.pipe.as_fd()) }
+    }
+
+    /// Whether nobody can write into the pipe any more.
+    pub(crate) fn guest_has_gone(&self) -> bool {
+        pipe::has_no_writer(&self.pipe).unwrap_or(false)
+    }
+
+    /// Bytes that are not in the log and of which the log does not say so.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
+        let waiting = self.waiting().unwrap_or(0) as u64;
+        waiting + self.arrears.as_ref().map_or(0, |arrears| arrears.bytes())
+    }
+
+    /// Writing does not work for `reason`: empties the guest's pipe if it is about to fill, with
+    /// `may_drop` even where that loses bytes. Gives whether something is left in it.
+    pub(crate) fn relieve(&mut self, reason: &str, may_drop: bool, path: &Path) -> bool {
+        let waiting = self.waiting().unwrap_or(0);
+        if waiting == 0 || waiting < kept_in_pipe_bytes(self.pipe.as_fd()) {
+            return waiting > 0;
+        }
+        let Self { pipe, arrears, .. } = self;
+        let arrears = arrears.get_or_insert_default();
+        let kept = usize::try_from(arrears.keep_from(pipe.as_fd(), waiting as u64));
+        let left = waiting - kept.unwrap_or(waiting).min(waiting);
+        if left == 0 || !may_drop {
+            return left > 0;
+        }
+        // To the last byte: a guest that waits in the middle of a large write makes the pipe ready
+        // again only when it finds it empty.
+        let dropped = drop_from(pipe.as_fd(), left);
+        if arrears.loss.is_none() {
+            tracing::error!(
+                target: "logging.log_handler",
+                "Output for {} is being lost: {reason}", path.display()
+            );
+            reason.clone_into(&mut arrears.reason);
+        }
+        arrears.lose(dropped);
+        false
+    }
+
+    /// Writing has failed for `reason`. Takes over what was staged, since others need the pipe
+    /// that it is in.
+    pub(crate) fn keep(&mut self, reason: &str, staging: &mut Staging) {
+        let arrears = self.arrears.get_or_insert_default();
+        reason.clone_into(&mut arrears.reason);
+        arrears.first_in_hand = false;
+        let held = staging.held();
+        if held == 0 {
+            return;
+        }
+        match Staging::new() {
+            // In front of what was kept meanwhile.
+            Ok(fresh) => arrears.kept.push_front(std::mem::replace(staging, fresh)),
+            Err(error) => {
+                tracing::error!(
+                    target: "logging.log_handler", "No pipe to keep {held} bytes in: {error}"
+                );
+                staging.discard();
+                arrears.lose(held);
+            }
+        }
+    }
+
+    /// What is to be written next, if anything is owed.
+    pub(crate) fn next_debt(&mut self) -> Option<Debt> {
+        let arrears = self.arrears.as_mut()?;
+        if !arrears.line.is_empty() {
+            return Some(Debt::Line(arrears.line.clone()));
+        }
+        if let Some(first) = arrears.kept.front() {
+            arrears.first_in_hand = true;
+            return Some(Debt::Kept(first.clone()));
+        }
+        arrears.loss.is_some().then_some(Debt::Loss)
+    }
+
+    /// A job is done with the first pipe of kept bytes, which it may have emptied.
+    pub(crate) fn first_is_back(&mut self) {
+        if let Some(arrears) = &mut self.arrears {
+            arrears.first_in_hand = false;
+            if arrears.kept.front().is_some_and(|first| first.held() == 0) {
+                arrears.kept.pop_front();
+            }
+        }
+    }
+
+    /// Makes the line about what was lost, and gives the loss in case that nothing of it can be
+    /// written.
+    pub(crate) fn begin_line(&mut self, at_line_start: bool) -> Option<(Loss, Vec<u8>)> {
+        let arrears = self.arrears.as_mut()?;
+        let loss = arrears.loss.take()?;
+        arrears.line = loss.line(&arrears.reason, at_line_start);
+        Some((loss, arrears.line.clone()))
+    }
+
+    /// The line is written except for `rest`.
+    pub(crate) fn line_is_written(&mut self, rest: &[u8]) {
+        if let Some(arrears) = &mut self.arrears {
+            arrears.line = rest.to_vec();
+        }
+    }
+
+    /// The `line` could not be written. If nothing of it was, it is made anew, with what is lost
+    /// meanwhile, unless bytes were kept behind it.
+    pub(crate) fn line_has_failed(&mut self, loss: Loss, line: &[u8]) {
+        if let Some(arrears) = &mut self.arrears
+            && arrears.kept.is_empty()
+            && arrears.line == line
+        {
+            arrears.line.clear();
+            arrears.loss = Some(arrears.loss.map_or(loss, |later| loss.and(later)));
+        }
+    }
+
+    /// Goes on with what an earlier image of this process owed.
+    pub(crate) fn restore(
+        &mut self,
+        line: Vec<u8>,
+        kept: VecDeque<Staging>,
+        loss: Option<Loss>,
+        reason: String,
+    ) {
+        let lost_bytes = loss.map_or(0, |loss| loss.bytes());
+        let arrears = Arrears { line, kept, loss, reason, lost_bytes, ..Arrears::default() };
+        self.arrears = (!arrears.are_settled()).then(|| Box::new(arrears));
+    }
+
+    /// What is owed, for another image of this process.
+    pub(crate) fn arrears(&self) -> Option<&Arrears> {
+        self.arrears.as_deref()
+    }
+
+    /// Forgets about arrears that are settled; gives how much was lost in all.
+    pub(crate) fn forget_settled(&mut self) -> Option<u64> {
+        let arrears = self.arrears.take_if(|arrears| arrears.are_settled())?;
+        Some(arrears.lost_bytes)
+    }
+}
+
+impl Arrears {
+    fn are_settled(&self) -> bool {
+        self.line.is_empty() && self.kept.is_empty() && self.loss.is_none()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let kept: u64 = self.kept.iter().map(Staging::held).sum();
+        kept + self.loss.map_or(0, |loss| loss.bytes())
+    }
+
+    /// Moves up to `len` bytes into a pipe of the log's own, as far as that has room.
+    fn keep_from(&mut self, guest: BorrowedFd<'_>, len: u64) -> u64 {
+        if self.loss.is_some() {
+            return 0;
+        }
+        // Not into a pipe from which a file may be taking bytes.
+        let in_hand = usize::from(self.first_in_hand);
+        if self.kept.len() == in_hand {
+            self.kept.extend(Staging::new().ok());
+        }
+        let Some(staging) = self.kept.iter().skip(in_hand).next_back() else { return 0 };
+        let mut kept = 0;
+        while kept < len
+            && let Ok(count @ 1..) = staging.take_from(guest, len - kept)
+        {
+            kept += count;
+        }
+        if kept == 0 && self.kept.back().is_some_and(|last| last.held() == 0) {
+            self.kept.pop_back();
+        }
+        kept
+    }
+
+    fn lose(&mut self, bytes: u64) {
+        self.lost_bytes = self.lost_bytes.saturating_add(bytes);
+        match &mut self.loss {
+            Some(loss) => loss.add(bytes),
+            None => self.loss = Some(Loss::new(bytes)),
+        }
+    }
+}
+
+/// From how many waiting bytes on a guest might soon have to wait. A pipe can be full with half its
+/// bytes, because small writes do not share a page with every other one, and one of a single page
+/// with a single byte.
+fn kept_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
+    const PAGE_BYTES: usize = 4096;
+    match pipe::capacity_bytes(guest).unwrap_or(0) {
+        ..=PAGE_BYTES => 0,
+        capacity => (capacity / 4).min(KEPT_IN_PIPE_BYTES_MAX),
+    }
+}
+
+fn drop_from(guest: BorrowedFd<'_>, len: usize) -> u64 {
+    let mut buffer = vec![0; len.min(DROP_BYTES)];
+    let mut left = len;
+    while let Some(piece) = buffer.get_mut(..left.min(DROP_BYTES))
+        && let Ok(count @ 1..) = pipe::read(guest, piece)
+    {
+        left -= count.min(left);
+    }
+    (len - left) as u64
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use common::event::{Interest, Reactor, Token};
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    struct Only;
+
+    impl Token for Only {
+        fn into_bits(self) -> u64 {
+            0
+        }
+        fn from_bits(_: u64) -> Self {
+            Self
+        }
+    }
+
+    /// A guest and the end that it writes to.
+    pub(crate) fn guest() -> (Guest, File) {
+        let (reader, writer) = pipe::pipe().unwrap();
+        let domain = Domain { driver: Box::default(), uuid: [0; 16], name: Box::default() };
+        let reader = Reactor::new().unwrap().register(reader, Only, Interest::Read).unwrap();
+        (Guest::new(domain, reader), writer.into())
+    }
+
+    pub(crate) fn write(mut guest: &File, bytes: &[u8]) {
+        guest.write_all(bytes).unwrap();
+    }
+
+    #[test]
+    fn a_guest_is_relieved_into_a_pipe_and_then_of_its_bytes() {
+        let (guest, writer) = guest();
+        let mut intake = guest.intake();
+        write(&writer, &[b'a'; 20_000]);
+        assert!(!intake.relieve("disk", false, Path::new("log")));
+        for _ in 0..4 {
+            write(&writer, &[b'b'; 20_000]);
+            intake.relieve("disk", true, Path::new("log"));
+        }
+        assert_eq!((intake.waiting().unwrap(), intake.takeable().unwrap()), (0, 0));
+        let Some(Debt::Kept(kept)) = intake.next_debt() else { panic!("nothing kept") };
+        let lost = 100_000 - kept.held();
+        assert!(kept.take().starts_with(&[b'a'; 20_000]));
+        intake.first_is_back();
+        assert!(matches!(intake.next_debt(), Some(Debt::Loss)));
+        let (loss, line) = intake.begin_line(true).unwrap();
+        assert_eq!(loss.bytes(), lost);
+        assert!(String::from_utf8(line).unwrap().contains(&format!(" {lost} bytes")));
+    }
+
+    #[test]
+    fn what_comes_while_kept_bytes_are_written_goes_elsewhere() {
+        let (guest, writer) = guest();
+        let mut intake = guest.intake();
+        write(&writer, &[b'a'; 20_000]);
+        intake.relieve("disk", true, Path::new("log"));
+        let Some(Debt::Kept(first)) = intake.next_debt() else { panic!("nothing kept") };
+        write(&writer, &[b'b'; 20_000]);
+        intake.relieve("disk", true, Path::new("log"));
+        assert_eq!(first.held(), 20_000);
+        first.discard();
+        intake.first_is_back();
+        let Some(Debt::Kept(second)) = intake.next_debt() else { panic!("nothing kept") };
+        assert_eq!(second.take(), [b'b'; 20_000]);
+    }
+
+    #[test]
+    fn a_line_that_was_not_begun_counts_on() {
+        let (guest, writer) = guest();
+        let mut intake = guest.intake();
+        let mut staging = Staging::new().unwrap();
+        intake.keep("disk", &mut staging);
+        for _ in 0..6 {
+            write(&writer, &[b'a'; 20_000]);
+            intake.relieve("disk", true, Path::new("log"));
+        }
+        while let Some(Debt::Kept(kept)) = intake.next_debt() {
+            kept.discard();
+            intake.first_is_back();
+        }
+        let (loss, line) = intake.begin_line(true).unwrap();
+        intake.line_has_failed(loss, &line);
+        let (again, _) = intake.begin_line(true).unwrap();
+        assert_eq!(again.bytes(), loss.bytes());
+        intake.line_is_written(b"");
+        assert_eq!(intake.forget_settled(), Some(loss.bytes()));
+    }
+}

@@ -1,0 +1,197 @@
+//! The lane of a path: what is to be done with it, one task after the other, and its guest, who
+//! must not wait meanwhile.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::event::TimerId;
+use common::server::{Core, Place};
+use common::sys::pipe;
+
+use crate::flow;
+use crate::handler::Outcome;
+use crate::intake::Guest;
+use crate::pump::Pump;
+use crate::task::Task;
+
+/// How long output is only kept, not dropped, while a task does not end. A disk that crawls slows
+/// its guest down by so much at the most; one that hangs makes it wait once.
+const LATE_MAX: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether the guest of a late task is about to wait, beside each time that
+/// it has written.
+const RELIEF_PERIOD: Duration = Duration::from_millis(50);
+
+/// One path and what is to be done with it.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) path: Arc<OsStr>,
+    /// Where its file is, as far as that is known.
+    pub(crate) place: Place,
+    /// Its log, unless a task has it.
+    pub(crate) pump: Option<Box<Pump>>,
+    /// The guest of its log, also while a task has that.
+    pub(crate) guest: Option<Arc<Guest>>,
+    /// A task is under way.
+    pub(crate) busy: bool,
+    /// It takes long, as was said at this time.
+    late_since: Option<Instant>,
+    /// The pipe has become ready since the last turn began.
+    pub(crate) ready: bool,
+    /// Bounded by the clients, of whom each has one call in flight.
+    pub(crate) waiting: VecDeque<Task>,
+    pub(crate) flush_timer: Option<TimerId>,
+    pub(crate) rest_timer: Option<TimerId>,
+    pub(crate) relief_timer: Option<TimerId>,
+}
+
+/// What a lane's timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// Store partial lines, try again what failed.
+    Flush,
+    /// The pipe has rested long enough.
+    Rest,
+    /// The guest may be about to wait for a task that takes long.
+    Relief,
+}
+
+impl Lane {
+    pub(crate) fn new(path: Arc<OsStr>) -> Self {
+        Self {
+            place: Place::directory_of(Path::new(&path)),
+            path,
+            pump: None,
+            guest: None,
+            busy: false,
+            late_since: None,
+            ready: false,
+            waiting: VecDeque::new(),
+            flush_timer: None,
+            rest_timer: None,
+            relief_timer: None,
+        }
+    }
+
+    pub(crate) fn timers(&self) -> impl Iterator<Item = TimerId> {
+        [self.flush_timer, self.rest_timer, self.relief_timer].into_iter().flatten()
+    }
+
+    pub(crate) fn has_task(&self) -> bool {
+        !self.waiting.is_empty() || (self.ready && self.pump.is_some())
+    }
+
+    pub(crate) fn next_task(&mut self) -> Option<Task> {
+        if let Some(task) = self.waiting.pop_front() {
+            return Some(task);
+        }
+        self.ready = false;
+        Some(Task::Turn { flush: false, retry: false })
+    }
+
+    /// A task has brought the log back, if the path is one.
+    pub(crate) fn task_ended(
+        &mut self,
+        core: &mut Core<Outcome>,
+        number: u64,
+        pump: Option<Box<Pump>>,
+    ) {
+        self.busy = false;
+        if let Some(pump) = &pump {
+            self.place = Place::device(pump.file_id().dev);
+        }
+        self.guest = pump.as_ref().map(|pump| Arc::clone(pump.guest()));
+        self.pump = pump;
+        if self.late_since.take().is_some() {
+            if let Some(timer) = self.relief_timer.take() {
+                core.cancel_timer(timer);
+            }
+            if self.guest.as_ref().is_some_and(|guest| guest.intake().owes()) {
+                core.again(number);
+            }
+        }
+    }
+
+    /// The task under way will not end soon: from now on it is looked after its guest.
+    pub(crate) fn is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if self.busy {
+            self.late_since.get_or_insert_with(Instant::now);
+            self.relieve(core, number);
+        }
+    }
+
+    /// Keeps the guest from waiting while a task is late.
+    pub(crate) fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) {
+        let (Some(guest), Some(since)) = (&self.guest, self.late_since) else { return };
+        let reason = "the file system did not answer in time";
+        let path = Path::new(&*self.path);
+        let mut intake = guest.intake();
+        // It may have been left alone. If it cannot be watched there is still the timer.
+        let is_watched = intake.pipe.watch().is_ok();
+        let waits = intake.relieve(reason, since.elapsed() >= LATE_MAX, path);
+        if (waits || !is_watched) && self.relief_timer.is_none() {
+            self.relief_timer = Some(core.set_timer(RELIEF_PERIOD, Timer::Relief.of(number)));
+        }
+    }
+
+    /// Ends the guest's pipe although its log cannot be ended.
+    pub(crate) fn leave_guest(&mut self, core: &mut Core<Outcome>, number: u64) {
+        let Some(guest) = self.guest.take() else { return };
+        let Ok(Ok(ended)) = pipe::pipe().map(|(reader, _)| core.watch(reader, number)) else {
+            return;
+        };
+        guest.intake().pipe = ended;
+    }
+
+    pub(crate) fn rest(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if self.rest_timer.is_none() {
+            self.rest_timer = Some(core.set_timer(flow::REST, Timer::Rest.of(number)));
+        }
+    }
+
+    /// A timer that fires earlier stays.
+    pub(crate) fn flush_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
+        if let Some(timer) = self.flush_timer {
+            if timer.due() <= Instant::now() + after {
+                return;
+            }
+            core.cancel_timer(timer);
+        }
+        self.flush_timer = Some(core.set_timer(after, Timer::Flush.of(number)));
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.guest {
+            Some(guest) => write!(formatter, "log {} of {}", self.path.display(), guest.domain),
+            None => write!(formatter, "log {}", self.path.display()),
+        }
+    }
+}
+
+impl Timer {
+    const BITS: u32 = 2;
+
+    pub(crate) fn of(self, number: u64) -> u64 {
+        let kind = match self {
+            Self::Flush => 0,
+            Self::Rest => 1,
+            Self::Relief => 2,
+        };
+        number << Self::BITS | kind
+    }
+
+    pub(crate) fn from(source: u64) -> (Self, u64) {
+        let timer = match source & ((1 << Self::BITS) - 1) {
+            0 => Self::Flush,
+            1 => Self::Rest,
+            _ => Self::Relief,
+        };
+        (timer, source >> Self::BITS)
+    }
+}
