@@ -304,6 +304,8 @@ impl Daemon for Handler {
     /// Leases need nothing but to be left alone.
     fn settle(&mut self, _: &mut Core<Outcome>, _: Reader) {}
 
+    fn resume(&mut self, _: &mut Core<Outcome>) {}
+
     fn status(&self) -> String {
         format!("{} leases held", self.owners.leases_count())
     }

@@ -210,6 +210,9 @@ impl Handler {
             }
             return;
         }
+        if lane.waiting.is_empty() && core.holds_back(lane.place) {
+            return;
+        }
         let Some(task) = lane.next_task() else { return };
         lane.busy = true;
         let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
@@ -356,6 +359,12 @@ impl Daemon for Handler {
             if let Some(lane) = self.lanes.get_mut(&number) {
                 lane.waiting.push_back(Task::Settle);
             }
+            self.advance(core, number);
+        }
+    }
+
+    fn resume(&mut self, core: &mut Core<Outcome>) {
+        for number in self.lanes.keys().copied().collect::<Vec<_>>() {
             self.advance(core, number);
         }
     }

@@ -43,6 +43,10 @@ pub(super) trait Baton: Send + Sized + 'static {
 
     /// Runs the loop until it is over, or until the baton is another's.
     fn carry(self: Box<Self>, crew: &Arc<Crew<Self>>);
+
+    /// Does what only the process's first thread may do, after [`Crew::bring_to_first`]. An exec by
+    /// any other would show the process as a zombie for a moment.
+    fn at_first_thread(&mut self);
 }
 
 /// All threads.
@@ -73,6 +77,7 @@ struct Shared<B: Baton> {
     threads: usize,
     spare_threads: usize,
     returned: VecDeque<Returned<B::Outcome>>,
+    for_first: Option<Box<B>>,
     over: Option<(Box<B>, io::Result<()>)>,
 }
 
@@ -93,6 +98,7 @@ impl<B: Baton> Crew<B> {
             threads: 0,
             spare_threads: 0,
             returned: VecDeque::new(),
+            for_first: None,
             over: None,
         });
         Arc::new(Self { shared, watcher: Condvar::new(), spares: Condvar::new(), waker })
@@ -108,6 +114,12 @@ impl<B: Baton> Crew<B> {
         self.call_a_thread(&mut shared)?;
         drop(shared);
         Ok(self.watch())
+    }
+
+    /// Has the first thread do its part; the loop goes on afterwards.
+    pub(super) fn bring_to_first(&self, baton: Box<B>) {
+        self.lock().for_first = Some(baton);
+        self.watcher.notify_one();
     }
 
     /// The loop is over.
@@ -178,6 +190,13 @@ impl<B: Baton> Crew<B> {
             if let Some(over) = shared.over.take() {
                 return over;
             }
+            if let Some(mut baton) = shared.for_first.take() {
+                drop(shared);
+                baton.at_first_thread();
+                shared = self.lock();
+                shared.baton = Some(baton);
+                self.overtake(&mut shared);
+            }
             if shared.laid_down != seen {
                 (seen, periods) = (shared.laid_down, 0);
             } else if shared.baton.is_some() {
@@ -189,6 +208,9 @@ impl<B: Baton> Crew<B> {
                 shared.watcher_sleeps = true;
                 shared = self.watcher.wait(shared).unwrap_or_else(PoisonError::into_inner);
                 (seen, periods) = (shared.laid_down, 0);
+                if shared.over.is_some() || shared.for_first.is_some() {
+                    continue;
+                }
             }
             let waited = self.watcher.wait_timeout(shared, PATIENCE);
             (shared, _) = waited.unwrap_or_else(PoisonError::into_inner);

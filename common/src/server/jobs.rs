@@ -94,7 +94,6 @@ pub(super) struct Jobs<O> {
     /// Sources of jobs that have not ended and will not soon; the daemon is not told yet.
     late: VecDeque<u64>,
     ended: VecDeque<O>,
-    is_held: bool,
 }
 
 #[derive(Debug)]
@@ -117,7 +116,6 @@ impl<O> Jobs<O> {
             slow: HashMap::new(),
             late: VecDeque::new(),
             ended: VecDeque::new(),
-            is_held: false,
         }
     }
 
@@ -195,23 +193,14 @@ impl<O> Jobs<O> {
         }
         self.send_away(place);
         if self.away.len() + 1 == AWAY_MAX {
-            self.send_all_away();
+            let others: Vec<_> = self.slow.keys().copied().collect();
+            others.into_iter().for_each(|place| self.send_away(place));
         }
     }
 
-    /// Gives no job to another thread for a while, so that those that are away come to their end;
-    /// or does again.
-    pub(super) fn hold(&mut self, hold: bool) {
-        self.is_held = hold;
-        if !hold {
-            self.send_all_away();
-        }
-    }
-
-    /// Whether nothing runs, and no outcome was not looked at. What is held may wait.
-    pub(super) fn are_at_rest(&self) -> bool {
-        let nothing_runs = self.running.is_none() && self.away.is_empty();
-        nothing_runs && self.queue.is_empty() && self.ended.is_empty()
+    /// Whether jobs of this place are run by other threads.
+    pub(super) fn is_slow(&self, place: Place) -> bool {
+        self.slow.contains_key(&place)
     }
 
     /// The outcome of a job that has ended, in the order in which they ended.
@@ -249,14 +238,9 @@ impl<O> Jobs<O> {
         self.send_away(place);
     }
 
-    fn send_all_away(&mut self) {
-        let places: Vec<_> = self.slow.keys().copied().collect();
-        places.into_iter().for_each(|place| self.send_away(place));
-    }
-
     fn send_away(&mut self, place: Place) {
         let Some(slow) = self.slow.get_mut(&place) else { return };
-        if slow.is_busy || self.is_held || self.away.len() >= AWAY_MAX {
+        if slow.is_busy || self.away.len() >= AWAY_MAX {
             return;
         }
         if let Some(job) = slow.waiting.pop_front() {

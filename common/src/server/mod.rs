@@ -122,6 +122,9 @@ pub trait Daemon: Send + Sized + 'static {
     /// a second and must not cost more with more guests.
     fn status(&self) -> String;
 
+    /// The upgrade came to nothing: work that was [held back](Core::holds_back) goes on.
+    fn resume(&mut self, core: &mut Core<Self::Outcome>);
+
     /// The daemon is about to exit: store what can be stored.
     fn stop(&mut self, core: &mut Core<Self::Outcome>);
 }
@@ -149,6 +152,8 @@ pub struct Core<O> {
     upgrade: Upgrade,
     /// The thread of an upgrade that could not ask its target.
     unanswered: Option<Check>,
+    /// An upgrade has come to nothing, and the daemon was not told yet.
+    has_resumed: bool,
 }
 
 /// What a process is made of.
@@ -225,6 +230,7 @@ impl<O> Core<O> {
             overrides: Overrides::default(),
             upgrade: Upgrade::None,
             unanswered: None,
+            has_resumed: false,
         })
     }
 

@@ -85,7 +85,7 @@ impl<D: Daemon> Baton for State<D> {
             } else if let Some(event) = self.events.pop_front() {
                 self.take_event(crew, event);
             } else if self.is_to_give_way() {
-                self.give_way();
+                return crew.bring_to_first(self);
             } else if self.is_to_stop() {
                 self.stop();
             } else if self.is_over() {
@@ -94,6 +94,12 @@ impl<D: Daemon> Baton for State<D> {
                 return crew.finish(self, Err(error));
             }
         }
+    }
+
+    /// Executes another image. What fails leaves everything as it was.
+    fn at_first_thread(&mut self) {
+        let Self { core, daemon, .. } = self;
+        core.execute(daemon);
     }
 }
 
@@ -119,13 +125,9 @@ impl<D: Daemon> State<D> {
     }
 
     fn is_to_give_way(&mut self) -> bool {
-        self.phase == Phase::Serving && self.core.is_ready_for_successor()
-    }
-
-    /// Executes another image. What fails leaves everything as it was.
-    fn give_way(&mut self) {
-        let Self { core, daemon, .. } = self;
-        core.execute(daemon);
+        self.phase == Phase::Serving
+            && !self.core.stopping
+            && self.core.is_ready_for_successor()
     }
 
     fn stop(&mut self) {
@@ -218,6 +220,8 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
         if let Some(caller) = core.gone.pop_front() {
             daemon.disconnected(core, caller);
             core.accept(caller.client.server);
+        } else if std::mem::take(&mut core.has_resumed) {
+            daemon.resume(core);
         } else if let Some(outcome) = core.jobs.take_ended() {
             daemon.job_ended(core, outcome);
         } else if let Some(source) = core.jobs.take_late() {

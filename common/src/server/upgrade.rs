@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use super::client::{Client, ClientId, Closed};
 use super::token::Token;
-use super::{Core, Daemon};
+use super::{Core, Daemon, Place};
 use crate::admin;
 use crate::event::{Interest, Registered, TimerId};
 use crate::handover::check::{Answer, Check};
@@ -175,7 +175,7 @@ impl<O> Core<O> {
                     CHECK_PERIOD.as_secs()
                 ));
             }
-            Upgrade::Settling { successor, .. } if self.jobs.are_at_rest() => {
+            Upgrade::Settling { successor, .. } if self.jobs.are_over() => {
                 self.settle_by_force(successor.reader);
                 self.upgrade = Upgrade::Ready(successor);
             }
@@ -204,7 +204,7 @@ impl<O> Core<O> {
         }
         match self.upgrade {
             Upgrade::Ready(_) => true,
-            Upgrade::Postponed => self.jobs.are_at_rest(),
+            Upgrade::Postponed => self.jobs.are_over(),
             Upgrade::None | Upgrade::Asking { .. } | Upgrade::Settling { .. } => false,
         }
     }
@@ -257,10 +257,17 @@ impl<O> Core<O> {
         }
     }
 
+    /// Whether new work at this place, as long as nobody waits for it, has to wait for an upgrade that
+    /// is near: a place that is slow would never come to rest. [`Daemon::resume`] says when it has
+    /// come to nothing.
+    pub fn holds_back(&self, place: Place) -> bool {
+        self.upgrade.holds_back() && self.jobs.is_slow(place)
+    }
+
     /// Goes on after an upgrade that came to nothing.
     fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
-        self.jobs.hold(false);
+        self.has_resumed = true;
         tracing::error!(target: "daemon", "Upgrade failed, going on as before: {reason}");
         self.note_upgrade(format!("failed: {reason}"));
         let ids =
@@ -280,7 +287,6 @@ impl<O> Core<O> {
             );
             self.drop_clients(|client| !process::exists(client.caller().peer.pid));
         }
-        self.jobs.hold(true);
         daemon.settle(self, successor.reader);
         let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
         self.upgrade = Upgrade::Settling { successor, timer };
@@ -289,7 +295,7 @@ impl<O> Core<O> {
     fn is_at_rest(&self, reader: Reader) -> bool {
         let mut clients =
             self.servers.main.clients.values().chain(self.servers.admin.clients.values());
-        self.jobs.are_at_rest()
+        self.jobs.are_over()
             && self.gone.is_empty()
             && clients.all(|client| is_settled(client, reader))
     }
