@@ -10,14 +10,18 @@ use nix::unistd::Pid;
 use tests::harness::eventually;
 
 /// What a newcomer is to see, in this order.
-const KEY_LINES: [&str; 9] = [
+const KEY_LINES: [&str; 13] = [
     "virtlogd runs: pid ",
     "Guest alpha runs: pid ",
+    "         line ",
     "All 10000 lines are there, each once and in order; no line was cut in two.",
     "beta's log has 30000 bytes: all 600 lines, in order.",
     "virtlockd runs: pid ",
     "gamma asks for disk.img: granted",
     "delta asks for disk.img: refused",
+    "virtlockd was told to execute its successor (SIGUSR1);",
+    "delta asks for disk.img: refused",
+    "gamma was killed",
     "delta asks for disk.img: granted, ",
     "All as promised.",
 ];

@@ -68,6 +68,8 @@ impl Service for Handler {
         self.adopt_from(core, document, clients, inherited);
     }
 
-    /// Whatever may be locked stays open without our doing.
-    fn salvage(&mut self, _: &mut Core<Outcome>, _: &mut Inherited) {}
+    /// Whatever may be locked stays open without our doing, but it must not be opened again.
+    fn salvage(&mut self, _: &mut Core<Outcome>, inherited: &mut Inherited) {
+        self.protect_unknown(inherited);
+    }
 }

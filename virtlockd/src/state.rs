@@ -15,6 +15,7 @@ use common::handover::{Inherited, Passing, Reader};
 use common::server::{Caller, ClientId, Core};
 use common::sys::lock::Kind;
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 
 use crate::ending::{self, Found};
 use crate::file::{Inode, Lease};
@@ -81,6 +82,15 @@ impl Handler {
             }
             self.add_space(space.as_bytes());
         }
+    }
+
+    /// Files of which nothing is known may have POSIX locks, too: they are never opened.
+    pub(crate) fn protect_unknown(&self, inherited: &Inherited) {
+        inherited.for_each(|fd| {
+            if let Ok(stat) = fstat(fd) {
+                self.posix.add(Inode { device: stat.st_dev, number: stat.st_ino });
+            }
+        });
     }
 
     fn adopt_session(&mut self, core: &mut Core<Outcome>, caller: Caller, from: document::Session) {

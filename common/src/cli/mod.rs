@@ -203,7 +203,7 @@ Files, as root (each user's own under $XDG_CONFIG_HOME and $XDG_RUNTIME_DIR):
 
 Signals:
   TERM, INT, QUIT   finish and exit
-  USR1              noted; live upgrade is not in this version
+  USR1              let the program that now stands where this one was started from take over
   HUP               ignored"
     )
 }

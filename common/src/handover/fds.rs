@@ -118,6 +118,22 @@ impl Inherited {
         self.numbers.iter().any(|&number| fd::is(number, &is_wanted))
     }
 
+    /// Shows each fd to `looks`.
+    pub fn for_each(&self, mut looks: impl FnMut(BorrowedFd<'_>)) {
+        for &number in &self.numbers {
+            fd::is(number, |fd| {
+                looks(fd);
+                true
+            });
+        }
+    }
+
+    /// None of them goes on to a successor: they are nobody's.
+    pub fn close_on_exec(&self) {
+        // They are open, so it cannot fail.
+        self.for_each(|fd| drop(fd::set_cloexec(fd)));
+    }
+
     /// The first fd that `is_wanted`.
     pub fn take_if(&mut self, is_wanted: impl Fn(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
         let number = self.numbers.iter().copied().find(|&number| fd::is(number, &is_wanted))?;

@@ -7,7 +7,7 @@ use super::Service;
 use super::configuration::Configuration;
 use crate::cli::{self, Parsed, Paths};
 use crate::handover::check::{OPTION, answer_text};
-use crate::handover::document::Document;
+use crate::handover::document::{Daemon, Document};
 use crate::sys::process;
 
 /// The arguments without the question, if it is asked. It stands first, in full: no abbreviation
@@ -37,7 +37,32 @@ fn check<S: Service>(arguments: Vec<OsString>) -> Result<(), String> {
     if document.magic.is_none() {
         return Err("the document names no process".into());
     }
+    if let Some(other) = other_daemon(&document, S::NAME) {
+        return Err(format!("it is {}, and the document is of {other}", S::NAME));
+    }
     let paths = Paths::new(S::NAME, process::is_privileged(), |name| std::env::var_os(name));
     let paths = paths.map_err(|error| error.to_string())?;
     Configuration::<S>::check(&options, &paths).map_err(|failure| failure.to_string())
+}
+
+/// Whose the document is if it is not `name`'s: a daemon's own server has its name.
+fn other_daemon<'a>(document: &'a Document, name: &str) -> Option<&'a str> {
+    let Some(Daemon::Named { servers }) = &document.daemon else { return None };
+    servers.keys().map(String::as_str).find(|server| ![name, "admin"].contains(server))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_daemons_document_is_told_from_ones_own() {
+        let document = |text| serde_json::from_str::<Document>(text).unwrap();
+        let own = document(r#"{"daemon": {"servers": {"admin": {}, "virtlogd": {}}}}"#);
+        assert_eq!(other_daemon(&own, "virtlogd"), None);
+        assert_eq!(other_daemon(&own, "virtlockd"), Some("virtlogd"));
+        let bare = document(r#"{"daemon": {"servers": {"admin": {}}}}"#);
+        assert_eq!(other_daemon(&bare, "virtlockd"), None);
+        assert_eq!(other_daemon(&document("{}"), "virtlockd"), None);
+    }
 }

@@ -220,6 +220,9 @@ impl<S: Service> Start<S> {
             handover::remove(&state_file);
         } else if complaint.is_some() {
             daemon.salvage(&mut core, &mut predecessor.inherited);
+        } else {
+            // Whoever started us has left them open. A successor would take them for guests'.
+            predecessor.inherited.close_on_exec();
         }
         Ok(Process { core, daemon, _pid_file: pid_file })
     }

@@ -16,6 +16,7 @@ tests::mixed! { Virtlockd:
     no_damage_costs_another_lease,
     libvirts_daemon_takes_or_refuses_them,
     the_oldest_layout_is_taken,
+    a_file_without_a_word_stays_locked_when_it_is_asked_for,
 }
 
 /// What libvirt's daemon does.
@@ -136,6 +137,17 @@ fn the_oldest_layout_is_taken(route: Route) {
         state.give(&scene.daemon, &document, whose);
         scene.daemon.wait_until_upgraded();
         scene.expect_leases(&damage("old", Accepts, "", None));
+    }
+}
+
+/// A POSIX lock is gone once any descriptor of its file is closed, also by who asked in vain.
+fn a_file_without_a_word_stays_locked_when_it_is_asked_for(route: Route) {
+    let mut scene = Scene::start(route);
+    scene.hand_over(&loss("no default lockspace", "/defaultLockspace", &[]), Whose::Ours);
+    scene.daemon.wait_until_upgraded();
+    for image in &scene.images[..2] {
+        scene.expect_refused("", image);
+        assert!(!is_free(image), "{image} was let go");
     }
 }
 

@@ -20,6 +20,7 @@ mod virtlogd {
         by_a_program_that_fails,
         by_an_executable_of_nonsense,
         by_half_an_executable,
+        by_the_other_daemon_of_ours,
         by_a_broken_configuration,
     }
 }
@@ -33,6 +34,7 @@ mod virtlockd {
         by_a_program_that_fails,
         by_an_executable_of_nonsense,
         by_half_an_executable,
+        by_the_other_daemon_of_ours,
         by_a_broken_configuration,
     }
 }
@@ -67,6 +69,20 @@ fn by_half_an_executable(subject: Subject) {
         let whole = fs::read(target).unwrap();
         replace(target, &whole[..whole.len() / 2]);
     });
+}
+
+/// A slip of the hand: it would adopt the process, and nothing that the process is there for.
+fn by_the_other_daemon_of_ours(subject: Subject) {
+    let other = match subject.program {
+        Program::Virtlogd => Program::Virtlockd,
+        Program::Virtlockd => Program::Virtlogd,
+    };
+    let mut refusal = Refusal::begin(subject);
+    let host = refusal.daemon.host();
+    let file = host.put(Subject { program: other, ..subject });
+    host.put_file(subject.program, &file);
+    refusal.expect_refusal(other.name());
+    refusal.end();
 }
 
 fn by_a_broken_configuration(subject: Subject) {

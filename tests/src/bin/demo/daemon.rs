@@ -1,17 +1,18 @@
 //! One of the two daemons, run in the scratch directory.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::failure::{Failure, promised};
-use crate::role::Role;
+use crate::role::{OWN_EXECUTABLE, Role};
 use crate::{DEADLINE, PAUSE};
 
 /// A running daemon.
@@ -21,6 +22,7 @@ pub(crate) struct Daemon {
     process: Child,
     socket: PathBuf,
     stderr: PathBuf,
+    upgrades: u32,
 }
 
 impl Daemon {
@@ -29,14 +31,18 @@ impl Daemon {
         let name = role.name();
         let file = |extension| scratch.join(format!("{name}.{extension}"));
         let (config, stderr) = (file("conf"), file("stderr"));
+        // Of what is no trouble only what concerns upgrades.
         let common = format!(
-            "unix_sock_dir = \"{}\"\nlog_outputs = \"3:stderr\"\n{settings}",
+            "unix_sock_dir = \"{}\"\nlog_level = 3\nlog_filters = \"2:daemon\"\n\
+             log_outputs = \"1:stderr\"\n{settings}",
             scratch.display()
         );
         let failed = |error| Failure::system(format!("starting {name}"), error);
         fs::write(&config, common).map_err(failed)?;
+        let program = scratch.join(name);
+        symlink(OWN_EXECUTABLE, &program).map_err(failed)?;
         let process = role
-            .command()
+            .command_at(&program)
             .env("HOME", scratch)
             .arg("-f")
             .arg(config)
@@ -45,8 +51,8 @@ impl Daemon {
             .stderr(File::create(&stderr).map_err(failed)?)
             .spawn()
             .map_err(failed)?;
-        let mut daemon =
-            Self { name, process, socket: scratch.join(format!("{name}-sock")), stderr };
+        let socket = scratch.join(format!("{name}-sock"));
+        let mut daemon = Self { name, process, socket, stderr, upgrades: 0 };
         daemon.wait_until_it_serves()?;
         Ok(daemon)
     }
@@ -79,6 +85,26 @@ impl Daemon {
     /// Lets it run on.
     pub(crate) fn resume(&self) -> Result<(), Failure> {
         self.signal(Signal::SIGCONT)
+    }
+
+    /// Lets it execute what stands where it was started from, by SIGUSR1. Returns how long it took
+    /// until that had taken over, which has to be in the same process.
+    pub(crate) fn upgrade(&mut self) -> Result<Duration, Failure> {
+        self.upgrades += 1;
+        let success = format!("Took over, generation {}\n", self.upgrades);
+        let begin = Instant::now();
+        self.signal(Signal::SIGUSR1)?;
+        while !self.messages().contains(&success) {
+            if let Some(status) = self.ended()? {
+                return Err(self.died(status));
+            }
+            promised(
+                begin.elapsed() < DEADLINE,
+                format!("{} is not upgraded: {}", self.name, self.messages().trim()),
+            )?;
+            std::thread::sleep(PAUSE);
+        }
+        Ok(begin.elapsed())
     }
 
     /// Asks it to end, by SIGTERM.

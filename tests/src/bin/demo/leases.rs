@@ -14,7 +14,7 @@ use crate::{DEADLINE, PAUSE, title};
 /// Shows it.
 pub(crate) fn show(scratch: &Path) -> Result<(), Failure> {
     title("3  virtlockd gives one disk to one guest");
-    let virtlockd = Daemon::start(Role::Virtlockd, scratch, "")?;
+    let mut virtlockd = Daemon::start(Role::Virtlockd, scratch, "")?;
     println!("virtlockd runs: pid {}, socket {}", virtlockd.pid(), virtlockd.socket().display());
     let (image, link) = (scratch.join("disk.img"), scratch.join("link-to-disk.img"));
     fs::write(&image, [0; 512])
@@ -28,11 +28,23 @@ pub(crate) fn show(scratch: &Path) -> Result<(), Failure> {
     println!("delta asks for disk.img: {}", refused(&mut delta, &image)?);
     println!("delta asks for link-to-disk.img: {}", refused(&mut delta, &link)?);
     println!("virtlockd's own log adds: {}\n", holder(&virtlockd, gamma.pid())?);
+    show_upgrade(&mut virtlockd, &mut delta, &image)?;
+    println!("virtlockd's own log adds: {}\n", holder(&virtlockd, gamma.pid())?);
     show_takeover(gamma, &mut delta, &image)?;
     delta.kill()?;
     virtlockd.terminate()?;
     virtlockd.wait()?;
     println!("delta was killed too; virtlockd was sent SIGTERM and ended with success.");
+    Ok(())
+}
+
+/// The lease, and the connection of the one that wants it, outlive the program that serves them.
+fn show_upgrade(virtlockd: &mut Daemon, other: &mut DiskUser, image: &Path) -> Result<(), Failure> {
+    let pid = virtlockd.pid();
+    let period = virtlockd.upgrade()?;
+    println!("virtlockd was told to execute its successor (SIGUSR1);");
+    println!("{period:.1?} later that runs, still as pid {pid}.");
+    println!("delta asks for disk.img: {}", refused(other, image)?);
     Ok(())
 }
 

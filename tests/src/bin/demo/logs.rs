@@ -36,9 +36,9 @@ pub(crate) fn show(scratch: &Path) -> Result<(), Failure> {
         "max_size = {SIZE_BYTES_MAX}\nmax_backups = {BACKUPS_MAX}\nlog_root = \"{}\"\n",
         scratch.display()
     );
-    let virtlogd = Daemon::start(Role::Virtlogd, scratch, &settings)?;
+    let mut virtlogd = Daemon::start(Role::Virtlogd, scratch, &settings)?;
     println!("virtlogd runs: pid {}, socket {}", virtlogd.pid(), virtlogd.socket().display());
-    show_rotation(&virtlogd, &Log(scratch.join("alpha.log")))?;
+    show_rotation(&mut virtlogd, &Log(scratch.join("alpha.log")))?;
     title("2  virtlogd is told to end, and leaves nothing behind in the pipe");
     show_end(virtlogd, &Log(scratch.join("beta.log")))
 }
@@ -72,12 +72,13 @@ impl Log {
     }
 }
 
-fn show_rotation(virtlogd: &Daemon, log: &Log) -> Result<(), Failure> {
+fn show_rotation(virtlogd: &mut Daemon, log: &Log) -> Result<(), Failure> {
     let mut alpha = Writer::start("alpha", ALPHA_LINES, open(virtlogd, log)?)?;
     println!("Guest alpha runs: pid {}, its output is a pipe made by virtlogd", alpha.pid());
     println!("It writes {ALPHA_LINES} numbered lines of {LINE_BYTES} bytes. A file may have");
-    println!("{SIZE_BYTES_MAX} bytes, {BACKUPS_MAX} older parts are kept. Sizes in bytes:\n");
-    watch(&mut alpha, log)?;
+    println!("{SIZE_BYTES_MAX} bytes, {BACKUPS_MAX} older parts are kept. On the way virtlogd is");
+    println!("upgraded (SIGUSR1). Sizes in bytes:\n");
+    watch(virtlogd, &mut alpha, log)?;
     let sizes: Vec<_> = log.sizes()?.into_iter().flatten().collect();
     promised(sizes.len() == 1 + BACKUPS_MAX, "the log was not rotated as often as it should")?;
     promised(sizes.iter().all(|&size| size <= SIZE_BYTES_MAX), "a file is too large")?;
@@ -100,16 +101,22 @@ fn open(virtlogd: &Daemon, log: &Log) -> Result<File, Failure> {
     Ok(opened.pipe)
 }
 
-/// Lists the log's files from time to time until all is stored.
-fn watch(guest: &mut Writer, log: &Log) -> Result<(), Failure> {
+/// Lists the log's files from time to time until all is stored. Half-way virtlogd is upgraded.
+fn watch(virtlogd: &mut Daemon, guest: &mut Writer, log: &Log) -> Result<(), Failure> {
     println!("{:>8}{}", "ms", columns(log.paths().map(|path| name(&path))));
     let begin = Instant::now();
     let complete = u64::from(ALPHA_LINES) * LINE_BYTES as u64;
     let mut listed = begin;
+    let mut is_upgraded = false;
     loop {
         let (ended, sizes) = (guest.has_ended()?, log.sizes()?);
         let stored: u64 = sizes.iter().flatten().sum();
         let done = ended && stored >= complete;
+        if !is_upgraded && stored >= complete / 2 {
+            promised(!ended, "the guest was too fast for an upgrade while it writes")?;
+            show_upgrade(virtlogd, log)?;
+            is_upgraded = true;
+        }
         if done || listed.elapsed() >= LISTING_PERIOD {
             listed = Instant::now();
             println!("{:>8}{}", begin.elapsed().as_millis(), columns(sizes.iter().map(size)));
@@ -123,6 +130,28 @@ fn watch(guest: &mut Writer, log: &Log) -> Result<(), Failure> {
         )?;
         std::thread::sleep(PAUSE);
     }
+}
+
+/// The guest writes on while another program takes over.
+fn show_upgrade(virtlogd: &mut Daemon, log: &Log) -> Result<(), Failure> {
+    let stored = || -> Result<u64, Failure> {
+        Ok(log.sizes()?.iter().flatten().sum::<u64>() / LINE_BYTES as u64)
+    };
+    let (pid, before) = (virtlogd.pid(), stored()?);
+    let period = virtlogd.upgrade()?;
+    let (begin, at_takeover) = (Instant::now(), stored()?);
+    let mut after = at_takeover;
+    while after == at_takeover {
+        promised(begin.elapsed() < DEADLINE, "the successor stores nothing")?;
+        std::thread::sleep(PAUSE);
+        after = stored()?;
+    }
+    println!(
+        "{:>8} line {before} is stored, virtlogd is told to execute its successor;\n\
+         {:>8} {period:.1?} later that runs, still as pid {pid}; it stores line {after}",
+        "", ""
+    );
+    Ok(())
 }
 
 fn columns(cells: impl Iterator<Item = String>) -> String {
