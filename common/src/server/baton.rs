@@ -347,9 +347,9 @@ mod tests {
         let is_busy: Arc<[AtomicBool; PLACES]> = Arc::default();
         let mut random = 1_u32;
         let mut ended = run(|jobs| {
-            for number in 0..400 {
+            for (number, at) in (0..400).zip((0..PLACES).cycle()) {
                 random = random.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-                let (at, delay) = (number as usize % PLACES, u64::from(random >> 16) % 30);
+                let delay = u64::from(random >> 16) % 30;
                 let is_busy = Arc::clone(&is_busy);
                 jobs.submit(place(at as u64), number, move || {
                     assert!(!is_busy[at].swap(true, Ordering::SeqCst), "two jobs at one place");
