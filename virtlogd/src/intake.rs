@@ -150,9 +150,9 @@ impl Intake {
         waiting + self.arrears.as_ref().map_or(0, |arrears| arrears.bytes())
     }
 
-    /// Writing does not work for `reason`: empties the guest's pipe if it is about to fill, with
-    /// `may_drop` even where that loses bytes. Gives whether something is left in it.
-    pub(crate) fn relieve(&mut self, reason: &str, may_drop: bool, path: &Path) -> bool {
+    /// Writing does not work for `reason`: empties the guest's pipe if it is about to fill, even
+    /// where that loses bytes. Gives whether something is left in it.
+    pub(crate) fn relieve(&mut self, reason: &str, path: &Path) -> bool {
         let waiting = self.waiting().unwrap_or(0);
         if waiting == 0 || waiting < kept_in_pipe_bytes(self.pipe.as_fd()) {
             return waiting > 0;
@@ -161,8 +161,8 @@ impl Intake {
         let arrears = arrears.get_or_insert_default();
         let kept = usize::try_from(arrears.keep_from(pipe.as_fd(), waiting as u64));
         let left = waiting - kept.unwrap_or(waiting).min(waiting);
-        if left == 0 || !may_drop {
-            return left > 0;
+        if left == 0 {
+            return false;
         }
         // To the last byte: a guest that waits in the middle of a large write makes the pipe ready
         // again only when it finds it empty.
@@ -361,10 +361,10 @@ pub(crate) mod tests {
         let (guest, writer) = guest();
         let mut intake = guest.intake();
         write(&writer, &[b'a'; 20_000]);
-        assert!(!intake.relieve("disk", false, Path::new("log")));
+        assert!(!intake.relieve("disk", Path::new("log")));
         for _ in 0..4 {
             write(&writer, &[b'b'; 20_000]);
-            intake.relieve("disk", true, Path::new("log"));
+            intake.relieve("disk", Path::new("log"));
         }
         assert_eq!((intake.waiting().unwrap(), intake.takeable().unwrap()), (0, 0));
         let Some(Debt::Kept(kept)) = intake.next_debt() else { panic!("nothing kept") };
@@ -382,10 +382,10 @@ pub(crate) mod tests {
         let (guest, writer) = guest();
         let mut intake = guest.intake();
         write(&writer, &[b'a'; 20_000]);
-        intake.relieve("disk", true, Path::new("log"));
+        intake.relieve("disk", Path::new("log"));
         let Some(Debt::Kept(first)) = intake.next_debt() else { panic!("nothing kept") };
         write(&writer, &[b'b'; 20_000]);
-        intake.relieve("disk", true, Path::new("log"));
+        intake.relieve("disk", Path::new("log"));
         assert_eq!(first.held(), 20_000);
         first.discard();
         intake.first_is_back();
@@ -401,7 +401,7 @@ pub(crate) mod tests {
         intake.keep("disk", &mut staging);
         for _ in 0..6 {
             write(&writer, &[b'a'; 20_000]);
-            intake.relieve("disk", true, Path::new("log"));
+            intake.relieve("disk", Path::new("log"));
         }
         while let Some(Debt::Kept(kept)) = intake.next_debt() {
             kept.discard();

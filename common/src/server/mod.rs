@@ -211,6 +211,16 @@ impl<O> Core<O> {
         self.jobs.submit(place, source, work);
     }
 
+    /// Whether a place does not even get on slowly with its jobs.
+    pub fn hangs(&self, place: Place) -> bool {
+        self.jobs.hangs(place)
+    }
+
+    /// Whether others wait for their turn, so that one should be short.
+    pub fn is_crowded(&self) -> bool {
+        self.reactor.has_again() || self.jobs.are_waiting()
+    }
+
     /// Jobs that have not ended, those included that have not begun.
     pub fn jobs_in_flight(&self) -> impl Iterator<Item = InFlight> {
         self.jobs.in_flight()
