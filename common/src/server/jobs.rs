@@ -36,6 +36,9 @@ const MEMORY: Duration = Duration::from_secs(60);
 pub struct Place(u64);
 
 impl Place {
+    /// The databases of users and groups.
+    pub(super) const NAMES: Self = Self(0);
+
     /// The file system with this device number.
     #[must_use]
     pub fn device(number: u64) -> Self {
