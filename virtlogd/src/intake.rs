@@ -35,6 +35,9 @@ const KEPT_IN_PIPE_BYTES_MAX: usize = 16_384;
 /// Bytes read at a time when they can only be dropped.
 const DROP_BYTES: usize = 65_536;
 
+/// How often a guest's pipe is emptied before others are looked at.
+const RELIEF_ROUNDS_MAX: usize = 4;
+
 /// A guest and its output.
 #[derive(Debug)]
 pub(crate) struct Guest {
@@ -153,20 +156,26 @@ impl Intake {
     /// Writing does not work for `reason`: empties the guest's pipe if it is about to fill, even
     /// where that loses bytes. Gives whether something is left in it.
     pub(crate) fn relieve(&mut self, reason: &str, path: &Path) -> bool {
-        let waiting = self.waiting().unwrap_or(0);
-        if waiting == 0 || waiting < kept_in_pipe_bytes(self.pipe.as_fd()) {
-            return waiting > 0;
+        for _ in 0..RELIEF_ROUNDS_MAX {
+            let waiting = self.waiting().unwrap_or(0);
+            if waiting == 0 || waiting < kept_in_pipe_bytes(self.pipe.as_fd()) {
+                return waiting > 0;
+            }
+            self.empty(waiting, reason, path);
         }
+        self.waiting().is_ok_and(|waiting| waiting > 0)
+    }
+
+    /// Takes `waiting` bytes out of the guest's pipe. All of them: a guest that waits in the middle
+    /// of a large write makes the pipe ready again only when it finds it empty.
+    fn empty(&mut self, waiting: usize, reason: &str, path: &Path) {
         let Self { pipe, arrears, .. } = self;
         let arrears = arrears.get_or_insert_default();
         let kept = usize::try_from(arrears.keep_from(pipe.as_fd(), waiting as u64));
-        let left = waiting - kept.unwrap_or(waiting).min(waiting);
-        if left == 0 {
-            return false;
+        let dropped = drop_from(pipe.as_fd(), waiting.saturating_sub(kept.unwrap_or(waiting)));
+        if dropped == 0 {
+            return;
         }
-        // To the last byte: a guest that waits in the middle of a large write makes the pipe ready
-        // again only when it finds it empty.
-        let dropped = drop_from(pipe.as_fd(), left);
         if arrears.loss.is_none() {
             tracing::error!(
                 target: "logging.log_handler",
@@ -175,7 +184,6 @@ impl Intake {
             reason.clone_into(&mut arrears.reason);
         }
         arrears.lose(dropped);
-        false
     }
 
     /// Writing has failed for `reason`. Takes over what was staged, since others need the pipe

@@ -12,9 +12,10 @@ use super::token::Token;
 use super::{Answer, Core, Daemon, Done, NOT_THE_DAEMONS};
 use crate::admin;
 use crate::event::Event;
+use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{Incoming, ReplyTo};
-use crate::rpc::Call;
+use crate::sys::process;
 use crate::sys::signal::Request;
 
 /// Calls that are taken up on one event, those included that a client makes as soon as the first
@@ -39,6 +40,7 @@ const GIVEN_UP_NAMED_MAX: usize = 32;
 /// # Errors
 /// As `epoll_wait(2)` and `pthread_create(3)`, which mean that the process cannot go on.
 pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
+    process::share_heap();
     let waker = core.waker.take().ok_or(io::ErrorKind::InvalidInput)?;
     let state = State { core, daemon, events: VecDeque::new(), phase: Phase::Serving };
     let (state, result) = Crew::new(waker).run(Box::new(state))?;

@@ -28,6 +28,16 @@ pub fn thread_id() -> i32 {
     nix::unistd::gettid().as_raw()
 }
 
+/// Has all threads allocate from one heap. Each would reserve one of 64 MiB otherwise, and keep pages
+/// that the others lack. Call it before there are threads.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call takes two integers; it fails, without harm, for unknown ones only.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
 /// Whether a thread of this process computes or waits for a processor, and not for something else.
 /// One that has ended does not.
 #[must_use]
