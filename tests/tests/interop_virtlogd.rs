@@ -1,7 +1,9 @@
 //! virtlogd between libvirtd and real guests. The same scenarios run with libvirt's virtlogd and
 //! with ours.
 
-use tests::harness::Whose;
+use std::time::{Duration, Instant};
+
+use tests::harness::{Whose, can_hang};
 use tests::interop::{
     BootSector, Guest, Host, Setup, Virsh, complete, consecutive, on_host, wait_for,
 };
@@ -210,3 +212,57 @@ scenario!(session_of_an_unprivileged_user_starts_its_own_virtlogd, Setup::defaul
     assert_contains(&log, ": starting up libvirt version: ");
     assert_contains(&log, ": shutting down, reason=shutdown");
 });
+
+/// How long the file system hangs. `HANG_S` makes it another number of seconds.
+const HANG: Duration = Duration::from_secs(5);
+
+/// libvirt's virtlogd hangs along, and with it every guest's monitor.
+#[test]
+fn monitor_answers_while_the_log_directory_hangs() {
+    if !can_hang("guests on a log directory that hangs") {
+        return;
+    }
+    on_host(Whose::Ours, module_path!(), &Setup::default(), |host| {
+        let directory = "/var/log/libvirt/slow";
+        let server = env!("CARGO_BIN_EXE_stoppable_fs");
+        host.run("mkdir", &[directory, "/var/log/libvirt/backing"]);
+        let mount = format!(
+            "{server} /var/log/libvirt/backing {directory} >/dev/null 2>&1 & echo $!
+             until mountpoint -q {directory}; do sleep 0.05; done"
+        );
+        let pid: u32 = host.run("sh", &["-c", &mount]).trim().parse().expect("a process id");
+        let log = format!("{directory}/alfa-serial.log");
+        let (flood, other) =
+            (BootSector::finite(*b"alfa", 3_000_000), BootSector::ticking(*b"beta"));
+        let (alfa, beta) = (Guest::new("alfa", flood).serial_to_file(&log), guest("beta", other));
+        host.system().launch(&alfa);
+        host.system().launch(&beta);
+        let backing = "/var/log/libvirt/backing/alfa-serial.log";
+        wait_for("output", || (host.read(backing).len() > 100_000).then_some(()));
+        let ask = || {
+            let begin = Instant::now();
+            let query = r#"{"execute":"query-status"}"#;
+            let status = host.system().run(&["qemu-monitor-command", "alfa", query]);
+            assert_contains(&status, "running");
+            begin.elapsed()
+        };
+        let before: Vec<_> = (0..20).map(|_| ask()).collect();
+        host.signal("STOP", pid);
+        let seconds = std::env::var("HANG_S").ok().and_then(|text| text.parse().ok());
+        let end = Instant::now() + seconds.map_or(HANG, Duration::from_secs);
+        let mut meanwhile = Vec::new();
+        while Instant::now() < end {
+            meanwhile.push(ask());
+            line_after(line_after(0, host, &beta), host, &beta);
+        }
+        host.signal("CONT", pid);
+        eprintln!("query-status through virsh took {before:?} before, {meanwhile:?} meanwhile");
+        wait_for("the line about the loss", || {
+            host.read_text(backing).contains(" bytes of this log were lost").then_some(())
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        let text = host.read_text(backing);
+        assert_eq!(text.matches(" bytes of this log were lost").count(), 1);
+        host.system().run(&["destroy", "alfa"]);
+    });
+}

@@ -213,7 +213,7 @@ impl Handler {
         if lane.waiting.is_empty() && core.holds_back(lane.place) {
             return;
         }
-        let Some(task) = lane.next_task() else { return };
+        let Some(task) = lane.next_task(core.is_crowded()) else { return };
         lane.busy = true;
         let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
         let workspaces = self.workspaces.clone();
@@ -300,7 +300,7 @@ impl Daemon for Handler {
             }
             Timer::Flush => {
                 lane.flush_timer = None;
-                lane.waiting.push_back(Task::Turn { flush: true, retry: true });
+                lane.waiting.push_back(Task::Turn { flush: true, retry: true, is_short: true });
             }
         }
         self.advance(core, number);
@@ -317,7 +317,7 @@ impl Daemon for Handler {
 
     fn job_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.is_late(core, number);
+            lane.task_is_late(core, number);
         }
     }
 

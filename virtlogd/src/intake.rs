@@ -35,6 +35,9 @@ const KEPT_IN_PIPE_BYTES_MAX: usize = 16_384;
 /// Bytes read at a time when they can only be dropped.
 const DROP_BYTES: usize = 65_536;
 
+/// How often a guest's pipe is emptied before others are looked at.
+const RELIEF_ROUNDS_MAX: usize = 4;
+
 /// A guest and its output.
 #[derive(Debug)]
 pub(crate) struct Guest {
@@ -150,23 +153,29 @@ impl Intake {
         waiting + self.arrears.as_ref().map_or(0, |arrears| arrears.bytes())
     }
 
-    /// Writing does not work for `reason`: empties the guest's pipe if it is about to fill, with
-    /// `may_drop` even where that loses bytes. Gives whether something is left in it.
-    pub(crate) fn relieve(&mut self, reason: &str, may_drop: bool, path: &Path) -> bool {
-        let waiting = self.waiting().unwrap_or(0);
-        if waiting == 0 || waiting < kept_in_pipe_bytes(self.pipe.as_fd()) {
-            return waiting > 0;
+    /// Writing does not work for `reason`: empties the guest's pipe if it is about to fill, even
+    /// where that loses bytes. Gives whether something is left in it.
+    pub(crate) fn relieve(&mut self, reason: &str, path: &Path) -> bool {
+        for _ in 0..RELIEF_ROUNDS_MAX {
+            let waiting = self.waiting().unwrap_or(0);
+            if waiting == 0 || waiting < kept_in_pipe_bytes(self.pipe.as_fd()) {
+                return waiting > 0;
+            }
+            self.empty(waiting, reason, path);
         }
+        self.waiting().is_ok_and(|waiting| waiting > 0)
+    }
+
+    /// Takes `waiting` bytes out of the guest's pipe. All of them: a guest that waits in the middle
+    /// of a large write makes the pipe ready again only when it finds it empty.
+    fn empty(&mut self, waiting: usize, reason: &str, path: &Path) {
         let Self { pipe, arrears, .. } = self;
         let arrears = arrears.get_or_insert_default();
         let kept = usize::try_from(arrears.keep_from(pipe.as_fd(), waiting as u64));
-        let left = waiting - kept.unwrap_or(waiting).min(waiting);
-        if left == 0 || !may_drop {
-            return left > 0;
+        let dropped = drop_from(pipe.as_fd(), waiting.saturating_sub(kept.unwrap_or(waiting)));
+        if dropped == 0 {
+            return;
         }
-        // To the last byte: a guest that waits in the middle of a large write makes the pipe ready
-        // again only when it finds it empty.
-        let dropped = drop_from(pipe.as_fd(), left);
         if arrears.loss.is_none() {
             tracing::error!(
                 target: "logging.log_handler",
@@ -175,7 +184,6 @@ impl Intake {
             reason.clone_into(&mut arrears.reason);
         }
         arrears.lose(dropped);
-        false
     }
 
     /// Writing has failed for `reason`. Takes over what was staged, since others need the pipe
@@ -379,10 +387,10 @@ pub(crate) mod tests {
         let (guest, writer) = guest();
         let mut intake = guest.intake();
         write(&writer, &[b'a'; 20_000]);
-        assert!(!intake.relieve("disk", false, Path::new("log")));
+        assert!(!intake.relieve("disk", Path::new("log")));
         for _ in 0..4 {
             write(&writer, &[b'b'; 20_000]);
-            intake.relieve("disk", true, Path::new("log"));
+            intake.relieve("disk", Path::new("log"));
         }
         assert_eq!((intake.waiting().unwrap(), intake.takeable().unwrap()), (0, 0));
         let Some(Debt::Kept(kept)) = intake.next_debt() else { panic!("nothing kept") };
@@ -400,10 +408,10 @@ pub(crate) mod tests {
         let (guest, writer) = guest();
         let mut intake = guest.intake();
         write(&writer, &[b'a'; 20_000]);
-        intake.relieve("disk", true, Path::new("log"));
+        intake.relieve("disk", Path::new("log"));
         let Some(Debt::Kept(first)) = intake.next_debt() else { panic!("nothing kept") };
         write(&writer, &[b'b'; 20_000]);
-        intake.relieve("disk", true, Path::new("log"));
+        intake.relieve("disk", Path::new("log"));
         assert_eq!(first.held(), 20_000);
         first.discard();
         intake.first_is_back();
@@ -419,7 +427,7 @@ pub(crate) mod tests {
         intake.keep("disk", &mut staging);
         for _ in 0..6 {
             write(&writer, &[b'a'; 20_000]);
-            intake.relieve("disk", true, Path::new("log"));
+            intake.relieve("disk", Path::new("log"));
         }
         while let Some(Debt::Kept(kept)) = intake.next_debt() {
             kept.discard();

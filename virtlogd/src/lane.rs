@@ -18,10 +18,6 @@ use crate::intake::Guest;
 use crate::pump::Pump;
 use crate::task::Task;
 
-/// How long output is only kept, not dropped, while a task does not end. A disk that crawls slows
-/// its guest down by so much at the most; one that hangs makes it wait once.
-const LATE_MAX: Duration = Duration::from_millis(50);
-
 /// How often it is looked whether the guest of a late task is about to wait, beside each time that
 /// it has written.
 const RELIEF_PERIOD: Duration = Duration::from_millis(50);
@@ -38,8 +34,8 @@ pub(crate) struct Lane {
     pub(crate) guest: Option<Arc<Guest>>,
     /// A task is under way.
     pub(crate) busy: bool,
-    /// It takes long, as was said at this time.
-    late_since: Option<Instant>,
+    /// It takes long.
+    is_late: bool,
     /// The pipe has become ready since the last turn began.
     pub(crate) ready: bool,
     /// Bounded by the clients, of whom each has one call in flight.
@@ -68,7 +64,7 @@ impl Lane {
             pump: None,
             guest: None,
             busy: false,
-            late_since: None,
+            is_late: false,
             ready: false,
             waiting: VecDeque::new(),
             flush_timer: None,
@@ -85,12 +81,12 @@ impl Lane {
         !self.waiting.is_empty() || (self.ready && self.pump.is_some())
     }
 
-    pub(crate) fn next_task(&mut self) -> Option<Task> {
+    pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
         if let Some(task) = self.waiting.pop_front() {
             return Some(task);
         }
         self.ready = false;
-        Some(Task::Turn { flush: false, retry: false })
+        Some(Task::Turn { flush: false, retry: false, is_short })
     }
 
     /// A task has brought the log back, if the path is one.
@@ -106,7 +102,7 @@ impl Lane {
         }
         self.guest = pump.as_ref().map(|pump| Arc::clone(pump.guest()));
         self.pump = pump;
-        if self.late_since.take().is_some() {
+        if std::mem::take(&mut self.is_late) {
             if let Some(timer) = self.relief_timer.take() {
                 core.cancel_timer(timer);
             }
@@ -117,23 +113,25 @@ impl Lane {
     }
 
     /// The task under way will not end soon: from now on it is looked after its guest.
-    pub(crate) fn is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
+    pub(crate) fn task_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
         if self.busy {
-            self.late_since.get_or_insert_with(Instant::now);
+            self.is_late = true;
             self.relieve(core, number);
         }
     }
 
-    /// Keeps the guest from waiting while a task is late.
+    /// Keeps the guest from waiting while the file system hangs. While it gets on, there is just more
+    /// than it can take, and nothing is dropped.
     pub(crate) fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let (Some(guest), Some(since)) = (&self.guest, self.late_since) else { return };
-        let reason = "the file system did not answer in time";
-        let path = Path::new(&*self.path);
-        let mut intake = guest.intake();
-        // It may have been left alone. If it cannot be watched there is still the timer.
-        let is_watched = intake.pipe.watch().is_ok();
-        let waits = intake.relieve(reason, since.elapsed() >= LATE_MAX, path);
-        if (waits || !is_watched) && self.relief_timer.is_none() {
+        let (Some(guest), true) = (&self.guest, self.is_late) else { return };
+        let is_to_be_seen_to = !core.hangs(self.place) || {
+            let mut intake = guest.intake();
+            // It may have been left alone. If it cannot be watched there is still the timer.
+            let is_watched = intake.pipe.watch().is_ok();
+            intake.relieve("the file system did not answer in time", Path::new(&*self.path))
+                || !is_watched
+        };
+        if is_to_be_seen_to && self.relief_timer.is_none() {
             self.relief_timer = Some(core.set_timer(RELIEF_PERIOD, Timer::Relief.of(number)));
         }
     }

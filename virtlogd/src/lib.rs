@@ -1,7 +1,8 @@
 //! virtlogd: owns the pipes that guests write their logs into, and keeps the files they end in.
 //!
 //! A call or a ready pipe becomes a [task] on its path's lane ([`handler`]). A task works on
-//! a log's [pump]: guest's pipe -> [staging] pipe -> [`rotating_file`].
+//! a log's [pump]: guest's pipe -> [staging] pipe -> [`rotating_file`]. What it shares with the loop,
+//! so that the guest does not wait while it hangs, is the guest's [intake].
 //!
 //! Invariants, because they are absences that nobody can see in the code:
 //! - A guest's bytes are taken out of a pipe by a read only when they are stored already, or can

@@ -21,6 +21,9 @@ use crate::staging::{Budget, GuestBytes, Scratch, Workspace};
 /// Bytes that one log may move before others are looked at.
 const TURN_BYTES_MAX: u64 = 262_144;
 
+/// The same when others are known to wait.
+const SHORT_TURN_BYTES_MAX: u64 = 65_536;
+
 /// Pieces in which one log may move them: a guest that writes byte by byte while we read costs as
 /// much per byte as others per page.
 const TURN_MOVES_MAX: u32 = 32;
@@ -126,12 +129,19 @@ impl Pump {
 
     /// Moves what waits, up to the budget of a turn. Without `flush` a partial line near the end
     /// of a file may be held back. Without `retry` a log in trouble is not written.
-    pub(crate) fn turn(&mut self, workspace: &mut Workspace, flush: bool, retry: bool) -> Turn {
+    pub(crate) fn turn(
+        &mut self,
+        workspace: &mut Workspace,
+        flush: bool,
+        retry: bool,
+        is_short: bool,
+    ) -> Turn {
         if self.trouble.is_some() && !retry {
             self.watch();
             return self.wait_out();
         }
-        let budget = Budget { bytes: TURN_BYTES_MAX, moves: TURN_MOVES_MAX };
+        let bytes = if is_short { SHORT_TURN_BYTES_MAX } else { TURN_BYTES_MAX };
+        let budget = Budget { bytes, moves: TURN_MOVES_MAX };
         let (turn, moved) = match self.write(workspace, budget, flush) {
             Ok(stored) => stored,
             Err(_) => (self.wait_out(), 0),
@@ -318,7 +328,7 @@ impl Pump {
         let Some(trouble) = &mut self.trouble else { return Turn::Quiet };
         let mut intake = self.guest.intake();
         let gone = intake.guest_has_gone();
-        intake.relieve(&trouble.reason, true, self.file.path());
+        intake.relieve(&trouble.reason, self.file.path());
         let since = trouble.guest_gone_since;
         trouble.guest_gone_since = gone.then(|| since.unwrap_or_else(Instant::now));
         match trouble.guest_gone_since {

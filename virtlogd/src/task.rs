@@ -29,6 +29,8 @@ pub(crate) enum Task {
         flush: bool,
         /// Try again if writing failed before.
         retry: bool,
+        /// Others wait for theirs.
+        is_short: bool,
     },
     /// Make it a log.
     Open {
@@ -76,8 +78,8 @@ impl Task {
         let mut workspace = workspaces.take();
         let mut turn = None;
         let answer = match self {
-            Self::Turn { flush, retry } => {
-                turn = pump.as_mut().map(|pump| pump.turn(&mut workspace, flush, retry));
+            Self::Turn { flush, retry, is_short } => {
+                turn = pump.as_mut().map(|pump| pump.turn(&mut workspace, flush, retry, is_short));
                 if turn == Some(Turn::End)
                     && let Some(ended) = pump.take()
                 {

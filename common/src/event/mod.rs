@@ -142,6 +142,11 @@ impl<T: Token> Reactor<T> {
         }
     }
 
+    /// Whether anybody has asked for another turn.
+    pub fn has_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
     /// Reports `token` once, `after` from now.
     pub fn set_timer(&mut self, after: Duration, token: T) -> TimerId {
         self.timers.set(Instant::now() + after, token)

@@ -92,7 +92,7 @@ mod tests {
         Record {
             level: Level::Warning,
             time: SystemTime::now(),
-            thread: 1,
+            process: 1,
             category: "util.conf",
             place: Some(Place { file: "src/a.rs", line: 7, module: "virtlogd::config" }),
             text,

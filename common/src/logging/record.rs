@@ -19,8 +19,8 @@ const CUT_MARK: &str = "...";
 pub(super) struct Record<'a> {
     pub(super) level: Level,
     pub(super) time: SystemTime,
-    /// The kernel's id of the thread.
-    pub(super) thread: i32,
+    /// The number of the process. libvirt's is the thread's, of which it has one.
+    pub(super) process: u32,
     /// libvirt's category, by which filters choose.
     pub(super) category: &'a str,
     /// Where in the code it was logged; the first lines of an output come from nowhere.
@@ -45,7 +45,7 @@ impl<'a> Record<'a> {
         Self {
             level: (*metadata.level()).into(),
             time: SystemTime::now(),
-            thread: crate::sys::process::thread_id(),
+            process: std::process::id(),
             category: metadata.target(),
             place: Some(Place {
                 file: metadata.file().unwrap_or_default(),
@@ -68,14 +68,14 @@ impl<'a> Record<'a> {
 
     /// The line without time and line end.
     pub(super) fn body(&self) -> String {
-        let Self { thread, text, .. } = self;
+        let Self { process, text, .. } = self;
         let level = self.level.word();
         match self.place {
             Some(Place { line, module, .. }) => {
                 let function = module.rsplit("::").next().unwrap_or_default();
-                format!("{thread}: {level} : {function}:{line} : {text}")
+                format!("{process}: {level} : {function}:{line} : {text}")
             }
-            None => format!("{thread}: {level} : {text}"),
+            None => format!("{process}: {level} : {text}"),
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         Record {
             level: Level::Error,
             time: UNIX_EPOCH + Duration::from_millis(1_795_355_422_821),
-            thread: 25955,
+            process: 25955,
             category: "rpc.netserver",
             place,
             text: "text".to_owned(),

@@ -180,7 +180,7 @@ mod tests {
         Record {
             level,
             time: SystemTime::now(),
-            thread: 1,
+            process: 1,
             category: "daemon",
             place: None,
             text: text.to_owned(),

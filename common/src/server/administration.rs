@@ -4,10 +4,64 @@ use std::time::Duration;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::Core;
 use super::client::{ClientId, Closed};
-use crate::admin::{Client, Identity, Limits, Server, Target};
-use crate::rpc;
+use super::{Answer, Core, Done, NOT_THE_DAEMONS, Place};
+use crate::admin::{self, Client, Identity, Limits, Server, Target};
+use crate::rpc::{self, Call};
+
+/// What a client's user and group are called.
+#[derive(Debug)]
+pub(super) struct Names {
+    of: Numbers,
+    user: Option<String>,
+    group: Option<String>,
+}
+
+/// A user and a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Numbers {
+    uid: u32,
+    gid: u32,
+}
+
+impl Names {
+    /// Asks the databases, which may be a directory service that does not answer: for a job.
+    pub(super) fn look_up(of: Numbers) -> Self {
+        let user = User::from_uid(Uid::from_raw(of.uid)).ok().flatten();
+        let group = Group::from_gid(Gid::from_raw(of.gid)).ok().flatten();
+        Self { of, user: user.map(|user| user.name), group: group.map(|group| group.name) }
+    }
+}
+
+impl<O> Core<O> {
+    /// Handles a call to the admin server. One that needs names of which none is known is handled
+    /// again when a job has looked them up; it changes nothing.
+    pub(super) fn administer(&mut self, asking: ClientId, call: Call) -> Answer {
+        self.unnamed.set(None);
+        let outcome = admin::dispatch(&call, self);
+        if let Some(numbers) = self.unnamed.take() {
+            self.jobs.submit(Place::NAMES, NOT_THE_DAEMONS, move || {
+                Done::Names(asking, call, Names::look_up(numbers))
+            });
+            return Answer::Later;
+        }
+        if outcome.close
+            && let Some(client) = self.servers.client(asking)
+        {
+            client.close_when_sent();
+        }
+        Answer::Now(outcome.result)
+    }
+
+    pub(super) fn names_are_known(&mut self, asking: ClientId, call: Call, names: Names) {
+        self.names = Some(names);
+        let answer = self.administer(asking, call);
+        self.names = None;
+        if let Answer::Now(result) = answer {
+            self.answer(asking, result);
+        }
+    }
+}
 
 impl<O> Target for Core<O> {
     fn main_server_name(&self) -> &str {
@@ -24,13 +78,16 @@ impl<O> Target for Core<O> {
     fn identity(&self, server: Server, client_id: u64) -> Option<Identity> {
         let client = self.servers.get(server).clients.get(&client_id)?;
         let peer = client.caller().peer;
-        let user = User::from_uid(Uid::from_raw(peer.uid)).ok().flatten();
-        let group = Group::from_gid(Gid::from_raw(peer.gid)).ok().flatten();
+        let numbers = Numbers { uid: peer.uid, gid: peer.gid };
+        let names = self.names.as_ref().filter(|names| names.of == numbers);
+        if names.is_none() {
+            self.unnamed.set(Some(numbers));
+        }
         Some(Identity {
             uid: peer.uid,
-            user_name: user.map(|user| user.name),
+            user_name: names.and_then(|names| names.user.clone()),
             gid: peer.gid,
-            group_name: group.map(|group| group.name),
+            group_name: names.and_then(|names| names.group.clone()),
             pid: peer.pid,
             selinux_label: client.label(),
         })

@@ -23,6 +23,10 @@ const AWAY_MAX: usize = 48;
 /// Jobs in a row that have to end quickly until their place is not slow any more.
 const QUICK_ROW: u32 = 8;
 
+/// How long a slow place may be at one job until it is taken to hang. A disk that crawls slows
+/// down those who write to it by so much at the most; one that hangs makes them wait once.
+const HANG: Duration = Duration::from_millis(50);
+
 /// How long a slow place is remembered at which nothing happens.
 const MEMORY: Duration = Duration::from_secs(60);
 
@@ -32,6 +36,9 @@ const MEMORY: Duration = Duration::from_secs(60);
 pub struct Place(u64);
 
 impl Place {
+    /// The databases of users and groups.
+    pub(super) const NAMES: Self = Self(0);
+
     /// The file system with this device number.
     #[must_use]
     pub fn device(number: u64) -> Self {
@@ -102,6 +109,7 @@ struct Slow<O> {
     is_busy: bool,
     /// Jobs in a row that ended quickly.
     quick: u32,
+    /// When its last job began or ended.
     seen: Instant,
 }
 
@@ -168,7 +176,7 @@ impl<O> Jobs<O> {
         let Some((id, job)) = self.running.take() else { return };
         self.slow.retain(|_, slow| slow.is_in_use() || slow.seen.elapsed() < MEMORY);
         let slow = self.slow.entry(job.place).or_insert_with(Slow::new);
-        (slow.is_busy, slow.quick) = (true, 0);
+        (slow.is_busy, slow.quick, slow.seen) = (true, 0, Instant::now());
         self.away.insert(id, job);
         self.late.push_back(job.source);
         if !self.may_run_here() {
@@ -221,6 +229,17 @@ impl<O> Jobs<O> {
         here.chain(away).chain(self.queue.iter().chain(waiting).map(Job::in_flight))
     }
 
+    /// Whether a job at this place has not ended for longer than a place takes that works.
+    pub(super) fn hangs(&self, place: Place) -> bool {
+        self.slow.get(&place).is_some_and(|slow| slow.is_busy && slow.seen.elapsed() >= HANG)
+            || !self.may_run_here()
+    }
+
+    /// Whether jobs wait.
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.queue.is_empty() || self.slow.values().any(|slow| !slow.waiting.is_empty())
+    }
+
     /// Whether every job has ended and its outcome was taken.
     pub(super) fn are_over(&self) -> bool {
         self.ended.is_empty() && self.in_flight().next().is_none()
@@ -244,7 +263,7 @@ impl<O> Jobs<O> {
             return;
         }
         if let Some(job) = slow.waiting.pop_front() {
-            slow.is_busy = true;
+            (slow.is_busy, slow.seen) = (true, Instant::now());
             self.away.insert(job.id, job.in_flight());
             self.outgoing.push_back(job);
         }

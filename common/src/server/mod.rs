@@ -21,6 +21,7 @@ mod supervision;
 mod token;
 mod upgrade;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -44,6 +45,7 @@ use crate::rpc::{self, Call, Program, Reply};
 use crate::sys::signal::Signals;
 use crate::sys::socket::Peer;
 use crate::systemd::Notify;
+use administration::{Names, Numbers};
 use idle::Idle;
 use jobs::Jobs;
 use servers::{Server, Servers};
@@ -134,8 +136,12 @@ pub trait Daemon: Send + Sized + 'static {
 pub struct Core<O> {
     reactor: Reactor<Token>,
     servers: Servers,
-    jobs: Jobs<O>,
+    jobs: Jobs<Done<O>>,
     waker: Option<Waker>,
+    /// Names for the call that is being handled.
+    names: Option<Names>,
+    /// Whose names it lacks.
+    unnamed: Cell<Option<Numbers>>,
     /// Clients that were answered and can go on.
     answered: VecDeque<ClientId>,
     /// Clients that have gone and that the daemon was not told of yet.
@@ -155,6 +161,17 @@ pub struct Core<O> {
     /// An upgrade has come to nothing, and the daemon was not told yet.
     has_resumed: bool,
 }
+
+/// What a job brings back.
+#[derive(Debug)]
+enum Done<O> {
+    Daemons(O),
+    /// Names that an admin call waits for.
+    Names(ClientId, Call, Names),
+}
+
+/// The source of jobs that are not the daemon's.
+const NOT_THE_DAEMONS: u64 = u64::MAX;
 
 /// What a process is made of.
 #[derive(Debug)]
@@ -218,6 +235,8 @@ impl<O> Core<O> {
             servers: Servers { main, admin },
             jobs: Jobs::new(),
             waker: Some(waker),
+            names: None,
+            unnamed: Cell::new(None),
             answered: VecDeque::new(),
             gone: VecDeque::new(),
             calls_left: 0,
@@ -261,7 +280,17 @@ impl<O> Core<O> {
     /// Hands out a piece of work that touches files at `place`; [`Daemon::job_ended`] gets its
     /// outcome. `source` is a number of the daemon's own.
     pub fn submit(&mut self, place: Place, source: u64, work: impl FnOnce() -> O + Send + 'static) {
-        self.jobs.submit(place, source, work);
+        self.jobs.submit(place, source, || Done::Daemons(work()));
+    }
+
+    /// Whether a place does not even get on slowly with its jobs.
+    pub fn hangs(&self, place: Place) -> bool {
+        self.jobs.hangs(place)
+    }
+
+    /// Whether others wait for their turn, so that one should be short.
+    pub fn is_crowded(&self) -> bool {
+        self.reactor.has_again() || self.jobs.are_waiting()
     }
 
     /// Jobs that have not ended, those included that have not begun.

@@ -10,12 +10,12 @@ use super::client::{Client, ClientId, Closed};
 use super::servers::Accepted;
 use super::token::Token;
 use super::upgrade::Reading;
-use super::{Answer, Core, Daemon};
+use super::{Answer, Core, Daemon, Done, NOT_THE_DAEMONS};
 use crate::admin;
 use crate::event::Event;
+use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{Incoming, ReplyTo};
-use crate::rpc::{self, Call, Reply};
 use crate::sys::signal::Request;
 
 /// Calls that are taken up on one event, those included that a client makes as soon as the first
@@ -69,7 +69,7 @@ enum Phase {
 }
 
 impl<D: Daemon> Baton for State<D> {
-    type Outcome = D::Outcome;
+    type Outcome = Done<D::Outcome>;
 
     fn carry(mut self: Box<Self>, crew: &Arc<Crew<Self>>) {
         self.core.jobs.overtaken();
@@ -152,7 +152,8 @@ impl<D: Daemon> State<D> {
     /// Says what was not waited for any longer, and leaves it: closing a file of a file system that
     /// hangs would hang as well.
     fn give_up(mut self) {
-        let mut jobs: Vec<_> = self.core.jobs.in_flight().collect();
+        let jobs = self.core.jobs.in_flight().filter(|job| job.source != NOT_THE_DAEMONS);
+        let mut jobs: Vec<_> = jobs.collect();
         jobs.sort_by_key(|job| job.since);
         for job in jobs.iter().take(GIVEN_UP_NAMED_MAX) {
             tracing::error!(
@@ -222,10 +223,15 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
             core.accept(caller.client.server);
         } else if std::mem::take(&mut core.has_resumed) {
             daemon.resume(core);
-        } else if let Some(outcome) = core.jobs.take_ended() {
-            daemon.job_ended(core, outcome);
+        } else if let Some(done) = core.jobs.take_ended() {
+            match done {
+                Done::Daemons(outcome) => daemon.job_ended(core, outcome),
+                Done::Names(asking, call, names) => core.names_are_known(asking, call, names),
+            }
         } else if let Some(source) = core.jobs.take_late() {
-            daemon.job_is_late(core, source);
+            if source != NOT_THE_DAEMONS {
+                daemon.job_is_late(core, source);
+            }
         } else if let Some(client) = core.answered.pop_front() {
             serve(core, daemon, client);
         } else {
@@ -290,7 +296,7 @@ fn take_call<D: Daemon>(
     let caller = client.caller();
     let answer = match id.server {
         admin::Server::Main => daemon.call(core, caller, call),
-        admin::Server::Admin => Answer::Now(core.administer(id, &call)),
+        admin::Server::Admin => core.administer(id, call),
     };
     if let (Answer::Now(result), Some(client)) = (answer, core.servers.client(id)) {
         client.answer(result);
@@ -298,16 +304,6 @@ fn take_call<D: Daemon>(
 }
 
 impl<O> Core<O> {
-    fn administer(&mut self, asking: ClientId, call: &Call) -> Result<Reply, rpc::Error> {
-        let outcome = admin::dispatch(call, self);
-        if outcome.close
-            && let Some(client) = self.servers.client(asking)
-        {
-            client.close_when_sent();
-        }
-        outcome.result
-    }
-
     /// Accepts on all listeners of a server: one that was full, or paused, has room again.
     pub(super) fn accept(&mut self, server: admin::Server) {
         for index in 0..self.servers.get(server).listeners_count() {

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use super::client::{Client, ClientId, Closed};
 use super::token::Token;
-use super::{Core, Daemon, Place};
+use super::{Core, Daemon, NOT_THE_DAEMONS, Place};
 use crate::admin;
 use crate::event::{Interest, Registered, TimerId};
 use crate::handover::check::{Answer, Check};
@@ -182,7 +182,10 @@ impl<O> Core<O> {
             Upgrade::Settling { .. } => {
                 // A thread that hangs in the kernel may not even be killed by an exec.
                 let oldest = self.jobs.in_flight().min_by_key(|job| job.since);
-                let what = oldest.map(|job| daemon.describe_job(job.source)).unwrap_or_default();
+                let what = oldest.filter(|job| job.source != NOT_THE_DAEMONS);
+                let what = what.map_or("a look-up of names".into(), |job| {
+                    daemon.describe_job(job.source)
+                });
                 self.refuse_upgrade(&format_args!(
                     "{what} does not answer; to be tried again then"
                 ));
