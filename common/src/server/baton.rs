@@ -300,6 +300,8 @@ mod tests {
     impl Baton for Toy {
         type Outcome = u64;
 
+        fn at_first_thread(&mut self) {}
+
         fn carry(mut self: Box<Self>, crew: &Arc<Crew<Self>>) {
             self.jobs.overtaken();
             let mut events = VecDeque::new();
