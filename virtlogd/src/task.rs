@@ -90,7 +90,7 @@ impl Task {
             Self::Adopt { guest, legacy: Legacy { file, rotation_steps_left, .. } } => {
                 let adopted = Pump::adopt(guest, path, limits, file, rotation_steps_left);
                 let mut adopted = Box::new(adopted);
-                turn = Some(adopted.turn(&mut workspace, false, true));
+                turn = Some(adopted.turn(&mut workspace, false, true, true));
                 pump = Some(adopted);
                 None
             }

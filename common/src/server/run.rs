@@ -125,9 +125,7 @@ impl<D: Daemon> State<D> {
     }
 
     fn is_to_give_way(&mut self) -> bool {
-        self.phase == Phase::Serving
-            && !self.core.stopping
-            && self.core.is_ready_for_successor()
+        self.phase == Phase::Serving && !self.core.stopping && self.core.is_ready_for_successor()
     }
 
     fn stop(&mut self) {

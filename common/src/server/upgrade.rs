@@ -183,9 +183,8 @@ impl<O> Core<O> {
                 // A thread that hangs in the kernel may not even be killed by an exec.
                 let oldest = self.jobs.in_flight().min_by_key(|job| job.since);
                 let what = oldest.filter(|job| job.source != NOT_THE_DAEMONS);
-                let what = what.map_or("a look-up of names".into(), |job| {
-                    daemon.describe_job(job.source)
-                });
+                let what =
+                    what.map_or("a look-up of names".into(), |job| daemon.describe_job(job.source));
                 self.refuse_upgrade(&format_args!(
                     "{what} does not answer; to be tried again then"
                 ));
