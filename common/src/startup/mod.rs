@@ -204,7 +204,10 @@ impl<S: Service> Start<S> {
             handover::remove(&self.paths.state_file);
         }
         let mut sockets = match &legacy {
-            Some(legacy) => predecessor.sockets(legacy, &self.paths),
+            Some(legacy) => match predecessor.sockets(legacy, &self.paths) {
+                found if found.is_empty() => self.sockets_after_all(passed.sockets),
+                found => found,
+            },
             None => self.sockets(passed.sockets)?,
         };
         if self.options.no_admin_server {
@@ -231,6 +234,15 @@ impl<S: Service> Start<S> {
         let common = &self.configuration.common;
         let admin_server = !self.options.no_admin_server;
         Ok(sockets::open(S::NAME, passed, &self.paths, common, admin_server)?)
+    }
+
+    /// A predecessor that leaves none had none, or was another process of our number, whose
+    /// document nobody has removed.
+    fn sockets_after_all(&self, passed: Vec<PassedSocket>) -> Sockets {
+        self.sockets(passed).unwrap_or_else(|error| {
+            tracing::error!(target: "rpc.netserver", "Nobody can connect: {error}");
+            Sockets::default()
+        })
     }
 
     fn into_parts(

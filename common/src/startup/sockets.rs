@@ -19,6 +19,12 @@ pub(super) struct Sockets {
     pub(super) admin: Vec<Listener>,
 }
 
+impl Sockets {
+    pub(super) fn is_empty(&self) -> bool {
+        self.main.is_empty() && self.admin.is_empty()
+    }
+}
+
 /// Why there are none.
 #[derive(Debug, Error)]
 pub(super) enum Error {
