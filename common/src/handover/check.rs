@@ -93,10 +93,7 @@ fn ask(target: &Target, document: &[u8]) -> io::Result<Answer> {
     let arguments = target.arguments.get(1..).unwrap_or_default();
     let mut question = command(target);
     question.arg(format!("--{OPTION}")).args(arguments).stdin(stdin);
-    let (text, status) = match listen(question)? {
-        Some(heard) => heard,
-        None => return Ok(too_slow()),
-    };
+    let Some((text, status)) = listen(question)? else { return Ok(too_slow()) };
     match text.strip_prefix(GREETING).map(str::trim) {
         Some(OK) if status.success() => Ok(Answer::Ours),
         Some(reason) => Ok(Answer::No(reason.to_owned())),

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn bytes_become_text_and_back() {
-        let bytes: [u8; 16] = std::array::from_fn(|index| 17 * index as u8);
+        let mut next = 0_u8..;
+        let bytes: [u8; 16] = std::array::from_fn(|_| 17 * next.next().unwrap());
         assert_eq!(uuid(&bytes), "00112233-4455-6677-8899-aabbccddeeff");
         assert_eq!(parse_uuid(&uuid(&bytes)), Some(bytes));
         assert_eq!(unhex(&hex(b"\xff\0a")), Some(b"\xff\0a".to_vec()));

@@ -214,9 +214,8 @@ impl<O> Core<O> {
     /// Executes it. Returns when that has failed, when this process has been asked to stop instead,
     /// or when a postponed upgrade has only begun.
     pub(super) fn execute<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
-        let successor = match std::mem::take(&mut self.upgrade) {
-            Upgrade::Ready(successor) => successor,
-            _ => return self.begin_upgrade(daemon),
+        let Upgrade::Ready(successor) = std::mem::take(&mut self.upgrade) else {
+            return self.begin_upgrade(daemon);
         };
         self.announce_successor(successor.reader);
         let Err(reason) = self.try_execute(daemon, &successor);

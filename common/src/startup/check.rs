@@ -16,7 +16,7 @@ pub(super) fn asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let (name, rest) = arguments.split_first()?;
     let (question, rest) = rest.split_first()?;
     let is_asked = question.to_str()?.strip_prefix("--") == Some(OPTION);
-    is_asked.then(|| [&[name.clone()], rest].concat())
+    is_asked.then(|| [std::slice::from_ref(name), rest].concat())
 }
 
 /// Reads what a successor would have to read. Gives the text for stdout, and whether all is well.
