@@ -1,6 +1,6 @@
 //! Live upgrade: one image of the process executes the next, with every fd open.
 //!
-//! A transaction. Before anything is given up the [target](target) is asked, in a [child](check),
+//! A transaction. Before anything is given up the [target](mod@target) is asked, in a [child](check),
 //! whether it could take over with the document and the configuration that there are. Only then
 //! the final [document] is [written](state) and the target [executed](exec()). Whatever fails on
 //! the way, this image serves on.
