@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use common::event::Registered;
 use common::sys::pipe;
 
-use crate::loss::Loss;
+use crate::loss::{self, Loss};
 use crate::protocol::Domain;
 use crate::staging::Staging;
 
@@ -319,6 +319,7 @@ impl Arrears {
     }
 
     fn lose(&mut self, bytes: u64) {
+        loss::count(bytes);
         self.lost_bytes = self.lost_bytes.saturating_add(bytes);
         match &mut self.loss {
             Some(loss) => loss.add(bytes),

@@ -57,17 +57,21 @@ pub enum Answer {
 }
 
 impl Check {
-    /// Asks whether the target could take over with this document, on a thread of its own: while
+    /// Asks whether the target could take over from daemon `name` with this document, on a thread of its own: while
     /// a file system hangs, starting a child does, as it closes our files on it. The pipe ends
     /// when there is an answer.
     ///
     /// # Errors
     /// As `pipe2(2)` and `pthread_create(3)`.
-    pub fn start(target: Target, document: Vec<u8>) -> io::Result<(Self, OwnedFd)> {
+    pub fn start(
+        target: Target,
+        document: Vec<u8>,
+        name: &'static str,
+    ) -> io::Result<(Self, OwnedFd)> {
         let (answered, asking) = pipe::pipe()?;
         let thread = thread::Builder::new().name("check".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || {
-            let answer = ask(&target, &document);
+            let answer = ask(&target, &document, name);
             drop(asking);
             answer.unwrap_or_else(|error| Answer::No(error.to_string()))
         })?;
@@ -87,7 +91,7 @@ impl Check {
     }
 }
 
-fn ask(target: &Target, document: &[u8]) -> io::Result<Answer> {
+fn ask(target: &Target, document: &[u8], name: &str) -> io::Result<Answer> {
     let stdin = File::from(fds::sealed(document)?);
     io::Seek::rewind(&mut &stdin)?;
     let arguments = target.arguments.get(1..).unwrap_or_default();
@@ -97,22 +101,28 @@ fn ask(target: &Target, document: &[u8]) -> io::Result<Answer> {
     match text.strip_prefix(GREETING).map(str::trim) {
         Some(OK) if status.success() => Ok(Answer::Ours),
         Some(reason) => Ok(Answer::No(reason.to_owned())),
-        None => who_are_you(target),
+        None => who_are_you(target, name),
     }
 }
 
-fn who_are_you(target: &Target) -> io::Result<Answer> {
-    let mut question = command(target);
-    question.arg("--version").stdin(Stdio::null());
-    Ok(match listen(question)? {
-        None => too_slow(),
-        Some((text, status)) if status.success() && text.contains(LIBVIRTS) => Answer::Libvirts,
-        Some((text, status)) => Answer::No(format!(
-            "it is neither this program nor libvirt's: asked for its version it says {:?} \
-             ({status})",
-            text.lines().next().unwrap_or_default()
-        )),
-    })
+/// One of libvirt's daemons says so with its version, and with its help which one it is.
+fn who_are_you(target: &Target, name: &str) -> io::Result<Answer> {
+    for (option, sign) in [("--version", LIBVIRTS), ("--help", &format!("/{name}-sock"))] {
+        let mut question = command(target);
+        question.arg(option).stdin(Stdio::null());
+        match listen(question)? {
+            None => return Ok(too_slow()),
+            Some((text, status)) if status.success() && text.contains(sign) => {}
+            Some((text, status)) => {
+                return Ok(Answer::No(format!(
+                    "it is neither this program nor libvirt's {name}: asked with {option} it says \
+                     {:?} ({status})",
+                    text.lines().next().unwrap_or_default()
+                )));
+            }
+        }
+    }
+    Ok(Answer::Libvirts)
 }
 
 fn too_slow() -> Answer {
@@ -121,7 +131,7 @@ fn too_slow() -> Answer {
 
 /// What a child says, and how it ended; `None` if it took too long, and it is ended then.
 fn listen(mut command: Command) -> io::Result<Option<(String, ExitStatus)>> {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pidfd = pidfd_open(child.id().cast_signed())?;
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(ANSWER_PERIOD).unwrap_or(PollTimeout::MAX);
@@ -131,10 +141,11 @@ fn listen(mut command: Command) -> io::Result<Option<(String, ExitStatus)>> {
     }
     let status = child.wait()?;
     let mut bytes = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
+    let outputs = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    for output in outputs.into_iter().flatten() {
         // Somebody else may have the pipe open, but what the child wrote is there.
-        set_nonblocking(&stdout)?;
-        match stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes) {
+        set_nonblocking(&output)?;
+        match File::from(output).take(ANSWER_BYTES_MAX).read_to_end(&mut bytes) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
         }
@@ -173,7 +184,7 @@ mod tests {
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let target = Target::find(vec![path.into(), "-d".into()], None).unwrap();
-        let (check, answered) = Check::start(target, b"document".to_vec()).unwrap();
+        let (check, answered) = Check::start(target, b"document".to_vec(), "virtlogd").unwrap();
         assert_eq!(File::from(answered).read(&mut [0]).unwrap(), 0);
         check.answer()
     }
@@ -188,8 +199,17 @@ mod tests {
 
     #[test]
     fn libvirts_show_by_their_version() {
-        let script = r#"[ "$1" = --version ] && echo "$0 (libvirt) 9.0.0""#;
-        assert_eq!(answer_of(script), Answer::Libvirts);
+        let script = |name| {
+            format!(
+                r#"case $1 in
+                --version) echo "$0 (libvirt) 9.0.0" ;;
+                --help) echo "/run/libvirt/{name}-sock" >&2 ;;
+                *) exit 1 ;;
+                esac"#
+            )
+        };
+        assert_eq!(answer_of(&script("virtlogd")), Answer::Libvirts);
+        assert!(matches!(answer_of(&script("virtlockd")), Answer::No(_)), "the other one");
     }
 
     #[test]

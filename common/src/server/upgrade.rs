@@ -139,7 +139,8 @@ impl<O> Core<O> {
         let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
         let shown = target.path.display().to_string();
         let failed = |error: io::Error| format!("{shown}: {error}");
-        let (check, answered) = Check::start(target.clone(), bytes).map_err(failed)?;
+        let (check, answered) =
+            Check::start(target.clone(), bytes, self.servers.main.name).map_err(failed)?;
         let registered = self.reactor.register(answered, Token::Upgrade, Interest::Read);
         let answered = registered.map_err(failed)?;
         self.reactor.set_timer(CHECK_PERIOD, Token::Upgrade);

@@ -114,6 +114,10 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
     inherited.leave(passed.numbers());
     let paths = Paths::new(S::NAME, process::is_privileged(), |name| std::env::var_os(name))?;
     let mut predecessor = Predecessor::find(&paths, inherited);
+    if !options.daemonize || predecessor.is_there() {
+        // What asks us to stop, or to give way, while we are not ready waits until we are.
+        sys::signal::block().map_err(Failure::Signals)?;
+    }
     let (configuration, logger) = configure::<S>(&options, &paths, &mut predecessor)?;
     configuration.warn_of_unknown_keys();
     if let Err(error) = sys::fd::raise_open_files_limit() {
