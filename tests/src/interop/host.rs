@@ -52,6 +52,7 @@ pub struct Host {
     keeper: Option<ChildStdin>,
     /// Process id of the host's process 1, outside.
     init_pid: u32,
+    is_ours: bool,
 }
 
 impl Host {
@@ -78,7 +79,7 @@ impl Host {
         let stdout = unshare.stdout.take().expect("stdout is a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("the host speaks");
         match line.trim().parse() {
-            Ok(init_pid) => Ok(Self { unshare, keeper, init_pid }),
+            Ok(init_pid) => Ok(Self { unshare, keeper, init_pid, is_ours: !daemons.is_empty() }),
             Err(_) => Err(format!("no private host here: {}", last_words(&mut unshare))),
         }
     }
@@ -106,6 +107,11 @@ impl Host {
         self.write("/etc/libvirt/qemu-lockd.conf", setup.qemu_lockd_conf);
         self.write("/etc/libvirt/libvirtd.conf", LIBVIRTD_CONF);
         self.write("/etc/libvirt/virtlogd.conf", setup.virtlogd_conf);
+    }
+
+    /// Whether its daemons are those of this workspace.
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
     }
 
     /// The host's own libvirt.
