@@ -129,6 +129,37 @@ impl Lease {
         Self { file, inode, kind }
     }
 
+    /// Makes it one that does not end with this process, where it was taken by libvirt's daemon.
+    /// One of several of the same file has to stay as it is.
+    pub(crate) fn outlive_process(&mut self, posix: &PosixFiles, path: &Path, terms: Terms) {
+        if self.kind == Kind::Ofd {
+            return;
+        }
+        if posix.leases(self.inode) > 1 {
+            return tracing::warn!(
+                target: "util.lockspace",
+                "The lease on {} would not outlive a crash: it is one of several of its file",
+                path.display()
+            );
+        }
+        let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
+        match lock::make_ofd(&self.file, mode) {
+            Ok(true) => {}
+            Ok(false) => tracing::error!(
+                target: "util.lockspace",
+                "Somebody else shares the lock on {} now", path.display()
+            ),
+            Err(error) => {
+                return tracing::error!(
+                    target: "util.lockspace",
+                    "The lease on {} would not outlive a crash: {error}", path.display()
+                );
+            }
+        }
+        self.kind = Kind::Ofd;
+        posix.forget(self.inode);
+    }
+
     /// The locked file, and how.
     pub(crate) fn lock(&self) -> (BorrowedFd<'_>, Kind) {
         (self.file.as_fd(), self.kind)

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::handover::document::Document;
+use common::handover::document::{Change, Document};
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
@@ -84,7 +84,10 @@ impl Handler {
         let session = self.sessions.entry(from.client).or_insert_with(|| Session::new(from));
         session.check(&request)?;
         match request {
-            Request::Restrict { .. } => session.is_restricted = true,
+            Request::Restrict { .. } => {
+                session.is_restricted = true;
+                self.keep_session(core, from.client);
+            }
             Request::Register { guest, .. } => self.register(core, from, guest),
             Request::New { space, .. } => return self.add_lockspace(core, from, space, true),
             Request::CreateLockspace { space } => {
@@ -120,6 +123,7 @@ impl Handler {
         if let Some(Claim { owner, guest }) = last {
             self.owners.disconnect(owner, session.is_own(&guest));
         }
+        self.keep_session(core, from.client);
     }
 
     fn add_lockspace(
@@ -144,11 +148,19 @@ impl Handler {
         Ok(Started::Later)
     }
 
-    fn directory_is_there(&mut self, space: Box<[u8]>, is_new: bool) -> Result<(), Refusal> {
+    fn directory_is_there(
+        &mut self,
+        core: &mut Core<Outcome>,
+        space: Box<[u8]>,
+        is_new: bool,
+    ) -> Result<(), Refusal> {
         if is_new && self.lockspaces.has_space(&space) {
             return Err(Refusal::LockspaceExists(space));
         }
-        self.lockspaces.add_space(&space)
+        self.lockspaces.add_space(&space)?;
+        let space = Some(String::from_utf8_lossy(&space).into_owned());
+        core.note(&Change { space, ..Change::default() });
+        Ok(())
     }
 
     fn call_is_in_flight(&mut self, client: ClientId) {
@@ -260,7 +272,7 @@ impl Daemon for Handler {
             Ended::Action(resource, done) => self.job_of_action_ended(core, resource, done),
             Ended::Directory { client, space, is_new, result } => {
                 let result = match result {
-                    Ok(()) => self.directory_is_there(space, is_new),
+                    Ok(()) => self.directory_is_there(core, space, is_new),
                     Err(failure) => Err(Refusal::File(failure)),
                 };
                 self.answer(core, client, result);
@@ -304,6 +316,14 @@ impl Daemon for Handler {
     /// Leases need nothing but to be left alone.
     fn settle(&mut self, _: &mut Core<Outcome>, _: Reader) {}
 
+    fn keep_all(&mut self, core: &mut Core<Outcome>) {
+        self.keep_everything(core);
+    }
+
+    fn keep_no_more(&mut self) {
+        self.forget_keys();
+    }
+
     fn resume(&mut self, _: &mut Core<Outcome>) {}
 
     fn status(&self) -> String {
@@ -313,6 +333,12 @@ impl Daemon for Handler {
     /// Guests that depend on us are ended before their leases go. This is the one place that
     /// waits, as nothing comes after it.
     fn stop(&mut self, core: &mut Core<Outcome>) {
+        if core.has_store() {
+            return tracing::info!(
+                target: "locking.lock_daemon",
+                "Leases stay in the fd store for whoever comes next"
+            );
+        }
         self.stopping = true;
         let (dependent, others): (Vec<_>, Vec<_>) =
             self.owners.iter().map(|(_, owner)| owner).partition(|owner| owner.depends_on_us());

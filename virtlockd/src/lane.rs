@@ -61,6 +61,10 @@ impl Handler {
                 Step::Ended(result) => self.action_ended(core, resource, task.client, result),
                 Step::Job(change, job) => {
                     lane.current = Some(task);
+                    if matches!(change, Change::Lost(_)) {
+                        // Before it is unlocked: what is known of a lease is true as long as it is.
+                        self.keep_lease(core, resource);
+                    }
                     let (place, posix) = (job.place(), self.posix.clone());
                     core.submit(place, resource.0, move || {
                         Outcome(Ended::Action(resource, job.run(&posix)))
@@ -98,6 +102,7 @@ impl Handler {
         if let Ok(change) = result {
             self.changed(core, resource, change);
         }
+        self.keep_lease(core, resource);
         if let Some(client) = client {
             self.answer(core, client, result.map(drop));
         }

@@ -18,6 +18,7 @@
 mod ending;
 mod file;
 mod handler;
+mod keeping;
 mod lane;
 mod lockspace;
 mod owner;

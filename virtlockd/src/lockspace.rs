@@ -111,6 +111,16 @@ impl Lockspaces {
         self.resources.get(&id).is_some_and(Resource::is_held)
     }
 
+    /// A resource.
+    pub(crate) fn resource_mut(&mut self, id: ResourceId) -> Option<&mut Resource> {
+        self.resources.get_mut(&id)
+    }
+
+    /// All resources with their ids.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ResourceId> {
+        self.resources.keys().copied()
+    }
+
     /// All resources.
     pub(crate) fn resources(&self) -> impl Iterator<Item = &Resource> {
         self.resources.values()

@@ -44,6 +44,16 @@ impl PosixFiles {
         self.files().entry(inode).or_default().leases += 1;
     }
 
+    /// How many there are of this file.
+    pub(crate) fn leases(&self, inode: Inode) -> usize {
+        self.files().get(&inode).map_or(0, |entry| entry.leases)
+    }
+
+    /// The file has no POSIX lock any more.
+    pub(crate) fn forget(&self, inode: Inode) {
+        self.files().remove(&inode);
+    }
+
     /// One lease less: unlocks and closes the file if it was the last.
     pub(crate) fn release(&self, inode: Inode, file: File) -> io::Result<()> {
         let mut files = self.files();

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::file::{Inode, Job, Lease};
 use crate::owner::OwnerId;
+use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Terms};
 use crate::refusal::{Holders, Refusal};
 
@@ -63,6 +64,8 @@ pub(crate) struct Resource {
     pub(crate) space: Arc<[u8]>,
     pub(crate) name: Arc<[u8]>,
     pub(crate) path: Arc<Path>,
+    /// In the fd store.
+    pub(crate) key: Option<u64>,
     hold: Option<Hold>,
 }
 
@@ -94,7 +97,7 @@ impl Action {
 impl Resource {
     /// Nobody has a lease on it.
     pub(crate) fn new(space: Arc<[u8]>, name: Arc<[u8]>, path: Arc<Path>) -> Self {
-        Self { space, name, path, hold: None }
+        Self { space, name, path, key: None, hold: None }
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -117,6 +120,13 @@ impl Resource {
     ) -> Option<(&Lease, Terms, impl Iterator<Item = (OwnerId, &Holding)>)> {
         let Hold { lease, terms, holders } = self.hold.as_ref()?;
         Some((lease, *terms, holders.iter().map(|(&owner, holding)| (owner, holding))))
+    }
+
+    /// Makes the lease one that does not end with this process.
+    pub(crate) fn outlive_process(&mut self, posix: &PosixFiles) {
+        if let Some(Hold { lease, terms, .. }) = &mut self.hold {
+            lease.outlive_process(posix, &self.path, *terms);
+        }
     }
 
     /// It was locked by an earlier image of this process.

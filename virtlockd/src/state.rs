@@ -153,6 +153,9 @@ impl Handler {
         let holders = self.holders(core, private.holders, from.owners.unwrap_or_default());
         let owners: Vec<OwnerId> = holders.keys().copied().collect();
         self.lockspaces.adopt(id, Lease::adopted(file, inode, kind), terms, holders);
+        if let Some(resource) = self.lockspaces.resource_mut(id) {
+            resource.key = private.key;
+        }
         for owner in owners {
             self.owners.gained(owner, id);
             if self.owners.get(owner).is_some_and(|owner| owner.is_dead) {
@@ -221,7 +224,7 @@ impl Handler {
 
 /// A client that has not registered is nobody, and says so: libvirt's daemon dies of a name that
 /// is missing.
-fn save_session(session: Option<&Session>) -> document::Session {
+pub(crate) fn save_session(session: Option<&Session>) -> document::Session {
     let claim = session.and_then(|session| session.claim.as_ref());
     let guest = claim.map(|claim| &claim.guest);
     document::Session {
@@ -235,7 +238,7 @@ fn save_session(session: Option<&Session>) -> document::Session {
 
 /// `None` for a resource without a lease, and for one that the reader could not take: its fd is
 /// passed on all the same, so that the lock stays.
-fn save_resource(
+pub(crate) fn save_resource(
     resource: &Resource,
     passing: &mut Passing,
     reader: Reader,
@@ -271,6 +274,7 @@ fn save_resource(
         private: Some(PrivateResource {
             name: (!is_text(&resource.name)).then(|| hex(&resource.name)),
             directory: (!is_text(&resource.space)).then(|| hex(&resource.space)),
+            key: resource.key,
             lock: (kind == Kind::Ofd).then(|| OFD.to_owned()),
             holders: Some(holders),
         }),

@@ -21,13 +21,14 @@ use crate::cleaner;
 use crate::config::Settings;
 use crate::flow;
 use crate::intake::Guest;
+use crate::keeping;
 use crate::lane::{Lane, Timer};
 use crate::legacy::Legacy;
 use crate::loss;
 use crate::orphan::Orphans;
 use crate::protocol::{Domain, READ_BYTES_MAX, Request};
 use crate::pump::Turn;
-use crate::staging::Workspaces;
+use crate::staging::{Staging, Workspaces};
 use crate::task::{Done, Task};
 
 /// How long a partial line may wait for its end near the end of a file.
@@ -57,6 +58,7 @@ pub struct Handler {
     last_number: u64,
     open_logs: usize,
     pub(crate) orphans: Orphans,
+    stopping: bool,
 }
 
 /// What a job brings back.
@@ -87,6 +89,7 @@ impl Handler {
             last_number: CLEANER,
             open_logs: 0,
             orphans: Orphans::default(),
+            stopping: false,
         })
     }
 
@@ -156,6 +159,7 @@ impl Handler {
         let (number, guest) = (self.lane_of(path), Arc::new(guest));
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.guest = Some(Arc::clone(&guest));
+            lane.key = legacy.key;
             self.open_logs += 1;
         }
         self.enqueue(core, path, Task::Adopt { guest, legacy });
@@ -170,6 +174,46 @@ impl Handler {
     ) -> io::Result<()> {
         self.last_number += 1;
         self.orphans.add(core, self.last_number, pipe)
+    }
+
+    /// Lanes by their numbers.
+    pub(crate) fn lane_numbers(&self) -> impl Iterator<Item = u64> {
+        self.lanes.keys().copied()
+    }
+
+    /// A lane.
+    pub(crate) fn lane_mut(&mut self, number: u64) -> Option<&mut Lane> {
+        self.lanes.get_mut(&number)
+    }
+
+    /// Staging pipes that are there: those that no job uses, and those with kept bytes.
+    pub(crate) fn stagings(&self) -> Vec<Staging> {
+        let mut stagings = self.workspaces.stagings();
+        for guest in self.lanes.values().filter_map(|lane| lane.guest.as_ref()) {
+            let intake = guest.intake();
+            stagings.extend(intake.arrears().into_iter().flat_map(|arrears| arrears.kept.clone()));
+        }
+        stagings
+    }
+
+    /// Staging pipes with kept bytes, in the order of each log, and the log's key in the fd store.
+    pub(crate) fn kept_stagings(&self) -> Vec<(u64, Staging)> {
+        let guests = self.lanes.values().filter_map(|lane| lane.guest.as_ref());
+        let kept = |guest: &Arc<Guest>| {
+            let intake = guest.intake();
+            let kept: Vec<_> =
+                intake.arrears().map(|arrears| arrears.kept.clone().into()).unwrap_or_default();
+            kept.into_iter().map(move |staging| (intake.key, staging)).collect::<Vec<_>>()
+        };
+        guests.flat_map(kept).collect()
+    }
+
+    /// Nothing is in the fd store any more.
+    pub(crate) fn forget_keys_of_lanes(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.key = None;
+            lane.guest.iter().for_each(|guest| guest.intake().is_kept_as(0));
+        }
     }
 
     /// Everything that is done with paths, logs among it.
@@ -222,6 +266,15 @@ impl Handler {
         });
     }
 
+    /// Looks after the guest of a task that takes long.
+    fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) {
+        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        if lane.relieve(core, number) {
+            self.keep_log(core, number);
+            keeping::keep_pipes(core);
+        }
+    }
+
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.remove(&number) else { return };
         self.by_path.remove(&lane.path);
@@ -229,6 +282,11 @@ impl Handler {
     }
 
     fn task_ended(&mut self, core: &mut Core<Outcome>, number: u64, done: Done) {
+        let is_log = done.pump.is_some();
+        if !is_log && self.stopping {
+            // What it is owed, the last time.
+            self.keep_log(core, number);
+        }
         if let Some(lane) = self.lanes.get_mut(&number) {
             self.open_logs += usize::from(done.pump.is_some());
             self.open_logs -= usize::from(lane.guest.is_some());
@@ -242,6 +300,11 @@ impl Handler {
                 Some(Turn::Quiet | Turn::End) | None => {}
             }
         }
+        // With an fd store a log that was stopped goes on in another process.
+        if !self.stopping || is_log {
+            self.keep_log(core, number);
+        }
+        keeping::keep_pipes(core);
         if let Some((client, result)) = done.answer {
             core.answer(client, result);
         }
@@ -276,7 +339,7 @@ impl Daemon for Handler {
     fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.ready = true;
-            lane.relieve(core, number);
+            self.relieve(core, number);
             self.advance(core, number);
         } else {
             self.orphans.ready(core, number);
@@ -296,7 +359,7 @@ impl Daemon for Handler {
             }
             Timer::Relief => {
                 lane.relief_timer = None;
-                lane.relieve(core, number);
+                self.relieve(core, number);
             }
             Timer::Flush => {
                 lane.flush_timer = None;
@@ -317,7 +380,8 @@ impl Daemon for Handler {
 
     fn job_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.task_is_late(core, number);
+            lane.task_is_late();
+            self.relieve(core, number);
         }
     }
 
@@ -363,6 +427,14 @@ impl Daemon for Handler {
         }
     }
 
+    fn keep_all(&mut self, core: &mut Core<Outcome>) {
+        self.keep_everything(core);
+    }
+
+    fn keep_no_more(&mut self) {
+        self.forget_keys();
+    }
+
     fn resume(&mut self, core: &mut Core<Outcome>) {
         for number in self.lanes.keys().copied().collect::<Vec<_>>() {
             self.advance(core, number);
@@ -373,11 +445,17 @@ impl Daemon for Handler {
         format!("{} logs open, {} bytes dropped", self.open_logs, loss::dropped_bytes())
     }
 
+    /// With an fd store logs only pause: their pipes stay there.
     fn stop(&mut self, core: &mut Core<Outcome>) {
+        self.stopping = true;
+        let is_kept = core.has_store();
+        if is_kept {
+            keeping::close();
+        }
         let numbers: Vec<u64> = self.lanes.keys().copied().collect();
         for number in numbers {
             if let Some(lane) = self.lanes.get_mut(&number) {
-                lane.waiting.push_back(Task::Stop);
+                lane.waiting.push_back(Task::Stop { is_kept });
                 self.advance(core, number);
             }
         }

@@ -52,6 +52,8 @@ pub(crate) struct Intake {
     /// What a job has staged, or is about to stage.
     pub(crate) in_hand: Option<Staging>,
     arrears: Option<Box<Arrears>>,
+    /// The log's key in the fd store, or 0.
+    pub(crate) key: u64,
 }
 
 /// What a log is owed.
@@ -93,7 +95,7 @@ pub(crate) enum Debt {
 
 impl Guest {
     pub(crate) fn new(domain: Domain, pipe: Registered<OwnedFd>) -> Self {
-        let intake = Intake { pipe, in_hand: None, arrears: None };
+        let intake = Intake { pipe, in_hand: None, arrears: None, key: 0 };
         Self { domain, intake: Mutex::new(intake) }
     }
 
@@ -131,7 +133,7 @@ impl Intake {
 
     /// Moves up to `len` bytes of the guest's into a pipe of ours, unless others have to go first.
     pub(crate) fn move_to(&self, staging: &Staging, len: u64) -> io::Result<u64> {
-        if self.owes() { Ok(0) } else { staging.take_from(self.pipe.as_fd(), len) }
+        if self.owes() { Ok(0) } else { staging.take_from(self.pipe.as_fd(), len, self.key) }
     }
 
     /// Shows the guest's pipe, unless others have to go first.
@@ -169,9 +171,9 @@ impl Intake {
     /// Takes `waiting` bytes out of the guest's pipe. All of them: a guest that waits in the middle
     /// of a large write makes the pipe ready again only when it finds it empty.
     fn empty(&mut self, waiting: usize, reason: &str, path: &Path) {
-        let Self { pipe, arrears, .. } = self;
+        let Self { pipe, arrears, key, .. } = self;
         let arrears = arrears.get_or_insert_default();
-        let kept = usize::try_from(arrears.keep_from(pipe.as_fd(), waiting as u64));
+        let kept = usize::try_from(arrears.keep_from(pipe.as_fd(), waiting as u64, *key));
         let dropped = drop_from(pipe.as_fd(), waiting.saturating_sub(kept.unwrap_or(waiting)));
         if dropped == 0 {
             return;
@@ -273,6 +275,20 @@ impl Intake {
         self.arrears = (!arrears.are_settled()).then(|| Box::new(arrears));
     }
 
+    /// The log has this key in the fd store now, or 0.
+    pub(crate) fn is_kept_as(&mut self, key: u64) {
+        self.key = key;
+        let kept = self.arrears.iter().flat_map(|arrears| &arrears.kept);
+        self.in_hand.iter().chain(kept).for_each(|staging| staging.belongs_to(key));
+    }
+
+    /// Changes when what is owed beside kept bytes does.
+    pub(crate) fn signature(&self) -> (u64, usize) {
+        let arrears = self.arrears.as_ref();
+        let loss = arrears.and_then(|arrears| arrears.loss).map_or(0, |loss| loss.bytes());
+        (loss, arrears.map_or(0, |arrears| arrears.line.len()))
+    }
+
     /// What is owed, for another image of this process.
     pub(crate) fn arrears(&self) -> Option<&Arrears> {
         self.arrears.as_deref()
@@ -296,7 +312,7 @@ impl Arrears {
     }
 
     /// Moves up to `len` bytes into a pipe of the log's own, as far as that has room.
-    fn keep_from(&mut self, guest: BorrowedFd<'_>, len: u64) -> u64 {
+    fn keep_from(&mut self, guest: BorrowedFd<'_>, len: u64, owner: u64) -> u64 {
         if self.loss.is_some() {
             return 0;
         }
@@ -308,7 +324,7 @@ impl Arrears {
         let Some(staging) = self.kept.iter().skip(in_hand).next_back() else { return 0 };
         let mut kept = 0;
         while kept < len
-            && let Ok(count @ 1..) = staging.take_from(guest, len - kept)
+            && let Ok(count @ 1..) = staging.take_from(guest, len - kept, owner)
         {
             kept += count;
         }

@@ -32,6 +32,9 @@ pub(crate) struct Lane {
     pub(crate) pump: Option<Box<Pump>>,
     /// The guest of its log, also while a task has that.
     pub(crate) guest: Option<Arc<Guest>>,
+    /// The log's key in the fd store, and what it was owed when that was noted.
+    pub(crate) key: Option<u64>,
+    pub(crate) owed_noted: (u64, usize),
     /// A task is under way.
     pub(crate) busy: bool,
     /// It takes long.
@@ -63,6 +66,8 @@ impl Lane {
             path,
             pump: None,
             guest: None,
+            key: None,
+            owed_noted: (0, 0),
             busy: false,
             is_late: false,
             ready: false,
@@ -113,17 +118,14 @@ impl Lane {
     }
 
     /// The task under way will not end soon: from now on it is looked after its guest.
-    pub(crate) fn task_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if self.busy {
-            self.is_late = true;
-            self.relieve(core, number);
-        }
+    pub(crate) fn task_is_late(&mut self) {
+        self.is_late = self.busy;
     }
 
     /// Keeps the guest from waiting while the file system hangs. While it gets on, there is just more
-    /// than it can take, and nothing is dropped.
-    pub(crate) fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let (Some(guest), true) = (&self.guest, self.is_late) else { return };
+    /// than it can take, and nothing is dropped. Gives whether there was a guest to look after.
+    pub(crate) fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
+        let (Some(guest), true) = (&self.guest, self.is_late) else { return false };
         let is_to_be_seen_to = !core.hangs(self.place) || {
             let mut intake = guest.intake();
             // It may have been left alone. If it cannot be watched there is still the timer.
@@ -134,6 +136,7 @@ impl Lane {
         if is_to_be_seen_to && self.relief_timer.is_none() {
             self.relief_timer = Some(core.set_timer(RELIEF_PERIOD, Timer::Relief.of(number)));
         }
+        true
     }
 
     /// Ends the guest's pipe although its log cannot be ended.

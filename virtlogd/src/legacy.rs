@@ -18,8 +18,13 @@ pub(crate) struct Legacy {
     pub(crate) file: Option<File>,
     /// Steps left of a rotation.
     pub(crate) rotation_steps_left: Option<u64>,
-    /// Both ends of pipes with bytes that come before those in the guest's, in their order.
-    pub(crate) staged: Vec<(OwnedFd, OwnedFd)>,
+    /// Both ends of pipes with bytes that come before those in the guest's, in their order, and
+    /// their keys in the fd store, or 0.
+    pub(crate) staged: Vec<((OwnedFd, OwnedFd), u64)>,
+    /// The log's key there.
+    pub(crate) key: Option<u64>,
+    /// A rotation may have been cut off.
+    pub(crate) after_crash: bool,
     /// The rest of a line about a loss of which a part is in the file already.
     pub(crate) unfinished_line: Vec<u8>,
     /// Bytes lost behind those that are staged, and why.
@@ -29,10 +34,12 @@ pub(crate) struct Legacy {
 impl Legacy {
     /// The guest, with what its log is owed; the rest is about the file.
     pub(crate) fn with_guest(self, domain: Domain, pipe: Registered<OwnedFd>) -> (Guest, Self) {
-        let Self { file, rotation_steps_left, staged, unfinished_line, loss } = self;
+        let Self { file, rotation_steps_left, staged, key, after_crash, .. } = self;
+        let Self { unfinished_line, loss, .. } = self;
         let guest = Guest::new(domain, pipe);
-        let staged = staged.into_iter().filter_map(|ends| {
-            let staging = Staging::of(ends);
+        guest.intake().key = key.unwrap_or(0);
+        let staged = staged.into_iter().filter_map(|(ends, pipe_key)| {
+            let staging = Staging::of(ends, pipe_key);
             staging
                 .inspect_err(|error| {
                     tracing::error!(
@@ -46,6 +53,6 @@ impl Legacy {
         let (loss, reason) = loss.unzip();
         let loss = loss.and_then(loss::Loss::restore);
         guest.intake().restore(unfinished_line, staged, loss, reason.unwrap_or_default());
-        (guest, Self { file, rotation_steps_left, ..Self::default() })
+        (guest, Self { file, rotation_steps_left, key, after_crash, ..Self::default() })
     }
 }

@@ -15,6 +15,7 @@ pub mod config;
 mod flow;
 mod handler;
 mod intake;
+mod keeping;
 mod lane;
 mod legacy;
 mod loss;

@@ -89,7 +89,10 @@ impl Pump {
         let resumed =
             file.map(|file| RotatingFile::resume(path, limits, file, rotation_steps_left));
         let file = resumed.and_then(Result::ok);
-        Self::new(guest, file.unwrap_or_else(|| RotatingFile::unopened(path, limits)))
+        Self::new(
+            guest,
+            file.unwrap_or_else(|| RotatingFile::unopened(path, limits, rotation_steps_left)),
+        )
     }
 
     /// The open file, and the steps left of a rotation that failed half-way.

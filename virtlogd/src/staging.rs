@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::sys::uio::pwrite;
 
 use crate::intake::Guest;
+use crate::keeping;
 use crate::rotating_file::{Error, RotatingFile, Source};
 
 /// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
@@ -39,6 +40,10 @@ struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     held: AtomicU64,
+    /// In the fd store; 0: it is not.
+    key: AtomicU64,
+    /// The key of the log whose bytes are inside.
+    owner: AtomicU64,
 }
 
 /// Two more ends and a buffer, for looking at bytes without taking them.
@@ -80,19 +85,52 @@ pub(crate) struct GuestBytes<'a> {
 }
 
 impl Staging {
-    /// An empty one.
+    /// An empty one, in the fd store if there is one.
     pub(crate) fn new() -> io::Result<Self> {
+        if let Some(spare) = keeping::spare() {
+            return Ok(spare);
+        }
+        Self::make().inspect(keeping::made)
+    }
+
+    /// An empty one that is not in the fd store.
+    pub(crate) fn make() -> io::Result<Self> {
         let (reader, writer) = pipe::pipe()?;
-        Ok(Self(Arc::new(Pipe { reader, writer, held: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Pipe {
+            reader,
+            writer,
+            held: AtomicU64::new(0),
+            key: AtomicU64::new(0),
+            owner: AtomicU64::new(0),
+        })))
     }
 
     /// A pipe of another image of this process, the end to read from first, with what is inside.
     ///
     /// # Errors
     /// As `ioctl(2)`: it is no pipe. Both are closed.
-    pub(crate) fn of((reader, writer): (OwnedFd, OwnedFd)) -> io::Result<Self> {
+    pub(crate) fn of((reader, writer): (OwnedFd, OwnedFd), key: u64) -> io::Result<Self> {
         let held = AtomicU64::new(pipe::readable_bytes(&reader)? as u64);
-        Ok(Self(Arc::new(Pipe { reader, writer, held })))
+        let (key, owner) = (AtomicU64::new(key), AtomicU64::new(0));
+        Ok(Self(Arc::new(Pipe { reader, writer, held, key, owner })))
+    }
+
+    /// Its key in the fd store, 0 if it is not there.
+    pub(crate) fn key(&self) -> u64 {
+        self.0.key.load(Ordering::SeqCst)
+    }
+
+    /// It is in the fd store from now on, or with 0 not any more. A job may say at the same time
+    /// whose bytes are inside: one of both sees what the other has set.
+    pub(crate) fn is_kept_as(&self, key: u64) {
+        self.0.key.store(key, Ordering::SeqCst);
+        keeping::mark(key, self.0.owner.load(Ordering::SeqCst));
+    }
+
+    /// Says whose bytes are inside, or will be.
+    pub(crate) fn belongs_to(&self, owner: u64) {
+        self.0.owner.store(owner, Ordering::SeqCst);
+        keeping::mark(self.key(), owner);
     }
 
     /// Both ends, the one to read from first.
@@ -129,8 +167,11 @@ impl Staging {
     }
 
     /// Takes up to `len` bytes from a guest's pipe, as far as there is space. 0 means that the
-    /// guest's pipe is at its end.
-    pub(crate) fn take_from(&self, guest: BorrowedFd<'_>, len: u64) -> io::Result<u64> {
+    /// guest's pipe is at its end. `owner` is the log's key in the fd store, or 0.
+    pub(crate) fn take_from(&self, guest: BorrowedFd<'_>, len: u64, owner: u64) -> io::Result<u64> {
+        if self.held() == 0 {
+            self.belongs_to(owner);
+        }
         let len = usize::try_from(len.min(MOVE_BYTES_MAX)).unwrap_or(usize::MAX);
         let moved = pipe::splice_to_pipe(guest, &self.0.writer, len)? as u64;
         self.0.held.fetch_add(moved, Ordering::Relaxed);
@@ -142,7 +183,22 @@ impl Staging {
     }
 }
 
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let key = *self.key.get_mut();
+        if key != 0 {
+            keeping::gone(key);
+        }
+    }
+}
+
 impl Workspaces {
+    /// The staging pipes of those that nobody uses.
+    pub(crate) fn stagings(&self) -> Vec<Staging> {
+        let spare = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.iter().map(|workspace| workspace.staging.clone()).collect()
+    }
+
     /// One is there from the start.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(Arc::new((Mutex::new(vec![Workspace::new()?]), Condvar::new()))))

@@ -114,6 +114,11 @@ impl Handler {
     }
 }
 
+/// A log for the journal.
+pub(crate) fn record(lane: &Lane) -> Option<Log> {
+    save(lane, &mut Passing::default(), Reader::Ours).ok().flatten()
+}
+
 /// `None` for one that the reader could not take.
 fn save(lane: &Lane, passing: &mut Passing, reader: Reader) -> io::Result<Option<Log>> {
     let Some(guest) = &lane.guest else { return Ok(None) };
@@ -174,6 +179,9 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &mut Passing) -> PrivateL
         (passing.fd(reader), passing.fd(writer))
     };
     PrivateLog {
+        key: lane.key,
+        staged_keys: Some(staged.clone().map(Staging::key).collect()),
+        after_crash: None,
         staged: Some(staged.map(&mut pass).collect()),
         file: file.map(|file| passing.fd(file)),
         rotation_steps_left,
@@ -186,9 +194,14 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &mut Passing) -> PrivateL
 
 fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
     let mut take = |number: i32| inherited.take(Some(number)).ok();
-    let staged = from.staged.iter().flatten();
+    let keys = from.staged_keys.into_iter().flatten().chain(std::iter::repeat(0));
+    let staged = from.staged.into_iter().flatten().zip(keys);
     Legacy {
-        staged: staged.filter_map(|&(reader, writer)| take(reader).zip(take(writer))).collect(),
+        key: from.key,
+        after_crash: from.after_crash == Some(true),
+        staged: staged
+            .filter_map(|((reader, writer), key)| Some(((take(reader)?, take(writer)?), key)))
+            .collect(),
         file: from.file.and_then(take).map(File::from),
         rotation_steps_left: from.rotation_steps_left,
         unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),

@@ -51,8 +51,8 @@ pub(crate) enum Task {
     Adopt { guest: Arc<Guest>, legacy: Legacy },
     /// Store all there is, and see whether the path still leads to the log.
     Settle,
-    /// Store all there is, the daemon is about to exit.
-    Stop,
+    /// Store all there is, the daemon is about to exit. What is kept goes on in another process.
+    Stop { is_kept: bool },
 }
 
 /// What a task left.
@@ -87,8 +87,13 @@ impl Task {
                 }
                 None
             }
-            Self::Adopt { guest, legacy: Legacy { file, rotation_steps_left, .. } } => {
-                let adopted = Pump::adopt(guest, path, limits, file, rotation_steps_left);
+            Self::Adopt { guest, legacy } => {
+                let Legacy { file, rotation_steps_left, after_crash, .. } = legacy;
+                let left = match after_crash {
+                    true => rotating_file::steps_left(path, limits),
+                    false => rotation_steps_left,
+                };
+                let adopted = Pump::adopt(guest, path, limits, file, left);
                 let mut adopted = Box::new(adopted);
                 turn = Some(adopted.turn(&mut workspace, false, true, true));
                 pump = Some(adopted);
@@ -100,10 +105,12 @@ impl Task {
                 }
                 None
             }
-            Self::Stop => {
+            Self::Stop { is_kept } => {
                 if let Some(mut ended) = pump.take() {
                     store_all(&mut ended, &mut workspace);
-                    ended.give_up();
+                    if !is_kept {
+                        ended.give_up();
+                    }
                 }
                 None
             }

@@ -273,6 +273,25 @@ pub struct Resource {
 #[serde(transparent)]
 pub struct Pid(#[serde(deserialize_with = "lenient")] pub Option<u32>);
 
+/// A change of what is in the fd store; with a key alone, the item has gone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "they say it themselves")]
+pub struct Change {
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub key: Option<u64>,
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
+    /// With one resource.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lockspace>,
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub client: Option<Client>,
+    /// The directory of a lockspace.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+}
+
 /// What only we know of the process.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -291,6 +310,9 @@ pub struct PrivateDaemon {
     /// finds it broken.
     #[serde(deserialize_with = "lenient")]
     pub configuration: Option<i32>,
+    /// The same, in hexadecimal digits, for whoever comes after a crash.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub configuration_hex: Option<String>,
     /// Set through the admin socket: seconds, 0 for never.
     #[serde(deserialize_with = "lenient")]
     pub timeout_s: Option<u32>,
@@ -300,6 +322,9 @@ pub struct PrivateDaemon {
     /// Set through the admin socket.
     #[serde(deserialize_with = "lenient")]
     pub log_outputs: Option<String>,
+    /// The names of what is in the fd store, one for each fd.
+    #[serde(deserialize_with = "scalars")]
+    pub stored_names: Option<Vec<String>>,
     /// Fds that are kept open, as their locks may be somebody's, and about which nothing is known.
     #[serde(deserialize_with = "scalars")]
     pub parked: Option<Vec<i32>>,
@@ -309,6 +334,12 @@ pub struct PrivateDaemon {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateClient {
+    /// Its key in the fd store.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub key: Option<u64>,
+    /// The call that a process that has crashed has not answered.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub owed: Option<[u32; 4]>,
     /// The beginning of a message.
     #[serde(deserialize_with = "object")]
     pub input: Option<Buffer>,
@@ -335,6 +366,15 @@ pub struct Buffer {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateLog {
+    /// It comes from the store, after a crash.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub after_crash: Option<bool>,
+    /// Its key in the fd store.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub key: Option<u64>,
+    /// The keys of the pipes in `staged`.
+    #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
+    pub staged_keys: Option<Vec<u64>>,
     /// The path's bytes in hexadecimal, where they are no UTF-8.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -372,6 +412,9 @@ pub struct Loss {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateResource {
+    /// Its key in the fd store.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub key: Option<u64>,
     /// The name's bytes in hexadecimal, where they are no UTF-8.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -95,6 +95,11 @@ impl Inherited {
         self.numbers.is_empty()
     }
 
+    /// An fd that was taken over under this number, and is whoever takes it from here.
+    pub(super) fn add(&mut self, number: RawFd) {
+        self.numbers.insert(number);
+    }
+
     /// These are somebody else's, as those that systemd has passed.
     pub fn leave(&mut self, numbers: impl IntoIterator<Item = RawFd>) {
         for number in numbers {

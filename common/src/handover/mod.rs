@@ -14,7 +14,11 @@ pub mod check;
 pub mod document;
 mod exec;
 mod fds;
+pub mod journal;
+pub mod marks;
+pub mod owed;
 mod state;
+pub mod stored;
 mod target;
 pub mod text;
 

@@ -154,11 +154,17 @@ impl Connection {
         !matches!(self.input, Input::Head { have: 0, .. })
     }
 
+    /// Whether anything was read behind the message that was given last.
+    #[must_use]
+    pub fn has_read_on(&self) -> bool {
+        self.is_mid_message() || !self.ahead.bytes.is_empty()
+    }
+
     /// Whether everything about this connection is in the kernel: nothing was read but not
     /// answered, nothing is unsent.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        !self.is_busy() && !self.is_mid_message() && self.ahead.bytes.is_empty()
+        !self.is_busy() && !self.has_read_on()
     }
 
     /// How many bytes the message that has begun lacks at least: reading no more leaves nothing

@@ -133,6 +133,18 @@ impl ReplyTo {
         }
     }
 
+    /// As numbers, for whoever has to answer in another process.
+    #[must_use]
+    pub fn to_words(self) -> [u32; 4] {
+        [self.program, self.version, self.procedure.cast_unsigned(), self.serial]
+    }
+
+    /// From [`Self::to_words`].
+    #[must_use]
+    pub fn from_words([program, version, procedure, serial]: [u32; 4]) -> Self {
+        Self { program, version, procedure: procedure.cast_signed(), serial }
+    }
+
     /// The message that answers the call. An error carries no fds: libvirt sends a caller's own
     /// fds back with some of them, which puts the caller's stream out of step.
     #[must_use]

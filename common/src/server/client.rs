@@ -8,8 +8,10 @@ use std::time::SystemTime;
 use thiserror::Error;
 
 use super::Caller;
+use super::keeping::Slip;
 use crate::admin::Server;
 use crate::event::{Interest, Registered};
+use crate::handover::owed::Owed;
 use crate::rpc::connection::{Message, Outgoing, READ_BYTES_MAX, Unsent, Violation, Want};
 use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection, Reply};
@@ -47,7 +49,11 @@ pub(super) struct Client {
     connected_at: SystemTime,
     socket: Registered<UnixStream>,
     connection: Connection,
+    /// Its key in the fd store, and where is noted what it is owed.
+    kept: Option<(u64, Option<Slip>)>,
     in_flight: Option<ReplyTo>,
+    /// The call in flight, or one whose answer is not sent.
+    unanswered: Option<ReplyTo>,
     close_when_sent: bool,
     waits_for_space: bool,
     /// It is not known that there is nothing to read.
@@ -64,7 +70,9 @@ impl Client {
             connected_at: SystemTime::now(),
             socket,
             connection: Connection::new(),
+            kept: None,
             in_flight: None,
+            unanswered: None,
             close_when_sent: false,
             waits_for_space: false,
             may_have_input: true,
@@ -93,6 +101,22 @@ impl Client {
 
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The key of what is kept of it in the fd store.
+    pub(super) fn key(&self) -> Option<u64> {
+        self.kept.as_ref().map(|(key, _)| *key)
+    }
+
+    /// It is kept under this key.
+    pub(super) fn keep_as(&mut self, key: u64, slip: Option<Slip>) {
+        self.kept = Some((key, slip));
+        self.note(self.owed());
+    }
+
+    /// Nothing is kept of it.
+    pub(super) fn keep_no_more(&mut self) {
+        self.kept = None;
     }
 
     /// Whether a call of it waits for its answer.
@@ -130,6 +154,8 @@ impl Client {
     /// Notes where the answer to the call that has just been read belongs.
     pub(super) fn begin(&mut self, reply_to: ReplyTo) {
         self.in_flight = Some(reply_to);
+        self.unanswered = Some(reply_to);
+        self.note(self.owed());
     }
 
     /// Answers the call in flight, if there is one.
@@ -157,6 +183,12 @@ impl Client {
         self.close_when_sent = true;
     }
 
+    /// Ends the connection for whoever has it open as well.
+    pub(super) fn shut_down(&self) {
+        // It fails when the other end has gone only.
+        drop(self.socket.shutdown(std::net::Shutdown::Both));
+    }
+
     /// Writes what there is to write. Gives whether all of it is out.
     pub(super) fn flush(&mut self) -> Result<bool, Closed> {
         while let Some(unsent) = self.connection.unsent() {
@@ -172,6 +204,9 @@ impl Client {
         if self.close_when_sent && self.in_flight.is_none() {
             return Err(Closed::Asked);
         }
+        if self.in_flight.is_none() && self.unanswered.take().is_some() {
+            self.note(self.owed());
+        }
         self.wait_for_space(false)?;
         Ok(true)
     }
@@ -181,12 +216,18 @@ impl Client {
     /// With `only_rest` nothing is read behind the message.
     pub(super) fn read_message(&mut self, only_rest: bool) -> Result<Option<Message>, Closed> {
         let mut message = self.connection.resume()?;
+        if message.is_none() && self.may_have_input {
+            self.note(Owed::Unknown);
+        }
         while message.is_none() && self.may_have_input {
             message = match self.connection.wants() {
                 Want::Nothing => break,
                 Want::Anything => self.read_anything(only_rest)?,
                 Want::Body => self.read_body()?,
             };
+        }
+        if message.is_none() {
+            self.note(self.owed());
         }
         Ok(message)
     }
@@ -215,6 +256,21 @@ impl Client {
             Some(count) => return Ok(self.connection.filled(count)?),
         }
         Ok(None)
+    }
+
+    fn owed(&self) -> Owed {
+        match self.unanswered {
+            Some(reply_to) if !self.connection.has_read_on() => Owed::Answer(reply_to),
+            None if self.connection.is_idle() => Owed::Nothing,
+            Some(_) | None => Owed::Unknown,
+        }
+    }
+
+    /// For one that is kept.
+    fn note(&self, owed: Owed) {
+        if let Some((_, Some(slip))) = &self.kept {
+            slip.note(owed);
+        }
     }
 
     fn ended(&self) -> Closed {

@@ -13,6 +13,7 @@ mod baton;
 mod client;
 mod idle;
 pub mod jobs;
+mod keeping;
 mod listener;
 mod run;
 mod save;
@@ -48,6 +49,7 @@ use crate::systemd::Notify;
 use administration::{Names, Numbers};
 use idle::Idle;
 use jobs::Jobs;
+use keeping::Keeping;
 use servers::{Server, Servers};
 use supervision::Supervision;
 use token::Token;
@@ -124,6 +126,12 @@ pub trait Daemon: Send + Sized + 'static {
     /// a second and must not cost more with more guests.
     fn status(&self) -> String;
 
+    /// There is an fd store: [has everything kept](Core::keep) that is not.
+    fn keep_all(&mut self, core: &mut Core<Self::Outcome>);
+
+    /// The fd store was emptied: nothing has a key any more.
+    fn keep_no_more(&mut self);
+
     /// The upgrade came to nothing: work that was [held back](Core::holds_back) goes on.
     fn resume(&mut self, core: &mut Core<Self::Outcome>);
 
@@ -152,6 +160,7 @@ pub struct Core<O> {
     stopping: bool,
     signals: Registered<Signals>,
     supervision: Supervision,
+    keeping: Keeping,
     logger: Logger,
     lineage: Lineage,
     overrides: Overrides,
@@ -244,6 +253,7 @@ impl<O> Core<O> {
             stopping: false,
             signals,
             supervision: Supervision::new(parts.notify, parts.ping_period),
+            keeping: Keeping::default(),
             logger: parts.logger,
             lineage: parts.lineage,
             overrides: Overrides::default(),
@@ -310,7 +320,16 @@ impl<O> Core<O> {
     }
 
     /// Answers a call that was to be answered later. A client that has gone needs none.
+    ///
+    /// What is not in the fd store yet is not promised to anybody: the answer waits for that.
     pub fn answer(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
+        if self.is_to_hold_back() {
+            return self.keeping.hold_back(client, result);
+        }
+        self.answer_now(client, result);
+    }
+
+    fn answer_now(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
         if let Some(client) = self.servers.client(client) {
             client.answer(result);
             self.answered.push_back(client.id());

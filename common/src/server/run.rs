@@ -13,6 +13,7 @@ use super::upgrade::Reading;
 use super::{Answer, Core, Daemon, Done, NOT_THE_DAEMONS};
 use crate::admin;
 use crate::event::Event;
+use crate::handover::stored::Kind;
 use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{Incoming, ReplyTo};
@@ -42,7 +43,10 @@ const GIVEN_UP_NAMED_MAX: usize = 32;
 pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
     let waker = core.waker.take().ok_or(io::ErrorKind::InvalidInput)?;
     let state = State { core, daemon, events: VecDeque::new(), phase: Phase::Serving };
-    let (state, result) = Crew::new(waker).run(Box::new(state))?;
+    let (mut state, result) = Crew::new(waker).run(Box::new(state))?;
+    if !state.core.drain_store() {
+        tracing::error!(target: "util.systemd", "The supervisor has not taken everything");
+    }
     if !state.core.jobs.are_over() {
         (*state).give_up();
     }
@@ -219,6 +223,10 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
         if let Some(caller) = core.gone.pop_front() {
             daemon.disconnected(core, caller);
             core.accept(caller.client.server);
+        } else if let Some((client, result)) = core.next_held_back() {
+            core.answer_now(client, result);
+        } else if core.wants_new_journal() {
+            core.begin_journal(daemon);
         } else if std::mem::take(&mut core.has_resumed) {
             daemon.resume(core);
         } else if let Some(done) = core.jobs.take_ended() {
@@ -296,8 +304,14 @@ fn take_call<D: Daemon>(
         admin::Server::Main => daemon.call(core, caller, call),
         admin::Server::Admin => core.administer(id, call),
     };
-    if let (Answer::Now(result), Some(client)) = (answer, core.servers.client(id)) {
-        client.answer(result);
+    match answer {
+        Answer::Now(result) if core.is_to_hold_back() => core.answer(id, result),
+        Answer::Now(result) => {
+            if let Some(client) = core.servers.client(id) {
+                client.answer(result);
+            }
+        }
+        Answer::Later => {}
     }
 }
 
@@ -342,6 +356,11 @@ impl<O> Core<O> {
             Closed::End | Closed::EndMidMessage | Closed::Asked => {
                 tracing::debug!(target: "rpc.netserverclient", "{id} has gone: {reason}");
             }
+        }
+        if let Some(key) = client.key() {
+            // Closing ends nothing while the store has it too.
+            client.shut_down();
+            self.forget(Kind::Client, key);
         }
         self.gone.push_back(client.caller());
     }

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
+
 use super::client::{Client, ClientId};
 use super::listener::Listener;
 use super::servers::{Limits, Server};
@@ -16,8 +18,10 @@ use crate::handover::document::{
     self, Buffer, PrivateClient, PrivateDaemon, Service, Session, Socket,
 };
 use crate::handover::{Inherited, Passing};
-use crate::rpc::Connection;
 use crate::rpc::connection::{Buffered, Side};
+use crate::rpc::error::Domain;
+use crate::rpc::program::ReplyTo;
+use crate::rpc::{self, Connection};
 use crate::sys::{fd, process, socket};
 
 /// libvirt's way of saying that a server sends no keepalive messages.
@@ -167,6 +171,8 @@ impl Server {
             return Err(io::Error::other(format!("its uid is {}", peer.uid)));
         }
         fd::set_nonblocking(&stream)?;
+        let private = from.private.as_ref();
+        let (key, owed) = private.map(|private| (private.key, private.owed)).unwrap_or_default();
         let connection = match from.private {
             Some(private) => unpack(private, inherited)?,
             None => Connection::new(),
@@ -182,7 +188,12 @@ impl Server {
         let socket = reactor.register(stream, Token::Client(id), Interest::Read)?;
         let since = from.conn_time.and_then(|since| u64::try_from(since).ok()).unwrap_or(0);
         let connected_at = SystemTime::UNIX_EPOCH + Duration::from_secs(since.min(u32::MAX.into()));
-        let client = Client::adopted(id, peer, socket, connected_at, connection);
+        let mut client = Client::adopted(id, peer, socket, connected_at, connection);
+        key.into_iter().for_each(|key| client.keep_as(key, None));
+        if let Some(words) = owed {
+            client.begin(ReplyTo::from_words(words));
+            client.answer(Err(crashed()));
+        }
         let caller = client.caller();
         self.clients.insert(number, client);
         Ok(caller)
@@ -203,9 +214,15 @@ impl Client {
                 ..socket_of(passing.fd(self.socket().as_fd()), true)
             }),
             private_data: Some(Session::default()),
-            private: pack(self.connection(), passing)?,
+            private: pack(self.key(), self.connection(), passing)?,
         })
     }
+}
+
+fn crashed() -> rpc::Error {
+    let detail =
+        "this daemon has crashed before it could answer: what was asked for may be done or not";
+    rpc::Error::system(Domain::Rpc, detail, Errno::EIO as i32)
 }
 
 fn socket_of(fd: i32, is_client: bool) -> Socket {
@@ -219,9 +236,13 @@ fn socket_of(fd: i32, is_client: bool) -> Socket {
 }
 
 /// Most clients have nothing in their buffers.
-fn pack(connection: &Connection, passing: &mut Passing) -> io::Result<Option<PrivateClient>> {
+fn pack(
+    key: Option<u64>,
+    connection: &Connection,
+    passing: &mut Passing,
+) -> io::Result<Option<PrivateClient>> {
     if connection.is_idle() {
-        return Ok(None);
+        return Ok(key.map(|key| PrivateClient { key: Some(key), ..PrivateClient::default() }));
     }
     let mut pack = |side: Side<BorrowedFd<'_>>| {
         let fds = side.fds.into_iter().map(|fd| passing.fd(fd)).collect();
@@ -229,6 +250,8 @@ fn pack(connection: &Connection, passing: &mut Passing) -> io::Result<Option<Pri
     };
     let Buffered { input, ahead, output } = connection.buffered();
     Ok(Some(PrivateClient {
+        key,
+        owed: None,
         input: Some(pack(input)?),
         ahead: Some(pack(ahead)?),
         output: Some(pack(output)?),
@@ -237,7 +260,9 @@ fn pack(connection: &Connection, passing: &mut Passing) -> io::Result<Option<Pri
 
 fn unpack(from: PrivateClient, inherited: &mut Inherited) -> io::Result<Connection> {
     let mut unpack = |buffer: Option<Buffer>| {
-        let Some(Buffer { bytes, fds }) = buffer else { return Ok(Side::default()) };
+        let Some(Buffer { bytes: bytes @ Some(_), fds }) = buffer else {
+            return Ok(Side::default());
+        };
         let fds = fds.into_iter().flatten().map(|fd| inherited.take(Some(fd)));
         let fds = fds.collect::<io::Result<_>>()?;
         Ok::<_, io::Error>(Side { bytes: inherited.take_bytes(bytes)?, fds })

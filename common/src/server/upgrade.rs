@@ -26,7 +26,7 @@ use crate::handover::document::{Document, PrivateDaemon};
 use crate::handover::{self, Passing, Reader, Target};
 use crate::rpc;
 use crate::rpc::error::Domain;
-use crate::sys::process;
+use crate::sys::{process, signal};
 
 /// How long it may take to ask the target, who has two questions to answer.
 const CHECK_PERIOD: Duration = Duration::from_secs(30);
@@ -214,12 +214,15 @@ impl<O> Core<O> {
 
     /// Executes it. Returns when that has failed, when this process has been asked to stop instead,
     /// or when a postponed upgrade has only begun.
-    pub(super) fn execute<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+    pub(super) fn execute<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         let Upgrade::Ready(successor) = std::mem::take(&mut self.upgrade) else {
             return self.begin_upgrade(daemon);
         };
         self.announce_successor(successor.reader);
         let Err(reason) = self.try_execute(daemon, &successor);
+        if successor.reader == Reader::Libvirts {
+            self.keep_again(daemon);
+        }
         self.supervisor().ready();
         if !self.stopping {
             self.refuse_upgrade(&reason);
@@ -231,10 +234,21 @@ impl<O> Core<O> {
         daemon: &D,
         Successor { target, reader }: &Successor,
     ) -> Result<Infallible, String> {
+        self.stopping |= self.signals.take().contains(&signal::Request::Stop);
+        if self.stopping {
+            return Err(String::new());
+        }
+        let is_stored = match reader {
+            Reader::Ours => self.drain_store(),
+            Reader::Libvirts => self.end_keeping(),
+        };
+        if !is_stored {
+            return Err("the supervisor has not taken what is to be in the fd store".into());
+        }
         let held = self.signals.hold().map_err(|error| format!("signals: {error}"))?;
         // What came before is lost with this image, unless it is looked at now.
         let requests = self.signals.take();
-        if requests.contains(&crate::sys::signal::Request::Stop) {
+        if requests.contains(&signal::Request::Stop) {
             drop(held);
             self.stopping = true;
             return Err(String::new());
@@ -249,11 +263,11 @@ impl<O> Core<O> {
 
     /// The supervisor hears that another image comes. libvirt's give no signs of life.
     fn announce_successor(&mut self, reader: Reader) {
+        if reader == Reader::Libvirts {
+            self.supervisor().watchdog_off();
+        }
         let notify = self.supervisor();
         notify.reloading();
-        if reader == Reader::Libvirts {
-            notify.watchdog_off();
-        }
         if !notify.drain(NOTIFY_PERIOD) {
             tracing::debug!(target: "util.systemd", "The supervisor does not listen");
         }
@@ -305,6 +319,7 @@ impl<O> Core<O> {
     /// What has not come to rest is brought to rest: calls are answered with an error, and
     /// libvirt's daemons get no client with half a message.
     fn settle_by_force(&mut self, reader: Reader) {
+        self.hold_nothing_back();
         for server in [&mut self.servers.main, &mut self.servers.admin] {
             let late = server.clients.values_mut().filter(|client| client.has_call_in_flight());
             late.for_each(|client| client.answer(Err(interrupted())));
@@ -329,7 +344,7 @@ impl<O> Core<O> {
     }
 
     /// Everything that this process is, for whoever reads it.
-    fn document<D: Daemon<Outcome = O>>(
+    pub(super) fn document<D: Daemon<Outcome = O>>(
         &self,
         daemon: &D,
         passing: &mut Passing,
@@ -357,6 +372,7 @@ impl<O> Core<O> {
         if reader == Reader::Ours {
             private.pid_file = pid_file.as_ref().map(|file| passing.fd(file.as_fd()));
             private.configuration = Some(passing.bytes(configuration)?);
+            private.stored_names = Some(self.stored_names());
             private.timeout_s = self.overrides.timeout_s;
             private.log_filters.clone_from(&self.overrides.log_filters);
             private.log_outputs.clone_from(&self.overrides.log_outputs);

@@ -113,7 +113,8 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
     };
     inherited.leave(passed.numbers());
     let paths = Paths::new(S::NAME, process::is_privileged(), |name| std::env::var_os(name))?;
-    let mut predecessor = Predecessor::find(&paths, inherited);
+    let Passed { sockets: passed, stored } = passed;
+    let mut predecessor = Predecessor::find(&paths, inherited).or_stored(S::NAME, stored);
     if !options.daemonize || predecessor.is_there() {
         // What asks us to stop, or to give way, while we are not ready waits until we are.
         sys::signal::block().map_err(Failure::Signals)?;
@@ -141,8 +142,8 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
     if let Some(launcher) = launcher {
         report(&launcher, process.as_ref().err());
     }
-    let Process { mut core, daemon, _pid_file } = process?;
-    core.announce(&daemon);
+    let Process { mut core, mut daemon, _pid_file } = process?;
+    core.announce(&mut daemon);
     server::run(core, daemon).map_err(Failure::Loop)
 }
 
@@ -190,7 +191,11 @@ struct Process<S: Service> {
 }
 
 impl<S: Service> Start<S> {
-    fn process(self, mut predecessor: Predecessor, passed: Passed) -> Result<Process<S>, Failure> {
+    fn process(
+        self,
+        mut predecessor: Predecessor,
+        passed: Vec<PassedSocket>,
+    ) -> Result<Process<S>, Failure> {
         let signals = Signals::install().map_err(Failure::Signals)?;
         let complaint = predecessor.complaint();
         let legacy = predecessor.legacy(S::NAME);
@@ -209,10 +214,10 @@ impl<S: Service> Start<S> {
         }
         let mut sockets = match &legacy {
             Some(legacy) => match predecessor.sockets(legacy, &self.paths) {
-                found if found.is_empty() => self.sockets_after_all(passed.sockets),
+                found if found.is_empty() => self.sockets_after_all(passed),
                 found => found,
             },
-            None => self.sockets(passed.sockets)?,
+            None => self.sockets(passed)?,
         };
         if self.options.no_admin_server {
             sockets.admin.clear();
@@ -227,6 +232,8 @@ impl<S: Service> Start<S> {
             handover::remove(&state_file);
         } else if complaint.is_some() {
             daemon.salvage(&mut core, &mut predecessor.inherited);
+        } else if let Some(names) = predecessor.names_in_store() {
+            core.adopt_store(&names);
         } else {
             // Whoever started us has left them open. A successor would take them for guests'.
             predecessor.inherited.close_on_exec();
@@ -301,7 +308,9 @@ fn adopt<S: Service>(
     core.adopt(Server::Admin, admin, inherited);
     core.adopt_overrides(&private);
     daemon.adopt(core, document, clients, inherited);
-    daemon.salvage(core, inherited);
+    core.adopt_store(private.stored_names.as_deref().unwrap_or_default());
+    core.adopt_store(&predecessor.names_in_store().unwrap_or_default());
+    daemon.salvage(core, &mut predecessor.inherited);
     core.park(predecessor.parked(&private));
     tracing::info!(
         target: "daemon", "Took over, generation {}", private.generation.unwrap_or(0)

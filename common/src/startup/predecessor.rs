@@ -12,9 +12,12 @@ use super::pid_file::PidFile;
 use super::sockets::Sockets;
 use crate::cli::Paths;
 use crate::handover::document::{Document, PrivateDaemon, Server};
+use crate::handover::stored::{Returned, keys_of, take_back};
+use crate::handover::text::unhex;
 use crate::handover::{self, Found, Inherited, VARIABLE};
 use crate::server::{self, Listener};
 use crate::sys::{process, socket};
+use crate::systemd::StoredFd;
 
 /// What was found at the start.
 #[derive(Debug, Default)]
@@ -22,7 +25,18 @@ pub(super) struct Predecessor {
     found: Option<Found>,
     /// Of ours, open already.
     has_listeners: bool,
+    /// What another process has left with the supervisor.
+    pub(super) stored: Option<Stored>,
     pub(super) inherited: Inherited,
+}
+
+/// What came out of an fd store.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// One for each fd.
+    pub(super) names: Vec<String>,
+    /// It is known what they are.
+    pub(super) is_known: bool,
 }
 
 /// What is to be adopted.
@@ -43,7 +57,26 @@ impl Predecessor {
         let found = handover::find(&paths.state_file, variable.as_deref(), &mut inherited);
         let is_at = |path| inherited.has(|fd| socket::is_listener_at(fd, path));
         let has_listeners = is_at(&paths.socket) || is_at(&paths.admin_socket);
-        Self { found, has_listeners, inherited }
+        Self { found, has_listeners, stored: None, inherited }
+    }
+
+    /// What another process of this service has left with the supervisor, unless an image of this
+    /// one was found.
+    pub(super) fn or_stored(mut self, name: &str, stored: Vec<StoredFd>) -> Self {
+        if self.is_there() {
+            return self;
+        }
+        let stored = stored.into_iter().map(|StoredFd { name, fd }| (name, fd)).collect();
+        if let Some(Returned { document, names }) = take_back(stored, name, &mut self.inherited) {
+            self.stored = Some(Stored { names, is_known: document.is_some() });
+            // Nobody depends on what has nothing: it may fail as at any start.
+            let document = match document {
+                Some(document) => Some(document).filter(|found| !keys_of(found, name).is_empty()),
+                None => Some(Document::default()),
+            };
+            self.found = document.map(|document| Found { document, is_ours: true, broken: None });
+        }
+        self
     }
 
     /// Whether this image takes over from one: a document says so, or there is one that cannot be
@@ -64,7 +97,8 @@ impl Predecessor {
     /// The configuration that it has read.
     pub(super) fn configuration(&mut self) -> Option<Vec<u8>> {
         let private = self.found.as_ref()?.document.private.as_ref()?;
-        self.inherited.take_bytes(private.configuration).ok()
+        let read = self.inherited.take_bytes(private.configuration).ok();
+        read.or_else(|| private.configuration_hex.as_deref().and_then(unhex))
     }
 
     /// Takes the document apart. One that is not this process's is as an empty one.
@@ -109,6 +143,16 @@ impl Predecessor {
             }
         }
         sockets
+    }
+
+    /// Names of what is in the fd store. What nobody knew of is taken out there, see
+    /// `Core::begin_keeping`, and closed here.
+    pub(super) fn names_in_store(&mut self) -> Option<Vec<String>> {
+        let Stored { names, is_known } = self.stored.take()?;
+        if is_known {
+            drop(self.inherited.take_rest());
+        }
+        Some(names)
     }
 
     /// What nobody has taken: regular files stay open, as a lock may hang on them; a log of

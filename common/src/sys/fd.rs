@@ -87,6 +87,15 @@ pub fn open_numbers() -> io::Result<Vec<RawFd>> {
     Ok(numbers)
 }
 
+/// A file in memory, close-on-exec.
+///
+/// # Errors
+/// As `memfd_create(2)`.
+pub fn memory(name: &str) -> io::Result<OwnedFd> {
+    let memfd = memfd::MemfdOptions::new().close_on_exec(true).create(name);
+    Ok(memfd.map_err(io::Error::other)?.into_file().into())
+}
+
 /// Whether `fd` can be read from.
 #[must_use]
 pub fn is_readable(fd: impl AsFd) -> bool {

@@ -42,6 +42,26 @@ pub fn try_lock(fd: impl AsFd, kind: Kind, mode: Mode) -> io::Result<bool> {
     }
 }
 
+/// Turns a POSIX lock of ours into an OFD lock of `fd`, without a moment in which somebody who wants it
+/// alone could get it. A reader can slip in between, and then it is shared with him. Gives whether
+/// it is what it was.
+///
+/// # Errors
+/// As `fcntl(2)`; whatever lock there was is there in one of the two kinds.
+pub fn make_ofd(fd: impl AsFd, mode: Mode) -> io::Result<bool> {
+    let fd = fd.as_fd();
+    if mode == Mode::Exclusive && try_lock(fd, Kind::Ofd, mode)? {
+        // It was one already: no POSIX lock stood against it.
+        return Ok(true);
+    }
+    try_lock(fd, Kind::Posix, Mode::Shared)?;
+    if !try_lock(fd, Kind::Ofd, Mode::Shared)? {
+        return Ok(false);
+    }
+    unlock(fd, Kind::Posix)?;
+    try_lock(fd, Kind::Ofd, mode)
+}
+
 /// Gives up the lock of [`try_lock`], whoever else holds a duplicate of the fd.
 ///
 /// # Errors
@@ -72,6 +92,21 @@ fn set(fd: impl AsFd, kind: Kind, lock_type: libc::c_int) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use std::fs::File;
+
+    #[test]
+    fn a_posix_lock_becomes_an_ofd_lock() {
+        for mode in [Mode::Shared, Mode::Exclusive] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let open = || File::options().read(true).write(true).open(file.path()).unwrap();
+            let (one, two) = (open(), open());
+            assert!(try_lock(&one, Kind::Posix, mode).unwrap());
+            assert!(make_ofd(&one, mode).unwrap() && make_ofd(&one, mode).unwrap());
+            // It does not go with the fd of somebody else in this process.
+            drop(two);
+            assert!(!try_lock(open(), Kind::Ofd, Mode::Exclusive).unwrap());
+            assert_eq!(try_lock(open(), Kind::Ofd, Mode::Shared).unwrap(), mode == Mode::Shared);
+        }
+    }
 
     #[test]
     fn two_descriptions_of_one_file_exclude_each_other() {

@@ -59,6 +59,12 @@ impl Channel {
         result
     }
 
+    /// Takes back a message that is kept; whether there was one. Nothing is, mostly.
+    pub(super) fn take_back(&mut self, text: &str) -> bool {
+        let found = self.kept.iter().rposition(|message| message.text == text);
+        found.is_some_and(|index| self.kept.remove(index).is_some())
+    }
+
     /// How many messages are kept.
     pub(super) fn waiting(&self) -> usize {
         self.kept.len()
@@ -129,12 +135,13 @@ fn connect(address: &SocketAddr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// The queue is full, or the fds under way are as many as we may have open.
+/// The queue is full, the fds under way are as many as we may have open, or the supervisor is away.
 fn must_wait(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ETOOMANYREFS))
         || error.kind() == io::ErrorKind::WouldBlock
+        || has_gone(error)
 }
 
 fn has_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::ENOTCONN))
+    matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::ENOTCONN | libc::ENOENT))
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 pub(super) struct Names {
     counts: HashMap<Box<str>, usize>,
     bytes: usize,
+    fds: usize,
 }
 
 impl Names {
@@ -22,20 +23,37 @@ impl Names {
         (1..=255).contains(&name.len()) && name.bytes().all(printable) && !name.ends_with(".socket")
     }
 
+    /// How many fds there are.
+    pub(super) fn fds(&self) -> usize {
+        self.fds
+    }
+
+    /// Whether there is room for so many more bytes.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= Self::BYTES_MAX
+    }
+
     /// Adds fds; `false`, and nothing added, when there is no room for their names.
     pub(super) fn add(&mut self, name: &str, count: usize) -> bool {
-        let bytes = self.bytes + bytes_of(name, count);
-        if bytes > Self::BYTES_MAX {
+        let bytes = bytes_of(name, count);
+        if !self.has_room(bytes) {
             return false;
         }
-        self.bytes = bytes;
+        self.bytes += bytes;
+        self.fds += count;
         *self.counts.entry(name.into()).or_default() += count;
         true
+    }
+
+    /// All names, and how many fds each has.
+    pub(super) fn all(&self) -> Vec<(String, usize)> {
+        self.counts.iter().map(|(name, &count)| (name.to_string(), count)).collect()
     }
 
     /// Adds an fd that is there anyway.
     pub(super) fn add_stored(&mut self, name: &str) {
         self.bytes += bytes_of(name, 1);
+        self.fds += 1;
         *self.counts.entry(name.into()).or_default() += 1;
     }
 
@@ -48,12 +66,14 @@ impl Names {
             self.counts.remove(name);
         }
         self.bytes -= bytes_of(name, taken);
+        self.fds -= taken;
     }
 
     /// Takes all fds of a name away, if there are any.
     pub(super) fn take_all(&mut self, name: &str) -> bool {
         let Some(count) = self.counts.remove(name) else { return false };
         self.bytes -= bytes_of(name, count);
+        self.fds -= count;
         true
     }
 }
@@ -76,9 +96,9 @@ mod tests {
         assert!(names.add("d", 2));
         assert!(names.take_all("abc") && !names.take_all("abc"));
         names.add_stored("d");
-        assert_eq!(names.bytes, 6);
+        assert_eq!((names.bytes, names.fds()), (6, 3));
         names.take("d", 9);
-        assert_eq!((names.bytes, names.counts.len()), (0, 0));
+        assert_eq!((names.bytes, names.fds(), names.counts.len()), (0, 0, 0));
     }
 
     #[test]

@@ -19,6 +19,10 @@ const STATUS_CHARS_MAX: usize = 1024;
 /// Fds that one message can carry, the kernel's limit.
 pub const MESSAGE_FDS_MAX: usize = 253;
 
+/// Bytes of a short name, and how many of these [`Notify::has_room`] leaves.
+const NAME_BYTES_MAX: usize = 16;
+const OTHERS: usize = 8;
+
 /// Where messages go; nowhere when there is no supervisor.
 ///
 /// Messages are sent in order. None of the methods waits, but [`Notify::drain`]; what the
@@ -123,8 +127,7 @@ impl Notify {
         if !self.names.add(name, fds.len()) {
             return Err(StoreError::Full);
         }
-        // FDPOLL=0: or systemd drops a pipe as soon as its guest has died, with its last words.
-        if let Err(error) = channel.send(format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}"), fds) {
+        if let Err(error) = channel.send(store_message(name), fds) {
             self.names.take(name, fds.len());
             return Err(error.into());
         }
@@ -134,8 +137,34 @@ impl Notify {
     /// Takes every fd of this name out of the store, if there are any. A lock of theirs is freed
     /// with the last copy of the fd, so unlock first.
     pub fn remove(&mut self, name: &str) {
-        if self.names.take_all(name) {
+        let Some(channel) = &mut self.channel else { return };
+        if self.names.take_all(name) && !channel.take_back(&store_message(name)) {
             self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        }
+    }
+
+    /// What is in the store: names, and how many fds each has.
+    #[must_use]
+    pub fn stored(&self) -> Vec<(String, usize)> {
+        self.names.all()
+    }
+
+    /// How many fds are in the store.
+    #[must_use]
+    pub fn stored_fds(&self) -> usize {
+        self.names.fds()
+    }
+
+    /// Whether there is room for the names of so many fds more, and a few others.
+    #[must_use]
+    pub fn has_room(&self, fds: usize) -> bool {
+        self.names.has_room((fds + OTHERS) * NAME_BYTES_MAX)
+    }
+
+    /// Takes everything out of the store.
+    pub fn remove_all(&mut self) {
+        for (name, _) in self.stored() {
+            self.remove(&name);
         }
     }
 
@@ -179,6 +208,11 @@ impl Notify {
             drop(channel.send(text, &[]));
         }
     }
+}
+
+/// With `FDPOLL=0`: or systemd drops a pipe as soon as its guest has died, with its last words.
+fn store_message(name: &str) -> String {
+    format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}")
 }
 
 #[cfg(test)]

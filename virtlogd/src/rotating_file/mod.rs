@@ -41,6 +41,16 @@ impl FileId {
     }
 }
 
+/// The steps that are left of a rotation that was cut off between two of its renames, as a gap in the
+/// numbers shows.
+pub fn steps_left(path: &Path, limits: Limits) -> Option<u64> {
+    let parts = limits.backups_max.min(BACKUPS_MAX);
+    let is_there = |index: u64| fs::symlink_metadata(backup(path, index)).is_ok();
+    let gap = (0..parts).find(|&index| !is_there(index))?;
+    let has_more = (gap + 1..parts).any(is_there);
+    (has_more && fs::symlink_metadata(path).is_ok()).then_some(gap + 1)
+}
+
 fn backup(path: &Path, index: u64) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(format!(".{index}"));

@@ -57,10 +57,11 @@ impl RotatingFile {
         Ok(Self { path: path.into(), limits, file, id, cut, rotation_steps_left: None })
     }
 
-    /// A log that is opened, or created, by the first [`Self::refresh`].
-    pub fn unopened(path: &Path, limits: Limits) -> Self {
+    /// A log that is opened, or created, by the first [`Self::refresh`], and then goes on with what is
+    /// left of a rotation.
+    pub fn unopened(path: &Path, limits: Limits, rotation_steps_left: Option<u64>) -> Self {
         let (id, cut) = (FileId { dev: 0, inode: 0 }, Cut::new(0, limits.size_bytes_max));
-        Self { path: path.into(), limits, file: None, id, cut, rotation_steps_left: None }
+        Self { path: path.into(), limits, file: None, id, cut, rotation_steps_left }
     }
 
     /// A log that an earlier image of this process had open, with the steps that were left of a
@@ -157,7 +158,12 @@ impl RotatingFile {
     /// Where PATH cannot be opened the old file stays in use. Who goes on all the same may be writing
     /// into a file that nobody will find.
     pub fn refresh(&mut self) -> Result<(), Error> {
-        let Some(file) = &self.file else { return self.reopen() };
+        let Some(file) = &self.file else {
+            let left = self.rotation_steps_left;
+            self.reopen()?;
+            self.rotation_steps_left = left;
+            return Ok(());
+        };
         let metadata =
             file.metadata().map_err(|source| Error::Inspect { path: self.path.clone(), source })?;
         if metadata.len() != self.cut.pos() {

@@ -1,0 +1,337 @@
+//! Names of fds in the supervisor's store, and a document of what came back from there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+
+use super::document::{
+    Change, Client, Daemon, Document, Lockspace, Log, LogHandler, PrivateClient, PrivateDaemon,
+    Server, Socket,
+};
+use super::fds::Inherited;
+use super::journal::{self, Told};
+use super::marks::{self, Marks};
+use super::owed::Owed;
+use crate::sys::{fd, pipe};
+
+/// What a stored fd is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The end of a guest's pipe.
+    Log,
+    /// Both ends of a staging pipe.
+    Pipe,
+    /// A memfd that says whose bytes are in which staging pipe: a mark at the place of each key.
+    Marks,
+    /// A locked file.
+    Lease,
+    /// A connection of an owner of leases.
+    Client,
+    /// A memfd that says what clients are owed: a mark at the place of each key.
+    Calls,
+    /// The journal, by its number.
+    Journal,
+}
+
+/// Everything that came back.
+#[derive(Debug, Default)]
+pub struct Returned {
+    /// What it says; `None` without a journal that can be read.
+    pub document: Option<Document>,
+    /// The names, one for each fd.
+    pub names: Vec<String>,
+}
+
+impl Kind {
+    /// Short: all names together have to fit one variable of the environment.
+    #[must_use]
+    pub fn name(self, key: u64) -> String {
+        format!("{}{key:x}", self.letter())
+    }
+
+    /// The key, or number, in a name of this kind.
+    #[must_use]
+    pub fn key(self, name: &str) -> Option<u64> {
+        u64::from_str_radix(name.strip_prefix(self.letter())?, 16).ok()
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Self::Log => 'l',
+            Self::Pipe => 'p',
+            Self::Marks => 'm',
+            Self::Lease => 'r',
+            Self::Client => 'c',
+            Self::Calls => 'o',
+            Self::Journal => 'j',
+        }
+    }
+}
+
+/// The key in a name; journals have none.
+#[must_use]
+pub fn key_of(name: &str) -> Option<u64> {
+    if Kind::Journal.key(name).is_some() {
+        return None;
+    }
+    let (_, digits) = name.split_at_checked(1)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// Makes a document of what the supervisor has given back, if it has given anything. The fds are with `inherited` then, under the numbers that the document has for them.
+#[must_use]
+pub fn take_back(
+    stored: Vec<(String, OwnedFd)>,
+    main_server: &str,
+    inherited: &mut Inherited,
+) -> Option<Returned> {
+    if stored.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = stored.iter().map(|(name, _)| name.clone()).collect();
+    let told = newest_journal(&stored);
+    let by_name = Numbers::new(stored, inherited);
+    let document = told.map(|told| assemble(told, main_server, &by_name));
+    Some(Returned { document, names })
+}
+
+/// The names of everything that a document claims to be stored.
+#[must_use]
+pub fn keys_of(document: &Document, main_server: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut add = |kind: Kind, key: Option<u64>| names.extend(key.map(|key| kind.name(key)));
+    for log in document.handler.iter().flat_map(|handler| handler.files.iter().flatten()) {
+        let private = log.private.as_ref();
+        add(Kind::Log, private.and_then(|private| private.key));
+        let staged = private.iter().flat_map(|private| private.staged_keys.iter().flatten());
+        staged.for_each(|&key| add(Kind::Pipe, Some(key)));
+    }
+    let spaces = document.lockspaces.iter().flatten().chain(&document.default_lockspace);
+    for resource in spaces.flat_map(|space| space.resources.iter().flatten()) {
+        add(Kind::Lease, resource.private.as_ref().and_then(|private| private.key));
+    }
+    if let Some(Daemon::Named { servers }) = &document.daemon {
+        let clients = servers.get(main_server).and_then(|server| server.clients.as_ref());
+        for client in clients.into_iter().flatten() {
+            add(Kind::Client, client.private.as_ref().and_then(|private| private.key));
+        }
+    }
+    names
+}
+
+/// Numbers of what came back, by name.
+struct Numbers(HashMap<String, Vec<RawFd>>);
+
+impl Numbers {
+    fn new(stored: Vec<(String, OwnedFd)>, inherited: &mut Inherited) -> Self {
+        let mut numbers: HashMap<String, Vec<RawFd>> = HashMap::new();
+        for (name, fd) in stored {
+            let number = fd.into_raw_fd();
+            inherited.add(number);
+            numbers.entry(name).or_default().push(number);
+        }
+        Self(numbers)
+    }
+
+    fn of(&self, kind: Kind, key: u64) -> &[RawFd] {
+        self.0.get(&kind.name(key)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn one(&self, kind: Kind, key: u64) -> Option<RawFd> {
+        self.of(kind, key).first().copied()
+    }
+
+    /// Memfds of marks. There are two when a start was cut off: the older one knows what the other
+    /// may not know yet.
+    fn marks(&self, kind: Kind) -> Vec<Marks> {
+        let number = |key| self.one(kind, key);
+        let fd = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
+        self.keys(kind).filter_map(number).filter_map(fd).map(Marks::from).collect()
+    }
+
+    fn keys(&self, kind: Kind) -> impl Iterator<Item = u64> {
+        self.0.keys().filter_map(move |name| kind.key(name))
+    }
+}
+
+/// The last one that is complete.
+fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<Told> {
+    let journal = |(name, fd): &(String, OwnedFd)| {
+        Some((Kind::Journal.key(name)?, File::from(fd.try_clone().ok()?)))
+    };
+    let mut journals: Vec<_> = stored.iter().filter_map(journal).collect();
+    journals.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    journals.iter().find_map(|(_, file)| journal::read(file).ok()?)
+}
+
+fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document {
+    let next_client_id = spread_out(&mut told, main_server);
+    let private = told.document.private.take().unwrap_or_default();
+    let (staged, calls) = (Staged::read(numbers), numbers.marks(Kind::Calls));
+    let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, change) in told.changes {
+        logs.extend(change.log.and_then(|log| found_log(log, key, numbers, &staged)));
+        leases.extend(change.lease.and_then(|lease| found_lease(lease, key, numbers)));
+        clients.extend(change.client.and_then(|client| found_client(client, key, numbers, &calls)));
+    }
+    clients.sort_by_key(|client| client.id);
+    let main = Server { clients: Some(clients), next_client_id, ..Server::default() };
+    let space = |directory| Lockspace { directory: Some(directory), resources: None };
+    leases.extend(told.spaces.into_iter().map(space));
+    Document {
+        daemon: Some(Daemon::Named { servers: BTreeMap::from([(main_server.to_owned(), main)]) }),
+        handler: Some(LogHandler { files: Some(logs) }),
+        lockspaces: Some(leases),
+        private: Some(settings(private)),
+        ..Document::default()
+    }
+}
+
+/// Puts every item of the journal's document among its changes, if none of these is about it. Gives
+/// the number for the next client.
+fn spread_out(told: &mut Told, main_server: &str) -> Option<u64> {
+    let Told { document, changes, spaces } = told;
+    let mut add = |key: Option<u64>, change: Change| {
+        if let Some(key) = key {
+            changes.entry(key).or_insert(change);
+        }
+    };
+    for log in document.handler.take().and_then(|handler| handler.files).into_iter().flatten() {
+        let key = log.private.as_ref().and_then(|private| private.key);
+        add(key, Change { log: Some(log), ..Change::default() });
+    }
+    let default = document.default_lockspace.take();
+    for space in document.lockspaces.take().into_iter().flatten().chain(default) {
+        let Lockspace { directory, resources } = space;
+        spaces.extend(directory.clone());
+        for resource in resources.into_iter().flatten() {
+            let key = resource.private.as_ref().and_then(|private| private.key);
+            let lease = Lockspace { directory: directory.clone(), resources: Some(vec![resource]) };
+            add(key, Change { lease: Some(lease), ..Change::default() });
+        }
+    }
+    let main = document.daemon.take()?.into_servers(main_server).0?;
+    for client in main.clients.into_iter().flatten() {
+        let key = client.private.as_ref().and_then(|private| private.key);
+        add(key, Change { client: Some(client), ..Change::default() });
+    }
+    main.next_client_id
+}
+
+/// What of a process outlives it.
+fn settings(private: PrivateDaemon) -> PrivateDaemon {
+    let PrivateDaemon { timeout_s, log_filters, log_outputs, configuration_hex, .. } = private;
+    PrivateDaemon {
+        timeout_s,
+        log_filters,
+        log_outputs,
+        configuration_hex,
+        ..PrivateDaemon::default()
+    }
+}
+
+/// `None` for one whose pipe is not there: it has gone, or was never stored.
+fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Option<Log> {
+    log.pipefd = Some(numbers.one(Kind::Log, key)?);
+    let staged = staged.0.get(&key).map(Vec::as_slice).unwrap_or_default();
+    let private = log.private.get_or_insert_default();
+    private.key = Some(key);
+    private.file = None;
+    private.rotation_steps_left = None;
+    private.staged_keys = Some(staged.iter().map(|pipe| pipe.key).collect());
+    private.staged = Some(staged.iter().map(|pipe| pipe.ends).collect());
+    private.after_crash = Some(true);
+    Some(log)
+}
+
+/// `None`, so that the connection ends, also for one of which nobody can tell what it waits for.
+fn found_client(
+    mut client: Client,
+    key: u64,
+    numbers: &Numbers,
+    calls: &[Marks],
+) -> Option<Client> {
+    let fd = Some(numbers.one(Kind::Client, key)?);
+    let mark = calls.first().and_then(|calls| calls.get(key).ok()).unwrap_or_default();
+    let owed = match Owed::from_mark(mark) {
+        Owed::Nothing => None,
+        Owed::Answer(reply_to) => Some(reply_to.to_words()),
+        Owed::Unknown => return None,
+    };
+    client.sock = Some(Socket { fd, ..Socket::default() });
+    client.private = Some(PrivateClient { key: Some(key), owed, ..Default::default() });
+    Some(client)
+}
+
+fn found_lease(mut lease: Lockspace, key: u64, numbers: &Numbers) -> Option<Lockspace> {
+    let fd = Some(numbers.one(Kind::Lease, key)?);
+    for resource in lease.resources.iter_mut().flatten() {
+        resource.fd = fd;
+        resource.private.get_or_insert_default().key = Some(key);
+    }
+    Some(lease)
+}
+
+/// Staging pipes with bytes inside, in the order of each log, by the log's key.
+struct Staged(HashMap<u64, Vec<StagedPipe>>);
+
+#[derive(Clone)]
+struct StagedPipe {
+    key: u64,
+    order: u64,
+    ends: (RawFd, RawFd),
+}
+
+impl Staged {
+    fn read(numbers: &Numbers) -> Self {
+        let mut staged: HashMap<u64, Vec<StagedPipe>> = HashMap::new();
+        let marks = numbers.marks(Kind::Marks);
+        for key in numbers.keys(Kind::Pipe) {
+            let mark = |marks: &Marks| marks.get(key).ok().and_then(Mark::parse);
+            if let (Some(Mark { owner, order }), Some(ends)) =
+                (marks.iter().find_map(mark), ends(numbers.of(Kind::Pipe, key)))
+            {
+                staged.entry(owner).or_default().push(StagedPipe { key, order, ends });
+            }
+        }
+        staged.values_mut().for_each(|pipes| pipes.sort_by_key(|pipe| pipe.order));
+        Self(staged)
+    }
+}
+
+/// Whose bytes are in a staging pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The log's key.
+    pub owner: u64,
+    /// Grows with each mark that is made.
+    pub order: u64,
+}
+
+impl Mark {
+    /// As bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> marks::Mark {
+        let mut bytes = marks::Mark::default();
+        let (owner, order) = bytes.split_at_mut(size_of::<u64>());
+        owner.copy_from_slice(&self.owner.to_ne_bytes());
+        order.copy_from_slice(&self.order.to_ne_bytes());
+        bytes
+    }
+
+    fn parse(bytes: marks::Mark) -> Option<Self> {
+        let (owner, order) = bytes.split_at_checked(size_of::<u64>())?;
+        let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
+        let mark = Self { owner: word(owner)?, order: word(order)? };
+        (mark.owner != 0).then_some(mark)
+    }
+}
+
+/// The end to read from and the other, if there is something inside.
+fn ends(numbers: &[RawFd]) -> Option<(RawFd, RawFd)> {
+    let is_reader = |number: RawFd| fd::is(number, |fd| fd::is_readable(fd));
+    let reader = numbers.iter().copied().find(|&number| is_reader(number))?;
+    let writer = numbers.iter().copied().find(|&number| !is_reader(number))?;
+    let is_filled = fd::is(reader, |fd| pipe::readable_bytes(fd).is_ok_and(|bytes| bytes > 0));
+    is_filled.then_some((reader, writer))
+}

@@ -1,0 +1,56 @@
+//! Keys of what is kept: small numbers, as all names have to fit one variable, so they are used
+//! again.
+
+use std::collections::BTreeSet;
+
+/// A key is used again only when the supervisor was told that what had it before has gone: the
+/// journal would say of the old what is true of the new.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    last: u64,
+    free: Vec<u64>,
+    /// Given back, and the supervisor may not know yet.
+    given_back: Vec<u64>,
+}
+
+impl Keys {
+    /// Beside those that are used already.
+    pub(super) fn beside(used: &BTreeSet<u64>) -> Self {
+        let last = used.last().copied().unwrap_or(0);
+        let free = (1..last).rev().filter(|key| !used.contains(key)).collect();
+        Self { last, free, given_back: Vec::new() }
+    }
+
+    /// One that nothing has.
+    pub(super) fn take(&mut self) -> u64 {
+        self.free.pop().unwrap_or_else(|| {
+            self.last += 1;
+            self.last
+        })
+    }
+
+    /// Nothing has this any more.
+    pub(super) fn give_back(&mut self, key: u64) {
+        self.given_back.push(key);
+    }
+
+    /// The supervisor was told everything.
+    pub(super) fn all_is_told(&mut self) {
+        self.free.append(&mut self.given_back);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_used_again_once_the_supervisor_knows() {
+        let mut keys = Keys::beside(&BTreeSet::from([2, 4]));
+        assert_eq!([keys.take(), keys.take(), keys.take()], [1, 3, 5]);
+        keys.give_back(2);
+        assert_eq!(keys.take(), 6);
+        keys.all_is_told();
+        assert_eq!([keys.take(), keys.take()], [2, 7]);
+    }
+}

@@ -1,0 +1,27 @@
+//! What a kept client is owed, for whoever comes after us: its connection outlives this process, so
+//! nothing would tell it that its call died with us.
+
+use std::sync::Arc;
+
+use crate::handover::marks::Marks;
+use crate::handover::owed::Owed;
+
+/// The place of a client's note.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Slip {
+    marks: Arc<Marks>,
+    key: u64,
+}
+
+impl Slip {
+    pub(super) fn new(marks: Arc<Marks>, key: u64) -> Self {
+        Self { marks, key }
+    }
+
+    /// Notes it; to be called before the connection is touched.
+    pub(in super::super) fn note(&self, owed: Owed) {
+        if let Err(error) = self.marks.set(self.key, owed.to_mark()) {
+            tracing::error!(target: "util.systemd", "Unable to note what a client is owed: {error}");
+        }
+    }
+}

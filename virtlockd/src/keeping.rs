@@ -1,0 +1,89 @@
+//! Leases and owners' connections in the supervisor's fd store, so that they outlive this process.
+//!
+//! A lease of libvirt's daemon, a POSIX lock, ends with the process, so it is made one of ours.
+
+use std::os::fd::AsFd;
+
+use common::handover::document::{self, Change, Lockspace};
+use common::handover::stored::Kind;
+use common::handover::{Passing, Reader};
+use common::server::{ClientId, Core};
+use common::sys::lock;
+
+use crate::handler::{Handler, Outcome};
+use crate::lockspace::ResourceId;
+use crate::resource::Resource;
+use crate::session::Session;
+use crate::state::{save_resource, save_session};
+
+impl Handler {
+    /// Everything that is not kept yet.
+    pub(crate) fn keep_everything(&mut self, core: &mut Core<Outcome>) {
+        for id in self.lockspaces.ids().collect::<Vec<_>>() {
+            if self.lockspaces.resource_mut(id).is_some_and(|resource| resource.key.is_none()) {
+                self.keep_lease(core, id);
+            }
+        }
+        for client in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.keep_session(core, client);
+        }
+    }
+
+    /// What is known of a lease may have changed: that it is there, or who has it.
+    pub(crate) fn keep_lease(&mut self, core: &mut Core<Outcome>, id: ResourceId) {
+        let posix = self.posix.clone();
+        let Some(resource) = self.lockspaces.resource_mut(id) else { return };
+        if core.has_store() {
+            resource.outlive_process(&posix);
+        }
+        let Some((lease, ..)) = resource.hold() else {
+            if let Some(key) = resource.key.take() {
+                core.forget(Kind::Lease, key);
+            }
+            return;
+        };
+        let (fd, kind) = lease.lock();
+        if kind == lock::Kind::Posix || !core.has_store() {
+            return;
+        }
+        let change = change_of(resource);
+        match resource.key {
+            Some(_) => core.note(&Change { key: resource.key, ..change }),
+            None => {
+                let key = core.keep(Kind::Lease, &[fd.as_fd()], change);
+                resource.key = key;
+            }
+        }
+    }
+
+    /// What is known of an owner's own connection may have changed. One that was its own stays kept.
+    pub(crate) fn keep_session(&mut self, core: &mut Core<Outcome>, client: ClientId) {
+        let Some(session) = self.sessions.get(&client).filter(|_| core.has_store()) else { return };
+        let is_own = session.claim.as_ref().is_some_and(|claim| session.is_own(&claim.guest));
+        if is_own || core.keeps_client(client) {
+            core.keep_client(client, record_of(session));
+        }
+    }
+
+    /// Nothing has a key any more.
+    pub(crate) fn forget_keys(&mut self) {
+        for id in self.lockspaces.ids().collect::<Vec<_>>() {
+            if let Some(resource) = self.lockspaces.resource_mut(id) {
+                resource.key = None;
+            }
+        }
+    }
+}
+
+fn change_of(resource: &Resource) -> Change {
+    let saved = save_resource(resource, &mut Passing::default(), Reader::Ours);
+    let space = &*resource.space;
+    let directory = (!space.is_empty()).then(|| String::from_utf8_lossy(space).into_owned());
+    let lease = Lockspace { directory, resources: Some(saved.into_iter().collect()) };
+    Change { lease: Some(lease), ..Change::default() }
+}
+
+fn record_of(session: &Session) -> document::Client {
+    let private_data = Some(save_session(Some(session)));
+    document::Client { private_data, ..document::Client::default() }
+}
