@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{Daemon, eventually};
-use crate::wire::{LockClient, Owner};
+use crate::wire::{LOCK_PROGRAM, LockClient, Owner};
 
 /// Where a stand-in finds the daemon.
 const SOCKET: &str = "VIRT_TESTS_GUEST_SOCKET";
@@ -40,12 +40,7 @@ pub fn stand_in() {
     let mut connections = Vec::new();
     for command in std::io::stdin().lines() {
         match command.expect("reading a command").as_str() {
-            "connect" => {
-                let mut client = LockClient::connect(socket.as_ref()).expect("connecting");
-                client.register(&owner(std::process::id()), 0).expect("registering");
-                client.restrict(0).expect("restricting");
-                connections.push(client);
-            }
+            "call" => connections.iter_mut().for_each(be_refused),
             "close" => drop(connections.pop()),
             // What it leaves behind may end it before it could say anything.
             "leave" => {
@@ -53,16 +48,37 @@ pub fn stand_in() {
                 drop(connections.pop());
                 continue;
             }
-            command => connections.push(acquire_for_another(command, socket.as_ref())),
+            command => {
+                let words: Vec<_> = command.split(' ').collect();
+                connections.push(match words[..] {
+                    ["connect", ref images @ ..] => connect(images, socket.as_ref()),
+                    ["acquire", pid, image] => acquire_for_another(pid, image, socket.as_ref()),
+                    _ => panic!("what is {command}?"),
+                });
+            }
         }
         println!("\ndone");
     }
 }
 
-/// Carries out `acquire PID IMAGE`.
-fn acquire_for_another(command: &str, socket: &Path) -> LockClient {
-    let words: Vec<_> = command.split(' ').collect();
-    let ["acquire", pid, image] = words[..] else { panic!("what is {command}?") };
+/// Connects for this process, as libvirt does between a guest's fork and its exec.
+fn connect(images: &[&str], socket: &Path) -> LockClient {
+    let mut client = LockClient::connect(socket).expect("connecting");
+    client.register(&owner(std::process::id()), 0).expect("registering");
+    for image in images {
+        client.acquire("", image, 0).expect("acquiring");
+    }
+    client.restrict(0).expect("restricting");
+    client
+}
+
+/// Code 39: there is no such procedure. Whoever says so serves this connection.
+fn be_refused(client: &mut LockClient) {
+    let error = client.connection().call(LOCK_PROGRAM, 99, &[]).expect_err("procedure 99");
+    assert_eq!(error.code, 39);
+}
+
+fn acquire_for_another(pid: &str, image: &str, socket: &Path) -> LockClient {
     let mut client = LockClient::connect(socket).expect("connecting");
     client.register(&owner(pid.parse().expect("a pid")), 0).expect("registering");
     client.acquire("", image, 0).expect("acquiring");
@@ -73,6 +89,11 @@ impl Guest {
     /// An ordinary one.
     pub fn start(daemon: &Daemon) -> Self {
         Self::connected(Command::new(executable()), daemon)
+    }
+
+    /// One that took leases on these images when it connected to the daemon at this socket.
+    pub fn start_with_leases(socket: &Path, images: &[String]) -> Self {
+        Self::connected_to(Command::new(executable()), socket, images)
     }
 
     /// One that does not mind SIGTERM.
@@ -89,17 +110,21 @@ impl Guest {
         Self::connected(command, daemon)
     }
 
-    fn connected(mut command: Command, daemon: &Daemon) -> Self {
+    fn connected(command: Command, daemon: &Daemon) -> Self {
+        Self::connected_to(command, &daemon.main_socket(), &[])
+    }
+
+    fn connected_to(mut command: Command, socket: &Path, images: &[String]) -> Self {
         let mut process = command
             .args(["--exact", "guests::stand_in", "--ignored", "--nocapture"])
-            .env(SOCKET, daemon.main_socket())
+            .env(SOCKET, socket)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("starting a stand-in");
         let stdout = process.stdout.take().expect("its output is a pipe");
         let mut guest = Self { process, answers: BufReader::new(stdout).lines() };
-        guest.tell("connect");
+        guest.tell(&[&["connect".to_owned()], images].concat().join(" "));
         guest
     }
 

@@ -9,8 +9,11 @@
 //! in that directory.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use nix::unistd::Pid;
 
 use crate::harness::{Program, Subject, Whose, eventually, left_out};
 
@@ -31,7 +34,7 @@ const PROGRAMS: [&str; 6] = [
 const NO_MACHINE: i32 = 125;
 
 /// How long a test may take inside before it is ended, in seconds.
-const TIMEOUT_S: &str = "300";
+const TIMEOUT_S: &str = "600";
 
 /// Makes tests of functions without arguments: each runs on a machine of its own whose daemons are
 /// `Ours` or `Theirs`, not started yet.
@@ -67,6 +70,10 @@ pub fn run(whose: Whose, name: &str, test: fn()) {
         "inside the machine, {}:\n{stdout}{stderr}",
         output.status
     );
+    print!("{stdout}");
+    // Past this test's own capture, as it was past that one's.
+    let said = stderr.lines().filter(|line| line.starts_with("LEFT OUT: "));
+    said.for_each(|line| drop(writeln!(std::io::stderr().lock(), "{line}")));
 }
 
 /// Boots a machine and runs this executable in it, for one test.
@@ -83,15 +90,15 @@ fn boot(whose: Whose, name: &str) -> Result<Output, String> {
     command.args(["--pdeathsig", "TERM", "bash"]).arg(workspace.join("systemd/machine.sh"));
     command.args(files(whose, executable, &workspace.join("../systemd"))?);
     command.args(["--", "env"]).arg(format!("{INSIDE}=1"));
-    command.args(
-        std::env::var("VIRT_TESTS_REQUIRE").map(|value| format!("VIRT_TESTS_REQUIRE={value}")),
-    );
+    let settings = std::env::vars().filter(|(name, _)| name.starts_with("VIRT_TESTS_"));
+    command.args(settings.map(|(name, value)| format!("{name}={value}")));
     let (_, name) = name.split_once("::").expect("the crate's name comes first");
     command.args([
         "timeout",
         "--kill-after=5",
         TIMEOUT_S,
         "/opt/test",
+        "--include-ignored",
         "--exact",
         name,
         "--nocapture",
@@ -184,10 +191,52 @@ pub fn expect_property(unit: &str, name: &str, value: &str) {
     eventually(&format!("{unit}: {name}={value}"), || property(unit, name) == value);
 }
 
+/// How many descriptors systemd keeps for a service.
+pub fn stored_count(program: Program) -> usize {
+    property(&service(program), "NFileDescriptorStore").parse().expect("a number")
+}
+
+/// The process that a service runs, or will run soon.
+///
+/// # Panics
+/// When none comes.
+pub fn main_pid(program: Program) -> Pid {
+    let mut pid = 0;
+    eventually(&format!("{} runs", service(program)), || {
+        pid = property(&service(program), "MainPID").parse().expect("a number");
+        pid != 0
+    });
+    Pid::from_raw(pid)
+}
+
+/// Adds settings to a unit, in place of those that were added before.
+pub fn drop_in(unit: &str, text: &str) {
+    let directory = format!("/etc/systemd/system/{unit}.d");
+    std::fs::create_dir_all(&directory).expect("a directory for settings");
+    std::fs::write(format!("{directory}/test.conf"), text).expect("writing settings");
+    systemctl(&["daemon-reload"]);
+}
+
+/// The version of systemd.
+pub fn systemd_version() -> u32 {
+    let text = systemctl(&["--version"]);
+    text.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("systemd says its version")
+}
+
 /// The messages about a unit and from it, oldest first.
 pub fn journal(unit: &str) -> String {
     succeed("journalctl", &["--sync"]);
     succeed("journalctl", &["--no-pager", "--output=cat", "--boot", "--unit", unit])
+}
+
+/// What systemd says of a unit, and of what it is doing, for a failure's message.
+pub fn status(unit: &str) -> String {
+    let show = |arguments: &[&str]| Command::new("systemctl").args(arguments).output();
+    [show(&["show", unit]), show(&["list-jobs"])]
+        .into_iter()
+        .flatten()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .collect()
 }
 
 /// Runs a command, which must succeed; what it printed.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::{Gid, Uid, setgid, setuid};
 use tests::harness::{Program, eventually, expect_file, guest_writes, left_out};
-use tests::machine::{enable, main_socket, succeed, systemctl};
+use tests::machine::{drop_in, enable, main_socket, succeed, systemctl};
 use tests::wire::{LockClient, LogClient, Owner};
 
 tests::on_machine! { Ours:
@@ -67,7 +67,13 @@ fn block_devices_are_leased() {
     expect_lease(&mut client, &device);
 }
 
+/// Without an fd store a stop ends those who depend on the daemon.
 fn guests_of_other_users_are_ended() {
+    drop_in(
+        "virtlockd.service",
+        "[Service]\nFileDescriptorStoreMax=0\nFileDescriptorStorePreserve=no\n\
+         UnsetEnvironment=FDSTORE\n",
+    );
     let mut client = registered_lock_client();
     fs::write("/srv/disk.img", "").unwrap();
     let mut guest = Command::new(std::env::current_exe().unwrap())

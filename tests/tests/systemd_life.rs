@@ -8,7 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::harness::{Program, Whose, eventually, guest_writes};
 use tests::machine::{
-    enable, expect_property, install, journal, main_socket, property, service, succeed, systemctl,
+    drop_in, enable, expect_property, install, journal, main_socket, property, service, succeed,
+    systemctl,
 };
 use tests::wire::{LockClient, LogClient, Owner};
 
@@ -120,11 +121,4 @@ fn signal(unit: &str, signal: Signal) {
 
 fn attempts(unit: &str) -> usize {
     journal(unit).lines().filter(|line| line.contains("status=1/FAILURE")).count()
-}
-
-fn drop_in(unit: &str, text: &str) {
-    let directory = format!("/etc/systemd/system/{unit}.d");
-    fs::create_dir(&directory).unwrap();
-    fs::write(format!("{directory}/test.conf"), text).unwrap();
-    systemctl(&["daemon-reload"]);
 }

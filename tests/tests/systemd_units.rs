@@ -7,6 +7,7 @@ use std::process::Command;
 use tests::harness::{Program, expect_file, guest_writes};
 use tests::machine::{
     enable, journal, main_process, main_socket, property, service, succeed, systemctl,
+    systemd_version,
 };
 use tests::wire::{LockClient, LogClient, Owner};
 
@@ -165,9 +166,4 @@ fn reload(program: Program) {
 
 fn uri(program: Program) -> String {
     format!("{}:///system", program.name())
-}
-
-fn systemd_version() -> u32 {
-    let text = systemctl(&["--version"]);
-    text.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("systemd says its version")
 }

@@ -47,7 +47,8 @@ pub struct Setup<'a> {
 /// A machine of its own as far as libvirt can see. It ends when dropped.
 #[derive(Debug)]
 pub struct Host {
-    unshare: Child,
+    /// `None` where the host is the machine that the test runs on.
+    unshare: Option<Child>,
     /// Process 1 ends when this does.
     keeper: Option<ChildStdin>,
     /// Process id of the host's process 1, outside.
@@ -79,9 +80,20 @@ impl Host {
         let stdout = unshare.stdout.take().expect("stdout is a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("the host speaks");
         match line.trim().parse() {
-            Ok(init_pid) => Ok(Self { unshare, keeper, init_pid, is_ours: !daemons.is_empty() }),
+            Ok(init_pid) => {
+                let is_ours = !daemons.is_empty();
+                Ok(Self { unshare: Some(unshare), keeper, init_pid, is_ours })
+            }
             Err(_) => Err(format!("no private host here: {}", last_words(&mut unshare))),
         }
+    }
+
+    /// The machine of a test under systemd, see [`crate::machine`]; its units start the daemons.
+    pub fn machine(setup: &Setup<'_>) -> Self {
+        let host = Self { unshare: None, keeper: None, init_pid: 1, is_ours: true };
+        host.run("mkdir", &["-p", "/var/lib/libvirt/images", "/var/log/libvirt/qemu"]);
+        host.configure(setup);
+        host
     }
 
     /// Starts `virtlogd`, `virtlockd` if asked for, and `libvirtd`.
@@ -216,7 +228,7 @@ impl Drop for Host {
             report(self);
         }
         self.keeper = None;
-        if let Err(error) = self.unshare.wait() {
+        if let Some(Err(error)) = self.unshare.as_mut().map(Child::wait) {
             eprintln!("a private host did not end: {error}");
         }
     }

@@ -1,15 +1,20 @@
 //! Somebody else who wants the leases.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// Tries to lock leased images, without pause, by both kinds of lock.
+/// How long it tries without a pause, and how long that is: else nobody else would get on.
+const SPELL: Duration = Duration::from_millis(2);
+
+/// Tries to lock leased images by both kinds of lock.
 #[derive(Debug)]
 pub struct Contender {
     ending: Arc<AtomicBool>,
@@ -19,7 +24,9 @@ pub struct Contender {
 #[derive(Debug, Default)]
 struct Attempts {
     count: u64,
-    won: Vec<String>,
+    won_count: u64,
+    /// Each of them once.
+    won: BTreeSet<String>,
 }
 
 impl Contender {
@@ -30,12 +37,11 @@ impl Contender {
         let thread = std::thread::spawn(move || {
             let mut attempts = Attempts::default();
             while !told.load(Ordering::Relaxed) {
-                for image in &images {
-                    attempts.count += 2;
-                    if is_free(image) {
-                        attempts.won.push(image.clone());
-                    }
+                let start = Instant::now();
+                while start.elapsed() < SPELL {
+                    images.iter().for_each(|image| attempts.attempt(image));
                 }
+                std::thread::sleep(SPELL);
             }
             attempts
         });
@@ -46,9 +52,20 @@ impl Contender {
     #[track_caller]
     pub fn finish(self) {
         self.ending.store(true, Ordering::Relaxed);
-        let Attempts { count, won } = self.thread.join().expect("the contender's thread");
+        let Attempts { count, won_count, won } =
+            self.thread.join().expect("the contender's thread");
         assert!(count > 0, "the contender has not tried");
-        assert!(won.is_empty(), "{} of {count} attempts won a lease: {won:?}", won.len());
+        assert!(won.is_empty(), "{won_count} of {count} attempts won a lease: {won:?}");
+    }
+}
+
+impl Attempts {
+    fn attempt(&mut self, image: &str) {
+        self.count += 2;
+        if is_free(image) {
+            self.won_count += 1;
+            self.won.insert(image.to_owned());
+        }
     }
 }
 

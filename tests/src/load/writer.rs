@@ -17,15 +17,17 @@ use crate::harness::{backup, eventually, eventually_within};
 const BACKUPS_MAX: u32 = 32;
 
 /// How long a log may stay as it is before it is judged although bytes are missing.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a guest writes. Both make less than 1.5 MB/s, so that nothing is rotated away meanwhile.
+/// How a guest writes. All make less than 1.5 MB/s, so that nothing is rotated away meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// One line per write, some of them without a pause.
     Lines,
     /// More than a pipe holds in one write, then a pause.
     Bursts,
+    /// A line per millisecond.
+    Steady,
 }
 
 /// A guest that writes numbered lines until it is told to end.
@@ -68,7 +70,10 @@ impl Writer {
 /// Waits until the log at `path`, older parts included, is the lines 1 to `last` and nothing else.
 #[track_caller]
 pub fn expect_lines(path: &Path, last: u64) {
-    let wanted: Vec<u8> = (1..=last).flat_map(line).collect();
+    let wanted = (1..=last).map(line).fold(Vec::new(), |mut all, line| {
+        all.extend(line);
+        all
+    });
     eventually_within(PATIENCE, || size(path) >= wanted.len() as u64);
     let found = content(path);
     if found == wanted {
@@ -94,10 +99,13 @@ fn write(mut pipe: File, pace: Pace, ending: &AtomicBool) -> io::Result<u64> {
         let (count, pause_ms) = match pace {
             Pace::Lines => (LINES_PER_PAUSE, 2),
             Pace::Bursts => (LINES_PER_BURST, 100),
+            Pace::Steady => (1, 1),
         };
         let lines = (number + 1..=number + count).map(line);
         match pace {
-            Pace::Lines => lines.into_iter().try_for_each(|line| pipe.write_all(&line))?,
+            Pace::Lines | Pace::Steady => {
+                lines.into_iter().try_for_each(|line| pipe.write_all(&line))?;
+            }
             Pace::Bursts => pipe.write_all(&lines.flatten().collect::<Vec<_>>())?,
         }
         number += count;

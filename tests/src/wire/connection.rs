@@ -62,7 +62,7 @@ pub struct Frame {
 
 impl Frame {
     /// The payload, or the error object when the status is ERROR.
-    pub fn into_result(self) -> Result<(Vec<u8>, Vec<OwnedFd>), RpcError> {
+    pub fn into_result(self) -> Reply {
         match self.header.status {
             status::OK => Ok((self.payload, self.fds)),
             status::ERROR => Err(RpcError::decode(&self.payload)),
@@ -70,6 +70,9 @@ impl Frame {
         }
     }
 }
+
+/// The payload and descriptors of an answer, or the error object in their place.
+pub type Reply = Result<(Vec<u8>, Vec<OwnedFd>), RpcError>;
 
 /// What came back on a connection.
 #[derive(Debug)]
@@ -139,16 +142,22 @@ impl Connection {
     }
 
     /// Sends a CALL and waits for its answer, which must repeat the call's serial.
-    pub fn call(
-        &mut self,
-        prog: u32,
-        procedure: i32,
-        payload: &[u8],
-    ) -> Result<(Vec<u8>, Vec<OwnedFd>), RpcError> {
+    pub fn call(&mut self, prog: u32, procedure: i32, payload: &[u8]) -> Reply {
+        self.try_call(prog, procedure, payload).expect("every call is answered")
+    }
+
+    /// [`Self::call`] of a daemon that may be killed before it has answered, or in between.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn try_call(&mut self, prog: u32, procedure: i32, payload: &[u8]) -> io::Result<Reply> {
         self.serial += 1;
         let header = Header { serial: self.serial, ..Header::call(prog, procedure) };
-        self.send(&header.message(payload)).expect("sending a call");
-        let frame = self.answer().message();
+        self.send(&header.message(payload))?;
+        let frame = match self.try_answer_within(ANSWER_DEADLINE)? {
+            Answer::Closed => return Err(ErrorKind::UnexpectedEof.into()),
+            answer => answer.message(),
+        };
         let fd_reply = Header { kind: kind::REPLY_WITH_FDS, ..frame.header };
         let plain_reply = Header { kind: kind::REPLY, ..frame.header };
         assert!([fd_reply, plain_reply].contains(&frame.header), "no reply: {:?}", frame.header);
@@ -157,7 +166,7 @@ impl Connection {
             header,
             "a reply repeats its call's header"
         );
-        frame.into_result()
+        Ok(frame.into_result())
     }
 
     /// Waits for whatever comes next.
@@ -167,18 +176,22 @@ impl Connection {
 
     /// Waits at most `patience` for the first byte of whatever comes next.
     pub fn answer_within(&mut self, patience: Duration) -> Answer {
-        self.stream.set_read_timeout(Some(patience)).expect("setting a timeout");
+        self.try_answer_within(patience).expect("a whole message")
+    }
+
+    fn try_answer_within(&mut self, patience: Duration) -> io::Result<Answer> {
+        self.stream.set_read_timeout(Some(patience))?;
         let mut word = [0; 4];
         match self.stream.read(&mut word[..1]) {
-            Ok(0) => return Answer::Closed,
+            Ok(0) => return Ok(Answer::Closed),
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Answer::Closed,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Answer::Silence,
-            Err(error) => panic!("reading: {error}"),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Answer::Closed),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Answer::Silence),
+            Err(error) => return Err(error),
         }
-        self.stream.set_read_timeout(Some(ANSWER_DEADLINE)).expect("setting a timeout");
-        self.stream.read_exact(&mut word[1..]).expect("the rest of the length word");
-        Answer::Message(self.rest_of_message(word))
+        self.stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        self.stream.read_exact(&mut word[1..])?;
+        Ok(Answer::Message(self.rest_of_message(word)?))
     }
 
     /// Receives one byte and the descriptors beside it; `None` when the daemon has closed.
@@ -186,29 +199,30 @@ impl Connection {
         fd::receive(&self.stream).expect("receiving a byte with descriptors")
     }
 
-    fn rest_of_message(&mut self, word: [u8; 4]) -> Frame {
+    fn rest_of_message(&mut self, word: [u8; 4]) -> io::Result<Frame> {
         let length = usize::try_from(u32::from_be_bytes(word)).expect("a length fits usize");
         assert!(length >= HEADER_BYTES, "a message of {length} bytes");
         let mut bytes = vec![0; length];
         bytes[..4].copy_from_slice(&word);
-        self.stream.read_exact(&mut bytes[4..]).expect("the rest of a message");
+        self.stream.read_exact(&mut bytes[4..])?;
         let header = parse_header(&bytes);
         let mut payload = bytes[HEADER_BYTES..].to_vec();
         let fds = match header.kind {
-            kind::REPLY_WITH_FDS => self.fds_behind(&mut payload),
+            kind::REPLY_WITH_FDS => self.fds_behind(&mut payload)?,
             _ => Vec::new(),
         };
-        Frame { header, payload, fds, bytes }
+        Ok(Frame { header, payload, fds, bytes })
     }
 
-    fn fds_behind(&mut self, payload: &mut Vec<u8>) -> Vec<OwnedFd> {
+    fn fds_behind(&mut self, payload: &mut Vec<u8>) -> io::Result<Vec<OwnedFd>> {
         let count = super::Reader::new(&payload[..4]).u32();
         payload.drain(..4);
         (0..count)
             .map(|_| {
-                let (byte, mut fds) = self.byte_with_fds().expect("a byte for each descriptor");
+                let received = fd::receive(&self.stream)?;
+                let (byte, mut fds) = received.ok_or(ErrorKind::UnexpectedEof)?;
                 assert_eq!((byte, fds.len()), (0, 1), "one zero byte with one descriptor");
-                fds.remove(0)
+                Ok(fds.remove(0))
             })
             .collect()
     }

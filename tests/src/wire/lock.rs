@@ -47,13 +47,31 @@ impl LockClient {
 
     /// REGISTER: says whom the leases are for.
     pub fn register(&mut self, owner: &Owner, flags: u32) -> Result<(), RpcError> {
-        let payload = Writer::new()
-            .fixed(&owner.uuid)
-            .string(&owner.name)
-            .u32(owner.id)
-            .u32(owner.pid)
-            .u32(flags);
-        self.call(1, payload)
+        self.call(1, registration(owner, flags))
+    }
+
+    /// [`Self::register`] with a daemon that may be killed meanwhile.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn try_register(&mut self, owner: &Owner) -> io::Result<Result<(), RpcError>> {
+        self.try_call(1, registration(owner, 0))
+    }
+
+    /// [`Self::acquire`] from a daemon that may be killed meanwhile.
+    ///
+    /// # Errors
+    /// The connection is lost; nobody knows whether the lease is taken.
+    pub fn try_acquire(&mut self, name: &str) -> io::Result<Result<(), RpcError>> {
+        self.try_call(6, resource("", name, 0))
+    }
+
+    /// [`Self::release`] to a daemon that may be killed meanwhile.
+    ///
+    /// # Errors
+    /// The connection is lost; nobody knows whether the lease is given back.
+    pub fn try_release(&mut self, name: &str) -> io::Result<Result<(), RpcError>> {
+        self.try_call(7, resource("", name, 0))
     }
 
     /// RESTRICT: gives up every right of the connection.
@@ -92,10 +110,19 @@ impl LockClient {
     }
 
     fn call(&mut self, procedure: i32, payload: Writer) -> Result<(), RpcError> {
-        let (payload, _) = self.0.call(LOCK_PROGRAM, procedure, &payload.into_bytes())?;
-        assert!(payload.is_empty(), "a reply of the lock program has no payload");
-        Ok(())
+        self.try_call(procedure, payload).expect("every call is answered")
     }
+
+    fn try_call(&mut self, procedure: i32, payload: Writer) -> io::Result<Result<(), RpcError>> {
+        let answer = self.0.try_call(LOCK_PROGRAM, procedure, &payload.into_bytes())?;
+        Ok(answer.map(|(payload, _)| {
+            assert!(payload.is_empty(), "a reply of the lock program has no payload");
+        }))
+    }
+}
+
+fn registration(owner: &Owner, flags: u32) -> Writer {
+    Writer::new().fixed(&owner.uuid).string(&owner.name).u32(owner.id).u32(owner.pid).u32(flags)
 }
 
 fn resource(space: &str, name: &str, flags: u32) -> Writer {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -55,10 +56,16 @@ impl LogClient {
 
     /// Opens a log; the path may be any bytes.
     pub fn open_with(&mut self, path: &[u8], flags: u32) -> Result<OpenLog, RpcError> {
-        let payload = Self::open_arguments(path, flags);
-        let (payload, mut fds) = self.0.call(LOG_PROGRAM, OPEN, &payload)?;
-        assert_eq!(fds.len(), 1, "OPEN returns one descriptor");
-        Ok(OpenLog { position: position(&payload), pipe: File::from(fds.remove(0)) })
+        self.0.call(LOG_PROGRAM, OPEN, &Self::open_arguments(path, flags)).map(open_log)
+    }
+
+    /// [`Self::open`] at a daemon that may be killed meanwhile.
+    ///
+    /// # Errors
+    /// The connection is lost; nobody knows whether the log has been opened.
+    pub fn try_open(&mut self, path: &Path) -> io::Result<Result<OpenLog, RpcError>> {
+        let payload = Self::open_arguments(path.as_os_str().as_bytes(), 0);
+        Ok(self.0.try_call(LOG_PROGRAM, OPEN, &payload)?.map(open_log))
     }
 
     /// OPEN's arguments as XDR.
@@ -130,6 +137,11 @@ impl LogClient {
         reader.end();
         Ok(result)
     }
+}
+
+fn open_log((payload, mut fds): (Vec<u8>, Vec<OwnedFd>)) -> OpenLog {
+    assert_eq!(fds.len(), 1, "OPEN returns one descriptor");
+    OpenLog { position: position(&payload), pipe: File::from(fds.remove(0)) }
 }
 
 fn domain() -> Writer {

@@ -7,7 +7,7 @@ mod lock;
 mod log;
 mod xdr;
 
-pub use connection::{Answer, Connection, Frame, Header};
+pub use connection::{Answer, Connection, Frame, Header, Reply};
 pub use error::RpcError;
 pub use lock::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, LockClient, Owner};
 pub use log::{LogClient, OPEN_TRUNCATE, OpenLog, Position};
