@@ -172,6 +172,13 @@ pub fn systemctl(arguments: &[&str]) -> String {
     succeed("systemctl", arguments)
 }
 
+/// Runs systemctl, which must fail.
+#[track_caller]
+pub fn systemctl_fails(arguments: &[&str]) {
+    let status = Command::new("systemctl").args(arguments).status().expect("starting systemctl");
+    assert!(!status.success(), "systemctl {arguments:?} did not fail");
+}
+
 /// An entry of the `/proc` directory of the process that a service runs, as text.
 pub fn main_process(program: Program, entry: &str) -> String {
     let pid = property(&service(program), "MainPID");

@@ -1,10 +1,11 @@
 //! What the supervisor hears while the loop runs: that it runs at all, and how things are.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::token::Token;
 use super::{Core, Daemon};
 use crate::event::Reactor;
+use crate::logging::timestamp;
 use crate::systemd::Notify;
 
 /// How often the status is looked at, if anything happens at all. So it costs the same however
@@ -119,8 +120,10 @@ impl<O> Core<O> {
     }
 
     /// Keeps the outcome of an upgrade for the status, and says it.
-    pub fn note_upgrade(&mut self, outcome: impl Into<String>) {
-        self.supervision.last_upgrade = Some(outcome.into());
+    pub fn note_upgrade(&mut self, outcome: &str) {
+        // The units' ExecReload= waits for another text than before.
+        let time = timestamp(SystemTime::now());
+        self.supervision.last_upgrade = Some(format!("{time}, {outcome}"));
         self.supervision.said.clear();
         self.supervision.say();
     }

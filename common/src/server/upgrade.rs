@@ -285,7 +285,7 @@ impl<O> Core<O> {
         self.upgrade = Upgrade::None;
         self.has_resumed = true;
         tracing::error!(target: "daemon", "Upgrade failed, going on as before: {reason}");
-        self.note_upgrade(format!("failed: {reason}"));
+        self.note_upgrade(&format!("failed: {reason}"));
         let ids =
             |server: &super::servers::Server| server.clients.values().map(Client::id).collect();
         let all: [Vec<ClientId>; 2] = [ids(&self.servers.main), ids(&self.servers.admin)];

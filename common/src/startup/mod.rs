@@ -303,6 +303,9 @@ fn adopt<S: Service>(
     predecessor: &mut Predecessor,
 ) {
     let Legacy { document, main, admin, private } = legacy;
+    if predecessor.stored.is_none() {
+        core.note_upgrade("done");
+    }
     let inherited = &mut predecessor.inherited;
     let clients = core.adopt(Server::Main, main, inherited);
     core.adopt(Server::Admin, admin, inherited);
