@@ -41,7 +41,8 @@ pub(crate) struct Inode {
 /// A locked file. The lock goes with it.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    file: File,
+    /// Shared with a job that changes the lock's kind.
+    file: Arc<File>,
     inode: Inode,
     /// Ours are OFD locks.
     kind: Kind,
@@ -58,6 +59,8 @@ pub(crate) enum Job {
     Create { path: Arc<Path> },
     /// Remove it unless somebody has locked it, under whatever name.
     Delete { path: Arc<Path> },
+    /// Make its lock one that does not end with this process.
+    Outlive { file: Arc<File>, inode: Inode, path: Arc<Path>, mode: Mode },
 }
 
 /// What a job left.
@@ -69,6 +72,8 @@ pub(crate) enum Done {
     Busy(Option<Inode>),
     /// It is unlocked, made or removed.
     Finished,
+    /// Its lock is an OFD lock.
+    Outlives,
     /// Nothing has changed.
     Failed(Failure),
 }
@@ -96,7 +101,9 @@ impl Job {
     /// Where it is done.
     pub(crate) fn place(&self) -> Place {
         match self {
-            Self::Release { lease, .. } => Place::device(lease.inode.device),
+            Self::Release { lease: Lease { inode, .. }, .. } | Self::Outlive { inode, .. } => {
+                Place::device(inode.device)
+            }
             Self::Acquire { path, .. } | Self::Create { path } | Self::Delete { path } => {
                 Place::directory_of(path)
             }
@@ -113,6 +120,9 @@ impl Job {
             }
             Self::Create { path } => create(posix, &path).map(|()| Done::Finished),
             Self::Delete { path } => delete(posix, &path),
+            Self::Outlive { file, inode, path, mode } => {
+                Ok(outlive_process(posix, &file, inode, &path, mode))
+            }
         };
         result.unwrap_or_else(Done::Failed)
     }
@@ -126,38 +136,19 @@ impl Lease {
 
     /// A lease that an earlier image of this process has taken.
     pub(crate) fn adopted(file: File, inode: Inode, kind: Kind) -> Self {
-        Self { file, inode, kind }
+        Self { file: Arc::new(file), inode, kind }
     }
 
-    /// Makes it one that does not end with this process, where it was taken by libvirt's daemon.
-    /// One of several of the same file has to stay as it is.
-    pub(crate) fn outlive_process(&mut self, posix: &PosixFiles, path: &Path, terms: Terms) {
-        if self.kind == Kind::Ofd {
-            return;
-        }
-        if posix.leases(self.inode) > 1 {
-            return tracing::warn!(
-                target: "util.lockspace",
-                "The lease on {} would not outlive a crash: it is one of several of its file",
-                path.display()
-            );
-        }
+    /// The job that makes it one that does not end with this process, if it is of libvirt's.
+    pub(crate) fn to_outlive(&self, path: Arc<Path>, terms: Terms) -> Option<Job> {
         let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
-        match lock::make_ofd(&self.file, mode) {
-            Ok(true) => {}
-            Ok(false) => tracing::error!(
-                target: "util.lockspace",
-                "Somebody else shares the lock on {} now", path.display()
-            ),
-            Err(error) => {
-                return tracing::error!(
-                    target: "util.lockspace",
-                    "The lease on {} would not outlive a crash: {error}", path.display()
-                );
-            }
-        }
+        let (file, inode) = (Arc::clone(&self.file), self.inode);
+        (self.kind == Kind::Posix).then_some(Job::Outlive { file, inode, path, mode })
+    }
+
+    /// It is an OFD lock by now.
+    pub(crate) fn outlives(&mut self) {
         self.kind = Kind::Ofd;
-        posix.forget(self.inode);
     }
 
     /// The locked file, and how.
@@ -200,7 +191,7 @@ impl Lease {
         let inode = Inode::of(&metadata);
         let locked =
             lock::try_lock(&file, Kind::Ofd, mode).map_err(failure(Attempt::Lock, path))?;
-        let lease = Self { file, inode, kind: Kind::Ofd };
+        let lease = Self { file: Arc::new(file), inode, kind: Kind::Ofd };
         Ok(if locked { Done::Acquired(lease) } else { Done::Busy(Some(inode)) })
     }
 
@@ -220,7 +211,7 @@ impl Lease {
     /// Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
     fn unlock(self, posix: &PosixFiles, path: &Path) {
         let unlocked = match self.kind {
-            Kind::Ofd => lock::unlock(&self.file, Kind::Ofd),
+            Kind::Ofd => lock::unlock(&*self.file, Kind::Ofd),
             Kind::Posix => posix.release(self.inode, self.file),
         };
         if let Err(error) = unlocked {
@@ -231,8 +222,31 @@ impl Lease {
     }
 
     fn can_be_exclusive(&self) -> bool {
-        matches!(lock::try_lock(&self.file, self.kind, Mode::Exclusive), Ok(true))
+        matches!(lock::try_lock(&*self.file, self.kind, Mode::Exclusive), Ok(true))
     }
+}
+
+/// One of several leases of the same file has to stay a POSIX lock.
+fn outlive_process(posix: &PosixFiles, file: &File, inode: Inode, path: &Path, mode: Mode) -> Done {
+    let made = match posix.leases(inode) {
+        ..=1 => lock::make_ofd(file, mode),
+        _ => Err(io::Error::other("it is one of several of its file")),
+    };
+    match made {
+        Ok(true) => {}
+        Ok(false) => tracing::error!(
+            target: "util.lockspace", "Somebody else shares the lock on {} now", path.display()
+        ),
+        Err(error) => {
+            tracing::error!(
+                target: "util.lockspace",
+                "The lease on {} would not outlive a crash: {error}", path.display()
+            );
+            return Done::Finished;
+        }
+    }
+    posix.forget(inode);
+    Done::Outlives
 }
 
 impl Inode {

@@ -11,8 +11,9 @@ use common::server::{ClientId, Core};
 use common::sys::lock;
 
 use crate::handler::{Handler, Outcome};
+use crate::lane::Task;
 use crate::lockspace::ResourceId;
-use crate::resource::Resource;
+use crate::resource::{Action, Resource};
 use crate::session::Session;
 use crate::state::{save_resource, save_session};
 
@@ -22,6 +23,7 @@ impl Handler {
         for id in self.lockspaces.ids().collect::<Vec<_>>() {
             if self.lockspaces.resource_mut(id).is_some_and(|resource| resource.key.is_none()) {
                 self.keep_lease(core, id);
+                self.perform(core, id, Task::of_our_own(Action::Outlive));
             }
         }
         for client in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -31,11 +33,7 @@ impl Handler {
 
     /// What is known of a lease may have changed: that it is there, or who has it.
     pub(crate) fn keep_lease(&mut self, core: &mut Core<Outcome>, id: ResourceId) {
-        let posix = self.posix.clone();
         let Some(resource) = self.lockspaces.resource_mut(id) else { return };
-        if core.has_store() {
-            resource.outlive_process(&posix);
-        }
         let Some((lease, ..)) = resource.hold() else {
             if let Some(key) = resource.key.take() {
                 core.forget(Kind::Lease, key);

@@ -180,6 +180,10 @@ impl Lockspaces {
             }
             (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
             (_, Done::Failed(failure)) => Err(Refusal::File(failure)),
+            (_, Done::Outlives) => {
+                self.resources.get_mut(&id).into_iter().for_each(Resource::outlives);
+                Ok(Change::None)
+            }
             (_, Done::Finished | Done::Acquired(_)) => Ok(Change::None),
         }
     }

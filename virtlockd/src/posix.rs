@@ -27,7 +27,7 @@ pub(crate) struct PosixFiles(Arc<Mutex<HashMap<Inode, Entry>>>);
 struct Entry {
     leases: usize,
     /// Of leases that were released, while there are others.
-    parked: Vec<File>,
+    parked: Vec<Arc<File>>,
 }
 
 /// What came of opening a file.
@@ -55,7 +55,7 @@ impl PosixFiles {
     }
 
     /// One lease less: unlocks and closes the file if it was the last.
-    pub(crate) fn release(&self, inode: Inode, file: File) -> io::Result<()> {
+    pub(crate) fn release(&self, inode: Inode, file: Arc<File>) -> io::Result<()> {
         let mut files = self.files();
         if let Some(entry) = files.get_mut(&inode)
             && entry.leases > 1
@@ -65,7 +65,7 @@ impl PosixFiles {
             return Ok(());
         }
         files.remove(&inode);
-        lock::unlock(&file, Kind::Posix)
+        lock::unlock(&*file, Kind::Posix)
     }
 
     /// Opens a file, or makes it where that is wanted, unless it is one of these. Without any it

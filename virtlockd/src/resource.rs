@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use crate::file::{Inode, Job, Lease};
 use crate::owner::OwnerId;
-use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Terms};
 use crate::refusal::{Holders, Refusal};
 
@@ -27,6 +26,8 @@ pub(crate) enum Action {
     Release(Claim),
     /// Everything of an owner goes, however often it has the lease.
     Disown(OwnerId),
+    /// A lease of libvirt's daemon becomes one that does not end with this process.
+    Outlive,
 }
 
 /// What comes next of an action.
@@ -122,10 +123,10 @@ impl Resource {
         Some((lease, *terms, holders.iter().map(|(&owner, holding)| (owner, holding))))
     }
 
-    /// Makes the lease one that does not end with this process.
-    pub(crate) fn outlive_process(&mut self, posix: &PosixFiles) {
-        if let Some(Hold { lease, terms, .. }) = &mut self.hold {
-            lease.outlive_process(posix, &self.path, *terms);
+    /// The lock does not end with this process any more.
+    pub(crate) fn outlives(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            hold.lease.outlives();
         }
     }
 
@@ -149,6 +150,11 @@ impl Resource {
             Action::Acquire(claim, terms) => self.acquire(claim, *terms),
             Action::Release(claim) => self.release(claim),
             Action::Disown(owner) => self.disown(*owner),
+            Action::Outlive => {
+                let hold = self.hold.as_ref();
+                let job = hold.and_then(|hold| hold.lease.to_outlive(self.path(), hold.terms));
+                job.map_or(Step::NOTHING, |job| Step::Job(Change::None, job))
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! The supervisor's fd store: what is in it, so that a process that comes after a crash finds it.
 //!
-//! An item's record is in the [journal] before its fds are stored, and goes before they do. So there
-//! may be a record without fds, which means nothing, and never fds that mean something without one.
-//! What is stored and not claimed by anybody after a start is taken out.
+//! An item's record is in the [journal](crate::handover::journal) before its fds are stored, and
+//! goes before they do. So there may be a record without fds, which means nothing, and never fds
+//! that mean something without one. What is stored and not claimed by anybody after a start is taken
+//! out.
 
 mod held_back;
 mod keys;
