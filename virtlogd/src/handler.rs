@@ -51,7 +51,8 @@ const CLEANER: u64 = 0;
 #[derive(Debug)]
 pub struct Handler {
     settings: Settings,
-    lanes: HashMap<u64, Lane>,
+    /// Boxed, since a map that grows leaves up to half of its places empty.
+    lanes: HashMap<u64, Box<Lane>>,
     /// By the bytes of the path: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
     by_path: HashMap<Arc<OsStr>, u64>,
     workspaces: Workspaces,
@@ -162,7 +163,7 @@ impl Handler {
             lane.key = legacy.key;
             self.open_logs += 1;
         }
-        self.enqueue(core, path, Task::Adopt { guest, legacy });
+        self.enqueue(core, path, Task::Adopt { guest, legacy: Box::new(legacy) });
         Ok(())
     }
 
@@ -183,7 +184,7 @@ impl Handler {
 
     /// A lane.
     pub(crate) fn lane_mut(&mut self, number: u64) -> Option<&mut Lane> {
-        self.lanes.get_mut(&number)
+        self.lanes.get_mut(&number).map(Box::as_mut)
     }
 
     /// Staging pipes that are there: those that no job uses, and those with kept bytes.
@@ -218,7 +219,7 @@ impl Handler {
 
     /// Everything that is done with paths, logs among it.
     pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.values()
+        self.lanes.values().map(Box::as_ref)
     }
 
     fn enqueue(&mut self, core: &mut Core<Outcome>, path: &Path, task: Task) {
@@ -237,7 +238,7 @@ impl Handler {
         self.last_number += 1;
         let path = Arc::from(path.as_os_str());
         self.by_path.insert(Arc::clone(&path), self.last_number);
-        self.lanes.insert(self.last_number, Lane::new(path));
+        self.lanes.insert(self.last_number, Box::new(Lane::new(path)));
         self.last_number
     }
 

@@ -88,6 +88,10 @@ impl Lane {
 
     pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
         if let Some(task) = self.waiting.pop_front() {
+            if self.waiting.is_empty() {
+                // Most logs never have a second one; what the first took is not kept for it.
+                self.waiting = VecDeque::new();
+            }
             return Some(task);
         }
         self.ready = false;
@@ -194,5 +198,19 @@ impl Timer {
             _ => Self::Relief,
         };
         (timer, source >> Self::BITS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_without_tasks_keeps_no_room_for_them() {
+        let mut lane = Lane::new(Arc::from(OsStr::new("/log")));
+        lane.waiting.extend([Task::Settle, Task::Stop]);
+        assert!(matches!(lane.next_task(false), Some(Task::Settle)));
+        assert!(matches!(lane.next_task(false), Some(Task::Stop)));
+        assert_eq!(lane.waiting.capacity(), 0);
     }
 }

@@ -48,7 +48,7 @@ pub(crate) enum Task {
     /// Add a message.
     Append { client: ClientId, message: Vec<u8> },
     /// Go on with what an earlier image of this process had.
-    Adopt { guest: Arc<Guest>, legacy: Legacy },
+    Adopt { guest: Arc<Guest>, legacy: Box<Legacy> },
     /// Store all there is, and see whether the path still leads to the log.
     Settle,
     /// Store all there is, the daemon is about to exit. What is kept goes on in another process.
@@ -88,7 +88,7 @@ impl Task {
                 None
             }
             Self::Adopt { guest, legacy } => {
-                let Legacy { file, rotation_steps_left, after_crash, .. } = legacy;
+                let Legacy { file, rotation_steps_left, after_crash, .. } = *legacy;
                 let left = match after_crash {
                     true => rotating_file::steps_left(path, limits),
                     false => rotation_steps_left,
