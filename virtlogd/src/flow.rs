@@ -7,13 +7,15 @@
 
 use std::time::{Duration, Instant};
 
+use crate::room::{self, Share};
+
 /// Two turns with output within this time make a quick writer.
 const QUICK: Duration = Duration::from_millis(3);
 
 /// How long the pipe of a quick writer is left alone.
 pub(crate) const REST: Duration = Duration::from_millis(1);
 
-/// How long a pipe stays large after it was filled the last time.
+/// How long a pipe stays large after the last time that a small one would have been filled.
 pub(crate) const LARGE: Duration = Duration::from_secs(1);
 
 /// Bytes of a pipe as the kernel makes it.
@@ -29,6 +31,16 @@ pub(crate) struct Flow {
     capacity_bytes: u64,
     /// The kernel does not let us make pipes larger.
     fixed: bool,
+    /// While the pipe is large.
+    enlarged: Option<Box<Enlarged>>,
+}
+
+/// What goes with a large pipe.
+#[derive(Debug)]
+struct Enlarged {
+    last_filled: Instant,
+    /// Held for as long as it is large.
+    _share: Share,
 }
 
 /// What to do with a pipe that was found empty in the end.
@@ -43,27 +55,38 @@ pub(crate) enum Pace {
 }
 
 impl Flow {
-    /// Of a guest that has not written yet, into a pipe of `capacity_bytes`.
-    pub(crate) fn new(capacity_bytes: usize) -> Self {
-        Self { last_output: None, capacity_bytes: capacity_bytes as u64, fixed: false }
+    /// Of a guest that has not written yet, as far as is known, into a pipe of `capacity_bytes`: an
+    /// earlier image of this process may have enlarged it.
+    pub(crate) fn new(capacity_bytes: usize, now: Instant) -> Self {
+        let capacity_bytes = capacity_bytes as u64;
+        let enlarged = is_large(capacity_bytes).then(|| {
+            Box::new(Enlarged { last_filled: now, _share: room::ENLARGED.count(capacity_bytes) })
+        });
+        Self { last_output: None, capacity_bytes, fixed: false, enlarged }
+    }
+
+    /// A turn at `now` has moved so many bytes, whether it found the pipe empty in the end or not.
+    pub(crate) fn note(&mut self, moved: u64, now: Instant) {
+        if let Some(enlarged) = &mut self.enlarged
+            && nearly_fills(moved, SMALL_BYTES.unsigned_abs().into())
+        {
+            enlarged.last_filled = now;
+        }
     }
 
     /// A turn at `now` has found `moved` bytes.
     pub(crate) fn pace(&mut self, moved: u64, now: Instant) -> Pace {
+        self.note(moved, now);
         let quiet_for = self.last_output.map(|last| now.saturating_duration_since(last));
-        if moved == 0 {
-            let has_been_quiet = quiet_for.is_none_or(|quiet| quiet >= LARGE);
-            return if self.is_large() && has_been_quiet {
-                Pace::Resize(SMALL_BYTES)
-            } else {
-                Pace::Watch
-            };
+        if moved > 0 {
+            self.last_output = Some(now);
         }
-        self.last_output = Some(now);
-        let nearly_filled = moved >= self.capacity_bytes / 2;
-        if nearly_filled && !self.is_large() && !self.fixed {
+        let is_nearly_filled = nearly_fills(moved, self.capacity_bytes);
+        if self.is_larger_than_it_need_be(now) {
+            Pace::Resize(SMALL_BYTES)
+        } else if is_nearly_filled && self.may_be_enlarged(now) {
             Pace::Resize(LARGE_BYTES)
-        } else if nearly_filled || quiet_for.is_none_or(|quiet| quiet > QUICK) {
+        } else if moved == 0 || is_nearly_filled || quiet_for.is_none_or(|quiet| quiet > QUICK) {
             Pace::Watch
         } else {
             Pace::Rest
@@ -74,12 +97,36 @@ impl Flow {
     pub(crate) fn resized(&mut self, capacity_bytes: usize) {
         self.fixed = self.capacity_bytes == capacity_bytes as u64;
         self.capacity_bytes = capacity_bytes as u64;
+        self.enlarged.take_if(|_| !is_large(self.capacity_bytes));
     }
 
     /// Whether the pipe was made larger.
     pub(crate) fn is_large(&self) -> bool {
-        self.capacity_bytes > SMALL_BYTES.unsigned_abs().into()
+        self.enlarged.is_some()
     }
+
+    fn is_larger_than_it_need_be(&self, now: Instant) -> bool {
+        let calm_for = |it: &Enlarged| now.saturating_duration_since(it.last_filled);
+        self.enlarged.as_deref().is_some_and(|enlarged| calm_for(enlarged) >= LARGE)
+    }
+
+    /// Takes the room for it, if there is any.
+    fn may_be_enlarged(&mut self, now: Instant) -> bool {
+        if self.is_large() || self.fixed {
+            return false;
+        }
+        let share = room::ENLARGED.take(LARGE_BYTES.unsigned_abs().into());
+        self.enlarged = share.map(|_share| Box::new(Enlarged { last_filled: now, _share }));
+        self.is_large()
+    }
+}
+
+fn is_large(capacity_bytes: u64) -> bool {
+    capacity_bytes > SMALL_BYTES.unsigned_abs().into()
+}
+
+fn nearly_fills(moved: u64, capacity_bytes: u64) -> bool {
+    moved > 0 && moved >= capacity_bytes / 2
 }
 
 #[cfg(test)]
@@ -88,9 +135,14 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn flow(capacity_bytes: usize) -> (Flow, Instant) {
+        let start = Instant::now();
+        (Flow::new(capacity_bytes, start), start)
+    }
+
     #[test]
     fn a_line_now_and_then_is_waited_for() {
-        let (mut flow, start) = (Flow::new(65_536), Instant::now());
+        let (mut flow, start) = flow(65_536);
         for line in 0..10 {
             assert_eq!(flow.pace(80, start + line * 10 * MS), Pace::Watch);
         }
@@ -98,7 +150,7 @@ mod tests {
 
     #[test]
     fn quick_lines_gather_until_there_are_none() {
-        let (mut flow, start) = (Flow::new(65_536), Instant::now());
+        let (mut flow, start) = flow(65_536);
         assert_eq!(flow.pace(80, start), Pace::Watch);
         assert_eq!(flow.pace(80, start + MS), Pace::Rest);
         assert_eq!(flow.pace(8000, start + 2 * MS), Pace::Rest);
@@ -107,18 +159,29 @@ mod tests {
 
     #[test]
     fn a_pipe_is_large_only_while_it_is_filled() {
-        let (mut flow, start) = (Flow::new(65_536), Instant::now());
+        let (mut flow, start) = flow(65_536);
         assert_eq!(flow.pace(40_000, start), Pace::Resize(LARGE_BYTES));
         flow.resized(1_048_576);
         assert_eq!(flow.pace(40_000, start + MS), Pace::Rest);
         assert_eq!(flow.pace(600_000, start + 2 * MS), Pace::Watch);
         assert_eq!(flow.pace(0, start + 3 * MS), Pace::Watch);
-        assert_eq!(flow.pace(0, start + 3 * MS + LARGE), Pace::Resize(SMALL_BYTES));
+        assert_eq!(flow.pace(0, start + 2 * MS + LARGE), Pace::Resize(SMALL_BYTES));
+        flow.resized(65_536);
+        assert!(!flow.is_large());
+    }
+
+    #[test]
+    fn lines_behind_a_flood_do_not_keep_a_pipe_large() {
+        let (mut flow, start) = flow(1_048_576);
+        assert_eq!(flow.pace(80, start + LARGE / 2), Pace::Watch);
+        flow.note(65_536, start + LARGE / 2);
+        assert_eq!(flow.pace(80, start + LARGE), Pace::Watch);
+        assert_eq!(flow.pace(80, start + LARGE / 2 + LARGE), Pace::Resize(SMALL_BYTES));
     }
 
     #[test]
     fn a_pipe_that_cannot_be_larger_is_never_left_to_fill() {
-        let (mut flow, start) = (Flow::new(8192), Instant::now());
+        let (mut flow, start) = flow(8192);
         assert_eq!(flow.pace(8192, start), Pace::Resize(LARGE_BYTES));
         flow.resized(8192);
         assert_eq!(flow.pace(8192, start + MS), Pace::Watch);

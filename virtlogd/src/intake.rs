@@ -20,10 +20,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use common::event::Registered;
 use common::sys::pipe;
 
+use crate::flow::Flow;
 use crate::loss::{self, Loss};
 use crate::protocol::Domain;
 use crate::staging::Staging;
@@ -49,6 +51,7 @@ pub(crate) struct Guest {
 #[derive(Debug)]
 pub(crate) struct Intake {
     pub(crate) pipe: Registered<OwnedFd>,
+    pub(crate) flow: Flow,
     /// What a job has staged, or is about to stage.
     pub(crate) in_hand: Option<Staging>,
     arrears: Option<Box<Arrears>>,
@@ -95,7 +98,8 @@ pub(crate) enum Debt {
 
 impl Guest {
     pub(crate) fn new(domain: Domain, pipe: Registered<OwnedFd>) -> Self {
-        let intake = Intake { pipe, in_hand: None, arrears: None, key: 0 };
+        let flow = Flow::new(pipe::capacity_bytes(&pipe).unwrap_or(0), Instant::now());
+        let intake = Intake { pipe, flow, in_hand: None, arrears: None, key: 0 };
         Self { domain, intake: Mutex::new(intake) }
     }
 
@@ -142,6 +146,12 @@ impl Intake {
         look: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         if self.owes() { Ok(()) } else { look(self.pipe.as_fd()) }
+    }
+
+    /// Asks for a pipe of this size. The kernel has the last word on it.
+    pub(crate) fn resize(&mut self, bytes: i32) {
+        drop(pipe::set_capacity_bytes(&self.pipe, bytes));
+        self.flow.resized(pipe::capacity_bytes(&self.pipe).unwrap_or(0));
     }
 
     /// Whether nobody can write into the pipe any more.

@@ -22,6 +22,7 @@ mod loss;
 mod orphan;
 mod protocol;
 mod pump;
+mod room;
 pub mod rotating_file;
 mod staging;
 mod state;

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::rpc::error::errno_text;
-use common::sys::pipe;
 
-use crate::flow::{Flow, Pace};
+use crate::flow::Pace;
 use crate::intake::{Debt, Guest, State};
 use crate::loss;
 use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
@@ -36,7 +35,6 @@ const LAST_WORDS: Duration = Duration::from_secs(60);
 pub(crate) struct Pump {
     guest: Arc<Guest>,
     file: RotatingFile,
-    flow: Flow,
     trouble: Option<Box<Trouble>>,
 }
 
@@ -73,8 +71,7 @@ pub(crate) enum Turn {
 impl Pump {
     /// Joins a guest and a file.
     pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
-        let flow = Flow::new(pipe::capacity_bytes(&guest.intake().pipe).unwrap_or(0));
-        Self { guest, file, flow, trouble: None }
+        Self { guest, file, trouble: None }
     }
 
     /// Goes on with a log that an earlier image of this process had, in this file if that was handed
@@ -153,6 +150,7 @@ impl Pump {
             Turn::Quiet => self.pace(moved, Turn::Quiet),
             Turn::Racing => self.pace(moved, Turn::Again),
             other => {
+                self.guest.intake().flow.note(moved, Instant::now());
                 self.watch();
                 other
             }
@@ -215,19 +213,15 @@ impl Pump {
     /// says.
     fn pace(&mut self, moved: u64, otherwise: Turn) -> Turn {
         let mut intake = self.guest.intake();
-        match self.flow.pace(moved, Instant::now()) {
+        match intake.flow.pace(moved, Instant::now()) {
             Pace::Rest if intake.pipe.rest().is_ok() => return Turn::Rest,
-            Pace::Resize(bytes) => {
-                // The kernel has the last word on the size.
-                drop(pipe::set_capacity_bytes(&intake.pipe, bytes));
-                self.flow.resized(pipe::capacity_bytes(&intake.pipe).unwrap_or(0));
-            }
+            Pace::Resize(bytes) => intake.resize(bytes),
             Pace::Watch | Pace::Rest => {}
         }
         if intake.pipe.watch().is_err() {
             return Turn::Rest;
         }
-        if otherwise == Turn::Quiet && self.flow.is_large() { Turn::Large } else { otherwise }
+        if otherwise == Turn::Quiet && intake.flow.is_large() { Turn::Large } else { otherwise }
     }
 
     fn watch(&mut self) {

@@ -1,0 +1,93 @@
+//! Room that pipes share.
+//!
+//! What waits in a pipe is in the kernel's memory, which no figure of this process contains, and all
+//! guests may flood at once. First come, first served: who finds nothing left goes on with the pipe
+//! that it has.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What all enlarged pipes together may hold, in bytes: as much as the kernel lets all pipes of an
+/// unprivileged user hold (`pipe-user-pages-soft`, 16,384 pages). It is enough for 64 floods.
+const ENLARGED_BYTES_MAX: u64 = 67_108_864;
+
+/// The room of pipes that were enlarged.
+pub(crate) static ENLARGED: Room = Room::new(ENLARGED_BYTES_MAX);
+
+/// Some bytes, of which each may be given to one at a time.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes_max: u64,
+    taken_bytes: AtomicU64,
+}
+
+/// A part of a room, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    room: &'static Room,
+    bytes: u64,
+}
+
+impl Room {
+    const fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, taken_bytes: AtomicU64::new(0) }
+    }
+
+    /// A share of `bytes`, if there is so much left.
+    pub(crate) fn take(&'static self, bytes: u64) -> Option<Share> {
+        let more = |taken: u64| taken.checked_add(bytes).filter(|&taken| taken <= self.bytes_max);
+        self.taken_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Share { room: self, bytes })
+    }
+
+    /// Counts a pipe that has `bytes` already, even where that is too much.
+    pub(crate) fn count(&'static self, bytes: u64) -> Share {
+        self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Share { room: self, bytes }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.taken_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_there_again_when_it_is_given_back() {
+        static ROOM: Room = Room::new(100);
+        let (first, second) = (ROOM.take(40).unwrap(), ROOM.take(60).unwrap());
+        assert!(ROOM.take(1).is_none());
+        drop(second);
+        assert!(ROOM.take(61).is_none());
+        let third = ROOM.take(60).unwrap();
+        drop((first, third));
+        assert!(ROOM.take(100).is_some());
+    }
+
+    #[test]
+    fn what_was_there_before_counts_even_if_it_is_too_much() {
+        static ROOM: Room = Room::new(100);
+        let before = [ROOM.count(80), ROOM.count(80)];
+        assert!(ROOM.take(1).is_none());
+        let [first, second] = before;
+        drop(first);
+        assert!(ROOM.take(21).is_none());
+        assert!(ROOM.take(20).is_some());
+        drop(second);
+    }
+
+    #[test]
+    fn however_many_ask_at_once_no_byte_is_given_twice() {
+        static ROOM: Room = Room::new(1000);
+        let ask = || (0..1000).filter_map(|_| ROOM.take(7)).map(std::mem::forget).count() as u64;
+        let given: u64 = std::thread::scope(|scope| {
+            let asking = [(); 4].map(|()| scope.spawn(ask));
+            asking.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(given, 1000 / 7);
+    }
+}
