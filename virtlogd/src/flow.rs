@@ -9,11 +9,19 @@ use std::time::{Duration, Instant};
 
 use crate::room::{self, Share};
 
-/// Two turns with output within this time make a quick writer.
+/// Two turns with output within this time, beside that for which the pipe was left alone, make a
+/// quick writer.
 const QUICK: Duration = Duration::from_millis(3);
 
 /// How long the pipe of a quick writer is left alone.
 pub(crate) const REST: Duration = Duration::from_millis(1);
+
+/// The same for one that writes little. With the millisecond to which timers are rounded, a line is
+/// at the most 5 ms late in its file.
+const LONG_REST: Duration = Duration::from_millis(4);
+
+/// Who fills less than this part of its pipe during a long rest, going on as it does, writes little.
+const LONG_REST_PART: u64 = 16;
 
 /// How long a pipe stays large after the last time that a small one would have been filled.
 pub(crate) const LARGE: Duration = Duration::from_secs(1);
@@ -28,6 +36,8 @@ const LARGE_BYTES: i32 = 1_048_576;
 #[derive(Debug)]
 pub(crate) struct Flow {
     last_output: Option<Instant>,
+    /// How long the pipe was left alone at last.
+    rested: Duration,
     capacity_bytes: u64,
     /// The kernel does not let us make pipes larger.
     fixed: bool,
@@ -48,8 +58,8 @@ struct Enlarged {
 pub(crate) enum Pace {
     /// Wait until something comes.
     Watch,
-    /// Let it gather.
-    Rest,
+    /// Let it gather for so long.
+    Rest(Duration),
     /// Ask for a pipe of this size.
     Resize(i32),
 }
@@ -62,11 +72,14 @@ impl Flow {
         let enlarged = is_large(capacity_bytes).then(|| {
             Box::new(Enlarged { last_filled: now, _share: room::ENLARGED.count(capacity_bytes) })
         });
-        Self { last_output: None, capacity_bytes, fixed: false, enlarged }
+        Self { last_output: None, rested: Duration::ZERO, capacity_bytes, fixed: false, enlarged }
     }
 
     /// A turn at `now` has moved so many bytes, whether it found the pipe empty in the end or not.
     pub(crate) fn note(&mut self, moved: u64, now: Instant) {
+        if moved > 0 {
+            self.last_output = Some(now);
+        }
         if let Some(enlarged) = &mut self.enlarged
             && nearly_fills(moved, SMALL_BYTES.unsigned_abs().into())
         {
@@ -76,20 +89,22 @@ impl Flow {
 
     /// A turn at `now` has found `moved` bytes.
     pub(crate) fn pace(&mut self, moved: u64, now: Instant) -> Pace {
-        self.note(moved, now);
         let quiet_for = self.last_output.map(|last| now.saturating_duration_since(last));
-        if moved > 0 {
-            self.last_output = Some(now);
-        }
+        self.note(moved, now);
+        let quick = QUICK + std::mem::take(&mut self.rested);
         let is_nearly_filled = nearly_fills(moved, self.capacity_bytes);
         if self.is_larger_than_it_need_be(now) {
-            Pace::Resize(SMALL_BYTES)
-        } else if is_nearly_filled && self.may_be_enlarged(now) {
-            Pace::Resize(LARGE_BYTES)
-        } else if moved == 0 || is_nearly_filled || quiet_for.is_none_or(|quiet| quiet > QUICK) {
-            Pace::Watch
-        } else {
-            Pace::Rest
+            return Pace::Resize(SMALL_BYTES);
+        }
+        if is_nearly_filled && self.may_be_enlarged(now) {
+            return Pace::Resize(LARGE_BYTES);
+        }
+        match quiet_for {
+            Some(time) if time <= quick && moved > 0 && !is_nearly_filled => {
+                self.rested = self.rest(moved, time);
+                Pace::Rest(self.rested)
+            }
+            _ => Pace::Watch,
         }
     }
 
@@ -103,6 +118,13 @@ impl Flow {
     /// Whether the pipe was made larger.
     pub(crate) fn is_large(&self) -> bool {
         self.enlarged.is_some()
+    }
+
+    /// How long may gather what comes as `moved` bytes came within `time`.
+    fn rest(&self, moved: u64, time: Duration) -> Duration {
+        let expected_bytes = u128::from(moved) * LONG_REST.as_micros() / time.as_micros().max(1);
+        let is_slow = expected_bytes < u128::from(self.capacity_bytes / LONG_REST_PART);
+        if is_slow { LONG_REST } else { REST }
     }
 
     fn is_larger_than_it_need_be(&self, now: Instant) -> bool {
@@ -152,9 +174,9 @@ mod tests {
     fn quick_lines_gather_until_there_are_none() {
         let (mut flow, start) = flow(65_536);
         assert_eq!(flow.pace(80, start), Pace::Watch);
-        assert_eq!(flow.pace(80, start + MS), Pace::Rest);
-        assert_eq!(flow.pace(8000, start + 2 * MS), Pace::Rest);
-        assert_eq!(flow.pace(0, start + 3 * MS), Pace::Watch);
+        assert_eq!(flow.pace(80, start + MS), Pace::Rest(LONG_REST));
+        assert_eq!(flow.pace(8000, start + MS + LONG_REST), Pace::Rest(REST));
+        assert_eq!(flow.pace(0, start + 2 * MS + LONG_REST), Pace::Watch);
     }
 
     #[test]
@@ -162,7 +184,7 @@ mod tests {
         let (mut flow, start) = flow(65_536);
         assert_eq!(flow.pace(40_000, start), Pace::Resize(LARGE_BYTES));
         flow.resized(1_048_576);
-        assert_eq!(flow.pace(40_000, start + MS), Pace::Rest);
+        assert_eq!(flow.pace(40_000, start + MS), Pace::Rest(REST));
         assert_eq!(flow.pace(600_000, start + 2 * MS), Pace::Watch);
         assert_eq!(flow.pace(0, start + 3 * MS), Pace::Watch);
         assert_eq!(flow.pace(0, start + 2 * MS + LARGE), Pace::Resize(SMALL_BYTES));

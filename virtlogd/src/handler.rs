@@ -294,7 +294,7 @@ impl Handler {
             lane.task_ended(core, number, done.pump);
             match done.turn {
                 Some(Turn::Again | Turn::Racing) => core.again(number),
-                Some(Turn::Rest) => lane.rest(core, number),
+                Some(Turn::Rest(time)) => lane.rest(core, time, number),
                 Some(Turn::Held) => lane.flush_after(core, HOLD, number),
                 Some(Turn::Trouble) => lane.flush_after(core, RETRY, number),
                 Some(Turn::Large) => lane.flush_after(core, flow::LARGE, number),

@@ -12,7 +12,6 @@ use common::event::TimerId;
 use common::server::{Core, Place};
 use common::sys::pipe;
 
-use crate::flow;
 use crate::handler::Outcome;
 use crate::intake::Guest;
 use crate::pump::Pump;
@@ -152,9 +151,9 @@ impl Lane {
         guest.intake().pipe = ended;
     }
 
-    pub(crate) fn rest(&mut self, core: &mut Core<Outcome>, number: u64) {
+    pub(crate) fn rest(&mut self, core: &mut Core<Outcome>, time: Duration, number: u64) {
         if self.rest_timer.is_none() {
-            self.rest_timer = Some(core.set_timer(flow::REST, Timer::Rest.of(number)));
+            self.rest_timer = Some(core.set_timer(time, Timer::Rest.of(number)));
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::rpc::error::errno_text;
 
-use crate::flow::Pace;
+use crate::flow::{self, Pace};
 use crate::intake::{Debt, Guest, State};
 use crate::loss;
 use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
@@ -52,8 +52,8 @@ struct Trouble {
 pub(crate) enum Turn {
     /// Everything is stored.
     Quiet,
-    /// Everything is stored, and the pipe is left alone for [`crate::flow::REST`].
-    Rest,
+    /// Everything is stored, and the pipe is left alone for so long.
+    Rest(Duration),
     /// Everything is stored, and the pipe is larger than it will have to be.
     Large,
     /// It was long enough; there is more.
@@ -161,6 +161,9 @@ impl Pump {
     /// this call is in the file. What it writes meanwhile is left for later turns.
     pub(crate) fn drain(&mut self, workspace: &mut Workspace) -> Result<(), Error> {
         let waiting = self.file.of_source(self.guest.intake().waiting())?;
+        if waiting == 0 && self.trouble.is_none() && !self.guest.intake().owes() {
+            return Ok(());
+        }
         let budget = Budget { bytes: waiting as u64, moves: u32::MAX };
         self.write(workspace, budget, true).map(drop)
     }
@@ -170,11 +173,12 @@ impl Pump {
         matches!(self.guest.intake().state(), Ok(State::Owing | State::Waiting))
     }
 
-    /// What a turn would have to say after something else was done to the log, if anything.
+    /// What a turn would have to say after something else was done to the log, if anything. What the
+    /// guest has written since is reported by its pipe.
     pub(crate) fn next_turn(&self) -> Option<Turn> {
         match self.trouble {
             Some(_) => Some(Turn::Trouble),
-            None => self.has_more().then_some(Turn::Again),
+            None => self.guest.intake().owes().then_some(Turn::Again),
         }
     }
 
@@ -214,12 +218,12 @@ impl Pump {
     fn pace(&mut self, moved: u64, otherwise: Turn) -> Turn {
         let mut intake = self.guest.intake();
         match intake.flow.pace(moved, Instant::now()) {
-            Pace::Rest if intake.pipe.rest().is_ok() => return Turn::Rest,
+            Pace::Rest(time) if intake.pipe.rest().is_ok() => return Turn::Rest(time),
             Pace::Resize(bytes) => intake.resize(bytes),
-            Pace::Watch | Pace::Rest => {}
+            Pace::Watch | Pace::Rest(_) => {}
         }
         if intake.pipe.watch().is_err() {
-            return Turn::Rest;
+            return Turn::Rest(flow::REST);
         }
         if otherwise == Turn::Quiet && intake.flow.is_large() { Turn::Large } else { otherwise }
     }
@@ -261,13 +265,18 @@ impl Pump {
             file.refresh()?;
         }
         let turn = loop {
+            match state {
+                State::Owing | State::Waiting => {}
+                State::Empty => break Turn::Quiet,
+                State::AtEnd => break Turn::End,
+            }
             let mut stored = 0;
             if state == State::Owing && staging.held() == 0 {
                 settle(guest, file, scratch)?;
-            } else if matches!(state, State::Owing | State::Waiting) {
+            } else {
                 // What a short write left staged must not stay there: the pipe is not ours alone.
                 let flush = flush || staging.held() > 0;
-                let mut source = GuestBytes { guest: Some(guest), staging, scratch, budget: left };
+                let mut source = GuestBytes::new(Some(guest), staging, scratch, left);
                 stored = file.append(&mut source, flush)?;
                 left = source.budget;
                 if stored == 0 {
@@ -277,16 +286,13 @@ impl Pump {
             let was_owing = state == State::Owing;
             state = file.of_source(guest.intake().state())?;
             match (state, left) {
-                (State::Owing, _) => {}
-                (State::Empty, _) => break Turn::Quiet,
-                (State::AtEnd, _) => break Turn::End,
                 (State::Waiting, Budget { bytes: 0, .. }) => break Turn::Again,
                 (State::Waiting, Budget { moves: 0, .. }) => break Turn::Racing,
                 (State::Waiting, _) if stored == 0 && !was_owing => break Turn::Held,
-                (State::Waiting, _) => {}
+                _ => {}
             }
         };
-        GuestBytes { guest: None, staging, scratch, budget: left }.check_stored(file)?;
+        GuestBytes::new(None, staging, scratch, left).check_stored(file)?;
         Ok((turn, budget.bytes - left.bytes))
     }
 
@@ -343,8 +349,7 @@ fn settle(guest: &Guest, file: &mut RotatingFile, scratch: &mut Scratch) -> Resu
         match debt {
             Debt::Line(line) => write_line(guest, file, &line)?,
             Debt::Kept(staging) => {
-                let budget = Budget::default();
-                let mut kept = GuestBytes { guest: None, staging: &staging, scratch, budget };
+                let mut kept = GuestBytes::new(None, &staging, scratch, Budget::default());
                 let written = file.append(&mut kept, true).and_then(|_| kept.check_stored(file));
                 guest.intake().first_is_back();
                 written?;

@@ -64,7 +64,14 @@ pub(crate) struct Workspace {
 
 /// Workspaces that are not in use, for all jobs.
 #[derive(Debug, Clone)]
-pub(crate) struct Workspaces(Arc<(Mutex<Vec<Workspace>>, Condvar)>);
+pub(crate) struct Workspaces(Arc<(Mutex<Spare>, Condvar)>);
+
+#[derive(Debug)]
+struct Spare {
+    workspaces: Vec<Workspace>,
+    /// Jobs that wait for one.
+    waiting: usize,
+}
 
 /// How much may be taken from a guest's pipe.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,10 +85,12 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 pub(crate) struct GuestBytes<'a> {
     /// `None`: only what is staged.
-    pub(crate) guest: Option<&'a Guest>,
-    pub(crate) staging: &'a Staging,
-    pub(crate) scratch: &'a mut Scratch,
+    guest: Option<&'a Guest>,
+    staging: &'a Staging,
+    scratch: &'a mut Scratch,
     pub(crate) budget: Budget,
+    /// The guest's pipe had fewer bytes than were asked for; what has come since is for later.
+    is_drained: bool,
 }
 
 impl Staging {
@@ -196,12 +205,13 @@ impl Workspaces {
     /// The staging pipes of those that nobody uses.
     pub(crate) fn stagings(&self) -> Vec<Staging> {
         let spare = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.iter().map(|workspace| workspace.staging.clone()).collect()
+        spare.workspaces.iter().map(|workspace| workspace.staging.clone()).collect()
     }
 
     /// One is there from the start.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new((Mutex::new(vec![Workspace::new()?]), Condvar::new()))))
+        let spare = Spare { workspaces: vec![Workspace::new()?], waiting: 0 };
+        Ok(Self(Arc::new((Mutex::new(spare), Condvar::new()))))
     }
 
     /// One for the time of a job. When none can be made, for want of descriptors, waits for another
@@ -210,7 +220,7 @@ impl Workspaces {
         let (spare, given_back) = &*self.0;
         let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(workspace) = spare.pop() {
+            if let Some(workspace) = spare.workspaces.pop() {
                 return workspace;
             }
             match Workspace::new() {
@@ -219,7 +229,9 @@ impl Workspaces {
                     target: "logging.log_handler", "Unable to make pipes to write a log: {error}"
                 ),
             }
+            spare.waiting += 1;
             spare = given_back.wait(spare).unwrap_or_else(PoisonError::into_inner);
+            spare.waiting -= 1;
         }
     }
 
@@ -227,8 +239,11 @@ impl Workspaces {
     pub(crate) fn give_back(&self, workspace: Workspace) {
         let (spare, given_back) = &*self.0;
         let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_WORKSPACES_MAX {
-            spare.push(workspace);
+        if spare.workspaces.len() < SPARE_WORKSPACES_MAX {
+            spare.workspaces.push(workspace);
+        }
+        // A system call, whether anybody waits or not.
+        if spare.waiting > 0 {
             given_back.notify_one();
         }
     }
@@ -265,11 +280,21 @@ impl Scratch {
     }
 }
 
-impl GuestBytes<'_> {
+impl<'a> GuestBytes<'a> {
+    /// With what is staged; without a `guest` nothing comes behind that.
+    pub(crate) fn new(
+        guest: Option<&'a Guest>,
+        staging: &'a Staging,
+        scratch: &'a mut Scratch,
+        budget: Budget,
+    ) -> Self {
+        Self { guest, staging, scratch, budget, is_drained: false }
+    }
+
     /// Bytes that may be taken from the guest's pipe, of those that wait there.
     fn takeable(&self) -> io::Result<u64> {
         match self.guest {
-            Some(guest) if self.budget.bytes > 0 && self.budget.moves > 0 => {
+            Some(guest) if !self.is_drained && self.budget.moves > 0 => {
                 Ok(guest.intake().takeable()?.min(self.budget.bytes))
             }
             _ => Ok(0),
@@ -285,8 +310,16 @@ impl GuestBytes<'_> {
     }
 
     fn stage(&mut self, len: u64) -> io::Result<()> {
-        let Some(guest) = self.guest else { return Ok(()) };
-        let taken = guest.intake().move_to(self.staging, len.min(self.budget.bytes))?;
+        let len = len.min(self.budget.bytes).min(MOVE_BYTES_MAX);
+        let (Some(guest), false) = (self.guest, self.is_drained) else { return Ok(()) };
+        if len == 0 || self.budget.moves == 0 {
+            return Ok(());
+        }
+        let taken = match guest.intake().move_to(self.staging, len) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            result => result?,
+        };
+        self.is_drained = taken < len;
         self.budget.bytes = self.budget.bytes.saturating_sub(taken);
         self.budget.moves = self.budget.moves.saturating_sub(1);
         Ok(())
@@ -367,7 +400,7 @@ mod tests {
     fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
         let Workspace { staging, scratch } = workspace;
         let budget = Budget { bytes, moves: u32::MAX };
-        GuestBytes { guest: Some(guest), staging, scratch, budget }
+        GuestBytes::new(Some(guest), staging, scratch, budget)
     }
 
     #[test]

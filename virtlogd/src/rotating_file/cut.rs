@@ -22,9 +22,9 @@ const WINDOW_BYTES: u64 = 80;
 /// What to do next with the bytes that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Store this many bytes, at least one, and report them to [`Cut::stored`].
+    /// Store this many bytes, or fewer if fewer wait, and report them to [`Cut::stored`].
     Write {
-        /// Bytes to store.
+        /// Bytes to store at the most.
         len: u64,
         /// The last of them is a newline that the file may be cut after.
         ends_line: bool,
@@ -60,6 +60,15 @@ impl Cut {
         self.ends_line = ends_line;
     }
 
+    /// How many bytes may be stored without a look at them, or at how many wait. `None`: none.
+    pub(super) fn unseen(&self) -> Option<u64> {
+        if self.size_bytes_max == 0 {
+            return Some(u64::MAX);
+        }
+        let room = self.size_bytes_max.saturating_sub(self.pos);
+        room.checked_sub(WINDOW_BYTES).filter(|&unseen| unseen > 0)
+    }
+
     /// Decides about the next of `available` bytes. `peek` is asked for at most 80 bytes, and only
     /// in the window; where it gives fewer, only those count as having arrived.
     ///
@@ -75,16 +84,12 @@ impl Cut {
         if available == 0 {
             return Ok(Step::Hold);
         }
-        if self.size_bytes_max == 0 {
-            return Ok(Step::Write { len: available, ends_line: false });
+        if let Some(unseen) = self.unseen() {
+            return Ok(Step::Write { len: available.min(unseen), ends_line: false });
         }
         let room = self.size_bytes_max.saturating_sub(self.pos);
         if room == 0 {
             return Ok(Step::Rotate);
-        }
-        if room > WINDOW_BYTES {
-            let len = available.min(room - WINDOW_BYTES);
-            return Ok(Step::Write { len, ends_line: false });
         }
         let seen = peek(usize::try_from(available.min(room)).unwrap_or(0))?;
         Ok(self.step_in_window(seen, available > room, flush))

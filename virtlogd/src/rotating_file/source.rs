@@ -24,7 +24,7 @@ pub trait Source {
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]>;
 
     /// Stores up to `len` bytes at `offset` of `file`, consumes exactly those it stored, and says
-    /// how many that were.
+    /// how many that were; none only if none wait.
     ///
     /// # Errors
     ///
@@ -48,6 +48,9 @@ impl Source for Bytes<'_> {
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
         let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
         let piece = usize::try_from(len).ok().and_then(|len| self.0.get(..len)).unwrap_or(self.0);
+        if piece.is_empty() {
+            return Ok(0);
+        }
         let stored = pwrite(file, piece, offset)?;
         self.0 = self.0.get(stored..).unwrap_or_default();
         Ok(u64::try_from(stored).unwrap_or(u64::MAX))

@@ -158,19 +158,19 @@ impl RotatingFile {
     /// Where PATH cannot be opened the old file stays in use. Who goes on all the same may be writing
     /// into a file that nobody will find.
     pub fn refresh(&mut self) -> Result<(), Error> {
-        let Some(file) = &self.file else {
+        if self.file.is_none() {
             let left = self.rotation_steps_left;
             self.reopen()?;
             self.rotation_steps_left = left;
             return Ok(());
-        };
-        let metadata =
-            file.metadata().map_err(|source| Error::Inspect { path: self.path.clone(), source })?;
-        if metadata.len() != self.cut.pos() {
-            self.cut = Cut::new(metadata.len(), self.limits.size_bytes_max);
         }
         match fs::metadata(&self.path) {
-            Ok(metadata) if FileId::of(&metadata) == self.id => Ok(()),
+            Ok(metadata) if FileId::of(&metadata) == self.id => {
+                if metadata.len() != self.cut.pos() {
+                    self.cut = Cut::new(metadata.len(), self.limits.size_bytes_max);
+                }
+                Ok(())
+            }
             _ => self.reopen(),
         }
     }
@@ -184,6 +184,11 @@ impl RotatingFile {
     }
 
     fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
+        if self.rotation_steps_left.is_none()
+            && let Some(len) = self.cut.unseen()
+        {
+            return Ok(Step::Write { len, ends_line: false });
+        }
         let available = self.of_source(retry(|| source.available()))?;
         if available > 0 && self.rotation_steps_left.is_some() {
             return Ok(Step::Rotate);
