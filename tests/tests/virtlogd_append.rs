@@ -1,8 +1,10 @@
 //! virtlogd: appending one message.
 
+use std::fs;
 use std::io::Write;
 
 use nix::errno::Errno;
+use nix::unistd::truncate;
 use tests::harness::{Subject, backup, expect_file, size, write};
 use tests::wire::{Header, LOG_PROGRAM, Position, RpcError, Writer};
 
@@ -14,12 +16,14 @@ tests::both! { Virtlogd:
     an_empty_message_still_makes_the_file,
     a_message_ends_at_its_first_nul,
     a_message_is_rotated_like_any_bytes,
+    a_message_goes_to_the_end_of_a_log_that_was_truncated,
     a_missing_directory_is_an_error,
     a_backup_that_cannot_be_replaced_is_an_error,
 }
 
 tests::ours! { Virtlogd:
     a_message_comes_behind_what_is_still_in_the_pipe,
+    a_message_goes_to_the_path_of_a_log_that_was_removed,
 }
 
 fn the_reply_has_32_bytes_and_says_0(subject: Subject) {
@@ -60,6 +64,28 @@ fn an_open_log_goes_on_behind_the_message(subject: Subject) {
     expect_file(&path, "message\nguest\n");
     let inode = log.position.inode;
     assert_eq!(client.position(&path), Ok(Position { inode, offset: 14 }));
+}
+
+fn a_message_goes_to_the_end_of_a_log_that_was_truncated(subject: Subject) {
+    let daemon = subject.start();
+    let path = daemon.file("a.log");
+    let mut client = daemon.log_client();
+    let mut log = client.open(&path).unwrap();
+    log.pipe.write_all(b"guest\n").unwrap();
+    expect_file(&path, "guest\n");
+    truncate(&path, 0).unwrap();
+    client.append(&path, "message\n").unwrap();
+    expect_file(&path, "message\n");
+}
+
+fn a_message_goes_to_the_path_of_a_log_that_was_removed(subject: Subject) {
+    let daemon = subject.start();
+    let path = daemon.file("a.log");
+    let mut client = daemon.log_client();
+    let _log = client.open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    client.append(&path, "message\n").unwrap();
+    expect_file(&path, "message\n");
 }
 
 fn an_empty_message_still_makes_the_file(subject: Subject) {

@@ -189,6 +189,7 @@ impl Pump {
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
         self.drain(workspace)?;
+        self.file.refresh()?;
         self.file.append(&mut Bytes(message), true)?;
         Ok(())
     }
