@@ -23,7 +23,7 @@ const CONFIG: &str = "max_size = 65536\nmax_backups = 1\n";
 const PIPE_BYTES: usize = 65_536;
 
 /// What all enlarged pipes together may hold.
-const ENLARGED_BYTES_MAX: usize = 64 << 20;
+const ENLARGED_BYTES_MAX: usize = 32 << 20;
 
 /// More than a pipe holds, however large.
 const MUCH: usize = 2 << 20;

@@ -207,9 +207,9 @@ mod tests {
     #[test]
     fn a_lane_without_tasks_keeps_no_room_for_them() {
         let mut lane = Lane::new(Arc::from(OsStr::new("/log")));
-        lane.waiting.extend([Task::Settle, Task::Stop]);
+        lane.waiting.extend([Task::Settle, Task::Stop { is_kept: false }]);
         assert!(matches!(lane.next_task(false), Some(Task::Settle)));
-        assert!(matches!(lane.next_task(false), Some(Task::Stop)));
+        assert!(matches!(lane.next_task(false), Some(Task::Stop { .. })));
         assert_eq!(lane.waiting.capacity(), 0);
     }
 }

@@ -6,9 +6,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What all enlarged pipes together may hold, in bytes: as much as the kernel lets all pipes of an
-/// unprivileged user hold (`pipe-user-pages-soft`, 16,384 pages). It is enough for 64 floods.
-const ENLARGED_BYTES_MAX: u64 = 67_108_864;
+/// What all enlarged pipes together may hold, in bytes: half of what the kernel lets all pipes of an
+/// unprivileged user hold (`pipe-user-pages-soft`, 16,384 pages) before it gives out tiny ones only.
+/// It is enough for 32 floods.
+const ENLARGED_BYTES_MAX: u64 = 33_554_432;
 
 /// The room of pipes that were enlarged.
 pub(crate) static ENLARGED: Room = Room::new(ENLARGED_BYTES_MAX);
