@@ -38,12 +38,12 @@ fn append(
     let path = directory.path().join("guest.log");
     let text = text();
     group.bench_function(name, |bencher| {
-        let mut file = RotatingFile::open(&path, limits, true).expect("a log file");
+        let mut file = RotatingFile::open(path.as_path(), limits, true).expect("a log file");
         bencher.iter(|| {
             let stored: u64 = text.chunks(piece_bytes).map(|piece| store(&mut file, piece)).sum();
             assert_eq!(stored, 1_048_576, "bytes were left");
             if limits == NO_ROTATION {
-                file = RotatingFile::open(&path, limits, true).expect("a log file");
+                file = RotatingFile::open(path.as_path(), limits, true).expect("a log file");
             }
         });
     });

@@ -4,10 +4,9 @@
 //! which they came, each as a job that takes the lane's log along and brings it back.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +21,7 @@ use crate::config::Settings;
 use crate::flow;
 use crate::intake::Guest;
 use crate::keeping;
-use crate::lane::{Lane, Timer};
+use crate::lane::{Lane, PathBytes, Timer};
 use crate::legacy::Legacy;
 use crate::loss;
 use crate::orphan::Orphans;
@@ -53,8 +52,7 @@ pub struct Handler {
     settings: Settings,
     /// Boxed, since a map that grows leaves up to half of its places empty.
     lanes: HashMap<u64, Box<Lane>>,
-    /// By the bytes of the path: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
-    by_path: HashMap<Arc<OsStr>, u64>,
+    by_path: HashMap<PathBytes, u64>,
     workspaces: Workspaces,
     last_number: u64,
     open_logs: usize,
@@ -236,8 +234,8 @@ impl Handler {
             return number;
         }
         self.last_number += 1;
-        let path = Arc::from(path.as_os_str());
-        self.by_path.insert(Arc::clone(&path), self.last_number);
+        let path = Arc::from(path);
+        self.by_path.insert(PathBytes(Arc::clone(&path)), self.last_number);
         self.lanes.insert(self.last_number, Box::new(Lane::new(path)));
         self.last_number
     }
@@ -263,7 +261,7 @@ impl Handler {
         let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
         let workspaces = self.workspaces.clone();
         core.submit(lane.place, number, move || {
-            Outcome(Ended::Task(number, task.run(Path::new(&*path), pump, &workspaces, limits)))
+            Outcome(Ended::Task(number, task.run(&path, pump, &workspaces, limits)))
         });
     }
 
@@ -278,7 +276,7 @@ impl Handler {
 
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.remove(&number) else { return };
-        self.by_path.remove(&lane.path);
+        self.by_path.remove(lane.path.as_os_str());
         lane.timers().for_each(|timer| core.cancel_timer(timer));
     }
 
@@ -313,7 +311,7 @@ impl Handler {
     }
 
     fn clean(&self, core: &mut Core<Outcome>) {
-        let open: Vec<_> = self.by_path.keys().map(PathBuf::from).collect();
+        let open: Vec<_> = self.by_path.keys().map(|path| path.0.to_path_buf()).collect();
         let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
         let backups_max = self.settings.limits.backups_max;
         core.submit(Place::directory(&root), CLEANER, move || {

@@ -1,9 +1,11 @@
 //! The lane of a path: what is to be done with it, one task after the other, and its guest, who
 //! must not wait meanwhile.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +26,7 @@ const RELIEF_PERIOD: Duration = Duration::from_millis(50);
 /// One path and what is to be done with it.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) path: Arc<OsStr>,
+    pub(crate) path: Arc<Path>,
     /// Where its file is, as far as that is known.
     pub(crate) place: Place,
     /// Its log, unless a task has it.
@@ -47,6 +49,10 @@ pub(crate) struct Lane {
     pub(crate) relief_timer: Option<TimerId>,
 }
 
+/// A path by its bytes: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
+#[derive(Debug)]
+pub(crate) struct PathBytes(pub(crate) Arc<Path>);
+
 /// What a lane's timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
@@ -59,9 +65,9 @@ pub(crate) enum Timer {
 }
 
 impl Lane {
-    pub(crate) fn new(path: Arc<OsStr>) -> Self {
+    pub(crate) fn new(path: Arc<Path>) -> Self {
         Self {
-            place: Place::directory_of(Path::new(&path)),
+            place: Place::directory_of(&path),
             path,
             pump: None,
             guest: None,
@@ -133,8 +139,7 @@ impl Lane {
             let mut intake = guest.intake();
             // It may have been left alone. If it cannot be watched there is still the timer.
             let is_watched = intake.pipe.watch().is_ok();
-            intake.relieve("the file system did not answer in time", Path::new(&*self.path))
-                || !is_watched
+            intake.relieve("the file system did not answer in time", &self.path) || !is_watched
         };
         if is_to_be_seen_to && self.relief_timer.is_none() {
             self.relief_timer = Some(core.set_timer(RELIEF_PERIOD, Timer::Relief.of(number)));
@@ -168,6 +173,26 @@ impl Lane {
         self.flush_timer = Some(core.set_timer(after, Timer::Flush.of(number)));
     }
 }
+
+impl Borrow<OsStr> for PathBytes {
+    fn borrow(&self) -> &OsStr {
+        self.0.as_os_str()
+    }
+}
+
+impl Hash for PathBytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_os_str().hash(state);
+    }
+}
+
+impl PartialEq for PathBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_os_str() == other.0.as_os_str()
+    }
+}
+
+impl Eq for PathBytes {}
 
 impl fmt::Display for Lane {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -206,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_lane_without_tasks_keeps_no_room_for_them() {
-        let mut lane = Lane::new(Arc::from(OsStr::new("/log")));
+        let mut lane = Lane::new(Arc::from(Path::new("/log")));
         lane.waiting.extend([Task::Settle, Task::Stop { is_kept: false }]);
         assert!(matches!(lane.next_task(false), Some(Task::Settle)));
         assert!(matches!(lane.next_task(false), Some(Task::Stop { .. })));

@@ -78,17 +78,19 @@ impl Pump {
     /// over. One that cannot be opened is tried again as one that cannot be written.
     pub(crate) fn adopt(
         guest: Arc<Guest>,
-        path: &Path,
+        path: &Arc<Path>,
         limits: Limits,
         file: Option<File>,
         rotation_steps_left: Option<u64>,
     ) -> Self {
-        let resumed =
-            file.map(|file| RotatingFile::resume(path, limits, file, rotation_steps_left));
+        let resumed = file
+            .map(|file| RotatingFile::resume(Arc::clone(path), limits, file, rotation_steps_left));
         let file = resumed.and_then(Result::ok);
         Self::new(
             guest,
-            file.unwrap_or_else(|| RotatingFile::unopened(path, limits, rotation_steps_left)),
+            file.unwrap_or_else(|| {
+                RotatingFile::unopened(Arc::clone(path), limits, rotation_steps_left)
+            }),
         )
     }
 

@@ -434,7 +434,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let limits = Limits { size_bytes_max: 1000, backups_max: 3 };
-        let mut file = RotatingFile::open(&path, limits, false).unwrap();
+        let mut file = RotatingFile::open(path.as_path(), limits, false).unwrap();
         let (guest, writer) = guest();
         let mut workspace = Workspace::new().unwrap();
         let text: String = (0..250).map(|number| format!("line {number:04}\n")).collect();

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use common::handover::document::{Document, Log, LogHandler, PrivateLog};
 use common::handover::text::{hex, parse_uuid, unhex, uuid};
@@ -122,7 +122,7 @@ pub(crate) fn record(lane: &Lane) -> Option<Log> {
 /// `None` for one that the reader could not take.
 fn save(lane: &Lane, passing: &mut Passing, reader: Reader) -> io::Result<Option<Log>> {
     let Some(guest) = &lane.guest else { return Ok(None) };
-    let path = Path::new(&*lane.path);
+    let path = &lane.path;
     let domain = &guest.domain;
     let intake = guest.intake();
     let is_text = path.to_str().is_some();

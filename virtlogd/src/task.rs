@@ -70,7 +70,7 @@ impl Task {
     /// Does it to `path`, which is a log if there is a `pump`.
     pub(crate) fn run(
         self,
-        path: &Path,
+        path: &Arc<Path>,
         mut pump: Option<Box<Pump>>,
         workspaces: &Workspaces,
         limits: Limits,
@@ -161,7 +161,7 @@ fn make_way(path: &Path, pump: &mut Option<Box<Pump>>, workspace: &mut Workspace
 }
 
 fn open(
-    path: &Path,
+    path: &Arc<Path>,
     pump: &mut Option<Box<Pump>>,
     truncate: bool,
     guest: Arc<Guest>,
@@ -173,7 +173,8 @@ fn open(
         let detail = [b"Cannot open log file: '", path, b"'"].concat();
         return Err(rpc::Error::system(error::Domain::Logging, detail, Errno::EBUSY as i32));
     }
-    let file = RotatingFile::open(path, limits, truncate).map_err(|error| to_rpc(&error))?;
+    let file = RotatingFile::open(Arc::clone(path), limits, truncate);
+    let file = file.map_err(|error| to_rpc(&error))?;
     let reply = protocol::position(file.position());
     tracing::debug!(
         target: "logging.log_handler", "{} is the log of {}", path.display(), guest.domain

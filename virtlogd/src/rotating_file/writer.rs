@@ -4,7 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
@@ -27,7 +28,7 @@ pub struct Limits {
 /// A log file open for writing. It owns its fd and keeps it through every failure.
 #[derive(Debug)]
 pub struct RotatingFile {
-    path: PathBuf,
+    path: Arc<Path>,
     limits: Limits,
     /// `None` until it could be opened the first time.
     file: Option<File>,
@@ -46,22 +47,23 @@ impl RotatingFile {
     ///
     /// A FIFO, a socket or a device is refused with EINVAL before anything is touched, a directory
     /// with EISDIR. Where the open fails after the unlinks, the old files are gone, as in libvirt.
-    pub fn open(path: &Path, limits: Limits, truncate: bool) -> Result<Self, Error> {
+    pub fn open(path: impl Into<Arc<Path>>, limits: Limits, truncate: bool) -> Result<Self, Error> {
+        let path = path.into();
         check_backups(limits.backups_max)?;
         if truncate {
-            delete(path, limits.backups_max)?;
+            delete(&path, limits.backups_max)?;
         }
-        let (file, id, size_bytes) = open_to_write(path)?;
+        let (file, id, size_bytes) = open_to_write(&path)?;
         let cut = Cut::new(size_bytes, limits.size_bytes_max);
         let file = Some(file);
-        Ok(Self { path: path.into(), limits, file, id, cut, rotation_steps_left: None })
+        Ok(Self { path, limits, file, id, cut, rotation_steps_left: None })
     }
 
     /// A log that is opened, or created, by the first [`Self::refresh`], and then goes on with what is
     /// left of a rotation.
-    pub fn unopened(path: &Path, limits: Limits, rotation_steps_left: Option<u64>) -> Self {
+    pub fn unopened(path: Arc<Path>, limits: Limits, rotation_steps_left: Option<u64>) -> Self {
         let (id, cut) = (FileId { dev: 0, inode: 0 }, Cut::new(0, limits.size_bytes_max));
-        Self { path: path.into(), limits, file: None, id, cut, rotation_steps_left }
+        Self { path, limits, file: None, id, cut, rotation_steps_left }
     }
 
     /// A log that an earlier image of this process had open, with the steps that were left of a
@@ -71,12 +73,12 @@ impl RotatingFile {
     ///
     /// As `stat(2)`, and EINVAL for what is no regular file. The fd is closed.
     pub fn resume(
-        path: &Path,
+        path: Arc<Path>,
         limits: Limits,
         file: File,
         rotation_steps_left: Option<u64>,
     ) -> Result<Self, Error> {
-        let inspect = |source| Error::Inspect { path: path.into(), source };
+        let inspect = |source| Error::Inspect { path: path.to_path_buf(), source };
         let metadata = file.metadata().map_err(inspect)?;
         if !metadata.is_file() {
             return Err(inspect(Errno::EINVAL.into()));
@@ -84,7 +86,7 @@ impl RotatingFile {
         let (id, cut) = (FileId::of(&metadata), Cut::new(metadata.len(), limits.size_bytes_max));
         // A configuration with fewer parts has fewer steps.
         let rotation_steps_left = rotation_steps_left.map(|left| left.min(limits.backups_max));
-        Ok(Self { path: path.into(), limits, file: Some(file), id, cut, rotation_steps_left })
+        Ok(Self { path, limits, file: Some(file), id, cut, rotation_steps_left })
     }
 
     /// The open file, and the steps left of a rotation that failed half-way.
@@ -180,7 +182,7 @@ impl RotatingFile {
     /// # Errors
     /// [`Error::Source`].
     pub fn of_source<T>(&self, result: io::Result<T>) -> Result<T, Error> {
-        result.map_err(|source| Error::Source { path: self.path.clone(), source })
+        result.map_err(|source| Error::Source { path: self.path.to_path_buf(), source })
     }
 
     fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
@@ -197,7 +199,7 @@ impl RotatingFile {
     }
 
     fn store(&mut self, source: &mut impl Source, len: u64) -> Result<u64, Error> {
-        let failed = |source| Error::Write { path: self.path.clone(), source };
+        let failed = |source| Error::Write { path: self.path.to_path_buf(), source };
         let file = self.file.as_ref().ok_or_else(|| failed(Errno::EBADF.into()))?;
         retry(|| source.write_to(file.as_fd(), self.cut.pos(), len)).map_err(failed)
     }

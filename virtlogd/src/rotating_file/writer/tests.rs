@@ -1,5 +1,6 @@
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use proptest::prelude::*;
@@ -23,7 +24,7 @@ impl Log {
 
     fn open(&self, size_bytes_max: u64, backups_max: u64) -> RotatingFile {
         let limits = Limits { size_bytes_max, backups_max };
-        RotatingFile::open(&self.path, limits, false).unwrap()
+        RotatingFile::open(self.path.as_path(), limits, false).unwrap()
     }
 
     fn part(&self, index: u64) -> PathBuf {
@@ -94,7 +95,7 @@ fn beginning_anew_unlinks_what_rotation_would_use() {
         fs::write(log.part(index), "part").unwrap();
     }
     let limits = Limits { size_bytes_max: 0, backups_max: 2 };
-    let new = RotatingFile::open(&log.path, limits, true).unwrap();
+    let new = RotatingFile::open(log.path.as_path(), limits, true).unwrap();
     assert_eq!(log.parts(), [b"part".to_vec(), Vec::new()]);
     assert!(log.part(2).exists());
     assert_ne!(new.id(), old.id());
