@@ -30,6 +30,9 @@ const PROGRAMS: [&str; 6] = [
     "/usr/sbin/virtlockd",
 ];
 
+/// Where the program of a file system that can hang is inside.
+pub const STOPPABLE_FS: &str = "/opt/stoppable_fs";
+
 /// Exit status of the script when this machine cannot have another in it.
 const NO_MACHINE: i32 = 125;
 
@@ -108,7 +111,11 @@ fn boot(whose: Whose, name: &str) -> Result<Output, String> {
 
 /// What is put into the machine, as `FILE:PATH`.
 fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString>, String> {
+    // Beside the directory of the test's.
+    let slow = executable.ancestors().nth(2).map(|directory| directory.join("stoppable_fs"));
+    let slow = slow.filter(|slow| slow.exists()).map(|slow| (slow, STOPPABLE_FS.to_owned()));
     let mut files = vec![(executable, "/opt/test".to_owned())];
+    files.extend(slow);
     let entries = units.read_dir().map_err(|error| format!("{}: {error}", units.display()))?;
     for entry in entries {
         let entry = entry.map_err(|error| error.to_string())?;

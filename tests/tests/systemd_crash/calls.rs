@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use tests::guest::owner;
 use tests::harness::{Program, can_hang, eventually};
 use tests::load::is_free;
-use tests::machine::{enable, main_pid, main_socket};
+use tests::machine::{STOPPABLE_FS, enable, main_pid, main_socket};
 use tests::wire::{Answer, LockClient};
 
 use super::guests::{image, settled_store};
@@ -101,7 +101,7 @@ impl SlowMount {
     fn new() -> Self {
         let [backing, mount] = ["/srv/backing", "/srv/slow"].map(PathBuf::from);
         [&backing, &mount].iter().for_each(|directory| fs::create_dir(directory).unwrap());
-        let mut server = Command::new(env!("CARGO_BIN_EXE_stoppable_fs"));
+        let mut server = Command::new(STOPPABLE_FS);
         let server = server.args([&backing, &mount]).spawn().expect("starting a file system");
         let device = |path: &Path| nix::sys::stat::stat(path).unwrap().st_dev;
         eventually("it is mounted", || device(&mount) != device(&backing));
