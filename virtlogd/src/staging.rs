@@ -178,7 +178,9 @@ impl Staging {
     /// Takes up to `len` bytes from a guest's pipe, as far as there is space. 0 means that the
     /// guest's pipe is at its end. `owner` is the log's key in the fd store, or 0.
     pub(crate) fn take_from(&self, guest: BorrowedFd<'_>, len: u64, owner: u64) -> io::Result<u64> {
-        if self.held() == 0 {
+        // One whose bytes were inside before needs no new mark: of two pipes with bytes of one log, that
+        // which was made later has the later bytes, or the only ones.
+        if self.held() == 0 && self.0.owner.load(Ordering::SeqCst) != owner {
             self.belongs_to(owner);
         }
         let len = usize::try_from(len.min(MOVE_BYTES_MAX)).unwrap_or(usize::MAX);
