@@ -1,6 +1,8 @@
 //! virtlogd between libvirtd and real guests. The same scenarios run with libvirt's virtlogd and
 //! with ours.
 
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use tests::harness::{Whose, can_hang};
@@ -225,6 +227,44 @@ scenario!(session_of_an_unprivileged_user_starts_its_own_virtlogd, Setup::defaul
     assert_contains(&log, ": shutting down, reason=shutdown");
 });
 
+/// A guest's monitor, by way of libvirtd.
+struct Monitor {
+    virsh: Child,
+    said: Lines<BufReader<ChildStdout>>,
+    query: String,
+}
+
+impl Monitor {
+    fn of(host: &Host, guest: &str) -> Self {
+        let mut virsh = host.command("virsh");
+        let virsh = virsh
+            .args(["--connect", "qemu:///system"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut virsh = virsh.spawn().expect("starting virsh");
+        let said = BufReader::new(virsh.stdout.take().expect("a pipe")).lines();
+        let query = format!("qemu-monitor-command {guest} '{{\"execute\":\"query-status\"}}'\n");
+        Self { virsh, said, query }
+    }
+
+    /// How long it takes until it says that the guest runs.
+    fn ask(&mut self) -> Duration {
+        let begin = Instant::now();
+        let mut to_virsh = self.virsh.stdin.as_ref().expect("a pipe");
+        to_virsh.write_all(self.query.as_bytes()).expect("virsh reads");
+        let found = self.said.by_ref().map_while(Result::ok).any(|line| line.contains("running"));
+        assert!(found, "the guest does not run");
+        begin.elapsed()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.virsh.kill().ok();
+        self.virsh.wait().ok();
+    }
+}
+
 /// How long the file system hangs. `HANG_S` makes it another number of seconds.
 const HANG: Duration = Duration::from_secs(5);
 
@@ -251,24 +291,22 @@ fn monitor_answers_while_the_log_directory_hangs() {
         host.system().launch(&beta);
         let backing = "/var/log/libvirt/backing/alfa-serial.log";
         wait_for("output", || (host.read(backing).len() > 100_000).then_some(()));
-        let ask = || {
-            let begin = Instant::now();
-            let query = r#"{"execute":"query-status"}"#;
-            let status = host.system().run(&["qemu-monitor-command", "alfa", query]);
-            assert_contains(&status, "running");
-            begin.elapsed()
-        };
-        let before: Vec<_> = (0..20).map(|_| ask()).collect();
+        let mut monitor = Monitor::of(host, "alfa");
+        let before: Vec<_> = (0..20).map(|_| monitor.ask()).collect();
         host.signal("STOP", pid);
         let seconds = std::env::var("HANG_S").ok().and_then(|text| text.parse().ok());
         let end = Instant::now() + seconds.map_or(HANG, Duration::from_secs);
         let mut meanwhile = Vec::new();
         while Instant::now() < end {
-            meanwhile.push(ask());
+            meanwhile.push(monitor.ask());
             line_after(line_after(0, host, &beta), host, &beta);
         }
         host.signal("CONT", pid);
-        eprintln!("query-status through virsh took {before:?} before, {meanwhile:?} meanwhile");
+        for (when, mut times) in [("before", before), ("meanwhile", meanwhile)] {
+            times.sort();
+            let (median, max) = (times[times.len() / 2], times[times.len() - 1]);
+            eprintln!("query-status, {when}, {} times: {median:?}, {max:?} at most", times.len());
+        }
         wait_for("the line about the loss", || {
             host.read_text(backing).contains(" bytes of this log were lost").then_some(())
         });

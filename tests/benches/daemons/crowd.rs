@@ -20,9 +20,6 @@ const GUESTS: usize = 4_000;
 /// Files so small that those of all guests fit into memory.
 const CONFIG: &str = "max_size = 65536\nmax_backups = 1\n";
 
-/// What a new pipe holds, the kernel's value.
-const PIPE_BYTES: usize = 65_536;
-
 /// Each guest is a thread that does nothing but write.
 const STACK_BYTES: usize = 64 * 1024;
 
@@ -91,7 +88,8 @@ fn write_until(mut pipe: &File, written: &AtomicUsize, stop: &AtomicBool) {
 }
 
 fn is_full(pipe: &File) -> bool {
-    readable_bytes(pipe).is_ok_and(|waiting| waiting >= PIPE_BYTES)
+    let capacity = capacity_bytes(pipe).unwrap_or(0);
+    readable_bytes(pipe).is_ok_and(|waiting| waiting >= capacity)
 }
 
 /// Bytes that the daemon has taken.
