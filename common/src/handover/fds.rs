@@ -53,7 +53,7 @@ impl Passing {
     /// As `fcntl(2)`; all are closed by an exec again.
     pub(super) fn keep_open(&self) -> io::Result<KeptOpen<'_>> {
         let kept = KeptOpen(self);
-        self.all().try_for_each(|number| fd::with_number(number, |fd| fd::clear_cloexec(fd)))?;
+        self.all().try_for_each(|number| fd::set_cloexec_of(number, false))?;
         Ok(kept)
     }
 
@@ -69,7 +69,7 @@ impl Drop for KeptOpen<'_> {
     fn drop(&mut self) {
         for number in self.0.all() {
             // They were open a moment ago, and still are.
-            drop(fd::with_number(number, |fd| fd::set_cloexec(fd)));
+            drop(fd::set_cloexec_of(number, true));
         }
     }
 }
@@ -79,7 +79,7 @@ impl Inherited {
     /// opens anything itself.
     ///
     /// # Errors
-    /// As `readdir(3)` of `/proc/self/fd`.
+    /// As `read(2)` of `/proc/self/status`.
     pub fn at_start() -> io::Result<Self> {
         Ok(Self { numbers: fd::open_numbers()?.into_iter().collect() })
     }

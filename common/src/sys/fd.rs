@@ -14,17 +14,25 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// # Errors
 /// `EBADF` when no such fd is open; nothing is owned then.
 pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
-    if number < 0 {
-        return Err(io::Error::from_raw_os_error(nix::libc::EBADF));
-    }
-    // SAFETY: borrowed only for the F_GETFD that finds out whether it is open.
-    let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
-    fcntl(probe, FcntlArg::F_GETFD)?;
+    set_cloexec_of(number, true)?;
     // SAFETY: the fd is open, as just seen, and the caller names it as inherited: nothing else in
     // this process owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    set_cloexec(&fd)?;
-    Ok(fd)
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Says whether the fd of this number, whoever owns it, is to be closed by an exec.
+///
+/// # Errors
+/// `EBADF` when no such fd is open.
+pub fn set_cloexec_of(number: RawFd, closes: bool) -> io::Result<()> {
+    if number < 0 {
+        return Err(Errno::EBADF.into());
+    }
+    // SAFETY: borrowed for this one call, which says so if it is not open.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = if closes { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(fd, FcntlArg::F_SETFD(flags))?;
+    Ok(())
 }
 
 /// Looks at the fd with this number, which may be open or not.
@@ -59,32 +67,18 @@ pub fn set_cloexec(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets `fd` stay open across an exec.
-///
-/// # Errors
-/// As `fcntl(2)`.
-pub fn clear_cloexec(fd: impl AsFd) -> io::Result<()> {
-    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    Ok(())
-}
-
 /// The numbers of all open fds but those of the standard streams, in order: what this process has
-/// inherited, if it is asked before anything is opened.
+/// inherited, if it is asked before anything is opened. Each number that there can be is tried: to
+/// list `/proc/self/fd` takes ten times as long.
 ///
 /// # Errors
-/// As `readdir(3)` of `/proc/self/fd`.
+/// As `read(2)` of `/proc/self/status`.
 pub fn open_numbers() -> io::Result<Vec<RawFd>> {
-    let numbers = std::fs::read_dir("/proc/self/fd")?
-        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
-        .collect::<io::Result<Vec<Option<RawFd>>>>()?;
-    // The directory itself was among them, and is closed by now.
-    let mut numbers: Vec<_> = numbers
-        .into_iter()
-        .flatten()
-        .filter(|&number| number > 2 && is(number, |_| true))
-        .collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let table = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    let size = table.and_then(|size| size.trim().parse::<RawFd>().ok());
+    let size = size.ok_or_else(|| io::Error::other("/proc/self/status has no FDSize"))?;
+    Ok((3..size).filter(|&number| is(number, |_| true)).collect())
 }
 
 /// A file in memory, close-on-exec.
