@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use common::handover::document::Change;
 use common::handover::marks::Marks;
@@ -141,7 +142,11 @@ impl Handler {
     fn keep_marks(&mut self, core: &mut Core<Outcome>) -> io::Result<()> {
         if STORE.get().is_none() {
             let marks = Marks::new("virt-rs-marks")?;
-            let (order, pipes) = (AtomicU64::new(0), Mutex::default());
+            // Behind that of any process before this one.
+            let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let order = since_epoch.map_or(0, |since| since.as_nanos());
+            let order = u64::try_from(order).unwrap_or(0);
+            let (order, pipes) = (AtomicU64::new(order), Mutex::default());
             // Nobody else sets it.
             drop(STORE.set(Store { marks, order, pipes, is_closed: AtomicBool::new(false) }));
         }

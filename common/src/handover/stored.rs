@@ -78,7 +78,8 @@ pub fn key_of(name: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// Makes a document of what the supervisor has given back, if it has given anything. The fds are with `inherited` then, under the numbers that the document has for them.
+/// Makes a document of what the supervisor has given back, if it has given anything. The fds are
+/// with `inherited` then, under the numbers that the document has for them.
 #[must_use]
 pub fn take_back(
     stored: Vec<(String, OwnedFd)>,
@@ -141,8 +142,7 @@ impl Numbers {
         self.of(kind, key).first().copied()
     }
 
-    /// Memfds of marks. There are two when a start was cut off: the older one knows what the other
-    /// may not know yet.
+    /// Memfds of marks. There are two when a start was cut off.
     fn marks(&self, kind: Kind) -> Vec<Marks> {
         let number = |key| self.one(kind, key);
         let fd = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
@@ -288,8 +288,9 @@ impl Staged {
         let marks = numbers.marks(Kind::Marks);
         for key in numbers.keys(Kind::Pipe) {
             let mark = |marks: &Marks| marks.get(key).ok().and_then(Mark::parse);
+            let latest = marks.iter().filter_map(mark).max_by_key(|mark| mark.order);
             if let (Some(Mark { owner, order }), Some(ends)) =
-                (marks.iter().find_map(mark), ends(numbers.of(Kind::Pipe, key)))
+                (latest, ends(numbers.of(Kind::Pipe, key)))
             {
                 staged.entry(owner).or_default().push(StagedPipe { key, order, ends });
             }
@@ -304,7 +305,7 @@ impl Staged {
 pub struct Mark {
     /// The log's key.
     pub owner: u64,
-    /// Grows with each mark that is made.
+    /// Grows with each mark that is made, also from process to process.
     pub order: u64,
 }
 
