@@ -216,20 +216,34 @@ impl Client {
     /// With `only_rest` nothing is read behind the message.
     pub(super) fn read_message(&mut self, only_rest: bool) -> Result<Option<Message>, Closed> {
         let mut message = self.connection.resume()?;
-        if message.is_none() && self.may_have_input {
-            self.note(Owed::Unknown);
-        }
         while message.is_none() && self.may_have_input {
-            message = match self.connection.wants() {
-                Want::Nothing => break,
-                Want::Anything => self.read_anything(only_rest)?,
+            let wanted = self.connection.wants();
+            if wanted == Want::Nothing || !self.prepare_to_read()? {
+                break;
+            }
+            message = match wanted {
                 Want::Body => self.read_body()?,
+                Want::Anything | Want::Nothing => self.read_anything(only_rest)?,
             };
         }
         if message.is_none() {
             self.note(self.owed());
         }
         Ok(message)
+    }
+
+    /// Of one that is kept, notes before it is read that nobody could tell what it is owed; gives
+    /// whether there is anything to read. A look comes first: most often there is nothing, and a
+    /// kill right then must not cost the connection.
+    fn prepare_to_read(&mut self) -> Result<bool, Closed> {
+        if let Some((_, Some(slip))) = &mut self.kept {
+            match attempt(|| socket::peek(&self.socket))? {
+                None => self.may_have_input = false,
+                Some(0) => {}
+                Some(_) => slip.note(Owed::Unknown),
+            }
+        }
+        Ok(self.may_have_input)
     }
 
     fn read_anything(&mut self, only_rest: bool) -> Result<Option<Message>, Closed> {
@@ -260,15 +274,15 @@ impl Client {
 
     fn owed(&self) -> Owed {
         match self.unanswered {
-            Some(reply_to) if !self.connection.has_read_on() => Owed::Answer(reply_to),
-            None if self.connection.is_idle() => Owed::Nothing,
-            Some(_) | None => Owed::Unknown,
+            _ if self.connection.has_read_on() => Owed::Unknown,
+            Some(reply_to) => Owed::Answer(reply_to),
+            None => Owed::Nothing,
         }
     }
 
     /// For one that is kept.
-    fn note(&self, owed: Owed) {
-        if let Some((_, Some(slip))) = &self.kept {
+    fn note(&mut self, owed: Owed) {
+        if let Some((_, Some(slip))) = &mut self.kept {
             slip.note(owed);
         }
     }

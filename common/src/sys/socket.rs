@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect,
-    getsockopt, listen, sendmsg, socket, sockopt,
+    getsockopt, listen, recv, sendmsg, socket, sockopt,
 };
 
 /// Connections that wait in the kernel before they are accepted, libvirt's value.
@@ -226,6 +226,15 @@ pub fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
     let is_whole = message.msg_flags & libc::MSG_CTRUNC == 0;
     let may_have_more = count == bytes.len() || !fds.is_empty() || !is_whole;
     Ok(Received { count, fds: if is_whole { fds } else { Vec::new() }, may_have_more })
+}
+
+/// How many bytes there are to read, 1 at the most, without waiting; 0 at the end.
+///
+/// # Errors
+/// As `recv(2)`.
+pub fn peek(stream: impl AsFd) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    Ok(recv(stream.as_fd().as_raw_fd(), &mut [0], flags)?)
 }
 
 /// Takes a message of up to `bytes_max` bytes and the fds that came with it.

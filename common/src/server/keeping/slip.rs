@@ -7,19 +7,23 @@ use crate::handover::marks::Marks;
 use crate::handover::owed::Owed;
 
 /// The place of a client's note.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in super::super) struct Slip {
     marks: Arc<Marks>,
     key: u64,
+    noted: Option<Owed>,
 }
 
 impl Slip {
     pub(super) fn new(marks: Arc<Marks>, key: u64) -> Self {
-        Self { marks, key }
+        Self { marks, key, noted: None }
     }
 
     /// Notes it; to be called before the connection is touched.
-    pub(in super::super) fn note(&self, owed: Owed) {
+    pub(in super::super) fn note(&mut self, owed: Owed) {
+        if self.noted.replace(owed) == Some(owed) {
+            return;
+        }
         if let Err(error) = self.marks.set(self.key, owed.to_mark()) {
             tracing::error!(target: "util.systemd", "Unable to note what a client is owed: {error}");
         }
