@@ -182,7 +182,13 @@ impl Connection {
     fn try_answer_within(&mut self, patience: Duration) -> io::Result<Answer> {
         self.stream.set_read_timeout(Some(patience))?;
         let mut word = [0; 4];
-        match self.stream.read(&mut word[..1]) {
+        let first = loop {
+            match self.stream.read(&mut word[..1]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                first => break first,
+            }
+        };
+        match first {
             Ok(0) => return Ok(Answer::Closed),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Answer::Closed),
