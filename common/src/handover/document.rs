@@ -7,14 +7,13 @@
 //! Reading never fails for one bad item: a field that is missing or of another type reads as
 //! `None`, and who adopts the item decides what it is still good for. Writers fill in all fields.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
+mod lenient;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use lenient::{lenient, object, objects, scalars};
 
 /// The key under which everything of our own stands.
 pub const PRIVATE: &str = "virt-rs";
@@ -487,108 +486,6 @@ impl Daemon {
             }
             Self::Flat(server) => (Some(*server), None),
         }
-    }
-}
-
-/// A scalar, or something small, if it is of the right type.
-fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
-    let value = Value::deserialize(from)?;
-    Ok(T::deserialize(value).ok())
-}
-
-/// The scalars of a list that are of the right type.
-fn scalars<'de, D: Deserializer<'de>, T: DeserializeOwned>(
-    from: D,
-) -> Result<Option<Vec<T>>, D::Error> {
-    let Value::Array(items) = Value::deserialize(from)? else { return Ok(None) };
-    Ok(Some(items.into_iter().filter_map(|item| T::deserialize(item).ok()).collect()))
-}
-
-/// An object; without the detour through [`Value`], as there may be ten thousand in it.
-fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    from.deserialize_any(Objects(PhantomData::<T>)).map(|found| found.and_then(Found::object))
-}
-
-/// The objects of a list, likewise.
-fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    from: D,
-) -> Result<Option<Vec<T>>, D::Error> {
-    from.deserialize_any(Objects(PhantomData::<T>)).map(|found| found.and_then(Found::list))
-}
-
-/// Takes an object, or those of a list, and passes over everything else.
-struct Objects<T>(PhantomData<T>);
-
-enum Found<T> {
-    Object(T),
-    List(Vec<T>),
-}
-
-struct Element<T>(Option<T>);
-
-impl<T> Found<T> {
-    fn object(self) -> Option<T> {
-        match self {
-            Self::Object(object) => Some(object),
-            Self::List(_) => None,
-        }
-    }
-
-    fn list(self) -> Option<Vec<T>> {
-        match self {
-            Self::List(list) => Some(list),
-            Self::Object(_) => None,
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Element<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        object(from).map(Self)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Objects<T> {
-    type Value = Option<Found<T>>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("anything")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(|object| Some(Found::Object(object)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Element(element)) = items.next_element()? {
-            list.extend(element);
-        }
-        Ok(Some(Found::List(list)))
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
     }
 }
 

@@ -119,9 +119,12 @@ pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) ->
     let magic = std::process::id().to_string();
     let is_ours = |document: &Document| document.magic.as_ref() == Some(&magic);
     let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
-    let passed = number.and_then(|number| inherited.take_bytes(Some(number)).ok());
-    let passed = passed.and_then(|bytes| serde_json::from_slice(&bytes).ok()).filter(is_ours);
-    let in_file = read_file(path).map(|bytes| serde_json::from_slice(&bytes));
+    let bytes = number.and_then(|number| inherited.take_bytes(Some(number)).ok());
+    let passed = bytes.as_ref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let passed = passed.filter(is_ours);
+    // Both are the same as a rule, and long.
+    let in_file = read_file(path).filter(|text| passed.is_none() || Some(text) != bytes.as_ref());
+    let in_file = in_file.map(|bytes| serde_json::from_slice(&bytes));
     let (in_file, broken) = match in_file {
         Some(Err(error)) => (Some(Document::default()), Some(error.to_string())),
         Some(Ok(document)) => (Some(document), None),
@@ -199,7 +202,7 @@ fn read_file(path: &Path) -> Option<Vec<u8>> {
     if !metadata.is_file() || metadata.uid() != process::effective_uid() {
         return None;
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(BYTES_MAX)).ok()?);
     file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
