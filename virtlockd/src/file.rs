@@ -5,21 +5,19 @@
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::rpc::error::{Code, Domain};
-use common::rpc::{self};
 use common::server::Place;
+use common::sys::fd;
 use common::sys::lock::{self, Kind, Mode};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use crate::failure::{Attempt, Failure, failure, is_shortage};
 use crate::posix::{Opened, PosixFiles};
 use crate::protocol::Terms;
-use crate::refusal::text;
 
 /// Permission bits of a file that we make, libvirt's value.
 const FILE_MODE: u32 = 0o600;
@@ -32,7 +30,7 @@ const DIRECTORY_MODE: u32 = 0o700;
 const ATTEMPTS_MAX: usize = 100;
 
 /// Which file a path leads to, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Inode {
     pub(crate) device: u64,
     pub(crate) number: u64,
@@ -76,25 +74,6 @@ pub(crate) enum Done {
     Outlives,
     /// Nothing has changed.
     Failed(Failure),
-}
-
-/// What could not be done with a file.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    attempt: Attempt,
-    path: Box<[u8]>,
-    error: io::Error,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attempt {
-    Open,
-    OpenOrCreate,
-    Lock,
-    Create,
-    Delete,
-    MakeDirectory,
-    UseAsDirectory,
 }
 
 impl Job {
@@ -254,43 +233,14 @@ impl Inode {
         Self { device: metadata.dev(), number: metadata.ino() }
     }
 
+    /// Of an open file; it does not wait for a file system.
+    pub(crate) fn of_open(file: impl AsFd) -> io::Result<Self> {
+        let (device, number) = fd::device_and_inode(file)?;
+        Ok(Self { device, number })
+    }
+
     fn is_at(self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|metadata| Self::of(&metadata) == self)
-    }
-}
-
-impl Failure {
-    /// There are as many open files, or resources, as there may be.
-    pub(crate) fn too_many(path: &Path) -> Self {
-        failure(Attempt::Open, path)(Errno::EMFILE.into())
-    }
-
-    /// The error for the client.
-    pub(crate) fn to_rpc(&self) -> rpc::Error {
-        let path = &self.path;
-        let (domain, detail) = match self.attempt {
-            Attempt::Open => (Domain::Lockspace, text(&[b"Unable to open resource ", path])),
-            Attempt::OpenOrCreate => {
-                (Domain::Lockspace, text(&[b"Unable to open/create resource ", path]))
-            }
-            Attempt::Lock => {
-                (Domain::Lockspace, text(&[b"Unable to acquire lock on '", path, b"'"]))
-            }
-            Attempt::Create => (Domain::None, text(&[b"cannot create file '", path, b"'"])),
-            Attempt::Delete => {
-                (Domain::Lockspace, text(&[b"Unable to delete lockspace resource ", path]))
-            }
-            Attempt::MakeDirectory => {
-                (Domain::Lockspace, text(&[b"Unable to create lockspace ", path]))
-            }
-            Attempt::UseAsDirectory => {
-                let detail =
-                    text(&[b"Lockspace location ", path, b" exists, but is not a directory"]);
-                return rpc::Error::new(Code::InternalError, Domain::Lockspace, detail);
-            }
-        };
-        let errno = self.error.raw_os_error().unwrap_or(Errno::EIO as i32);
-        rpc::Error::system(domain, detail, errno)
     }
 }
 
@@ -304,12 +254,6 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
             made.map_err(failure(Attempt::MakeDirectory, path))
         }
     }
-}
-
-/// Whether there were too few open files or too little memory: another time it may go well.
-pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
 }
 
 /// Opening never waits, whatever a name leads to, and gives us no terminal.
@@ -358,10 +302,6 @@ fn remove(path: &Path) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-fn failure(attempt: Attempt, path: &Path) -> impl FnOnce(io::Error) -> Failure + '_ {
-    move |error| Failure { attempt, path: path.as_os_str().as_bytes().into(), error }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,14 +16,15 @@ use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
 use nix::sys::signal::Signal;
 
 use crate::ending;
-use crate::file::{self, Done, Failure};
+use crate::failure::Failure;
+use crate::file::{self, Done};
 use crate::lane::{Lane, Task};
-use crate::lockspace::{Lockspaces, ResourceId, path_of};
+use crate::lockspace::{Lockspaces, ResourceId};
 use crate::owner::{Owner, OwnerId, Owners};
 use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
-use crate::resource::{Action, Claim};
+use crate::resource::{Action, Claim, path_of};
 use crate::session::Session;
 
 /// The number of jobs for a lockspace's directory; resources are numbered behind it.
@@ -287,7 +287,8 @@ impl Daemon for Handler {
 
     fn describe_job(&self, source: u64) -> String {
         let resource = ResourceId(source);
-        let path = self.lockspaces.path(resource).unwrap_or(Path::new("a lockspace's directory"));
+        let path = self.lockspaces.path(resource);
+        let path = path.as_deref().unwrap_or(Path::new("a lockspace's directory"));
         let client = self.lanes.get(&resource).and_then(Lane::client);
         let requester = client.and_then(|client| self.sessions.get(&client));
         match requester.map(Session::requester) {
@@ -303,14 +304,8 @@ impl Daemon for Handler {
         !self.lockspaces.are_unused()
     }
 
-    fn save(
-        &self,
-        document: &mut Document,
-        passing: &mut Passing,
-        reader: Reader,
-    ) -> io::Result<()> {
+    fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader) {
         self.save_into(document, passing, reader);
-        Ok(())
     }
 
     /// Leases need nothing but to be left alone.

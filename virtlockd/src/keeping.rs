@@ -4,7 +4,7 @@
 
 use std::os::fd::AsFd;
 
-use common::handover::document::{self, Change, Lockspace};
+use common::handover::document::{self, Change, Items, Lockspace};
 use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
 use common::server::{ClientId, Core};
@@ -74,10 +74,11 @@ impl Handler {
 }
 
 fn change_of(resource: &Resource) -> Change {
-    let saved = save_resource(resource, &mut Passing::default(), Reader::Ours);
+    let saved = save_resource(resource, &Passing::default(), Reader::Ours, |_, _| false);
     let space = &*resource.space;
     let directory = (!space.is_empty()).then(|| String::from_utf8_lossy(space).into_owned());
-    let lease = Lockspace { directory, resources: Some(saved.into_iter().collect()) };
+    let resources = Some(Items::Read(saved.into_iter().collect()));
+    let lease = Lockspace { directory, resources, private: None };
     Change { lease: Some(lease), ..Change::default() }
 }
 

@@ -16,8 +16,10 @@
 //! - A file's content is never read or written.
 
 mod ending;
+mod failure;
 mod file;
 mod handler;
+mod holdings;
 mod keeping;
 mod lane;
 mod lockspace;
@@ -62,7 +64,7 @@ impl Service for Handler {
     fn adopt(
         &mut self,
         core: &mut Core<Outcome>,
-        document: document::Document,
+        document: document::Document<'static>,
         clients: Vec<(Caller, document::Session)>,
         inherited: &mut Inherited,
     ) {

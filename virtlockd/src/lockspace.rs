@@ -2,16 +2,15 @@
 //! touches files is handed out as jobs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::file::{Done, Failure, Inode, Lease};
-use crate::owner::OwnerId;
+use crate::failure::Failure;
+use crate::file::{Done, Inode, Lease};
+use crate::holdings::Holdings;
 use crate::protocol::Terms;
 use crate::refusal::{Holders, Refusal};
-use crate::resource::{Action, Change, Holding, Resource, Step};
+use crate::resource::{Action, Change, Resource, Step, path_of};
 
 /// Lockspaces beside the default one. Ours; anybody who may connect can add some, and they are
 /// never removed.
@@ -36,9 +35,11 @@ pub(crate) struct ResourceId(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) struct Lockspaces {
     spaces: HashMap<Arc<[u8]>, Space>,
-    resources: HashMap<ResourceId, Resource>,
+    /// In the order in which they were made, and so in memory: all of them are gone through at an
+    /// upgrade.
+    resources: BTreeMap<ResourceId, Resource>,
     /// Names of locked files. Only for telling people who has a file.
-    by_inode: HashMap<Inode, BTreeSet<ResourceId>>,
+    by_inode: BTreeSet<(Inode, ResourceId)>,
     resources_made: u64,
 }
 
@@ -48,8 +49,8 @@ impl Lockspaces {
         let default: Arc<[u8]> = Arc::default();
         Self {
             spaces: HashMap::from([(Arc::clone(&default), Space::new(default))]),
-            resources: HashMap::new(),
-            by_inode: HashMap::new(),
+            resources: BTreeMap::new(),
+            by_inode: BTreeSet::new(),
             resources_made: 0,
         }
     }
@@ -65,8 +66,8 @@ impl Lockspaces {
     }
 
     /// Where the file of a resource is.
-    pub(crate) fn path(&self, id: ResourceId) -> Option<&Path> {
-        self.resources.get(&id).map(|resource| &*resource.path)
+    pub(crate) fn path(&self, id: ResourceId) -> Option<Arc<Path>> {
+        self.resources.get(&id).map(Resource::path)
     }
 
     /// Adds a lockspace, whose directory is there, unless it is known.
@@ -82,6 +83,13 @@ impl Lockspaces {
         Ok(())
     }
 
+    /// As many resources of this lockspace are to come.
+    pub(crate) fn reserve(&mut self, space: &[u8], count: usize) {
+        if let Some(Space { names, .. }) = self.spaces.get_mut(space) {
+            names.reserve(count.min(RESOURCES_MAX));
+        }
+    }
+
     /// The resource of this name, which [`Self::forget_unused`] removes again.
     pub(crate) fn resource(&mut self, space: &[u8], name: &[u8]) -> Result<ResourceId, Refusal> {
         let Some(Space { path: space, names }) = self.spaces.get_mut(space) else {
@@ -90,20 +98,14 @@ impl Lockspaces {
         if let Some(&id) = names.get(name) {
             return Ok(id);
         }
-        let path = path_of(space, name);
         if self.resources.len() >= RESOURCES_MAX {
-            return Err(Refusal::File(Failure::too_many(&path)));
+            return Err(Refusal::File(Failure::too_many(&path_of(space, name))));
         }
         self.resources_made += 1;
         let (id, name) = (ResourceId(self.resources_made), Arc::from(name));
         names.insert(Arc::clone(&name), id);
-        self.resources.insert(id, Resource::new(Arc::clone(space), name, path));
+        self.resources.insert(id, Resource::new(Arc::clone(space), name));
         Ok(id)
-    }
-
-    /// All lockspaces but the default one.
-    pub(crate) fn spaces(&self) -> impl Iterator<Item = &[u8]> {
-        self.spaces.keys().map(|path| &**path).filter(|path| !path.is_empty())
     }
 
     /// Whether anybody has a lease on this resource.
@@ -121,22 +123,29 @@ impl Lockspaces {
         self.resources.keys().copied()
     }
 
-    /// All resources.
-    pub(crate) fn resources(&self) -> impl Iterator<Item = &Resource> {
-        self.resources.values()
+    /// Every lockspace, also without any, with its resources.
+    pub(crate) fn by_space(&self) -> BTreeMap<&[u8], Vec<&Resource>> {
+        let mut spaces: BTreeMap<&[u8], Vec<&Resource>> =
+            self.spaces.keys().map(|space| (&**space, Vec::new())).collect();
+        for resource in self.resources.values() {
+            spaces.entry(&resource.space).or_default().push(resource);
+        }
+        spaces
     }
 
     /// A resource was locked by an earlier image of this process.
     pub(crate) fn adopt(
         &mut self,
         id: ResourceId,
+        key: Option<u64>,
         lease: Lease,
         terms: Terms,
-        holders: BTreeMap<OwnerId, Holding>,
+        holdings: Holdings,
     ) {
         if let Some(resource) = self.resources.get_mut(&id) {
-            self.by_inode.entry(lease.inode()).or_default().insert(id);
-            resource.adopt(lease, terms, holders);
+            self.by_inode.insert((lease.inode(), id));
+            resource.key = key;
+            resource.adopt(lease, terms, holdings);
         }
     }
 
@@ -158,7 +167,7 @@ impl Lockspaces {
         let before = resource.inode();
         let step = resource.begin(action);
         if let (Some(inode), None) = (before, resource.inode()) {
-            self.unindex(inode, id);
+            self.by_inode.remove(&(inode, id));
         }
         step
     }
@@ -175,7 +184,7 @@ impl Lockspaces {
                 let Some(resource) = self.resources.get_mut(&id) else {
                     return Ok(Change::None);
                 };
-                self.by_inode.entry(lease.inode()).or_default().insert(id);
+                self.by_inode.insert((lease.inode(), id));
                 Ok(resource.acquired(claim, *terms, lease))
             }
             (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
@@ -188,19 +197,13 @@ impl Lockspaces {
         }
     }
 
-    fn unindex(&mut self, inode: Inode, id: ResourceId) {
-        if let Some(ids) = self.by_inode.get_mut(&inode) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.by_inode.remove(&inode);
-            }
-        }
-    }
-
     fn busy(&self, id: ResourceId, inode: Option<Inode>) -> Refusal {
         let name = self.resources.get(&id).map(|resource| (*resource.name).into());
-        let ids = inode.and_then(|inode| self.by_inode.get(&inode)).into_iter().flatten();
-        let holders = ids.filter_map(|id| self.resources.get(id)).flat_map(Resource::holders);
+        let ids = inode.into_iter().flat_map(|inode| {
+            self.by_inode.range((inode, ResourceId(0))..=(inode, ResourceId(u64::MAX)))
+        });
+        let resources = ids.filter_map(|(_, id)| self.resources.get(id));
+        let holders = resources.flat_map(Resource::holders);
         Refusal::Locked { name: name.unwrap_or_default(), holders: Holders::new(holders) }
     }
 }
@@ -209,12 +212,6 @@ impl Space {
     fn new(path: Arc<[u8]>) -> Self {
         Self { path, names: HashMap::new() }
     }
-}
-
-/// A resource's file. libvirt joins the two and checks neither.
-pub(crate) fn path_of(space: &[u8], name: &[u8]) -> Arc<Path> {
-    let path = if space.is_empty() { name.to_vec() } else { [space, b"/", name].concat() };
-    Path::new(OsStr::from_bytes(&path)).into()
 }
 
 #[cfg(test)]

@@ -146,6 +146,19 @@ impl Owners {
         self.owners.iter().map(|(&id, owner)| (id, owner))
     }
 
+    /// Owners with leases that are found by their pid.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Guest> {
+        let with_leases = self.iter().filter(|(_, owner)| owner.has_leases());
+        let guests = with_leases.map(|(id, owner)| (id, &owner.guest));
+        guests.filter(|(id, guest)| self.is_listed(*id, guest)).map(|(_, guest)| &**guest)
+    }
+
+    /// Whether `guest` is this one of them, as it was last registered.
+    pub(crate) fn is_listed(&self, id: OwnerId, guest: &Arc<Guest>) -> bool {
+        self.with_pid(guest.pid) == Some(id)
+            && self.get(id).is_some_and(|owner| Arc::ptr_eq(&owner.guest, guest))
+    }
+
     /// Forgets an owner without leases and connections, unless its end is waited for.
     pub(crate) fn forget_unused(&mut self, id: OwnerId) {
         if let Some(owner) = self.owners.get(&id)

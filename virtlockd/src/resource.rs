@@ -1,11 +1,12 @@
 //! One resource: a name in a lockspace, and who has leases on it. No I/O.
 
-use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::file::{Inode, Job, Lease};
+use crate::holdings::{Holding, Holdings};
 use crate::owner::OwnerId;
 use crate::protocol::{Guest, Operation, Terms};
 use crate::refusal::{Holders, Refusal};
@@ -50,21 +51,11 @@ pub(crate) enum Change {
     Lost(OwnerId),
 }
 
-/// A lease that somebody has.
-#[derive(Debug, Clone)]
-pub(crate) struct Holding {
-    pub(crate) guest: Arc<Guest>,
-    pub(crate) since: SystemTime,
-    /// How often it was acquired, and so how often it must be released.
-    pub(crate) shares: u64,
-}
-
 /// A name in a lockspace.
 #[derive(Debug)]
 pub(crate) struct Resource {
     pub(crate) space: Arc<[u8]>,
     pub(crate) name: Arc<[u8]>,
-    pub(crate) path: Arc<Path>,
     /// In the fd store.
     pub(crate) key: Option<u64>,
     hold: Option<Hold>,
@@ -75,7 +66,7 @@ struct Hold {
     lease: Lease,
     /// Those of the first who acquired it, whoever comes later.
     terms: Terms,
-    holders: BTreeMap<OwnerId, Holding>,
+    holders: Holdings,
 }
 
 impl Step {
@@ -97,12 +88,17 @@ impl Action {
 
 impl Resource {
     /// Nobody has a lease on it.
-    pub(crate) fn new(space: Arc<[u8]>, name: Arc<[u8]>, path: Arc<Path>) -> Self {
-        Self { space, name, path, key: None, hold: None }
+    pub(crate) fn new(space: Arc<[u8]>, name: Arc<[u8]>) -> Self {
+        Self { space, name, key: None, hold: None }
     }
 
     pub(crate) fn is_held(&self) -> bool {
         self.hold.is_some()
+    }
+
+    /// Where its file is. libvirt joins lockspace and name, and checks neither.
+    pub(crate) fn path(&self) -> Arc<Path> {
+        path_of(&self.space, &self.name)
     }
 
     /// The locked file, if anybody has a lease.
@@ -112,7 +108,7 @@ impl Resource {
 
     /// Those who have a lease.
     pub(crate) fn holders(&self) -> impl Iterator<Item = &Holding> {
-        self.hold.iter().flat_map(|hold| hold.holders.values())
+        self.hold.iter().flat_map(|hold| hold.holders.iter()).map(|(_, holding)| holding)
     }
 
     /// The lease, its terms and who has it, if anybody does.
@@ -120,7 +116,7 @@ impl Resource {
         &self,
     ) -> Option<(&Lease, Terms, impl Iterator<Item = (OwnerId, &Holding)>)> {
         let Hold { lease, terms, holders } = self.hold.as_ref()?;
-        Some((lease, *terms, holders.iter().map(|(&owner, holding)| (owner, holding))))
+        Some((lease, *terms, holders.iter()))
     }
 
     /// The lock does not end with this process any more.
@@ -131,12 +127,7 @@ impl Resource {
     }
 
     /// It was locked by an earlier image of this process.
-    pub(crate) fn adopt(
-        &mut self,
-        lease: Lease,
-        terms: Terms,
-        holders: BTreeMap<OwnerId, Holding>,
-    ) {
+    pub(crate) fn adopt(&mut self, lease: Lease, terms: Terms, holders: Holdings) {
         self.hold = Some(Hold { lease, terms, holders });
     }
 
@@ -160,7 +151,8 @@ impl Resource {
 
     /// The file is locked for the first who asked.
     pub(crate) fn acquired(&mut self, claim: &Claim, terms: Terms, lease: Lease) -> Change {
-        let holders = BTreeMap::from([(claim.owner, Holding::new(claim))]);
+        let mut holders = Holdings::default();
+        holders.insert(claim.owner, Holding::new(&claim.guest));
         self.hold = Some(Hold { lease, terms, holders });
         Change::Gained(claim.owner)
     }
@@ -178,7 +170,7 @@ impl Resource {
         let Some(hold) = &mut self.hold else {
             return Step::Ended(Err(Refusal::NotLocked((*self.name).into())));
         };
-        match hold.holders.get_mut(&claim.owner) {
+        match hold.holders.get_mut(claim.owner) {
             None => Step::Ended(Err(Refusal::NotHolder {
                 pid: claim.guest.pid,
                 holders: Holders::new(self.holders()),
@@ -196,17 +188,13 @@ impl Resource {
         let Some(mut hold) = self.hold.take() else {
             return Step::NOTHING;
         };
-        let had_it = hold.holders.remove(&owner).is_some();
+        let had_it = hold.holders.remove(owner).is_some();
         if hold.holders.is_empty() {
             let job = Job::Release { lease: hold.lease, path: self.path(), terms: hold.terms };
             return Step::Job(Change::Lost(owner), job);
         }
         self.hold = Some(hold);
         if had_it { Step::Ended(Ok(Change::Lost(owner))) } else { Step::NOTHING }
-    }
-
-    fn path(&self) -> Arc<Path> {
-        Arc::clone(&self.path)
     }
 
     fn locked(&self) -> Refusal {
@@ -216,21 +204,23 @@ impl Resource {
 
 impl Hold {
     fn share(&mut self, claim: &Claim) -> Change {
-        match self.holders.get_mut(&claim.owner) {
+        match self.holders.get_mut(claim.owner) {
             Some(holding) => {
                 holding.shares += 1;
                 Change::None
             }
             None => {
-                self.holders.insert(claim.owner, Holding::new(claim));
+                self.holders.insert(claim.owner, Holding::new(&claim.guest));
                 Change::Gained(claim.owner)
             }
         }
     }
 }
 
-impl Holding {
-    fn new(claim: &Claim) -> Self {
-        Self { guest: Arc::clone(&claim.guest), since: SystemTime::now(), shares: 1 }
+/// A resource's file.
+pub(crate) fn path_of(space: &[u8], name: &[u8]) -> Arc<Path> {
+    if space.is_empty() {
+        return Path::new(OsStr::from_bytes(name)).into();
     }
+    Path::new(OsStr::from_bytes(&[space, b"/", name].concat())).into()
 }

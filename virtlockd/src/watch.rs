@@ -7,7 +7,7 @@ use common::server::{Caller, Core};
 use nix::sys::signal::Signal;
 
 use crate::ending::{self, Found, TERM_PERIOD};
-use crate::file::is_shortage;
+use crate::failure::is_shortage;
 use crate::handler::{Handler, Outcome};
 use crate::lane::Task;
 use crate::owner::{Owner, OwnerId};

@@ -402,13 +402,8 @@ impl Daemon for Handler {
         self.open_logs > 0 || !self.orphans.are_gone()
     }
 
-    fn save(
-        &self,
-        document: &mut Document,
-        passing: &mut Passing,
-        reader: Reader,
-    ) -> io::Result<()> {
-        self.save_into(document, passing, reader)
+    fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader) {
+        self.save_into(document, passing, reader);
     }
 
     /// libvirt's daemons reopen all files, so it must be seen now which of them can be.

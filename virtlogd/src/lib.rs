@@ -59,7 +59,7 @@ impl Service for Handler {
     fn adopt(
         &mut self,
         core: &mut Core<Outcome>,
-        document: document::Document,
+        document: document::Document<'static>,
         _: Vec<(Caller, document::Session)>,
         inherited: &mut Inherited,
     ) {

@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use common::handover::document::{Document, Log, LogHandler, PrivateLog};
-use common::handover::text::{hex, parse_uuid, unhex, uuid};
+use common::handover::document::{Document, Items, Log, LogHandler, PrivateLog};
+use common::handover::text::{hex, parse_uuid, text, unhex, uuid};
 use common::handover::{Inherited, Passing, Reader};
 use common::server::Core;
 use common::sys::{fd, pipe};
@@ -25,35 +25,31 @@ const NO_TEXT: &str = "its path is no UTF-8";
 
 impl Handler {
     /// Puts all logs into `document`.
-    ///
-    /// # Errors
-    /// As `fcntl(2)`.
-    pub(crate) fn save_into(
-        &self,
-        document: &mut Document,
-        passing: &mut Passing,
+    pub(crate) fn save_into<'a>(
+        &'a self,
+        document: &mut Document<'a>,
+        passing: &'a Passing,
         reader: Reader,
-    ) -> io::Result<()> {
-        let mut files = Vec::new();
-        // libvirt's daemons would die of an entry without a name.
-        if reader == Reader::Ours {
-            files.extend(self.orphans.iter().map(|pipe| orphan(passing.fd(pipe))));
-        }
-        for lane in self.lanes() {
-            files.extend(save(lane, passing, reader)?);
-        }
+    ) {
+        let files = Items::shown(move |sink| {
+            // libvirt's daemons would die of an entry without a name.
+            if reader == Reader::Ours {
+                self.orphans.iter().map(|pipe| orphan(passing.fd(pipe))).for_each(&mut *sink);
+            }
+            self.lanes().filter_map(|lane| save(lane, passing, reader)).for_each(sink);
+        });
         document.handler = Some(LogHandler { files: Some(files) });
-        Ok(())
     }
 
     /// Takes over logs.
     pub(crate) fn adopt_from(
         &mut self,
         core: &mut Core<Outcome>,
-        document: Document,
+        document: Document<'static>,
         inherited: &mut Inherited,
     ) {
-        for log in document.handler.and_then(|handler| handler.files).into_iter().flatten() {
+        let logs = document.handler.and_then(|handler| handler.files);
+        for log in logs.into_iter().flat_map(Items::into_vec) {
             let shown = log.path.clone().unwrap_or_default();
             if let Err(error) = self.adopt_log(core, log, inherited) {
                 tracing::error!(
@@ -116,12 +112,12 @@ impl Handler {
 
 /// A log for the journal.
 pub(crate) fn record(lane: &Lane) -> Option<Log> {
-    save(lane, &mut Passing::default(), Reader::Ours).ok().flatten()
+    save(lane, &Passing::default(), Reader::Ours)
 }
 
 /// `None` for one that the reader could not take.
-fn save(lane: &Lane, passing: &mut Passing, reader: Reader) -> io::Result<Option<Log>> {
-    let Some(guest) = &lane.guest else { return Ok(None) };
+fn save(lane: &Lane, passing: &Passing, reader: Reader) -> Option<Log> {
+    let guest = lane.guest.as_ref()?;
     let path = &lane.path;
     let domain = &guest.domain;
     let intake = guest.intake();
@@ -135,7 +131,7 @@ fn save(lane: &Lane, passing: &mut Passing, reader: Reader) -> io::Result<Option
                 "The log of {domain}, {}, ends, as libvirt's daemon could not go on with it: {reason}",
                 path.display()
             );
-            return Ok(None);
+            return None;
         }
         if let Some(arrears) = intake.arrears() {
             tracing::error!(
@@ -144,13 +140,12 @@ fn save(lane: &Lane, passing: &mut Passing, reader: Reader) -> io::Result<Option
                 arrears.bytes(), path.display()
             );
         }
-        // It takes EAGAIN for the end of the log.
-        fd::set_blocking(&intake.pipe)?;
+        // It takes EAGAIN for the end of the log. On a pipe of ours this cannot fail.
+        drop(fd::set_blocking(&intake.pipe));
     }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Some(Log {
+    Some(Log {
         pipefd: Some(passing.fd(&intake.pipe)),
-        path: Some(path.to_string_lossy().into_owned()),
+        path: Some(text(path.as_os_str().as_bytes())),
         driver: Some(text(&domain.driver)),
         domname: Some(text(&domain.name)),
         domuuid: Some(uuid(&domain.uuid)),
@@ -161,14 +156,14 @@ fn save(lane: &Lane, passing: &mut Passing, reader: Reader) -> io::Result<Option
             }),
             Reader::Libvirts => None,
         },
-    }))
+    })
 }
 
 fn orphan(pipefd: i32) -> Log {
     Log { pipefd: Some(pipefd), ..Log::default() }
 }
 
-fn save_private(lane: &Lane, intake: &Intake, passing: &mut Passing) -> PrivateLog {
+fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
     let (file, rotation_steps_left) =
         lane.pump.as_ref().map(|pump| pump.file()).unwrap_or_default();
     let arrears = intake.arrears();

@@ -7,13 +7,20 @@
 //! Reading never fails for one bad item: a field that is missing or of another type reads as
 //! `None`, and who adopts the item decides what it is still good for. Writers fill in all fields.
 
+mod items;
 mod lenient;
+mod private;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use lenient::{lenient, object, objects, scalars};
+pub use items::Items;
+use lenient::{items, lenient, object, objects, scalars};
+pub use private::{
+    Buffer, Change, Holder, Lock, Loss, PrivateClient, PrivateDaemon, PrivateLockspace, PrivateLog,
+    PrivateResource,
+};
 
 /// The key under which everything of our own stands.
 pub const PRIVATE: &str = "virt-rs";
@@ -21,7 +28,7 @@ pub const PRIVATE: &str = "virt-rs";
 /// The whole document; which of the parts are there depends on the daemon.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Document {
+pub struct Document<'a> {
     /// Servers with listeners and clients.
     #[serde(deserialize_with = "lenient")]
     pub daemon: Option<Daemon>,
@@ -30,17 +37,17 @@ pub struct Document {
     pub server: Option<Server>,
     /// virtlogd's logs.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    pub handler: Option<LogHandler>,
+    pub handler: Option<LogHandler<'a>>,
     /// virtlockd's resources that are named by path.
     #[serde(
         rename = "defaultLockspace",
         deserialize_with = "object",
         skip_serializing_if = "Option::is_none"
     )]
-    pub default_lockspace: Option<Lockspace>,
+    pub default_lockspace: Option<Lockspace<'a>>,
     /// virtlockd's directories with resources.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
-    pub lockspaces: Option<Vec<Lockspace>>,
+    pub lockspaces: Option<Vec<Lockspace<'a>>>,
     /// The process, in decimal.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub magic: Option<String>,
@@ -199,9 +206,9 @@ pub struct Session {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "libvirt's field")]
-pub struct LogHandler {
-    #[serde(deserialize_with = "objects")]
-    pub files: Option<Vec<Log>>,
+pub struct LogHandler<'a> {
+    #[serde(deserialize_with = "items")]
+    pub files: Option<Items<'a, Log>>,
 }
 
 /// An open log.
@@ -232,12 +239,18 @@ pub struct Log {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "libvirt's fields")]
-pub struct Lockspace {
+pub struct Lockspace<'a> {
     /// The default one has none.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    #[serde(deserialize_with = "objects")]
-    pub resources: Option<Vec<Resource>>,
+    #[serde(deserialize_with = "items")]
+    pub resources: Option<Items<'a, Resource>>,
+    #[serde(
+        rename = "virt-rs",
+        deserialize_with = "object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub private: Option<PrivateLockspace>,
 }
 
 /// A resource with leases on it.
@@ -272,183 +285,7 @@ pub struct Resource {
 #[serde(transparent)]
 pub struct Pid(#[serde(deserialize_with = "lenient")] pub Option<u32>);
 
-/// A change of what is in the fd store; with a key alone, the item has gone.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "they say it themselves")]
-pub struct Change {
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub key: Option<u64>,
-    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    pub log: Option<Log>,
-    /// With one resource.
-    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lockspace>,
-    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    pub client: Option<Client>,
-    /// The directory of a lockspace.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub space: Option<String>,
-}
-
-/// What only we know of the process.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PrivateDaemon {
-    /// How many times this process has executed a successor, this time included.
-    #[serde(deserialize_with = "lenient")]
-    pub generation: Option<u64>,
-    /// A state file that could not be removed: device, inode, time of change in ns. Whoever finds
-    /// it again knows that it is older than this document.
-    #[serde(deserialize_with = "lenient")]
-    pub stale_file: Option<(u64, u64, i64)>,
-    /// The locked pid file.
-    #[serde(deserialize_with = "lenient")]
-    pub pid_file: Option<i32>,
-    /// The configuration file's bytes as this image read them, in a memfd: for a successor that
-    /// finds it broken.
-    #[serde(deserialize_with = "lenient")]
-    pub configuration: Option<i32>,
-    /// The same, in hexadecimal digits, for whoever comes after a crash.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub configuration_hex: Option<String>,
-    /// Set through the admin socket: seconds, 0 for never.
-    #[serde(deserialize_with = "lenient")]
-    pub timeout_s: Option<u32>,
-    /// Set through the admin socket.
-    #[serde(deserialize_with = "lenient")]
-    pub log_filters: Option<String>,
-    /// Set through the admin socket.
-    #[serde(deserialize_with = "lenient")]
-    pub log_outputs: Option<String>,
-    /// The names of what is in the fd store, one for each fd.
-    #[serde(deserialize_with = "scalars")]
-    pub stored_names: Option<Vec<String>>,
-    /// Fds that are kept open, as their locks may be somebody's, and about which nothing is known.
-    #[serde(deserialize_with = "scalars")]
-    pub parked: Option<Vec<i32>>,
-}
-
-/// What only we know of a client: what is in its buffers.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PrivateClient {
-    /// Its key in the fd store.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub key: Option<u64>,
-    /// The call that a process that has crashed has not answered.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub owed: Option<[u32; 4]>,
-    /// The beginning of a message.
-    #[serde(deserialize_with = "object")]
-    pub input: Option<Buffer>,
-    /// What was read behind a message that is not answered yet.
-    #[serde(deserialize_with = "object")]
-    pub ahead: Option<Buffer>,
-    /// The rest of an answer.
-    #[serde(deserialize_with = "object")]
-    pub output: Option<Buffer>,
-}
-
-/// Bytes, in a memfd, and the fds that go with them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "they say it themselves")]
-pub struct Buffer {
-    #[serde(deserialize_with = "lenient")]
-    pub bytes: Option<i32>,
-    #[serde(deserialize_with = "scalars")]
-    pub fds: Option<Vec<i32>>,
-}
-
-/// What only we know of a log.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PrivateLog {
-    /// It comes from the store, after a crash.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub after_crash: Option<bool>,
-    /// Its key in the fd store.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub key: Option<u64>,
-    /// The keys of the pipes in `staged`.
-    #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
-    pub staged_keys: Option<Vec<u64>>,
-    /// The path's bytes in hexadecimal, where they are no UTF-8.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    /// The open file, so that it need not be opened.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub file: Option<i32>,
-    /// Pipes with bytes of this log that come before those in the guest's pipe, in their order.
-    /// Both ends of each: the one to read from first.
-    #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
-    pub staged: Option<Vec<(i32, i32)>>,
-    /// The rest of a line about a loss of which a part is in the file already.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub unfinished_line: Option<String>,
-    /// Bytes that were lost behind those and that the log was not told of yet.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub loss: Option<Loss>,
-    /// Why they were lost.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Steps left of a rotation that failed half-way.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub rotation_steps_left: Option<u64>,
-}
-
-/// Bytes of a guest that are lost.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "they say it themselves")]
-pub struct Loss {
-    pub bytes: u64,
-    pub first_unix_us: u64,
-    pub last_unix_us: u64,
-}
-
-/// What only we know of a resource.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PrivateResource {
-    /// Its key in the fd store.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub key: Option<u64>,
-    /// The name's bytes in hexadecimal, where they are no UTF-8.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The lockspace's directory likewise.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub directory: Option<String>,
-    /// `ofd`; anything else, or nothing, is a POSIX lock.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub lock: Option<String>,
-    /// Who has leases.
-    #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
-    pub holders: Option<Vec<Holder>>,
-}
-
-/// Who has a lease.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "they say it themselves")]
-pub struct Holder {
-    #[serde(deserialize_with = "lenient")]
-    pub pid: Option<u32>,
-    #[serde(deserialize_with = "lenient")]
-    pub id: Option<u32>,
-    #[serde(deserialize_with = "lenient")]
-    pub name: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    pub uuid: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    pub shares: Option<u64>,
-    /// Seconds since 1970.
-    #[serde(deserialize_with = "lenient")]
-    pub since_unix_s: Option<u64>,
-}
-
-impl Document {
+impl Document<'_> {
     /// The clients of the server `name`, in a document that is being made.
     pub fn clients_mut(&mut self, name: &str) -> impl Iterator<Item = &mut Client> {
         let server = match &mut self.daemon {
@@ -466,11 +303,14 @@ impl Document {
                 servers.values_mut().flat_map(|server| server.clients.iter_mut().flatten());
             clients.for_each(|client| client.private = None);
         }
-        let logs = self.handler.iter_mut().flat_map(|handler| handler.files.iter_mut().flatten());
-        logs.for_each(|log| log.private = None);
+        let logs = self.handler.iter_mut().filter_map(|handler| handler.files.as_mut());
+        logs.for_each(|logs| logs.change(|log| log.private = None));
+        if let Some(space) = &mut self.default_lockspace {
+            space.private = None;
+        }
         let spaces = self.lockspaces.iter_mut().flatten().chain(&mut self.default_lockspace);
-        let resources = spaces.flat_map(|space| space.resources.iter_mut().flatten());
-        resources.for_each(|resource| resource.private = None);
+        let resources = spaces.filter_map(|space| space.resources.as_mut());
+        resources.for_each(|resources| resources.change(|resource| resource.private = None));
     }
 }
 
@@ -493,7 +333,7 @@ impl Daemon {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Document {
+    fn read(text: &str) -> Document<'static> {
         serde_json::from_str(text).unwrap()
     }
 
@@ -501,7 +341,7 @@ mod tests {
     fn what_is_written_is_read_again() {
         let log = Log { pipefd: Some(7), path: Some("/log".into()), ..Log::default() };
         let document = Document {
-            handler: Some(LogHandler { files: Some(vec![log]) }),
+            handler: Some(LogHandler { files: Some(Items::Read(vec![log])) }),
             magic: Some("12".into()),
             private: Some(PrivateDaemon { generation: Some(3), ..PrivateDaemon::default() }),
             ..Document::default()
@@ -518,7 +358,7 @@ mod tests {
             {"pipefd": "3", "path": "/a"}, 5, null, "x", [], {"pipefd": 4, "path": ["/b"]}]}}"#;
         let document = read(text);
         assert!(document.magic.is_none() && document.daemon.is_none());
-        let files = document.handler.unwrap().files.unwrap();
+        let files = document.handler.unwrap().files.unwrap().into_vec();
         let seen: Vec<_> = files.iter().map(|log| (log.pipefd, log.path.as_deref())).collect();
         assert_eq!(seen, [(None, Some("/a")), (Some(4), None)]);
     }

@@ -42,13 +42,13 @@ pub enum Error {
 pub fn exec(
     target: &Target,
     reader: Reader,
-    document: Document,
+    document: Document<'_>,
     state_file: &Path,
-    mut passing: Passing,
+    passing: &Passing,
     signals: &Held<'_>,
 ) -> Result<Infallible, Error> {
     target.check_unchanged()?;
-    let written = state::write(document, reader, state_file, &mut passing)?;
+    let written = state::write(document, reader, state_file, passing)?;
     let path = c_string(target.path.as_os_str())?;
     let arguments = target.arguments.iter().map(|argument| c_string(argument));
     let arguments = arguments.collect::<Result<Vec<_>, _>>()?;

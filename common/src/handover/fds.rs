@@ -1,5 +1,6 @@
 //! Fds and bytes that go from one image of the process to the next, under their numbers.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -18,8 +19,8 @@ pub(super) const BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// and bytes.
 #[derive(Debug, Default)]
 pub struct Passing {
-    numbers: Vec<RawFd>,
-    bytes: Vec<OwnedFd>,
+    numbers: RefCell<Vec<RawFd>>,
+    bytes: RefCell<Vec<OwnedFd>>,
 }
 
 /// What a predecessor has left open. Each can be had once.
@@ -30,9 +31,9 @@ pub struct Inherited {
 
 impl Passing {
     /// Takes `fd` along and gives its number.
-    pub fn fd(&mut self, fd: impl AsFd) -> RawFd {
+    pub fn fd(&self, fd: impl AsFd) -> RawFd {
         let number = fd.as_fd().as_raw_fd();
-        self.numbers.push(number);
+        self.numbers.borrow_mut().push(number);
         number
     }
 
@@ -40,10 +41,10 @@ impl Passing {
     ///
     /// # Errors
     /// As `memfd_create(2)` and `write(2)`.
-    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<RawFd> {
+    pub fn bytes(&self, bytes: &[u8]) -> io::Result<RawFd> {
         let file = sealed(bytes)?;
         let number = file.as_raw_fd();
-        self.bytes.push(file);
+        self.bytes.borrow_mut().push(file);
         Ok(number)
     }
 
@@ -53,12 +54,13 @@ impl Passing {
     /// As `fcntl(2)`; all are closed by an exec again.
     pub(super) fn keep_open(&self) -> io::Result<KeptOpen<'_>> {
         let kept = KeptOpen(self);
-        self.all().try_for_each(|number| fd::set_cloexec_of(number, false))?;
+        self.try_for_each(|number| fd::set_cloexec_of(number, false))?;
         Ok(kept)
     }
 
-    fn all(&self) -> impl Iterator<Item = RawFd> {
-        self.numbers.iter().copied().chain(self.bytes.iter().map(AsRawFd::as_raw_fd))
+    fn try_for_each(&self, action: impl FnMut(RawFd) -> io::Result<()>) -> io::Result<()> {
+        let (numbers, bytes) = (self.numbers.borrow(), self.bytes.borrow());
+        numbers.iter().copied().chain(bytes.iter().map(AsRawFd::as_raw_fd)).try_for_each(action)
     }
 }
 
@@ -67,21 +69,24 @@ pub(super) struct KeptOpen<'a>(&'a Passing);
 
 impl Drop for KeptOpen<'_> {
     fn drop(&mut self) {
-        for number in self.0.all() {
-            // They were open a moment ago, and still are.
-            drop(fd::set_cloexec_of(number, true));
-        }
+        // They were open a moment ago, and still are.
+        drop(self.0.try_for_each(|number| fd::set_cloexec_of(number, true)));
     }
 }
 
 impl Inherited {
-    /// Everything that is open now but the standard streams. To be called before this process
-    /// opens anything itself.
+    /// Everything that is open now but the standard streams, close-on-exec from here. To be called
+    /// before this process opens anything itself.
     ///
     /// # Errors
     /// As `read(2)` of `/proc/self/status`.
     pub fn at_start() -> io::Result<Self> {
-        Ok(Self { numbers: fd::open_numbers()?.into_iter().collect() })
+        let numbers = fd::open_numbers()?;
+        if fd::set_cloexec_of_all().is_err() {
+            // They are open, so it cannot fail.
+            numbers.iter().for_each(|&number| drop(fd::set_cloexec_of(number, true)));
+        }
+        Ok(Self { numbers: numbers.into_iter().collect() })
     }
 
     #[cfg(test)]
@@ -107,13 +112,13 @@ impl Inherited {
         }
     }
 
-    /// The fd with this number, close-on-exec.
+    /// The fd with this number.
     ///
     /// # Errors
     /// `EBADF` where there is no number, it was not inherited, or was taken already.
     pub fn take(&mut self, number: Option<RawFd>) -> io::Result<OwnedFd> {
         match number {
-            Some(number) if self.numbers.remove(&number) => fd::adopt(number),
+            Some(number) if self.numbers.remove(&number) => fd::adopt_listed(number),
             _ => Err(Errno::EBADF.into()),
         }
     }
@@ -131,12 +136,6 @@ impl Inherited {
                 true
             });
         }
-    }
-
-    /// None of them goes on to a successor: they are nobody's.
-    pub fn close_on_exec(&self) {
-        // They are open, so it cannot fail.
-        self.for_each(|fd| drop(fd::set_cloexec(fd)));
     }
 
     /// The first fd that `is_wanted`.
@@ -163,7 +162,7 @@ impl Inherited {
     /// Everything that nobody has taken.
     pub fn take_rest(&mut self) -> Vec<OwnedFd> {
         let numbers = std::mem::take(&mut self.numbers);
-        numbers.into_iter().filter_map(|number| fd::adopt(number).ok()).collect()
+        numbers.into_iter().filter_map(|number| fd::adopt_listed(number).ok()).collect()
     }
 }
 
@@ -187,10 +186,10 @@ mod tests {
 
     #[test]
     fn bytes_arrive_once_and_cannot_be_changed() {
-        let mut passing = Passing::default();
+        let passing = Passing::default();
         let number = passing.bytes(b"precious").unwrap();
-        (&File::from(passing.bytes[0].try_clone().unwrap())).write_all(b"x").unwrap_err();
-        let number_of_copy = passing.bytes[0].try_clone().unwrap().into_raw_fd();
+        (&File::from(passing.bytes.borrow()[0].try_clone().unwrap())).write_all(b"x").unwrap_err();
+        let number_of_copy = passing.bytes.borrow()[0].try_clone().unwrap().into_raw_fd();
         assert!(number != number_of_copy);
         let mut inherited = Inherited::of([number_of_copy]);
         assert_eq!(inherited.take_bytes(Some(number_of_copy)).unwrap(), b"precious");
@@ -205,7 +204,7 @@ mod tests {
             let flags = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFD).unwrap();
             flags & nix::libc::FD_CLOEXEC != 0
         };
-        let mut passing = Passing::default();
+        let passing = Passing::default();
         assert_eq!(passing.fd(&file), file.as_raw_fd());
         let kept = passing.keep_open().unwrap();
         assert!(!closes());

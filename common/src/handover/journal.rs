@@ -36,7 +36,7 @@ pub struct Journal {
 #[derive(Debug, Default)]
 pub struct Told {
     /// How it began.
-    pub document: Document,
+    pub document: Document<'static>,
     /// What has come since, the latest of each key.
     pub changes: BTreeMap<u64, Change>,
     /// Lockspaces that were added.
@@ -48,7 +48,7 @@ impl Journal {
     ///
     /// # Errors
     /// As `memfd_create(2)` and `write(2)`.
-    pub fn begin(document: &Document) -> io::Result<Self> {
+    pub fn begin(document: &Document<'_>) -> io::Result<Self> {
         let file = File::from(fd::memory("virt-rs-journal")?);
         let mut journal = Self { file, document_bytes: 0, changes_bytes: 0 };
         journal.document_bytes = journal.append(&serde_json::to_string(document)?)?;

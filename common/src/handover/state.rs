@@ -56,7 +56,7 @@ pub enum WriteError {
 #[derive(Debug)]
 pub struct Found {
     /// The document.
-    pub document: Document,
+    pub document: Document<'static>,
     /// It is this process's: adopt it. Otherwise it is a stranger's, or an old one.
     pub is_ours: bool,
     /// Why there is nothing in it.
@@ -73,10 +73,10 @@ pub(super) struct Written {
 
 /// Puts a document where its reader finds it. For our own successor the file is dispensable.
 pub(super) fn write(
-    mut document: Document,
+    mut document: Document<'_>,
     reader: Reader,
     path: &Path,
-    passing: &mut Passing,
+    passing: &Passing,
 ) -> Result<Written, WriteError> {
     let bytes = match reader {
         Reader::Ours => serde_json::to_vec(&document)?,
@@ -117,14 +117,14 @@ impl Drop for Written {
 #[must_use]
 pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) -> Option<Found> {
     let magic = std::process::id().to_string();
-    let is_ours = |document: &Document| document.magic.as_ref() == Some(&magic);
+    let is_ours = |document: &Document<'_>| document.magic.as_ref() == Some(&magic);
     let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
     let bytes = number.and_then(|number| inherited.take_bytes(Some(number)).ok());
-    let passed = bytes.as_ref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let passed = bytes.as_ref().and_then(|bytes| parse(bytes).ok());
     let passed = passed.filter(is_ours);
     // Both are the same as a rule, and long.
     let in_file = read_file(path).filter(|text| passed.is_none() || Some(text) != bytes.as_ref());
-    let in_file = in_file.map(|bytes| serde_json::from_slice(&bytes));
+    let in_file = in_file.map(|bytes| parse(&bytes));
     let (in_file, broken) = match in_file {
         Some(Err(error)) => (Some(Document::default()), Some(error.to_string())),
         Some(Ok(document)) => (Some(document), None),
@@ -152,14 +152,20 @@ pub fn remove(path: &Path) {
     }
 }
 
+/// To look at the whole once whether it is UTF-8 is faster than at each string.
+fn parse(bytes: &[u8]) -> serde_json::Result<Document<'static>> {
+    str::from_utf8(bytes).map_or_else(|_| serde_json::from_slice(bytes), serde_json::from_str)
+}
+
 /// Whether the document in the file is to be preferred to the one that was passed.
 fn is_newer(
-    in_file: &Document,
-    passed: &Document,
+    in_file: &Document<'_>,
+    passed: &Document<'_>,
     path: &Path,
-    is_ours: impl Fn(&Document) -> bool,
+    is_ours: impl Fn(&Document<'_>) -> bool,
 ) -> bool {
-    let generation = |document: &Document| document.private.as_ref().and_then(|own| own.generation);
+    let generation =
+        |document: &Document<'_>| document.private.as_ref().and_then(|own| own.generation);
     let known_stale = passed.private.as_ref().and_then(|own| own.stale_file);
     is_ours(in_file)
         && match generation(in_file) {
@@ -169,7 +175,7 @@ fn is_newer(
 }
 
 /// Private keys go where the whole would be too large with them.
-fn for_libvirt(document: &mut Document) -> Result<Vec<u8>, WriteError> {
+fn for_libvirt(document: &mut Document<'_>) -> Result<Vec<u8>, WriteError> {
     let bytes = serde_json::to_vec(document)?;
     if bytes.len() <= LIBVIRT_BYTES_MAX {
         return Ok(bytes);
@@ -222,7 +228,7 @@ mod tests {
     use super::*;
     use crate::handover::document::PrivateDaemon;
 
-    fn document(generation: Option<u64>) -> Document {
+    fn document(generation: Option<u64>) -> Document<'static> {
         let private = PrivateDaemon { generation, ..PrivateDaemon::default() };
         Document {
             magic: Some(std::process::id().to_string()),
@@ -231,12 +237,12 @@ mod tests {
         }
     }
 
-    fn write_to(path: &Path, document: &Document) {
+    fn write_to(path: &Path, document: &Document<'_>) {
         fs::write(path, serde_json::to_vec(document).unwrap()).unwrap();
     }
 
     /// Finds with `passed` in a memfd, and gives the generation of what was found.
-    fn found(path: &Path, passed: Option<&Document>) -> Option<Option<u64>> {
+    fn found(path: &Path, passed: Option<&Document<'_>>) -> Option<Option<u64>> {
         let memfd = passed.map(|document| {
             super::super::fds::sealed(&serde_json::to_vec(document).unwrap()).unwrap()
         });
@@ -288,18 +294,17 @@ mod tests {
     fn our_successor_does_without_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("missing/state");
-        let mut passing = Passing::default();
-        let written = write(document(Some(1)), Reader::Ours, &path, &mut passing).unwrap();
+        let passing = Passing::default();
+        let written = write(document(Some(1)), Reader::Ours, &path, &passing).unwrap();
         assert!(written.memfd.is_some());
-        write(document(Some(1)), Reader::Libvirts, &path, &mut passing).unwrap_err();
+        write(document(Some(1)), Reader::Libvirts, &path, &passing).unwrap_err();
     }
 
     #[test]
     fn a_document_that_was_not_needed_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let written =
-            write(document(None), Reader::Libvirts, &path, &mut Passing::default()).unwrap();
+        let written = write(document(None), Reader::Libvirts, &path, &Passing::default()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, FILE_MODE);
         drop(written);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 
 use super::document::{
-    Change, Client, Daemon, Document, Lockspace, Log, LogHandler, PrivateClient, PrivateDaemon,
-    Server, Socket,
+    Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, PrivateClient,
+    PrivateDaemon, Server, Socket,
 };
 use super::fds::Inherited;
 use super::journal::{self, Told};
@@ -37,7 +37,7 @@ pub enum Kind {
 #[derive(Debug, Default)]
 pub struct Returned {
     /// What it says; `None` without a journal that can be read.
-    pub document: Option<Document>,
+    pub document: Option<Document<'static>>,
     /// The names, one for each fd.
     pub names: Vec<String>,
 }
@@ -98,18 +98,22 @@ pub fn take_back(
 
 /// The names of everything that a document claims to be stored.
 #[must_use]
-pub fn keys_of(document: &Document, main_server: &str) -> BTreeSet<String> {
+pub fn keys_of(document: &Document<'_>, main_server: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut add = |kind: Kind, key: Option<u64>| names.extend(key.map(|key| kind.name(key)));
-    for log in document.handler.iter().flat_map(|handler| handler.files.iter().flatten()) {
-        let private = log.private.as_ref();
-        add(Kind::Log, private.and_then(|private| private.key));
-        let staged = private.iter().flat_map(|private| private.staged_keys.iter().flatten());
-        staged.for_each(|&key| add(Kind::Pipe, Some(key)));
+    if let Some(logs) = document.handler.as_ref().and_then(|handler| handler.files.as_ref()) {
+        logs.for_each(|log| {
+            let private = log.private.as_ref();
+            add(Kind::Log, private.and_then(|private| private.key));
+            let staged = private.iter().flat_map(|private| private.staged_keys.iter().flatten());
+            staged.for_each(|&key| add(Kind::Pipe, Some(key)));
+        });
     }
     let spaces = document.lockspaces.iter().flatten().chain(&document.default_lockspace);
-    for resource in spaces.flat_map(|space| space.resources.iter().flatten()) {
-        add(Kind::Lease, resource.private.as_ref().and_then(|private| private.key));
+    for resources in spaces.filter_map(|space| space.resources.as_ref()) {
+        resources.for_each(|resource| {
+            add(Kind::Lease, resource.private.as_ref().and_then(|private| private.key));
+        });
     }
     if let Some(Daemon::Named { servers }) = &document.daemon {
         let clients = servers.get(main_server).and_then(|server| server.clients.as_ref());
@@ -164,9 +168,10 @@ fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<Told> {
     journals.iter().find_map(|(_, file)| journal::read(file).ok()?)
 }
 
-fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document {
+fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document<'static> {
     let next_client_id = spread_out(&mut told, main_server);
     let private = told.document.private.take().unwrap_or_default();
+    let owners = told.document.default_lockspace.as_mut().and_then(|space| space.private.take());
     let (staged, calls) = (Staged::read(numbers), numbers.marks(Kind::Calls));
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in told.changes {
@@ -176,11 +181,12 @@ fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document {
     }
     clients.sort_by_key(|client| client.id);
     let main = Server { clients: Some(clients), next_client_id, ..Server::default() };
-    let space = |directory| Lockspace { directory: Some(directory), resources: None };
+    let space = |directory| Lockspace { directory: Some(directory), ..Lockspace::default() };
     leases.extend(told.spaces.into_iter().map(space));
     Document {
         daemon: Some(Daemon::Named { servers: BTreeMap::from([(main_server.to_owned(), main)]) }),
-        handler: Some(LogHandler { files: Some(logs) }),
+        handler: Some(LogHandler { files: Some(Items::Read(logs)) }),
+        default_lockspace: Some(Lockspace { private: owners, ..Lockspace::default() }),
         lockspaces: Some(leases),
         private: Some(settings(private)),
         ..Document::default()
@@ -196,17 +202,19 @@ fn spread_out(told: &mut Told, main_server: &str) -> Option<u64> {
             changes.entry(key).or_insert(change);
         }
     };
-    for log in document.handler.take().and_then(|handler| handler.files).into_iter().flatten() {
+    let logs = document.handler.take().and_then(|handler| handler.files);
+    for log in logs.into_iter().flat_map(Items::into_vec) {
         let key = log.private.as_ref().and_then(|private| private.key);
         add(key, Change { log: Some(log), ..Change::default() });
     }
     let default = document.default_lockspace.take();
     for space in document.lockspaces.take().into_iter().flatten().chain(default) {
-        let Lockspace { directory, resources } = space;
+        let Lockspace { directory, resources, .. } = space;
         spaces.extend(directory.clone());
-        for resource in resources.into_iter().flatten() {
+        for resource in resources.into_iter().flat_map(Items::into_vec) {
             let key = resource.private.as_ref().and_then(|private| private.key);
-            let lease = Lockspace { directory: directory.clone(), resources: Some(vec![resource]) };
+            let resources = Some(Items::Read(vec![resource]));
+            let lease = Lockspace { directory: directory.clone(), resources, private: None };
             add(key, Change { lease: Some(lease), ..Change::default() });
         }
     }
@@ -263,11 +271,17 @@ fn found_client(
     Some(client)
 }
 
-fn found_lease(mut lease: Lockspace, key: u64, numbers: &Numbers) -> Option<Lockspace> {
+fn found_lease(
+    mut lease: Lockspace<'static>,
+    key: u64,
+    numbers: &Numbers,
+) -> Option<Lockspace<'static>> {
     let fd = Some(numbers.one(Kind::Lease, key)?);
-    for resource in lease.resources.iter_mut().flatten() {
-        resource.fd = fd;
-        resource.private.get_or_insert_default().key = Some(key);
+    if let Some(resources) = &mut lease.resources {
+        resources.change(move |resource| {
+            resource.fd = fd;
+            resource.private.get_or_insert_default().key = Some(key);
+        });
     }
     Some(lease)
 }

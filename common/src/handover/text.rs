@@ -1,11 +1,26 @@
 //! Bytes as the document writes them.
 
+/// Text of bytes that are text as a rule.
+#[must_use]
+pub fn text(bytes: &[u8]) -> String {
+    // Ten times as fast as to look for what is none.
+    match str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
 /// A uuid as 8-4-4-4-12 hexadecimal digits.
 #[must_use]
 pub fn uuid(bytes: &[u8; 16]) -> String {
-    let digits = hex(bytes);
-    let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default();
-    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+    let mut text = String::with_capacity(36);
+    for (place, byte) in bytes.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        push_hex(&mut text, *byte);
+    }
+    text
 }
 
 /// The bytes of a uuid, with or without dashes.
@@ -18,8 +33,15 @@ pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 /// Two digits for each byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    bytes.iter().for_each(|byte| push_hex(&mut text, *byte));
+    text
+}
+
+fn push_hex(text: &mut String, byte: u8) {
     let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    text.push(digit(byte >> 4));
+    text.push(digit(byte & 15));
 }
 
 /// The bytes of [`hex`].

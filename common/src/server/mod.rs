@@ -108,15 +108,7 @@ pub trait Daemon: Send + Sized + 'static {
     fn is_in_use(&self) -> bool;
 
     /// Puts its own part into a state document for `reader`.
-    ///
-    /// # Errors
-    /// As `memfd_create(2)`; there is no upgrade then.
-    fn save(
-        &self,
-        document: &mut Document,
-        passing: &mut Passing,
-        reader: Reader,
-    ) -> io::Result<()>;
+    fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader);
 
     /// An upgrade is near: bring everything into a form that `reader` understands. Jobs for that
     /// are waited for, within a bound.

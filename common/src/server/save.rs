@@ -35,7 +35,7 @@ impl<O> Core<O> {
     ///
     /// # Errors
     /// As `memfd_create(2)`, for what clients have in their buffers.
-    pub fn save(&self, passing: &mut Passing) -> io::Result<document::Daemon> {
+    pub fn save(&self, passing: &Passing) -> io::Result<document::Daemon> {
         let mut servers = std::collections::BTreeMap::new();
         for server in [&self.servers.main, &self.servers.admin] {
             if server.listeners_count() > 0 || !server.clients.is_empty() {
@@ -100,7 +100,7 @@ pub fn adopt_listeners(from: &document::Server, inherited: &mut Inherited) -> Ve
 }
 
 impl Server {
-    fn save(&self, passing: &mut Passing) -> io::Result<document::Server> {
+    fn save(&self, passing: &Passing) -> io::Result<document::Server> {
         let services = self.listeners().map(|listener| Service {
             auth: Some(0),
             readonly: Some(false),
@@ -201,7 +201,7 @@ impl Server {
 }
 
 impl Client {
-    fn save(&self, passing: &mut Passing) -> io::Result<document::Client> {
+    fn save(&self, passing: &Passing) -> io::Result<document::Client> {
         Ok(document::Client {
             id: Some(self.id().number),
             auth: Some(0),
@@ -239,12 +239,12 @@ fn socket_of(fd: i32, is_client: bool) -> Socket {
 fn pack(
     key: Option<u64>,
     connection: &Connection,
-    passing: &mut Passing,
+    passing: &Passing,
 ) -> io::Result<Option<PrivateClient>> {
     if connection.is_idle() {
         return Ok(key.map(|key| PrivateClient { key: Some(key), ..PrivateClient::default() }));
     }
-    let mut pack = |side: Side<BorrowedFd<'_>>| {
+    let pack = |side: Side<BorrowedFd<'_>>| {
         let fds = side.fds.into_iter().map(|fd| passing.fd(fd)).collect();
         Ok::<_, io::Error>(Buffer { bytes: Some(passing.bytes(&side.bytes)?), fds: Some(fds) })
     };

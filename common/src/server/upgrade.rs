@@ -134,7 +134,8 @@ impl<O> Core<O> {
         let search = std::env::var_os("PATH");
         let target = Target::find(self.lineage.arguments.clone(), search.as_deref());
         let target = target.map_err(|error| error.to_string())?;
-        let document = self.document(daemon, &mut Passing::default(), Reader::Ours);
+        let passing = Passing::default();
+        let document = self.document(daemon, &passing, Reader::Ours);
         let bytes = document.and_then(|document| Ok(serde_json::to_vec(&document)?));
         let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
         let shown = target.path.display().to_string();
@@ -253,11 +254,11 @@ impl<O> Core<O> {
             self.stopping = true;
             return Err(String::new());
         }
-        let mut passing = Passing::default();
-        let document = self.document(daemon, &mut passing, *reader);
+        let passing = Passing::default();
+        let document = self.document(daemon, &passing, *reader);
         let document = document.map_err(|error| format!("no state document: {error}"))?;
         let state_file = &self.lineage.state_file;
-        handover::exec(target, *reader, document, state_file, passing, &held)
+        handover::exec(target, *reader, document, state_file, &passing, &held)
             .map_err(|error| error.to_string())
     }
 
@@ -344,23 +345,23 @@ impl<O> Core<O> {
     }
 
     /// Everything that this process is, for whoever reads it.
-    pub(super) fn document<D: Daemon<Outcome = O>>(
+    pub(super) fn document<'a, D: Daemon<Outcome = O>>(
         &self,
-        daemon: &D,
-        passing: &mut Passing,
+        daemon: &'a D,
+        passing: &'a Passing,
         reader: Reader,
-    ) -> io::Result<Document> {
+    ) -> io::Result<Document<'a>> {
         let mut document = Document {
             daemon: Some(self.save(passing)?),
             magic: Some(std::process::id().to_string()),
             private: Some(self.save_private(passing, reader)?),
             ..Document::default()
         };
-        daemon.save(&mut document, passing, reader)?;
+        daemon.save(&mut document, passing, reader);
         Ok(document)
     }
 
-    fn save_private(&self, passing: &mut Passing, reader: Reader) -> io::Result<PrivateDaemon> {
+    fn save_private(&self, passing: &Passing, reader: Reader) -> io::Result<PrivateDaemon> {
         use std::os::fd::AsFd;
         let Lineage { generation, configuration, pid_file, parked, .. } = &self.lineage;
         let parked = parked.iter().map(|fd| passing.fd(fd.as_fd())).collect();

@@ -33,7 +33,8 @@ fn check<S: Service>(arguments: Vec<OsString>) -> Result<(), String> {
     };
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).map_err(|error| format!("no document: {error}"))?;
-    let document: Document = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let document: Document<'_> =
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     if document.magic.is_none() {
         return Err("the document names no process".into());
     }
@@ -46,7 +47,7 @@ fn check<S: Service>(arguments: Vec<OsString>) -> Result<(), String> {
 }
 
 /// Whose the document is if it is not `name`'s: a daemon's own server has its name.
-fn other_daemon<'a>(document: &'a Document, name: &str) -> Option<&'a str> {
+fn other_daemon<'a>(document: &'a Document<'_>, name: &str) -> Option<&'a str> {
     let Some(Daemon::Named { servers }) = &document.daemon else { return None };
     servers.keys().map(String::as_str).find(|server| ![name, "admin"].contains(server))
 }
@@ -57,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_other_daemons_document_is_told_from_ones_own() {
-        let document = |text| serde_json::from_str::<Document>(text).unwrap();
+        let document = |text| serde_json::from_str::<Document<'_>>(text).unwrap();
         let own = document(r#"{"daemon": {"servers": {"admin": {}, "virtlogd": {}}}}"#);
         assert_eq!(other_daemon(&own, "virtlogd"), None);
         assert_eq!(other_daemon(&own, "virtlockd"), Some("virtlogd"));

@@ -65,7 +65,7 @@ pub trait Service: Daemon {
     fn adopt(
         &mut self,
         core: &mut Core<Self::Outcome>,
-        document: Document,
+        document: Document<'static>,
         clients: Vec<(Caller, Session)>,
         inherited: &mut Inherited,
     );
@@ -234,9 +234,6 @@ impl<S: Service> Start<S> {
             daemon.salvage(&mut core, &mut predecessor.inherited);
         } else if let Some(names) = predecessor.names_in_store() {
             core.adopt_store(&names);
-        } else {
-            // Whoever started us has left them open. A successor would take them for guests'.
-            predecessor.inherited.close_on_exec();
         }
         Ok(Process { core, daemon, _pid_file: pid_file })
     }

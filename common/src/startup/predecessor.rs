@@ -43,7 +43,7 @@ pub(super) struct Stored {
 #[derive(Debug)]
 pub(super) struct Legacy {
     /// Both servers have been taken out.
-    pub(super) document: Document,
+    pub(super) document: Document<'static>,
     pub(super) main: Server,
     pub(super) admin: Server,
     pub(super) private: PrivateDaemon,

@@ -3,6 +3,7 @@ use crate::owner::OwnerId;
 use crate::protocol::{Guest, Terms};
 use crate::resource::Claim;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 const EXCLUSIVE: Terms = Terms { shared: false, autocreate: false };

@@ -13,6 +13,8 @@ use serde::de::{
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::items::Items;
+
 /// A scalar, or something small, if it is of the right type.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
@@ -39,6 +41,13 @@ pub(super) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Lenient::<List<Object<T>>>::read(from)
+}
+
+/// The objects of a long list.
+pub(super) fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Items<'static, T>>, D::Error> {
+    objects(from).map(|list| list.map(Items::Read))
 }
 
 /// What is made of a value of each kind; of the wrong one, nothing.
@@ -98,7 +107,11 @@ impl<'de, R: Reading<'de>> Reading<'de> for List<R> {
     fn list<A: SeqAccess<'de>>(mut items: A) -> Result<Option<Self::Output>, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(Lenient(PhantomData::<R>))? {
-            list.extend(item);
+            if let Some(item) = item {
+                // Most lists have one item or thousands.
+                list.reserve_exact(usize::from(list.is_empty()));
+                list.push(item);
+            }
         }
         Ok(Some(list))
     }

@@ -252,7 +252,8 @@ impl<O> Core<O> {
     }
 
     fn new_journal<D: Daemon<Outcome = O>>(&self, daemon: &D) -> io::Result<Journal> {
-        let mut document = self.document(daemon, &mut Passing::default(), Reader::Ours)?;
+        let passing = Passing::default();
+        let mut document = self.document(daemon, &passing, Reader::Ours)?;
         let private = document.private.get_or_insert_default();
         private.configuration_hex = Some(hex(&self.lineage.configuration));
         Journal::begin(&document)
@@ -274,7 +275,8 @@ impl<O> Core<O> {
     }
 
     fn remove_unclaimed<D: Daemon<Outcome = O>>(&mut self, daemon: &D, found: &BTreeSet<String>) {
-        let document = self.document(daemon, &mut Passing::default(), Reader::Ours);
+        let passing = Passing::default();
+        let document = self.document(daemon, &passing, Reader::Ours);
         let Ok(document) = document else { return };
         let mut claimed = keys_of(&document, self.servers.main.name);
         claimed.insert(Kind::Journal.name(self.keeping.journal_number));

@@ -1,0 +1,106 @@
+//! Long lists: read all at once, but written item by item, each as it is made. Ten thousand leases
+//! are never in memory as a document, which would cost more than to write them.
+
+use std::fmt;
+use std::rc::Rc;
+
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+
+/// The items of a long list.
+#[derive(Clone)]
+pub enum Items<'a, T> {
+    /// As they were read.
+    Read(Vec<T>),
+    /// As they are shown, whenever they are wanted.
+    Shown(Show<'a, T>),
+}
+
+/// Shows every item to somebody, in an order that stays while nothing changes.
+type Show<'a, T> = Rc<dyn Fn(&mut dyn FnMut(T)) + 'a>;
+
+impl<'a, T> Items<'a, T> {
+    /// What `show` shows.
+    pub fn shown(show: impl Fn(&mut dyn FnMut(T)) + 'a) -> Self {
+        Self::Shown(Rc::new(show))
+    }
+
+    /// Looks at each.
+    pub fn for_each(&self, mut look: impl FnMut(&T)) {
+        match self {
+            Self::Read(items) => items.iter().for_each(look),
+            Self::Shown(show) => show(&mut |item| look(&item)),
+        }
+    }
+
+    /// Changes each.
+    pub fn change(&mut self, change: impl Fn(&mut T) + 'a)
+    where
+        T: 'a,
+    {
+        match self {
+            Self::Read(items) => items.iter_mut().for_each(change),
+            Self::Shown(show) => {
+                let show = Rc::clone(show);
+                *self = Self::shown(move |sink| {
+                    show(&mut |mut item| {
+                        change(&mut item);
+                        sink(item);
+                    });
+                });
+            }
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<T> {
+        match self {
+            Self::Read(items) => items,
+            Self::Shown(show) => {
+                let mut items = Vec::new();
+                show(&mut |item| items.push(item));
+                items
+            }
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Items<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        let mut written = Ok(());
+        self.for_each(|item| {
+            if written.is_ok() {
+                written = list.serialize_element(item);
+            }
+        });
+        written?;
+        list.end()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Items<'_, T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = formatter.debug_list();
+        self.for_each(|item| {
+            list.entry(item);
+        });
+        list.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_written_as_what_was_read() {
+        let mut read = Items::Read(vec![1, 2, 3]);
+        let mut shown = Items::shown(|sink| (1..4).for_each(sink));
+        for items in [&mut read, &mut shown] {
+            items.change(|item| *item += 4);
+            assert_eq!(serde_json::to_string(items).unwrap(), "[5,6,7]");
+        }
+        assert_eq!(read.into_vec(), shown.into_vec());
+    }
+}

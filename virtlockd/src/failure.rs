@@ -1,0 +1,76 @@
+//! What could not be done with a file: the one place where that becomes an error of the wire.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use common::rpc::error::{Code, Domain};
+use common::rpc::{self};
+use nix::errno::Errno;
+
+use crate::refusal::text;
+
+/// What could not be done with a file.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    attempt: Attempt,
+    path: Box<[u8]>,
+    error: io::Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    Open,
+    OpenOrCreate,
+    Lock,
+    Create,
+    Delete,
+    MakeDirectory,
+    UseAsDirectory,
+}
+
+impl Failure {
+    /// There are as many open files, or resources, as there may be.
+    pub(crate) fn too_many(path: &Path) -> Self {
+        failure(Attempt::Open, path)(Errno::EMFILE.into())
+    }
+
+    /// The error for the client.
+    pub(crate) fn to_rpc(&self) -> rpc::Error {
+        let path = &self.path;
+        let (domain, detail) = match self.attempt {
+            Attempt::Open => (Domain::Lockspace, text(&[b"Unable to open resource ", path])),
+            Attempt::OpenOrCreate => {
+                (Domain::Lockspace, text(&[b"Unable to open/create resource ", path]))
+            }
+            Attempt::Lock => {
+                (Domain::Lockspace, text(&[b"Unable to acquire lock on '", path, b"'"]))
+            }
+            Attempt::Create => (Domain::None, text(&[b"cannot create file '", path, b"'"])),
+            Attempt::Delete => {
+                (Domain::Lockspace, text(&[b"Unable to delete lockspace resource ", path]))
+            }
+            Attempt::MakeDirectory => {
+                (Domain::Lockspace, text(&[b"Unable to create lockspace ", path]))
+            }
+            Attempt::UseAsDirectory => {
+                let detail =
+                    text(&[b"Lockspace location ", path, b" exists, but is not a directory"]);
+                return rpc::Error::new(Code::InternalError, Domain::Lockspace, detail);
+            }
+        };
+        let errno = self.error.raw_os_error().unwrap_or(Errno::EIO as i32);
+        rpc::Error::system(domain, detail, errno)
+    }
+}
+
+/// Whether there were too few open files or too little memory: another time it may go well.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
+}
+
+/// What has become of an attempt.
+pub(crate) fn failure(attempt: Attempt, path: &Path) -> impl FnOnce(io::Error) -> Failure + '_ {
+    move |error| Failure { attempt, path: path.as_os_str().as_bytes().into(), error }
+}
