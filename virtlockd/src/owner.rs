@@ -1,6 +1,6 @@
 //! Owners: the processes that leases belong to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(crate) struct Owner {
     connections: usize,
     /// Those among them that are its own.
     own_connections: usize,
-    leases: HashSet<ResourceId>,
+    leases: BTreeSet<ResourceId>,
 }
 
 /// All owners that have a lease or a connection.
@@ -82,7 +82,7 @@ impl Owners {
             is_dead,
             connections: 0,
             own_connections: 0,
-            leases: HashSet::new(),
+            leases: BTreeSet::new(),
         };
         self.owners.insert(id, owner);
         id

@@ -3,7 +3,7 @@
 //! Whatever concerns one path goes through its lane: tasks run one at a time, in the order in
 //! which they came, each as a job that takes the lane's log along and brings it back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -50,8 +50,9 @@ const CLEANER: u64 = 0;
 #[derive(Debug)]
 pub struct Handler {
     settings: Settings,
-    /// Boxed, since a map that grows leaves up to half of its places empty.
-    lanes: HashMap<u64, Box<Lane>>,
+    /// In the order in which they were made, and so in memory: all of them are gone through at an
+    /// upgrade. Boxed, since a map leaves places empty.
+    lanes: BTreeMap<u64, Box<Lane>>,
     by_path: HashMap<PathBytes, u64>,
     workspaces: Workspaces,
     last_number: u64,
@@ -82,7 +83,7 @@ impl Handler {
         }
         Ok(Self {
             settings,
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             by_path: HashMap::new(),
             workspaces: Workspaces::new()?,
             last_number: CLEANER,

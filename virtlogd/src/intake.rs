@@ -98,7 +98,17 @@ pub(crate) enum Debt {
 
 impl Guest {
     pub(crate) fn new(domain: Domain, pipe: Registered<OwnedFd>) -> Self {
-        let flow = Flow::new(pipe::capacity_bytes(&pipe).unwrap_or(0), Instant::now());
+        let capacity_bytes = pipe::capacity_bytes(&pipe).unwrap_or(0);
+        Self::with_capacity(domain, pipe, capacity_bytes)
+    }
+
+    /// Its pipe holds so many bytes.
+    pub(crate) fn with_capacity(
+        domain: Domain,
+        pipe: Registered<OwnedFd>,
+        capacity_bytes: usize,
+    ) -> Self {
+        let flow = Flow::new(capacity_bytes, Instant::now());
         let intake = Intake { pipe, flow, in_hand: None, arrears: None, key: 0 };
         Self { domain, intake: Mutex::new(intake) }
     }

@@ -11,9 +11,11 @@ use crate::loss;
 use crate::protocol::Domain;
 use crate::staging::Staging;
 
-/// All of it may be missing: libvirt's daemon knows nothing of this.
+/// All but the first may be missing: libvirt's daemon knows nothing of this.
 #[derive(Debug, Default)]
 pub(crate) struct Legacy {
+    /// Bytes that the guest's pipe holds.
+    pub(crate) capacity_bytes: usize,
     /// The open file.
     pub(crate) file: Option<File>,
     /// Steps left of a rotation.
@@ -35,8 +37,8 @@ impl Legacy {
     /// The guest, with what its log is owed; the rest is about the file.
     pub(crate) fn with_guest(self, domain: Domain, pipe: Registered<OwnedFd>) -> (Guest, Self) {
         let Self { file, rotation_steps_left, staged, key, after_crash, .. } = self;
-        let Self { unfinished_line, loss, .. } = self;
-        let guest = Guest::new(domain, pipe);
+        let Self { unfinished_line, loss, capacity_bytes, .. } = self;
+        let guest = Guest::with_capacity(domain, pipe, capacity_bytes);
         guest.intake().key = key.unwrap_or(0);
         let staged = staged.into_iter().filter_map(|(ends, pipe_key)| {
             let staging = Staging::of(ends, pipe_key);

@@ -67,9 +67,8 @@ impl Handler {
         inherited: &mut Inherited,
     ) -> io::Result<()> {
         let guest = inherited.take(from.pipefd)?;
-        if !pipe::is_pipe(&guest) {
-            return Err(io::Error::other("what was handed over is no pipe"));
-        }
+        let capacity_bytes = pipe::capacity_bytes(&guest)
+            .map_err(|_| io::Error::other("what was handed over is no pipe"))?;
         let private = from.private.unwrap_or_default();
         let path = private.path.as_deref().and_then(unhex).map(OsString::from_vec);
         let Some(path) = path.or(from.path.map(OsString::from)).map(PathBuf::from) else {
@@ -92,7 +91,7 @@ impl Handler {
             );
             return self.adopt_orphan(core, guest);
         }
-        let legacy = legacy(private, inherited);
+        let legacy = Legacy { capacity_bytes, ..legacy(private, inherited) };
         self.adopt(core, &path, guest, domain, legacy)
     }
 
@@ -192,6 +191,7 @@ fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
     let keys = from.staged_keys.into_iter().flatten().chain(std::iter::repeat(0));
     let staged = from.staged.into_iter().flatten().zip(keys);
     Legacy {
+        capacity_bytes: 0,
         key: from.key,
         after_crash: from.after_crash == Some(true),
         staged: staged

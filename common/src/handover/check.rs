@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::fds;
+use super::draft::Draft;
 use super::target::Target;
 use crate::sys::fd::set_nonblocking;
 use crate::sys::pipe;
@@ -92,7 +92,7 @@ impl Check {
 }
 
 fn ask(target: &Target, document: &[u8], name: &str) -> io::Result<Answer> {
-    let stdin = File::from(fds::sealed(document)?);
+    let stdin = File::from(Draft::of_bytes(document)?.seal()?);
     io::Seek::rewind(&mut &stdin)?;
     let arguments = target.arguments.get(1..).unwrap_or_default();
     let mut question = command(target);

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use memfd::{FileSeal, MemfdOptions};
 use nix::errno::Errno;
 
+use super::draft::Draft;
 use crate::sys::fd;
+use crate::sys::memory::Mapped;
 
 /// Bytes of one memfd that are read; ours. The largest is a document, of which libvirt reads at
 /// most 10 MiB.
@@ -42,7 +43,15 @@ impl Passing {
     /// # Errors
     /// As `memfd_create(2)` and `write(2)`.
     pub fn bytes(&self, bytes: &[u8]) -> io::Result<RawFd> {
-        let file = sealed(bytes)?;
+        self.memory(Draft::of_bytes(bytes)?)
+    }
+
+    /// Takes a memfd along, sealed, and gives its number.
+    ///
+    /// # Errors
+    /// As `fcntl(2)`.
+    pub(super) fn memory(&self, draft: Draft) -> io::Result<RawFd> {
+        let file = draft.seal()?;
         let number = file.as_raw_fd();
         self.bytes.borrow_mut().push(file);
         Ok(number)
@@ -159,6 +168,14 @@ impl Inherited {
         Ok(bytes)
     }
 
+    /// The same, where they are.
+    ///
+    /// # Errors
+    /// As [`Self::take`], of what is no sealed memfd `EPERM` or `EINVAL`, and as `mmap(2)`.
+    pub(super) fn take_sealed(&mut self, number: Option<RawFd>) -> io::Result<Mapped> {
+        Mapped::sealed(self.take(number)?)
+    }
+
     /// Everything that nobody has taken.
     pub fn take_rest(&mut self) -> Vec<OwnedFd> {
         let numbers = std::mem::take(&mut self.numbers);
@@ -166,22 +183,10 @@ impl Inherited {
     }
 }
 
-/// A memfd with these bytes that nobody can change any more.
-///
-/// # Errors
-/// As `memfd_create(2)` and `write(2)`.
-pub(super) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let options = MemfdOptions::new().allow_sealing(true).close_on_exec(true);
-    let memfd = options.create("virt-rs").map_err(io::Error::other)?;
-    memfd.as_file().write_all(bytes)?;
-    let seals = [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
-    memfd.add_seals(&seals).map_err(io::Error::other)?;
-    Ok(memfd.into_file().into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::os::fd::IntoRawFd;
 
     #[test]

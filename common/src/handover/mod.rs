@@ -12,6 +12,7 @@
 
 pub mod check;
 pub mod document;
+mod draft;
 mod exec;
 mod fds;
 pub mod journal;

@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use nix::fcntl::OFlag;
 use thiserror::Error;
 
 use super::document::Document;
+use super::draft::Draft;
 use super::fds::{BYTES_MAX, Inherited, Passing};
 use crate::rpc::error::io_text;
 use crate::sys::process;
@@ -24,7 +25,10 @@ use crate::sys::process;
 pub const VARIABLE: &str = "VIRT_RS_STATE";
 
 /// Bytes of a document that libvirt's daemons read at the most.
-const LIBVIRT_BYTES_MAX: usize = 10 * 1024 * 1024;
+const LIBVIRT_BYTES_MAX: u64 = 10 * 1024 * 1024;
+
+/// Bytes that are compared at once.
+const PIECE_BYTES: usize = 65_536;
 
 /// Permission bits of the state file. libvirt's has 0700.
 const FILE_MODE: u32 = 0o600;
@@ -43,9 +47,9 @@ pub enum Reader {
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum WriteError {
     #[error("unable to make the state document: {0}")]
-    Serialize(#[from] serde_json::Error),
+    Serialize(#[from] io::Error),
     #[error("the state document has {0} bytes, libvirt reads at most {LIBVIRT_BYTES_MAX}")]
-    TooLarge(usize),
+    TooLarge(u64),
     #[error("unable to write the state file {}: {}", path.display(), io_text(error))]
     File { path: PathBuf, error: io::Error },
     #[error("unable to pass the state document on: {}", io_text(.0))]
@@ -78,13 +82,13 @@ pub(super) fn write(
     path: &Path,
     passing: &Passing,
 ) -> Result<Written, WriteError> {
-    let bytes = match reader {
-        Reader::Ours => serde_json::to_vec(&document)?,
+    let text = match reader {
+        Reader::Ours => Draft::of(&document)?,
         Reader::Libvirts => for_libvirt(&mut document)?,
     };
-    let written = write_file(path, &bytes);
-    let (file, bytes) = match (written, reader) {
-        (Ok(()), _) => (Some(path.to_owned()), bytes),
+    let written = write_file(path, &text);
+    let (file, text) = match (written, reader) {
+        (Ok(()), _) => (Some(path.to_owned()), text),
         (Err(error), Reader::Libvirts) => {
             return Err(WriteError::File { path: path.to_owned(), error });
         }
@@ -94,11 +98,11 @@ pub(super) fn write(
                 "Unable to write the state file {}: {error}; going on without it", path.display()
             );
             document.private.get_or_insert_default().stale_file = identity(path);
-            (None, serde_json::to_vec(&document)?)
+            (None, Draft::of(&document)?)
         }
     };
     let memfd = match reader {
-        Reader::Ours => Some(passing.bytes(&bytes).map_err(WriteError::Memfd)?),
+        Reader::Ours => Some(passing.memory(text).map_err(WriteError::Memfd)?),
         Reader::Libvirts => None,
     };
     Ok(Written { file, memfd })
@@ -119,12 +123,11 @@ pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) ->
     let magic = std::process::id().to_string();
     let is_ours = |document: &Document<'_>| document.magic.as_ref() == Some(&magic);
     let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
-    let bytes = number.and_then(|number| inherited.take_bytes(Some(number)).ok());
-    let passed = bytes.as_ref().and_then(|bytes| parse(bytes).ok());
+    let text = number.and_then(|number| inherited.take_sealed(Some(number)).ok());
+    let passed = text.as_ref().and_then(|text| parse(text).ok());
     let passed = passed.filter(is_ours);
-    // Both are the same as a rule, and long.
-    let in_file = read_file(path).filter(|text| passed.is_none() || Some(text) != bytes.as_ref());
-    let in_file = in_file.map(|bytes| parse(&bytes));
+    let known = text.as_deref().filter(|_| passed.is_some());
+    let in_file = read_file(path, known).map(|bytes| parse(&bytes));
     let (in_file, broken) = match in_file {
         Some(Err(error)) => (Some(Document::default()), Some(error.to_string())),
         Some(Ok(document)) => (Some(document), None),
@@ -175,42 +178,65 @@ fn is_newer(
 }
 
 /// Private keys go where the whole would be too large with them.
-fn for_libvirt(document: &mut Document<'_>) -> Result<Vec<u8>, WriteError> {
-    let bytes = serde_json::to_vec(document)?;
-    if bytes.len() <= LIBVIRT_BYTES_MAX {
-        return Ok(bytes);
+fn for_libvirt(document: &mut Document<'_>) -> Result<Draft, WriteError> {
+    let text = Draft::of(document)?;
+    if text.len <= LIBVIRT_BYTES_MAX {
+        return Ok(text);
     }
     document.strip_private();
-    let bytes = serde_json::to_vec(document)?;
-    if bytes.len() > LIBVIRT_BYTES_MAX {
-        return Err(WriteError::TooLarge(bytes.len()));
+    let text = Draft::of(document)?;
+    if text.len > LIBVIRT_BYTES_MAX {
+        return Err(WriteError::TooLarge(text.len));
     }
-    Ok(bytes)
+    Ok(text)
 }
 
 /// Whole or not at all: under another name first.
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_file(path: &Path, text: &Draft) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
     drop(fs::remove_file(&new));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(FILE_MODE);
-    let written = options.open(&new).and_then(|mut file| file.write_all(bytes));
+    let written = options.open(&new).and_then(|mut file| text.copy_to(&mut file));
     written.and_then(|()| fs::rename(&new, path)).inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
-/// A file of somebody else, or that is no file, is as none.
-fn read_file(path: &Path) -> Option<Vec<u8>> {
+/// A file of somebody else, or that is no file, is as none; so is one that says what is known, as
+/// both are the same as a rule, and long.
+fn read_file(path: &Path, known: Option<&[u8]>) -> Option<Vec<u8>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    let mut file = File::options().read(true).custom_flags(flags.bits()).open(path).ok()?;
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.uid() != process::effective_uid() {
         return None;
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(BYTES_MAX)).ok()?);
+    if known.is_some_and(|known| is_same(&mut file, known).unwrap_or(false)) {
+        return None;
+    }
+    file.rewind().ok()?;
+    let mut bytes = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+fn is_same(file: &mut File, mut known: &[u8]) -> io::Result<bool> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let count = file.read(&mut piece)?;
+        let (Some(read), Some((same, rest))) = (piece.get(..count), known.split_at_checked(count))
+        else {
+            return Ok(false);
+        };
+        if read != same {
+            return Ok(false);
+        }
+        if read.is_empty() {
+            return Ok(rest.is_empty());
+        }
+        known = rest;
+    }
 }
 
 /// Device, inode and time of change in nanoseconds.
@@ -243,9 +269,7 @@ mod tests {
 
     /// Finds with `passed` in a memfd, and gives the generation of what was found.
     fn found(path: &Path, passed: Option<&Document<'_>>) -> Option<Option<u64>> {
-        let memfd = passed.map(|document| {
-            super::super::fds::sealed(&serde_json::to_vec(document).unwrap()).unwrap()
-        });
+        let memfd = passed.map(|document| Draft::of(document).unwrap().seal().unwrap());
         let variable = memfd.as_ref().map(|memfd| memfd.as_raw_fd().to_string());
         let mut inherited = Inherited::of(memfd.map(IntoRawFd::into_raw_fd));
         let found = find(path, variable.as_deref().map(OsStr::new), &mut inherited)?;

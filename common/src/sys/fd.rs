@@ -253,4 +253,24 @@ mod tests {
         assert_eq!(adopt(-1).unwrap_err().raw_os_error(), Some(nix::libc::EBADF));
         assert_eq!(adopt(1_000_000).unwrap_err().raw_os_error(), Some(nix::libc::EBADF));
     }
+
+    #[test]
+    fn open_numbers_are_found_run_by_run() {
+        let file = File::open("/dev/null").unwrap();
+        let high = |first| adopt_listed(fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(first)).unwrap());
+        // So high that no other test comes near them.
+        let fds = [800, 801, 803, 900].map(|first| high(first).unwrap());
+        let open = fds.each_ref().map(AsRawFd::as_raw_fd);
+        let found: Vec<_> =
+            open_numbers().unwrap().into_iter().filter(|number| *number >= 800).collect();
+        assert_eq!(found, open);
+    }
+
+    #[test]
+    fn a_file_is_known_by_device_and_inode() {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::tempfile().unwrap();
+        let metadata = file.metadata().unwrap();
+        assert_eq!(device_and_inode(&file).unwrap(), (metadata.dev(), metadata.ino()));
+    }
 }

@@ -1,6 +1,16 @@
-//! What the C library keeps of memory that was given back.
+//! Memory: what the C library keeps of it, and memfds as a part of it.
 
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::stat::fstat;
 
 /// Bytes that stay with the process for the next who needs some, so that their pages need not be
 /// made anew, and at once. What is larger is had from the kernel and given back to it. An answer
@@ -18,5 +28,75 @@ pub fn bound_kept() {
     ] {
         // SAFETY: it takes numbers, and only remembers them.
         unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// The bytes of a sealed memfd, which nobody can change or take away.
+#[derive(Debug)]
+pub struct Mapped {
+    /// `None` for no bytes.
+    start: Option<NonNull<libc::c_void>>,
+    len: usize,
+}
+
+impl Mapped {
+    /// All bytes.
+    ///
+    /// # Errors
+    /// `EPERM` for a memfd that may change, `EINVAL` for what is none; as `mmap(2)`.
+    pub fn sealed(memfd: impl AsFd) -> io::Result<Self> {
+        let seals = SealFlag::from_bits_retain(fcntl(memfd.as_fd(), FcntlArg::F_GET_SEALS)?);
+        if !seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK) {
+            return Err(Errno::EPERM.into());
+        }
+        let len = usize::try_from(fstat(memfd.as_fd())?.st_size).map_err(|_| Errno::EFBIG)?;
+        let Some(length) = NonZeroUsize::new(len) else { return Ok(Self { start: None, len }) };
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
+        // SAFETY: a new mapping, wherever the kernel likes, changes nothing that is there.
+        let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, flags, memfd, 0) };
+        Ok(Self { start: Some(start?), len })
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let Some(start) = self.start else { return &[] };
+        // SAFETY: `len` bytes are mapped there for as long as `self` is, and the seals see to it
+        // that they do not change and stay.
+        unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), self.len) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if let Some(start) = self.start {
+            // SAFETY: it was mapped by us, and nobody can have borrowed it any more.
+            let unmapped = unsafe { munmap(start, self.len) };
+            debug_assert!(unmapped.is_ok(), "{unmapped:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use memfd::{FileSeal, MemfdOptions};
+
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_change_is_mapped() {
+        for bytes in [&b"text"[..], b""] {
+            let memfd = MemfdOptions::new().allow_sealing(true).create("test").unwrap();
+            memfd.as_file().write_all(bytes).unwrap();
+            assert!(Mapped::sealed(memfd.as_file()).is_err());
+            memfd.add_seals(&[FileSeal::SealWrite, FileSeal::SealShrink]).unwrap();
+            assert_eq!(&*Mapped::sealed(memfd.as_file()).unwrap(), bytes);
+        }
+        assert!(Mapped::sealed(File::open("/dev/null").unwrap()).is_err());
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Command};
 
 use tests::guest::{Guest, owner};
-use tests::harness::{Daemon, Route, eventually};
+use tests::harness::{Daemon, Route, Subject, Whose, eventually};
 use tests::load::{Caller, Contender, Gate, LeaseHolder, Newcomer, is_free};
-use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, LockClient};
+use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, LockClient, Owner};
 
 use super::journey::{expect_descriptors, idle_descriptors, travel};
 
@@ -14,6 +15,8 @@ tests::routes! { Virtlockd:
     no_lease_and_no_answer_is_lost,
     no_lease_and_no_answer_is_lost_in_the_background,
 }
+
+tests::ours! { Virtlockd: holders_are_known_by_name_ever_after }
 
 const GUESTS: usize = 4;
 const CALLERS: usize = 3;
@@ -24,6 +27,46 @@ fn no_lease_and_no_answer_is_lost(route: Route) {
 
 fn no_lease_and_no_answer_is_lost_in_the_background(route: Route) {
     journey(route.start().setup().replaceable().start_detached(), route);
+}
+
+fn holders_are_known_by_name_ever_after(subject: Subject) {
+    let mut daemon = subject.setup().replaceable().start();
+    let mut guests = [0, 1].map(|_| Command::new("sleep").arg("1000").spawn().unwrap());
+    let (own, shared) = (image(&daemon, "own"), image(&daemon, "shared"));
+    for (guest, name) in guests.iter().zip(["first", "second"]) {
+        let mut client = daemon.lock_client();
+        client.register(&Owner { name: name.to_owned(), ..owner(guest.id()) }, 0).unwrap();
+        client.acquire("", &shared, ACQUIRE_SHARED).unwrap();
+        client.acquire("", &shared, ACQUIRE_SHARED).unwrap();
+        if name == "second" {
+            client.acquire("", &own, 0).unwrap();
+        }
+    }
+    let other = Guest::start(&daemon);
+    for _ in 0..3 {
+        daemon.change_to(Whose::Ours);
+        let before = daemon.stderr().len();
+        for (image, names) in [(&own, &["second"][..]), (&shared, &["first", "second"])] {
+            client_of(&daemon, &other).acquire("", image, 0).unwrap_err();
+            let log = daemon.stderr().split_off(before);
+            assert!(names.iter().all(|name| log.contains(&format!("guest '{name}' (uuid 5a"))));
+            assert!(log.contains("has had it for"), "{log}");
+        }
+    }
+    end(&mut guests[1]);
+    eventually("a dead guest's lease is free", || is_free(&own));
+    let mut first = daemon.lock_client();
+    first.register(&owner(guests[0].id()), 0).unwrap();
+    first.release("", &shared, 0).unwrap();
+    assert!(!is_free(&shared), "it was acquired twice");
+    first.release("", &shared, 0).unwrap();
+    assert!(is_free(&shared));
+    end(&mut guests[0]);
+}
+
+fn end(process: &mut Child) {
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 /// The whole way with guests that hold leases, somebody who wants them, and clients that call.

@@ -1,0 +1,67 @@
+//! Bytes in a memfd: written piece by piece, sealed, passed on and read where they are. The pages
+//! of a long document are touched once that way, and not copied into this process's memory and out
+//! of it again.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::os::fd::OwnedFd;
+
+use memfd::{FileSeal, Memfd, MemfdOptions};
+use serde::Serialize;
+
+/// Bytes that are written at once.
+const PIECE_BYTES: usize = 65_536;
+
+/// What may still be written to.
+#[derive(Debug)]
+pub(super) struct Draft {
+    memfd: Memfd,
+    pub(super) len: u64,
+}
+
+impl Draft {
+    /// A value as JSON.
+    ///
+    /// # Errors
+    /// As `memfd_create(2)` and `write(2)`.
+    pub(super) fn of(value: &impl Serialize) -> io::Result<Self> {
+        Self::written(|out| Ok(serde_json::to_writer(out, value)?))
+    }
+
+    /// As [`Self::of`].
+    pub(super) fn of_bytes(bytes: &[u8]) -> io::Result<Self> {
+        Self::written(|out| out.write_all(bytes))
+    }
+
+    fn written(write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<Self> {
+        let options = MemfdOptions::new().allow_sealing(true).close_on_exec(true);
+        let memfd = options.create("virt-rs").map_err(io::Error::other)?;
+        let mut out = BufWriter::with_capacity(PIECE_BYTES, memfd.as_file());
+        write(&mut out)?;
+        out.flush()?;
+        drop(out);
+        let len = memfd.as_file().stream_position()?;
+        Ok(Self { memfd, len })
+    }
+
+    /// Writes all of it into a file.
+    ///
+    /// # Errors
+    /// As `write(2)`.
+    pub(super) fn copy_to(&self, file: &mut File) -> io::Result<()> {
+        let mut from = self.memfd.as_file();
+        from.rewind()?;
+        io::copy(&mut from, file).map(drop)
+    }
+
+    /// Nobody can change it from here.
+    ///
+    /// # Errors
+    /// As `fcntl(2)`.
+    pub(super) fn seal(self) -> io::Result<OwnedFd> {
+        let seals =
+            [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
+        self.memfd.add_seals(&seals).map_err(io::Error::other)?;
+        Ok(self.memfd.into_file().into())
+    }
+}
