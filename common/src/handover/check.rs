@@ -57,9 +57,9 @@ pub enum Answer {
 }
 
 impl Check {
-    /// Asks whether the target could take over from daemon `name` with this document, on a thread of its own: while
-    /// a file system hangs, starting a child does, as it closes our files on it. The pipe ends
-    /// when there is an answer.
+    /// Asks whether the target could take over from daemon `name` with this document, on a thread
+    /// of its own: while a FUSE file system hangs, starting a child does, as it closes its copies of
+    /// our files on it. The pipe ends when there is an answer.
     ///
     /// # Errors
     /// As `pipe2(2)` and `pthread_create(3)`.
