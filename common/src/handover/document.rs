@@ -13,10 +13,11 @@ mod private;
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use items::Items;
-use lenient::{items, lenient, object, objects, scalars};
+use lenient::{items, lenient, object, objects, scalars, servers};
 pub use private::{
     Buffer, Change, Holder, Lock, Loss, PrivateClient, PrivateDaemon, PrivateLockspace, PrivateLog,
     PrivateResource,
@@ -30,7 +31,7 @@ pub const PRIVATE: &str = "virt-rs";
 #[serde(default)]
 pub struct Document<'a> {
     /// Servers with listeners and clients.
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "object")]
     pub daemon: Option<Daemon>,
     /// Where virtlockd 1.0 had its only server.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
@@ -62,7 +63,7 @@ pub struct Document<'a> {
 
 /// Servers, in one of the three layouts that there have been.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, from = "Server")]
 pub enum Daemon {
     /// By name, as all versions write it now.
     Named {
@@ -103,6 +104,18 @@ pub struct Server {
     pub services: Option<Vec<Service>>,
     #[serde(deserialize_with = "objects")]
     pub clients: Option<Vec<Client>>,
+    /// It is none, but has some. For reading a [`Daemon`] alone.
+    #[serde(deserialize_with = "servers", skip_serializing)]
+    pub servers: Option<Box<Servers>>,
+}
+
+/// Several servers.
+#[derive(Debug, Clone)]
+pub enum Servers {
+    /// As in [`Daemon::Named`].
+    Named(BTreeMap<String, Server>),
+    /// As in [`Daemon::Listed`].
+    Listed(Vec<Server>),
 }
 
 /// Something that is listened on.
@@ -285,6 +298,18 @@ pub struct Resource {
 #[serde(transparent)]
 pub struct Pid(#[serde(deserialize_with = "lenient")] pub Option<u32>);
 
+/// Reads a document, or a part of one. Bytes that are no text cost what they are in.
+///
+/// # Errors
+/// What is no JSON.
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    // To look at the whole is faster than to look at each string.
+    match str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_str(&String::from_utf8_lossy(bytes)),
+    }
+}
+
 impl Document<'_> {
     /// The clients of the server `name`, in a document that is being made.
     pub fn clients_mut(&mut self, name: &str) -> impl Iterator<Item = &mut Client> {
@@ -311,6 +336,16 @@ impl Document<'_> {
         let spaces = self.lockspaces.iter_mut().flatten().chain(&mut self.default_lockspace);
         let resources = spaces.filter_map(|space| space.resources.as_mut());
         resources.for_each(|resources| resources.change(|resource| resource.private = None));
+    }
+}
+
+impl From<Server> for Daemon {
+    fn from(mut server: Server) -> Self {
+        match server.servers.take().map(|servers| *servers) {
+            Some(Servers::Named(servers)) => Self::Named { servers },
+            Some(Servers::Listed(servers)) => Self::Listed { servers },
+            None => Self::Flat(Box::new(server)),
+        }
     }
 }
 

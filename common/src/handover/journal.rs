@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
-use super::document::{Change, Document};
+use super::document::{self, Change, Document};
 use super::fds::BYTES_MAX;
 use crate::sys::fd;
 
@@ -87,12 +87,12 @@ pub fn read(file: &File) -> io::Result<Option<Told>> {
     let mut bytes = vec![0; usize::try_from(bytes_max).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').map_while(content);
-    let Some(document) = lines.next().and_then(|text| serde_json::from_slice(text).ok()) else {
+    let Some(document) = lines.next().and_then(|text| document::read(text).ok()) else {
         return Ok(None);
     };
     let mut told = Told { document, ..Told::default() };
     // A line that is whole and not understood is of another version, and costs only itself.
-    for change in lines.filter_map(|text| serde_json::from_slice::<Change>(text).ok()) {
+    for change in lines.filter_map(|text| document::read::<Change>(text).ok()) {
         match (change.key, change.space.clone()) {
             (Some(key), _) => drop(told.changes.insert(key, change)),
             (None, Some(space)) => told.spaces.push(space),

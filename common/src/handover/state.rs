@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use thiserror::Error;
 
-use super::document::Document;
+use super::document::{self, Document};
 use super::draft::Draft;
 use super::fds::{BYTES_MAX, Inherited, Passing};
 use crate::rpc::error::io_text;
@@ -124,10 +124,10 @@ pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) ->
     let is_ours = |document: &Document<'_>| document.magic.as_ref() == Some(&magic);
     let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
     let text = number.and_then(|number| inherited.take_sealed(Some(number)).ok());
-    let passed = text.as_ref().and_then(|text| parse(text).ok());
+    let passed = text.as_ref().and_then(|text| document::read(text).ok());
     let passed = passed.filter(is_ours);
     let known = text.as_deref().filter(|_| passed.is_some());
-    let in_file = read_file(path, known).map(|bytes| parse(&bytes));
+    let in_file = read_file(path, known).map(|bytes| document::read(&bytes));
     let (in_file, broken) = match in_file {
         Some(Err(error)) => (Some(Document::default()), Some(error.to_string())),
         Some(Ok(document)) => (Some(document), None),
@@ -153,11 +153,6 @@ pub fn remove(path: &Path) {
             target: "daemon", "Unable to remove the state file {}: {error}", path.display()
         );
     }
-}
-
-/// To look at the whole once whether it is UTF-8 is faster than at each string.
-fn parse(bytes: &[u8]) -> serde_json::Result<Document<'static>> {
-    str::from_utf8(bytes).map_or_else(|_| serde_json::from_slice(bytes), serde_json::from_str)
 }
 
 /// Whether the document in the file is to be preferred to the one that was passed.

@@ -123,6 +123,7 @@ impl Server {
             next_client_id: Some(self.next_number),
             clients: Some(clients.collect::<io::Result<_>>()?),
             services: Some(services),
+            servers: None,
         })
     }
 

@@ -7,7 +7,7 @@ use super::Service;
 use super::configuration::Configuration;
 use crate::cli::{self, Parsed, Paths};
 use crate::handover::check::{OPTION, answer_text};
-use crate::handover::document::{Daemon, Document};
+use crate::handover::document::{self, Daemon, Document};
 use crate::sys::process;
 
 /// The arguments without the question, if it is asked. It stands first, in full: no abbreviation
@@ -33,8 +33,7 @@ fn check<S: Service>(arguments: Vec<OsString>) -> Result<(), String> {
     };
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).map_err(|error| format!("no document: {error}"))?;
-    let document: Document<'_> =
-        serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let document: Document<'_> = document::read(&bytes).map_err(|error| error.to_string())?;
     if document.magic.is_none() {
         return Err("the document names no process".into());
     }

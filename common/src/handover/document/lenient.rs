@@ -3,6 +3,7 @@
 //! Nothing takes the detour through [`Value`] but what is small and has parts, as there may be ten
 //! thousand leases in a document.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::items::Items;
+use super::{Server, Servers};
 
 /// A scalar, or something small, if it is of the right type.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(
@@ -48,6 +50,13 @@ pub(super) fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<Items<'static, T>>, D::Error> {
     objects(from).map(|list| list.map(Items::Read))
+}
+
+/// Servers, by name or by position.
+pub(super) fn servers<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Box<Servers>>, D::Error> {
+    Ok(Lenient::<Several>::read(from)?.map(Box::new))
 }
 
 /// What is made of a value of each kind; of the wrong one, nothing.
@@ -114,6 +123,25 @@ impl<'de, R: Reading<'de>> Reading<'de> for List<R> {
             }
         }
         Ok(Some(list))
+    }
+}
+
+struct Several;
+
+impl<'de> Reading<'de> for Several {
+    type Output = Servers;
+
+    fn list<A: SeqAccess<'de>>(items: A) -> Result<Option<Servers>, A::Error> {
+        Ok(List::<Object<Server>>::list(items)?.map(Servers::Listed))
+    }
+
+    fn map<A: MapAccess<'de>>(mut entries: A) -> Result<Option<Servers>, A::Error> {
+        let mut servers = BTreeMap::new();
+        while let Some(name) = entries.next_key()? {
+            let server = entries.next_value_seed(Lenient(PhantomData::<Object<Server>>))?;
+            servers.extend(server.map(|server| (name, server)));
+        }
+        Ok(Some(Servers::Named(servers)))
     }
 }
 
