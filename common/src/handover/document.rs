@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use items::Items;
-use lenient::{items, lenient, object, objects, scalars, servers};
+use lenient::{items, lenient, object, objects, servers, smalls};
 pub use private::{
     Buffer, Change, Holder, Lock, Loss, PrivateClient, PrivateDaemon, PrivateLockspace, PrivateLog,
     PrivateResource,
@@ -283,7 +283,7 @@ pub struct Resource {
     #[serde(deserialize_with = "lenient")]
     pub flags: Option<u32>,
     /// Pids, one of them as often as it has the lease.
-    #[serde(deserialize_with = "scalars")]
+    #[serde(deserialize_with = "smalls")]
     pub owners: Option<Vec<Pid>>,
     #[serde(
         rename = "virt-rs",

@@ -1,7 +1,7 @@
 //! Reading what may be of any type: what is of the wrong one reads as if it were missing.
 //!
-//! Nothing takes the detour through [`Value`] but what is small and has parts, as there may be ten
-//! thousand leases in a document.
+//! Nothing takes the detour through [`Value`] but what is small and may have parts, as there may be
+//! ten thousand leases in a document.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,15 +17,29 @@ use serde_json::Value;
 use super::items::Items;
 use super::{Server, Servers};
 
-/// A scalar, or something small, if it is of the right type.
+/// A scalar, if it is of the right type.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    Lenient::<Scalar<T>>::read(from)
+}
+
+/// The scalars of a list that are of the right type.
+pub(super) fn scalars<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    Lenient::<List<Scalar<T>>>::read(from)
+}
+
+/// Something small that may have parts.
+pub(super) fn small<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     Lenient::<Small<T>>::read(from)
 }
 
-/// The scalars of a list that are of the right type.
-pub(super) fn scalars<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+/// A list of such things.
+pub(super) fn smalls<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Lenient::<List<Small<T>>>::read(from)
@@ -75,6 +89,16 @@ trait Reading<'de>: Sized {
     fn map<A: MapAccess<'de>>(mut entries: A) -> Result<Option<Self::Output>, A::Error> {
         while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(None)
+    }
+}
+
+struct Scalar<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned> Reading<'de> for Scalar<T> {
+    type Output = T;
+
+    fn scalar(value: impl IntoDeserializer<'de, Error>) -> Option<T> {
+        T::deserialize(value.into_deserializer()).ok()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lenient::{lenient, object, objects, scalars};
+use super::lenient::{lenient, object, objects, scalars, small, smalls};
 use super::{Client, Lockspace, Log};
 
 /// A change of what is in the fd store; with a key alone, the item has gone.
@@ -34,7 +34,7 @@ pub struct PrivateDaemon {
     pub generation: Option<u64>,
     /// A state file that could not be removed: device, inode, time of change in ns. Whoever finds
     /// it again knows that it is older than this document.
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "small")]
     pub stale_file: Option<(u64, u64, i64)>,
     /// The locked pid file.
     #[serde(deserialize_with = "lenient")]
@@ -71,7 +71,7 @@ pub struct PrivateClient {
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub key: Option<u64>,
     /// The call that a process that has crashed has not answered.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub owed: Option<[u32; 4]>,
     /// The beginning of a message.
     #[serde(deserialize_with = "object")]
@@ -116,13 +116,13 @@ pub struct PrivateLog {
     pub file: Option<i32>,
     /// Pipes with bytes of this log that come before those in the guest's pipe, in their order.
     /// Both ends of each: the one to read from first.
-    #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub staged: Option<Vec<(i32, i32)>>,
     /// The rest of a line about a loss of which a part is in the file already.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub unfinished_line: Option<String>,
     /// Bytes that were lost behind those and that the log was not told of yet.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
     /// Why they were lost.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
