@@ -15,7 +15,7 @@ use crate::lane::Task;
 use crate::lockspace::ResourceId;
 use crate::resource::{Action, Resource};
 use crate::session::Session;
-use crate::state::{save_resource, save_session};
+use crate::state::{directory_of, save_resource, save_session};
 
 impl Handler {
     /// Everything that is not kept yet.
@@ -75,8 +75,7 @@ impl Handler {
 
 fn change_of(resource: &Resource) -> Change {
     let saved = save_resource(resource, &Passing::default(), Reader::Ours, |_, _| false);
-    let space = &*resource.space;
-    let directory = (!space.is_empty()).then(|| String::from_utf8_lossy(space).into_owned());
+    let directory = directory_of(&resource.space);
     let resources = Some(Items::Read(saved.into_iter().collect()));
     let lease = Lockspace { directory, resources, private: None };
     Change { lease: Some(lease), ..Change::default() }

@@ -42,7 +42,7 @@ impl Handler {
         let is_listed = |owner, holding: &Holding| self.owners.is_listed(owner, &holding.guest);
         let mut spaces = self.lockspaces.by_space();
         let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
-            directory: (!space.is_empty()).then(|| text(space)),
+            directory: directory_of(space),
             resources: Some(Items::shown(move |sink| {
                 let saved = resources
                     .iter()
@@ -58,6 +58,11 @@ impl Handler {
         document.lockspaces =
             Some(spaces.into_iter().map(|(space, resources)| save(space, resources)).collect());
     }
+}
+
+/// The default lockspace has none.
+pub(crate) fn directory_of(space: &[u8]) -> Option<String> {
+    (!space.is_empty()).then(|| text(space))
 }
 
 /// A client that has not registered is nobody, and says so: libvirt's daemon dies of a name that

@@ -171,9 +171,14 @@ impl Inherited {
     /// The same, where they are.
     ///
     /// # Errors
-    /// As [`Self::take`], of what is no sealed memfd `EPERM` or `EINVAL`, and as `mmap(2)`.
+    /// As [`Self::take`], of what is no sealed memfd `EPERM` or `EINVAL`, and as `mmap(2)`; `EFBIG`
+    /// above [`BYTES_MAX`].
     pub(super) fn take_sealed(&mut self, number: Option<RawFd>) -> io::Result<Mapped> {
-        Mapped::sealed(self.take(number)?)
+        let bytes = Mapped::sealed(self.take(number)?)?;
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(Errno::EFBIG.into());
+        }
+        Ok(bytes)
     }
 
     /// Everything that nobody has taken.

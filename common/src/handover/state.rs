@@ -46,7 +46,7 @@ pub enum Reader {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum WriteError {
-    #[error("unable to make the state document: {0}")]
+    #[error("unable to make the state document: {}", io_text(.0))]
     Serialize(#[from] io::Error),
     #[error("the state document has {0} bytes, libvirt reads at most {LIBVIRT_BYTES_MAX}")]
     TooLarge(u64),

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{SFlag, fstat};
 
 use super::pid_file::PidFile;
 use super::sockets::Sockets;
@@ -16,7 +15,7 @@ use crate::handover::stored::{Returned, keys_of, take_back};
 use crate::handover::text::unhex;
 use crate::handover::{self, Found, Inherited, VARIABLE};
 use crate::server::{self, Listener};
-use crate::sys::{process, socket};
+use crate::sys::{fd, process, socket};
 use crate::systemd::StoredFd;
 
 /// What was found at the start.
@@ -186,9 +185,6 @@ impl Predecessor {
 }
 
 fn may_have_lock(fd: &OwnedFd) -> bool {
-    let is_file = fstat(fd).is_ok_and(|stat| {
-        SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
-    });
     let flags = fcntl(fd.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
-    is_file && !flags.is_ok_and(|flags| flags.contains(OFlag::O_APPEND))
+    fd::is_regular_file(fd) && !flags.is_ok_and(|flags| flags.contains(OFlag::O_APPEND))
 }

@@ -31,7 +31,7 @@ fn no_lease_and_no_answer_is_lost_in_the_background(route: Route) {
 
 fn holders_are_known_by_name_ever_after(subject: Subject) {
     let mut daemon = subject.setup().replaceable().start();
-    let mut guests = [0, 1].map(|_| Command::new("sleep").arg("1000").spawn().unwrap());
+    let mut guests = [0, 1].map(|_| Command::new("sleep").arg("60").spawn().unwrap());
     let (own, shared) = (image(&daemon, "own"), image(&daemon, "shared"));
     for (guest, name) in guests.iter().zip(["first", "second"]) {
         let mut client = daemon.lock_client();
