@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
+use crate::faults::Faults;
 use crate::wire::{self, Answer, Request, WRITE_BYTES_MAX};
 
 /// The node of the mountpoint, by the protocol.
@@ -21,6 +22,7 @@ const SIZE_VALID: u32 = 1 << 3;
 const HANDLE_VALID: u32 = 1;
 
 pub(crate) struct Server {
+    faults: Faults,
     paths: HashMap<u64, PathBuf>,
     nodes: HashMap<PathBuf, u64>,
     files: HashMap<u64, File>,
@@ -29,8 +31,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(backing: &Path) -> Self {
+    pub(crate) fn new(backing: &Path, faults: Faults) -> Self {
         Self {
+            faults,
             paths: HashMap::from([(ROOT, backing.to_owned())]),
             nodes: HashMap::from([(backing.to_owned(), ROOT)]),
             files: HashMap::new(),
@@ -67,6 +70,7 @@ impl Server {
 
     fn answer(&mut self, request: &Request<'_>) -> io::Result<Answer> {
         let empty = Ok(Answer::default());
+        self.faults.strike(request.opcode)?;
         match request.opcode {
             wire::INIT => Ok(Answer::init()),
             wire::LOOKUP => self.entry(self.child(request.node, request.names(0).0)?),
@@ -84,12 +88,12 @@ impl Server {
             wire::OPEN => self.open(request),
             wire::CREATE => self.create(request),
             wire::READ => self.read(request),
-            wire::WRITE => {
-                let stored =
-                    self.file(request.u64(0))?.write_at(request.data(40), request.u64(8))?;
-                Ok(Answer::default().u32(u32::try_from(stored).unwrap_or(0)).u32(0))
-            }
+            wire::WRITE => self.write(request),
             wire::STATFS => Ok(Answer::default().zeros(40).u32(4096).u32(255).u32(4096).zeros(28)),
+            // The kernel does not ask again then, and whoever is killed can end while this hangs.
+            wire::FLUSH if self.faults.are_possible() => {
+                Err(io::Error::from_raw_os_error(libc::ENOSYS))
+            }
             wire::FLUSH => empty,
             wire::RELEASE => {
                 self.files.remove(&request.u64(0));
@@ -205,6 +209,14 @@ impl Server {
         let mut bytes = vec![0; request.u32(16) as usize];
         let len = self.file(request.u64(0))?.read_at(&mut bytes, request.u64(8))?;
         Ok(Answer::default().bytes(&bytes[..len]))
+    }
+
+    /// A disk that is nearly full takes less than it is given.
+    fn write(&mut self, request: &Request<'_>) -> io::Result<Answer> {
+        let data = request.data(40);
+        let len = self.faults.take_room(data.len());
+        let stored = self.file(request.u64(0))?.write_at(&data[..len], request.u64(8))?;
+        Ok(Answer::default().u32(u32::try_from(stored).unwrap_or(0)).u32(0))
     }
 
     fn open_directory(&mut self, request: &Request<'_>) -> io::Result<Answer> {
