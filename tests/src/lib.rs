@@ -9,4 +9,5 @@ pub mod harness;
 pub mod interop;
 pub mod load;
 pub mod machine;
+pub mod supervisor;
 pub mod wire;

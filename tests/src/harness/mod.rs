@@ -8,6 +8,7 @@ mod hang;
 mod host;
 mod loss;
 mod ours;
+mod passed;
 mod route;
 mod setup;
 mod upgrade;

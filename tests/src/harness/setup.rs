@@ -12,18 +12,21 @@ use super::Subject;
 use super::availability::is_root;
 use super::daemon::{Daemon, Exit, Streams};
 use super::host::{Host, SESSION_UID};
+use super::passed::PassedOn;
 
 /// Nobody, on every distribution; owns the daemon of [`Mode::SystemOfStranger`].
 const STRANGER_UID: u32 = 65534;
 
 /// Runs inside the new namespaces: `$1` scratch directory, `$2` current directory, `$3` number of
-/// sockets passed as stdin and stdout, `$4` commands of the test's own; the rest is executed.
+/// sockets passed as stdin and stdout, `$4` commands of the test's own, `$5` numbers of fds to be
+/// passed; the rest is executed.
 ///
-/// What the tests were started with beside the standard streams is none of a daemon's business.
+/// What the tests were started with beside these is none of a daemon's business.
 const SCRIPT: &str = r#"
 set -e
 for fd in /proc/self/fd/*; do
     fd=${fd##*/}
+    case " $5 " in *" $fd "*) continue ;; esac
     if [ "$fd" -gt 2 ]; then eval "exec $fd>&-"; fi
 done
 mount -n --bind "$1/etc" /etc
@@ -36,7 +39,13 @@ case "$3" in
 1) exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=${LISTEN_PID:-$$} ;;
 2) exec 3<&0 4<&1 0</dev/null 1>/dev/null; export LISTEN_FDS=2 LISTEN_PID=${LISTEN_PID:-$$} ;;
 esac
-shift 4
+number=3
+for fd in $5; do
+    eval "exec $number<&$fd $fd<&-"
+    number=$((number + 1))
+done
+if [ -n "$5" ]; then export LISTEN_FDS=$((number - 3)) LISTEN_PID=$$; fi
+shift 5
 exec "$@"
 "#;
 
@@ -63,6 +72,8 @@ pub struct Setup {
     environment: Vec<(String, OsString)>,
     cwd: PathBuf,
     sockets: Vec<OwnedFd>,
+    passed: Vec<OwnedFd>,
+    notify: Option<PathBuf>,
     limits: Vec<String>,
     preparation: String,
     replaceable: bool,
@@ -78,6 +89,8 @@ impl Setup {
             environment: Vec::new(),
             cwd: PathBuf::from("/run"),
             sockets: Vec::new(),
+            passed: Vec::new(),
+            notify: None,
             limits: Vec::new(),
             preparation: String::new(),
             replaceable: false,
@@ -133,6 +146,23 @@ impl Setup {
         self
     }
 
+    /// Passes any number of named fds as systemd does, the first as descriptor 3. They go to every
+    /// process that is started meanwhile, so no other thread may start one.
+    #[must_use]
+    pub fn pass(mut self, fds: impl IntoIterator<Item = (String, OwnedFd)>) -> Self {
+        let (names, fds): (Vec<_>, Vec<_>) = fds.into_iter().unzip();
+        self.passed = fds;
+        self.env("LISTEN_FDNAMES", names.join(":"))
+    }
+
+    /// Has the daemon talk to this supervisor, so that nothing is heard of it through
+    /// [`Daemon::notification`].
+    #[must_use]
+    pub fn supervised_at(mut self, socket: &Path) -> Self {
+        self.notify = Some(socket.to_path_buf());
+        self
+    }
+
     /// Sets a resource limit, as an argument of prlimit(1): `--nofile=30`.
     #[must_use]
     pub fn limit(mut self, limit: &str) -> Self {
@@ -183,8 +213,9 @@ impl Setup {
         let stderr = self.host.path(&format!("stderr.{number}"));
         // Not below `/run`, so that a test may do to that what it likes.
         let notify = self.host.path(&format!("notify.{number}"));
-        let mut command = self.command();
-        command.env("NOTIFY_SOCKET", &notify);
+        let passed = PassedOn::new(&std::mem::take(&mut self.passed));
+        let mut command = self.command(&passed);
+        command.env("NOTIFY_SOCKET", self.notify.as_ref().unwrap_or(&notify));
         let notify = UnixDatagram::bind(notify).expect("a socket for notifications");
         let mut sockets = std::mem::take(&mut self.sockets).into_iter();
         command.stdin(sockets.next().map_or_else(Stdio::null, Stdio::from));
@@ -194,17 +225,19 @@ impl Setup {
             self.host.chown_all(STRANGER_UID);
         }
         let child = command.spawn().expect("starting a daemon");
+        drop(passed);
         let streams = Streams { stdout, stderr, notify };
         Daemon::new(self.subject, self.host, self.mode, child, streams)
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, passed: &PassedOn) -> Command {
         let mut words = self.outer_words();
         words.extend(["bash", "-c", SCRIPT, "bash"].map(OsString::from));
         words.push(self.host.path("").into());
         words.push(self.cwd.clone().into());
         words.push(self.sockets.len().to_string().into());
         words.push(self.preparation.clone().into());
+        words.push(passed.numbers().into());
         words.extend(self.inner_words());
         words.push(self.executable().into());
         words.extend(self.arguments.iter().cloned());

@@ -1,11 +1,13 @@
 //! File descriptors beside bytes: the only `unsafe` of this crate.
 
-#![expect(unsafe_code, reason = "recvmsg hands out bare numbers that must get an owner")]
+#![expect(unsafe_code, reason = "numbers from recvmsg must get an owner; nix has no kcmp")]
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// Sends `bytes` with `fds` in one control message.
@@ -38,6 +40,41 @@ pub(super) fn receive(stream: &UnixStream) -> io::Result<Option<(u8, Vec<OwnedFd
         }
     }
     Ok(Some((byte[0], fds)))
+}
+
+/// Fds of one message, the kernel's limit.
+const MESSAGE_FDS_MAX: usize = 253;
+
+/// Receives one datagram and the file descriptors that came with it; `None` when there is none.
+/// Returns its length.
+pub(crate) fn receive_datagram(
+    socket: &UnixDatagram,
+    buffer: &mut [u8],
+) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
+    let mut iov = [IoSliceMut::new(buffer)];
+    let mut control = nix::cmsg_space!([i32; MESSAGE_FDS_MAX], libc::ucred);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let received = match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
+        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+        received => received?,
+    };
+    let mut fds = Vec::new();
+    for message in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = message {
+            fds.extend(numbers.into_iter().map(adopt));
+        }
+    }
+    Ok(Some((received.bytes, fds)))
+}
+
+/// Whether both are of one open file description.
+pub(crate) fn is_same_description(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    /// `KCMP_FILE` of `linux/kcmp.h`.
+    const KCMP_FILE: libc::c_int = 0;
+    let own = nix::unistd::getpid().as_raw();
+    let (one, other) = (libc::c_long::from(one.as_raw_fd()), libc::c_long::from(other.as_raw_fd()));
+    // SAFETY: kcmp takes numbers only, and touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_kcmp, own, own, KCMP_FILE, one, other) == 0 }
 }
 
 #[expect(clippy::disallowed_methods, reason = "common::sys is not used in this crate")]

@@ -9,6 +9,7 @@ mod xdr;
 
 pub use connection::{Answer, Connection, Frame, Header, Reply};
 pub use error::RpcError;
+pub(crate) use fd::{is_same_description, receive_datagram};
 pub use lock::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, LockClient, Owner};
 pub use log::{LogClient, OPEN_TRUNCATE, OpenLog, Position};
 pub use xdr::{Reader, Writer};
