@@ -11,3 +11,4 @@ pub mod load;
 pub mod machine;
 pub mod supervisor;
 pub mod wire;
+pub mod walks;

@@ -1,0 +1,113 @@
+//! One attempt at a walk: in namespaces of its own, and what came of it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::meetings::Meetings;
+use super::step::{self, Step};
+use crate::harness::{Program, eventually_within};
+
+/// No walk takes as long that does not hang.
+const WALK_PERIOD_MAX: Duration = Duration::from_secs(240);
+
+/// Lines of what a daemon or walk has said that are shown.
+const SHOWN_LINES: usize = 30;
+
+/// What a walk needs.
+#[derive(Debug, Clone)]
+pub struct Equipment {
+    /// The executable `walker`.
+    pub walker: PathBuf,
+    /// The executable `stoppable_fs`.
+    pub file_system: PathBuf,
+    /// The directory of our daemons.
+    pub daemons: PathBuf,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// `None` when all was as it has to be.
+    pub(super) failure: Option<Failure>,
+    pub(super) meetings: Meetings,
+    pub(super) period: Duration,
+}
+
+/// Why a walk failed.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// Where in the source, which tells one kind from another.
+    pub(super) place: String,
+    /// At which step.
+    pub(super) step: String,
+    /// Everything that was said.
+    pub(super) text: String,
+}
+
+impl Equipment {
+    /// Walks once.
+    pub(super) fn attempt(&self, program: Program, steps: &[Step]) -> Attempt {
+        let scratch = tempfile::Builder::new().prefix("vw").tempdir().expect("a directory");
+        let said = scratch.path().join("said");
+        let complained = scratch.path().join("complained");
+        let inside = scratch.path().join("t");
+        fs::create_dir(&inside).expect("a directory");
+        let begin = Instant::now();
+        let mut process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--fork"])
+            .args(["--kill-child", "--mount-proc", "--propagation", "private"])
+            .arg(&self.walker)
+            .args(["walk", program.name()])
+            .arg(&self.file_system)
+            .arg(step::show(steps))
+            .env("TMPDIR", &inside)
+            .env("OURS_DIR", &self.daemons)
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(File::create(&said).expect("a file"))
+            .stderr(File::create(&complained).expect("a file"))
+            .spawn()
+            .expect("starting a walk");
+        let has_ended =
+            eventually_within(WALK_PERIOD_MAX, || process.try_wait().expect("waiting").is_some());
+        if !has_ended {
+            process.kill().expect("ending a walk");
+        }
+        let status = process.wait().expect("waiting for a walk");
+        let (said, complained) = (read(&said), read(&complained));
+        let passed = status.success() && said.lines().next_back() == Some("PASSED");
+        let failure = (!passed).then(|| Failure::new(&said, &complained, has_ended));
+        Attempt { failure, meetings: meetings(&said), period: begin.elapsed() }
+    }
+}
+
+impl Failure {
+    fn new(said: &str, complained: &str, has_ended: bool) -> Self {
+        let step =
+            said.lines().rfind(|line| line.starts_with("STEP ")).unwrap_or("before any step");
+        let panicked = complained.lines().find_map(|line| line.split_once("panicked at "));
+        let place = match panicked {
+            Some((_, place)) => place.trim_end_matches(':').to_owned(),
+            None if has_ended => "nowhere".to_owned(),
+            None => "a walk that does not end".to_owned(),
+        };
+        Self { place, step: step.to_owned(), text: last_lines(complained) }
+    }
+}
+
+fn meetings(said: &str) -> Meetings {
+    let mut meetings = Meetings::default();
+    said.lines().filter_map(|line| line.strip_prefix("MET ")).for_each(|met| meetings.parse(met));
+    meetings
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}

@@ -1,0 +1,199 @@
+//! Walks of virtlogd: guests write numbered lines, and each log has every one of them, once and in
+//! order, or says how many bytes were lost.
+
+mod actions;
+mod guest;
+mod judge;
+mod log;
+mod stream;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+pub(super) use guest::live;
+
+use super::journal;
+use super::service::PATIENCE;
+use super::walk::{Walk, eventually_ok};
+use super::world::{Guests, World};
+use log::Log;
+
+/// A write that takes longer while the daemon serves has stalled its guest.
+const STALL: Duration = Duration::from_secs(3);
+
+/// How long a log may seem wrong while it is written or rotated under the judge's eyes.
+const GLIMPSE: Duration = Duration::from_secs(2);
+
+/// All logs of a walk.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    all: Vec<Log>,
+    /// Numbers of guests, logs and managers' lines.
+    last: u64,
+    /// The process that is about to end ends orderly: these logs' guests were at rest before.
+    at_rest: BTreeSet<String>,
+}
+
+impl Logs {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Each log as it has to be now.
+    fn check_logs(&mut self, world: &World) {
+        for log in &mut self.all {
+            log.was_wrong |= world.is_wrong(log.place);
+            expect_unhindered(world, log);
+            if !log.is_idle() || world.is_wrong(log.place) {
+                expect_sound(world, log, GLIMPSE);
+            } else {
+                expect_complete(world, log);
+            }
+        }
+    }
+
+    /// What the store has is what the journal claims, and all that was promised is there.
+    ///
+    /// # Errors
+    /// Says what is not.
+    fn check_store(&self, world: &World) -> Result<(), String> {
+        let stored = world.service.supervisor.stored();
+        let claims = journal::claims(&stored).ok_or("there is no complete journal")?;
+        let names: BTreeSet<_> = stored
+            .iter()
+            .map(|stored| stored.name.clone())
+            .filter(|name| name.starts_with('l'))
+            .collect();
+        if names != claims {
+            return Err(format!("the store has {names:?}, the journal claims {claims:?}"));
+        }
+        for log in self.all.iter().filter(|log| log.guest.is_some()) {
+            if world.service.stored_name('l', log.inode).is_none() {
+                return Err(format!("{} is not in the store", log.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a log is in the store and the journal says so.
+    fn is_kept(log: &Log, world: &World) -> bool {
+        let claims = journal::claims(&world.service.supervisor.stored()).unwrap_or_default();
+        world.service.stored_name('l', log.inode).is_some_and(|name| claims.contains(&name))
+    }
+}
+
+impl Guests for Logs {
+    fn process_has_ended(&mut self, world: &World, by: Signal) {
+        let (kept, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.all)
+            .into_iter()
+            .partition(|log| log.guest.is_none() || Self::is_kept(log, world));
+        self.all = kept;
+        for mut log in lost {
+            assert!(!world.is_store_trusted(), "{} is not in the store", log.describe());
+            log.was_wrong |= world.is_wrong(log.place);
+            // As without a store: what was in the pipe is stored when the daemon could.
+            let is_stored =
+                by == Signal::SIGTERM && self.at_rest.contains(&log.name) && !log.was_wrong;
+            if is_stored {
+                expect_complete(world, &mut log);
+            } else {
+                expect_sound(world, &mut log, GLIMPSE);
+            }
+        }
+    }
+
+    fn process_has_begun(&mut self, _world: &World) {}
+
+    fn libvirt_takes_over(&mut self, world: &World) {
+        let (given_up, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.all).into_iter().partition(|log| world.is_wrong(log.place));
+        self.all = kept;
+        for mut log in given_up {
+            log.was_wrong = true;
+            expect_sound(world, &mut log, GLIMPSE);
+        }
+    }
+}
+
+impl Walk for Logs {
+    fn act(&mut self, world: &mut World, action: super::step::Action, number: u64) {
+        self.perform(world, action, number);
+    }
+
+    fn before_event(&mut self) {
+        self.at_rest =
+            self.all.iter().filter(|log| log.is_idle()).map(|log| log.name.clone()).collect();
+    }
+
+    fn check(&mut self, world: &mut World) {
+        self.check_logs(world);
+        if world.is_store_wrong() {
+            return;
+        }
+        if world.is_store_trusted() {
+            eventually_ok("the store is as it should be", PATIENCE, || self.check_store(world));
+        } else if self.check_store(world).is_ok() {
+            world.store_is_complete();
+        }
+    }
+
+    fn is_stored(&self, world: &World) -> Result<(), String> {
+        self.check_store(world)
+    }
+
+    fn finish(&mut self, world: &mut World) {
+        for log in &mut self.all {
+            eventually_ok("the guest need not wait", PATIENCE, || match log.is_idle() {
+                true => Ok(()),
+                false => Err(log.describe()),
+            });
+            log.kill_guest();
+        }
+        self.check_logs(world);
+        self.all.clear();
+        if !world.is_store_wrong() {
+            eventually_ok("nothing of a log stays in the store", PATIENCE, || {
+                let names = world.service.supervisor.names();
+                let left: Vec<_> = names.iter().filter(|name| name.starts_with('l')).collect();
+                if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+            });
+        }
+    }
+}
+
+/// A guest has no error, and has waited for nothing but the daemon's absence.
+fn expect_unhindered(world: &World, log: &Log) {
+    let progress = log.progress();
+    assert!(progress.errno == 0, "the guest of {} cannot write", log.describe());
+    let (from, to) = progress.slowest_us;
+    let waited =
+        Duration::from_micros(to.saturating_sub(from.max(world.service.serves_since_us())));
+    assert!(waited < STALL, "the guest of {} has waited {waited:?}", log.describe());
+}
+
+/// What the log has is right, as far as it goes.
+fn expect_sound(world: &World, log: &mut Log, patience: Duration) {
+    let path = world.disk.beside(log.place, &log.name);
+    let what = log.describe();
+    eventually_ok(&what, patience, || log.judge(&path).map(drop));
+}
+
+/// The log has everything.
+fn expect_complete(world: &World, log: &mut Log) {
+    let path = world.disk.beside(log.place, &log.name);
+    if log.is_as_seen(&path) {
+        return;
+    }
+    let what = log.describe();
+    eventually_ok(&what, PATIENCE, || {
+        let verdict = log.judge(&path)?;
+        if !log.is_complete(&verdict) {
+            return Err(format!("it is not complete: {verdict:?}"));
+        }
+        log.note_seen(&path);
+        Ok(())
+    });
+}

@@ -1,0 +1,60 @@
+//! Walks through faults that come together: seeded, random, checked against a model after each
+//! step.
+//!
+//! A walk is one of virtlogd or of virtlockd. Guests and their managers do what they do, the process is
+//! stopped, killed and upgraded, and meanwhile disks, the supervisor and its fd store have their
+//! faults, several at a time. What must hold is simple: each log has every line once and in
+//! order, or tells how many bytes were lost; each lease has one holder, by the daemon's word and the
+//! kernel's; no guest waits; what is in the store is what the journal claims. What the store could not
+//! take is treated as without one, and the stand-in for the supervisor can be asked what that is.
+//!
+//! Each walk takes place in mount, pid and network namespaces of its own and takes a second or
+//! two. One that fails is shown with its seed and its steps, and then with as few steps as will do.
+//!
+//! `cargo test -p tests --test compound_faults` does a few walks with fixed seeds. By hand:
+//!
+//! ```text
+//! VIRT_TESTS_WALKS=2000 VIRT_TESTS_SEED=fresh VIRT_TESTS_PARALLEL=4 \
+//!     cargo test -p tests --test compound_faults virtlogd
+//! ```
+//!
+//! | variable | what it says |
+//! | --- | --- |
+//! | `VIRT_TESTS_WALKS` | how many walks |
+//! | `VIRT_TESTS_STEPS` | steps of each |
+//! | `VIRT_TESTS_SEED` | seed of the first, the next ones follow; `fresh` for one that nobody had yet |
+//! | `VIRT_TESTS_PARALLEL` | walks at a time, for each daemon |
+//! | `VIRT_TESTS_WITHOUT` | faults and events that are left out: `disk-hangs,libvirt` |
+//! | `VIRT_TESTS_REPLAY` | the steps of the walk, as they are shown, in place of a seed's |
+//! | `VIRT_TESTS_FAILURES` | failing walks after which there are no more |
+//! | `VIRT_TESTS_SHRINK_S` | how long each of them is made shorter, in seconds |
+
+mod attempt;
+mod disk;
+mod journal;
+mod leases;
+mod logs;
+mod meetings;
+mod plan;
+mod random;
+mod role;
+mod runner;
+mod service;
+mod shrink;
+mod step;
+mod walk;
+mod world;
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+pub use attempt::Equipment;
+pub use role::main;
+pub use runner::run;
+
+/// By the monotonic clock, which is the same for all processes.
+fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,216 @@
+//! A daemon under the stand-in supervisor: started, ended, upgraded, and how that comes out.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::Signal;
+
+use super::now_us;
+use crate::harness::{Daemon, Host, Program, Subject, Whose, eventually_within};
+use crate::supervisor::Supervisor;
+use crate::wire::{Answer, Connection, Header};
+
+/// How long a daemon may take until it serves, or answers, or ends. Generous, as machines are slow
+/// at times; what takes longer hangs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// No program has it.
+const NO_PROCEDURE: i32 = 99;
+
+/// What a daemon says when it goes on as before.
+const REFUSED: &str = "Upgrade failed, going on as before: ";
+
+/// A service.
+#[derive(Debug)]
+pub(super) struct Service {
+    program: Program,
+    host: Arc<Host>,
+    pub(super) supervisor: Supervisor,
+    listeners: Vec<(String, UnixListener)>,
+    /// What `FDSTORE=` says.
+    told: usize,
+    /// Fds that a process may have at the most.
+    fds_max: u64,
+    daemon: Option<Daemon>,
+    serves_since_us: u64,
+}
+
+/// What came of an attempt to have another image executed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Upgraded {
+    /// It runs.
+    Done,
+    /// The old one goes on, and says why.
+    Refused(String),
+}
+
+impl Service {
+    /// Starts one whose store takes `told` fds.
+    pub(super) fn start(program: Program, host: &Arc<Host>, told: usize) -> Self {
+        let directory = host.path("run/libvirt");
+        fs::create_dir_all(&directory).expect("the sockets' directory");
+        let listener = |stem: &str, suffix: &str| {
+            let path = directory.join(format!("{}{suffix}", program.name()));
+            let socket = UnixListener::bind(path).expect("a listening socket");
+            (format!("{}{stem}.socket", program.name()), socket)
+        };
+        let listeners = vec![listener("", "-sock"), listener("-admin", "-admin-sock")];
+        let supervisor = Supervisor::new(&host.path("supervisor"), told);
+        let host = Arc::clone(host);
+        let (_, fds_max) = getrlimit(Resource::RLIMIT_NOFILE).expect("asking for a limit");
+        let mut service = Self {
+            program,
+            host,
+            supervisor,
+            listeners,
+            told,
+            fds_max,
+            daemon: None,
+            serves_since_us: 0,
+        };
+        service.spawn();
+        service.expect_serving();
+        service
+    }
+
+    /// Starts a process, as systemd does: with the sockets, then what is stored.
+    pub(super) fn spawn(&mut self) {
+        let copy = |name: &String, fd: std::io::Result<_>| (name.clone(), fd.expect("a copy"));
+        let sockets = self.listeners.iter();
+        let sockets =
+            sockets.map(|(name, socket)| copy(name, socket.try_clone().map(OwnedFd::from)));
+        let stored = self.supervisor.stored();
+        let stored = stored.iter().map(|stored| copy(&stored.name, stored.fd.try_clone()));
+        let subject = Subject { whose: Whose::Ours, program: self.program };
+        let setup = subject.setup_on(&self.host).replaceable();
+        let setup = setup.supervised_at(self.supervisor.path()).pass(sockets.chain(stored));
+        self.daemon = Some(setup.env("FDSTORE", self.told.to_string()).spawn());
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub(super) fn expect_serving(&mut self) {
+        let answered = self.call(NO_PROCEDURE, &[], PATIENCE);
+        assert!(
+            matches!(answered, Some(Answer::Message(_))),
+            "the daemon does not serve, but {answered:?}"
+        );
+        self.serves_since_us = now_us();
+    }
+
+    /// How many fds the store takes, as the daemon was told.
+    pub(super) fn told(&self) -> usize {
+        self.told
+    }
+
+    /// Since when it serves, by the monotonic clock.
+    pub(super) fn serves_since_us(&self) -> u64 {
+        self.serves_since_us
+    }
+
+    /// Calls over a connection of its own; `None` when it cannot even be made.
+    pub(super) fn call(
+        &self,
+        procedure: i32,
+        payload: &[u8],
+        patience: Duration,
+    ) -> Option<Answer> {
+        let mut connection = Connection::open(&self.daemon().main_socket()).ok()?;
+        let call = Header::call(self.program.number(), procedure).message(payload);
+        connection.send(&call).ok()?;
+        Some(connection.answer_within(patience))
+    }
+
+    /// The running process.
+    pub(super) fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("there is one between two steps")
+    }
+
+    /// Sends it a signal and waits for its end. What hangs may keep it from ending: `release` is
+    /// called then, once it has had time.
+    pub(super) fn end(&mut self, signal: Signal, patience: Duration, release: impl FnOnce()) {
+        let mut daemon = self.daemon.take().expect("there is one between two steps");
+        daemon.signal(signal);
+        if !eventually_within(patience, || !daemon.is_running()) {
+            release();
+        }
+        let exit = daemon.wait();
+        let is_expected = match signal {
+            Signal::SIGKILL => exit.signal == Some(Signal::SIGKILL as i32),
+            _ => exit.code == Some(0),
+        };
+        assert!(
+            is_expected,
+            "the daemon ended with {:?} {:?}: {}",
+            exit.code, exit.signal, exit.stderr
+        );
+    }
+
+    /// Puts an executable in place and has it take over; it need not serve yet.
+    pub(super) fn upgrade(&self, whose: Whose) -> Upgraded {
+        let refusals = self.refusals();
+        self.begin_upgrade(whose);
+        let is_over = || self.daemon().is_current() || self.refusals() > refusals;
+        if !eventually_within(PATIENCE, is_over) {
+            self.daemon().expect_alive();
+            panic!("an upgrade neither comes about nor is refused");
+        }
+        if !self.daemon().is_current() {
+            return Upgraded::Refused(self.last_refusal());
+        }
+        Upgraded::Done
+    }
+
+    /// Puts an executable in place and tells the daemon so.
+    pub(super) fn begin_upgrade(&self, whose: Whose) {
+        self.daemon().put(whose);
+        self.daemon().signal(Signal::SIGUSR1);
+    }
+
+    fn refusals(&self) -> usize {
+        self.daemon().stderr().matches(REFUSED).count()
+    }
+
+    fn last_refusal(&self) -> String {
+        let said = self.daemon().stderr();
+        said.rsplit(REFUSED)
+            .next()
+            .and_then(|rest| rest.lines().next())
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Bounds the fds that the process may have, or no longer. It may raise that itself, and does
+    /// when it has executed another image.
+    pub(super) fn limit_fds(&self, beyond: Option<usize>) {
+        let limit = match beyond {
+            Some(beyond) => (self.daemon().fd_count() + beyond) as u64,
+            None => self.fds_max,
+        };
+        let pid = self.daemon().pid().to_string();
+        let limited =
+            Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).status();
+        assert!(limited.expect("prlimit can be run").success(), "limiting fds");
+    }
+
+    /// The name, beginning with this letter, under which the store has an fd of this inode.
+    pub(super) fn stored_name(&self, letter: char, inode: u64) -> Option<String> {
+        let stored = self.supervisor.stored();
+        let mut named = stored.iter().filter(|stored| stored.name.starts_with(letter));
+        let found = named.find(|stored| inode_of(stored.fd.as_fd()) == Some(inode));
+        found.map(|stored| stored.name.clone())
+    }
+}
+
+/// An fd's inode, without asking its file system, which may hang.
+fn inode_of(fd: BorrowedFd<'_>) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok())
+}

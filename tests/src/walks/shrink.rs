@@ -1,0 +1,67 @@
+//! A failing walk made shorter: steps are left out as long as it still fails in the same way.
+
+use std::time::{Duration, Instant};
+
+use super::attempt::{Attempt, Equipment, Failure};
+use super::step::Step;
+use crate::harness::Program;
+
+/// Tries of each shorter walk, at a time: when things happen is not seeded.
+const TRIES: usize = 4;
+
+/// The shortest walk that was found, and how it fails.
+pub(super) struct Shortest {
+    pub(super) steps: Vec<Step>,
+    pub(super) failure: Failure,
+}
+
+/// Leaves out ever fewer steps at a time, for as long as `patience` allows.
+pub(super) fn shrink(
+    equipment: &Equipment,
+    program: Program,
+    steps: &[Step],
+    failure: Failure,
+    patience: Duration,
+) -> Shortest {
+    let end = Instant::now() + patience;
+    let mut shortest = Shortest { steps: steps.to_vec(), failure };
+    let mut count = shortest.steps.len() / 2;
+    while count > 0 {
+        let mut start = 0;
+        let mut has_shrunk = false;
+        while start < shortest.steps.len() {
+            if Instant::now() > end {
+                return shortest;
+            }
+            let mut shorter = shortest.steps.clone();
+            shorter.drain(start..(start + count).min(shorter.len()));
+            match fails(equipment, program, &shorter, &shortest.failure) {
+                Some(failure) => {
+                    shortest = Shortest { steps: shorter, failure };
+                    has_shrunk = true;
+                }
+                None => start += count,
+            }
+        }
+        if !has_shrunk || count > 1 {
+            count /= 2;
+        }
+    }
+    shortest
+}
+
+/// How it fails in the same way, if it does in any of some tries.
+fn fails(
+    equipment: &Equipment,
+    program: Program,
+    steps: &[Step],
+    like: &Failure,
+) -> Option<Failure> {
+    let attempts: Vec<Attempt> = std::thread::scope(|scope| {
+        let tries: Vec<_> =
+            (0..TRIES).map(|_| scope.spawn(|| equipment.attempt(program, steps))).collect();
+        tries.into_iter().map(|attempt| attempt.join().expect("an attempt")).collect()
+    });
+    let mut failures = attempts.into_iter().filter_map(|attempt| attempt.failure);
+    failures.find(|failure| failure.place == like.place)
+}

@@ -1,0 +1,180 @@
+//! What a walk is made of, as text too: so a walk can be shown, shortened and tried again.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Makes an enum whose variants have a name each.
+macro_rules! named {
+    ($(#[$attribute:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(super) enum $type { $($(#[$doc])* $variant,)+ }
+
+        impl $type {
+            /// All of them.
+            pub(super) const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Its name.
+            pub(super) fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The one of this name.
+            pub(super) fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|it| it.name() == name)
+            }
+        }
+    };
+}
+
+named! {
+    /// What is wrong with the machine for some time.
+    Fault {
+        /// No call on the file system comes back.
+        DiskHangs = "disk-hangs",
+        /// Each call takes long.
+        DiskSlow = "disk-slow",
+        /// There is no room left.
+        DiskFull = "disk-full",
+        /// Each call fails.
+        IoError = "io-error",
+        /// The directory of the files has gone.
+        DirectoryGone = "directory-gone",
+        /// The fd store takes few fds, as it says.
+        StoreFull = "store-full",
+        /// The fd store takes fewer than it says.
+        StoreSmall = "store-small",
+        /// The supervisor takes no messages.
+        SupervisorSlow = "supervisor-slow",
+        /// The supervisor's socket is not there, and what was in it is lost.
+        SupervisorGone = "supervisor-gone",
+        /// The fd store has been emptied behind the daemon's back, not long ago.
+        StoreEmptied = "store-emptied",
+        /// The daemon cannot have more fds.
+        FdLimit = "fd-limit",
+    }
+}
+
+named! {
+    /// What becomes of the daemon's process.
+    Event {
+        /// `SIGTERM`, and it is started again.
+        Stop = "stop",
+        /// `SIGKILL`, and it is started again.
+        Kill = "kill",
+        /// `SIGUSR1`, with ours in place.
+        Upgrade = "upgrade",
+        /// `SIGUSR1` with libvirt's in place, and back.
+        Libvirt = "libvirt",
+        /// `SIGUSR1`, and `SIGKILL` while that is under way.
+        KillInUpgrade = "kill-in-upgrade",
+    }
+}
+
+named! {
+    /// What guests and their managers do.
+    Action {
+        /// A log is opened, and a guest begins to write to it.
+        Open = "open",
+        /// A guest writes some lines.
+        Write = "write",
+        /// A guest writes much at once.
+        Flood = "flood",
+        /// A guest writes a line now and then, also while other steps are done.
+        Trickle = "trickle",
+        /// A manager adds a line to a log.
+        Append = "append",
+        /// A manager reads from a log.
+        Read = "read",
+        /// A guest starts and registers with virtlockd.
+        Start = "start",
+        /// A lease is taken for a guest.
+        Acquire = "acquire",
+        /// It is given back.
+        Release = "release",
+        /// Another guest wants a lease that is held.
+        Contend = "contend",
+        /// A guest closes its connection while it holds leases.
+        Leave = "leave",
+        /// A guest is killed.
+        Die = "die",
+    }
+}
+
+/// One step of a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The fd store takes so many fds; before anything else.
+    Store(usize),
+    /// Something is done. The number chooses to what and how much.
+    Act(Action, u64),
+    /// Something begins to be wrong. The number chooses how much.
+    Begin(Fault, u64),
+    /// It is well again.
+    End(Fault),
+    /// Something becomes of the process. The number chooses when.
+    Event(Event, u64),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(fds) => write!(formatter, "store {fds}"),
+            Self::Act(action, number) => write!(formatter, "act {} {number}", action.name()),
+            Self::Begin(fault, number) => write!(formatter, "begin {} {number}", fault.name()),
+            Self::End(fault) => write!(formatter, "end {}", fault.name()),
+            Self::Event(event, number) => write!(formatter, "event {} {number}", event.name()),
+        }
+    }
+}
+
+impl FromStr for Step {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<_> = text.split_whitespace().collect();
+        let step = match words[..] {
+            ["store", fds] => fds.parse().ok().map(Self::Store),
+            ["end", fault] => Fault::named(fault).map(Self::End),
+            [kind, name, number] => number.parse().ok().and_then(|number| match kind {
+                "act" => Some(Self::Act(Action::named(name)?, number)),
+                "begin" => Some(Self::Begin(Fault::named(name)?, number)),
+                "event" => Some(Self::Event(Event::named(name)?, number)),
+                _ => None,
+            }),
+            _ => None,
+        };
+        step.ok_or_else(|| format!("'{text}' is no step"))
+    }
+}
+
+/// The steps as one text, which [`parse`] reads.
+pub(super) fn show(steps: &[Step]) -> String {
+    steps.iter().map(Step::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The steps in a text.
+///
+/// # Errors
+/// The word about what is no step.
+pub(super) fn parse(text: &str) -> Result<Vec<Step>, String> {
+    text.split(';').filter(|step| !step.trim().is_empty()).map(str::parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_read() {
+        let steps = [
+            Step::Store(20),
+            Step::Act(Action::Flood, 77),
+            Step::Begin(Fault::DiskHangs, 3),
+            Step::Event(Event::KillInUpgrade, 0),
+            Step::End(Fault::DiskHangs),
+        ];
+        assert_eq!(parse(&show(&steps)).unwrap(), steps);
+        assert!(parse("act fly 1").is_err());
+    }
+}
