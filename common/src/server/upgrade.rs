@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -77,7 +77,7 @@ pub(super) enum Upgrade {
     #[default]
     None,
     /// The target is being asked.
-    Asking { target: Target, check: Check, _answered: Registered<OwnedFd> },
+    Asking { target: Target, check: Check, _answered: Registered<OwnedFd>, timer: TimerId },
     /// Calls and jobs in flight come to their end.
     Settling { successor: Successor, timer: TimerId },
     /// Everything is at rest.
@@ -99,6 +99,14 @@ impl Upgrade {
     /// Whether no new message may be taken up.
     pub(super) fn holds_back(&self) -> bool {
         matches!(self, Self::Settling { .. } | Self::Ready(_))
+    }
+
+    /// Whether the time for this stage is not over.
+    fn is_early(&self, now: Instant) -> bool {
+        match self {
+            Self::Asking { timer, .. } | Self::Settling { timer, .. } => timer.due() > now,
+            Self::None | Self::Ready(_) | Self::Postponed => true,
+        }
     }
 
     /// What may be read from clients.
@@ -144,16 +152,17 @@ impl<O> Core<O> {
             Check::start(target.clone(), bytes, self.servers.main.name).map_err(failed)?;
         let registered = self.reactor.register(answered, Token::Upgrade, Interest::Read);
         let answered = registered.map_err(failed)?;
-        self.reactor.set_timer(CHECK_PERIOD, Token::Upgrade);
-        self.upgrade = Upgrade::Asking { target, check, _answered: answered };
+        let timer = self.reactor.set_timer(CHECK_PERIOD, Token::Upgrade);
+        self.upgrade = Upgrade::Asking { target, check, _answered: answered, timer };
         Ok(())
     }
 
     /// The target has answered.
     pub(super) fn target_has_answered<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let Upgrade::Asking { target, check, .. } = std::mem::take(&mut self.upgrade) else {
+        let Upgrade::Asking { target, check, timer, .. } = std::mem::take(&mut self.upgrade) else {
             return;
         };
+        self.reactor.cancel_timer(timer);
         match check.answer() {
             Answer::Ours => self.settle(daemon, Successor { target, reader: Reader::Ours }),
             Answer::Libvirts => match (self.lineage.check_configuration)() {
@@ -168,6 +177,10 @@ impl<O> Core<O> {
 
     /// The time for an answer, or to come to rest, is over.
     pub(super) fn upgrade_is_late<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        if self.upgrade.is_early(Instant::now()) {
+            // A timer of the stage before, which had fired when it was cancelled.
+            return;
+        }
         match std::mem::take(&mut self.upgrade) {
             Upgrade::Asking { target, check, .. } => {
                 self.unanswered = Some(check);

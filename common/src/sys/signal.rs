@@ -21,9 +21,18 @@ use signal_hook::{flag, low_level};
 /// `SIGXFSZ` then shows as `EFBIG` of the write that caused it.
 const HARMLESS: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGUSR2, libc::SIGALRM, libc::SIGXFSZ];
 
-/// Signals that wait for the next image while one executes another.
-const HANDLED: [Signal; 5] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGHUP];
+/// Signals that wait for the next image while one executes another: all that have a handler, as
+/// the next one would die of each before it has its own.
+const HANDLED: [Signal; 8] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGHUP,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGXFSZ,
+];
 
 /// Bytes of the stack of the thread that handlers run on, which does nothing else.
 const STACK_BYTES: usize = 65_536;

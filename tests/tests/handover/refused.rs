@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use tests::guest::Guest;
 use tests::harness::{Daemon, Program, Subject, Whose, expect_file};
@@ -22,6 +24,7 @@ mod virtlogd {
         by_half_an_executable,
         by_the_other_daemon_of_ours,
         by_a_broken_configuration,
+        in_its_own_time,
     }
 }
 
@@ -94,6 +97,24 @@ fn by_a_broken_configuration(subject: Subject) {
     journey.expect_refusal(name.to_str().unwrap());
     fs::remove_file(path).unwrap();
     journey.end();
+}
+
+/// The time for the answer of a target that was refused at once is not held against the next one,
+/// which is asked when that time is nearly over.
+fn in_its_own_time(subject: Subject) {
+    const CHECK_PERIOD: Duration = Duration::from_secs(30);
+    let mut refusal = Refusal::begin(subject);
+    let target = refusal.daemon.host().executable(subject.program);
+    refusal.daemon.put(Whose::Ours);
+    replace(&target, b"#!/bin/sh\nexit 1\n");
+    let begin = Instant::now();
+    refusal.daemon.upgrade_is_refused();
+    replace(&target, b"#!/bin/sh\nsleep 3\nexit 1\n");
+    sleep((CHECK_PERIOD - Duration::from_secs(1)).saturating_sub(begin.elapsed()));
+    let status = refusal.daemon.upgrade_is_refused();
+    assert!(!status.contains("30 s") && begin.elapsed() > CHECK_PERIOD, "{status}");
+    refusal.daemon.put(Whose::Ours);
+    refusal.end();
 }
 
 /// An upgrade is refused after `damage` was done to the executable.

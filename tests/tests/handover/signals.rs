@@ -16,6 +16,7 @@ tests::ours! { Virtlogd:
     many_requests_for_an_upgrade_do_no_harm,
     a_stop_right_after_a_request_for_an_upgrade_is_honoured,
     a_request_for_an_upgrade_right_after_a_stop_does_no_harm,
+    signals_that_mean_nothing_do_no_harm_to_an_upgrade,
 }
 
 mod virtlockd {
@@ -86,6 +87,30 @@ fn a_request_for_an_upgrade_right_after_a_stop_does_no_harm(subject: Subject) {
         }
         expect_clean_end(&mut daemon);
         expect_file(&path, "last words\n");
+    }
+}
+
+/// Their default is to end the process, and between an exec and the successor's handlers that is
+/// what they have.
+fn signals_that_mean_nothing_do_no_harm_to_an_upgrade(subject: Subject) {
+    const ROUNDS: usize = 12;
+    let mut daemon = subject.setup().replaceable().start();
+    let path = daemon.file("a.log");
+    let mut log = daemon.log_client().open(&path).unwrap();
+    let mut written = String::new();
+    for round in 0..ROUNDS {
+        ask(&daemon, Duration::ZERO, 1);
+        for _ in 0..1000 {
+            for signal in [Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGXFSZ] {
+                daemon.signal(signal);
+            }
+            sleep(Duration::from_micros(50));
+        }
+        daemon.wait_until_upgraded();
+        let line = format!("round {round}\n");
+        log.pipe.write_all(line.as_bytes()).unwrap();
+        written.push_str(&line);
+        expect_file(&path, &written);
     }
 }
 
