@@ -3,13 +3,14 @@
 //! Whatever concerns one resource goes through its [lane](crate::lane), and what becomes of owners
 //! is in [`crate::watch`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::handover::document::{Change, Document};
+use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
@@ -18,6 +19,7 @@ use nix::sys::signal::Signal;
 use crate::ending;
 use crate::failure::Failure;
 use crate::file::{self, Done};
+use crate::keeping::Unstored;
 use crate::lane::{Lane, Task};
 use crate::lockspace::{Lockspaces, ResourceId};
 use crate::owner::{Owner, OwnerId, Owners};
@@ -40,6 +42,7 @@ pub struct Handler {
     pub(crate) posix: PosixFiles,
     pub(crate) sessions: HashMap<ClientId, Session>,
     pub(crate) pid_max: i32,
+    pub(crate) unstored: BTreeSet<Unstored>,
     pub(crate) stopping: bool,
 }
 
@@ -71,6 +74,7 @@ impl Handler {
             posix: PosixFiles::default(),
             sessions: HashMap::new(),
             pid_max: ending::pid_max(),
+            unstored: BTreeSet::new(),
             stopping: false,
         }
     }
@@ -203,6 +207,19 @@ impl Handler {
         Err(error)
     }
 
+    /// Releases what an owner has, all of it if it has ended, else what the fd store has not.
+    fn disown_unstored(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
+        if self.owners.get(id).is_none_or(Owner::has_ended) {
+            self.disown_all(core, id);
+            return;
+        }
+        let mut leases = self.owners.leases(id);
+        leases.retain(|&lease| !self.is_lease_stored(core, lease));
+        for lease in leases {
+            self.perform(core, lease, Task::of_our_own(Action::Disown(id)));
+        }
+    }
+
     /// When a guest's own connection closes, the guest is taken for gone: its leases go, whoever
     /// acquired them, and if there were any and it lives, it does not run on without them.
     fn session_ended(&mut self, core: &mut Core<Outcome>, client: ClientId) {
@@ -315,6 +332,18 @@ impl Daemon for Handler {
         self.keep_everything(core);
     }
 
+    fn keep_more(&mut self, core: &mut Core<Outcome>) {
+        self.keep_unstored(core);
+    }
+
+    fn is_not_stored(&mut self, kind: Kind, key: u64) {
+        self.forget_key(kind, key);
+    }
+
+    fn client_is_not_stored(&mut self, client: ClientId) {
+        self.unstored.insert(Unstored::Session(client));
+    }
+
     fn keep_no_more(&mut self) {
         self.forget_keys();
     }
@@ -325,18 +354,21 @@ impl Daemon for Handler {
         format!("{} leases held", self.owners.leases_count())
     }
 
-    /// Guests that depend on us are ended before their leases go. This is the one place that
-    /// waits, as nothing comes after it.
+    /// Leases in the fd store stay there. Guests that depend on others are ended before these go.
+    /// This is the one place that waits, as nothing comes after it.
     fn stop(&mut self, core: &mut Core<Outcome>) {
+        self.stopping = true;
+        let all = self.owners.iter().filter(|(id, _)| !self.are_leases_stored(core, *id));
+        let unstored: Vec<OwnerId> = all.map(|(id, _)| id).collect();
+        let owners = unstored.iter().filter_map(|&id| self.owners.get(id));
+        let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(|owner| owner.depends_on_us());
         if core.has_store() {
-            return tracing::info!(
+            tracing::info!(
                 target: "locking.lock_daemon",
-                "Leases stay in the fd store for whoever comes next"
+                "Leases stay in the fd store for whoever comes next, but those of {} owners",
+                dependent.len() + others.iter().filter(|owner| owner.has_leases()).count()
             );
         }
-        self.stopping = true;
-        let (dependent, others): (Vec<_>, Vec<_>) =
-            self.owners.iter().map(|(_, owner)| owner).partition(|owner| owner.depends_on_us());
         ending::end_all(&dependent);
         for owner in others.iter().filter(|owner| owner.has_leases()) {
             tracing::warn!(
@@ -345,9 +377,8 @@ impl Daemon for Handler {
                 owner.guest
             );
         }
-        let owners: Vec<_> = self.owners.iter().map(|(id, _)| id).collect();
-        for owner in owners {
-            self.disown_all(core, owner);
+        for id in unstored {
+            self.disown_unstored(core, id);
         }
     }
 }

@@ -13,22 +13,58 @@ use common::sys::lock;
 use crate::handler::{Handler, Outcome};
 use crate::lane::Task;
 use crate::lockspace::ResourceId;
+use crate::owner::OwnerId;
 use crate::resource::{Action, Resource};
 use crate::session::Session;
 use crate::state::{directory_of, save_resource, save_session};
 
+/// What the store had no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unstored {
+    Lease(ResourceId),
+    Session(ClientId),
+}
+
 impl Handler {
-    /// Everything that is not kept yet.
+    /// Everything, whether it is kept already or not.
     pub(crate) fn keep_everything(&mut self, core: &mut Core<Outcome>) {
         for id in self.lockspaces.ids().collect::<Vec<_>>() {
+            self.keep_lease(core, id);
             if self.lockspaces.resource_mut(id).is_some_and(|resource| resource.key.is_none()) {
-                self.keep_lease(core, id);
                 self.perform(core, id, Task::of_our_own(Action::Outlive));
             }
         }
         for client in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.keep_session(core, client);
         }
+    }
+
+    /// What the store had no room for, until it has none for something.
+    pub(crate) fn keep_unstored(&mut self, core: &mut Core<Outcome>) {
+        while let Some(item) = self.unstored.pop_first() {
+            match item {
+                Unstored::Lease(id) => self.keep_lease(core, id),
+                Unstored::Session(client) => self.keep_session(core, client),
+            }
+            if self.unstored.contains(&item) {
+                return;
+            }
+        }
+    }
+
+    /// The lease with this key is not in the store after all.
+    pub(crate) fn forget_key(&mut self, kind: Kind, key: u64) {
+        if kind != Kind::Lease {
+            return;
+        }
+        let mut ids = self.lockspaces.ids().collect::<Vec<_>>().into_iter();
+        let id = ids.find(|&id| {
+            self.lockspaces.resource_mut(id).is_some_and(|resource| resource.key == Some(key))
+        });
+        if let Some(resource) = id.and_then(|id| self.lockspaces.resource_mut(id)) {
+            resource.key = None;
+        }
+        self.unstored.extend(id.map(Unstored::Lease));
     }
 
     /// What is known of a lease may have changed: that it is there, or who has it.
@@ -38,33 +74,45 @@ impl Handler {
             if let Some(key) = resource.key.take() {
                 core.forget(Kind::Lease, key);
             }
+            self.unstored.remove(&Unstored::Lease(id));
             return;
         };
         let (fd, kind) = lease.lock();
         if kind == lock::Kind::Posix || !core.has_store() {
             return;
         }
-        let change = change_of(resource);
-        match resource.key {
-            Some(_) => core.note(&Change { key: resource.key, ..change }),
-            None => {
-                let key = core.keep(Kind::Lease, &[fd.as_fd()], change);
-                resource.key = key;
-            }
+        let (change, fds) = (change_of(resource), [fd.as_fd()]);
+        let key = match resource.key {
+            Some(key) => core.keep_as(key, Kind::Lease, &fds, change).then_some(key),
+            None => core.keep(Kind::Lease, &fds, change),
+        };
+        resource.key = key;
+        if key.is_none() {
+            self.unstored.insert(Unstored::Lease(id));
         }
+    }
+
+    /// Whether all leases of an owner are in the store for certain.
+    pub(crate) fn are_leases_stored(&self, core: &Core<Outcome>, owner: OwnerId) -> bool {
+        self.owners.leases(owner).into_iter().all(|id| self.is_lease_stored(core, id))
+    }
+
+    pub(crate) fn is_lease_stored(&self, core: &Core<Outcome>, id: ResourceId) -> bool {
+        self.lockspaces.key(id).is_some_and(|key| core.is_stored(Kind::Lease, key))
     }
 
     /// What is known of an owner's own connection may have changed. One that was its own stays kept.
     pub(crate) fn keep_session(&mut self, core: &mut Core<Outcome>, client: ClientId) {
         let Some(session) = self.sessions.get(&client).filter(|_| core.has_store()) else { return };
         let is_own = session.claim.as_ref().is_some_and(|claim| session.is_own(&claim.guest));
-        if is_own || core.keeps_client(client) {
-            core.keep_client(client, record_of(session));
+        if (is_own || core.keeps_client(client)) && !core.keep_client(client, record_of(session)) {
+            self.unstored.insert(Unstored::Session(client));
         }
     }
 
     /// Nothing has a key any more.
     pub(crate) fn forget_keys(&mut self) {
+        self.unstored.clear();
         for id in self.lockspaces.ids().collect::<Vec<_>>() {
             if let Some(resource) = self.lockspaces.resource_mut(id) {
                 resource.key = None;

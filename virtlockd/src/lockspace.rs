@@ -118,6 +118,11 @@ impl Lockspaces {
         self.resources.get_mut(&id)
     }
 
+    /// The key of a resource's lease in the fd store.
+    pub(crate) fn key(&self, id: ResourceId) -> Option<u64> {
+        self.resources.get(&id)?.key
+    }
+
     /// All resources with their ids.
     pub(crate) fn ids(&self) -> impl Iterator<Item = ResourceId> {
         self.resources.keys().copied()

@@ -3,7 +3,7 @@
 //! Whatever concerns one path goes through its lane: tasks run one at a time, in the order in
 //! which they came, each as a job that takes the lane's log along and brings it back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::handover::document::Document;
+use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, error};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
@@ -57,6 +58,8 @@ pub struct Handler {
     workspaces: Workspaces,
     last_number: u64,
     open_logs: usize,
+    /// Logs that the fd store had no room for, by the numbers of their lanes.
+    pub(crate) unstored: BTreeSet<u64>,
     pub(crate) orphans: Orphans,
     stopping: bool,
 }
@@ -88,6 +91,7 @@ impl Handler {
             workspaces: Workspaces::new()?,
             last_number: CLEANER,
             open_logs: 0,
+            unstored: BTreeSet::new(),
             orphans: Orphans::default(),
             stopping: false,
         })
@@ -186,14 +190,21 @@ impl Handler {
         self.lanes.get_mut(&number).map(Box::as_mut)
     }
 
-    /// Staging pipes that are there: those that no job uses, and those with kept bytes.
+    /// Staging pipes that are there: those that no job uses, those that jobs have in hand, and those
+    /// with kept bytes.
     pub(crate) fn stagings(&self) -> Vec<Staging> {
         let mut stagings = self.workspaces.stagings();
         for guest in self.lanes.values().filter_map(|lane| lane.guest.as_ref()) {
             let intake = guest.intake();
+            stagings.extend(intake.in_hand.clone());
             stagings.extend(intake.arrears().into_iter().flat_map(|arrears| arrears.kept.clone()));
         }
         stagings
+    }
+
+    /// The key of a lane's log in the fd store.
+    pub(crate) fn key_of_lane(&self, number: u64) -> Option<u64> {
+        self.lanes.get(&number)?.key
     }
 
     /// Staging pipes with kept bytes, in the order of each log, and the log's key in the fd store.
@@ -277,6 +288,7 @@ impl Handler {
 
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.remove(&number) else { return };
+        self.unstored.remove(&number);
         self.by_path.remove(lane.path.as_os_str());
         lane.timers().for_each(|timer| core.cancel_timer(timer));
     }
@@ -422,9 +434,24 @@ impl Daemon for Handler {
         }
     }
 
+    fn keep_essentials(&mut self, core: &mut Core<Outcome>) {
+        self.keep_marks(core);
+    }
+
     fn keep_all(&mut self, core: &mut Core<Outcome>) {
         self.keep_everything(core);
     }
+
+    fn keep_more(&mut self, core: &mut Core<Outcome>) {
+        self.keep_unstored(core);
+    }
+
+    fn is_not_stored(&mut self, kind: Kind, key: u64) {
+        self.forget_key(kind, key);
+    }
+
+    /// No client of virtlogd is kept.
+    fn client_is_not_stored(&mut self, _: ClientId) {}
 
     fn keep_no_more(&mut self) {
         self.forget_keys();
@@ -440,15 +467,15 @@ impl Daemon for Handler {
         format!("{} logs open, {} bytes dropped", self.open_logs, loss::dropped_bytes())
     }
 
-    /// With an fd store logs only pause: their pipes stay there.
+    /// Logs that are in the fd store only pause: their pipes stay there.
     fn stop(&mut self, core: &mut Core<Outcome>) {
         self.stopping = true;
-        let is_kept = core.has_store();
-        if is_kept {
+        if core.has_store() {
             keeping::close();
         }
-        let numbers: Vec<u64> = self.lanes.keys().copied().collect();
-        for number in numbers {
+        let kept =
+            self.lanes.iter().map(|(&number, lane)| (number, self.is_log_stored(core, lane)));
+        for (number, is_kept) in kept.collect::<Vec<_>>() {
             if let Some(lane) = self.lanes.get_mut(&number) {
                 lane.waiting.push_back(Task::Stop { is_kept });
                 self.advance(core, number);

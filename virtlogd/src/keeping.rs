@@ -4,7 +4,6 @@
 //! marks, which are made before the first byte goes into an empty pipe. Staging pipes are needed and
 //! ended in jobs, on any thread; the loop stores some in advance, and forgets them afterwards.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -92,26 +91,108 @@ impl Store {
 }
 
 impl Handler {
-    /// Everything that is not kept yet.
-    pub(crate) fn keep_everything(&mut self, core: &mut Core<Outcome>) {
-        if let Err(error) = self.keep_marks(core) {
-            tracing::error!(target: "logging.log_handler", "Unable to mark pipes: {error}");
+    /// Makes the marks that say whose bytes are in which staging pipe, or takes over those of the
+    /// process before this one.
+    pub(crate) fn keep_marks(&mut self, core: &mut Core<Outcome>) {
+        let marks = match core.essential_marks(Kind::Marks, "virt-rs-marks") {
+            Ok(marks) => marks,
+            Err(error) => {
+                return tracing::error!(
+                    target: "logging.log_handler", "Unable to mark pipes: {error}"
+                );
+            }
+        };
+        // Behind that of any process before this one.
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let order = since_epoch.map_or(0, |since| since.as_nanos());
+        let order = AtomicU64::new(u64::try_from(order).unwrap_or(0));
+        let (pipes, is_closed) = (Mutex::default(), AtomicBool::new(false));
+        // Nobody else sets it.
+        drop(STORE.set(Store { marks, order, pipes, is_closed }));
+        for (key, staging) in self.kept_stagings() {
+            staging.belongs_to(key);
         }
-        self.stagings().iter().filter(|staging| staging.key() == 0).for_each(made);
+    }
+
+    /// Everything, whether it is kept already or not.
+    pub(crate) fn keep_everything(&mut self, core: &mut Core<Outcome>) {
         let numbers: Vec<u64> = self.lane_numbers().collect();
         for number in numbers {
+            if let Some(lane) = self.lane_mut(number) {
+                lane.owed_noted = None;
+            }
             self.keep_log(core, number);
         }
+        self.keep_stagings(core);
+        if let Some(store) = STORE.get() {
+            let pipes = std::mem::take(&mut *store.pipes());
+            let Pipes { spare, sent, made, gone } = pipes;
+            let spare = spare.into_iter().chain(sent);
+            let kept: Vec<_> = spare.filter(|staging| keep_pipe(core, staging)).collect();
+            let mut pipes = store.pipes();
+            pipes.sent.extend(kept);
+            pipes.made.extend(made);
+            pipes.gone.extend(gone);
+        }
         keep_pipes(core);
+    }
+
+    /// What the store had no room for, until it has none for something.
+    pub(crate) fn keep_unstored(&mut self, core: &mut Core<Outcome>) {
+        while let Some(number) = self.unstored.pop_first() {
+            self.keep_log(core, number);
+            if self.unstored.contains(&number) {
+                return;
+            }
+        }
+        self.keep_stagings(core);
+        keep_pipes(core);
+    }
+
+    /// The log or staging pipe with this key is not in the store after all.
+    pub(crate) fn forget_key(&mut self, kind: Kind, key: u64) {
+        if kind == Kind::Log {
+            let is_it = |number: &u64| self.key_of_lane(*number) == Some(key);
+            let number = self.lane_numbers().find(is_it);
+            let lane = number.and_then(|number| self.lane_mut(number));
+            if let Some(lane) = lane {
+                lane.key = None;
+                lane.guest.iter().for_each(|guest| guest.intake().is_kept_as(0));
+            }
+            self.unstored.extend(number);
+            return;
+        }
+        let is_it = |staging: &Staging| staging.key() == key;
+        let mut stagings = self.stagings();
+        if let Some(store) = STORE.get() {
+            let mut pipes = store.pipes();
+            let Pipes { spare, sent, .. } = &mut *pipes;
+            // They end here, but not before the lock is released: whatever ends takes it.
+            for kept in [spare, sent] {
+                stagings.extend(kept.extract_if(.., |staging| is_it(staging)));
+            }
+        }
+        stagings.iter().filter(|staging| is_it(staging)).for_each(|staging| {
+            staging.is_kept_as(0);
+        });
+    }
+
+    /// Staging pipes that are in use.
+    fn keep_stagings(&self, core: &mut Core<Outcome>) {
+        for staging in self.stagings() {
+            keep_pipe(core, &staging);
+        }
     }
 
     /// Nothing has a key any more.
     pub(crate) fn forget_keys(&mut self) {
         self.forget_keys_of_lanes();
+        self.unstored.clear();
         self.stagings().iter().for_each(|staging| staging.is_kept_as(0));
         if let Some(store) = STORE.get() {
-            let Pipes { spare, sent, .. } = std::mem::take(&mut *store.pipes());
-            spare.iter().chain(&sent).for_each(|staging| staging.is_kept_as(0));
+            let pipes = std::mem::take(&mut *store.pipes());
+            let Pipes { spare, sent, .. } = &pipes;
+            spare.iter().chain(sent).for_each(|staging| staging.is_kept_as(0));
         }
     }
 
@@ -124,39 +205,38 @@ impl Handler {
             core.forget(Kind::Log, key);
         }
         let Some(guest) = guest else { return };
-        let owed = guest.intake().signature();
-        match lane.key {
-            Some(_) if owed == lane.owed_noted => {}
-            Some(key) => core.note(&Change { key: Some(key), ..change_of(lane) }),
-            None => {
-                let change = change_of(lane);
-                lane.key = core.keep(Kind::Log, &[guest.intake().pipe.as_fd()], change);
-                guest.intake().is_kept_as(lane.key.unwrap_or(0));
-            }
+        let owed = Some(guest.intake().signature());
+        if lane.key.is_some() && owed == lane.owed_noted {
+            return;
+        }
+        let change = change_of(lane);
+        let had_key = lane.key;
+        {
+            let intake = guest.intake();
+            let fds = [intake.pipe.as_fd()];
+            lane.key = match lane.key {
+                Some(key) => core.keep_as(key, Kind::Log, &fds, change).then_some(key),
+                None => core.keep(Kind::Log, &fds, change),
+            };
         }
         lane.owed_noted = owed;
+        if lane.key != had_key {
+            guest.intake().is_kept_as(lane.key.unwrap_or(0));
+        }
+        if lane.key.is_none() {
+            self.unstored.insert(number);
+        }
     }
 
-    /// Marks of an image before this one are in a memfd of its own; until this one's are stored they
-    /// count.
-    fn keep_marks(&mut self, core: &mut Core<Outcome>) -> io::Result<()> {
-        if STORE.get().is_none() {
-            let marks = Marks::new("virt-rs-marks")?;
-            // Behind that of any process before this one.
-            let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let order = since_epoch.map_or(0, |since| since.as_nanos());
-            let order = u64::try_from(order).unwrap_or(0);
-            let (order, pipes) = (AtomicU64::new(order), Mutex::default());
-            // Nobody else sets it.
-            drop(STORE.set(Store { marks, order, pipes, is_closed: AtomicBool::new(false) }));
-        }
-        for (key, staging) in self.kept_stagings() {
-            staging.belongs_to(key);
-        }
-        if let Some(store) = STORE.get() {
-            core.keep(Kind::Marks, &[store.marks.as_fd()], Change::default());
-        }
-        Ok(())
+    /// Whether a log goes on in another process with all its bytes.
+    pub(crate) fn is_log_stored(&self, core: &Core<Outcome>, lane: &Lane) -> bool {
+        let is_pipe_stored = |staging: &Staging| core.is_stored(Kind::Pipe, staging.key());
+        lane.key.is_some_and(|key| core.is_stored(Kind::Log, key))
+            && lane.guest.iter().all(|guest| {
+                let intake = guest.intake();
+                let kept = intake.arrears().into_iter().flat_map(|arrears| &arrears.kept);
+                kept.filter(|staging| staging.held() > 0).all(is_pipe_stored)
+            })
     }
 }
 
@@ -165,7 +245,7 @@ pub(crate) fn keep_pipes(core: &mut Core<Outcome>) {
     let Some(store) = STORE.get() else { return };
     let (made, gone, missing) = {
         let mut pipes = store.pipes();
-        if core.is_all_stored() {
+        if core.is_all_sent() {
             let Pipes { spare, sent, .. } = &mut *pipes;
             spare.append(sent);
         }
@@ -189,8 +269,12 @@ pub(crate) fn keep_pipes(core: &mut Core<Outcome>) {
 /// Gives whether it is kept.
 fn keep_pipe(core: &mut Core<Outcome>, staging: &Staging) -> bool {
     let (reader, writer) = staging.ends();
-    let key = core.keep(Kind::Pipe, &[reader, writer], Change::default());
-    key.into_iter().for_each(|key| staging.is_kept_as(key));
+    let (fds, change) = ([reader, writer], Change::default());
+    let key = match staging.key() {
+        0 => core.keep(Kind::Pipe, &fds, change),
+        key => core.keep_as(key, Kind::Pipe, &fds, change).then_some(key),
+    };
+    staging.is_kept_as(key.unwrap_or(0));
     key.is_some()
 }
 

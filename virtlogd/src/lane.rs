@@ -35,7 +35,7 @@ pub(crate) struct Lane {
     pub(crate) guest: Option<Arc<Guest>>,
     /// The log's key in the fd store, and what it was owed when that was noted.
     pub(crate) key: Option<u64>,
-    pub(crate) owed_noted: (u64, usize),
+    pub(crate) owed_noted: Option<(u64, usize)>,
     /// A task is under way.
     pub(crate) busy: bool,
     /// It takes long.
@@ -72,7 +72,7 @@ impl Lane {
             pump: None,
             guest: None,
             key: None,
-            owed_noted: (0, 0),
+            owed_noted: None,
             busy: false,
             is_late: false,
             ready: false,

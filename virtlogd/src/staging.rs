@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 
 use common::sys::fd::set_nonblocking;
 use common::sys::pipe;
@@ -40,10 +40,17 @@ struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     held: AtomicU64,
+    stored: Mutex<Stored>,
+}
+
+/// What the fd store and its marks say of a pipe. Under one lock, as the loop may store a pipe while
+/// a job marks it: the later mark has to be the true one.
+#[derive(Debug, Default)]
+struct Stored {
     /// In the fd store; 0: it is not.
-    key: AtomicU64,
+    key: u64,
     /// The key of the log whose bytes are inside.
-    owner: AtomicU64,
+    owner: u64,
 }
 
 /// Two more ends and a buffer, for looking at bytes without taking them.
@@ -109,8 +116,7 @@ impl Staging {
             reader,
             writer,
             held: AtomicU64::new(0),
-            key: AtomicU64::new(0),
-            owner: AtomicU64::new(0),
+            stored: Mutex::default(),
         })))
     }
 
@@ -120,26 +126,27 @@ impl Staging {
     /// As `ioctl(2)`: it is no pipe. Both are closed.
     pub(crate) fn of((reader, writer): (OwnedFd, OwnedFd), key: u64) -> io::Result<Self> {
         let held = AtomicU64::new(pipe::readable_bytes(&reader)? as u64);
-        let (key, owner) = (AtomicU64::new(key), AtomicU64::new(0));
-        Ok(Self(Arc::new(Pipe { reader, writer, held, key, owner })))
+        let stored = Mutex::new(Stored { key, owner: 0 });
+        Ok(Self(Arc::new(Pipe { reader, writer, held, stored })))
     }
 
     /// Its key in the fd store, 0 if it is not there.
     pub(crate) fn key(&self) -> u64 {
-        self.0.key.load(Ordering::SeqCst)
+        self.0.stored().key
     }
 
-    /// It is in the fd store from now on, or with 0 not any more. A job may say at the same time
-    /// whose bytes are inside: one of both sees what the other has set.
+    /// It is in the fd store from now on, or with 0 not any more.
     pub(crate) fn is_kept_as(&self, key: u64) {
-        self.0.key.store(key, Ordering::SeqCst);
-        keeping::mark(key, self.0.owner.load(Ordering::SeqCst));
+        let mut stored = self.0.stored();
+        stored.key = key;
+        keeping::mark(key, stored.owner);
     }
 
     /// Says whose bytes are inside, or will be.
     pub(crate) fn belongs_to(&self, owner: u64) {
-        self.0.owner.store(owner, Ordering::SeqCst);
-        keeping::mark(self.key(), owner);
+        let mut stored = self.0.stored();
+        stored.owner = owner;
+        keeping::mark(stored.key, owner);
     }
 
     /// Both ends, the one to read from first.
@@ -180,7 +187,7 @@ impl Staging {
     pub(crate) fn take_from(&self, guest: BorrowedFd<'_>, len: u64, owner: u64) -> io::Result<u64> {
         // One whose bytes were inside before needs no new mark: of two pipes with bytes of one log, that
         // which was made later has the later bytes, or the only ones.
-        if self.held() == 0 && self.0.owner.load(Ordering::SeqCst) != owner {
+        if self.held() == 0 && self.0.stored().owner != owner {
             self.belongs_to(owner);
         }
         let len = usize::try_from(len.min(MOVE_BYTES_MAX)).unwrap_or(usize::MAX);
@@ -194,9 +201,15 @@ impl Staging {
     }
 }
 
+impl Pipe {
+    fn stored(&self) -> MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let key = *self.key.get_mut();
+        let key = self.stored().key;
         if key != 0 {
             keeping::gone(key);
         }

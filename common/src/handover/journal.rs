@@ -1,25 +1,35 @@
-//! What is in the fd store, for a process that comes after a crash: a memfd to which each change is
-//! appended.
+//! The journal of what is in the fd store, for a process that comes after a crash.
 //!
-//! It begins with a whole document; changes to single items follow, the latest of an item counts.
-//! Each entry has a checksum, so that one that was cut off by a kill is recognised, and everything
-//! before it holds. When the changes outweigh the document a new journal is begun, which counts as
-//! soon as its document is complete.
+//! It lies in two memfds that are in the store for life and are used in turn, so that it can be
+//! renewed although the store is full. A memfd begins with a line that holds a document, the header;
+//! a line for each change of an item follows, and the latest of an item counts. Each line has a
+//! checksum, so that one that was cut off by a kill is recognised, and everything before it holds.
+//!
+//! The header is written last and makes the memfd complete; the other one is emptied after that. So
+//! at every instant at least one is complete, and of two that are, which say the same then, readers
+//! take the one with the higher number.
+//!
+//! To renew the journal, the lines that count are copied. So it forgets nothing but what it was told
+//! to forget, whatever the daemon has at hand at that moment.
 //!
 //! Fds have names in the store, made of a letter and the item's key.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use super::document::{self, Change, Document};
 use super::fds::BYTES_MAX;
 use crate::sys::fd;
 
-/// Bytes of changes from which on a new journal may be begun, even if the document is small.
-const CHANGES_BYTES_MIN: u64 = 65_536;
+/// Bytes of lines that count no more from which on the journal is worth renewing, however few the
+/// others are.
+const STALE_BYTES_MIN: u64 = 65_536;
+
+/// Bytes copied at once.
+const PIECE_BYTES: usize = 65_536;
 
 /// Hexadecimal digits of a checksum.
 const SUM_DIGITS: usize = 16;
@@ -27,9 +37,46 @@ const SUM_DIGITS: usize = 16;
 /// A journal that is being written.
 #[derive(Debug)]
 pub struct Journal {
+    /// The complete one, once there is one, and the one to be used next.
+    current: Sheet,
+    next: Sheet,
+    /// The next one is being filled.
+    draft: Option<Draft>,
+    lines: Lines,
+}
+
+/// One of the two memfds.
+#[derive(Debug)]
+struct Sheet {
+    /// Its number in the store.
+    number: u64,
     file: File,
-    document_bytes: u64,
-    changes_bytes: u64,
+}
+
+/// What the next memfd will begin with, and the lines behind that.
+#[derive(Debug)]
+struct Draft {
+    header: String,
+    lines: Lines,
+}
+
+/// Lines of a memfd, the header left out.
+#[derive(Debug, Default)]
+struct Lines {
+    /// The latest of each key.
+    items: BTreeMap<u64, Line>,
+    /// Lines without a key: lockspaces.
+    others: Vec<Line>,
+    /// Where the next one goes.
+    end: u64,
+    /// Bytes of those that count.
+    live_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    offset: u64,
+    len: u64,
 }
 
 /// What a journal says.
@@ -44,41 +91,173 @@ pub struct Told {
 }
 
 impl Journal {
-    /// Begins one.
+    /// A journal that says nothing yet, in two new memfds: `number` and the one after it.
     ///
     /// # Errors
-    /// As `memfd_create(2)` and `write(2)`.
-    pub fn begin(document: &Document<'_>) -> io::Result<Self> {
-        let file = File::from(fd::memory("virt-rs-journal")?);
-        let mut journal = Self { file, document_bytes: 0, changes_bytes: 0 };
-        journal.document_bytes = journal.append(&serde_json::to_string(document)?)?;
-        Ok(journal)
+    /// As `memfd_create(2)`.
+    pub fn new(number: u64) -> io::Result<Self> {
+        Ok(Self::of(Sheet::new(number)?, Sheet::new(number + 1)?))
     }
 
-    /// Appends a change. Gives whether it is time for a new journal.
+    /// A journal in the memfds of a predecessor, by number. What they say stays until the first
+    /// [`Self::complete`]. A journal has two: the others are closed.
     ///
     /// # Errors
-    /// As `write(2)`.
+    /// As `memfd_create(2)`.
+    pub fn adopt(mut sheets: Vec<(u64, OwnedFd)>) -> io::Result<Self> {
+        sheets.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+        let sheets = sheets.into_iter().map(|(number, fd)| Sheet { number, file: fd.into() });
+        let mut sheets: Vec<_> = sheets.collect();
+        let highest = sheets.first().map_or(0, |sheet| sheet.number);
+        let complete = sheets.iter().position(|sheet| matches!(read(&sheet.file), Ok(Some(_))));
+        let current = complete.map(|index| sheets.remove(index));
+        let next = if sheets.is_empty() { None } else { Some(sheets.remove(0)) };
+        let (current, next) = match (current, next) {
+            (Some(current), Some(next)) => (current, next),
+            (Some(current), None) => (current, Sheet::new(highest + 1)?),
+            (None, Some(next)) => (Sheet::new(highest + 1)?, next),
+            (None, None) => (Sheet::new(1)?, Sheet::new(2)?),
+        };
+        Ok(Self::of(current, next))
+    }
+
+    fn of(current: Sheet, next: Sheet) -> Self {
+        Self { current, next, draft: None, lines: Lines::default() }
+    }
+
+    /// Begins to fill the next memfd: changes noted from now on go there, and count with
+    /// [`Self::complete`].
+    ///
+    /// # Errors
+    /// As `ftruncate(2)`; the journal is as it was.
+    pub fn begin(&mut self, header: &Document<'_>) -> io::Result<()> {
+        self.next.file.set_len(0)?;
+        let header = line(&serde_json::to_string(header)?);
+        let lines = Lines { end: header.len() as u64, ..Lines::default() };
+        self.draft = Some(Draft { header, lines });
+        Ok(())
+    }
+
+    /// The memfd that was begun counts from now on, and the other one is empty.
+    ///
+    /// # Errors
+    /// As `write(2)`; the one before counts.
+    pub fn complete(&mut self) -> io::Result<()> {
+        let Some(Draft { header, lines }) = self.draft.take() else { return Ok(()) };
+        if let Err(error) = self.next.file.write_all_at(header.as_bytes(), 0) {
+            self.next.file.set_len(0)?;
+            return Err(error);
+        }
+        std::mem::swap(&mut self.current, &mut self.next);
+        self.lines = lines;
+        self.next.file.set_len(0)
+    }
+
+    /// Notes a change. Gives whether the journal is worth renewing.
+    ///
+    /// # Errors
+    /// As `write(2)`; the change is not noted.
     pub fn note(&mut self, change: &Change) -> io::Result<bool> {
-        self.changes_bytes += self.append(&serde_json::to_string(change)?)?;
-        Ok(self.changes_bytes > self.document_bytes.max(CHANGES_BYTES_MIN))
+        let text = line(&serde_json::to_string(change)?);
+        let (sheet, lines) = match &mut self.draft {
+            Some(draft) => (&self.next, &mut draft.lines),
+            None if self.lines.end == 0 => return Err(io::ErrorKind::NotFound.into()),
+            None => (&self.current, &mut self.lines),
+        };
+        sheet.file.write_all_at(text.as_bytes(), lines.end)?;
+        lines.add(change, text.len() as u64);
+        Ok(lines.is_stale())
     }
 
-    /// The memfd, to be stored.
+    /// Renews the journal: with this header, and the lines that count.
+    ///
+    /// # Errors
+    /// As `read(2)` and `write(2)`; the journal is as it was.
+    pub fn renew(&mut self, header: &Document<'_>) -> io::Result<()> {
+        if self.draft.is_some() {
+            return Ok(());
+        }
+        self.begin(header)?;
+        let copied = self.copy_lines();
+        copied.and_then(|()| self.complete()).inspect_err(|_| self.draft = None)
+    }
+
+    fn copy_lines(&mut self) -> io::Result<()> {
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        let mut bytes = Vec::with_capacity(PIECE_BYTES);
+        let mut start = draft.lines.end;
+        let items = self.lines.items.iter().map(|(&key, line)| (Some(key), *line));
+        let others = self.lines.others.iter().map(|line| (None, *line));
+        for (key, Line { offset, len }) in items.chain(others) {
+            let from = bytes.len();
+            bytes.resize(from + usize::try_from(len).map_err(io::Error::other)?, 0);
+            self.current.file.read_exact_at(bytes.get_mut(from..).unwrap_or_default(), offset)?;
+            draft.lines.add_live(key, len);
+            if bytes.len() >= PIECE_BYTES {
+                self.next.file.write_all_at(&bytes, start)?;
+                start = draft.lines.end;
+                bytes.clear();
+            }
+        }
+        self.next.file.write_all_at(&bytes, start)
+    }
+
+    /// Both memfds, to be stored: their numbers in the store, and the fds.
+    pub fn fds(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>)> {
+        [&self.current, &self.next].into_iter().map(|sheet| (sheet.number, sheet.file.as_fd()))
+    }
+
+    /// Whether an item is noted.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
-    fn append(&mut self, text: &str) -> io::Result<u64> {
-        let line = format!("{:016x} {text}\n", sum(text.as_bytes()));
-        // Over what is there of a line that could not be written whole.
-        self.file.write_all_at(line.as_bytes(), self.document_bytes + self.changes_bytes)?;
-        Ok(line.len() as u64)
+    pub fn has(&self, key: u64) -> bool {
+        let lines = self.draft.as_ref().map_or(&self.lines, |draft| &draft.lines);
+        lines.items.contains_key(&key)
     }
 }
 
-/// Reads a journal; `None` when not even its document is complete.
+impl Sheet {
+    fn new(number: u64) -> io::Result<Self> {
+        Ok(Self { number, file: fd::memory("virt-rs-journal")?.into() })
+    }
+}
+
+impl Lines {
+    fn add(&mut self, change: &Change, len: u64) {
+        match change.key {
+            Some(key) if is_end(change) => {
+                self.end += len;
+                let gone = self.items.remove(&key);
+                self.live_bytes -= gone.map_or(0, |line| line.len);
+            }
+            key => self.add_live(key, len),
+        }
+    }
+
+    fn add_live(&mut self, key: Option<u64>, len: u64) {
+        let line = Line { offset: self.end, len };
+        self.end += len;
+        self.live_bytes += len;
+        match key {
+            Some(key) => {
+                let last = self.items.insert(key, line);
+                self.live_bytes -= last.map_or(0, |line| line.len);
+            }
+            None => self.others.push(line),
+        }
+    }
+
+    /// Whether there is more of what counts no more than of what counts.
+    fn is_stale(&self) -> bool {
+        self.end - self.live_bytes > self.live_bytes.max(STALE_BYTES_MIN)
+    }
+}
+
+/// Whether the item has gone.
+fn is_end(change: &Change) -> bool {
+    matches!(change, Change { log: None, lease: None, client: None, .. })
+}
+
+/// Reads a journal; `None` when it is not complete.
 ///
 /// # Errors
 /// As `read(2)`.
@@ -102,6 +281,11 @@ pub fn read(file: &File) -> io::Result<Option<Told>> {
     Ok(Some(told))
 }
 
+/// A line with its checksum.
+fn line(text: &str) -> String {
+    format!("{:016x} {text}\n", sum(text.as_bytes()))
+}
+
 /// The text of a line that is whole.
 fn content(line: &[u8]) -> Option<&[u8]> {
     let (digits, rest) = line.split_at_checked(SUM_DIGITS)?;
@@ -117,50 +301,4 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::handover::document::Log;
-
-    fn change(key: u64, path: Option<&str>) -> Change {
-        let log = path.map(|path| Log { path: Some(path.into()), ..Log::default() });
-        Change { key: Some(key), log, ..Change::default() }
-    }
-
-    fn paths(journal: &Journal) -> Vec<(u64, Option<String>)> {
-        let told = read(&journal.file).unwrap().unwrap();
-        let path = |change: Change| change.log.and_then(|log| log.path);
-        told.changes.into_iter().map(|(key, change)| (key, path(change))).collect()
-    }
-
-    #[test]
-    fn the_latest_change_of_an_item_counts() {
-        let mut journal = Journal::begin(&Document::default()).unwrap();
-        for (key, path) in [(1, Some("/a")), (2, Some("/b")), (1, Some("/c")), (2, None)] {
-            assert!(!journal.note(&change(key, path)).unwrap());
-        }
-        assert_eq!(paths(&journal), [(1, Some("/c".into())), (2, None)]);
-    }
-
-    #[test]
-    fn what_was_cut_off_is_not_there() {
-        let mut journal = Journal::begin(&Document::default()).unwrap();
-        let begun = journal.document_bytes;
-        journal.note(&change(1, Some("/a"))).unwrap();
-        let whole = journal.document_bytes + journal.changes_bytes;
-        journal.note(&change(1, Some("/b"))).unwrap();
-        let end = journal.document_bytes + journal.changes_bytes;
-        for len in whole..end {
-            journal.file.set_len(len).unwrap();
-            assert_eq!(paths(&journal), [(1, Some("/a".into()))], "{len}");
-        }
-        journal.file.set_len(begun - 1).unwrap();
-        assert!(read(&journal.file).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_new_journal_is_due_when_changes_outweigh_the_document() {
-        let mut journal = Journal::begin(&Document::default()).unwrap();
-        let notes = (1..).find(|_| journal.note(&change(1, Some("/a"))).unwrap());
-        assert!(notes.is_some() && journal.changes_bytes > CHANGES_BYTES_MIN);
-    }
-}
+mod tests;

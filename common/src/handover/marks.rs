@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::SystemTime;
 
 use crate::sys::fd;
 
@@ -13,6 +14,9 @@ pub const MARK_BYTES: usize = 16;
 
 /// What a mark says; all zeros where none was made.
 pub type Mark = [u8; MARK_BYTES];
+
+/// The place of no key, which says when the memfd was made.
+const STAMP: u64 = 0;
 
 /// The memfd.
 #[derive(Debug)]
@@ -24,7 +28,19 @@ impl Marks {
     /// # Errors
     /// As `memfd_create(2)`.
     pub fn new(name: &str) -> io::Result<Self> {
-        Ok(Self(fd::memory(name)?.into()))
+        let marks = Self(fd::memory(name)?.into());
+        let mut stamp = Mark::default();
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        stamp.copy_from_slice(&since_epoch.unwrap_or_default().as_nanos().to_be_bytes());
+        marks.set(STAMP, stamp)?;
+        Ok(marks)
+    }
+
+    /// Orders memfds by when they were made; those of earlier versions, which do not say, come
+    /// first.
+    #[must_use]
+    pub fn stamp(&self) -> Mark {
+        self.get(STAMP).unwrap_or_default()
     }
 
     /// Makes a mark; a kill at any moment leaves it or the one before.
@@ -74,9 +90,10 @@ mod tests {
         marks.set(7, [7; MARK_BYTES]).unwrap();
         marks.set(9, [9; MARK_BYTES]).unwrap();
         assert_eq!(marks.get(7).unwrap(), [7; MARK_BYTES]);
-        for absent in [0, 8, 10] {
+        for absent in [8, 10] {
             assert_eq!(marks.get(absent).unwrap(), Mark::default());
         }
+        assert!(marks.stamp() < Marks::new("marks").unwrap().stamp());
         marks.set(u64::MAX, [1; MARK_BYTES]).unwrap_err();
     }
 }

@@ -14,6 +14,9 @@ use super::marks::{self, Marks};
 use super::owed::Owed;
 use crate::sys::{fd, pipe};
 
+/// The highest key that is believed: as many fds as Linux lets a process have open (`fs.nr_open`).
+const KEY_MAX: u64 = 1 << 20;
+
 /// What a stored fd is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -29,8 +32,10 @@ pub enum Kind {
     Client,
     /// A memfd that says what clients are owed: a mark at the place of each key.
     Calls,
-    /// The journal, by its number.
+    /// A memfd of the journal, by its number.
     Journal,
+    /// The end of a pipe whose other end tells when the store lets go of it, by its number.
+    Sentinel,
 }
 
 /// Everything that came back.
@@ -40,6 +45,8 @@ pub struct Returned {
     pub document: Option<Document<'static>>,
     /// The names, one for each fd.
     pub names: Vec<String>,
+    /// What the journal has and the store lacks, in words.
+    pub missing: Vec<String>,
 }
 
 impl Kind {
@@ -55,6 +62,17 @@ impl Kind {
         u64::from_str_radix(name.strip_prefix(self.letter())?, 16).ok()
     }
 
+    const ALL: [Self; 8] = [
+        Self::Log,
+        Self::Pipe,
+        Self::Marks,
+        Self::Lease,
+        Self::Client,
+        Self::Calls,
+        Self::Journal,
+        Self::Sentinel,
+    ];
+
     fn letter(self) -> char {
         match self {
             Self::Log => 'l',
@@ -64,18 +82,18 @@ impl Kind {
             Self::Client => 'c',
             Self::Calls => 'o',
             Self::Journal => 'j',
+            Self::Sentinel => 's',
         }
     }
 }
 
-/// The key in a name; journals have none.
+/// The key in a name; journals and sentinels have numbers of their own, and what is not ours has
+/// none.
 #[must_use]
 pub fn key_of(name: &str) -> Option<u64> {
-    if Kind::Journal.key(name).is_some() {
-        return None;
-    }
-    let (_, digits) = name.split_at_checked(1)?;
-    u64::from_str_radix(digits, 16).ok()
+    let numbered = |kind: &Kind| matches!(kind, Kind::Journal | Kind::Sentinel);
+    let kinds = Kind::ALL.into_iter().filter(|kind| !numbered(kind));
+    kinds.filter_map(|kind| kind.key(name)).find(|&key| key <= KEY_MAX)
 }
 
 /// Makes a document of what the supervisor has given back, if it has given anything. The fds are
@@ -92,8 +110,9 @@ pub fn take_back(
     let names: Vec<String> = stored.iter().map(|(name, _)| name.clone()).collect();
     let told = newest_journal(&stored);
     let by_name = Numbers::new(stored, inherited);
-    let document = told.map(|told| assemble(told, main_server, &by_name));
-    Some(Returned { document, names })
+    let mut missing = Vec::new();
+    let document = told.map(|told| assemble(told, main_server, &by_name, &mut missing));
+    Some(Returned { document, names, missing })
 }
 
 /// The names of everything that a document claims to be stored.
@@ -146,11 +165,30 @@ impl Numbers {
         self.of(kind, key).first().copied()
     }
 
-    /// Memfds of marks. There are two when a start was cut off.
-    fn marks(&self, kind: Kind) -> Vec<Marks> {
-        let number = |key| self.one(kind, key);
-        let fd = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
-        self.keys(kind).filter_map(number).filter_map(fd).map(Marks::from).collect()
+    /// Memfds of marks with their names, the newest last. There are two when the start of a process
+    /// of an earlier version was cut off.
+    fn marks(&self, kind: Kind) -> Vec<(String, RawFd, Marks)> {
+        let open = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
+        let marks = |key| {
+            let number = self.one(kind, key)?;
+            Some((kind.name(key), number, Marks::from(open(number)?)))
+        };
+        let mut all: Vec<_> = self.keys(kind).filter_map(marks).collect();
+        all.sort_by_cached_key(|(name, _, marks)| (marks.stamp(), name.clone()));
+        all
+    }
+
+    /// The memfds that the next process goes on with.
+    fn essentials(&self) -> Vec<(String, RawFd)> {
+        let journals = self.keys(Kind::Journal).filter_map(|number| {
+            Some((Kind::Journal.name(number), self.one(Kind::Journal, number)?))
+        });
+        let sentinels = self.keys(Kind::Sentinel).filter_map(|number| {
+            Some((Kind::Sentinel.name(number), self.one(Kind::Sentinel, number)?))
+        });
+        let newest = |kind| self.marks(kind).pop().map(|(name, number, _)| (name, number));
+        let marks = newest(Kind::Marks).into_iter().chain(newest(Kind::Calls));
+        journals.chain(marks).chain(sentinels).collect()
     }
 
     fn keys(&self, kind: Kind) -> impl Iterator<Item = u64> {
@@ -168,16 +206,27 @@ fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<Told> {
     journals.iter().find_map(|(_, file)| journal::read(file).ok()?)
 }
 
-fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document<'static> {
+fn assemble(
+    mut told: Told,
+    main_server: &str,
+    numbers: &Numbers,
+    missing: &mut Vec<String>,
+) -> Document<'static> {
     let next_client_id = spread_out(&mut told, main_server);
     let private = told.document.private.take().unwrap_or_default();
     let owners = told.document.default_lockspace.as_mut().and_then(|space| space.private.take());
-    let (staged, calls) = (Staged::read(numbers), numbers.marks(Kind::Calls));
+    let staged = Staged::read(numbers);
+    let calls = numbers.marks(Kind::Calls).pop().map(|(_, _, calls)| calls);
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in told.changes {
+        if let Some(words) = is_missing(&change, key, numbers) {
+            missing.push(words);
+        }
         logs.extend(change.log.and_then(|log| found_log(log, key, numbers, &staged)));
         leases.extend(change.lease.and_then(|lease| found_lease(lease, key, numbers)));
-        clients.extend(change.client.and_then(|client| found_client(client, key, numbers, &calls)));
+        let client = change.client;
+        clients
+            .extend(client.and_then(|client| found_client(client, key, numbers, calls.as_ref())));
     }
     clients.sort_by_key(|client| client.id);
     let main = Server { clients: Some(clients), next_client_id, ..Server::default() };
@@ -188,9 +237,32 @@ fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document<'s
         handler: Some(LogHandler { files: Some(Items::Read(logs)) }),
         default_lockspace: Some(Lockspace { private: owners, ..Lockspace::default() }),
         lockspaces: Some(leases),
-        private: Some(settings(private)),
+        private: Some(PrivateDaemon {
+            essentials: Some(numbers.essentials()),
+            ..settings(private)
+        }),
         ..Document::default()
     }
+}
+
+/// What a record is about, in words, if its fd is not there.
+fn is_missing(change: &Change, key: u64, numbers: &Numbers) -> Option<String> {
+    if let Some(log) = change.log.as_ref().filter(|_| numbers.one(Kind::Log, key).is_none()) {
+        let [path, name] = [&log.path, &log.domname].map(|text| text.as_deref().unwrap_or("?"));
+        return Some(format!("the log {path} of {name}"));
+    }
+    let lease = change.lease.as_ref().filter(|_| numbers.one(Kind::Lease, key).is_none())?;
+    let mut words = None;
+    lease.resources.iter().for_each(|resources| {
+        resources.for_each(|resource| {
+            let path = resource.path.as_deref().unwrap_or("?");
+            let holders =
+                resource.private.iter().flat_map(|private| private.holders.iter().flatten());
+            let names: Vec<_> = holders.filter_map(|holder| holder.name.as_deref()).collect();
+            words = Some(format!("the lease on {path} of {}", names.join(", ")));
+        });
+    });
+    words
 }
 
 /// Puts every item of the journal's document among its changes, if none of these is about it. Gives
@@ -257,10 +329,10 @@ fn found_client(
     mut client: Client,
     key: u64,
     numbers: &Numbers,
-    calls: &[Marks],
+    calls: Option<&Marks>,
 ) -> Option<Client> {
     let fd = Some(numbers.one(Kind::Client, key)?);
-    let mark = calls.first().and_then(|calls| calls.get(key).ok()).unwrap_or_default();
+    let mark = calls.and_then(|calls| calls.get(key).ok()).unwrap_or_default();
     let owed = match Owed::from_mark(mark) {
         Owed::Nothing => None,
         Owed::Answer(reply_to) => Some(reply_to.to_words()),
@@ -302,7 +374,8 @@ impl Staged {
         let marks = numbers.marks(Kind::Marks);
         for key in numbers.keys(Kind::Pipe) {
             let mark = |marks: &Marks| marks.get(key).ok().and_then(Mark::parse);
-            let latest = marks.iter().filter_map(mark).max_by_key(|mark| mark.order);
+            let latest = marks.iter().filter_map(|(.., marks)| mark(marks));
+            let latest = latest.max_by_key(|mark| mark.order);
             if let (Some(Mark { owner, order }), Some(ends)) =
                 (latest, ends(numbers.of(Kind::Pipe, key)))
             {

@@ -121,6 +121,7 @@ impl<O> Target for Core<O> {
     fn set_log_outputs(&mut self, setting: &str) -> Result<(), rpc::Error> {
         self.logger.set_outputs(setting).map_err(|error| error.to_rpc())?;
         self.overrides.log_outputs = Some(setting.to_owned());
+        self.settings_have_changed();
         Ok(())
     }
 
@@ -131,6 +132,7 @@ impl<O> Target for Core<O> {
     fn set_log_filters(&mut self, setting: &str) -> Result<(), rpc::Error> {
         self.logger.set_filters(setting).map_err(|error| error.to_rpc())?;
         self.overrides.log_filters = Some(setting.to_owned());
+        self.settings_have_changed();
         Ok(())
     }
 
@@ -138,5 +140,6 @@ impl<O> Target for Core<O> {
         let timeout = (timeout_s > 0).then(|| Duration::from_secs(timeout_s.into()));
         self.idle.set_timeout(&mut self.reactor, timeout);
         self.overrides.timeout_s = Some(timeout_s);
+        self.settings_have_changed();
     }
 }

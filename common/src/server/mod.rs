@@ -40,6 +40,7 @@ use crate::admin;
 use crate::event::{Interest, Reactor, Registered, TimerId, Waker};
 use crate::handover::check::Check;
 use crate::handover::document::Document;
+use crate::handover::stored::Kind;
 use crate::handover::{Passing, Reader};
 use crate::logging::Logger;
 use crate::rpc::{self, Call, Program, Reply};
@@ -118,8 +119,21 @@ pub trait Daemon: Send + Sized + 'static {
     /// a second and must not cost more with more guests.
     fn status(&self) -> String;
 
-    /// There is an fd store: [has everything kept](Core::keep) that is not.
+    /// There is an fd store: has [marks](Core::essential_marks) kept, if it makes any. Once in the
+    /// life of the process at the most.
+    fn keep_essentials(&mut self, _: &mut Core<Self::Outcome>) {}
+
+    /// There is an fd store: has everything kept, what has a key [under that](Core::keep_as).
     fn keep_all(&mut self, core: &mut Core<Self::Outcome>);
+
+    /// There is room in the fd store: has kept what did not fit, until something does not.
+    fn keep_more(&mut self, core: &mut Core<Self::Outcome>);
+
+    /// An item that was sent did not fit, and has no key any more.
+    fn is_not_stored(&mut self, kind: Kind, key: u64);
+
+    /// The connection of a client did not fit.
+    fn client_is_not_stored(&mut self, client: ClientId);
 
     /// The fd store was emptied: nothing has a key any more.
     fn keep_no_more(&mut self);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::baton::{Baton, Crew};
 use super::client::{Client, ClientId, Closed};
@@ -12,7 +12,7 @@ use super::token::Token;
 use super::upgrade::Reading;
 use super::{Answer, Core, Daemon, Done, NOT_THE_DAEMONS};
 use crate::admin;
-use crate::event::Event;
+use crate::event::{Event, TimerId};
 use crate::handover::stored::Kind;
 use crate::rpc::Call;
 use crate::rpc::connection::Message;
@@ -29,6 +29,10 @@ const ACCEPTS_PER_TURN_MAX: usize = 32;
 /// How long accepting rests after the kernel could not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long the supervisor may take, when the daemon stops, to prove what the fd store has. What it
+/// has not proved by then is treated as if it were not there.
+const PROOF_PERIOD: Duration = Duration::from_secs(1);
+
 /// How long jobs are waited for when the daemon stops, all in all. Whoever stopped us is waiting.
 const STOP_PERIOD: Duration = Duration::from_secs(5);
 
@@ -42,7 +46,8 @@ const GIVEN_UP_NAMED_MAX: usize = 32;
 /// As `epoll_wait(2)` and `pthread_create(3)`, which mean that the process cannot go on.
 pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
     let waker = core.waker.take().ok_or(io::ErrorKind::InvalidInput)?;
-    let state = State { core, daemon, events: VecDeque::new(), phase: Phase::Serving };
+    let state =
+        State { core, daemon, events: VecDeque::new(), phase: Phase::Serving, deadline: None };
     let (mut state, result) = Crew::new(waker).run(Box::new(state))?;
     if !state.core.drain_store() {
         tracing::error!(target: "util.systemd", "The supervisor has not taken everything");
@@ -61,11 +66,15 @@ struct State<D: Daemon> {
     /// What was reported and not looked at yet.
     events: VecDeque<Event<Token>>,
     phase: Phase,
+    /// When the phase is over, unless that is Serving.
+    deadline: Option<TimerId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
+    /// The supervisor is to prove what the fd store has, before the daemon is told to stop.
+    Proving,
     /// The daemon has been told to stop, and its last jobs are waited for.
     Stopping,
     /// They were waited for for long enough.
@@ -91,6 +100,8 @@ impl<D: Daemon> Baton for State<D> {
             } else if self.is_to_give_way() {
                 return crew.bring_to_first(self);
             } else if self.is_to_stop() {
+                self.prove();
+            } else if self.is_proved() {
                 self.stop();
             } else if self.is_over() {
                 return crew.finish(self, Ok(()));
@@ -115,7 +126,9 @@ impl<D: Daemon> State<D> {
             Event::Ready(Token::Jobs) => {
                 crew.take_returned().into_iter().for_each(|returned| core.jobs.returned(returned));
             }
-            Event::Timer(Token::Deadline) => *phase = Phase::Over,
+            Event::Timer(Token::Deadline) => self.phase_is_over(),
+            Event::Ready(Token::Store) => core.look_at_store(daemon),
+            Event::Timer(Token::Supervisor(duty)) => core.perform(daemon, duty),
             Event::Ready(Token::Daemon(_)) | Event::Timer(Token::DaemonTimer(_)) => {
                 handle(core, daemon, event);
             }
@@ -132,11 +145,35 @@ impl<D: Daemon> State<D> {
         self.phase == Phase::Serving && !self.core.stopping && self.core.is_ready_for_successor()
     }
 
+    fn prove(&mut self) {
+        self.phase = Phase::Proving;
+        self.core.supervision.notify.stopping();
+        self.core.ask_for_proof();
+        self.deadline = Some(self.core.reactor.set_timer(PROOF_PERIOD, Token::Deadline));
+    }
+
+    fn is_proved(&self) -> bool {
+        self.phase == Phase::Proving
+            && self.core.is_all_proved()
+            && !self.core.servers.have_calls_in_flight()
+    }
+
     fn stop(&mut self) {
         self.phase = Phase::Stopping;
-        self.core.supervision.notify.stopping();
+        self.deadline.take().into_iter().for_each(|timer| self.core.reactor.cancel_timer(timer));
         self.daemon.stop(&mut self.core);
-        self.core.reactor.set_timer(STOP_PERIOD, Token::Deadline);
+        self.deadline = Some(self.core.reactor.set_timer(STOP_PERIOD, Token::Deadline));
+    }
+
+    fn phase_is_over(&mut self) {
+        if self.deadline.is_some_and(|timer| timer.due() > Instant::now()) {
+            // The timer of the phase before, which had fired when it was cancelled.
+            return;
+        }
+        match self.phase {
+            Phase::Proving => self.stop(),
+            Phase::Serving | Phase::Stopping | Phase::Over => self.phase = Phase::Over,
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -147,6 +184,7 @@ impl<D: Daemon> State<D> {
     fn wait(&mut self) -> io::Result<()> {
         let Self { core, events, .. } = self;
         core.idle.update(&mut core.reactor, core.servers.have_clients());
+        core.ask_for_proof();
         core.supervision.before_wait(&mut core.reactor);
         core.reactor.wait(events)
     }
@@ -177,9 +215,6 @@ impl<D: Daemon> State<D> {
 }
 
 fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<Token>) {
-    if let Event::Timer(Token::Supervisor(duty)) = event {
-        return core.perform(daemon, duty);
-    }
     core.supervision.note_activity();
     match event {
         Event::Ready(Token::Daemon(source)) => daemon.ready(core, source),
@@ -225,8 +260,8 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
             core.accept(caller.client.server);
         } else if let Some((client, result)) = core.next_held_back() {
             core.answer_now(client, result);
-        } else if core.wants_new_journal() {
-            core.begin_journal(daemon);
+        } else if core.is_to_go_on_keeping() {
+            core.go_on_keeping(daemon);
         } else if std::mem::take(&mut core.has_resumed) {
             daemon.resume(core);
         } else if let Some(done) = core.jobs.take_ended() {
@@ -250,7 +285,7 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
 /// for, or it was long enough.
 fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
     while let Some(client) = core.servers.client(id) {
-        let reading = core.upgrade.reading();
+        let reading = if core.stopping { Reading::Nothing } else { core.upgrade.reading() };
         if core.calls_left == 0 && matches!(client.flush(), Ok(true)) {
             return core.reactor.again(Token::Client(id));
         }

@@ -68,6 +68,11 @@ impl Servers {
     pub(super) fn have_clients(&self) -> bool {
         !self.main.clients.is_empty() || !self.admin.clients.is_empty()
     }
+
+    /// Whether any client of the daemon's waits for the end of a job.
+    pub(super) fn have_calls_in_flight(&self) -> bool {
+        self.main.clients.values().any(Client::has_call_in_flight)
+    }
 }
 
 impl Server {

@@ -17,6 +17,9 @@ const STATUS_PERIOD: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// How soon it is tried again to store what the store had no room for.
+const STORE_PERIOD: Duration = Duration::from_secs(60);
+
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
@@ -26,6 +29,8 @@ pub(super) enum Duty {
     Status,
     /// Send what the supervisor could not take.
     Retry,
+    /// See whether the fd store takes what it has not.
+    Store,
 }
 
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub(super) struct Supervision {
     is_active: bool,
     has_status_timer: bool,
     has_retry_timer: bool,
+    has_store_timer: bool,
     retry: Duration,
 }
 
@@ -55,6 +61,7 @@ impl Supervision {
             is_active: false,
             has_status_timer: false,
             has_retry_timer: false,
+            has_store_timer: false,
             retry: RETRY_MIN,
         }
     }
@@ -74,6 +81,13 @@ impl Supervision {
             reactor.set_timer(STATUS_PERIOD, Token::Supervisor(Duty::Status));
             self.has_status_timer = true;
             self.is_active = false;
+        }
+    }
+
+    /// The fd store lacks something.
+    pub(super) fn store_is_to_be_seen_to(&mut self, reactor: &mut Reactor<Token>) {
+        if !std::mem::replace(&mut self.has_store_timer, true) {
+            reactor.set_timer(STORE_PERIOD, Token::Supervisor(Duty::Store));
         }
     }
 
@@ -128,7 +142,7 @@ impl<O> Core<O> {
         self.supervision.say();
     }
 
-    pub(super) fn perform<D: Daemon<Outcome = O>>(&mut self, daemon: &D, duty: Duty) {
+    pub(super) fn perform<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, duty: Duty) {
         match duty {
             Duty::Ping => self.supervision.ping(&mut self.reactor),
             Duty::Status => {
@@ -136,6 +150,10 @@ impl<O> Core<O> {
                 self.tell_status(daemon);
             }
             Duty::Retry => self.supervision.retry(),
+            Duty::Store => {
+                self.supervision.has_store_timer = false;
+                self.see_to_store(daemon);
+            }
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) enum Token {
     Upgrade,
     /// Timer: the supervisor is to hear something.
     Supervisor(Duty),
+    /// The supervisor has answered a question about the fd store, or that has lost something.
+    Store,
     /// A job has ended on another thread.
     Jobs,
     /// Timer: jobs have been waited for for long enough.
@@ -40,6 +42,7 @@ impl event::Token for Token {
             Self::Upgrade => (0, 2),
             Self::Jobs => (0, 3),
             Self::Deadline => (0, 4),
+            Self::Store => (0, 5),
             Self::Accept(server) => (1, server_bit(server)),
             Self::Listener(server, index) => (2, index << 1 | server_bit(server)),
             Self::Client(client) => (3, client.number << 1 | server_bit(client.server)),
@@ -48,6 +51,7 @@ impl event::Token for Token {
             Self::Supervisor(Duty::Ping) => (6, 0),
             Self::Supervisor(Duty::Status) => (6, 1),
             Self::Supervisor(Duty::Retry) => (6, 2),
+            Self::Supervisor(Duty::Store) => (6, 3),
         };
         number << KIND_BITS | kind
     }
@@ -60,6 +64,7 @@ impl event::Token for Token {
             (0, 2) => Self::Upgrade,
             (0, 3) => Self::Jobs,
             (0, 4) => Self::Deadline,
+            (0, 5) => Self::Store,
             (1, _) => Self::Accept(server),
             (2, _) => Self::Listener(server, number >> 1),
             (3, _) => Self::Client(ClientId { server, number: number >> 1 }),
@@ -67,6 +72,7 @@ impl event::Token for Token {
             (5, _) => Self::DaemonTimer(number),
             (6, 0) => Self::Supervisor(Duty::Ping),
             (6, 1) => Self::Supervisor(Duty::Status),
+            (6, 3) => Self::Supervisor(Duty::Store),
             (6, _) => Self::Supervisor(Duty::Retry),
             _ => Self::Idle,
         }
@@ -93,6 +99,7 @@ mod tests {
             Token::Upgrade,
             Token::Jobs,
             Token::Deadline,
+            Token::Store,
             Token::Accept(Server::Main),
             Token::Accept(Server::Admin),
             Token::Listener(Server::Main, 3),
@@ -104,6 +111,7 @@ mod tests {
             Token::Supervisor(Duty::Ping),
             Token::Supervisor(Duty::Status),
             Token::Supervisor(Duty::Retry),
+            Token::Supervisor(Duty::Store),
         ] {
             assert_eq!(Token::from_bits(token.into_bits()), token);
         }

@@ -235,7 +235,7 @@ impl<O> Core<O> {
         self.announce_successor(successor.reader);
         let Err(reason) = self.try_execute(daemon, &successor);
         if successor.reader == Reader::Libvirts {
-            self.keep_again(daemon);
+            self.begin_keeping_again(daemon);
         }
         self.supervisor().ready();
         if !self.stopping {
@@ -252,12 +252,8 @@ impl<O> Core<O> {
         if self.stopping {
             return Err(String::new());
         }
-        let is_stored = match reader {
-            Reader::Ours => self.drain_store(),
-            Reader::Libvirts => self.end_keeping(),
-        };
-        if !is_stored {
-            return Err("the supervisor has not taken what is to be in the fd store".into());
+        if *reader == Reader::Libvirts && !self.end_keeping() {
+            return Err("the supervisor has not emptied the fd store".into());
         }
         let held = self.signals.hold().map_err(|error| format!("signals: {error}"))?;
         // What came before is lost with this image, unless it is looked at now.
@@ -387,6 +383,8 @@ impl<O> Core<O> {
             private.pid_file = pid_file.as_ref().map(|file| passing.fd(file.as_fd()));
             private.configuration = Some(passing.bytes(configuration)?);
             private.stored_names = Some(self.stored_names());
+            private.unproved_names = Some(self.unproved_names());
+            private.essentials = Some(self.pass_essentials(passing));
             private.timeout_s = self.overrides.timeout_s;
             private.log_filters.clone_from(&self.overrides.log_filters);
             private.log_outputs.clone_from(&self.overrides.log_outputs);

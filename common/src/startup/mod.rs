@@ -232,8 +232,9 @@ impl<S: Service> Start<S> {
             handover::remove(&state_file);
         } else if complaint.is_some() {
             daemon.salvage(&mut core, &mut predecessor.inherited);
-        } else if let Some(names) = predecessor.names_in_store() {
-            core.adopt_store(&names);
+        } else {
+            core.adopt_essentials(predecessor.essentials(Vec::new()));
+            core.adopt_store(&predecessor.names_in_store().unwrap_or_default(), &[]);
         }
         Ok(Process { core, daemon, _pid_file: pid_file })
     }
@@ -299,17 +300,25 @@ fn adopt<S: Service>(
     legacy: Legacy,
     predecessor: &mut Predecessor,
 ) {
-    let Legacy { document, main, admin, private } = legacy;
+    let Legacy { document, main, admin, mut private } = legacy;
     if predecessor.stored.is_none() {
         core.note_upgrade("done");
     }
+    let passed = private.essentials.take();
+    // An image of an earlier version did not ask whether the store has taken what it was sent.
+    let names = private.stored_names.take().unwrap_or_default();
+    let unproved = match &passed {
+        Some(_) => private.unproved_names.take().unwrap_or_default(),
+        None => names.clone(),
+    };
+    core.adopt_store(&names, &unproved);
+    core.adopt_essentials(predecessor.essentials(passed.unwrap_or_default()));
     let inherited = &mut predecessor.inherited;
     let clients = core.adopt(Server::Main, main, inherited);
     core.adopt(Server::Admin, admin, inherited);
     core.adopt_overrides(&private);
     daemon.adopt(core, document, clients, inherited);
-    core.adopt_store(private.stored_names.as_deref().unwrap_or_default());
-    core.adopt_store(&predecessor.names_in_store().unwrap_or_default());
+    core.adopt_store(&predecessor.names_in_store().unwrap_or_default(), &[]);
     daemon.salvage(core, &mut predecessor.inherited);
     core.park(predecessor.parked(&private));
     tracing::info!(

@@ -2,7 +2,7 @@
 //! with the rest. Nothing here fails the start, as somebody depends on this process already.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -36,6 +36,10 @@ pub(super) struct Stored {
     pub(super) names: Vec<String>,
     /// It is known what they are.
     pub(super) is_known: bool,
+    /// What the journal has and the store lacks, in words.
+    pub(super) missing: Vec<String>,
+    /// The memfds without which nothing there counts, by name.
+    essentials: Vec<(String, RawFd)>,
 }
 
 /// What is to be adopted.
@@ -66,8 +70,13 @@ impl Predecessor {
             return self;
         }
         let stored = stored.into_iter().map(|StoredFd { name, fd }| (name, fd)).collect();
-        if let Some(Returned { document, names }) = take_back(stored, name, &mut self.inherited) {
-            self.stored = Some(Stored { names, is_known: document.is_some() });
+        let returned = take_back(stored, name, &mut self.inherited);
+        if let Some(Returned { mut document, names, missing }) = returned {
+            let private = document.as_mut().and_then(|document| document.private.as_mut());
+            let essentials = private.and_then(|private| private.essentials.take());
+            let essentials = essentials.unwrap_or_default();
+            let is_known = document.is_some();
+            self.stored = Some(Stored { names, is_known, missing, essentials });
             // Nobody depends on what has nothing: it may fail as at any start.
             let document = match document {
                 Some(document) => Some(document).filter(|found| !keys_of(found, name).is_empty()),
@@ -144,10 +153,24 @@ impl Predecessor {
         sockets
     }
 
+    /// The memfds without which nothing in the fd store counts, by name: those of an earlier image,
+    /// or those that came back from there.
+    pub(super) fn essentials(&mut self, passed: Vec<(String, RawFd)>) -> Vec<(String, OwnedFd)> {
+        let stored = self.stored.as_mut().map(|stored| std::mem::take(&mut stored.essentials));
+        let all = passed.into_iter().chain(stored.unwrap_or_default());
+        let taken = all.filter_map(|(name, fd)| Some((name, self.inherited.take(Some(fd)).ok()?)));
+        taken.collect()
+    }
+
     /// Names of what is in the fd store. What nobody knew of is taken out there, see
     /// `Core::begin_keeping`, and closed here.
     pub(super) fn names_in_store(&mut self) -> Option<Vec<String>> {
-        let Stored { names, is_known } = self.stored.take()?;
+        let Stored { names, is_known, missing, .. } = self.stored.take()?;
+        for what in missing {
+            tracing::error!(
+                target: "util.systemd", "Lost, as it was not in the fd store: {what}"
+            );
+        }
         if is_known {
             drop(self.inherited.take_rest());
         }

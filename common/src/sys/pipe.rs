@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl};
@@ -19,6 +20,17 @@ mod ioctl {
 /// As `pipe2(2)`.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
+}
+
+/// Opens the read end of the pipe that `fd` is an end of once more.
+///
+/// # Errors
+/// As `open(2)`: `ENOENT` where there is no `/proc`.
+pub fn reader_of(fd: impl AsFd) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())?)
 }
 
 /// Whether `fd` is a pipe.
@@ -132,9 +144,19 @@ pub fn has_no_writer(fd: impl AsFd) -> io::Result<bool> {
     Ok(look(fd)?.contains(PollFlags::POLLHUP))
 }
 
+/// Waits until nothing can be written into the pipe any more; `false` when `patience` was not enough.
+pub fn wait_for_end(fd: impl AsFd, patience: Duration) -> bool {
+    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    look_for(fd, timeout).is_ok_and(|seen| seen.contains(PollFlags::POLLHUP))
+}
+
 fn look(fd: impl AsFd) -> io::Result<PollFlags> {
+    look_for(fd, PollTimeout::ZERO)
+}
+
+fn look_for(fd: impl AsFd, timeout: PollTimeout) -> io::Result<PollFlags> {
     let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut polled, PollTimeout::ZERO)?;
+    poll(&mut polled, timeout)?;
     let [polled] = polled;
     Ok(polled.revents().unwrap_or(PollFlags::empty()))
 }

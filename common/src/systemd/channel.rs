@@ -41,7 +41,11 @@ impl Channel {
             Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
             _ => SocketAddr::from_pathname(target)?,
         };
-        let socket = connect(&address)?;
+        // A supervisor that is away for a while is found again when something is sent.
+        let socket = match connect(&address) {
+            Err(error) if has_gone(&error) => UnixDatagram::unbound()?,
+            result => result?,
+        };
         Ok(Self { address, socket, kept: VecDeque::new(), is_lossy: false })
     }
 

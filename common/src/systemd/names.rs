@@ -45,6 +45,11 @@ impl Names {
         true
     }
 
+    /// Whether there are fds of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.counts.contains_key(name)
+    }
+
     /// All names, and how many fds each has.
     pub(super) fn all(&self) -> Vec<(String, usize)> {
         self.counts.iter().map(|(name, &count)| (name.to_string(), count)).collect()

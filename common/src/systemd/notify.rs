@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
@@ -137,10 +137,31 @@ impl Notify {
     /// Takes every fd of this name out of the store, if there are any. A lock of theirs is freed
     /// with the last copy of the fd, so unlock first.
     pub fn remove(&mut self, name: &str) {
-        let Some(channel) = &mut self.channel else { return };
-        if self.names.take_all(name) && !channel.take_back(&store_message(name)) {
+        if !self.take_back(name) {
             self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"));
         }
+    }
+
+    /// Takes back fds that the supervisor was not sent yet; whether that was so.
+    pub fn take_back(&mut self, name: &str) -> bool {
+        self.forget(name);
+        self.channel.as_mut().is_some_and(|channel| channel.take_back(&store_message(name)))
+    }
+
+    /// Tells that there is nothing of this name in the store.
+    pub fn forget(&mut self, name: &str) {
+        self.names.take_all(name);
+    }
+
+    /// Tells that there is nothing in the store.
+    pub fn forget_all(&mut self) {
+        self.names = Names::default();
+    }
+
+    /// Whether something of this name was stored.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.names.has(name)
     }
 
     /// What is in the store: names, and how many fds each has.
@@ -173,16 +194,24 @@ impl Notify {
         self.names.add_stored(name);
     }
 
-    /// A pipe that ends when the supervisor has seen to everything sent before. It is readable
-    /// then, and has nothing to read.
+    /// Has `end` closed when the supervisor has seen to everything sent before: if it is the only
+    /// write end of a pipe, that tells. The caller's own stays his.
     ///
     /// # Errors
-    /// `NotConnected` without a supervisor, else as `pipe2(2)` and `sendmsg(2)`.
-    pub fn barrier(&mut self) -> io::Result<OwnedFd> {
+    /// `NotConnected` without a supervisor, else as `sendmsg(2)`.
+    pub fn barrier(&mut self, end: BorrowedFd<'_>) -> io::Result<()> {
         let channel = self.channel.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        let (reader, writer) = pipe::pipe()?;
-        channel.send("BARRIER=1".to_owned(), &[writer.as_fd()])?;
-        Ok(reader)
+        channel.send("BARRIER=1".to_owned(), &[end])
+    }
+
+    /// Sends what is kept and waits up to `patience` until the supervisor has seen to all of it;
+    /// `false` when it was not enough.
+    pub fn settle(&mut self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        let Ok((reader, writer)) = pipe::pipe() else { return false };
+        let is_sent = self.barrier(writer.as_fd()).is_ok() && self.drain(patience);
+        drop(writer);
+        is_sent && pipe::wait_for_end(&reader, end.saturating_duration_since(Instant::now()))
     }
 
     /// How many messages are kept.

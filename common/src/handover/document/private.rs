@@ -55,9 +55,15 @@ pub struct PrivateDaemon {
     /// Set through the admin socket.
     #[serde(deserialize_with = "lenient")]
     pub log_outputs: Option<String>,
-    /// The names of what is in the fd store, one for each fd.
+    /// The names of what may be in the fd store, one for each fd.
     #[serde(deserialize_with = "scalars")]
     pub stored_names: Option<Vec<String>>,
+    /// Those among them of which nobody knows whether the supervisor has taken them.
+    #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
+    pub unproved_names: Option<Vec<String>>,
+    /// The memfds without which nothing in the store counts, by their names there.
+    #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
+    pub essentials: Option<Vec<(String, i32)>>,
     /// Fds that are kept open, as their locks may be somebody's, and about which nothing is known.
     #[serde(deserialize_with = "scalars")]
     pub parked: Option<Vec<i32>>,

@@ -27,11 +27,6 @@ impl HeldBack {
         waiting > 0 && !self.is_deaf
     }
 
-    /// Whether the supervisor takes nothing.
-    pub(super) fn is_deaf(&self) -> bool {
-        self.is_deaf
-    }
-
     pub(super) fn push(&mut self, told: Told) {
         self.answers.push_back((Instant::now(), told));
     }

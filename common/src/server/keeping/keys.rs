@@ -3,27 +3,27 @@
 
 use std::collections::BTreeSet;
 
-/// A key is used again only when the supervisor was told that what had it before has gone: the
-/// journal would say of the old what is true of the new.
+/// A key is used again only when the supervisor was told to remove what had it before: the journal
+/// would say of the old what is true of the new.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     last: u64,
-    free: Vec<u64>,
-    /// Given back, and the supervisor may not know yet.
-    given_back: Vec<u64>,
+    free: BTreeSet<u64>,
+    /// Given back, and the supervisor was not told yet.
+    given_back: BTreeSet<u64>,
 }
 
 impl Keys {
     /// Beside those that are used already.
     pub(super) fn beside(used: &BTreeSet<u64>) -> Self {
         let last = used.last().copied().unwrap_or(0);
-        let free = (1..last).rev().filter(|key| !used.contains(key)).collect();
-        Self { last, free, given_back: Vec::new() }
+        let free = (1..last).filter(|key| !used.contains(key)).collect();
+        Self { last, free, given_back: BTreeSet::new() }
     }
 
     /// One that nothing has.
     pub(super) fn take(&mut self) -> u64 {
-        self.free.pop().unwrap_or_else(|| {
+        self.free.pop_first().unwrap_or_else(|| {
             self.last += 1;
             self.last
         })
@@ -31,11 +31,11 @@ impl Keys {
 
     /// Nothing has this any more.
     pub(super) fn give_back(&mut self, key: u64) {
-        self.given_back.push(key);
+        self.given_back.insert(key);
     }
 
-    /// The supervisor was told everything.
-    pub(super) fn all_is_told(&mut self) {
+    /// The supervisor was told of all that were given back.
+    pub(super) fn given_back_are_free(&mut self) {
         self.free.append(&mut self.given_back);
     }
 }
@@ -50,7 +50,7 @@ mod tests {
         assert_eq!([keys.take(), keys.take(), keys.take()], [1, 3, 5]);
         keys.give_back(2);
         assert_eq!(keys.take(), 6);
-        keys.all_is_told();
+        keys.given_back_are_free();
         assert_eq!([keys.take(), keys.take()], [2, 7]);
     }
 }

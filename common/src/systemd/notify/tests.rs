@@ -2,6 +2,8 @@ use std::fs::File;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use std::os::fd::OwnedFd;
+
 use super::*;
 use crate::sys::{pipe::State, socket::receive_datagram};
 
@@ -56,13 +58,13 @@ fn readiness_arrives_at_a_path_and_at_an_abstract_name() {
 
 #[test]
 fn without_a_supervisor_nothing_happens() {
-    for target in [None, Some("".into()), Some("/nonexistent/notify".into())] {
+    for target in [None, Some("".into()), Some("/dev/null/notify".into())] {
         let mut notify = Notify::new(target);
         notify.ready();
         assert!(notify.flush() && !notify.has_supervisor());
         let stored = notify.store("a", &[null().as_fd()]);
         assert!(matches!(stored, Err(StoreError::NoSupervisor)));
-        assert!(notify.barrier().is_err());
+        assert!(notify.barrier(null().as_fd()).is_err());
     }
 }
 
@@ -96,10 +98,10 @@ fn fds_go_into_the_store_and_out_again() {
     notify.store("a1", &[one.as_fd(), two.as_fd()]).unwrap();
     let (text, fds) = supervisor.next().unwrap();
     assert_eq!((text.as_str(), fds.len()), ("FDSTORE=1\nFDPOLL=0\nFDNAME=a1", 2));
-    notify.remove("unknown");
+    assert!(notify.has("a1") && !notify.take_back("unknown"));
     notify.remove("a1");
+    assert!(!notify.has("a1"));
     assert_eq!(supervisor.next_text(), "FDSTOREREMOVE=1\nFDNAME=a1");
-    notify.remove("a1");
     notify.is_stored("b");
     notify.remove("b");
     assert_eq!(supervisor.next_text(), "FDSTOREREMOVE=1\nFDNAME=b");
@@ -130,7 +132,9 @@ fn names_that_no_process_could_be_started_with_are_refused() {
 #[test]
 fn a_barrier_ends_when_the_supervisor_closes_it() {
     let (supervisor, mut notify) = Supervisor::new();
-    let reader = notify.barrier().unwrap();
+    let (reader, writer) = pipe::pipe().unwrap();
+    notify.barrier(writer.as_fd()).unwrap();
+    drop(writer);
     let (text, fds) = supervisor.next().unwrap();
     assert_eq!((text.as_str(), fds.len()), ("BARRIER=1", 1));
     assert_eq!(pipe::state(&reader).unwrap(), State::Empty);
@@ -159,6 +163,20 @@ fn a_busy_supervisor_gets_everything_later_in_order() {
     }
     assert_eq!(supervisor.next_text(), "READY=1");
     assert!(notify.drain(Duration::ZERO));
+}
+
+#[test]
+fn a_supervisor_that_is_away_at_the_start_is_found_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let mut notify = Notify::new(Some(path.clone().into()));
+    notify.ready();
+    notify.store("a", &[null().as_fd()]).unwrap();
+    assert_eq!(notify.waiting(), 2);
+    let socket = bind(&path);
+    assert!(notify.drain(Duration::ZERO));
+    assert_eq!(receive_datagram(&socket, 64).unwrap().0, b"READY=1");
+    assert_eq!(receive_datagram(&socket, 64).unwrap().1.len(), 1);
 }
 
 #[test]

@@ -1,0 +1,232 @@
+//! What of that which was sent the store has for certain.
+//!
+//! A supervisor says nothing: what it has no room for it drops in silence. So a question follows
+//! what was sent: a [sentinel](Sentinel), the end of a pipe, to be stored like anything else, and a
+//! barrier. When the barrier is through, the sentinel's pipe is open if the store had room for it,
+//! and then for all that came before, as nothing is removed in between: removals wait until all that
+//! was sent has a sentinel behind it.
+//!
+//! Sentinels stay in the store, the first one and the latest. When the pipe of one of them ends, the
+//! store has lost what was in it, or some of that.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::event::{Interest, Reactor, Registered};
+use crate::handover::stored::Kind;
+use crate::server::token::Token;
+use crate::sys::pipe::{self, State};
+use crate::systemd::Notify;
+
+/// A question that was answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Whether the store has all of it.
+    pub(super) is_taken: bool,
+    /// The names that were sent.
+    pub(super) names: Vec<Box<str>>,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    /// Sent, and not known to be taken.
+    unproved: HashSet<Box<str>>,
+    /// Those among them that a predecessor has sent: the store may have them already.
+    doubted: HashSet<Box<str>>,
+    /// Sent, and no question covers them yet.
+    sent: Vec<Box<str>>,
+    /// To be removed behind the next sentinel.
+    removals: Vec<Box<str>>,
+    /// Removed, and the supervisor may not know yet.
+    removed: Vec<Box<str>>,
+    questions: VecDeque<Question>,
+    /// Proved ones: the first and the latest.
+    sentinels: Vec<Sentinel>,
+    last_number: u64,
+    /// Pipes for a question when there are no descriptors for others.
+    spare: Vec<Pipe>,
+}
+
+/// Its read end and its write end.
+type Pipe = (OwnedFd, OwnedFd);
+
+/// Pipes of a question.
+const QUESTION_PIPES: usize = 2;
+
+#[derive(Debug)]
+struct Question {
+    answer: Answer,
+    sentinel: Sentinel,
+    /// Ends when the supervisor has seen to everything before.
+    barrier: Registered<OwnedFd>,
+}
+
+/// A pipe whose other end is in the store alone.
+#[derive(Debug)]
+struct Sentinel {
+    name: Box<str>,
+    reader: Registered<OwnedFd>,
+}
+
+impl Proof {
+    /// Numbers up to this one were a predecessor's.
+    pub(super) fn number_from(&mut self, last_number: u64) {
+        self.last_number = self.last_number.max(last_number);
+    }
+
+    /// These names, of a predecessor, are not known to be taken.
+    pub(super) fn doubt(&mut self, names: &[String]) {
+        self.doubted.extend(names.iter().map(|name| name.as_str().into()));
+        self.unproved.extend(self.doubted.iter().cloned());
+    }
+
+    /// Sentinels of a predecessor, by name: either end of each.
+    pub(super) fn adopt(&mut self, sentinels: Vec<(String, OwnedFd)>, reactor: &Reactor<Token>) {
+        let numbered = sentinels.into_iter().filter_map(|(name, fd)| {
+            let reader = reactor.register(pipe::reader_of(&fd).ok()?, Token::Store, Interest::Read);
+            let reader = reader.ok()?;
+            Some((Kind::Sentinel.key(&name)?, Sentinel { name: name.into(), reader }))
+        });
+        let mut numbered: Vec<_> = numbered.collect();
+        numbered.sort_by_key(|(number, _)| *number);
+        self.last_number = numbered.last().map_or(0, |(number, _)| *number).max(self.last_number);
+        self.sentinels.extend(numbered.into_iter().map(|(_, sentinel)| sentinel));
+    }
+
+    /// For a successor.
+    pub(super) fn sentinels(&self) -> impl Iterator<Item = (&str, &Registered<OwnedFd>)> {
+        self.sentinels.iter().map(|sentinel| (&*sentinel.name, &sentinel.reader))
+    }
+
+    /// This was sent just now.
+    pub(super) fn sent(&mut self, name: &str) {
+        self.unproved.insert(name.into());
+        self.sent.push(name.into());
+    }
+
+    /// How many names no question covers yet.
+    pub(super) fn sent_count(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Whether what was sent under this name is known to be taken.
+    pub(super) fn is_proved(&self, name: &str) -> bool {
+        !self.unproved.contains(name)
+    }
+
+    /// Whether all that was sent is known to be taken or not.
+    pub(super) fn is_complete(&self) -> bool {
+        self.sent.is_empty() && self.questions.is_empty()
+    }
+
+    /// Has a name taken out of the store, if it has got there at all.
+    pub(super) fn remove(&mut self, notify: &mut Notify, name: &str) {
+        self.unproved.remove(name);
+        if !notify.take_back(name) || self.doubted.remove(name) {
+            self.removals.push(name.into());
+        }
+    }
+
+    /// Removes what is to be removed, unless something was sent that has no sentinel behind it yet.
+    /// Gives whether there was anything.
+    pub(super) fn send_removals(&mut self, notify: &mut Notify) -> bool {
+        if !self.sent.is_empty() || self.removals.is_empty() {
+            return false;
+        }
+        if notify.waiting() == 0 {
+            self.removed.clear();
+        }
+        for name in std::mem::take(&mut self.removals) {
+            notify.remove(&name);
+            self.removed.push(name);
+        }
+        true
+    }
+
+    /// Whether there is anything to ask about, and nothing was asked.
+    pub(super) fn is_to_ask(&self) -> bool {
+        self.questions.is_empty() && !self.sent.is_empty()
+    }
+
+    /// Asks about everything that was sent.
+    ///
+    /// # Errors
+    /// As `pipe2(2)` and `epoll_ctl(2)`, or no supervisor; it can be asked later.
+    pub(super) fn ask(&mut self, notify: &mut Notify, reactor: &Reactor<Token>) -> io::Result<()> {
+        let (reader, writer) = self.pipe()?;
+        let reader = reactor.register(reader, Token::Store, Interest::Read)?;
+        let (barrier, end) = self.pipe()?;
+        let barrier = reactor.register(barrier, Token::Store, Interest::Read)?;
+        let name = Kind::Sentinel.name(self.last_number + 1);
+        notify.store(&name, &[writer.as_fd()]).map_err(io::Error::other)?;
+        self.last_number += 1;
+        notify.barrier(end.as_fd()).inspect_err(|_| notify.remove(&name))?;
+        // The first stays, and is joined by this one.
+        let last = self.sentinels.drain(1.min(self.sentinels.len())..);
+        self.removals.extend(last.map(|sentinel| sentinel.name));
+        let answer = Answer { is_taken: false, names: std::mem::take(&mut self.sent) };
+        let sentinel = Sentinel { name: name.into(), reader };
+        self.questions.push_back(Question { answer, sentinel, barrier });
+        Ok(())
+    }
+
+    fn pipe(&mut self) -> io::Result<Pipe> {
+        pipe::pipe().or_else(|error| self.spare.pop().ok_or(error))
+    }
+
+    /// The next question that was answered.
+    pub(super) fn next_answer(&mut self, notify: &mut Notify) -> Option<Answer> {
+        self.questions.front().filter(|question| has_ended(&question.barrier))?;
+        let Question { mut answer, sentinel, .. } = self.questions.pop_front()?;
+        while self.spare.len() < QUESTION_PIPES
+            && let Ok(pipe) = pipe::pipe()
+        {
+            self.spare.push(pipe);
+        }
+        answer.is_taken = !has_ended(&sentinel.reader);
+        if answer.is_taken {
+            self.sentinels.push(sentinel);
+            for name in &answer.names {
+                self.unproved.remove(name);
+                self.doubted.remove(name);
+            }
+        } else {
+            notify.forget(&sentinel.name);
+        }
+        Some(answer)
+    }
+
+    /// Whether the store has lost something.
+    pub(super) fn is_lost(&self) -> bool {
+        self.sentinels.iter().any(|sentinel| has_ended(&sentinel.reader))
+    }
+
+    /// Nothing is known of the store any more. What was to be removed still is.
+    pub(super) fn start_over(&mut self) {
+        let Self { mut removals, removed, last_number, spare, .. } = std::mem::take(self);
+        removals.extend(removed);
+        *self = Self { removals, last_number, spare, ..Self::default() };
+    }
+
+    /// Has all that is to be removed removed at once, and forgets everything.
+    pub(super) fn end(&mut self, notify: &mut Notify) {
+        self.start_over();
+        std::mem::take(&mut self.removals).iter().for_each(|name| notify.remove(name));
+    }
+
+    /// For a successor: names of what is not known to be taken.
+    pub(super) fn unproved(&self) -> Vec<String> {
+        self.unproved.iter().map(|name| name.to_string()).collect()
+    }
+
+    /// For a successor: names of what may still be there although it was removed.
+    pub(super) fn removed(&self) -> impl Iterator<Item = &str> {
+        self.removals.iter().chain(&self.removed).map(AsRef::as_ref)
+    }
+}
+
+fn has_ended(pipe: &Registered<OwnedFd>) -> bool {
+    pipe::state(pipe.as_fd()).is_ok_and(|state| state == State::AtEnd)
+}
