@@ -10,5 +10,5 @@ pub mod interop;
 pub mod load;
 pub mod machine;
 pub mod supervisor;
-pub mod wire;
 pub mod walks;
+pub mod wire;

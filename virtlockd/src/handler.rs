@@ -29,8 +29,8 @@ use crate::refusal::Refusal;
 use crate::resource::{Action, Claim, path_of};
 use crate::session::Session;
 
-/// The number of jobs for a lockspace's directory; resources are numbered behind it.
-const DIRECTORY: u64 = 0;
+/// The number of jobs for no resource; resources are numbered behind it.
+pub(crate) const DIRECTORY: u64 = 0;
 
 /// virtlockd's state.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub struct Outcome(pub(crate) Ended);
 
 #[derive(Debug)]
 pub(crate) enum Ended {
+    /// Nobody waits for it.
+    Nothing,
     /// The current action of this resource's lane.
     Action(ResourceId, Done),
     /// A lockspace's directory was looked for, and made if need be.
@@ -286,6 +288,7 @@ impl Daemon for Handler {
 
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
         match outcome.0 {
+            Ended::Nothing => {}
             Ended::Action(resource, done) => self.job_of_action_ended(core, resource, done),
             Ended::Directory { client, space, is_new, result } => {
                 let result = match result {

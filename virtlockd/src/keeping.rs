@@ -2,15 +2,16 @@
 //!
 //! A lease of libvirt's daemon, a POSIX lock, ends with the process, so it is made one of ours.
 
-use std::os::fd::AsFd;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use common::handover::document::{self, Change, Items, Lockspace};
 use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
-use common::server::{ClientId, Core};
+use common::server::{ClientId, Core, Place};
 use common::sys::lock;
 
-use crate::handler::{Handler, Outcome};
+use crate::handler::{DIRECTORY, Ended, Handler, Outcome};
 use crate::lane::Task;
 use crate::lockspace::ResourceId;
 use crate::owner::OwnerId;
@@ -89,6 +90,24 @@ impl Handler {
         resource.key = key;
         if key.is_none() {
             self.unstored.insert(Unstored::Lease(id));
+        }
+    }
+
+    /// Unlocks files whose leases were given back already when the process before this one ended. To
+    /// close them frees nothing while the store has them too.
+    pub(crate) fn unlock_all(&self, core: &mut Core<Outcome>, fds: Vec<OwnedFd>) {
+        for fd in fds {
+            // Nobody's way is to be stood in by a file system that hangs, so its path has to do.
+            let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            let place = Place::directory_of(&path.unwrap_or_default());
+            core.submit(place, DIRECTORY, move || {
+                if let Err(error) = lock::unlock(&fd, lock::Kind::Ofd) {
+                    tracing::debug!(
+                        target: "locking.lock_daemon", "Nothing to unlock in the fd store: {error}"
+                    );
+                }
+                Outcome(Ended::Nothing)
+            });
         }
     }
 

@@ -33,6 +33,7 @@ mod state;
 mod watch;
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use common::config::{Document, Error};
 use common::handover::{Inherited, document};
@@ -69,6 +70,10 @@ impl Service for Handler {
         inherited: &mut Inherited,
     ) {
         self.adopt_from(core, document, clients, inherited);
+    }
+
+    fn let_go(&mut self, core: &mut Core<Outcome>, useless: Vec<OwnedFd>) {
+        self.unlock_all(core, useless);
     }
 
     /// Whatever may be locked stays open without our doing, but it must not be opened again.

@@ -70,6 +70,12 @@ pub trait Service: Daemon {
         inherited: &mut Inherited,
     );
 
+    /// Lets go of fds that came out of the fd store, where they still are for a moment, and that the
+    /// journal says nothing of any more.
+    fn let_go(&mut self, _: &mut Core<Self::Outcome>, useless: Vec<OwnedFd>) {
+        drop(useless);
+    }
+
     /// Looks at fds that were inherited without a word that could be understood: nobody must
     /// suffer from their being left alone.
     fn salvage(&mut self, core: &mut Core<Self::Outcome>, inherited: &mut Inherited);
@@ -234,7 +240,7 @@ impl<S: Service> Start<S> {
             daemon.salvage(&mut core, &mut predecessor.inherited);
         } else {
             core.adopt_essentials(predecessor.essentials(Vec::new()));
-            core.adopt_store(&predecessor.names_in_store().unwrap_or_default(), &[]);
+            leave_store(&mut core, &mut daemon, &mut predecessor);
         }
         Ok(Process { core, daemon, _pid_file: pid_file })
     }
@@ -318,12 +324,23 @@ fn adopt<S: Service>(
     core.adopt(Server::Admin, admin, inherited);
     core.adopt_overrides(&private);
     daemon.adopt(core, document, clients, inherited);
-    core.adopt_store(&predecessor.names_in_store().unwrap_or_default(), &[]);
+    leave_store(core, daemon, predecessor);
     daemon.salvage(core, &mut predecessor.inherited);
     core.park(predecessor.parked(&private));
     tracing::info!(
         target: "daemon", "Took over, generation {}", private.generation.unwrap_or(0)
     );
+}
+
+/// What came out of the fd store and was adopted is there under its name; the rest goes.
+fn leave_store<S: Service>(
+    core: &mut Core<S::Outcome>,
+    daemon: &mut S,
+    predecessor: &mut Predecessor,
+) {
+    let (names, useless) = predecessor.leave_store();
+    core.adopt_store(&names, &[]);
+    daemon.let_go(core, useless);
 }
 
 fn make_run_dir(paths: &Paths) -> Result<(), Failure> {

@@ -162,19 +162,20 @@ impl Predecessor {
         taken.collect()
     }
 
-    /// Names of what is in the fd store. What nobody knew of is taken out there, see
-    /// `Core::begin_keeping`, and closed here.
-    pub(super) fn names_in_store(&mut self) -> Option<Vec<String>> {
-        let Stored { names, is_known, missing, .. } = self.stored.take()?;
+    /// Names of what is in the fd store, and what came from there and is of no use to anybody: it is
+    /// taken out there, see `Core::begin_keeping`, and may be closed. Nothing of that without a
+    /// journal: what it is nobody knows then.
+    pub(super) fn leave_store(&mut self) -> (Vec<String>, Vec<OwnedFd>) {
+        let Some(Stored { names, is_known, missing, .. }) = self.stored.take() else {
+            return (Vec::new(), Vec::new());
+        };
         for what in missing {
             tracing::error!(
                 target: "util.systemd", "Lost, as it was not in the fd store: {what}"
             );
         }
-        if is_known {
-            drop(self.inherited.take_rest());
-        }
-        Some(names)
+        let useless = if is_known { self.inherited.take_rest() } else { Vec::new() };
+        (names, useless)
     }
 
     /// What nobody has taken: regular files stay open, as a lock may hang on them; a log of
