@@ -13,6 +13,7 @@ use common::handover::document::{Change, Document};
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
+use common::sys::pidfd;
 use nix::sys::signal::Signal;
 
 use crate::ending;
@@ -25,7 +26,7 @@ use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
 use crate::resource::{Action, Claim, path_of};
-use crate::session::Session;
+use crate::session::{Gone, Session};
 
 /// The number of jobs for a lockspace's directory; resources are numbered behind it.
 const DIRECTORY: u64 = 0;
@@ -39,7 +40,8 @@ pub struct Handler {
     /// Leases of libvirt's daemon, if that was in this process before us.
     pub(crate) posix: PosixFiles,
     pub(crate) sessions: HashMap<ClientId, Session>,
-    pub(crate) pid_max: i32,
+    /// In how many pid namespaces we have a number.
+    pub(crate) depth: usize,
     pub(crate) stopping: bool,
 }
 
@@ -70,7 +72,7 @@ impl Handler {
             lanes: HashMap::new(),
             posix: PosixFiles::default(),
             sessions: HashMap::new(),
-            pid_max: ending::pid_max(),
+            depth: pidfd::own_depth().unwrap_or(1),
             stopping: false,
         }
     }
@@ -94,12 +96,10 @@ impl Handler {
                 return self.add_lockspace(core, from, space, false);
             }
             Request::Resource { operation, space, name, .. } => {
-                let claim = session.claim.clone().ok_or(Refusal::Unregistered)?;
-                if matches!(operation, Operation::Acquire(_))
-                    && self.lockspaces.has_space(&space)
-                    && !self.watch_after_all(core, from, &claim)
-                {
-                    return Err(Refusal::File(Failure::too_many(&path_of(&space, &name))));
+                let mut claim = session.claim.clone().ok_or(Refusal::Unregistered)?;
+                if matches!(operation, Operation::Acquire(_)) && self.lockspaces.has_space(&space) {
+                    let too_many = || Refusal::File(Failure::too_many(&path_of(&space, &name)));
+                    claim = self.watch_after_all(core, from, claim).ok_or_else(too_many)?;
                 }
                 let resource = self.lockspaces.resource(&space, &name)?;
                 self.call_is_in_flight(from.client);
@@ -114,16 +114,21 @@ impl Handler {
     /// A registration may be replaced; leases stay with the owner for whom they were acquired.
     pub(crate) fn register(&mut self, core: &mut Core<Outcome>, from: Caller, guest: Guest) {
         let guest = Arc::new(guest);
-        let owner = self.owner_of(core, from, &guest);
-        let Some(session) = self.sessions.get_mut(&from.client) else {
+        let (owner, is_own) = self.owner_of(core, from, &guest);
+        self.speaks_for(from.client, Claim { owner, guest }, is_own);
+        self.keep_session(core, from.client);
+    }
+
+    /// From now on a connection is registered for this guest.
+    pub(crate) fn speaks_for(&mut self, client: ClientId, claim: Claim, is_own: bool) {
+        let Some(session) = self.sessions.get_mut(&client) else {
             return;
         };
-        self.owners.connect(owner, &guest, session.is_own(&guest));
-        let last = session.claim.replace(Claim { owner, guest });
-        if let Some(Claim { owner, guest }) = last {
-            self.owners.disconnect(owner, session.is_own(&guest));
+        self.owners.connect(claim.owner, &claim.guest, is_own);
+        let was_own = std::mem::replace(&mut session.is_own, is_own);
+        if let Some(last) = session.claim.replace(claim) {
+            self.owners.disconnect(last.owner, was_own);
         }
-        self.keep_session(core, from.client);
     }
 
     fn add_lockspace(
@@ -178,8 +183,8 @@ impl Handler {
         core.answer(client, self.reply(client, result));
         if let Some(session) = self.sessions.get_mut(&client) {
             session.has_call_in_flight = false;
-            if session.has_gone {
-                self.session_ended(core, client);
+            if let Some(gone) = session.gone {
+                self.session_ended(core, client, gone);
             }
         }
     }
@@ -203,20 +208,47 @@ impl Handler {
         Err(error)
     }
 
-    /// When a guest's own connection closes, the guest is taken for gone: its leases go, whoever
+    fn gone(&mut self, core: &mut Core<Outcome>, client: ClientId, gone: Gone) {
+        match self.sessions.get_mut(&client) {
+            Some(session) if session.has_call_in_flight => session.gone = Some(gone),
+            _ => self.session_ended(core, client, gone),
+        }
+    }
+
+    /// When a guest closes its own connection, it is taken for gone: its leases go, whoever
     /// acquired them, and if there were any and it lives, it does not run on without them.
-    fn session_ended(&mut self, core: &mut Core<Outcome>, client: ClientId) {
+    fn session_ended(&mut self, core: &mut Core<Outcome>, client: ClientId, gone: Gone) {
         let Some(session) = self.sessions.remove(&client) else {
             return;
         };
         let Some(Claim { owner, guest }) = &session.claim else {
             return;
         };
-        let is_own = session.is_own(guest);
-        if is_own && self.disown_all(core, *owner) > 0 {
-            self.end(core, *owner);
+        if session.is_own && self.has_leases(*owner) {
+            self.owner_is_not_connected(core, *owner, guest, &session, gone);
         }
-        self.owners.disconnect(*owner, is_own);
+        self.owners.disconnect(*owner, session.is_own);
+    }
+
+    fn owner_is_not_connected(
+        &mut self,
+        core: &mut Core<Outcome>,
+        owner: OwnerId,
+        guest: &Guest,
+        session: &Session,
+        gone: Gone,
+    ) {
+        if self.owners.get(owner).is_none_or(Owner::has_ended) {
+            return self.owner_has_ended(core, owner);
+        }
+        if gone == Gone::Dropped || (session.was_closed && self.is_watched(owner)) {
+            return tracing::warn!(
+                target: "locking.lock_daemon",
+                "{guest} is not connected any more, and has its leases until it ends"
+            );
+        }
+        self.end(core, owner);
+        self.disown_all(core, owner);
     }
 }
 
@@ -238,10 +270,11 @@ impl Daemon for Handler {
     }
 
     fn disconnected(&mut self, core: &mut Core<Outcome>, caller: Caller) {
-        match self.sessions.get_mut(&caller.client) {
-            Some(session) if session.has_call_in_flight => session.has_gone = true,
-            _ => self.session_ended(core, caller.client),
-        }
+        self.gone(core, caller.client, Gone::Closed);
+    }
+
+    fn dropped(&mut self, core: &mut Core<Outcome>, caller: Caller) {
+        self.gone(core, caller.client, Gone::Dropped);
     }
 
     /// An owner's pidfd.

@@ -11,11 +11,13 @@ use common::server::{ClientId, Core};
 use common::sys::lock;
 
 use crate::handler::{Handler, Outcome};
+use crate::holdings::Holding;
 use crate::lane::Task;
 use crate::lockspace::ResourceId;
+use crate::owner::Owners;
 use crate::resource::{Action, Resource};
 use crate::session::Session;
-use crate::state::{directory_of, save_resource, save_session};
+use crate::state::{directory_of, save_guest, save_resource, save_session};
 
 impl Handler {
     /// Everything that is not kept yet.
@@ -44,7 +46,7 @@ impl Handler {
         if kind == lock::Kind::Posix || !core.has_store() {
             return;
         }
-        let change = change_of(resource);
+        let change = change_of(resource, &self.owners);
         match resource.key {
             Some(_) => core.note(&Change { key: resource.key, ..change }),
             None => {
@@ -57,9 +59,8 @@ impl Handler {
     /// What is known of an owner's own connection may have changed. One that was its own stays kept.
     pub(crate) fn keep_session(&mut self, core: &mut Core<Outcome>, client: ClientId) {
         let Some(session) = self.sessions.get(&client).filter(|_| core.has_store()) else { return };
-        let is_own = session.claim.as_ref().is_some_and(|claim| session.is_own(&claim.guest));
-        if is_own || core.keeps_client(client) {
-            core.keep_client(client, record_of(session));
+        if session.is_own || core.keeps_client(client) {
+            core.keep_client(client, record_of(session, &self.owners));
         }
     }
 
@@ -73,15 +74,16 @@ impl Handler {
     }
 }
 
-fn change_of(resource: &Resource) -> Change {
-    let saved = save_resource(resource, &Passing::default(), Reader::Ours, |_, _| false);
+fn change_of(resource: &Resource, owners: &Owners) -> Change {
+    let who = |owner, holding: &Holding| save_guest(&holding.guest, owners.get(owner));
+    let saved = save_resource(resource, &Passing::default(), Reader::Ours, who);
     let directory = directory_of(&resource.space);
     let resources = Some(Items::Read(saved.into_iter().collect()));
     let lease = Lockspace { directory, resources, private: None };
     Change { lease: Some(lease), ..Change::default() }
 }
 
-fn record_of(session: &Session) -> document::Client {
-    let private_data = Some(save_session(Some(session)));
+fn record_of(session: &Session, owners: &Owners) -> document::Client {
+    let private_data = Some(save_session(Some(session), owners));
     document::Client { private_data, ..document::Client::default() }
 }

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use items::Items;
 use lenient::{items, lenient, object, objects, servers, smalls};
 pub use private::{
-    Buffer, Change, Holder, Lock, Loss, PrivateClient, PrivateDaemon, PrivateLockspace, PrivateLog,
-    PrivateResource,
+    Buffer, Change, Ending, Found, Holder, Lock, Loss, PrivateClient, PrivateDaemon,
+    PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
 };
 
 /// The key under which everything of our own stands.
@@ -213,6 +213,12 @@ pub struct Session {
         skip_serializing_if = "Option::is_none"
     )]
     pub owner_uuid: Option<String>,
+    #[serde(
+        rename = "virt-rs",
+        deserialize_with = "object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub private: Option<PrivateSession>,
 }
 
 /// virtlogd's part.
@@ -326,7 +332,11 @@ impl Document<'_> {
         if let Some(Daemon::Named { servers }) = &mut self.daemon {
             let clients =
                 servers.values_mut().flat_map(|server| server.clients.iter_mut().flatten());
-            clients.for_each(|client| client.private = None);
+            for client in clients {
+                client.private = None;
+                let session = client.private_data.as_mut();
+                session.into_iter().for_each(|session| session.private = None);
+            }
         }
         let logs = self.handler.iter_mut().filter_map(|handler| handler.files.as_mut());
         logs.for_each(|logs| logs.change(|log| log.private = None));

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
-use super::document::{self, Change, Document};
+use super::document::{self, Change, Document, Ending};
 use super::fds::BYTES_MAX;
 use crate::sys::fd;
 
@@ -41,6 +41,8 @@ pub struct Told {
     pub changes: BTreeMap<u64, Change>,
     /// Lockspaces that were added.
     pub spaces: Vec<String>,
+    /// What came of guests that were asked to end, in the order of time.
+    pub endings: Vec<Ending>,
 }
 
 impl Journal {
@@ -93,6 +95,7 @@ pub fn read(file: &File) -> io::Result<Option<Told>> {
     let mut told = Told { document, ..Told::default() };
     // A line that is whole and not understood is of another version, and costs only itself.
     for change in lines.filter_map(|text| document::read::<Change>(text).ok()) {
+        told.endings.extend(change.ending.clone());
         match (change.key, change.space.clone()) {
             (Some(key), _) => drop(told.changes.insert(key, change)),
             (None, Some(space)) => told.spaces.push(space),

@@ -172,6 +172,8 @@ fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document<'s
     let next_client_id = spread_out(&mut told, main_server);
     let private = told.document.private.take().unwrap_or_default();
     let owners = told.document.default_lockspace.as_mut().and_then(|space| space.private.take());
+    let mut owners = owners.unwrap_or_default();
+    owners.endings.get_or_insert_default().append(&mut told.endings);
     let (staged, calls) = (Staged::read(numbers), numbers.marks(Kind::Calls));
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in told.changes {
@@ -186,7 +188,7 @@ fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document<'s
     Document {
         daemon: Some(Daemon::Named { servers: BTreeMap::from([(main_server.to_owned(), main)]) }),
         handler: Some(LogHandler { files: Some(Items::Read(logs)) }),
-        default_lockspace: Some(Lockspace { private: owners, ..Lockspace::default() }),
+        default_lockspace: Some(Lockspace { private: Some(owners), ..Lockspace::default() }),
         lockspaces: Some(leases),
         private: Some(settings(private)),
         ..Document::default()
@@ -196,7 +198,7 @@ fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document<'s
 /// Puts every item of the journal's document among its changes, if none of these is about it. Gives
 /// the number for the next client.
 fn spread_out(told: &mut Told, main_server: &str) -> Option<u64> {
-    let Told { document, changes, spaces } = told;
+    let Told { document, changes, spaces, .. } = told;
     let mut add = |key: Option<u64>, change: Change| {
         if let Some(key) = key {
             changes.entry(key).or_insert(change);

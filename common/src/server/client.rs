@@ -141,6 +141,10 @@ impl Client {
         socket::peer_pidfd(&self.socket)
     }
 
+    pub(super) fn has_hung_up(&self) -> bool {
+        socket::has_hung_up(&self.socket)
+    }
+
     /// The socket has something to read, or space.
     pub(super) fn ready(&mut self) {
         self.may_have_input = true;

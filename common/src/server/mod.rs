@@ -84,6 +84,12 @@ pub trait Daemon: Send + Sized + 'static {
     /// A client has gone. Its call in flight, if any, needs no answer.
     fn disconnected(&mut self, core: &mut Core<Self::Outcome>, caller: Caller);
 
+    /// A client was let go of, for a reason that is not its own. Its call in flight, if any, needs
+    /// no answer.
+    fn dropped(&mut self, core: &mut Core<Self::Outcome>, caller: Caller) {
+        self.disconnected(core, caller);
+    }
+
     /// Something that the daemon watches under `source` is ready.
     fn ready(&mut self, core: &mut Core<Self::Outcome>, source: u64);
 
@@ -144,8 +150,8 @@ pub struct Core<O> {
     unnamed: Cell<Option<Numbers>>,
     /// Clients that were answered and can go on.
     answered: VecDeque<ClientId>,
-    /// Clients that have gone and that the daemon was not told of yet.
-    gone: VecDeque<Caller>,
+    /// Clients that have gone, or were let go of, and that the daemon was not told of yet.
+    gone: VecDeque<(Caller, Gone)>,
     /// How many more calls may be taken up on the present event.
     calls_left: usize,
     idle: Idle,
@@ -169,6 +175,13 @@ enum Done<O> {
     Daemons(O),
     /// Names that an admin call waits for.
     Names(ClientId, Call, Names),
+}
+
+/// By whom a connection was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    ByClient,
+    ByUs,
 }
 
 /// The source of jobs that are not the daemon's.
@@ -309,6 +322,11 @@ impl<O> Core<O> {
             Some(client) => client.peer_pidfd(),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    /// Whether a client has ended its connection, also when it has sent something before.
+    pub fn has_hung_up(&mut self, client: ClientId) -> bool {
+        self.servers.client(client).is_none_or(|client| client.has_hung_up())
     }
 
     /// Answers a call that was to be answered later. A client that has gone needs none.

@@ -12,6 +12,7 @@ use super::Subject;
 use super::availability::is_root;
 use super::daemon::{Daemon, Exit, Streams};
 use super::host::{Host, SESSION_UID};
+use super::old_kernel::NoPeerPidfd;
 
 /// Nobody, on every distribution; owns the daemon of [`Mode::SystemOfStranger`].
 const STRANGER_UID: u32 = 65534;
@@ -65,6 +66,7 @@ pub struct Setup {
     sockets: Vec<OwnedFd>,
     limits: Vec<String>,
     preparation: String,
+    wrapper: Vec<String>,
     replaceable: bool,
 }
 
@@ -80,6 +82,7 @@ impl Setup {
             sockets: Vec::new(),
             limits: Vec::new(),
             preparation: String::new(),
+            wrapper: Vec::new(),
             replaceable: false,
         }
     }
@@ -146,6 +149,19 @@ impl Setup {
         self.preparation.push_str(command);
         self.preparation.push('\n');
         self
+    }
+
+    /// Executes the daemon through another program, given with its arguments.
+    #[must_use]
+    pub fn through<W: Into<String>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.wrapper.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Has the kernel refuse to say which process a client is. Needs root and perl.
+    #[must_use]
+    pub fn peer_pidfds_fail(self, how: NoPeerPidfd) -> Self {
+        self.through(how.words())
     }
 
     /// Runs a copy of the executable that can be replaced, see [`Daemon::put`].
@@ -253,6 +269,7 @@ impl Setup {
             Mode::System | Mode::SystemOfStranger => {}
         }
         words.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
+        words.extend(self.wrapper.iter().map(OsString::from));
         words
     }
 

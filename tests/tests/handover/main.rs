@@ -14,6 +14,7 @@ mod in_flight;
 mod journey;
 mod leases;
 mod logs;
+mod owners;
 mod refused;
 mod run_directory;
 mod signals;

@@ -23,6 +23,8 @@ pub struct Change {
     /// The directory of a lockspace.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub space: Option<String>,
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 }
 
 /// What only we know of the process.
@@ -148,6 +150,9 @@ pub struct PrivateLockspace {
     /// Who the holders are of whom there is nothing but the pid.
     #[serde(deserialize_with = "objects")]
     pub owners: Option<Vec<Holder>>,
+    /// Who is being ended.
+    #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
+    pub endings: Option<Vec<Ending>>,
 }
 
 /// What only we know of a resource.
@@ -204,4 +209,64 @@ pub struct Holder {
     /// Seconds since 1970.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub since_unix_s: Option<u64>,
+    /// Missing, it was found by its number, and nothing else is known of it.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// What is known of the process that somebody is, beside the number that was registered.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// Missing, by its number.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
+    /// Our number for it, where that is not the one that was registered.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// Its inode on pidfs.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
+    /// Else when it started, in ticks since boot.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub start: Option<u64>,
+    /// The pid namespace, if another, in which it has the number that was registered.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
+}
+
+/// How a process was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// It connected itself, from a pid namespace with other numbers.
+    Connection,
+    /// It was not: its number says nothing here.
+    Never,
+    /// It had ended already.
+    Dead,
+}
+
+/// What only we know of a client of virtlockd.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrivateSession {
+    /// Whether it is the owner's own connection. Missing, that is seen from the peer.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub is_own: Option<bool>,
+    /// As in [`Holder`].
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// A guest that was asked to end.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ending {
+    /// Who it is.
+    #[serde(deserialize_with = "object")]
+    pub guest: Option<Holder>,
+    /// When it is made to, in milliseconds since boot; missing, it has ended.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub deadline_boot_ms: Option<u64>,
 }
