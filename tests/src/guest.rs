@@ -49,6 +49,7 @@ pub fn stand_in() {
                 drop(connections.pop());
                 continue;
             }
+            "stammer" => connections.iter_mut().for_each(stammer),
             "lend" => lend(connections.last_mut().expect("a connection")),
             command => {
                 let words: Vec<_> = command.split(' ').collect();
@@ -72,6 +73,11 @@ fn connect(images: &[&str], socket: &Path) -> LockClient {
     }
     client.restrict(0).expect("restricting");
     client
+}
+
+/// Says half of something.
+fn stammer(client: &mut LockClient) {
+    client.connection().send(&[0, 0]).expect("sending half a length");
 }
 
 /// Has a child keep a connection open.

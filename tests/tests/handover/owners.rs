@@ -1,19 +1,24 @@
-//! What is known of an owner outlives an upgrade as it was known.
+//! Owners at an upgrade: what is known of them stays as it was known, and none is ended for what we
+//! do ourselves.
 
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use tests::guest::{Guest, owner};
-use tests::harness::{Subject, Whose, eventually, needs_root};
+use tests::harness::{Daemon, GROUP_GID, Route, Subject, Whose, eventually, needs_root};
 use tests::load::is_free;
 
-use super::leases::image;
+use super::leases::{client_of, image};
 
 tests::ours! { Virtlockd:
     a_number_of_a_container_proves_nothing_afterwards,
     a_guest_in_a_container_is_watched_afterwards,
+    where_processes_are_hidden_guests_are_watched_and_stay,
+    where_processes_are_hidden_owners_are_watched_afterwards,
 }
+
+tests::mixed! { Virtlockd: a_guest_that_cannot_be_handed_over_is_not_ended }
 
 /// Long enough for what must not happen.
 const A_WHILE: Duration = Duration::from_millis(300);
@@ -79,4 +84,64 @@ fn a_guest_in_a_container_is_watched_afterwards(subject: Subject) {
     guests[1].tell("leave");
     guests[1].ending();
     assert!(is_free(&images[1]));
+}
+
+/// A daemon that sees in `/proc` only what has no more rights than it, as in a sandbox.
+fn start_half_blind(subject: Subject) -> Daemon {
+    let hidden = format!("mount -t proc -o hidepid=2,gid={GROUP_GID} proc /proc");
+    let setup = subject.setup().replaceable().prepare(&hidden);
+    setup.through(["setpriv", "--inh-caps=-sys_ptrace", "--bounding-set=-sys_ptrace"]).start()
+}
+
+/// libvirt's daemon serves nobody there, and ends when it takes over.
+fn where_processes_are_hidden_guests_are_watched_and_stay(subject: Subject) {
+    if !needs_root("hiding processes") {
+        return;
+    }
+    let mut daemon = start_half_blind(subject);
+    let images = ["own", "late"].map(|name| image(&daemon, name));
+    let mut guest = Guest::start(&daemon);
+    guest.tell(&format!("connect {}", images[0]));
+    client_of(&daemon, &guest).acquire("", &images[1], 0).unwrap();
+    if subject.other().executable().is_ok() {
+        daemon.put(Whose::Theirs);
+        assert!(daemon.upgrade_is_refused().contains("hidepid"), "{}", daemon.stderr());
+        daemon.wait_until_quiet();
+    }
+    thread::sleep(A_WHILE);
+    assert!(guest.is_running());
+    assert!(images.iter().all(|image| !is_free(image)));
+    guest.kill();
+    eventually("a dead guest's leases are free", || images.iter().all(|image| is_free(image)));
+}
+
+fn where_processes_are_hidden_owners_are_watched_afterwards(subject: Subject) {
+    if !needs_root("hiding processes") {
+        return;
+    }
+    let mut daemon = start_half_blind(subject);
+    let image = image(&daemon, "image");
+    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+    let mut libvirt = daemon.lock_client();
+    libvirt.register(&owner(process.id()), 0).unwrap();
+    libvirt.acquire("", &image, 0).unwrap();
+    daemon.change_to(Whose::Ours);
+    thread::sleep(A_WHILE);
+    assert!(!is_free(&image));
+    process.kill().unwrap();
+    process.wait().unwrap();
+    eventually("a dead owner's lease is free", || is_free(&image));
+}
+
+/// libvirt's daemon gets no client with half a message.
+fn a_guest_that_cannot_be_handed_over_is_not_ended(route: Route) {
+    let ours = Subject { whose: Whose::Ours, program: route.program };
+    let mut daemon = ours.setup().replaceable().start();
+    let image = image(&daemon, "image");
+    let mut guest = Guest::start(&daemon);
+    client_of(&daemon, &guest).acquire("", &image, 0).unwrap();
+    guest.tell("stammer");
+    daemon.change_to(Whose::Theirs);
+    thread::sleep(A_WHILE);
+    assert!(guest.is_running() && !is_free(&image));
 }
