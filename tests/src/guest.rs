@@ -112,9 +112,14 @@ impl Guest {
 
     /// One that does not mind SIGTERM.
     pub fn start_stubborn(daemon: &Daemon) -> Self {
+        Self::start_stubborn_at(&daemon.main_socket())
+    }
+
+    /// The same with the daemon at this socket.
+    pub fn start_stubborn_at(socket: &Path) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' TERM; exec \"$@\"", "sh"]).arg(executable());
-        Self::connected(command, daemon)
+        Self::connected_to(command, socket, &[])
     }
 
     /// One that has pids of its own.

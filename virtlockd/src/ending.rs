@@ -1,6 +1,6 @@
 //! The end of processes: noticing it, asking for it, waiting for it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use common::sys::process;
@@ -57,15 +57,8 @@ pub(crate) fn end_all(owners: &[&Owner]) {
             "This daemon stops: {}, which has leases, was sent SIGTERM", owner.guest
         );
     }
-    wait_all(owners, begin + TERM_PERIOD);
-    for owner in owners.iter().filter(|owner| !owner.has_ended()) {
-        if signal(owner, Signal::SIGKILL) {
-            tracing::warn!(
-                target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
-            );
-        }
-    }
-    wait_all(owners, begin + STOP_PERIOD);
+    kill_at(owners, begin + TERM_PERIOD);
+    wait_all(&pidfds(owners), begin + STOP_PERIOD);
     for owner in owners.iter().filter(|owner| !owner.has_ended()) {
         tracing::error!(
             target: "locking.lock_daemon", "{} has not ended and loses its leases", owner.guest
@@ -73,10 +66,36 @@ pub(crate) fn end_all(owners: &[&Owner]) {
     }
 }
 
-fn wait_all(owners: &[&Owner], deadline: Instant) {
-    let pidfds = owners.iter().filter_map(|owner| owner.pidfd.as_ref());
+/// Sees those to their end who were asked to before, as nobody else may come to do it.
+pub(crate) fn finish<'a>(owners: impl Iterator<Item = &'a Owner>) {
+    let owners: Vec<_> = owners.filter(|owner| owner.ending.is_some()).collect();
+    let deadlines = owners.iter().filter_map(|owner| owner.ending.as_ref());
+    if let Some(deadline_ms) = deadlines.map(|ending| ending.deadline_ms).max() {
+        let left = Duration::from_millis(deadline_ms.saturating_sub(process::boot_time_ms()));
+        kill_at(&owners, Instant::now() + left.min(TERM_PERIOD));
+    }
+}
+
+/// Waits for processes to end, and kills those who have not.
+fn kill_at(owners: &[&Owner], deadline: Instant) {
+    wait_all(&pidfds(owners), deadline);
+    for owner in owners.iter().filter(|owner| !owner.has_ended()) {
+        if signal(owner, Signal::SIGKILL) {
+            tracing::warn!(
+                target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
+            );
+        }
+    }
+}
+
+fn pidfds<'a>(owners: &[&'a Owner]) -> Vec<BorrowedFd<'a>> {
+    owners.iter().filter_map(|owner| owner.pidfd.as_ref()).map(AsFd::as_fd).collect()
+}
+
+/// Waits for all of these processes to end.
+pub(crate) fn wait_all(pidfds: &[impl AsFd], deadline: Instant) {
     let mut left: Vec<_> =
-        pidfds.map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)).collect();
+        pidfds.iter().map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)).collect();
     while !left.is_empty() {
         let time = deadline.saturating_duration_since(Instant::now());
         match poll(&mut left, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO)) {

@@ -14,9 +14,9 @@ use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
 use common::sys::pidfd;
-use nix::sys::signal::Signal;
 
 use crate::ending;
+use crate::endings;
 use crate::failure::Failure;
 use crate::file::{self, Done};
 use crate::lane::{Lane, Task};
@@ -53,6 +53,8 @@ pub struct Outcome(pub(crate) Ended);
 pub(crate) enum Ended {
     /// The current action of this resource's lane.
     Action(ResourceId, Done),
+    /// These owners were waited for to end.
+    Waited(Vec<OwnerId>),
     /// A lockspace's directory was looked for, and made if need be.
     Directory { client: ClientId, space: Box<[u8]>, is_new: bool, result: Result<(), Failure> },
 }
@@ -287,22 +289,13 @@ impl Daemon for Handler {
 
     /// An owner that was asked to end has not.
     fn timer(&mut self, _: &mut Core<Outcome>, source: u64) {
-        let id = OwnerId(source);
-        let Some(owner) = self.owners.get_mut(id) else {
-            return;
-        };
-        owner.ending = None;
-        if ending::signal(owner, Signal::SIGKILL) {
-            tracing::warn!(
-                target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
-            );
-        }
-        self.owners.forget_unused(id);
+        self.ending_is_due(OwnerId(source));
     }
 
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
         match outcome.0 {
             Ended::Action(resource, done) => self.job_of_action_ended(core, resource, done),
+            Ended::Waited(owners) => self.endings_are_finished(core, owners),
             Ended::Directory { client, space, is_new, result } => {
                 let result = match result {
                     Ok(()) => self.directory_is_there(core, space, is_new),
@@ -319,6 +312,9 @@ impl Daemon for Handler {
     }
 
     fn describe_job(&self, source: u64) -> String {
+        if source == endings::WAITING {
+            return "waiting for guests to end".to_owned();
+        }
         let resource = ResourceId(source);
         let path = self.lockspaces.path(resource);
         let path = path.as_deref().unwrap_or(Path::new("a lockspace's directory"));
@@ -342,7 +338,9 @@ impl Daemon for Handler {
     }
 
     /// Leases need nothing but to be left alone.
-    fn settle(&mut self, _: &mut Core<Outcome>, _: Reader) {}
+    fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
+        self.finish_endings(core, reader);
+    }
 
     fn keep_all(&mut self, core: &mut Core<Outcome>) {
         self.keep_everything(core);
@@ -362,6 +360,7 @@ impl Daemon for Handler {
     /// waits, as nothing comes after it.
     fn stop(&mut self, core: &mut Core<Outcome>) {
         if core.has_store() {
+            ending::finish(self.owners.iter().map(|(_, owner)| owner));
             return tracing::info!(
                 target: "locking.lock_daemon",
                 "Leases stay in the fd store for whoever comes next"

@@ -17,6 +17,7 @@
 //! - A file's content is never read or written.
 
 mod ending;
+mod endings;
 mod failure;
 mod file;
 mod find;

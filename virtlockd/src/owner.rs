@@ -28,8 +28,8 @@ pub(crate) struct Owner {
     pub(crate) may_get_pidfd: bool,
     /// It has been said that its end will not be noticed.
     pub(crate) is_unwatched_told: bool,
-    /// It has been asked to end, and will be made to when this fires.
-    pub(crate) ending: Option<TimerId>,
+    /// It has been asked to end.
+    pub(crate) ending: Option<Ending>,
     /// It has ended for sure.
     pub(crate) is_dead: bool,
     /// Connections registered for it.
@@ -39,6 +39,15 @@ pub(crate) struct Owner {
     leases: BTreeSet<ResourceId>,
     /// Under what it is found.
     keys: [Option<Key>; 2],
+}
+
+/// What an owner that was asked to end has to expect.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// When this fires it is made to; it was, if there is none.
+    pub(crate) timer: Option<TimerId>,
+    /// When that is, in milliseconds since boot.
+    pub(crate) deadline_ms: u64,
 }
 
 /// All owners that have a lease or a connection.

@@ -57,7 +57,11 @@ impl Handler {
             private: None,
         };
         let owners = self.owners.listed().map(|owner| save_guest(&owner.guest, Some(owner)));
-        let private = PrivateLockspace { owners: Some(owners.collect()), endings: None };
+        let endings = self.save_endings();
+        let private = PrivateLockspace {
+            owners: Some(owners.collect()),
+            endings: (!endings.is_empty()).then_some(endings),
+        };
         let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
         document.default_lockspace = Some(Lockspace { private: Some(private), ..default });
         document.lockspaces =

@@ -1,13 +1,11 @@
-//! What becomes of owners: who they are, watching for their end, ending them.
+//! What becomes of owners: who they are, watching for their end.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use common::server::{Caller, Core};
-use nix::sys::signal::Signal;
 
-use crate::ending::{self, TERM_PERIOD};
 use crate::failure::is_shortage;
 use crate::find::{Found, Registrant};
 use crate::handler::{Handler, Outcome};
@@ -135,28 +133,12 @@ impl Handler {
         resources.len()
     }
 
-    /// Asks a process to end, and sees to it later that it does.
-    pub(crate) fn end(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        let Some(owner) = self.owners.get_mut(id) else {
-            return;
-        };
-        if owner.ending.is_none() && ending::signal(owner, Signal::SIGTERM) {
-            tracing::info!(
-                target: "locking.lock_daemon",
-                "{} has closed its connection and lost its leases; sent SIGTERM", owner.guest
-            );
-            owner.ending = Some(core.set_timer(TERM_PERIOD, id.0));
-        }
-    }
-
     /// Releases what a process that has ended still has.
     pub(crate) fn owner_has_ended(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        let Some(owner) = self.owners.get_mut(id) else {
+        self.ending_is_over(core, id);
+        let Some(owner) = self.owners.get(id) else {
             return;
         };
-        if let Some(timer) = owner.ending.take() {
-            core.cancel_timer(timer);
-        }
         let guest = Arc::clone(&owner.guest);
         self.owners.died(id);
         let count = self.disown_all(core, id);

@@ -326,6 +326,13 @@ impl Document<'_> {
         server.into_iter().flat_map(|server| server.clients.iter_mut().flatten())
     }
 
+    /// Whether guests are being ended.
+    #[must_use]
+    pub fn has_endings(&self) -> bool {
+        let private = self.default_lockspace.as_ref().and_then(|space| space.private.as_ref());
+        private.is_some_and(|private| private.endings.is_some())
+    }
+
     /// Takes out everything of our own.
     pub fn strip_private(&mut self) {
         self.private = None;

@@ -169,11 +169,10 @@ fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<Told> {
 }
 
 fn assemble(mut told: Told, main_server: &str, numbers: &Numbers) -> Document<'static> {
+    let owners = told.document.default_lockspace.as_mut().and_then(|space| space.private.take());
+    let owners = owners.unwrap_or_default().with_later(std::mem::take(&mut told.endings));
     let next_client_id = spread_out(&mut told, main_server);
     let private = told.document.private.take().unwrap_or_default();
-    let owners = told.document.default_lockspace.as_mut().and_then(|space| space.private.take());
-    let mut owners = owners.unwrap_or_default();
-    owners.endings.get_or_insert_default().append(&mut told.endings);
     let (staged, calls) = (Staged::read(numbers), numbers.marks(Kind::Calls));
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in told.changes {

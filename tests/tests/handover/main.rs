@@ -8,6 +8,7 @@ mod admin;
 mod damaged_leases;
 mod documents;
 mod edited_state;
+mod endings;
 mod guests;
 mod hard_cases;
 mod in_flight;

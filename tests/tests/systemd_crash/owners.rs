@@ -21,6 +21,7 @@ use super::kills::kill_by;
 tests::on_machine! { Ours:
     owners_in_containers_are_who_they_were,
     a_pid_that_changed_hands_meanwhile_is_anothers,
+    a_guest_that_is_being_ended_is_ended_all_the_same,
 }
 
 /// Long enough for what must not happen.
@@ -67,6 +68,8 @@ fn a_pid_that_changed_hands_meanwhile_is_anothers() {
     client.register(&owner(guest.id()), 0).unwrap();
     client.acquire("", &image, 0).unwrap();
     drop(client);
+    // What is known goes from a journal to the next.
+    kill();
     let between = |act: &mut dyn FnMut()| {
         let unit = service(Program::Virtlockd);
         if systemd_version() < PRESERVES_SINCE {
@@ -95,6 +98,25 @@ fn a_pid_that_changed_hands_meanwhile_is_anothers() {
     assert!(stranger.try_wait().unwrap().is_none());
     stranger.kill().unwrap();
     stranger.wait().unwrap();
+}
+
+fn a_guest_that_is_being_ended_is_ended_all_the_same() {
+    enable(Program::Virtlockd);
+    let stop = || drop(systemctl(&["stop", &service(Program::Virtlockd)]));
+    for act in [kill, restart, stop] {
+        let image = image(0, 0);
+        let mut guest = Guest::start_stubborn_at(&main_socket(Program::Virtlockd));
+        let mut client = LockClient::connect(&main_socket(Program::Virtlockd)).unwrap();
+        client.register(&owner(guest.pid()), 0).unwrap();
+        client.acquire("", &image, 0).unwrap();
+        drop(client);
+        guest.tell("close");
+        thread::sleep(A_WHILE);
+        act();
+        assert_eq!(guest.ending(), Some(Signal::SIGKILL as i32));
+        systemctl(&["start", &service(Program::Virtlockd)]);
+        eventually("its lease is free", || is_free(&image));
+    }
 }
 
 fn kill() {

@@ -60,6 +60,11 @@ impl Handler {
         for space in document.lockspaces.into_iter().flatten().chain([default]) {
             adoption.adopt_space(space);
         }
+        for ending in listed.endings.into_iter().flatten() {
+            if let (Some(guest), Some(deadline_ms)) = (ending.guest, ending.deadline_boot_ms) {
+                adoption.adopt_ending(&guest, deadline_ms);
+            }
+        }
     }
 
     /// Files of which nothing is known may have POSIX locks, too: they are never opened.
@@ -294,6 +299,17 @@ impl Adoption<'_> {
         let since = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
         let since = since.unwrap_or_else(SystemTime::now);
         holdings.insert(owner, Holding { guest: Arc::clone(guest), since, shares });
+    }
+
+    /// Goes on with ending a guest; nobody is signalled who may be another.
+    fn adopt_ending(&mut self, guest: &Holder, deadline_ms: u64) {
+        let process = guest.process.as_ref();
+        let is_sure = known_of(process).identity.is_some();
+        let owner = self.owner_of_holder(&Arc::new(guest_of(guest)), process);
+        if is_sure && self.handler.is_watched(owner) {
+            self.handler.end_by(self.core, owner, deadline_ms);
+        }
+        self.handler.owners.forget_unused(owner);
     }
 
     fn owner_of_holder(

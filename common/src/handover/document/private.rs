@@ -1,6 +1,8 @@
 //! What only we know: everything that stands under [`PRIVATE`](super::PRIVATE), and the journal's
 //! changes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::lenient::{lenient, object, objects, scalars, small, smalls};
@@ -155,6 +157,24 @@ pub struct PrivateLockspace {
     pub endings: Option<Vec<Ending>>,
 }
 
+impl PrivateLockspace {
+    /// Adds what has come of endings since; only the latest of each guest's counts, and none of what
+    /// is over.
+    #[must_use]
+    pub fn with_later(self, endings: Vec<Ending>) -> Self {
+        let mut latest = BTreeMap::new();
+        for ending in self.endings.into_iter().flatten().chain(endings) {
+            let Some(guest) = &ending.guest else { continue };
+            let process = guest.process.clone().unwrap_or_default();
+            let who = (guest.pid, process.number, process.inode, process.start);
+            latest.insert(who, ending);
+        }
+        let left = latest.into_values().filter(|ending| ending.deadline_boot_ms.is_some());
+        let left: Vec<_> = left.collect();
+        Self { endings: (!left.is_empty()).then_some(left), ..self }
+    }
+}
+
 /// What only we know of a resource.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -269,4 +289,26 @@ pub struct Ending {
     /// When it is made to, in milliseconds since boot; missing, it has ended.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub deadline_boot_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_word_on_each_ending_counts() {
+        let ending = |pid, inode, deadline_boot_ms| {
+            let process = Some(Process { inode: Some(inode), ..Process::default() });
+            let guest = Some(Holder { pid: Some(pid), process, ..Holder::default() });
+            Ending { guest, deadline_boot_ms }
+        };
+        let begun = vec![ending(1, 10, Some(5)), ending(2, 20, Some(6))];
+        let before = PrivateLockspace { endings: Some(begun), ..PrivateLockspace::default() };
+        let later = vec![ending(1, 10, None), ending(1, 11, Some(7)), ending(3, 30, None)];
+        let left = before.with_later(later).endings.unwrap();
+        let left: Vec<_> = left.iter().map(|ending| ending.deadline_boot_ms).collect();
+        assert_eq!(left, [Some(7), Some(6)]);
+        let over = PrivateLockspace::default().with_later(vec![ending(1, 10, None)]);
+        assert!(over.endings.is_none());
+    }
 }
