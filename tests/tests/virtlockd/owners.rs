@@ -9,7 +9,9 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::guest::Guest;
-use tests::harness::{Daemon, NoPeerPidfd, Program, Subject, Whose, eventually, needs_root};
+use tests::harness::{
+    Daemon, NoPeerPidfd, Program, Subject, Whose, eventually, left_out, needs_root,
+};
 use tests::wire::{ACQUIRE_SHARED, Header, LOCK_PROGRAM, RpcError, Writer};
 
 use super::guests::A_WHILE;
@@ -23,6 +25,7 @@ tests::ours! { Virtlockd:
     a_pid_that_changed_hands_unseen_is_the_new_process,
     nobody_is_ended_for_a_connection_of_the_dead,
     nobody_has_a_lease_that_the_dead_left_behind,
+    a_pid_above_what_was_the_highest_is_watched,
 }
 
 /// Set where nobody else takes pids, and with it the scenarios below run.
@@ -217,6 +220,39 @@ fn a_stranger_has_the_number_of_the_dead() {
     drop(former);
     thread::sleep(A_WHILE);
     assert!(stranger.is_running());
+}
+
+fn a_pid_above_what_was_the_highest_is_watched(subject: Subject) {
+    run_alone(subject, "owners::pids_grow");
+}
+
+/// Since Linux 6.14 the highest pid is a setting of the pid namespace; before, it would be everybody's.
+#[test]
+#[ignore = "runs in a pid namespace of its own, started by another test"]
+fn pids_grow() {
+    const HIGHEST: &str = "/proc/sys/kernel/pid_max";
+    let Some(ours) = subject_alone() else {
+        return;
+    };
+    if !is_at_least(6, 14) {
+        return left_out("pids_grow", "the highest pid is everybody's");
+    }
+    fs::write(HIGHEST, "500").unwrap();
+    let daemon = ours.start();
+    let image = image(&daemon, "image");
+    fs::write(HIGHEST, "4000000").unwrap();
+    let process = with_pid(60_000, Idle::start, Idle::pid);
+    client_of(&daemon, process.pid()).acquire("", &image, 0).unwrap();
+    thread::sleep(A_WHILE);
+    assert!(is_leased(&image));
+    drop(process);
+    eventually("its end is noticed", || !is_leased(&image));
+}
+
+fn is_at_least(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
 /// A guest that had a lease and has died, and a child of it that has its connection open.
