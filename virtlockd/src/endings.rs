@@ -39,9 +39,13 @@ impl Handler {
         {
             tracing::info!(
                 target: "locking.lock_daemon",
-                "{} has closed its connection and loses its leases; sent SIGTERM", owner.guest
+                "{} has closed its connection, and its leases go with it; sent SIGTERM", owner.guest
             );
         }
+    }
+
+    pub(crate) fn is_being_ended(&self, id: OwnerId) -> bool {
+        self.owners.get(id).is_some_and(|owner| owner.ending.is_some())
     }
 
     /// The same again, as an earlier image has begun it. Gives whether there is anything to do.

@@ -217,8 +217,9 @@ impl Handler {
         }
     }
 
-    /// When a guest closes its own connection, it is taken for gone: its leases go, whoever
-    /// acquired them, and if there were any and it lives, it does not run on without them.
+    /// When a guest closes its own connection, it is taken for gone: if it lives and has leases,
+    /// whoever acquired them, it is ended, and they are free when it has ended. Of one that cannot
+    /// be signalled for sure they are free at once.
     fn session_ended(&mut self, core: &mut Core<Outcome>, client: ClientId, gone: Gone) {
         let Some(session) = self.sessions.remove(&client) else {
             return;
@@ -250,7 +251,9 @@ impl Handler {
             );
         }
         self.end(core, owner);
-        self.disown_all(core, owner);
+        if !self.is_being_ended(owner) {
+            self.disown_all(core, owner);
+        }
     }
 }
 

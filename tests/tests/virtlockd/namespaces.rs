@@ -52,7 +52,7 @@ fn a_guest_in_a_container_that_leaves_its_leases_is_ended(subject: Subject) {
         guest.tell("leave");
         // By SIGKILL: the first process of a namespace does not mind SIGTERM.
         guest.ending();
-        assert!(!is_leased(&image));
+        eventually("its lease is free", || !is_leased(&image));
     });
 }
 
