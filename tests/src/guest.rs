@@ -4,6 +4,7 @@
 //! the body of. Test crates that need it have that test at `guests::stand_in`, ignored.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -48,6 +49,8 @@ pub fn stand_in() {
                 drop(connections.pop());
                 continue;
             }
+            "stammer" => connections.iter_mut().for_each(stammer),
+            "lend" => lend(connections.last_mut().expect("a connection")),
             command => {
                 let words: Vec<_> = command.split(' ').collect();
                 connections.push(match words[..] {
@@ -70,6 +73,17 @@ fn connect(images: &[&str], socket: &Path) -> LockClient {
     }
     client.restrict(0).expect("restricting");
     client
+}
+
+/// Says half of something.
+fn stammer(client: &mut LockClient) {
+    client.connection().send(&[0, 0]).expect("sending half a length");
+}
+
+/// Has a child keep a connection open.
+fn lend(client: &mut LockClient) {
+    let fd = client.connection().as_fd().try_clone_to_owned().expect("another descriptor");
+    Command::new("sleep").arg("600").stdin(fd).spawn().map(drop).expect("starting a child");
 }
 
 /// Code 39: there is no such procedure. Whoever says so serves this connection.
@@ -98,15 +112,33 @@ impl Guest {
 
     /// One that does not mind SIGTERM.
     pub fn start_stubborn(daemon: &Daemon) -> Self {
+        Self::start_stubborn_at(&daemon.main_socket())
+    }
+
+    /// The same with the daemon at this socket.
+    pub fn start_stubborn_at(socket: &Path) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' TERM; exec \"$@\"", "sh"]).arg(executable());
-        Self::connected(command, daemon)
+        Self::connected_to(command, socket, &[])
     }
 
     /// One that has pids of its own.
     pub fn start_in_a_pid_namespace(daemon: &Daemon) -> Self {
+        Self::start_in_a_pid_namespace_at(&daemon.main_socket())
+    }
+
+    /// The same with the daemon at this socket.
+    pub fn start_in_a_pid_namespace_at(socket: &Path) -> Self {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child"]).arg(executable());
+        Self::connected_to(command, socket, &[])
+    }
+
+    /// One with pids as another has, which [has its own](Self::start_in_a_pid_namespace).
+    pub fn start_beside(other: &Self, daemon: &Daemon) -> Self {
+        let mut command = Command::new("nsenter");
+        let namespace = format!("--pid=/proc/{}/ns/pid", other.outer_pid());
+        command.arg(namespace).arg(executable());
         Self::connected(command, daemon)
     }
 
@@ -142,6 +174,24 @@ impl Guest {
     /// Its pid, outside its namespace if it has one.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Its pid outside the namespace that it was [started in](Self::start_in_a_pid_namespace).
+    pub fn outer_pid(&self) -> u32 {
+        self.child()
+    }
+
+    /// The pid of its only child.
+    ///
+    /// # Panics
+    /// When it has none, or several.
+    pub fn child(&self) -> u32 {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let threads = threads.expect("reading its threads").map(|thread| {
+            let children = thread.expect("a thread").path().join("children");
+            std::fs::read_to_string(children).expect("reading its children")
+        });
+        threads.collect::<String>().trim().parse().expect("it has one child")
     }
 
     /// Ends it at once; it stays a zombie until it is asked after.

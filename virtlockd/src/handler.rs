@@ -14,9 +14,10 @@ use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
-use nix::sys::signal::Signal;
+use common::sys::pidfd;
 
 use crate::ending;
+use crate::endings;
 use crate::failure::Failure;
 use crate::file::{self, Done};
 use crate::keeping::Unstored;
@@ -27,7 +28,7 @@ use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
 use crate::resource::{Action, Claim, path_of};
-use crate::session::Session;
+use crate::session::{Gone, Session};
 
 /// The number of jobs for no resource; resources are numbered behind it.
 pub(crate) const DIRECTORY: u64 = 0;
@@ -41,7 +42,8 @@ pub struct Handler {
     /// Leases of libvirt's daemon, if that was in this process before us.
     pub(crate) posix: PosixFiles,
     pub(crate) sessions: HashMap<ClientId, Session>,
-    pub(crate) pid_max: i32,
+    /// In how many pid namespaces we have a number.
+    pub(crate) depth: usize,
     pub(crate) unstored: BTreeSet<Unstored>,
     pub(crate) stopping: bool,
 }
@@ -56,6 +58,8 @@ pub(crate) enum Ended {
     Nothing,
     /// The current action of this resource's lane.
     Action(ResourceId, Done),
+    /// These owners were waited for to end.
+    Waited(Vec<OwnerId>),
     /// A lockspace's directory was looked for, and made if need be.
     Directory { client: ClientId, space: Box<[u8]>, is_new: bool, result: Result<(), Failure> },
 }
@@ -75,7 +79,7 @@ impl Handler {
             lanes: HashMap::new(),
             posix: PosixFiles::default(),
             sessions: HashMap::new(),
-            pid_max: ending::pid_max(),
+            depth: pidfd::own_depth().unwrap_or(1),
             unstored: BTreeSet::new(),
             stopping: false,
         }
@@ -100,12 +104,10 @@ impl Handler {
                 return self.add_lockspace(core, from, space, false);
             }
             Request::Resource { operation, space, name, .. } => {
-                let claim = session.claim.clone().ok_or(Refusal::Unregistered)?;
-                if matches!(operation, Operation::Acquire(_))
-                    && self.lockspaces.has_space(&space)
-                    && !self.watch_after_all(core, from, &claim)
-                {
-                    return Err(Refusal::File(Failure::too_many(&path_of(&space, &name))));
+                let mut claim = session.claim.clone().ok_or(Refusal::Unregistered)?;
+                if matches!(operation, Operation::Acquire(_)) && self.lockspaces.has_space(&space) {
+                    let too_many = || Refusal::File(Failure::too_many(&path_of(&space, &name)));
+                    claim = self.watch_after_all(core, from, claim).ok_or_else(too_many)?;
                 }
                 let resource = self.lockspaces.resource(&space, &name)?;
                 self.call_is_in_flight(from.client);
@@ -120,16 +122,21 @@ impl Handler {
     /// A registration may be replaced; leases stay with the owner for whom they were acquired.
     pub(crate) fn register(&mut self, core: &mut Core<Outcome>, from: Caller, guest: Guest) {
         let guest = Arc::new(guest);
-        let owner = self.owner_of(core, from, &guest);
-        let Some(session) = self.sessions.get_mut(&from.client) else {
+        let (owner, is_own) = self.owner_of(core, from, &guest);
+        self.speaks_for(from.client, Claim { owner, guest }, is_own);
+        self.keep_session(core, from.client);
+    }
+
+    /// From now on a connection is registered for this guest.
+    pub(crate) fn speaks_for(&mut self, client: ClientId, claim: Claim, is_own: bool) {
+        let Some(session) = self.sessions.get_mut(&client) else {
             return;
         };
-        self.owners.connect(owner, &guest, session.is_own(&guest));
-        let last = session.claim.replace(Claim { owner, guest });
-        if let Some(Claim { owner, guest }) = last {
-            self.owners.disconnect(owner, session.is_own(&guest));
+        self.owners.connect(claim.owner, &claim.guest, is_own);
+        let was_own = std::mem::replace(&mut session.is_own, is_own);
+        if let Some(last) = session.claim.replace(claim) {
+            self.owners.disconnect(last.owner, was_own);
         }
-        self.keep_session(core, from.client);
     }
 
     fn add_lockspace(
@@ -184,8 +191,8 @@ impl Handler {
         core.answer(client, self.reply(client, result));
         if let Some(session) = self.sessions.get_mut(&client) {
             session.has_call_in_flight = false;
-            if session.has_gone {
-                self.session_ended(core, client);
+            if let Some(gone) = session.gone {
+                self.session_ended(core, client, gone);
             }
         }
     }
@@ -222,20 +229,50 @@ impl Handler {
         }
     }
 
-    /// When a guest's own connection closes, the guest is taken for gone: its leases go, whoever
-    /// acquired them, and if there were any and it lives, it does not run on without them.
-    fn session_ended(&mut self, core: &mut Core<Outcome>, client: ClientId) {
+    fn gone(&mut self, core: &mut Core<Outcome>, client: ClientId, gone: Gone) {
+        match self.sessions.get_mut(&client) {
+            Some(session) if session.has_call_in_flight => session.gone = Some(gone),
+            _ => self.session_ended(core, client, gone),
+        }
+    }
+
+    /// When a guest closes its own connection, it is taken for gone: if it lives and has leases,
+    /// whoever acquired them, it is ended, and they are free when it has ended. Of one that cannot
+    /// be signalled for sure they are free at once.
+    fn session_ended(&mut self, core: &mut Core<Outcome>, client: ClientId, gone: Gone) {
         let Some(session) = self.sessions.remove(&client) else {
             return;
         };
         let Some(Claim { owner, guest }) = &session.claim else {
             return;
         };
-        let is_own = session.is_own(guest);
-        if is_own && self.disown_all(core, *owner) > 0 {
-            self.end(core, *owner);
+        if session.is_own && self.has_leases(*owner) {
+            self.owner_is_not_connected(core, *owner, guest, &session, gone);
         }
-        self.owners.disconnect(*owner, is_own);
+        self.owners.disconnect(*owner, session.is_own);
+    }
+
+    fn owner_is_not_connected(
+        &mut self,
+        core: &mut Core<Outcome>,
+        owner: OwnerId,
+        guest: &Guest,
+        session: &Session,
+        gone: Gone,
+    ) {
+        if self.owners.get(owner).is_none_or(Owner::has_ended) {
+            return self.owner_has_ended(core, owner);
+        }
+        if gone == Gone::Dropped || (session.was_closed && self.is_watched(owner)) {
+            return tracing::warn!(
+                target: "locking.lock_daemon",
+                "{guest} is not connected any more, and has its leases until it ends"
+            );
+        }
+        self.end(core, owner);
+        if !self.is_being_ended(owner) {
+            self.disown_all(core, owner);
+        }
     }
 }
 
@@ -257,10 +294,11 @@ impl Daemon for Handler {
     }
 
     fn disconnected(&mut self, core: &mut Core<Outcome>, caller: Caller) {
-        match self.sessions.get_mut(&caller.client) {
-            Some(session) if session.has_call_in_flight => session.has_gone = true,
-            _ => self.session_ended(core, caller.client),
-        }
+        self.gone(core, caller.client, Gone::Closed);
+    }
+
+    fn dropped(&mut self, core: &mut Core<Outcome>, caller: Caller) {
+        self.gone(core, caller.client, Gone::Dropped);
     }
 
     /// An owner's pidfd.
@@ -273,23 +311,14 @@ impl Daemon for Handler {
 
     /// An owner that was asked to end has not.
     fn timer(&mut self, _: &mut Core<Outcome>, source: u64) {
-        let id = OwnerId(source);
-        let Some(owner) = self.owners.get_mut(id) else {
-            return;
-        };
-        owner.ending = None;
-        if ending::signal(owner, Signal::SIGKILL) {
-            tracing::warn!(
-                target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
-            );
-        }
-        self.owners.forget_unused(id);
+        self.ending_is_due(OwnerId(source));
     }
 
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
         match outcome.0 {
             Ended::Nothing => {}
             Ended::Action(resource, done) => self.job_of_action_ended(core, resource, done),
+            Ended::Waited(owners) => self.endings_are_finished(core, owners),
             Ended::Directory { client, space, is_new, result } => {
                 let result = match result {
                     Ok(()) => self.directory_is_there(core, space, is_new),
@@ -306,6 +335,9 @@ impl Daemon for Handler {
     }
 
     fn describe_job(&self, source: u64) -> String {
+        if source == endings::WAITING {
+            return "waiting for guests to end".to_owned();
+        }
         let resource = ResourceId(source);
         let path = self.lockspaces.path(resource);
         let path = path.as_deref().unwrap_or(Path::new("a lockspace's directory"));
@@ -328,8 +360,14 @@ impl Daemon for Handler {
         self.save_into(document, passing, reader);
     }
 
+    fn save_header(&self, document: &mut Document<'_>) {
+        self.save_without_leases(document);
+    }
+
     /// Leases need nothing but to be left alone.
-    fn settle(&mut self, _: &mut Core<Outcome>, _: Reader) {}
+    fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
+        self.finish_endings(core, reader);
+    }
 
     fn keep_all(&mut self, core: &mut Core<Outcome>) {
         self.keep_everything(core);
@@ -366,10 +404,11 @@ impl Daemon for Handler {
         let owners = unstored.iter().filter_map(|&id| self.owners.get(id));
         let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(|owner| owner.depends_on_us());
         if core.has_store() {
+            ending::finish(self.owners.iter().map(|(_, owner)| owner));
             tracing::info!(
                 target: "locking.lock_daemon",
-                "Leases stay in the fd store for whoever comes next, but those of {} owners",
-                dependent.len() + others.iter().filter(|owner| owner.has_leases()).count()
+                "Leases in the fd store stay there for whoever comes next; of {} owners some are not there",
+                unstored.len()
             );
         }
         ending::end_all(&dependent);

@@ -12,12 +12,13 @@ use common::server::{ClientId, Core, Place};
 use common::sys::lock;
 
 use crate::handler::{DIRECTORY, Ended, Handler, Outcome};
+use crate::holdings::Holding;
 use crate::lane::Task;
 use crate::lockspace::ResourceId;
-use crate::owner::OwnerId;
+use crate::owner::{OwnerId, Owners};
 use crate::resource::{Action, Resource};
 use crate::session::Session;
-use crate::state::{directory_of, save_resource, save_session};
+use crate::state::{directory_of, save_guest, save_resource, save_session};
 
 /// What the store had no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +83,7 @@ impl Handler {
         if kind == lock::Kind::Posix || !core.has_store() {
             return;
         }
-        let (change, fds) = (change_of(resource), [fd.as_fd()]);
+        let (change, fds) = (change_of(resource, &self.owners), [fd.as_fd()]);
         let key = match resource.key {
             Some(key) => core.keep_as(key, Kind::Lease, &fds, change).then_some(key),
             None => core.keep(Kind::Lease, &fds, change),
@@ -123,8 +124,8 @@ impl Handler {
     /// What is known of an owner's own connection may have changed. One that was its own stays kept.
     pub(crate) fn keep_session(&mut self, core: &mut Core<Outcome>, client: ClientId) {
         let Some(session) = self.sessions.get(&client).filter(|_| core.has_store()) else { return };
-        let is_own = session.claim.as_ref().is_some_and(|claim| session.is_own(&claim.guest));
-        if (is_own || core.keeps_client(client)) && !core.keep_client(client, record_of(session)) {
+        let is_to_keep = session.is_own || core.keeps_client(client);
+        if is_to_keep && !core.keep_client(client, record_of(session, &self.owners)) {
             self.unstored.insert(Unstored::Session(client));
         }
     }
@@ -140,15 +141,16 @@ impl Handler {
     }
 }
 
-fn change_of(resource: &Resource) -> Change {
-    let saved = save_resource(resource, &Passing::default(), Reader::Ours, |_, _| false);
+fn change_of(resource: &Resource, owners: &Owners) -> Change {
+    let who = |owner, holding: &Holding| save_guest(&holding.guest, owners.get(owner));
+    let saved = save_resource(resource, &Passing::default(), Reader::Ours, who);
     let directory = directory_of(&resource.space);
     let resources = Some(Items::Read(saved.into_iter().collect()));
     let lease = Lockspace { directory, resources, private: None };
     Change { lease: Some(lease), ..Change::default() }
 }
 
-fn record_of(session: &Session) -> document::Client {
-    let private_data = Some(save_session(Some(session)));
+fn record_of(session: &Session, owners: &Owners) -> document::Client {
+    let private_data = Some(save_session(Some(session), owners));
     document::Client { private_data, ..document::Client::default() }
 }

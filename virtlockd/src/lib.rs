@@ -11,15 +11,19 @@
 //!   open file description of its own, and the kernel knows. So closing one name's file never
 //!   harms another's lock, and no table can be wrong about it.
 //! - No process is ever signalled by its number, only by its pidfd, and where there is none, nothing
-//!   is done. One is taken for dead when its pidfd says so, or when no process had its number as it
-//!   was registered (and one could have it: made-up pids of no process are left alone).
+//!   is done. One is taken for dead when its pidfd says so; when no process had its number as it
+//!   was registered (and one could have it: made-up pids of no process are left alone); or when the
+//!   number that it was [known by](identity) is another process's, or nobody's, later.
 //! - A file's content is never read or written.
 
 mod ending;
+mod endings;
 mod failure;
 mod file;
+mod find;
 mod handler;
 mod holdings;
+mod identity;
 mod keeping;
 mod lane;
 mod lockspace;

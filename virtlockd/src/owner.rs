@@ -7,6 +7,7 @@ use std::sync::Arc;
 use common::event::{Registered, TimerId};
 
 use crate::ending;
+use crate::identity::{Key, Known};
 use crate::lockspace::ResourceId;
 use crate::protocol::Guest;
 
@@ -19,12 +20,16 @@ pub(crate) struct OwnerId(pub(crate) u64);
 pub(crate) struct Owner {
     /// As last registered.
     pub(crate) guest: Arc<Guest>,
+    /// What outlives this process of who it is.
+    pub(crate) known: Known,
     /// Proof of who it is, and watched for its end; `None` if it could not be had.
     pub(crate) pidfd: Option<Registered<OwnedFd>>,
     /// It could not be had for a shortage that may be over the next time.
     pub(crate) may_get_pidfd: bool,
-    /// It has been asked to end, and will be made to when this fires.
-    pub(crate) ending: Option<TimerId>,
+    /// It has been said that its end will not be noticed.
+    pub(crate) is_unwatched_told: bool,
+    /// It has been asked to end.
+    pub(crate) ending: Option<Ending>,
     /// It has ended for sure.
     pub(crate) is_dead: bool,
     /// Connections registered for it.
@@ -32,6 +37,17 @@ pub(crate) struct Owner {
     /// Those among them that are its own.
     own_connections: usize,
     leases: BTreeSet<ResourceId>,
+    /// Under what it is found.
+    keys: [Option<Key>; 2],
+}
+
+/// What an owner that was asked to end has to expect.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// When this fires it is made to; it was, if there is none.
+    pub(crate) timer: Option<TimerId>,
+    /// When that is, in milliseconds since boot.
+    pub(crate) deadline_ms: u64,
 }
 
 /// All owners that have a lease or a connection.
@@ -39,7 +55,7 @@ pub(crate) struct Owner {
 pub(crate) struct Owners {
     owners: HashMap<OwnerId, Owner>,
     /// The living, or not known to be dead.
-    by_pid: HashMap<u32, OwnerId>,
+    by_key: HashMap<Key, OwnerId>,
     made: u64,
     /// Of all owners.
     leases_count: usize,
@@ -54,35 +70,58 @@ impl Owners {
         self.owners.get_mut(&id)
     }
 
-    /// The owner with this pid that is not known to be dead.
-    pub(crate) fn with_pid(&self, pid: u32) -> Option<OwnerId> {
-        self.by_pid.get(&pid).copied()
+    /// The owner that this guest is, by what is known of it, and that is not known to be dead.
+    pub(crate) fn find(&self, guest: &Guest, known: &Known) -> Option<OwnerId> {
+        let [key, _] = known.keys(guest);
+        self.by_key.get(&key?).copied()
     }
 
-    /// Adds an owner that nobody watches yet, in place of any other with its pid.
-    pub(crate) fn add(&mut self, guest: &Arc<Guest>) -> OwnerId {
-        let id = self.add_without_pid(guest, false);
-        self.by_pid.insert(guest.pid, id);
+    /// Adds an owner that nobody watches yet, in place of any other that is found like it.
+    pub(crate) fn add(&mut self, guest: &Arc<Guest>, known: Known) -> OwnerId {
+        let id = self.add_without_key(guest, known, false);
+        self.is_known(id, known);
         id
     }
 
     /// Adds an owner that has ended already: what it gets it loses at once.
-    pub(crate) fn add_dead(&mut self, guest: &Arc<Guest>) -> OwnerId {
-        self.add_without_pid(guest, true)
+    pub(crate) fn add_dead(&mut self, guest: &Arc<Guest>, known: Known) -> OwnerId {
+        self.add_without_key(guest, known, true)
     }
 
-    fn add_without_pid(&mut self, guest: &Arc<Guest>, is_dead: bool) -> OwnerId {
+    /// More is known of an owner.
+    pub(crate) fn is_known(&mut self, id: OwnerId, known: Known) {
+        self.remove_keys(id);
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.known = known;
+            owner.keys = known.keys(&owner.guest);
+            self.by_key.extend(owner.keys.into_iter().flatten().map(|key| (key, id)));
+        }
+    }
+
+    fn remove_keys(&mut self, id: OwnerId) {
+        let keys = self.owners.get_mut(&id).map(|owner| std::mem::take(&mut owner.keys));
+        for key in keys.into_iter().flatten().flatten() {
+            if self.by_key.get(&key) == Some(&id) {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+
+    fn add_without_key(&mut self, guest: &Arc<Guest>, known: Known, is_dead: bool) -> OwnerId {
         self.made += 1;
         let id = OwnerId(self.made);
         let owner = Owner {
             guest: Arc::clone(guest),
+            known,
             pidfd: None,
             may_get_pidfd: false,
+            is_unwatched_told: false,
             ending: None,
             is_dead,
             connections: 0,
             own_connections: 0,
             leases: BTreeSet::new(),
+            keys: [None; 2],
         };
         self.owners.insert(id, owner);
         id
@@ -126,9 +165,7 @@ impl Owners {
         };
         owner.is_dead = true;
         owner.pidfd = None;
-        if self.by_pid.get(&owner.guest.pid) == Some(&id) {
-            self.by_pid.remove(&owner.guest.pid);
-        }
+        self.remove_keys(id);
         self.forget_unused(id);
     }
 
@@ -147,15 +184,14 @@ impl Owners {
     }
 
     /// Owners with leases that are found by their pid.
-    pub(crate) fn listed(&self) -> impl Iterator<Item = &Guest> {
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Owner> {
         let with_leases = self.iter().filter(|(_, owner)| owner.has_leases());
-        let guests = with_leases.map(|(id, owner)| (id, &owner.guest));
-        guests.filter(|(id, guest)| self.is_listed(*id, guest)).map(|(_, guest)| &**guest)
+        with_leases.filter(|(id, owner)| self.is_listed(*id, &owner.guest)).map(|(_, owner)| owner)
     }
 
     /// Whether `guest` is this one of them, as it was last registered.
     pub(crate) fn is_listed(&self, id: OwnerId, guest: &Arc<Guest>) -> bool {
-        self.with_pid(guest.pid) == Some(id)
+        self.by_key.get(&Key::Number(guest.pid)) == Some(&id)
             && self.get(id).is_some_and(|owner| Arc::ptr_eq(&owner.guest, guest))
     }
 
@@ -166,9 +202,7 @@ impl Owners {
             && owner.leases.is_empty()
             && owner.ending.is_none()
         {
-            if self.by_pid.get(&owner.guest.pid) == Some(&id) {
-                self.by_pid.remove(&owner.guest.pid);
-            }
+            self.remove_keys(id);
             self.owners.remove(&id);
         }
     }
@@ -200,50 +234,54 @@ mod tests {
         Arc::new(Guest { uuid: [0; 16], name: (*b"vm").into(), id: 1, pid })
     }
 
+    fn with_pid(owners: &Owners, pid: u32) -> Option<OwnerId> {
+        owners.find(&guest(pid), &Known::BY_NUMBER)
+    }
+
     #[test]
     fn an_owner_is_kept_while_it_has_a_connection_or_a_lease() {
         let (mut owners, guest) = (Owners::default(), guest(7));
         let resource = Lockspaces::new().resource(b"", b"/image").unwrap();
-        let owner = owners.add(&guest);
+        let owner = owners.add(&guest, Known::BY_NUMBER);
         owners.connect(owner, &guest, false);
         owners.gained(owner, resource);
         owners.disconnect(owner, false);
-        assert_eq!((owners.with_pid(7), owners.leases(owner)), (Some(owner), vec![resource]));
+        assert_eq!((with_pid(&owners, 7), owners.leases(owner)), (Some(owner), vec![resource]));
         owners.lost(owner, resource);
-        assert_eq!((owners.with_pid(7), owners.leases(owner)), (None, vec![]));
+        assert_eq!((with_pid(&owners, 7), owners.leases(owner)), (None, vec![]));
     }
 
     #[test]
     fn the_pid_of_the_dead_can_be_anothers() {
         let (mut owners, guest) = (Owners::default(), guest(7));
-        let dead = owners.add(&guest);
+        let dead = owners.add(&guest, Known::BY_NUMBER);
         owners.connect(dead, &guest, false);
         owners.died(dead);
-        let living = owners.add(&guest);
+        let living = owners.add(&guest, Known::BY_NUMBER);
         owners.connect(living, &guest, false);
         assert!(owners.get(dead).unwrap().is_dead);
         owners.disconnect(dead, false);
-        assert_eq!((owners.with_pid(7), dead == living), (Some(living), false));
+        assert_eq!((with_pid(&owners, 7), dead == living), (Some(living), false));
         assert!(owners.get(dead).is_none());
     }
 
     #[test]
     fn who_was_dead_before_is_nobody_elses_predecessor() {
         let (mut owners, guest) = (Owners::default(), guest(7));
-        let dead = owners.add_dead(&guest);
+        let dead = owners.add_dead(&guest, Known::BY_NUMBER);
         owners.connect(dead, &guest, false);
-        assert_eq!(owners.with_pid(7), None);
-        let living = owners.add(&guest);
+        assert_eq!(with_pid(&owners, 7), None);
+        let living = owners.add(&guest, Known::BY_NUMBER);
         owners.disconnect(dead, false);
         assert!(owners.get(dead).is_none());
-        assert_eq!(owners.with_pid(7), Some(living));
+        assert_eq!(with_pid(&owners, 7), Some(living));
     }
 
     #[test]
     fn only_who_is_connected_itself_and_has_a_lease_depends_on_us() {
         let (mut owners, guest) = (Owners::default(), guest(7));
         let resource = Lockspaces::new().resource(b"", b"/image").unwrap();
-        let owner = owners.add(&guest);
+        let owner = owners.add(&guest, Known::BY_NUMBER);
         let mut depends = |change: &dyn Fn(&mut Owners)| {
             change(&mut owners);
             owners.get(owner).unwrap().depends_on_us()

@@ -2,7 +2,7 @@
 
 use common::server::Caller;
 
-use crate::protocol::{Guest, Request};
+use crate::protocol::Request;
 use crate::refusal::Refusal;
 use crate::resource::Claim;
 
@@ -14,8 +14,22 @@ pub(crate) struct Session {
     pub(crate) claim: Option<Claim>,
     pub(crate) is_restricted: bool,
     pub(crate) has_call_in_flight: bool,
-    /// It was closed. That takes effect after its call in flight, as if the call had ended before.
-    pub(crate) has_gone: bool,
+    /// Whether it is the guest's own connection, and closes with it.
+    pub(crate) is_own: bool,
+    /// It had been closed before this process had it.
+    pub(crate) was_closed: bool,
+    /// It has come to its end. That takes effect after its call in flight, as if the call had ended
+    /// before.
+    pub(crate) gone: Option<Gone>,
+}
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// The client has closed it.
+    Closed,
+    /// We have let go of it.
+    Dropped,
 }
 
 impl Session {
@@ -25,7 +39,9 @@ impl Session {
             claim: None,
             is_restricted: false,
             has_call_in_flight: false,
-            has_gone: false,
+            is_own: false,
+            was_closed: false,
+            gone: None,
         }
     }
 
@@ -42,11 +58,6 @@ impl Session {
             }
         };
         if is_registered { Ok(()) } else { Err(Refusal::Unregistered) }
-    }
-
-    /// Whether it is the guest's own connection, and closes with it.
-    pub(crate) fn is_own(&self, guest: &Guest) -> bool {
-        guest.pid != 0 && u32::try_from(self.caller.peer.pid) == Ok(guest.pid)
     }
 
     /// Who makes its calls, for the log.

@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 use common::handover::document::{
-    self, Document, Holder, Items, Lock, Lockspace, Pid, PrivateLockspace, PrivateResource,
+    self, Document, Found, Holder, Items, Lock, Lockspace, Pid, PrivateLockspace, PrivateResource,
+    PrivateSession, Process,
 };
 use common::handover::text::{hex, text, uuid};
 use common::handover::{Passing, Reader};
@@ -15,7 +16,8 @@ use common::sys::lock::Kind;
 
 use crate::handler::Handler;
 use crate::holdings::Holding;
-use crate::owner::OwnerId;
+use crate::identity::{Identity, Known, Way};
+use crate::owner::{Owner, OwnerId, Owners};
 use crate::protocol::Guest;
 use crate::resource::Resource;
 use crate::session::Session;
@@ -37,26 +39,46 @@ impl Handler {
         for client in document.clients_mut(crate::NAME) {
             let session = client.id.map(ClientId::of_main_server);
             let session = session.and_then(|id| self.sessions.get(&id));
-            client.private_data = Some(save_session(session));
+            client.private_data = Some(save_session(session, &self.owners));
         }
-        let is_listed = |owner, holding: &Holding| self.owners.is_listed(owner, &holding.guest);
+        let who = |id, holding: &Holding| match self.owners.is_listed(id, &holding.guest) {
+            true => Holder { pid: Some(holding.guest.pid), ..Holder::default() },
+            false => save_guest(&holding.guest, self.owners.get(id)),
+        };
         let mut spaces = self.lockspaces.by_space();
         let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
             directory: directory_of(space),
             resources: Some(Items::shown(move |sink| {
                 let saved = resources
                     .iter()
-                    .filter_map(|resource| save_resource(resource, passing, reader, is_listed));
+                    .filter_map(|resource| save_resource(resource, passing, reader, who));
                 saved.for_each(sink);
             })),
             private: None,
         };
-        let owners = self.owners.listed().map(save_guest).collect();
-        let private = Some(PrivateLockspace { owners: Some(owners) });
+        let owners = self.owners.listed().map(|owner| save_guest(&owner.guest, Some(owner)));
+        let endings = self.save_endings();
+        let private = PrivateLockspace {
+            owners: Some(owners.collect()),
+            endings: (!endings.is_empty()).then_some(endings),
+        };
         let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
-        document.default_lockspace = Some(Lockspace { private, ..default });
+        document.default_lockspace = Some(Lockspace { private: Some(private), ..default });
         document.lockspaces =
             Some(spaces.into_iter().map(|(space, resources)| save(space, resources)).collect());
+    }
+}
+
+impl Handler {
+    /// Puts into `document` what has no key in the fd store: lockspaces, and who is being ended.
+    pub(crate) fn save_without_leases(&self, document: &mut Document<'_>) {
+        let endings = self.save_endings();
+        let endings = (!endings.is_empty()).then_some(endings);
+        let private = Some(PrivateLockspace { endings, ..PrivateLockspace::default() });
+        document.default_lockspace = Some(Lockspace { private, ..Lockspace::default() });
+        let spaces = self.lockspaces.by_space().into_keys().filter_map(directory_of);
+        let space = |directory| Lockspace { directory: Some(directory), ..Lockspace::default() };
+        document.lockspaces = Some(spaces.map(space).collect());
     }
 }
 
@@ -67,7 +89,7 @@ pub(crate) fn directory_of(space: &[u8]) -> Option<String> {
 
 /// A client that has not registered is nobody, and says so: libvirt's daemon dies of a name that
 /// is missing.
-pub(crate) fn save_session(session: Option<&Session>) -> document::Session {
+pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> document::Session {
     let claim = session.and_then(|session| session.claim.as_ref());
     let guest = claim.map(|claim| &claim.guest);
     document::Session {
@@ -76,23 +98,27 @@ pub(crate) fn save_session(session: Option<&Session>) -> document::Session {
         owner_id: Some(guest.map_or(0, |guest| guest.id)),
         owner_name: Some(guest.map(|guest| name_of(guest)).unwrap_or_default()),
         owner_uuid: Some(uuid(&guest.map_or([0; 16], |guest| guest.uuid))),
+        private: claim.map(|claim| PrivateSession {
+            is_own: session.map(|session| session.is_own),
+            process: owners.get(claim.owner).and_then(save_process),
+        }),
     }
 }
 
 /// `None` for a resource without a lease, and for one that the reader could not take: its fd is
 /// passed on all the same, so that the lock stays.
 ///
-/// Holders that are listed elsewhere are put down by their pid alone.
+/// `who` puts down a holder without what is of this lease.
 pub(crate) fn save_resource(
     resource: &Resource,
     passing: &Passing,
     reader: Reader,
-    is_listed: impl Fn(OwnerId, &Holding) -> bool,
+    who: impl Fn(OwnerId, &Holding) -> Holder,
 ) -> Option<document::Resource> {
     let (lease, terms, holders) = resource.hold()?;
     let (fd, kind) = lease.lock();
     let fd = passing.fd(fd);
-    let holders = holders.map(|(owner, holding)| save_holder(holding, is_listed(owner, holding)));
+    let holders = holders.map(|(owner, holding)| save_holder(holding, who(owner, holding)));
     let holders: Vec<_> = holders.collect();
     let inode = lease.inode();
     let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
@@ -134,12 +160,8 @@ pub(crate) fn save_resource(
 /// How often one owner is listed for libvirt; ours. More shares than this one document never needs.
 const SHARES_MAX: usize = 1024;
 
-fn save_holder(Holding { guest, since, shares }: &Holding, is_listed: bool) -> Holder {
+fn save_holder(Holding { since, shares, .. }: &Holding, who: Holder) -> Holder {
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let who = match is_listed {
-        true => Holder { pid: Some(guest.pid), ..Holder::default() },
-        false => save_guest(guest),
-    };
     Holder {
         shares: Some(*shares).filter(|&shares| shares > 1),
         since_unix_s: Some(since.as_secs()),
@@ -147,14 +169,37 @@ fn save_holder(Holding { guest, since, shares }: &Holding, is_listed: bool) -> H
     }
 }
 
-fn save_guest(guest: &Guest) -> Holder {
+/// A guest, and what is known of the owner that it is.
+pub(crate) fn save_guest(guest: &Guest, owner: Option<&Owner>) -> Holder {
     Holder {
         pid: Some(guest.pid),
         id: Some(guest.id),
         name: Some(name_of(guest)),
         uuid: Some(uuid(&guest.uuid)),
+        process: owner.and_then(save_process),
         ..Holder::default()
     }
+}
+
+/// `None` when it is the process with the registered number, and nothing else is known of it.
+fn save_process(owner: &Owner) -> Option<Process> {
+    let Known { way, identity, namespace } = owner.known;
+    if !owner.is_dead && owner.known == Known::BY_NUMBER {
+        return None;
+    }
+    let found = match way {
+        _ if owner.is_dead => Some(Found::Dead),
+        Way::Number => None,
+        Way::Connection { .. } => Some(Found::Connection),
+        Way::Never => Some(Found::Never),
+    };
+    let number = if let Way::Connection { number } = way { Some(number) } else { None };
+    let (inode, start) = match identity {
+        Some(Identity::Inode(inode)) => (Some(inode), None),
+        Some(Identity::Start(start)) => (None, Some(start)),
+        None => (None, None),
+    };
+    Some(Process { found, number, inode, start, namespace })
 }
 
 fn name_of(guest: &Guest) -> String {

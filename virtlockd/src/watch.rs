@@ -1,84 +1,127 @@
-//! What becomes of owners: who they are, watching for their end, ending them.
+//! What becomes of owners: who they are, watching for their end.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use common::server::{Caller, Core};
-use nix::sys::signal::Signal;
 
-use crate::ending::{self, Found, TERM_PERIOD};
 use crate::failure::is_shortage;
+use crate::find::{Found, Registrant};
 use crate::handler::{Handler, Outcome};
+use crate::identity::{Identity, Known};
 use crate::lane::Task;
 use crate::owner::{Owner, OwnerId};
 use crate::protocol::Guest;
 use crate::resource::{Action, Claim};
 
 impl Handler {
-    /// The owner that a guest is, which may be one that is known by its pid already.
+    /// The owner that a guest is, which may be one that is known already, and whether it was the
+    /// guest itself who has registered it.
     pub(crate) fn owner_of(
         &mut self,
         core: &mut Core<Outcome>,
         from: Caller,
         guest: &Arc<Guest>,
-    ) -> OwnerId {
-        let mut known = self.owners.with_pid(guest.pid);
-        if let Some(id) = known
-            && let Some(owner) = self.owners.get(id)
-        {
-            if owner.has_ended() {
-                self.owner_has_ended(core, id);
-                known = None;
-            } else if owner.pidfd.is_some() {
-                return id;
-            }
+    ) -> (OwnerId, bool) {
+        let registrant = Registrant::of(core, from, guest.pid, self.depth);
+        let Registrant { known, is_guest, .. } = registrant;
+        let living = self.living(core, guest, &known);
+        if let Some(id) = living.filter(|&id| !is_guest && self.is_watched(id)) {
+            return (id, false);
         }
-        match ending::find(core, from, guest.pid, self.pid_max) {
-            Found::Process(pidfd) => {
-                // Nobody knows whether leases that were taken unwatched are this process's: its
-                // pid may have been another's then.
-                let id = known.filter(|&id| !self.has_leases(id));
-                let id = id.unwrap_or_else(|| self.owners.add(guest));
-                self.watch(core, id, pidfd);
-                id
-            }
+        let found = registrant.find(guest.pid);
+        if matches!(found, Found::Dead) {
+            tracing::info!(
+                target: "locking.lock_daemon",
+                "{guest} has ended before it was registered and can keep no leases"
+            );
+        }
+        (self.owner_found(core, guest, known, found, living), is_guest)
+    }
+
+    /// The owner that this process is.
+    pub(crate) fn owner_found(
+        &mut self,
+        core: &mut Core<Outcome>,
+        guest: &Arc<Guest>,
+        known: Known,
+        found: Found,
+        living: Option<OwnerId>,
+    ) -> OwnerId {
+        match found {
+            Found::Process(pidfd) => self.owner_with_pidfd(core, guest, known, pidfd, living),
             Found::Dead => {
-                if let Some(id) = known.filter(|&id| self.may_get_pidfd(id)) {
+                if let Some(id) = living.filter(|&id| self.may_get_pidfd(id)) {
                     self.owner_has_ended(core, id);
                 }
-                tracing::info!(
-                    target: "locking.lock_daemon",
-                    "{guest} has ended before it was registered and can keep no leases"
-                );
-                self.owners.add_dead(guest)
+                self.owners.add_dead(guest, known)
             }
             Found::Unknown(error) => {
-                let id = known.unwrap_or_else(|| self.owners.add(guest));
+                let id = living.unwrap_or_else(|| self.owners.add(guest, known));
                 self.stays_unwatched(id, &error);
                 id
             }
         }
     }
 
+    fn owner_with_pidfd(
+        &mut self,
+        core: &mut Core<Outcome>,
+        guest: &Arc<Guest>,
+        known: Known,
+        pidfd: OwnedFd,
+        living: Option<OwnerId>,
+    ) -> OwnerId {
+        let number = known.number(guest).and_then(|number| i32::try_from(number).ok());
+        let identity = number.and_then(|number| Identity::of(&pidfd, number));
+        let known = Known { identity, ..known };
+        if let Some(id) = living.filter(|&id| self.is_watched(id)) {
+            if self.owners.get(id).is_some_and(|owner| owner.known.may_be(&known)) {
+                return id;
+            }
+            // A process that lives has the number, so this one, which had it, has ended.
+            return self.owners.add_dead(guest, known);
+        }
+        // Nobody knows whether leases that were taken unwatched are this process's: its pid may
+        // have been another's then.
+        let id = living.filter(|&id| !self.has_leases(id));
+        let id = id.unwrap_or_else(|| self.owners.add(guest, known));
+        self.owners.is_known(id, known);
+        self.watch(core, id, pidfd);
+        id
+    }
+
+    /// The owner that is found like this and has not ended.
+    pub(crate) fn living(
+        &mut self,
+        core: &mut Core<Outcome>,
+        guest: &Guest,
+        known: &Known,
+    ) -> Option<OwnerId> {
+        let id = self.owners.find(guest, known)?;
+        if self.owners.get(id).is_some_and(Owner::has_ended) {
+            self.owner_has_ended(core, id);
+            return None;
+        }
+        Some(id)
+    }
+
     /// Tries again what failed for a shortage when the guest was registered, before it gets its
-    /// first lease. Gives whether it may have one: not while the shortage lasts, as a guest that is
+    /// first lease. Gives for whom that is; for nobody while the shortage lasts, as a guest that is
     /// not watched could not be ended.
     pub(crate) fn watch_after_all(
         &mut self,
         core: &mut Core<Outcome>,
         from: Caller,
-        claim: &Claim,
-    ) -> bool {
-        let id = claim.owner;
-        if !self.may_get_pidfd(id) || self.has_leases(id) {
-            return true;
+        claim: Claim,
+    ) -> Option<Claim> {
+        if !self.may_get_pidfd(claim.owner) || self.has_leases(claim.owner) {
+            return Some(claim);
         }
-        match ending::find(core, from, claim.guest.pid, self.pid_max) {
-            Found::Process(pidfd) => self.watch(core, id, pidfd),
-            Found::Dead => self.owner_has_ended(core, id),
-            Found::Unknown(error) => self.stays_unwatched(id, &error),
-        }
-        !self.may_get_pidfd(id)
+        self.register(core, from, (*claim.guest).clone());
+        let claim = self.sessions.get(&from.client)?.claim.clone()?;
+        (!self.may_get_pidfd(claim.owner)).then_some(claim)
     }
 
     /// Releases everything of an owner; gives how much that is.
@@ -90,28 +133,12 @@ impl Handler {
         resources.len()
     }
 
-    /// Asks a process to end, and sees to it later that it does.
-    pub(crate) fn end(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        let Some(owner) = self.owners.get_mut(id) else {
-            return;
-        };
-        if owner.ending.is_none() && ending::signal(owner, Signal::SIGTERM) {
-            tracing::info!(
-                target: "locking.lock_daemon",
-                "{} has closed its connection and lost its leases; sent SIGTERM", owner.guest
-            );
-            owner.ending = Some(core.set_timer(TERM_PERIOD, id.0));
-        }
-    }
-
     /// Releases what a process that has ended still has.
     pub(crate) fn owner_has_ended(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        let Some(owner) = self.owners.get_mut(id) else {
+        self.ending_is_over(core, id);
+        let Some(owner) = self.owners.get(id) else {
             return;
         };
-        if let Some(timer) = owner.ending.take() {
-            core.cancel_timer(timer);
-        }
         let guest = Arc::clone(&owner.guest);
         self.owners.died(id);
         let count = self.disown_all(core, id);
@@ -122,7 +149,12 @@ impl Handler {
         }
     }
 
-    fn has_leases(&self, id: OwnerId) -> bool {
+    /// Whether its end will be noticed.
+    pub(crate) fn is_watched(&self, id: OwnerId) -> bool {
+        self.owners.get(id).is_some_and(|owner| owner.pidfd.is_some())
+    }
+
+    pub(crate) fn has_leases(&self, id: OwnerId) -> bool {
         self.owners.get(id).is_some_and(Owner::has_leases)
     }
 
@@ -143,10 +175,13 @@ impl Handler {
 
     /// Nothing is assumed about such a guest: its leases stay until they are released or its own
     /// connection closes.
-    fn stays_unwatched(&mut self, id: OwnerId, error: &std::io::Error) {
-        if let Some(owner) = self.owners.get_mut(id) {
-            owner.may_get_pidfd = is_shortage(error);
-            tracing::info!(
+    fn stays_unwatched(&mut self, id: OwnerId, error: &io::Error) {
+        let Some(owner) = self.owners.get_mut(id).filter(|owner| owner.pidfd.is_none()) else {
+            return;
+        };
+        owner.may_get_pidfd = is_shortage(error);
+        if !std::mem::replace(&mut owner.is_unwatched_told, true) {
+            tracing::warn!(
                 target: "locking.lock_daemon",
                 "The end of {} will not be noticed: {error}", owner.guest
             );

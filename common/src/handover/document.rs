@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use items::Items;
 use lenient::{items, lenient, object, objects, servers, smalls};
 pub use private::{
-    Buffer, Change, Holder, Lock, Loss, PrivateClient, PrivateDaemon, PrivateLockspace, PrivateLog,
-    PrivateResource,
+    Buffer, Change, Ending, Found, Holder, Lock, Loss, PrivateClient, PrivateDaemon,
+    PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
 };
 
 /// The key under which everything of our own stands.
@@ -213,6 +213,12 @@ pub struct Session {
         skip_serializing_if = "Option::is_none"
     )]
     pub owner_uuid: Option<String>,
+    #[serde(
+        rename = "virt-rs",
+        deserialize_with = "object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub private: Option<PrivateSession>,
 }
 
 /// virtlogd's part.
@@ -320,13 +326,24 @@ impl Document<'_> {
         server.into_iter().flat_map(|server| server.clients.iter_mut().flatten())
     }
 
+    /// Whether guests are being ended.
+    #[must_use]
+    pub fn has_endings(&self) -> bool {
+        let private = self.default_lockspace.as_ref().and_then(|space| space.private.as_ref());
+        private.is_some_and(|private| private.endings.is_some())
+    }
+
     /// Takes out everything of our own.
     pub fn strip_private(&mut self) {
         self.private = None;
         if let Some(Daemon::Named { servers }) = &mut self.daemon {
             let clients =
                 servers.values_mut().flat_map(|server| server.clients.iter_mut().flatten());
-            clients.for_each(|client| client.private = None);
+            for client in clients {
+                client.private = None;
+                let session = client.private_data.as_mut();
+                session.into_iter().for_each(|session| session.private = None);
+            }
         }
         let logs = self.handler.iter_mut().filter_map(|handler| handler.files.as_mut());
         logs.for_each(|logs| logs.change(|log| log.private = None));

@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use super::document::{self, Change, Document};
+use super::document::{self, Change, Document, Ending};
 use super::fds::BYTES_MAX;
 use crate::sys::fd;
 
@@ -65,8 +65,6 @@ struct Draft {
 struct Lines {
     /// The latest of each key.
     items: BTreeMap<u64, Line>,
-    /// Lines without a key: lockspaces.
-    others: Vec<Line>,
     /// Where the next one goes.
     end: u64,
     /// Bytes of those that count.
@@ -88,6 +86,8 @@ pub struct Told {
     pub changes: BTreeMap<u64, Change>,
     /// Lockspaces that were added.
     pub spaces: Vec<String>,
+    /// What came of guests that were asked to end, in the order of time.
+    pub endings: Vec<Ending>,
 }
 
 impl Journal {
@@ -169,7 +169,8 @@ impl Journal {
         Ok(lines.is_stale())
     }
 
-    /// Renews the journal: with this header, and the lines that count.
+    /// Renews the journal: with this header, which says all that has no key, and the lines of items
+    /// that count.
     ///
     /// # Errors
     /// As `read(2)` and `write(2)`; the journal is as it was.
@@ -186,9 +187,7 @@ impl Journal {
         let Some(draft) = &mut self.draft else { return Ok(()) };
         let mut bytes = Vec::with_capacity(PIECE_BYTES);
         let mut start = draft.lines.end;
-        let items = self.lines.items.iter().map(|(&key, line)| (Some(key), *line));
-        let others = self.lines.others.iter().map(|line| (None, *line));
-        for (key, Line { offset, len }) in items.chain(others) {
+        for (&key, &Line { offset, len }) in &self.lines.items {
             let from = bytes.len();
             bytes.resize(from + usize::try_from(len).map_err(io::Error::other)?, 0);
             self.current.file.read_exact_at(bytes.get_mut(from..).unwrap_or_default(), offset)?;
@@ -224,26 +223,21 @@ impl Sheet {
 impl Lines {
     fn add(&mut self, change: &Change, len: u64) {
         match change.key {
-            Some(key) if is_end(change) => {
+            Some(key) if !is_end(change) => self.add_live(key, len),
+            key => {
                 self.end += len;
-                let gone = self.items.remove(&key);
+                let gone = key.and_then(|key| self.items.remove(&key));
                 self.live_bytes -= gone.map_or(0, |line| line.len);
             }
-            key => self.add_live(key, len),
         }
     }
 
-    fn add_live(&mut self, key: Option<u64>, len: u64) {
+    fn add_live(&mut self, key: u64, len: u64) {
         let line = Line { offset: self.end, len };
         self.end += len;
         self.live_bytes += len;
-        match key {
-            Some(key) => {
-                let last = self.items.insert(key, line);
-                self.live_bytes -= last.map_or(0, |line| line.len);
-            }
-            None => self.others.push(line),
-        }
+        let last = self.items.insert(key, line);
+        self.live_bytes -= last.map_or(0, |line| line.len);
     }
 
     /// Whether there is more of what counts no more than of what counts.
@@ -272,6 +266,7 @@ pub fn read(file: &File) -> io::Result<Option<Told>> {
     let mut told = Told { document, ..Told::default() };
     // A line that is whole and not understood is of another version, and costs only itself.
     for change in lines.filter_map(|text| document::read::<Change>(text).ok()) {
+        told.endings.extend(change.ending.clone());
         match (change.key, change.space.clone()) {
             (Some(key), _) => drop(told.changes.insert(key, change)),
             (None, Some(space)) => told.spaces.push(space),

@@ -212,9 +212,10 @@ fn assemble(
     numbers: &Numbers,
     missing: &mut Vec<String>,
 ) -> Document<'static> {
+    let owners = told.document.default_lockspace.as_mut().and_then(|space| space.private.take());
+    let owners = owners.unwrap_or_default().with_later(std::mem::take(&mut told.endings));
     let next_client_id = spread_out(&mut told, main_server);
     let private = told.document.private.take().unwrap_or_default();
-    let owners = told.document.default_lockspace.as_mut().and_then(|space| space.private.take());
     let staged = Staged::read(numbers);
     let calls = numbers.marks(Kind::Calls).pop().map(|(_, _, calls)| calls);
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
@@ -235,7 +236,7 @@ fn assemble(
     Document {
         daemon: Some(Daemon::Named { servers: BTreeMap::from([(main_server.to_owned(), main)]) }),
         handler: Some(LogHandler { files: Some(Items::Read(logs)) }),
-        default_lockspace: Some(Lockspace { private: owners, ..Lockspace::default() }),
+        default_lockspace: Some(Lockspace { private: Some(owners), ..Lockspace::default() }),
         lockspaces: Some(leases),
         private: Some(PrivateDaemon {
             essentials: Some(numbers.essentials()),
@@ -268,7 +269,7 @@ fn is_missing(change: &Change, key: u64, numbers: &Numbers) -> Option<String> {
 /// Puts every item of the journal's document among its changes, if none of these is about it. Gives
 /// the number for the next client.
 fn spread_out(told: &mut Told, main_server: &str) -> Option<u64> {
-    let Told { document, changes, spaces } = told;
+    let Told { document, changes, spaces, .. } = told;
     let mut add = |key: Option<u64>, change: Change| {
         if let Some(key) = key {
             changes.entry(key).or_insert(change);

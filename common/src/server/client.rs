@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::SystemTime;
 
+use nix::errno::Errno;
 use thiserror::Error;
 
 use super::Caller;
@@ -16,6 +17,7 @@ use crate::rpc::connection::{Message, Outgoing, READ_BYTES_MAX, Unsent, Violatio
 use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection, Reply};
 use crate::sys::socket::{self, Peer, Received};
+use crate::sys::{pidfd, process};
 
 /// Names a client for as long as the daemon runs; never given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,6 +141,19 @@ impl Client {
 
     pub(super) fn peer_pidfd(&self) -> io::Result<OwnedFd> {
         socket::peer_pidfd(&self.socket)
+    }
+
+    /// Whether the process that connected is no more, not even as a zombie.
+    pub(super) fn peer_is_gone(&self) -> bool {
+        match self.peer_pidfd() {
+            Ok(pidfd) => pidfd::numbers(pidfd).is_ok_and(|numbers| numbers.is_empty()),
+            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => true,
+            Err(_) => self.peer.pid > 0 && !process::exists(self.peer.pid),
+        }
+    }
+
+    pub(super) fn has_hung_up(&self) -> bool {
+        socket::has_hung_up(&self.socket)
     }
 
     /// The socket has something to read, or space.

@@ -85,6 +85,12 @@ pub trait Daemon: Send + Sized + 'static {
     /// A client has gone. Its call in flight, if any, needs no answer.
     fn disconnected(&mut self, core: &mut Core<Self::Outcome>, caller: Caller);
 
+    /// A client was let go of, for a reason that is not its own. Its call in flight, if any, needs
+    /// no answer.
+    fn dropped(&mut self, core: &mut Core<Self::Outcome>, caller: Caller) {
+        self.disconnected(core, caller);
+    }
+
     /// Something that the daemon watches under `source` is ready.
     fn ready(&mut self, core: &mut Core<Self::Outcome>, source: u64);
 
@@ -110,6 +116,10 @@ pub trait Daemon: Send + Sized + 'static {
 
     /// Puts its own part into a state document for `reader`.
     fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader);
+
+    /// Puts into the beginning of the journal what has no key in the fd store and is to outlive the
+    /// process all the same.
+    fn save_header(&self, _: &mut Document<'_>) {}
 
     /// An upgrade is near: bring everything into a form that `reader` understands. Jobs for that
     /// are waited for, within a bound.
@@ -158,8 +168,8 @@ pub struct Core<O> {
     unnamed: Cell<Option<Numbers>>,
     /// Clients that were answered and can go on.
     answered: VecDeque<ClientId>,
-    /// Clients that have gone and that the daemon was not told of yet.
-    gone: VecDeque<Caller>,
+    /// Clients that have gone, or were let go of, and that the daemon was not told of yet.
+    gone: VecDeque<(Caller, Gone)>,
     /// How many more calls may be taken up on the present event.
     calls_left: usize,
     idle: Idle,
@@ -183,6 +193,13 @@ enum Done<O> {
     Daemons(O),
     /// Names that an admin call waits for.
     Names(ClientId, Call, Names),
+}
+
+/// By whom a connection was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    ByClient,
+    ByUs,
 }
 
 /// The source of jobs that are not the daemon's.
@@ -323,6 +340,11 @@ impl<O> Core<O> {
             Some(client) => client.peer_pidfd(),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    /// Whether a client has ended its connection, also when it has sent something before.
+    pub fn has_hung_up(&mut self, client: ClientId) -> bool {
+        self.servers.client(client).is_none_or(|client| client.has_hung_up())
     }
 
     /// Answers a call that was to be answered later. A client that has gone needs none.

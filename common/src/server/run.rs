@@ -10,7 +10,7 @@ use super::client::{Client, ClientId, Closed};
 use super::servers::Accepted;
 use super::token::Token;
 use super::upgrade::Reading;
-use super::{Answer, Core, Daemon, Done, NOT_THE_DAEMONS};
+use super::{Answer, Core, Daemon, Done, Gone, NOT_THE_DAEMONS};
 use crate::admin;
 use crate::event::{Event, TimerId};
 use crate::handover::stored::Kind;
@@ -255,8 +255,11 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
 /// clients that have gone.
 fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
     loop {
-        if let Some(caller) = core.gone.pop_front() {
-            daemon.disconnected(core, caller);
+        if let Some((caller, gone)) = core.gone.pop_front() {
+            match gone {
+                Gone::ByClient => daemon.disconnected(core, caller),
+                Gone::ByUs => daemon.dropped(core, caller),
+            }
             core.accept(caller.client.server);
         } else if let Some((client, result)) = core.next_held_back() {
             core.answer_now(client, result);
@@ -397,7 +400,11 @@ impl<O> Core<O> {
             client.shut_down();
             self.forget(Kind::Client, key);
         }
-        self.gone.push_back(client.caller());
+        let gone = match reason {
+            Closed::End | Closed::EndMidMessage | Closed::Io(_) => Gone::ByClient,
+            Closed::Violation(_) | Closed::Upgrade | Closed::Asked => Gone::ByUs,
+        };
+        self.gone.push_back((client.caller(), gone));
     }
 }
 

@@ -306,16 +306,32 @@ impl<O> Core<O> {
 
     fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, successor: Successor) {
         if successor.reader == Reader::Libvirts {
+            if let Some(pid) = self.hidden_peer() {
+                return self.refuse_upgrade(&format_args!(
+                    "libvirt's daemon would end, as it could not see process {pid}, a client, in \
+                     /proc; is that mounted with hidepid=?"
+                ));
+            }
             tracing::info!(
                 target: "daemon",
                 "Upgrade: {} is libvirt's; handing over what that can take",
                 successor.target.path.display()
             );
-            self.drop_clients(|client| !process::exists(client.caller().peer.pid));
+            self.drop_clients(|client| client.peer_is_gone());
         }
         daemon.settle(self, successor.reader);
         let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
         self.upgrade = Upgrade::Settling { successor, timer };
+    }
+
+    /// A living client that libvirt's daemon would choke on.
+    fn hidden_peer(&self) -> Option<i32> {
+        let servers = [&self.servers.main, &self.servers.admin];
+        let mut clients = servers.into_iter().flat_map(|server| server.clients.values());
+        let pid = |client: &Client| client.caller().peer.pid;
+        let hidden =
+            clients.find(|client| !process::is_shown(pid(client)) && !client.peer_is_gone());
+        hidden.map(pid)
     }
 
     fn is_at_rest(&self, reader: Reader) -> bool {

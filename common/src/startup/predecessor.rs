@@ -79,7 +79,8 @@ impl Predecessor {
             self.stored = Some(Stored { names, is_known, missing, essentials });
             // Nobody depends on what has nothing: it may fail as at any start.
             let document = match document {
-                Some(document) => Some(document).filter(|found| !keys_of(found, name).is_empty()),
+                Some(document) => Some(document)
+                    .filter(|found| !keys_of(found, name).is_empty() || found.has_endings()),
                 None => Some(Document::default()),
             };
             self.found = document.map(|document| Found { document, is_ours: true, broken: None });

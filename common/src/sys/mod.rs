@@ -12,6 +12,7 @@
 pub mod fd;
 pub mod lock;
 pub mod memory;
+pub mod pidfd;
 pub mod pipe;
 pub mod process;
 pub mod signal;

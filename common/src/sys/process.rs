@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{ForkResult, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
+use nix::unistd::{ForkResult, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
 /// Whether this process runs as root and so serves the system rather than one user.
 #[must_use]
@@ -28,9 +28,15 @@ pub fn thread_id() -> i32 {
     nix::unistd::gettid().as_raw()
 }
 
-/// Whether there is a process with this number, a zombie included.
+/// Whether there is a process with this number, a zombie included, and whoever may see it.
 #[must_use]
 pub fn exists(pid: i32) -> bool {
+    pid > 0 && !matches!(kill(Pid::from_raw(pid), None), Err(Errno::ESRCH))
+}
+
+/// Whether `/proc` shows the process with this number to us.
+#[must_use]
+pub fn is_shown(pid: i32) -> bool {
     std::fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
 }
 
@@ -57,6 +63,14 @@ pub fn with_umask<T>(mask: u32, action: impl FnOnce() -> T) -> T {
     let result = action();
     umask(old);
     result
+}
+
+/// Milliseconds since boot, time in which the machine slept included.
+#[must_use]
+pub fn boot_time_ms() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    let time = time.map(std::time::Duration::from).unwrap_or_default();
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A pidfd of the process that has the number `pid` now. It becomes readable when the process

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect,
     getsockopt, listen, recv, sendmsg, socket, sockopt,
@@ -124,6 +125,14 @@ pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
 /// As `getsockopt(2)`: `ENOPROTOOPT` on an older kernel, `ESRCH` when the process is gone.
 pub fn peer_pidfd(stream: &UnixStream) -> io::Result<OwnedFd> {
     Ok(getsockopt(stream, sockopt::PeerPidfd)?)
+}
+
+/// Whether the other end is closed, whatever is still to be read.
+#[must_use]
+pub fn has_hung_up(stream: &UnixStream) -> bool {
+    let events = PollFlags::from_bits_retain(libc::POLLRDHUP);
+    let mut polled = [PollFd::new(stream.as_fd(), events)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// The peer's security label, where the kernel knows one (SELinux and the like).
@@ -309,7 +318,9 @@ mod tests {
         assert_eq!(receive(), (10, 0, true));
         assert_eq!(send(&one, [b"12", &[0; 5000]]).unwrap(), 5002);
         assert_eq!(receive(), (10, 0, true));
+        assert!(!has_hung_up(&two));
         drop(one);
+        assert!(has_hung_up(&two), "whatever there is to read");
         while receive().0 > 0 {}
         assert_eq!(receive(), (0, 0, false));
     }

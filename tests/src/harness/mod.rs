@@ -7,6 +7,7 @@ mod files;
 mod hang;
 mod host;
 mod loss;
+mod old_kernel;
 mod ours;
 mod passed;
 mod route;
@@ -21,6 +22,7 @@ pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, 
 pub use hang::{SlowFiles, can_hang};
 pub use host::{GROUP, GROUP_GID, Host};
 pub use loss::expect_losses;
+pub use old_kernel::NoPeerPidfd;
 pub use route::Route;
 pub use setup::{Mode, Setup};
 pub use wait::{eventually, eventually_within};

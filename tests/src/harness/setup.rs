@@ -12,6 +12,7 @@ use super::Subject;
 use super::availability::is_root;
 use super::daemon::{Daemon, Exit, Streams};
 use super::host::{Host, SESSION_UID};
+use super::old_kernel::NoPeerPidfd;
 use super::passed::PassedOn;
 
 /// Nobody, on every distribution; owns the daemon of [`Mode::SystemOfStranger`].
@@ -76,6 +77,7 @@ pub struct Setup {
     notify: Option<PathBuf>,
     limits: Vec<String>,
     preparation: String,
+    wrapper: Vec<String>,
     replaceable: bool,
 }
 
@@ -93,6 +95,7 @@ impl Setup {
             notify: None,
             limits: Vec::new(),
             preparation: String::new(),
+            wrapper: Vec::new(),
             replaceable: false,
         }
     }
@@ -176,6 +179,19 @@ impl Setup {
         self.preparation.push_str(command);
         self.preparation.push('\n');
         self
+    }
+
+    /// Executes the daemon through another program, given with its arguments.
+    #[must_use]
+    pub fn through<W: Into<String>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.wrapper.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Has the kernel refuse to say which process a client is. Needs root and perl.
+    #[must_use]
+    pub fn peer_pidfds_fail(self, how: NoPeerPidfd) -> Self {
+        self.through(how.words())
     }
 
     /// Runs a copy of the executable that can be replaced, see [`Daemon::put`].
@@ -286,6 +302,7 @@ impl Setup {
             Mode::System | Mode::SystemOfStranger => {}
         }
         words.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
+        words.extend(self.wrapper.iter().map(OsString::from));
         words
     }
 

@@ -75,7 +75,7 @@ fn a_guest_that_leaves_its_leases_afterwards_is_ended(route: Route) {
     around(route, Holder::prepare, |_, Holder { mut guest, image, .. }| {
         guest.tell("leave");
         assert_eq!(guest.ending(), SIGTERM);
-        assert!(is_free(&image));
+        eventually("its lease is free", || is_free(&image));
     });
 }
 

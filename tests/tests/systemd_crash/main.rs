@@ -12,6 +12,7 @@ mod last_words;
 mod leases;
 mod libvirt;
 mod logs;
+mod owners;
 mod rotation;
 mod service;
 mod store;

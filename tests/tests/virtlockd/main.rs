@@ -8,6 +8,7 @@ mod guests;
 mod hang;
 mod leases;
 mod load;
+mod namespaces;
 mod owners;
 
 use std::fs::{self, File};

@@ -6,9 +6,12 @@ use std::process::{Child, Command};
 use std::thread;
 
 use nix::libc;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::guest::Guest;
-use tests::harness::{Daemon, Program, Subject, Whose, eventually, needs_root};
+use tests::harness::{
+    Daemon, NoPeerPidfd, Program, Subject, Whose, eventually, left_out, needs_root,
+};
 use tests::wire::{ACQUIRE_SHARED, Header, LOCK_PROGRAM, RpcError, Writer};
 
 use super::guests::A_WHILE;
@@ -20,6 +23,9 @@ tests::ours! { Virtlockd:
     a_watch_that_failed_for_want_of_descriptors_is_made_up_for,
     nobody_pays_for_a_dead_owner_with_the_same_pid,
     a_pid_that_changed_hands_unseen_is_the_new_process,
+    nobody_is_ended_for_a_connection_of_the_dead,
+    nobody_has_a_lease_that_the_dead_left_behind,
+    a_pid_above_what_was_the_highest_is_watched,
 }
 
 /// Set where nobody else takes pids, and with it the scenarios below run.
@@ -29,15 +35,19 @@ const ALONE: &str = "VIRT_TESTS_ALONE_WITH_PIDS";
 const ATTEMPTS_MAX: usize = 50;
 
 /// A process that does nothing; it is killed when this is dropped.
-struct Idle(Child);
+pub(super) struct Idle(Child);
 
 impl Idle {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self(Command::new("sleep").arg("60").spawn().unwrap())
     }
 
-    fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
     }
 }
 
@@ -161,6 +171,114 @@ fn a_pid_changes_hands() {
     eventually("the end of the new process is noticed", || !is_leased(&image));
 }
 
+fn nobody_is_ended_for_a_connection_of_the_dead(subject: Subject) {
+    run_alone(subject, "owners::a_child_of_the_dead_closes_its_connection");
+}
+
+/// On a kernel that knows no pidfds of peers.
+#[test]
+#[ignore = "runs in a pid namespace of its own, started by another test"]
+fn a_child_of_the_dead_closes_its_connection() {
+    let Some(ours) = subject_alone() else {
+        return;
+    };
+    let setup = ours.setup().replaceable().peer_pidfds_fail(NoPeerPidfd::Unknown);
+    let mut daemon = setup.start();
+    let image = image(&daemon, "image");
+    let former = Former::start(&daemon, &image);
+    eventually("the dead one's lease is free", || !is_leased(&image));
+    let mut latter = with_pid(former.pid, || Guest::start(&daemon), Guest::pid);
+    client_of(&daemon, latter.pid()).acquire("", &image, 0).unwrap();
+    daemon.change_to(Whose::Ours);
+    drop(former);
+    thread::sleep(A_WHILE);
+    assert!(latter.is_running() && is_leased(&image));
+    latter.kill();
+    eventually("the latter's lease is free", || !is_leased(&image));
+}
+
+fn nobody_has_a_lease_that_the_dead_left_behind(subject: Subject) {
+    if subject.other().executable().is_ok() {
+        run_alone(subject, "owners::a_stranger_has_the_number_of_the_dead");
+    }
+}
+
+/// On a kernel that knows of the dead only that they are.
+#[test]
+#[ignore = "runs in a pid namespace of its own, started by another test"]
+fn a_stranger_has_the_number_of_the_dead() {
+    let Some(ours) = subject_alone() else {
+        return;
+    };
+    let setup = ours.other().setup().replaceable().peer_pidfds_fail(NoPeerPidfd::HasEnded);
+    let mut daemon = setup.start();
+    let image = image(&daemon, "image");
+    let former = Former::start(&daemon, &image);
+    let mut stranger = with_pid(former.pid, Idle::start, Idle::pid);
+    daemon.change_to(Whose::Ours);
+    eventually("the dead one's lease is free", || !is_leased(&image));
+    drop(former);
+    thread::sleep(A_WHILE);
+    assert!(stranger.is_running());
+}
+
+fn a_pid_above_what_was_the_highest_is_watched(subject: Subject) {
+    run_alone(subject, "owners::pids_grow");
+}
+
+/// Since Linux 6.14 the highest pid is a setting of the pid namespace; before, it would be everybody's.
+#[test]
+#[ignore = "runs in a pid namespace of its own, started by another test"]
+fn pids_grow() {
+    const HIGHEST: &str = "/proc/sys/kernel/pid_max";
+    let Some(ours) = subject_alone() else {
+        return;
+    };
+    if !is_at_least(6, 14) {
+        return left_out("pids_grow", "the highest pid is everybody's");
+    }
+    fs::write(HIGHEST, "500").unwrap();
+    let daemon = ours.start();
+    let image = image(&daemon, "image");
+    fs::write(HIGHEST, "4000000").unwrap();
+    let process = with_pid(60_000, Idle::start, Idle::pid);
+    client_of(&daemon, process.pid()).acquire("", &image, 0).unwrap();
+    thread::sleep(A_WHILE);
+    assert!(is_leased(&image));
+    drop(process);
+    eventually("its end is noticed", || !is_leased(&image));
+}
+
+fn is_at_least(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
+/// A guest that had a lease and has died, and a child of it that has its connection open.
+struct Former {
+    pid: u32,
+    child: Pid,
+}
+
+impl Former {
+    fn start(daemon: &Daemon, image: &str) -> Self {
+        let mut guest = Guest::start(daemon);
+        client_of(daemon, guest.pid()).acquire("", image, 0).unwrap();
+        guest.tell("lend");
+        let child = Pid::from_raw(guest.child().cast_signed());
+        guest.kill();
+        guest.ending();
+        Self { pid: guest.pid(), child }
+    }
+}
+
+impl Drop for Former {
+    fn drop(&mut self) {
+        kill(self.child, Signal::SIGKILL).unwrap();
+    }
+}
+
 /// Runs one of the scenarios where it is alone with its pids.
 fn run_alone(subject: Subject, scenario: &str) {
     if !needs_root("choosing pids") {
@@ -181,8 +299,12 @@ fn run_alone(subject: Subject, scenario: &str) {
 }
 
 fn daemon_alone() -> Option<Daemon> {
+    Some(subject_alone()?.start())
+}
+
+fn subject_alone() -> Option<Subject> {
     std::env::var_os(ALONE)?;
-    Some(Subject { whose: Whose::Ours, program: Program::Virtlockd }.start())
+    Some(Subject { whose: Whose::Ours, program: Program::Virtlockd })
 }
 
 /// Starts processes until one has this pid, which is free.

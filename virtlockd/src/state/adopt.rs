@@ -12,21 +12,25 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::handover::Inherited;
-use common::handover::document::{self, Document, Holder, Items, Lock, Lockspace, Pid};
+use common::handover::document::{
+    self, Document, Holder, Items, Lock, Lockspace, Pid, PrivateSession,
+};
 use common::handover::text::{parse_uuid, unhex};
 use common::server::{Caller, Core};
 use common::sys::lock::Kind;
 use nix::errno::Errno;
 
 use super::flag;
-use crate::ending::{self, Found};
+use crate::ending;
 use crate::file::{Inode, Lease};
+use crate::find::{self, Found, Registrant};
 use crate::handler::{Handler, Outcome};
 use crate::holdings::{Holding, Holdings};
+use crate::identity::{Identity, Key, Known, Way};
 use crate::lane::Task;
 use crate::owner::OwnerId;
 use crate::protocol::{Guest, Terms};
-use crate::resource::Action;
+use crate::resource::{Action, Claim};
 use crate::session::Session;
 
 impl Handler {
@@ -38,16 +42,28 @@ impl Handler {
         clients: Vec<(Caller, document::Session)>,
         inherited: &mut Inherited,
     ) {
-        for (caller, from) in clients {
-            self.adopt_session(core, caller, from);
+        let mut adopted = Adopted::default();
+        // A guest's own connection says most about who the guest is.
+        let sessions =
+            clients.into_iter().map(|(caller, from)| self.read_session(core, caller, from));
+        let (own, others): (Vec<_>, Vec<_>) =
+            sessions.collect::<Vec<_>>().into_iter().partition(|session| session.is_own);
+        for session in own.into_iter().chain(others) {
+            self.adopt_session(core, session, &mut adopted);
         }
         let mut default = document.default_lockspace.unwrap_or_default();
         default.directory = None;
-        let listed = default.private.take().and_then(|private| private.owners);
-        let mut adoption = Adoption { handler: self, core, inherited, listed: HashMap::new() };
-        adoption.list(listed.unwrap_or_default());
+        let listed = default.private.take().unwrap_or_default();
+        let mut adoption =
+            Adoption { handler: self, core, inherited, adopted, listed: HashMap::new() };
+        adoption.list(listed.owners.unwrap_or_default());
         for space in document.lockspaces.into_iter().flatten().chain([default]) {
             adoption.adopt_space(space);
+        }
+        for ending in listed.endings.into_iter().flatten() {
+            if let (Some(guest), Some(deadline_ms)) = (ending.guest, ending.deadline_boot_ms) {
+                adoption.adopt_ending(&guest, deadline_ms);
+            }
         }
     }
 
@@ -60,16 +76,66 @@ impl Handler {
         });
     }
 
-    fn adopt_session(&mut self, core: &mut Core<Outcome>, caller: Caller, from: document::Session) {
-        let mut session = Session::new(caller);
-        session.is_restricted = from.restricted.unwrap_or(false);
-        self.sessions.insert(caller.client, session);
+    fn read_session(
+        &mut self,
+        core: &mut Core<Outcome>,
+        caller: Caller,
+        from: document::Session,
+    ) -> ReadSession {
         let document::Session { owner_pid: pid, owner_id: id, owner_name, owner_uuid, .. } = from;
-        if let (Some(1..), Some(_)) = (id, pid) {
-            let holder =
-                Holder { pid, id, name: owner_name, uuid: owner_uuid, ..Holder::default() };
-            self.register(core, caller, guest_of(&holder));
-        }
+        let is_registered = matches!((id, pid), (Some(1..), Some(_)));
+        let PrivateSession { is_own, process } = from.private.unwrap_or_default();
+        let holder = Holder { pid, id, name: owner_name, uuid: owner_uuid, ..Holder::default() };
+        let guest = is_registered.then(|| Arc::new(guest_of(&holder)));
+        let registrant = guest.as_ref().filter(|_| is_own.is_none());
+        let registrant =
+            registrant.map(|guest| Registrant::of(core, caller, guest.pid, self.depth));
+        let is_own = is_own.unwrap_or(registrant.as_ref().is_some_and(|found| found.is_guest));
+        let is_restricted = from.restricted.unwrap_or(false);
+        ReadSession { caller, is_restricted, guest, is_own, process, registrant }
+    }
+
+    fn adopt_session(
+        &mut self,
+        core: &mut Core<Outcome>,
+        from: ReadSession,
+        adopted: &mut Adopted,
+    ) {
+        let ReadSession { caller, is_restricted, guest, is_own, process, registrant } = from;
+        let mut session = Session::new(caller);
+        session.is_restricted = is_restricted;
+        session.was_closed = core.has_hung_up(caller.client);
+        self.sessions.insert(caller.client, session);
+        let Some(guest) = guest else { return };
+        let known = registrant.as_ref().map_or_else(|| known_of(process.as_ref()), |r| r.known);
+        let owner = adopted.find(&guest, &known).filter(|_| !is_own).unwrap_or_else(|| {
+            let found = match registrant {
+                Some(registrant) => registrant.find(guest.pid),
+                None => find_again(core, caller, &guest, process.as_ref(), is_own),
+            };
+            self.adopt_owner(core, &guest, known, found, adopted)
+        });
+        self.speaks_for(caller.client, Claim { owner, guest }, is_own);
+    }
+
+    /// The owner that this process is, unless it has ended.
+    fn adopt_owner(
+        &mut self,
+        core: &mut Core<Outcome>,
+        guest: &Arc<Guest>,
+        known: Known,
+        found: Found,
+        adopted: &mut Adopted,
+    ) -> OwnerId {
+        let found = match found {
+            Found::Process(pidfd) if ending::has_ended(&pidfd) => Found::Dead,
+            found => found,
+        };
+        let is_dead = matches!(found, Found::Dead);
+        let living = self.living(core, guest, &known);
+        let owner = self.owner_found(core, guest, known, found, living);
+        adopted.add(guest, &known, owner, is_dead);
+        owner
     }
 
     fn add_space(&mut self, space: &[u8]) {
@@ -82,11 +148,43 @@ impl Handler {
     }
 }
 
+/// A client's session in a document, and what is seen of the client.
+struct ReadSession {
+    caller: Caller,
+    is_restricted: bool,
+    guest: Option<Arc<Guest>>,
+    is_own: bool,
+    process: Option<document::Process>,
+    /// Of one that a build or a daemon has put down that did not look who it is.
+    registrant: Option<Registrant>,
+}
+
+/// Owners that were found, and those that had ended.
+#[derive(Default)]
+struct Adopted(HashMap<Key, (OwnerId, Option<Identity>, bool)>);
+
+impl Adopted {
+    /// Who lives comes before who has ended and had the same number.
+    fn add(&mut self, guest: &Guest, known: &Known, owner: OwnerId, is_dead: bool) {
+        let Some(key) = known.keys(guest)[0] else { return };
+        let is_better = self.0.get(&key).is_none_or(|&(.., was_dead)| was_dead);
+        if is_better {
+            self.0.insert(key, (owner, known.identity, is_dead));
+        }
+    }
+
+    fn find(&self, guest: &Guest, known: &Known) -> Option<OwnerId> {
+        let &(owner, identity, _) = self.0.get(&known.keys(guest)[0]?)?;
+        known.may_be(&Known { identity, ..*known }).then_some(owner)
+    }
+}
+
 /// Leases on their way from a document to the handler.
 struct Adoption<'a> {
     handler: &'a mut Handler,
     core: &'a mut Core<Outcome>,
     inherited: &'a mut Inherited,
+    adopted: Adopted,
     /// Owners by pid, dead ones too.
     listed: HashMap<u32, OwnerId>,
 }
@@ -95,7 +193,7 @@ impl Adoption<'_> {
     fn list(&mut self, owners: Vec<Holder>) {
         for owner in owners {
             let guest = Arc::new(guest_of(&owner));
-            let id = self.owner_of_holder(&guest);
+            let id = self.owner_of_holder(&guest, owner.process.as_ref());
             self.listed.insert(guest.pid, id);
         }
     }
@@ -188,7 +286,9 @@ impl Adoption<'_> {
     fn add_to(&mut self, holdings: &mut Holdings, holder: &Holder) {
         let listed = holder.pid.filter(|_| holder.id.is_none());
         let listed = listed.and_then(|pid| self.listed.get(&pid).copied());
-        let owner = listed.unwrap_or_else(|| self.owner_of_holder(&Arc::new(guest_of(holder))));
+        let process = holder.process.as_ref();
+        let owner =
+            listed.unwrap_or_else(|| self.owner_of_holder(&Arc::new(guest_of(holder)), process));
         let Some(guest) = self.handler.owners.get(owner).map(|owner| &owner.guest) else { return };
         let shares = holder.shares.unwrap_or(1).max(1);
         if let Some(holding) = holdings.get_mut(owner) {
@@ -201,27 +301,71 @@ impl Adoption<'_> {
         holdings.insert(owner, Holding { guest: Arc::clone(guest), since, shares });
     }
 
-    fn owner_of_holder(&mut self, guest: &Arc<Guest>) -> OwnerId {
-        let handler = &mut *self.handler;
-        if let Some(known) = handler.owners.with_pid(guest.pid) {
+    /// Goes on with ending a guest; nobody is signalled who may be another.
+    fn adopt_ending(&mut self, guest: &Holder, deadline_ms: u64) {
+        let process = guest.process.as_ref();
+        let is_sure = known_of(process).identity.is_some();
+        let owner = self.owner_of_holder(&Arc::new(guest_of(guest)), process);
+        if is_sure && self.handler.is_watched(owner) {
+            self.handler.end_by(self.core, owner, deadline_ms);
+        }
+        self.handler.owners.forget_unused(owner);
+    }
+
+    fn owner_of_holder(
+        &mut self,
+        guest: &Arc<Guest>,
+        process: Option<&document::Process>,
+    ) -> OwnerId {
+        let known = known_of(process);
+        if let Some(known) = self.adopted.find(guest, &known) {
             return known;
         }
-        match ending::find_holder(guest.pid, handler.pid_max) {
-            Found::Process(pidfd) => {
-                let id = handler.owners.add(guest);
-                handler.watch(self.core, id, pidfd);
-                id
-            }
-            Found::Dead => {
-                tracing::info!(
-                    target: "locking.lock_daemon",
-                    "{guest} has ended, its leases are released"
-                );
-                handler.owners.add_dead(guest)
-            }
-            Found::Unknown(_) => handler.owners.add(guest),
+        let found = if is_dead(process) { Found::Dead } else { find::again(guest, &known) };
+        if matches!(found, Found::Dead) {
+            tracing::info!(
+                target: "locking.lock_daemon", "{guest} has ended, its leases are released"
+            );
         }
+        self.handler.adopt_owner(self.core, guest, known, found, &mut self.adopted)
     }
+}
+
+/// The process of a session. A peer is had from its connection where the kernel can do that.
+fn find_again(
+    core: &mut Core<Outcome>,
+    caller: Caller,
+    guest: &Guest,
+    process: Option<&document::Process>,
+    is_own: bool,
+) -> Found {
+    if is_dead(process) {
+        return Found::Dead;
+    }
+    let known = known_of(process);
+    if !is_own {
+        return find::again(guest, &known);
+    }
+    match core.peer_pidfd(caller.client) {
+        Err(error) if find::cannot_tell(&error) => find::again(guest, &known),
+        result => result.into(),
+    }
+}
+
+fn is_dead(process: Option<&document::Process>) -> bool {
+    process.is_some_and(|process| process.found == Some(document::Found::Dead))
+}
+
+/// What an earlier image knew. One that kept nothing of it has looked for the number.
+fn known_of(process: Option<&document::Process>) -> Known {
+    let Some(process) = process else { return Known::BY_NUMBER };
+    let way = match (process.found, process.number) {
+        (None | Some(document::Found::Dead), _) => Way::Number,
+        (Some(document::Found::Connection), Some(number)) => Way::Connection { number },
+        (Some(document::Found::Connection), None) | (Some(document::Found::Never), _) => Way::Never,
+    };
+    let identity = process.inode.map(Identity::Inode).or(process.start.map(Identity::Start));
+    Known { way, identity, namespace: process.namespace }
 }
 
 /// The bytes that are given in hexadecimal, else those of `text`.

@@ -1,6 +1,8 @@
 //! What only we know: everything that stands under [`PRIVATE`](super::PRIVATE), and the journal's
 //! changes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::lenient::{lenient, object, objects, scalars, small, smalls};
@@ -23,6 +25,8 @@ pub struct Change {
     /// The directory of a lockspace.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub space: Option<String>,
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 }
 
 /// What only we know of the process.
@@ -154,6 +158,27 @@ pub struct PrivateLockspace {
     /// Who the holders are of whom there is nothing but the pid.
     #[serde(deserialize_with = "objects")]
     pub owners: Option<Vec<Holder>>,
+    /// Who is being ended.
+    #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
+    pub endings: Option<Vec<Ending>>,
+}
+
+impl PrivateLockspace {
+    /// Adds what has come of endings since; only the latest of each guest's counts, and none of what
+    /// is over.
+    #[must_use]
+    pub fn with_later(self, endings: Vec<Ending>) -> Self {
+        let mut latest = BTreeMap::new();
+        for ending in self.endings.into_iter().flatten().chain(endings) {
+            let Some(guest) = &ending.guest else { continue };
+            let process = guest.process.clone().unwrap_or_default();
+            let who = (guest.pid, process.number, process.inode, process.start);
+            latest.insert(who, ending);
+        }
+        let left = latest.into_values().filter(|ending| ending.deadline_boot_ms.is_some());
+        let left: Vec<_> = left.collect();
+        Self { endings: (!left.is_empty()).then_some(left), ..self }
+    }
 }
 
 /// What only we know of a resource.
@@ -210,4 +235,86 @@ pub struct Holder {
     /// Seconds since 1970.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub since_unix_s: Option<u64>,
+    /// Missing, it was found by its number, and nothing else is known of it.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// What is known of the process that somebody is, beside the number that was registered.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// Missing, by its number.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
+    /// Our number for it, where that is not the one that was registered.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// Its inode on pidfs.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
+    /// Else when it started, in ticks since boot.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub start: Option<u64>,
+    /// The pid namespace, if another, in which it has the number that was registered.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
+}
+
+/// How a process was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// It connected itself, from a pid namespace with other numbers.
+    Connection,
+    /// It was not: its number says nothing here.
+    Never,
+    /// It had ended already.
+    Dead,
+}
+
+/// What only we know of a client of virtlockd.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PrivateSession {
+    /// Whether it is the owner's own connection. Missing, that is seen from the peer.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub is_own: Option<bool>,
+    /// As in [`Holder`].
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// A guest that was asked to end.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ending {
+    /// Who it is.
+    #[serde(deserialize_with = "object")]
+    pub guest: Option<Holder>,
+    /// When it is made to, in milliseconds since boot; missing, it has ended.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub deadline_boot_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_word_on_each_ending_counts() {
+        let ending = |pid, inode, deadline_boot_ms| {
+            let process = Some(Process { inode: Some(inode), ..Process::default() });
+            let guest = Some(Holder { pid: Some(pid), process, ..Holder::default() });
+            Ending { guest, deadline_boot_ms }
+        };
+        let begun = vec![ending(1, 10, Some(5)), ending(2, 20, Some(6))];
+        let before = PrivateLockspace { endings: Some(begun), ..PrivateLockspace::default() };
+        let later = vec![ending(1, 10, None), ending(1, 11, Some(7)), ending(3, 30, None)];
+        let left = before.with_later(later).endings.unwrap();
+        let left: Vec<_> = left.iter().map(|ending| ending.deadline_boot_ms).collect();
+        assert_eq!(left, [Some(7), Some(6)]);
+        let over = PrivateLockspace::default().with_later(vec![ending(1, 10, None)]);
+        assert!(over.endings.is_none());
+    }
 }

@@ -134,8 +134,8 @@ impl<O> Core<O> {
     }
 
     /// Renews the journal from what it says itself.
-    pub(super) fn renew_journal(&mut self) {
-        let header = self.journal_header();
+    pub(super) fn renew_journal<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        let header = self.journal_header(daemon);
         let renewed = self.keeping.journal.as_mut().map(|journal| journal.renew(&header));
         self.keeping.journal_failed_at = None;
         if let Some(Err(error)) = renewed {
@@ -156,7 +156,7 @@ impl<O> Core<O> {
     }
 
     /// What the journal says of no item.
-    pub(super) fn journal_header(&self) -> Document<'static> {
+    pub(super) fn journal_header<D: Daemon<Outcome = O>>(&self, daemon: &D) -> Document<'static> {
         let main =
             Server { next_client_id: Some(self.servers.main.next_number), ..Server::default() };
         let servers = [(self.servers.main.name.to_owned(), main)].into();
@@ -167,10 +167,12 @@ impl<O> Core<O> {
             log_outputs: self.overrides.log_outputs.clone(),
             ..PrivateDaemon::default()
         };
-        Document {
+        let mut header = Document {
             daemon: Some(document::Daemon::Named { servers }),
             private: Some(private),
             ..Document::default()
-        }
+        };
+        daemon.save_header(&mut header);
+        header
     }
 }

@@ -265,7 +265,7 @@ impl<O> Core<O> {
     fn keep_everything<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) -> HashSet<String> {
         self.keeping.claimed = Some(HashSet::new());
         self.keeping.is_incomplete = false;
-        let header = self.journal_header();
+        let header = self.journal_header(daemon);
         let begun = self.keeping.journal.as_mut().map(|journal| journal.begin(&header));
         self.send_essentials();
         daemon.keep_all(self);
@@ -295,7 +295,7 @@ impl<O> Core<O> {
         if self.keeping.is_incomplete && !self.stopping {
             self.keep_everything(daemon);
         } else if std::mem::take(&mut self.keeping.is_stale) {
-            self.renew_journal();
+            self.renew_journal(daemon);
         } else {
             (self.keeping.has_room, self.keeping.has_unstored) = (false, false);
             daemon.keep_more(self);
