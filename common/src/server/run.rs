@@ -233,6 +233,7 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
             match done {
                 Done::Daemons(outcome) => daemon.job_ended(core, outcome),
                 Done::Names(asking, call, names) => core.names_are_known(asking, call, names),
+                Done::Unit(answer) => core.unit_is_known(daemon, answer),
             }
         } else if let Some(source) = core.jobs.take_late() {
             if source != NOT_THE_DAEMONS {

@@ -48,6 +48,7 @@ impl event::Token for Token {
             Self::Supervisor(Duty::Ping) => (6, 0),
             Self::Supervisor(Duty::Status) => (6, 1),
             Self::Supervisor(Duty::Retry) => (6, 2),
+            Self::Supervisor(Duty::Unit) => (6, 4),
         };
         number << KIND_BITS | kind
     }
@@ -67,6 +68,7 @@ impl event::Token for Token {
             (5, _) => Self::DaemonTimer(number),
             (6, 0) => Self::Supervisor(Duty::Ping),
             (6, 1) => Self::Supervisor(Duty::Status),
+            (6, 4) => Self::Supervisor(Duty::Unit),
             (6, _) => Self::Supervisor(Duty::Retry),
             _ => Self::Idle,
         }
@@ -104,6 +106,7 @@ mod tests {
             Token::Supervisor(Duty::Ping),
             Token::Supervisor(Duty::Status),
             Token::Supervisor(Duty::Retry),
+            Token::Supervisor(Duty::Unit),
         ] {
             assert_eq!(Token::from_bits(token.into_bits()), token);
         }

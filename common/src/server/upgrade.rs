@@ -374,6 +374,7 @@ impl<O> Core<O> {
             private.pid_file = pid_file.as_ref().map(|file| passing.fd(file.as_fd()));
             private.configuration = Some(passing.bytes(configuration)?);
             private.stored_names = Some(self.stored_names());
+            (private.notify_socket, private.store_max) = self.store_for_successor();
             private.timeout_s = self.overrides.timeout_s;
             private.log_filters.clone_from(&self.overrides.log_filters);
             private.log_outputs.clone_from(&self.overrides.log_outputs);

@@ -12,6 +12,7 @@ mod last_words;
 mod leases;
 mod libvirt;
 mod logs;
+mod moves;
 mod rotation;
 mod service;
 mod store;

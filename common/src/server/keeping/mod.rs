@@ -28,10 +28,6 @@ use held_back::HeldBack;
 use keys::Keys;
 pub(super) use slip::Slip;
 
-/// Says how many fds the store takes. systemd sets it since version 254; the units set it for older
-/// ones, and any other supervisor may.
-const VARIABLE: &str = "FDSTORE";
-
 /// Fds for which there is always room: two journals, and marks of clients and of a daemon.
 const RESERVED_FDS: usize = 4;
 
@@ -45,7 +41,7 @@ const DRAIN_PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
     /// Fds that the store takes; 0: there is none.
-    fds_max: usize,
+    pub(super) fds_max: usize,
     keys: Keys,
     journal: Option<Journal>,
     journal_number: u64,
@@ -165,9 +161,7 @@ impl<O> Core<O> {
     /// Begins to keep, if there is a store: puts in what is not there yet and takes out what nobody
     /// has claimed. In this order: a kill in between leaves too much, not too little.
     pub(super) fn begin_keeping<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let fds_max = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-        let fds_max = fds_max.filter(|_| self.supervision.notify.has_supervisor());
-        self.keeping.fds_max = fds_max.unwrap_or(0);
+        self.keeping.fds_max = self.store_size();
         if !self.has_store() {
             return tracing::debug!(target: "util.systemd", "There is no fd store");
         }
@@ -198,6 +192,14 @@ impl<O> Core<O> {
             daemon.keep_no_more();
             self.begin_keeping(daemon);
         }
+    }
+
+    /// There is no store any more, or none that outlives us: everything is as without.
+    pub(super) fn keep_no_more<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        self.supervision.notify.remove_all();
+        self.keeping.fds_max = 0;
+        self.servers.main.clients.values_mut().for_each(Client::keep_no_more);
+        daemon.keep_no_more();
     }
 
     /// Waits a while until the supervisor has taken everything; whether it has. Nobody waits for one
