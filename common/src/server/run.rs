@@ -124,8 +124,8 @@ impl<D: Daemon> State<D> {
         }
     }
 
-    fn is_to_stop(&self) -> bool {
-        self.phase == Phase::Serving && self.core.stopping
+    fn is_to_stop(&mut self) -> bool {
+        self.phase == Phase::Serving && self.core.stopping && self.core.knows_what_a_stop_keeps()
     }
 
     fn is_to_give_way(&mut self) -> bool {
@@ -135,6 +135,7 @@ impl<D: Daemon> State<D> {
     fn stop(&mut self) {
         self.phase = Phase::Stopping;
         self.core.supervision.notify.stopping();
+        self.core.keep_what_a_stop_keeps(&self.daemon);
         self.daemon.stop(&mut self.core);
         self.core.reactor.set_timer(STOP_PERIOD, Token::Deadline);
     }

@@ -1,5 +1,5 @@
 //! What systemd says of our own unit: whether there is an fd store that the environment does not
-//! tell of, and how much it takes.
+//! tell of, how much it takes, and whether it outlives the stop that is under way.
 //!
 //! The environment counts where it is set; of two numbers the smaller one. It says nothing where a
 //! process was started under another unit than it runs under now, as after a take-over from
@@ -8,10 +8,13 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
+mod stop;
+
 use super::supervision::Duty;
 use super::token::Token;
 use super::{Core, Daemon, Done, NOT_THE_DAEMONS, Place};
 use crate::systemd::{AskError, Unit};
+use stop::Stop;
 
 /// Says how many fds the store takes. systemd sets it since version 254, and any other supervisor
 /// may.
@@ -48,6 +51,7 @@ pub(super) struct Asking {
     has_timer: bool,
     /// Whether anything of ours is kept is known.
     proof: Proof,
+    stop: Stop,
     has_warned: bool,
 }
 
@@ -82,6 +86,7 @@ impl Asking {
             is_under_way: false,
             has_timer: false,
             proof: Proof::Missing(0),
+            stop: Stop::None,
             has_warned: false,
         }
     }
@@ -153,6 +158,9 @@ impl<O> Core<O> {
         answer: Result<Option<Unit>, AskError>,
     ) {
         self.asking.is_under_way = false;
+        if self.asking.stop == Stop::Asked {
+            return self.stop_is_known(&answer);
+        }
         match answer {
             Ok(Some(unit)) => self.take_unit(unit),
             Ok(None) => self.asking.unit = None,

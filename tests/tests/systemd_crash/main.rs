@@ -15,5 +15,6 @@ mod logs;
 mod moves;
 mod rotation;
 mod service;
+mod stops;
 mod store;
 mod swap;
