@@ -17,4 +17,5 @@ mod rotation;
 mod service;
 mod stops;
 mod store;
+mod strangers;
 mod swap;

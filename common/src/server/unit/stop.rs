@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::{Core, Daemon};
 use super::complain;
+use crate::handover::stored::Kind;
 use crate::systemd::{AskError, Preserve, Unit};
 
 /// How long systemd may take to say so, while everything is served as before. A guest that is ended
@@ -50,15 +51,29 @@ impl<O> Core<O> {
         }
     }
 
-    /// A store that does not outlive this stop is none.
+    /// A store that does not outlive this stop is none. One that does is left empty where nobody
+    /// depends on it: libvirt's daemon, should it come next, refuses to start with fds that it does
+    /// not know.
     pub(in super::super) fn keep_what_a_stop_keeps<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
-        if self.has_store() && self.asking.stop == Stop::Known(false) {
+        if !self.has_store() {
+            return;
+        }
+        if self.asking.stop == Stop::Known(false) {
             self.keeping.fds_max = 0;
             let cost = daemon.at_stake().unwrap_or_else(|| "nothing is at stake".to_owned());
             tracing::warn!(
                 target: "util.systemd",
                 "This stop empties the fd store, so all is as without one: {cost}"
             );
+        } else if !daemon.is_in_use() && !self.has_stored_items() {
+            self.end_keeping();
+            self.keeping.fds_max = 0;
         }
+    }
+
+    fn has_stored_items(&self) -> bool {
+        let items = [Kind::Log, Kind::Lease, Kind::Client];
+        let stored = self.supervision.notify.stored();
+        stored.iter().any(|(name, _)| items.iter().any(|kind| kind.key(name).is_some()))
     }
 }
