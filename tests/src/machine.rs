@@ -154,9 +154,11 @@ fn installed(program: Program) -> String {
 }
 
 /// The units that come with libvirt take the place of ours, as on a host where only libvirt was
-/// installed.
+/// installed, or after ours were removed.
 pub fn use_libvirts_units() {
-    succeed("sh", &["-ec", "mkdir /opt/units; mv /etc/systemd/system/virtlo* /opt/units"]);
+    let move_away =
+        "mkdir -p /opt/units; cd /etc/systemd/system; mv virtlo*.service virtlo*.socket /opt/units";
+    succeed("sh", &["-ec", move_away]);
     systemctl(&["daemon-reload"]);
 }
 

@@ -13,6 +13,7 @@ mod leases;
 mod libvirt;
 mod logs;
 mod moves;
+mod real_moves;
 mod rotation;
 mod service;
 mod stops;

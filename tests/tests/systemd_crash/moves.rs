@@ -144,7 +144,7 @@ fn a_refused_reload_fails_at_once(program: Program) {
 
 /// By the README's command, which ends when the other image serves.
 #[track_caller]
-fn reload_to(program: Program, whose: Whose) {
+pub(super) fn reload_to(program: Program, whose: Whose) {
     let before = main_pid(program);
     install(whose, program);
     let began = Instant::now();
