@@ -163,14 +163,16 @@ impl<O> Core<O> {
         }
         match answer {
             Ok(Some(unit)) => self.take_unit(unit),
-            Ok(None) => self.asking.unit = None,
-            Err(error) => complain(&error),
+            // It was our unit once, and we are its main process as long as we live.
+            Ok(None) => {}
+            // It is asked again, and nothing depends on the answer just now.
+            Err(error) => tracing::debug!(target: "util.systemd", "No answer of systemd: {error}"),
         }
         self.fit_store(daemon);
         self.warn_of_stake(daemon);
         self.supervision.note_activity();
         let is_proved = self.asking.proof == Proof::Seen;
-        if !self.has_store() {
+        if self.supervision.notify.stored_fds() == 0 {
             self.set_unit_timer(AGAIN);
         } else if !is_proved && self.asking.unit.is_some() {
             self.set_unit_timer(PROOF_PERIOD);

@@ -208,4 +208,4 @@ fn remaining(deadline: Instant) -> io::Result<Duration> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -19,6 +19,12 @@ const NOTIFY: &str = "systemd/notify";
 const PRIVATE: &str = "systemd/private";
 const SYSTEM_BUS: &str = "dbus/system_bus_socket";
 
+/// How it says that a process is none of its units', or that a unit is no service. Anything else, as
+/// from a bus while it executes itself anew, says nothing.
+const NO_UNIT: &str = "org.freedesktop.systemd1.NoUnitForPID";
+const NO_SERVICE: [&str; 2] =
+    ["org.freedesktop.DBus.Error.UnknownInterface", "org.freedesktop.DBus.Error.UnknownProperty"];
+
 /// A service unit whose main process this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
@@ -135,13 +141,14 @@ impl Manager {
         let mut bus = Bus::connect(&self.socket, self.kind, deadline)?;
         let mut properties = match bus.unit_of(pid) {
             Ok(path) => Properties { bus, path },
-            Err(Error::Refused(_)) => return Ok(None),
+            Err(Error::Refused(name)) if name == NO_UNIT => return Ok(None),
             Err(error) => return Err(error),
         };
         match properties.number("MainPID") {
             Ok(main_pid) if main_pid == u64::from(pid) => {}
             // Another's, or no service at all.
-            Ok(_) | Err(Error::Refused(_)) => return Ok(None),
+            Ok(_) => return Ok(None),
+            Err(Error::Refused(name)) if NO_SERVICE.contains(&name.as_str()) => return Ok(None),
             Err(error) => return Err(error),
         }
         properties.unit(self.notify_socket.clone().into_os_string()).map(Some)
@@ -218,15 +225,38 @@ impl Properties {
     }
 }
 
-/// Nobody is there, or it is not for us.
+/// Nobody is there, or it is not for us. Who does not listen just now may be back soon.
 fn is_absent(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
-    matches!(error.kind(), NotFound | ConnectionRefused | PermissionDenied)
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use super::super::bus::tests::{call, error, greet, listen};
     use super::*;
+
+    /// What is made of an error in answer to the first question.
+    fn asked_in_vain(name: &'static str) -> Result<Option<Unit>, Error> {
+        let (directory, thread) = listen(move |mut stream| {
+            greet(&mut stream);
+            call(&mut stream);
+            stream.write_all(&error(1, name)).unwrap();
+        });
+        let socket = directory.path().join("socket");
+        let manager = Manager { socket, kind: Kind::Direct, notify_socket: PathBuf::new() };
+        let answer = manager.ask(7, Instant::now() + Duration::from_secs(1));
+        thread.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn no_unit_is_told_from_no_answer() {
+        assert!(matches!(asked_in_vain(NO_UNIT), Ok(None)));
+        let other = "org.freedesktop.DBus.Error.ServiceUnknown";
+        assert!(matches!(asked_in_vain(other), Err(Error::Refused(name)) if name == other));
+    }
 
     fn unit(preserve: Preserve, job: Job, restarts_always: bool) -> Unit {
         Unit {

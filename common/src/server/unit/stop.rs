@@ -33,6 +33,9 @@ impl<O> Core<O> {
     }
 
     pub(super) fn stop_is_known(&mut self, answer: &Result<Option<Unit>, AskError>) {
+        if let Err(error) = answer {
+            complain(error);
+        }
         let is_kept = self.outlives_stop(answer);
         self.asking.stop = Stop::Known(is_kept);
     }
@@ -43,11 +46,8 @@ impl<O> Core<O> {
         match (answer, &self.asking.unit) {
             (Ok(Some(unit)), _) => unit.outlives_stop(),
             // Another supervisor, who gave us a store.
-            (Ok(None), _) => true,
-            (Err(error), last) => {
-                complain(error);
-                last.as_ref().is_some_and(|unit| unit.preserve == Preserve::Yes)
-            }
+            (Ok(None), None) => true,
+            (_, last) => last.as_ref().is_some_and(|unit| unit.preserve == Preserve::Yes),
         }
     }
 

@@ -6,7 +6,9 @@ use super::*;
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Somebody who listens, and what he does with one connection.
-fn listen(serve: impl FnOnce(UnixStream) + Send + 'static) -> (tempfile::TempDir, JoinHandle<()>) {
+pub(in super::super) fn listen(
+    serve: impl FnOnce(UnixStream) + Send + 'static,
+) -> (tempfile::TempDir, JoinHandle<()>) {
     let directory = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
     let thread = std::thread::spawn(move || serve(listener.accept().unwrap().0));
@@ -18,7 +20,7 @@ fn connect(directory: &tempfile::TempDir, kind: Kind) -> Result<Bus, Error> {
 }
 
 /// Takes the greeting, up to and with `BEGIN`.
-fn greet(stream: &mut UnixStream) {
+pub(in super::super) fn greet(stream: &mut UnixStream) {
     let uid: String =
         process::effective_uid().to_string().bytes().map(|d| format!("{d:02x}")).collect();
     let mut greeting = vec![0; format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").len()];
@@ -28,7 +30,7 @@ fn greet(stream: &mut UnixStream) {
 }
 
 /// Reads one call; its serial and bytes.
-fn call(stream: &mut UnixStream) -> Vec<u8> {
+pub(in super::super) fn call(stream: &mut UnixStream) -> Vec<u8> {
     let mut start = [0; START_BYTES];
     stream.read_exact(&mut start).unwrap();
     let mut bytes = vec![0; message::total_length(&start).unwrap()];
@@ -43,6 +45,19 @@ fn number(serial: u8, number: u8) -> Vec<u8> {
         \x05\x01u\0\x00\0\0\0\x08\x01g\0\x01v\0\0\x01u\0\0\x00\0\0\0"
         .to_vec();
     (bytes[20], bytes[36]) = (serial, number);
+    bytes
+}
+
+/// An error in answer to call `serial`.
+pub(in super::super) fn error(serial: u8, name: &str) -> Vec<u8> {
+    let mut fields = vec![5, 1, b'u', 0, serial, 0, 0, 0, 4, 1, b's', 0];
+    fields.extend(u32::try_from(name.len()).unwrap().to_le_bytes());
+    fields.extend(name.as_bytes());
+    fields.push(0);
+    let mut bytes = b"l\x03\0\x01\0\0\0\0\x01\0\0\0".to_vec();
+    bytes.extend(u32::try_from(fields.len()).unwrap().to_le_bytes());
+    bytes.extend(fields);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
     bytes
 }
 
