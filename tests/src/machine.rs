@@ -153,6 +153,21 @@ fn installed(program: Program) -> String {
     format!("/usr/sbin/{}", program.name())
 }
 
+/// The units that come with libvirt take the place of ours, as on a host where only libvirt was
+/// installed, or after ours were removed.
+pub fn use_libvirts_units() {
+    let move_away =
+        "mkdir -p /opt/units; cd /etc/systemd/system; mv virtlo*.service virtlo*.socket /opt/units";
+    succeed("sh", &["-ec", move_away]);
+    systemctl(&["daemon-reload"]);
+}
+
+/// Ours take their place again, by the README's commands.
+pub fn install_our_units() {
+    succeed("sh", &["-ec", "install -m 644 /opt/units/* /etc/systemd/system/"]);
+    systemctl(&["daemon-reload"]);
+}
+
 /// Puts a daemon where the units look for it; one that runs goes on as it is.
 pub fn install(whose: Whose, program: Program) {
     succeed("cp", &["--remove-destination", &stored(whose, program), &installed(program)]);

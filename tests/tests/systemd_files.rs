@@ -71,8 +71,7 @@ fn block_devices_are_leased() {
 fn guests_of_other_users_are_ended() {
     drop_in(
         "virtlockd.service",
-        "[Service]\nFileDescriptorStoreMax=0\nFileDescriptorStorePreserve=no\n\
-         UnsetEnvironment=FDSTORE\n",
+        "[Service]\nFileDescriptorStoreMax=0\nFileDescriptorStorePreserve=no\n",
     );
     let mut client = registered_lock_client();
     fs::write("/srv/disk.img", "").unwrap();

@@ -395,6 +395,12 @@ impl Daemon for Handler {
         format!("{} leases held", self.owners.leases_count())
     }
 
+    fn at_stake(&self) -> Option<String> {
+        let leases = self.owners.leases_count();
+        let cost = "a restart or a stop ends the guests that hold them";
+        (leases > 0).then(|| format!("a crash frees {leases} leases, {cost}"))
+    }
+
     /// Leases in the fd store stay there. Guests that depend on others are ended before these go.
     /// This is the one place that waits, as nothing comes after it.
     fn stop(&mut self, core: &mut Core<Outcome>) {

@@ -467,6 +467,11 @@ impl Daemon for Handler {
         format!("{} logs open, {} bytes dropped", self.open_logs, loss::dropped_bytes())
     }
 
+    fn at_stake(&self) -> Option<String> {
+        let logs = self.open_logs;
+        (logs > 0).then(|| format!("a crash loses {logs} logs, a restart or a stop ends them"))
+    }
+
     /// Logs that are in the fd store only pause: their pipes stay there.
     fn stop(&mut self, core: &mut Core<Outcome>) {
         self.stopping = true;

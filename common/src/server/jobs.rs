@@ -38,6 +38,8 @@ pub struct Place(u64);
 impl Place {
     /// The databases of users and groups.
     pub(super) const NAMES: Self = Self(0);
+    /// systemd, to be asked about our unit.
+    pub(super) const SYSTEMD: Self = Self(1);
 
     /// The file system with this device number.
     #[must_use]

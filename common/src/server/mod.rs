@@ -20,6 +20,7 @@ mod save;
 mod servers;
 mod supervision;
 mod token;
+mod unit;
 mod upgrade;
 
 use std::cell::Cell;
@@ -34,6 +35,7 @@ pub use listener::Listener;
 pub use run::run;
 pub use save::adopt_listeners;
 pub use servers::Limits;
+pub use unit::StoreNews;
 pub use upgrade::Lineage;
 
 use crate::admin;
@@ -46,7 +48,7 @@ use crate::logging::Logger;
 use crate::rpc::{self, Call, Program, Reply};
 use crate::sys::signal::Signals;
 use crate::sys::socket::Peer;
-use crate::systemd::Notify;
+use crate::systemd::{AskError, Notify, Unit};
 use administration::{Names, Numbers};
 use idle::Idle;
 use jobs::Jobs;
@@ -54,6 +56,7 @@ use keeping::Keeping;
 use servers::{Server, Servers};
 use supervision::Supervision;
 use token::Token;
+use unit::Asking;
 use upgrade::{Overrides, Upgrade};
 
 /// What a handler has to say to a call.
@@ -129,6 +132,10 @@ pub trait Daemon: Send + Sized + 'static {
     /// a second and must not cost more with more guests.
     fn status(&self) -> String;
 
+    /// What a crash, a restart or a stop costs without an fd store, in a few words; `None` when that
+    /// is nothing. As cheap as [`Self::status`].
+    fn at_stake(&self) -> Option<String>;
+
     /// There is an fd store: has [marks](Core::essential_marks) kept, if it makes any. Once in the
     /// life of the process at the most.
     fn keep_essentials(&mut self, _: &mut Core<Self::Outcome>) {}
@@ -174,9 +181,12 @@ pub struct Core<O> {
     calls_left: usize,
     idle: Idle,
     stopping: bool,
+    /// What clients ask for from now on is left unread.
+    takes_no_calls: bool,
     signals: Registered<Signals>,
     supervision: Supervision,
     keeping: Keeping,
+    asking: Asking,
     logger: Logger,
     lineage: Lineage,
     overrides: Overrides,
@@ -193,6 +203,8 @@ enum Done<O> {
     Daemons(O),
     /// Names that an admin call waits for.
     Names(ClientId, Call, Names),
+    /// What systemd says of our unit.
+    Unit(Result<Option<Unit>, AskError>),
 }
 
 /// By whom a connection was ended.
@@ -226,6 +238,8 @@ pub struct Parts {
     pub signals: Signals,
     /// The supervisor, if there is one.
     pub notify: Notify,
+    /// What is known of the supervisor's fd store.
+    pub store: StoreNews,
     /// How often the supervisor wants to hear that the loop has not hung.
     pub ping_period: Option<Duration>,
     /// The daemon's own log.
@@ -274,9 +288,11 @@ impl<O> Core<O> {
             calls_left: 0,
             idle: Idle::new(parts.idle_timeout),
             stopping: false,
+            takes_no_calls: false,
             signals,
             supervision: Supervision::new(parts.notify, parts.ping_period),
             keeping: Keeping::default(),
+            asking: Asking::new(parts.store),
             logger: parts.logger,
             lineage: parts.lineage,
             overrides: Overrides::default(),

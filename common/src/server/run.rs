@@ -137,8 +137,8 @@ impl<D: Daemon> State<D> {
         }
     }
 
-    fn is_to_stop(&self) -> bool {
-        self.phase == Phase::Serving && self.core.stopping
+    fn is_to_stop(&mut self) -> bool {
+        self.phase == Phase::Serving && self.core.stopping && self.core.knows_what_a_stop_keeps()
     }
 
     fn is_to_give_way(&mut self) -> bool {
@@ -147,6 +147,7 @@ impl<D: Daemon> State<D> {
 
     fn prove(&mut self) {
         self.phase = Phase::Proving;
+        self.core.takes_no_calls = true;
         self.core.supervision.notify.stopping();
         self.core.ask_for_proof();
         self.deadline = Some(self.core.reactor.set_timer(PROOF_PERIOD, Token::Deadline));
@@ -161,6 +162,7 @@ impl<D: Daemon> State<D> {
     fn stop(&mut self) {
         self.phase = Phase::Stopping;
         self.deadline.take().into_iter().for_each(|timer| self.core.reactor.cancel_timer(timer));
+        self.core.keep_what_a_stop_keeps(&self.daemon);
         self.daemon.stop(&mut self.core);
         self.deadline = Some(self.core.reactor.set_timer(STOP_PERIOD, Token::Deadline));
     }
@@ -271,6 +273,7 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
             match done {
                 Done::Daemons(outcome) => daemon.job_ended(core, outcome),
                 Done::Names(asking, call, names) => core.names_are_known(asking, call, names),
+                Done::Unit(answer) => core.unit_is_known(daemon, answer),
             }
         } else if let Some(source) = core.jobs.take_late() {
             if source != NOT_THE_DAEMONS {
@@ -288,7 +291,7 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
 /// for, or it was long enough.
 fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
     while let Some(client) = core.servers.client(id) {
-        let reading = if core.stopping { Reading::Nothing } else { core.upgrade.reading() };
+        let reading = if core.takes_no_calls { Reading::Nothing } else { core.upgrade.reading() };
         if core.calls_left == 0 && matches!(client.flush(), Ok(true)) {
             return core.reactor.again(Token::Client(id));
         }

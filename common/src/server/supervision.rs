@@ -1,5 +1,6 @@
 //! What the supervisor hears while the loop runs: that it runs at all, and how things are.
 
+use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::token::Token;
@@ -31,6 +32,8 @@ pub(super) enum Duty {
     Retry,
     /// See whether the fd store takes what it has not.
     Store,
+    /// Ask systemd about our unit.
+    Unit,
 }
 
 #[derive(Debug)]
@@ -91,6 +94,13 @@ impl Supervision {
         }
     }
 
+    /// There is a supervisor after all, who has not heard anything yet.
+    pub(super) fn found(&mut self, target: &OsStr) {
+        self.notify = Notify::new(Some(target.to_owned()));
+        self.said.clear();
+        self.is_active = true;
+    }
+
     /// Says how things are, unless that has been said.
     fn say(&mut self) {
         let mut status = self.status.clone();
@@ -131,6 +141,7 @@ impl<O> Core<O> {
         self.supervision.notify.ready();
         self.tell_status(daemon);
         self.supervision.ping(&mut self.reactor);
+        self.ask_at_start();
     }
 
     /// Keeps the outcome of an upgrade for the status, and says it.
@@ -154,6 +165,7 @@ impl<O> Core<O> {
                 self.supervision.has_store_timer = false;
                 self.see_to_store(daemon);
             }
+            Duty::Unit => self.unit_is_due(daemon),
         }
     }
 
@@ -163,7 +175,11 @@ impl<O> Core<O> {
             // There is more important news, and this may have changed when its turn comes.
             return self.supervision.note_activity();
         }
-        self.supervision.status = format!("{}, {clients} clients", daemon.status());
+        let mut status = format!("{}, {clients} clients", daemon.status());
+        if let Some(cost) = self.cost_without_store(daemon) {
+            status = format!("{status}; no fd store: {cost}");
+        }
+        self.supervision.status = status;
         self.supervision.say();
     }
 }

@@ -52,6 +52,7 @@ impl event::Token for Token {
             Self::Supervisor(Duty::Status) => (6, 1),
             Self::Supervisor(Duty::Retry) => (6, 2),
             Self::Supervisor(Duty::Store) => (6, 3),
+            Self::Supervisor(Duty::Unit) => (6, 4),
         };
         number << KIND_BITS | kind
     }
@@ -73,6 +74,7 @@ impl event::Token for Token {
             (6, 0) => Self::Supervisor(Duty::Ping),
             (6, 1) => Self::Supervisor(Duty::Status),
             (6, 3) => Self::Supervisor(Duty::Store),
+            (6, 4) => Self::Supervisor(Duty::Unit),
             (6, _) => Self::Supervisor(Duty::Retry),
             _ => Self::Idle,
         }
@@ -112,6 +114,7 @@ mod tests {
             Token::Supervisor(Duty::Status),
             Token::Supervisor(Duty::Retry),
             Token::Supervisor(Duty::Store),
+            Token::Supervisor(Duty::Unit),
         ] {
             assert_eq!(Token::from_bits(token.into_bits()), token);
         }

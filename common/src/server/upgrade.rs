@@ -401,6 +401,7 @@ impl<O> Core<O> {
             private.stored_names = Some(self.stored_names());
             private.unproved_names = Some(self.unproved_names());
             private.essentials = Some(self.pass_essentials(passing));
+            (private.notify_socket, private.store_max) = self.store_for_successor();
             private.timeout_s = self.overrides.timeout_s;
             private.log_filters.clone_from(&self.overrides.log_filters);
             private.log_outputs.clone_from(&self.overrides.log_outputs);

@@ -27,7 +27,7 @@ use crate::handover::document::{Document, Session};
 use crate::handover::{self, Inherited};
 use crate::logging::{self, Logger};
 use crate::rpc::Program;
-use crate::server::{Caller, Core, Daemon, Limits, Lineage, Parts};
+use crate::server::{Caller, Core, Daemon, Limits, Lineage, Parts, StoreNews};
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
 use crate::systemd::{self, Activation, Notify, Passed, PassedSocket};
@@ -229,8 +229,13 @@ impl<S: Service> Start<S> {
             sockets.admin.clear();
         }
         let state_file = self.paths.state_file.clone();
+        let passed = legacy.as_ref().filter(|_| predecessor.stored.is_none());
+        let store = passed.map_or_else(StoreNews::ask, |legacy| StoreNews {
+            unit: None,
+            fds_max: legacy.private.store_max.and_then(|size| size.try_into().ok()),
+        });
         let (parts, settings) =
-            self.into_parts(signals, sockets, legacy.as_ref(), pid_file.as_ref());
+            self.into_parts(signals, sockets, legacy.as_ref(), pid_file.as_ref(), store);
         let mut core = Core::new(parts).map_err(Failure::Loop)?;
         let mut daemon = S::create(settings, &mut core).map_err(Failure::Loop)?;
         if let Some(legacy) = legacy {
@@ -266,10 +271,13 @@ impl<S: Service> Start<S> {
         sockets: Sockets,
         legacy: Option<&Legacy>,
         pid_file: Option<&PidFile>,
+        store: StoreNews,
     ) -> (Parts, S::Settings) {
         let Self { options, paths, configuration, logger, arguments } = self;
         let Configuration { common, settings, bytes, .. } = configuration;
         let idle_timeout = options.timeout;
+        let notify_socket = legacy.and_then(|legacy| legacy.private.notify_socket.clone());
+        let notify_socket = notify_socket.map(OsString::from);
         let lineage = Lineage {
             arguments,
             state_file: paths.state_file.clone(),
@@ -290,7 +298,8 @@ impl<S: Service> Start<S> {
             admin_limits: limits(common.admin_max_clients),
             idle_timeout,
             signals,
-            notify: Notify::new(std::env::var_os("NOTIFY_SOCKET")),
+            notify: Notify::new(std::env::var_os("NOTIFY_SOCKET").or(notify_socket)),
+            store,
             ping_period: systemd::ping_period(std::process::id(), std::env::var_os),
             logger,
             lineage,

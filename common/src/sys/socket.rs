@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -74,6 +75,18 @@ pub fn is_listened_at(path: &Path) -> bool {
     let (Ok(address), Ok(stream)) = (address, stream) else { return false };
     // With a full backlog the connection would have to wait: somebody is there.
     matches!(connect(stream.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
+}
+
+/// Connects to whoever listens at `path`; while its backlog is full, waits so long for room there.
+///
+/// # Errors
+/// As `connect(2)`: `WouldBlock` when there was no room.
+pub fn connect_within(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let stream = UnixStream::from(stream);
+    stream.set_write_timeout(Some(timeout))?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
 }
 
 /// Takes a bound stream socket as a listener; one that does not listen yet is made to.

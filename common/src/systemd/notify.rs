@@ -1,7 +1,7 @@
 //! `sd_notify`: telling the supervisor how we are, and having it keep fds for the next process of
 //! this service.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ const OTHERS: usize = 8;
 #[derive(Debug, Default)]
 pub struct Notify {
     channel: Option<Channel>,
+    target: Option<OsString>,
     names: Names,
 }
 
@@ -59,7 +60,7 @@ impl Notify {
     #[must_use]
     pub fn new(target: Option<OsString>) -> Self {
         let target = target.filter(|target| !target.is_empty());
-        let channel = target.and_then(|target| match Channel::open(&target) {
+        let channel = target.as_deref().and_then(|target| match Channel::open(target) {
             Ok(channel) => Some(channel),
             Err(error) => {
                 let target = target.display();
@@ -67,7 +68,13 @@ impl Notify {
                 None
             }
         });
-        Self { channel, names: Names::default() }
+        Self { channel, target, names: Names::default() }
+    }
+
+    /// Where messages go, as it was given.
+    #[must_use]
+    pub fn target(&self) -> Option<&OsStr> {
+        self.target.as_deref().filter(|_| self.has_supervisor())
     }
 
     /// Whether there is a supervisor.

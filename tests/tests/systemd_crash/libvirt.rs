@@ -23,25 +23,14 @@ const EMULATOR_SCRIPT: &str = r#"#!/bin/bash
 exec qemu-system-x86_64 "${@//'{"driver":"file",'/'{"driver":"file","locking":"off",'}"
 "#;
 
-const BOTH: [Program; 2] = [Program::Virtlogd, Program::Virtlockd];
+pub(super) const BOTH: [Program; 2] = [Program::Virtlogd, Program::Virtlockd];
 
 /// Kills of each daemon.
 const KILLS: usize = 5;
 
 fn real_guests_notice_nothing() {
-    let host = Host::machine(&SETUP);
-    BOTH.into_iter().for_each(enable);
-    host.write(IMAGE, vec![0; IMAGE_BYTES]);
-    host.write(EMULATOR, EMULATOR_SCRIPT);
-    host.run("chmod", &["755", EMULATOR]);
-    host.run("libvirtd", &["-d"]);
-    let guests = [
-        guest("alfa", BootSector::ticking(*b"alfa")).disk(Disk::exclusive(IMAGE)),
-        guest("beta", BootSector::flooding(*b"beta")),
-    ];
-    guests.iter().for_each(|guest| host.system().launch(guest));
-    host.system()
-        .define(&guest("next", BootSector::ticking(*b"next")).disk(Disk::exclusive(IMAGE)));
+    let host = host();
+    let guests = launch_guests(&host);
     for turn in 0..KILLS {
         let lines = guests.each_ref().map(|guest| line_after(0, &host, guest));
         kill_both(turn);
@@ -62,8 +51,31 @@ fn real_guests_notice_nothing() {
     expect_refused(&host);
 }
 
+/// A machine with libvirtd and both daemons.
+pub(super) fn host() -> Host {
+    let host = Host::machine(&SETUP);
+    BOTH.into_iter().for_each(enable);
+    host.write(IMAGE, vec![0; IMAGE_BYTES]);
+    host.write(EMULATOR, EMULATOR_SCRIPT);
+    host.run("chmod", &["755", EMULATOR]);
+    host.run("libvirtd", &["-d"]);
+    host
+}
+
+/// Two guests, one with a disk, which a third one, that does not run, wants too.
+pub(super) fn launch_guests(host: &Host) -> [Guest; 2] {
+    let guests = [
+        guest("alfa", BootSector::ticking(*b"alfa")).disk(Disk::exclusive(IMAGE)),
+        guest("beta", BootSector::flooding(*b"beta")),
+    ];
+    guests.iter().for_each(|guest| host.system().launch(guest));
+    host.system()
+        .define(&guest("next", BootSector::ticking(*b"next")).disk(Disk::exclusive(IMAGE)));
+    guests
+}
+
 /// One after the other, or both at once.
-fn kill_both(turn: usize) {
+pub(super) fn kill_both(turn: usize) {
     if turn.is_multiple_of(2) {
         return BOTH.into_iter().for_each(|program| kill_by(program, Signal::SIGKILL));
     }
@@ -72,7 +84,8 @@ fn kill_both(turn: usize) {
     BOTH.iter().zip(pids).for_each(|(&program, pid)| wait_until_restarted(program, pid));
 }
 
-fn expect_refused(host: &Host) {
+/// Nobody else gets the disk.
+pub(super) fn expect_refused(host: &Host) {
     let error = host.system().refused(&["start", "next"]);
     let busy = format!("resource busy: Lockspace resource '{IMAGE}' is locked");
     assert!(error.contains(&busy), "no {busy:?} in:\n{error}");
@@ -87,7 +100,7 @@ fn serial_log(name: &str) -> String {
 }
 
 /// Waits until the gapless serial log has a line after `line` and returns the last one.
-fn line_after(line: u32, host: &Host, guest: &Guest) -> u32 {
+pub(super) fn line_after(line: u32, host: &Host, guest: &Guest) -> u32 {
     wait_for("a further line of the guest", || {
         let log = host.read(&serial_log(guest.name()));
         let last = if log.contains(&b'\n') { *consecutive(guest.boot(), &log).end() } else { 0 };

@@ -19,14 +19,14 @@ tests::on_machine! { Ours:
     the_store_has_what_is_open_and_no_more,
     what_was_adopted_is_shown,
     a_store_that_is_too_small_is_told_of_once,
+    the_smaller_number_counts,
     without_a_store_logs_are_written,
     without_a_store_leases_are_held,
 }
 
-/// Newer systemds say how much the store takes; older ones need help.
-const SMALL: &str = "[Service]\nFileDescriptorStoreMax=8\nEnvironment=FDSTORE=8\n";
-const NONE: &str = "[Service]\nFileDescriptorStoreMax=0\nFileDescriptorStorePreserve=no\n\
-                    UnsetEnvironment=FDSTORE\n";
+const SMALL: &str = "[Service]\nFileDescriptorStoreMax=8\n";
+const SMALLER_THAN_SAID: &str = "[Service]\nFileDescriptorStoreMax=8\nEnvironment=FDSTORE=1000\n";
+const NONE: &str = "[Service]\nFileDescriptorStoreMax=0\nFileDescriptorStorePreserve=no\n";
 
 /// How a daemon calls the store in its own log.
 const STORE: &str = "fd store";
@@ -94,6 +94,19 @@ fn a_store_that_is_too_small_is_told_of_once() {
     }
     write_logs(6);
     hold_leases(&images);
+}
+
+fn the_smaller_number_counts() {
+    for program in [Program::Virtlogd, Program::Virtlockd] {
+        start_with(program, SMALLER_THAN_SAID);
+        let is_told = || own_log(program).contains("is more than the FileDescriptorStoreMax=8 of");
+        eventually("it is told", is_told);
+    }
+    write_logs(6);
+    hold_leases(&(0..6).map(|number| image(0, number)).collect::<Vec<_>>());
+    for program in [Program::Virtlogd, Program::Virtlockd] {
+        assert!(stored_count(program) <= 8);
+    }
 }
 
 fn without_a_store_logs_are_written() {

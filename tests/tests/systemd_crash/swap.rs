@@ -151,7 +151,7 @@ fn fail_to_change(program: Program) {
 
 /// Puts the other daemon in place, reloads, and waits until it serves in the same process.
 #[track_caller]
-fn change_to(program: Program, whose: Whose) {
+pub(super) fn change_to(program: Program, whose: Whose) {
     let before = main_pid(program);
     install(whose, program);
     let installed = fs::read(format!("/usr/sbin/{}", program.name())).unwrap();

@@ -68,6 +68,12 @@ pub struct PrivateDaemon {
     /// The memfds without which nothing in the store counts, by their names there.
     #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub essentials: Option<Vec<(String, i32)>>,
+    /// How many fds the store takes, as far as that is known from systemd.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub store_max: Option<u64>,
+    /// Where the supervisor listens, if the environment does not say it.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub notify_socket: Option<String>,
     /// Fds that are kept open, as their locks may be somebody's, and about which nothing is known.
     #[serde(deserialize_with = "scalars")]
     pub parked: Option<Vec<i32>>,

@@ -32,10 +32,6 @@ use keys::Keys;
 use proof::{Answer, Proof};
 pub(super) use slip::Slip;
 
-/// Says how many fds the store takes. systemd sets it since version 254; the units set it for older
-/// ones, and any other supervisor may.
-const VARIABLE: &str = "FDSTORE";
-
 /// Places that are left free for the sentinels of the next questions.
 const SPARE_FDS: usize = 2;
 
@@ -49,7 +45,9 @@ const DRAIN_PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
     /// Fds that the store takes, as far as that is known; 0: there is none.
-    fds_max: usize,
+    pub(super) fds_max: usize,
+    /// Fds that it takes by what is said of it.
+    pub(super) said_max: usize,
     keys: Keys,
     journal: Option<Journal>,
     journal_failed_at: Option<Instant>,
@@ -239,9 +237,8 @@ impl<O> Core<O> {
     /// Begins to keep, if there is a store: puts in what is not there yet and takes out what nobody
     /// has claimed. In this order: a kill in between leaves too much, not too little.
     pub(super) fn begin_keeping<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let fds_max = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-        let fds_max = fds_max.filter(|_| self.supervision.notify.has_supervisor());
-        self.keeping.fds_max = fds_max.unwrap_or(0);
+        self.keeping.said_max = self.store_size();
+        self.keeping.fds_max = self.keeping.said_max;
         if !self.has_store() {
             return tracing::debug!(target: "util.systemd", "There is no fd store");
         }
@@ -344,13 +341,40 @@ impl<O> Core<O> {
                 self.store_has_refused(daemon, &names);
             }
         }
-        if self.has_store() && self.keeping.proof.is_lost() {
+        if self.keeping.proof.is_lost() {
+            self.store_is_lost(daemon);
+        }
+    }
+
+    /// Something that was in the store is not there any more.
+    fn store_is_lost<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        if self.has_store() {
             tracing::warn!(
                 target: "util.systemd", "The fd store has lost what was in it; storing it again"
             );
             self.keeping.proof.start_over();
             self.supervision.notify.forget_all();
             self.keep_everything(daemon);
+        }
+    }
+
+    /// How many fds the store has, if that is known just now; with a number that changes whenever it
+    /// may have others.
+    pub(super) fn proved_fds(&self) -> Option<(u64, usize)> {
+        let notify = &self.supervision.notify;
+        let is_known = self.has_store() && self.is_all_proved() && notify.waiting() == 0;
+        is_known.then(|| (self.keeping.proof.changes(), notify.stored_fds()))
+    }
+
+    /// The supervisor says how many fds it has, having been asked when the store had the `expected`.
+    pub(super) fn compare_store<D: Daemon<Outcome = O>>(
+        &mut self,
+        daemon: &mut D,
+        expected: Option<(u64, usize)>,
+        stored_fds: usize,
+    ) {
+        if expected.is_some_and(|(_, fds)| stored_fds < fds) && expected == self.proved_fds() {
+            self.store_is_lost(daemon);
         }
     }
 
@@ -419,11 +443,16 @@ impl<O> Core<O> {
         if !self.has_store() {
             return self.begin_keeping(daemon);
         }
-        let said = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
         if self.keeping.has_unstored {
-            self.keeping.fds_max = said.unwrap_or(0).max(self.keeping.fds_max);
+            self.keeping.fds_max = self.keeping.said_max;
             (self.keeping.has_room, self.keeping.offers_max) = (true, Some(1));
         }
+    }
+
+    /// The store takes more or less than it did.
+    pub(super) fn store_has_changed(&mut self, fds_max: usize) {
+        self.keeping.fds_max = fds_max;
+        (self.keeping.has_room, self.keeping.offers_max) = (true, None);
     }
 
     /// libvirt's daemons know nothing of the store, and would not free what it holds. Gives whether
@@ -445,6 +474,15 @@ impl<O> Core<O> {
             daemon.keep_no_more();
             self.begin_keeping(daemon);
         }
+    }
+
+    /// There is no store any more, or none that outlives us: everything is as without.
+    pub(super) fn keep_no_more<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        self.keeping.proof.end(&mut self.supervision.notify);
+        self.supervision.notify.remove_all();
+        self.keeping.fds_max = 0;
+        self.servers.main.clients.values_mut().for_each(Client::keep_no_more);
+        daemon.keep_no_more();
     }
 
     /// Waits a while until the supervisor has everything that it was sent; whether it has.

@@ -45,6 +45,8 @@ pub(super) struct Proof {
     /// Proved ones: the first and the latest.
     sentinels: Vec<Sentinel>,
     last_number: u64,
+    /// How often anything was sent or removed.
+    changes: u64,
     /// Pipes for a question when there are no descriptors for others.
     spare: Vec<Pipe>,
 }
@@ -102,6 +104,7 @@ impl Proof {
 
     /// This was sent just now.
     pub(super) fn sent(&mut self, name: &str) {
+        self.changes += 1;
         self.unproved.insert(name.into());
         self.sent.push(name.into());
     }
@@ -121,6 +124,11 @@ impl Proof {
         self.sent.is_empty() && self.questions.is_empty()
     }
 
+    /// A number that changes with whatever may be in the store.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Has a name taken out of the store, if it has got there at all.
     pub(super) fn remove(&mut self, notify: &mut Notify, name: &str) {
         self.unproved.remove(name);
@@ -138,6 +146,7 @@ impl Proof {
         if notify.waiting() == 0 {
             self.removed.clear();
         }
+        self.changes += 1;
         for name in std::mem::take(&mut self.removals) {
             notify.remove(&name);
             self.removed.push(name);
@@ -205,9 +214,10 @@ impl Proof {
 
     /// Nothing is known of the store any more. What was to be removed still is.
     pub(super) fn start_over(&mut self) {
-        let Self { mut removals, removed, last_number, spare, .. } = std::mem::take(self);
+        let Self { mut removals, removed, last_number, changes, spare, .. } = std::mem::take(self);
         removals.extend(removed);
-        *self = Self { removals, last_number, spare, ..Self::default() };
+        let changes = changes + 1;
+        *self = Self { removals, last_number, changes, spare, ..Self::default() };
     }
 
     /// Has all that is to be removed removed at once, and forgets everything.

@@ -1,0 +1,264 @@
+//! What systemd says of our own unit: whether there is an fd store that the environment does not
+//! tell of, how much it takes, and whether it outlives the stop that is under way.
+//!
+//! The environment counts where it is set; of two numbers the smaller one. It says nothing where a
+//! process was started under another unit than it runs under now, as after a take-over from
+//! libvirt's daemon, or by a systemd before 254.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+mod stop;
+
+use super::supervision::Duty;
+use super::token::Token;
+use super::{Core, Daemon, Done, NOT_THE_DAEMONS, Place};
+use crate::systemd::{AskError, Unit};
+use stop::Stop;
+
+/// Says how many fds the store takes. systemd sets it since version 254, and any other supervisor
+/// may.
+const VARIABLE: &str = "FDSTORE";
+
+/// How long systemd may take to answer. It takes 1 to 2 ms, but seconds while it reads all units
+/// anew.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often it is asked again while there is no store and somebody needs one.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// How often it is asked whether the store has what it had. Sentinels tell of most losses at once.
+const VERIFY_PERIOD: Duration = Duration::from_secs(600);
+
+/// How soon it is asked whether a new store has anything, and how often until it must have.
+const PROOF_PERIOD: Duration = Duration::from_secs(1);
+const PROOFS_MAX: u32 = 5;
+
+/// What is known of the fd store when a process begins.
+#[derive(Debug, Default)]
+pub struct StoreNews {
+    /// What systemd has said.
+    pub unit: Option<Unit>,
+    /// What a predecessor knew: how many fds it takes.
+    pub fds_max: Option<usize>,
+}
+
+/// What systemd was asked, and has said.
+#[derive(Debug)]
+pub(super) struct Asking {
+    /// What it said last.
+    unit: Option<Unit>,
+    /// What a predecessor knew, until it has.
+    inherited: Option<usize>,
+    is_under_way: bool,
+    /// What the store had when it was asked.
+    expected: Option<(u64, usize)>,
+    has_timer: bool,
+    /// Whether anything of ours is kept is known.
+    proof: Proof,
+    stop: Stop,
+    has_warned: bool,
+}
+
+/// Whether systemd keeps what it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// It did not so many times.
+    Missing(u32),
+    Seen,
+    Refuted,
+}
+
+impl StoreNews {
+    /// Asks systemd, for a moment, if there is a supervisor that has not said whether it has a store.
+    #[must_use]
+    pub fn ask() -> Self {
+        let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some() && told_size().is_none();
+        let answer = if is_asked { Unit::ask(PATIENCE) } else { Ok(None) };
+        let unit = answer.unwrap_or_else(|error| {
+            complain(&error);
+            None
+        });
+        Self { unit, fds_max: None }
+    }
+}
+
+impl Asking {
+    pub(super) fn new(StoreNews { unit, fds_max }: StoreNews) -> Self {
+        Self {
+            unit,
+            inherited: fds_max,
+            is_under_way: false,
+            expected: None,
+            has_timer: false,
+            proof: Proof::Missing(0),
+            stop: Stop::None,
+            has_warned: false,
+        }
+    }
+
+    /// How many fds a store takes, by all that is known.
+    fn size(&self) -> usize {
+        let said = self.unit.as_ref().map(Unit::takes).or(self.inherited);
+        match (told_size(), said) {
+            _ if self.proof == Proof::Refuted => 0,
+            (Some(told), Some(said)) => told.min(said),
+            (told, said) => told.or(said).unwrap_or(0),
+        }
+    }
+}
+
+impl<O> Core<O> {
+    /// How many fds the supervisor's store takes; 0: there is none, or no supervisor.
+    pub(super) fn store_size(&self) -> usize {
+        if self.supervision.notify.has_supervisor() { self.asking.size() } else { 0 }
+    }
+
+    /// What a successor does not find in its environment: where the supervisor is, and how many fds
+    /// its store takes.
+    pub(super) fn store_for_successor(&self) -> (Option<String>, Option<u64>) {
+        let Asking { unit, inherited, .. } = &self.asking;
+        let target = self.supervision.notify.target();
+        let size = unit.as_ref().map(Unit::takes).or(*inherited).filter(|_| self.has_store());
+        (
+            target.and_then(OsStr::to_str).map(str::to_owned),
+            size.and_then(|size| size.try_into().ok()),
+        )
+    }
+
+    /// Asks for the unit, unless that was done a moment ago.
+    pub(super) fn ask_at_start(&mut self) {
+        match self.asking.unit {
+            None => self.ask_unit(PATIENCE),
+            Some(_) => self.set_unit_timer(PROOF_PERIOD),
+        }
+    }
+
+    fn ask_unit(&mut self, patience: Duration) {
+        if !std::mem::replace(&mut self.asking.is_under_way, true) {
+            self.asking.expected = self.proved_fds();
+            let ask = move || Done::Unit(Unit::ask(patience));
+            self.jobs.submit(Place::SYSTEMD, NOT_THE_DAEMONS, ask);
+        }
+    }
+
+    fn set_unit_timer(&mut self, after: Duration) {
+        if !std::mem::replace(&mut self.asking.has_timer, true) {
+            self.reactor.set_timer(after, Token::Supervisor(Duty::Unit));
+        }
+    }
+
+    /// The time has come to ask again, if anybody depends on the answer.
+    pub(super) fn unit_is_due<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        self.asking.has_timer = false;
+        if self.has_store() || daemon.at_stake().is_some() {
+            self.ask_unit(PATIENCE);
+        } else {
+            self.set_unit_timer(AGAIN);
+        }
+    }
+
+    /// systemd has answered, or not.
+    pub(super) fn unit_is_known<D: Daemon<Outcome = O>>(
+        &mut self,
+        daemon: &mut D,
+        answer: Result<Option<Unit>, AskError>,
+    ) {
+        self.asking.is_under_way = false;
+        if self.asking.stop == Stop::Asked {
+            return self.stop_is_known(&answer);
+        }
+        match answer {
+            Ok(Some(unit)) => {
+                let stored_fds = unit.stored;
+                self.take_unit(unit);
+                self.compare_store(daemon, self.asking.expected, stored_fds);
+            }
+            // It was our unit once, and we are its main process as long as we live.
+            Ok(None) => {}
+            // It is asked again, and nothing depends on the answer just now.
+            Err(error) => tracing::debug!(target: "util.systemd", "No answer of systemd: {error}"),
+        }
+        self.fit_store(daemon);
+        self.warn_of_stake(daemon);
+        self.supervision.note_activity();
+        let is_proved = self.asking.proof == Proof::Seen;
+        if self.supervision.notify.stored_fds() == 0 {
+            self.set_unit_timer(AGAIN);
+        } else if !is_proved && self.asking.unit.is_some() {
+            self.set_unit_timer(PROOF_PERIOD);
+        } else if self.asking.unit.is_some() {
+            self.set_unit_timer(VERIFY_PERIOD);
+        }
+    }
+
+    fn take_unit(&mut self, unit: Unit) {
+        if !self.supervision.notify.has_supervisor() && unit.is_listening {
+            self.supervision.found(&unit.notify_socket);
+        }
+        if let Some(told) = told_size().filter(|&told| told > unit.takes())
+            && self.asking.unit.as_ref().map(Unit::takes) != Some(unit.takes())
+        {
+            tracing::warn!(
+                target: "util.systemd",
+                "{VARIABLE}={told} is more than the FileDescriptorStoreMax={} of {}, which counts",
+                unit.takes(), unit.name
+            );
+        }
+        let is_sent =
+            self.supervision.notify.waiting() == 0 && self.supervision.notify.stored_fds() > 0;
+        self.asking.proof = match self.asking.proof {
+            Proof::Missing(_) if unit.stored > 0 => Proof::Seen,
+            Proof::Missing(PROOFS_MAX) => Proof::Refuted,
+            Proof::Missing(times) if self.has_store() && is_sent => Proof::Missing(times + 1),
+            proof => proof,
+        };
+        self.asking.unit = Some(unit);
+    }
+
+    /// Begins to keep, keeps no more, or keeps more or less than before, by what is known now.
+    fn fit_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        let (before, now) = (self.keeping.said_max, self.store_size());
+        if before == now {
+            return;
+        }
+        self.keeping.said_max = now;
+        tracing::info!(
+            target: "util.systemd", "The fd store takes {now} fds, by what systemd says of our unit"
+        );
+        match (before, now) {
+            (_, 0) => self.keep_no_more(daemon),
+            (0, _) => self.begin_keeping(daemon),
+            _ => self.store_has_changed(now),
+        }
+    }
+
+    /// What a crash, a restart or a stop would cost now, because there is no store.
+    pub(super) fn cost_without_store<D: Daemon<Outcome = O>>(&self, daemon: &D) -> Option<String> {
+        daemon.at_stake().filter(|_| !self.has_store())
+    }
+
+    /// Once, and only to who could do something about it.
+    fn warn_of_stake<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        let Some(cost) = self.cost_without_store(daemon) else { return };
+        let Some(unit) = self.asking.unit.as_ref().filter(|_| !self.asking.has_warned) else {
+            return;
+        };
+        let why = match (self.asking.proof, unit) {
+            (Proof::Refuted, _) => "keeps nothing of what it was sent",
+            (_, Unit { is_listening: false, .. }) => "has NotifyAccess=none",
+            _ => "has FileDescriptorStoreMax=0",
+        };
+        tracing::warn!(target: "util.systemd", "No fd store: {cost}; {} {why}", unit.name);
+        self.asking.has_warned = true;
+    }
+}
+
+/// What the environment says of the store.
+fn told_size() -> Option<usize> {
+    std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok())
+}
+
+fn complain(error: &AskError) {
+    tracing::warn!(target: "util.systemd", "systemd does not say what our unit is: {error}");
+}

@@ -1,0 +1,79 @@
+//! Whether the fd store outlives the stop that is under way, which only systemd knows: by its version,
+//! by the unit's `FileDescriptorStorePreserve=`, and by whether the unit is to be started again.
+
+use std::time::Duration;
+
+use super::super::{Core, Daemon};
+use super::complain;
+use crate::handover::stored::Kind;
+use crate::systemd::{AskError, Preserve, Unit};
+
+/// How long systemd may take to say so, while everything is served as before. A guest that is ended
+/// for want of an answer costs more than a stop that takes some seconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    None,
+    Asked,
+    /// Whether the fd store outlives it.
+    Known(bool),
+}
+
+impl<O> Core<O> {
+    /// Whether it is known what the stop that is asked for leaves in the fd store. If not, systemd
+    /// is being asked; everything is served meanwhile.
+    pub(in super::super) fn knows_what_a_stop_keeps(&mut self) -> bool {
+        if self.has_store() && self.asking.stop == Stop::None && !self.asking.is_under_way {
+            self.asking.stop = Stop::Asked;
+            self.ask_unit(STOP_PATIENCE);
+        }
+        !self.has_store() || matches!(self.asking.stop, Stop::Known(_))
+    }
+
+    pub(super) fn stop_is_known(&mut self, answer: &Result<Option<Unit>, AskError>) {
+        if let Err(error) = answer {
+            complain(error);
+        }
+        let is_kept = self.outlives_stop(answer);
+        self.asking.stop = Stop::Known(is_kept);
+    }
+
+    /// What is not certain counts as lost, or guests would run on without leases. That the store
+    /// outlives every stop cannot change but by another unit.
+    fn outlives_stop(&self, answer: &Result<Option<Unit>, AskError>) -> bool {
+        match (answer, &self.asking.unit) {
+            (Ok(Some(unit)), _) => unit.outlives_stop(),
+            // Another supervisor, who gave us a store.
+            (Ok(None), None) => true,
+            (_, last) => last.as_ref().is_some_and(|unit| unit.preserve == Preserve::Yes),
+        }
+    }
+
+    /// A store that does not outlive this stop is none. One that does is left empty where nobody
+    /// depends on it: libvirt's daemon, should it come next, refuses to start with fds that it does
+    /// not know.
+    pub(in super::super) fn keep_what_a_stop_keeps<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+        if !self.has_store() {
+            return;
+        }
+        if self.asking.stop == Stop::Known(false) {
+            self.keeping.fds_max = 0;
+            let cost = daemon.at_stake().unwrap_or_else(|| "nothing is at stake".to_owned());
+            tracing::warn!(
+                target: "util.systemd",
+                "This stop empties the fd store, so all is as without one: {cost}"
+            );
+        } else if !daemon.is_in_use() && !self.has_stored_items() {
+            self.end_keeping();
+            self.keeping.fds_max = 0;
+        }
+    }
+
+    fn has_stored_items(&self) -> bool {
+        let items = [Kind::Log, Kind::Lease, Kind::Client];
+        let stored = self.supervision.notify.stored();
+        stored.iter().any(|(name, _)| items.iter().any(|kind| kind.key(name).is_some()))
+    }
+}

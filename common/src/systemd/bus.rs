@@ -1,0 +1,211 @@
+//! A client of D-Bus that asks a few questions and waits for each answer: for systemd's private
+//! socket, and for a bus where that is not to be had.
+//!
+//! Nothing here waits beyond the deadline that a connection is made with.
+
+mod message;
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::sys::{process, socket};
+pub(super) use message::Value;
+use message::{Answer, Arguments, Call, Malformed, START_BYTES};
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+
+/// What a bus wants to hear first.
+const HELLO: Call<'_> = Call {
+    destination: "org.freedesktop.DBus",
+    path: "/org/freedesktop/DBus",
+    interface: "org.freedesktop.DBus",
+    member: "Hello",
+    arguments: Arguments::None,
+};
+
+/// Bytes of a line of the greeting; systemd's has 37.
+const LINE_BYTES_MAX: usize = 256;
+
+/// Messages that are passed over while an answer is waited for, such as signals about other units.
+const OTHERS_MAX: usize = 4096;
+
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// systemd itself, at its private socket.
+    Direct,
+    /// A bus, which wants to be greeted first.
+    Bus,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// As `connect(2)`, `read(2)` and `write(2)`; `WouldBlock` and `TimedOut` when it took too long.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What came is not understood, for this reason.
+    #[error("what came is {0}")]
+    Malformed(String),
+    /// The greeting was not accepted.
+    #[error("access is denied")]
+    Denied,
+    /// The question was understood and not answered, with this error's name.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer is of another type.
+    #[error("an answer of another type came")]
+    Type,
+}
+
+impl From<Malformed> for Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed.to_string())
+    }
+}
+
+/// A connection that was greeted.
+#[derive(Debug)]
+pub(super) struct Bus {
+    stream: UnixStream,
+    deadline: Instant,
+    serial: u32,
+}
+
+impl Bus {
+    /// Connects to whoever listens at `path`.
+    pub(super) fn connect(path: &Path, kind: Kind, deadline: Instant) -> Result<Self, Error> {
+        let stream = socket::connect_within(path, remaining(deadline)?)?;
+        let mut bus = Self { stream, deadline, serial: 0 };
+        bus.authenticate()?;
+        if kind == Kind::Bus {
+            bus.ask(&HELLO)?;
+        }
+        Ok(bus)
+    }
+
+    /// The object's path of the unit that a process belongs to.
+    pub(super) fn unit_of(&mut self, pid: u32) -> Result<String, Error> {
+        let call = Call {
+            destination: SYSTEMD,
+            path: "/org/freedesktop/systemd1",
+            interface: "org.freedesktop.systemd1.Manager",
+            member: "GetUnitByPID",
+            arguments: Arguments::Number(pid),
+        };
+        match self.ask(&call)? {
+            Value::Text(path) => Ok(path),
+            _ => Err(Error::Type),
+        }
+    }
+
+    /// A property of an object of systemd's, whose last part of the interface's name is `interface`.
+    pub(super) fn property(
+        &mut self,
+        path: &str,
+        interface: &str,
+        name: &str,
+    ) -> Result<Value, Error> {
+        let interface = format!("org.freedesktop.systemd1.{interface}");
+        self.ask(&Call {
+            destination: SYSTEMD,
+            path,
+            interface: "org.freedesktop.DBus.Properties",
+            member: "Get",
+            arguments: Arguments::Texts(&interface, name),
+        })
+    }
+
+    fn ask(&mut self, call: &Call<'_>) -> Result<Value, Error> {
+        self.serial += 1;
+        self.send(&message::encode(self.serial, call))?;
+        for _ in 0..OTHERS_MAX {
+            let bytes = self.receive()?;
+            match message::decode(&bytes, self.serial)? {
+                Answer::Return(value) => return Ok(value),
+                Answer::Error(name) => return Err(Error::Refused(name)),
+                Answer::Other => {}
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::TimedOut).into())
+    }
+
+    /// Says who we are, which the kernel tells the other side as well.
+    ///
+    /// All at once, as systemd's own programs do it: what comes right behind a `BEGIN` that stands
+    /// alone is left lying by it (seen with 252, 257 and 262) until more comes.
+    fn authenticate(&mut self) -> Result<(), Error> {
+        let uid = process::effective_uid().to_string();
+        let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
+        self.send(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes())?;
+        if self.line()?.starts_with(b"OK ") { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// Nothing comes behind it before we ask something.
+    fn line(&mut self) -> Result<Vec<u8>, Error> {
+        let mut line = Vec::new();
+        let mut bytes = [0; LINE_BYTES_MAX];
+        while !line.ends_with(b"\r\n") {
+            self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
+            let count = uninterrupted(|| self.stream.read(&mut bytes))?;
+            line.extend(bytes.iter().take(count));
+            if count == 0 || line.len() > LINE_BYTES_MAX {
+                return Err(Error::Denied);
+            }
+        }
+        Ok(line)
+    }
+
+    fn send(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            self.stream.set_write_timeout(Some(remaining(self.deadline)?))?;
+            let count = uninterrupted(|| self.stream.write(bytes))?;
+            bytes = bytes.get(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Vec<u8>, Error> {
+        let mut start = [0; START_BYTES];
+        self.fill(&mut start)?;
+        let mut bytes = vec![0; message::total_length(&start)?];
+        let (head, rest) = bytes.split_at_mut_checked(START_BYTES).ok_or(Malformed::Short)?;
+        head.copy_from_slice(&start);
+        self.fill(rest)?;
+        Ok(bytes)
+    }
+
+    fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
+            match uninterrupted(|| self.stream.read(bytes))? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                count => bytes = bytes.get_mut(count..).unwrap_or_default(),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A wait with a timeout ends at every signal, also where others go on.
+fn uninterrupted(mut action: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match action() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// A timeout of 0 would be none.
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    if remaining.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(remaining) }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,293 @@
+//! The unit that this process is the main process of, as systemd itself describes it: what the
+//! environment does not say of a process that was started under another unit, or by a systemd
+//! before 254.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::bus::{Bus, Error, Kind, Value};
+
+/// There while systemd is the init system, see `sd_booted(3)`.
+const BOOTED: &str = "/run/systemd/system";
+
+/// Where systemd listens to services, whatever their environment says.
+const NOTIFY: &str = "systemd/notify";
+
+/// Where it answers questions.
+const PRIVATE: &str = "systemd/private";
+const SYSTEM_BUS: &str = "dbus/system_bus_socket";
+
+/// How it says that a process is none of its units', or that a unit is no service. Anything else, as
+/// from a bus while it executes itself anew, says nothing.
+const NO_UNIT: &str = "org.freedesktop.systemd1.NoUnitForPID";
+const NO_SERVICE: [&str; 2] =
+    ["org.freedesktop.DBus.Error.UnknownInterface", "org.freedesktop.DBus.Error.UnknownProperty"];
+
+/// A service unit whose main process this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Its name.
+    pub name: String,
+    /// Where it hears us: a value for `NOTIFY_SOCKET`.
+    pub notify_socket: OsString,
+    /// Whether it listens to the main process.
+    pub is_listening: bool,
+    /// Fds that its store takes.
+    pub store_max: usize,
+    /// Fds that are in there.
+    pub stored: usize,
+    /// When what is in there is given up.
+    pub preserve: Preserve,
+    /// What is being done with the unit.
+    pub job: Job,
+    /// Whether the service is started again when its process ends as a daemon does that was asked to.
+    pub restarts_always: bool,
+}
+
+/// How long a store lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preserve {
+    /// Until the process ends in order, even if another is to follow.
+    No,
+    /// Until a stop.
+    Restart,
+    /// Beyond.
+    Yes,
+}
+
+/// What systemd has been told to do with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// Nothing.
+    None,
+    /// To stop it and to start it again.
+    Restart,
+    /// To stop it.
+    Stop,
+    /// Something that ends nothing.
+    Other,
+}
+
+impl Unit {
+    /// Asks for it, for as long as `patience`; `None` where systemd has no service whose main
+    /// process this is.
+    ///
+    /// # Errors
+    /// systemd is there and did not say.
+    pub fn ask(patience: Duration) -> Result<Option<Self>, Error> {
+        let deadline = Instant::now() + patience;
+        let mut failure = None;
+        for manager in Manager::all() {
+            match manager.ask(std::process::id(), deadline) {
+                Ok(Some(unit)) => return Ok(Some(unit)),
+                Ok(None) => {}
+                Err(Error::Io(error)) if is_absent(&error) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    /// How many fds of ours it would keep.
+    #[must_use]
+    pub fn takes(&self) -> usize {
+        if self.is_listening { self.store_max } else { 0 }
+    }
+
+    /// Whether what is in the store is still there when a process that ends now is followed by another.
+    #[must_use]
+    pub fn outlives_stop(&self) -> bool {
+        match (self.preserve, self.job) {
+            (Preserve::Yes, _) => true,
+            (Preserve::Restart, Job::Restart) => true,
+            (Preserve::Restart, Job::None | Job::Other) => self.restarts_always,
+            (Preserve::Restart, Job::Stop) | (Preserve::No, _) => false,
+        }
+    }
+}
+
+/// One systemd: the machine's, or a user's.
+#[derive(Debug)]
+struct Manager {
+    socket: PathBuf,
+    kind: Kind,
+    notify_socket: PathBuf,
+}
+
+impl Manager {
+    /// Those that could have this process, the likelier one first.
+    fn all() -> Vec<Self> {
+        let run = Path::new("/run");
+        let mut all = Vec::new();
+        if let Some(own) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+            && own.is_absolute()
+        {
+            all.push(Self::at(&own, PRIVATE, Kind::Direct));
+        }
+        if Path::new(BOOTED).is_dir() {
+            all.push(Self::at(run, PRIVATE, Kind::Direct));
+            all.push(Self::at(run, SYSTEM_BUS, Kind::Bus));
+        }
+        all
+    }
+
+    fn at(run: &Path, socket: &str, kind: Kind) -> Self {
+        Self { socket: run.join(socket), kind, notify_socket: run.join(NOTIFY) }
+    }
+
+    fn ask(&self, pid: u32, deadline: Instant) -> Result<Option<Unit>, Error> {
+        let mut bus = Bus::connect(&self.socket, self.kind, deadline)?;
+        let mut properties = match bus.unit_of(pid) {
+            Ok(path) => Properties { bus, path },
+            Err(Error::Refused(name)) if name == NO_UNIT => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match properties.number("MainPID") {
+            Ok(main_pid) if main_pid == u64::from(pid) => {}
+            // Another's, or no service at all.
+            Ok(_) => return Ok(None),
+            Err(Error::Refused(name)) if NO_SERVICE.contains(&name.as_str()) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        properties.unit(self.notify_socket.clone().into_os_string()).map(Some)
+    }
+}
+
+/// Properties of one service.
+struct Properties {
+    bus: Bus,
+    path: String,
+}
+
+impl Properties {
+    fn unit(&mut self, notify_socket: OsString) -> Result<Unit, Error> {
+        let access = self.text("NotifyAccess")?;
+        let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Unit {
+            notify_socket,
+            is_listening: ["main", "exec", "all"].contains(&access.as_str()),
+            store_max: count(self.number("FileDescriptorStoreMax")?),
+            stored: count(self.number("NFileDescriptorStore")?),
+            preserve: self.preserve()?,
+            restarts_always: ["always", "on-success"].contains(&self.text("Restart")?.as_str()),
+            job: self.job()?,
+            name: match self.bus.property(&self.path, "Unit", "Id")? {
+                Value::Text(name) => name,
+                _ => return Err(Error::Type),
+            },
+        })
+    }
+
+    /// systemd before 254 does not have it, and gives the store up at a stop.
+    fn preserve(&mut self) -> Result<Preserve, Error> {
+        match self.text("FileDescriptorStorePreserve") {
+            Ok(text) if text == "yes" => Ok(Preserve::Yes),
+            Ok(text) if text == "restart" => Ok(Preserve::Restart),
+            Ok(_) => Ok(Preserve::No),
+            Err(Error::Refused(_)) => Ok(Preserve::Restart),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn job(&mut self) -> Result<Job, Error> {
+        let job = self.bus.property(&self.path, "Unit", "Job")?;
+        let Value::Numbered(number, path) = job else { return Err(Error::Type) };
+        if number == 0 {
+            return Ok(Job::None);
+        }
+        match self.bus.property(&path, "Job", "JobType") {
+            Ok(Value::Text(kind)) => Ok(match kind.as_str() {
+                "restart" | "try-restart" => Job::Restart,
+                "stop" => Job::Stop,
+                _ => Job::Other,
+            }),
+            Ok(_) => Err(Error::Type),
+            // It has ended just now.
+            Err(Error::Refused(_)) => Ok(Job::None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn text(&mut self, name: &str) -> Result<String, Error> {
+        match self.bus.property(&self.path, "Service", name)? {
+            Value::Text(text) => Ok(text),
+            _ => Err(Error::Type),
+        }
+    }
+
+    fn number(&mut self, name: &str) -> Result<u64, Error> {
+        match self.bus.property(&self.path, "Service", name)? {
+            Value::Number(number) => Ok(number),
+            _ => Err(Error::Type),
+        }
+    }
+}
+
+/// Nobody is there, or it is not for us. Who does not listen just now may be back soon.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::bus::tests::{call, error, greet, listen};
+    use super::*;
+
+    /// What is made of an error in answer to the first question.
+    fn asked_in_vain(name: &'static str) -> Result<Option<Unit>, Error> {
+        let (directory, thread) = listen(move |mut stream| {
+            greet(&mut stream);
+            call(&mut stream);
+            stream.write_all(&error(1, name)).unwrap();
+        });
+        let socket = directory.path().join("socket");
+        let manager = Manager { socket, kind: Kind::Direct, notify_socket: PathBuf::new() };
+        let answer = manager.ask(7, Instant::now() + Duration::from_secs(1));
+        thread.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn no_unit_is_told_from_no_answer() {
+        assert!(matches!(asked_in_vain(NO_UNIT), Ok(None)));
+        let other = "org.freedesktop.DBus.Error.ServiceUnknown";
+        assert!(matches!(asked_in_vain(other), Err(Error::Refused(name)) if name == other));
+    }
+
+    fn unit(preserve: Preserve, job: Job, restarts_always: bool) -> Unit {
+        Unit {
+            name: "a.service".into(),
+            notify_socket: "/run/systemd/notify".into(),
+            is_listening: true,
+            store_max: 8,
+            stored: 0,
+            preserve,
+            job,
+            restarts_always,
+        }
+    }
+
+    #[test]
+    fn a_store_outlives_what_its_unit_says() {
+        let outlives = |preserve, job, always| unit(preserve, job, always).outlives_stop();
+        for job in [Job::None, Job::Restart, Job::Stop, Job::Other] {
+            assert!(outlives(Preserve::Yes, job, false));
+            assert!(!outlives(Preserve::No, job, true));
+        }
+        assert!(outlives(Preserve::Restart, Job::Restart, false));
+        assert!(!outlives(Preserve::Restart, Job::Stop, true));
+        assert!(!outlives(Preserve::Restart, Job::None, false));
+        assert!(outlives(Preserve::Restart, Job::None, true));
+    }
+
+    #[test]
+    fn a_unit_that_does_not_listen_takes_nothing() {
+        let listening = unit(Preserve::Yes, Job::None, false);
+        assert_eq!(listening.takes(), 8);
+        assert_eq!(Unit { is_listening: false, ..listening }.takes(), 0);
+    }
+}
