@@ -26,6 +26,7 @@ use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
 use crate::resource::{Action, Claim, path_of};
+use crate::rewatch;
 use crate::session::{Gone, Session};
 
 /// The number of jobs for a lockspace's directory; resources are numbered behind it.
@@ -43,6 +44,8 @@ pub struct Handler {
     /// In how many pid namespaces we have a number.
     pub(crate) depth: usize,
     pub(crate) stopping: bool,
+    /// Owners are to be looked for again later.
+    pub(crate) watches_later: bool,
 }
 
 /// What a job brings back.
@@ -76,6 +79,7 @@ impl Handler {
             sessions: HashMap::new(),
             depth: pidfd::own_depth().unwrap_or(1),
             stopping: false,
+            watches_later: false,
         }
     }
 
@@ -290,8 +294,11 @@ impl Daemon for Handler {
         }
     }
 
-    /// An owner that was asked to end has not.
-    fn timer(&mut self, _: &mut Core<Outcome>, source: u64) {
+    /// An owner that was asked to end has not, or it is time to look for those nobody watches.
+    fn timer(&mut self, core: &mut Core<Outcome>, source: u64) {
+        if source == rewatch::RETRY {
+            return self.watch_again(core);
+        }
         self.ending_is_due(OwnerId(source));
     }
 
