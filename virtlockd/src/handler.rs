@@ -28,6 +28,7 @@ use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
 use crate::resource::{Action, Claim, path_of};
+use crate::rewatch;
 use crate::session::{Gone, Session};
 
 /// The number of jobs for no resource; resources are numbered behind it.
@@ -46,6 +47,8 @@ pub struct Handler {
     pub(crate) depth: usize,
     pub(crate) unstored: BTreeSet<Unstored>,
     pub(crate) stopping: bool,
+    /// Owners are to be looked for again later.
+    pub(crate) watches_later: bool,
 }
 
 /// What a job brings back.
@@ -82,6 +85,7 @@ impl Handler {
             depth: pidfd::own_depth().unwrap_or(1),
             unstored: BTreeSet::new(),
             stopping: false,
+            watches_later: false,
         }
     }
 
@@ -309,8 +313,11 @@ impl Daemon for Handler {
         }
     }
 
-    /// An owner that was asked to end has not.
-    fn timer(&mut self, _: &mut Core<Outcome>, source: u64) {
+    /// An owner that was asked to end has not, or it is time to look for those nobody watches.
+    fn timer(&mut self, core: &mut Core<Outcome>, source: u64) {
+        if source == rewatch::RETRY {
+            return self.watch_again(core);
+        }
         self.ending_is_due(OwnerId(source));
     }
 

@@ -32,6 +32,7 @@ mod posix;
 mod protocol;
 mod refusal;
 mod resource;
+mod rewatch;
 mod session;
 mod state;
 mod watch;

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use common::event::{Registered, TimerId};
+use common::sys::process;
 
 use crate::ending;
 use crate::identity::{Key, Known};
@@ -26,6 +27,8 @@ pub(crate) struct Owner {
     pub(crate) pidfd: Option<Registered<OwnedFd>>,
     /// It could not be had for a shortage that may be over the next time.
     pub(crate) may_get_pidfd: bool,
+    /// When it was first registered, in milliseconds since boot.
+    pub(crate) since_boot_ms: u64,
     /// It has been said that its end will not be noticed.
     pub(crate) is_unwatched_told: bool,
     /// It has been asked to end.
@@ -115,6 +118,7 @@ impl Owners {
             known,
             pidfd: None,
             may_get_pidfd: false,
+            since_boot_ms: process::boot_time_ms(),
             is_unwatched_told: false,
             ending: None,
             is_dead,
@@ -213,6 +217,11 @@ impl Owner {
     /// its leases already.
     pub(crate) fn depends_on_us(&self) -> bool {
         self.ending.is_some() || (self.own_connections > 0 && !self.leases.is_empty())
+    }
+
+    /// No later attempt will be better.
+    pub(crate) fn cannot_be_watched(&mut self) {
+        self.may_get_pidfd = false;
     }
 
     pub(crate) fn has_leases(&self) -> bool {

@@ -83,9 +83,10 @@ impl Handler {
             // A process that lives has the number, so this one, which had it, has ended.
             return self.owners.add_dead(guest, known);
         }
-        // Nobody knows whether leases that were taken unwatched are this process's: its pid may
+        // Whether leases that were taken unwatched are this process's is to be proved: its pid may
         // have been another's then.
-        let id = living.filter(|&id| !self.has_leases(id));
+        let is_it = |id| number.and_then(|number| self.was_registered(id, &pidfd, number));
+        let id = living.filter(|&id| !self.has_leases(id) || is_it(id) == Some(true));
         let id = id.unwrap_or_else(|| self.owners.add(guest, known));
         self.owners.is_known(id, known);
         self.watch(core, id, pidfd);

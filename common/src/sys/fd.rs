@@ -234,6 +234,12 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// How many fds this process may have open.
+#[must_use]
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Owners at an upgrade: what is known of them stays as it was known, and none is ended for what we
 //! do ourselves.
 
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +19,10 @@ tests::ours! { Virtlockd:
     where_processes_are_hidden_owners_are_watched_afterwards,
 }
 
-tests::mixed! { Virtlockd: a_guest_that_cannot_be_handed_over_is_not_ended }
+tests::mixed! { Virtlockd:
+    a_guest_that_cannot_be_handed_over_is_not_ended,
+    owners_for_whom_there_are_no_descriptors_are_watched_later,
+}
 
 /// Long enough for what must not happen.
 const A_WHILE: Duration = Duration::from_millis(300);
@@ -145,4 +148,33 @@ fn a_guest_that_cannot_be_handed_over_is_not_ended(route: Route) {
     daemon.change_to(Whose::Theirs);
     thread::sleep(A_WHILE);
     assert!(guest.is_running() && !is_free(&image));
+}
+
+/// As many leases as there is room for, but not for pidfds of their owners beside them.
+fn owners_for_whom_there_are_no_descriptors_are_watched_later(route: Route) {
+    let mut daemon = route.start().setup().limit("--nofile=64:64").replaceable().start();
+    let images: Vec<_> = (0..34).map(|number| image(&daemon, &number.to_string())).collect();
+    let mut owners: Vec<_> = images.iter().map(|image| own(&daemon, image)).collect();
+    daemon.change_to(Whose::Ours);
+    assert!(images.iter().all(|image| !is_free(image)));
+    // There is room for those who ask.
+    let mut clients = [0, 1, 2].map(|_| daemon.lock_client());
+    for client in &mut clients {
+        client.register(&owner(owners[0].id()), 0).unwrap();
+        client.acquire("", &images[33], 0).unwrap_err();
+    }
+    for process in &mut owners {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    eventually("all leases are free", || images.iter().all(|image| is_free(image)));
+}
+
+/// A process that has a lease and no connection.
+fn own(daemon: &Daemon, image: &str) -> Child {
+    let process = Command::new("sleep").arg("60").spawn().unwrap();
+    let mut client = daemon.lock_client();
+    client.register(&owner(process.id()), 0).unwrap();
+    client.acquire("", image, 0).unwrap();
+    process
 }

@@ -31,6 +31,7 @@ use crate::lane::Task;
 use crate::owner::OwnerId;
 use crate::protocol::{Guest, Terms};
 use crate::resource::{Action, Claim};
+use crate::rewatch::spare;
 use crate::session::Session;
 
 impl Handler {
@@ -65,6 +66,7 @@ impl Handler {
                 adoption.adopt_ending(&guest, deadline_ms);
             }
         }
+        self.watch_later(core);
     }
 
     /// Files of which nothing is known may have POSIX locks, too: they are never opened.
@@ -129,7 +131,7 @@ impl Handler {
     ) -> OwnerId {
         let found = match found {
             Found::Process(pidfd) if ending::has_ended(&pidfd) => Found::Dead,
-            found => found,
+            found => spare(found),
         };
         let is_dead = matches!(found, Found::Dead);
         let living = self.living(core, guest, &known);
