@@ -281,8 +281,7 @@ impl Handler {
     fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.get_mut(&number) else { return };
         if lane.relieve(core, number) {
-            self.keep_log(core, number);
-            keeping::keep_pipes(core);
+            self.keep_log_with_pipes(core, number);
         }
     }
 
@@ -314,9 +313,10 @@ impl Handler {
         }
         // With an fd store a log that was stopped goes on in another process.
         if !self.stopping || is_log {
-            self.keep_log(core, number);
+            self.keep_log_with_pipes(core, number);
+        } else {
+            keeping::forget_pipes(core);
         }
-        keeping::keep_pipes(core);
         if let Some((client, result)) = done.answer {
             core.answer(client, result);
         }
@@ -407,6 +407,10 @@ impl Daemon for Handler {
     /// The guest's pipe ends, so that it does not wait for ever in front of it.
     fn job_given_up(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.guest.iter().for_each(|guest| guest.intake().lose_unstored());
+            self.keep_log(core, number);
+        }
+        if let Some(lane) = self.lanes.get_mut(&number) {
             lane.leave_guest(core, number);
         }
     }
@@ -478,8 +482,7 @@ impl Daemon for Handler {
         if core.has_store() {
             keeping::close();
         }
-        let kept =
-            self.lanes.iter().map(|(&number, lane)| (number, self.is_log_stored(core, lane)));
+        let kept = self.lanes.iter().map(|(&number, lane)| (number, Self::goes_on(core, lane)));
         for (number, is_kept) in kept.collect::<Vec<_>>() {
             if let Some(lane) = self.lanes.get_mut(&number) {
                 lane.waiting.push_back(Task::Stop { is_kept });

@@ -74,6 +74,14 @@ pub(crate) struct Arrears {
     lost_bytes: u64,
 }
 
+/// What is owed to a log, as far as it is noted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signature {
+    loss_bytes: u64,
+    line_bytes: usize,
+    staged: Vec<(u64, u64)>,
+}
+
 /// What can be expected of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -298,15 +306,44 @@ impl Intake {
     /// The log has this key in the fd store now, or 0.
     pub(crate) fn is_kept_as(&mut self, key: u64) {
         self.key = key;
-        let kept = self.arrears.iter().flat_map(|arrears| &arrears.kept);
-        self.in_hand.iter().chain(kept).for_each(|staging| staging.belongs_to(key));
+        self.stagings().for_each(|staging| staging.belongs_to(key));
     }
 
-    /// Changes when what is owed beside kept bytes does.
-    pub(crate) fn signature(&self) -> (u64, usize) {
+    /// Changes when what is owed does, kept bytes aside that the fd store has for certain.
+    pub(crate) fn signature(&self, is_stored: impl Fn(u64) -> bool) -> Signature {
         let arrears = self.arrears.as_ref();
-        let loss = arrears.and_then(|arrears| arrears.loss).map_or(0, |loss| loss.bytes());
-        (loss, arrears.map_or(0, |arrears| arrears.line.len()))
+        let staged =
+            self.staged_bytes().map(|(key, bytes)| (key, if is_stored(key) { 0 } else { bytes }));
+        Signature {
+            loss_bytes: arrears.and_then(|arrears| arrears.loss).map_or(0, |loss| loss.bytes()),
+            line_bytes: arrears.map_or(0, |arrears| arrears.line.len()),
+            staged: staged.collect(),
+        }
+    }
+
+    /// Pipes of ours with bytes of the guest's, by their keys in the fd store, and how many bytes.
+    pub(crate) fn staged_bytes(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.stagings().map(|staging| (staging.key(), staging.held())).filter(|&(_, held)| held > 0)
+    }
+
+    /// Pipes of ours that have bytes of the guest's, or are about to get some.
+    pub(crate) fn stagings(&self) -> impl Iterator<Item = &Staging> {
+        let kept = self.arrears.iter().flat_map(|arrears| &arrears.kept);
+        self.in_hand.iter().chain(kept)
+    }
+
+    /// The process is about to end: what is in pipes that are not in the fd store is lost with it.
+    pub(crate) fn lose_unstored(&mut self) {
+        let is_lost = |staging: &Staging| staging.key() == 0 && staging.held() > 0;
+        let in_hand = self.in_hand.take_if(|staging| is_lost(staging));
+        let kept = self.arrears.iter().flat_map(|arrears| &arrears.kept);
+        let lost = in_hand.iter().chain(kept).filter(|staging| is_lost(staging));
+        let bytes = lost.map(Staging::held).sum();
+        if bytes > 0 {
+            let arrears = self.arrears.get_or_insert_default();
+            arrears.kept.retain(|staging| !is_lost(staging));
+            arrears.lose(bytes);
+        }
     }
 
     /// What is owed, for another image of this process.

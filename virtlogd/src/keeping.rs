@@ -33,6 +33,8 @@ struct Store {
     pipes: Mutex<Pipes>,
     /// What goes from now on stays in the store.
     is_closed: AtomicBool,
+    /// Some that are in use are not in the store.
+    lacks_pipes: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -107,8 +109,9 @@ impl Handler {
         let order = since_epoch.map_or(0, |since| since.as_nanos());
         let order = AtomicU64::new(u64::try_from(order).unwrap_or(0));
         let (pipes, is_closed) = (Mutex::default(), AtomicBool::new(false));
+        let lacks_pipes = AtomicBool::new(false);
         // Nobody else sets it.
-        drop(STORE.set(Store { marks, order, pipes, is_closed }));
+        drop(STORE.set(Store { marks, order, pipes, is_closed, lacks_pipes }));
         for (key, staging) in self.kept_stagings() {
             staging.belongs_to(key);
         }
@@ -134,7 +137,8 @@ impl Handler {
             pipes.made.extend(made);
             pipes.gone.extend(gone);
         }
-        keep_pipes(core);
+        store_pipes(core);
+        forget_pipes(core);
     }
 
     /// What the store had no room for, until it has none for something.
@@ -145,8 +149,14 @@ impl Handler {
                 return;
             }
         }
-        self.keep_stagings(core);
-        keep_pipes(core);
+        store_pipes(core);
+        if STORE.get().is_some_and(|store| store.lacks_pipes.swap(false, Ordering::Relaxed)) {
+            self.keep_stagings(core);
+            // What was kept in pipes that are in the store now is safe from now on.
+            for number in self.lane_numbers().collect::<Vec<_>>() {
+                self.keep_log(core, number);
+            }
+        }
     }
 
     /// The log or staging pipe with this key is not in the store after all.
@@ -180,7 +190,11 @@ impl Handler {
     /// Staging pipes that are in use.
     fn keep_stagings(&self, core: &mut Core<Outcome>) {
         for staging in self.stagings() {
-            keep_pipe(core, &staging);
+            let is_kept = keep_pipe(core, &staging);
+            let store = STORE.get();
+            store.into_iter().for_each(|store| {
+                store.lacks_pipes.fetch_or(!is_kept, Ordering::Relaxed);
+            });
         }
     }
 
@@ -196,6 +210,14 @@ impl Handler {
         }
     }
 
+    /// As [`Self::keep_log`], with pipes that its bytes have come into or gone out of. In this order:
+    /// what is noted of a pipe is true while it is there.
+    pub(crate) fn keep_log_with_pipes(&mut self, core: &mut Core<Outcome>, number: u64) {
+        store_pipes(core);
+        self.keep_log(core, number);
+        forget_pipes(core);
+    }
+
     /// What is known of a log may have changed: that it is there, or what it is owed.
     pub(crate) fn keep_log(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lane_mut(number).filter(|_| core.has_store()) else { return };
@@ -205,8 +227,8 @@ impl Handler {
             core.forget(Kind::Log, key);
         }
         let Some(guest) = guest else { return };
-        let owed = Some(guest.intake().signature());
-        if lane.key.is_some() && owed == lane.owed_noted {
+        let owed = guest.intake().signature(|key| core.is_stored(Kind::Pipe, key));
+        if lane.key.is_some() && lane.owed_noted.as_deref() == Some(&owed) {
             return;
         }
         let change = change_of(lane);
@@ -219,7 +241,7 @@ impl Handler {
                 None => core.keep(Kind::Log, &fds, change),
             };
         }
-        lane.owed_noted = owed;
+        lane.owed_noted = Some(Box::new(owed));
         if lane.key != had_key {
             guest.intake().is_kept_as(lane.key.unwrap_or(0));
         }
@@ -228,41 +250,48 @@ impl Handler {
         }
     }
 
-    /// Whether a log goes on in another process with all its bytes.
-    pub(crate) fn is_log_stored(&self, core: &Core<Outcome>, lane: &Lane) -> bool {
-        let is_pipe_stored = |staging: &Staging| core.is_stored(Kind::Pipe, staging.key());
+    /// Whether a log goes on in another process. Pipes with its bytes that are not in the store for
+    /// certain count as if they were not there at all.
+    pub(crate) fn goes_on(core: &Core<Outcome>, lane: &Lane) -> bool {
+        if let Some(guest) = &lane.guest {
+            let intake = guest.intake();
+            let doubtful = intake.stagings().filter(|it| !core.is_stored(Kind::Pipe, it.key()));
+            doubtful.for_each(Staging::is_not_stored);
+        }
         lane.key.is_some_and(|key| core.is_stored(Kind::Log, key))
-            && lane.guest.iter().all(|guest| {
-                let intake = guest.intake();
-                let kept = intake.arrears().into_iter().flat_map(|arrears| &arrears.kept);
-                kept.filter(|staging| staging.held() > 0).all(is_pipe_stored)
-            })
     }
 }
 
-/// Stores the staging pipes that were made, and some in advance; forgets those that have ended.
-pub(crate) fn keep_pipes(core: &mut Core<Outcome>) {
+/// Stores the staging pipes that were made, and some in advance.
+fn store_pipes(core: &mut Core<Outcome>) {
     let Some(store) = STORE.get() else { return };
-    let (made, gone, missing) = {
+    let (made, missing) = {
         let mut pipes = store.pipes();
         if core.is_all_sent() {
             let Pipes { spare, sent, .. } = &mut *pipes;
             spare.append(sent);
         }
         let missing = SPARE_MAX.saturating_sub(pipes.spare.len() + pipes.sent.len());
-        (std::mem::take(&mut pipes.made), std::mem::take(&mut pipes.gone), missing)
+        (std::mem::take(&mut pipes.made), missing)
     };
-    for key in gone {
-        core.forget(Kind::Pipe, key);
-    }
     for staging in made {
-        keep_pipe(core, &staging);
+        let is_kept = keep_pipe(core, &staging);
+        store.lacks_pipes.fetch_or(!is_kept, Ordering::Relaxed);
     }
     for _ in 0..missing {
         let Some(staging) = Staging::make().ok().filter(|staging| keep_pipe(core, staging)) else {
             return;
         };
         store.pipes().sent.push(staging);
+    }
+}
+
+/// Forgets the staging pipes that have ended.
+pub(crate) fn forget_pipes(core: &mut Core<Outcome>) {
+    let Some(store) = STORE.get() else { return };
+    let gone = std::mem::take(&mut store.pipes().gone);
+    for key in gone {
+        core.forget(Kind::Pipe, key);
     }
 }
 

@@ -15,7 +15,7 @@ use common::server::{Core, Place};
 use common::sys::pipe;
 
 use crate::handler::Outcome;
-use crate::intake::Guest;
+use crate::intake::{Guest, Signature};
 use crate::pump::Pump;
 use crate::task::Task;
 
@@ -35,7 +35,7 @@ pub(crate) struct Lane {
     pub(crate) guest: Option<Arc<Guest>>,
     /// The log's key in the fd store, and what it was owed when that was noted.
     pub(crate) key: Option<u64>,
-    pub(crate) owed_noted: Option<(u64, usize)>,
+    pub(crate) owed_noted: Option<Box<Signature>>,
     /// A task is under way.
     pub(crate) busy: bool,
     /// It takes long.

@@ -142,6 +142,13 @@ impl Staging {
         keeping::mark(key, stored.owner);
     }
 
+    /// It may have been sent to the fd store, but what is inside counts as lost.
+    pub(crate) fn is_not_stored(&self) {
+        let mut stored = self.0.stored();
+        keeping::mark(stored.key, 0);
+        stored.key = 0;
+    }
+
     /// Says whose bytes are inside, or will be.
     pub(crate) fn belongs_to(&self, owner: u64) {
         let mut stored = self.0.stored();

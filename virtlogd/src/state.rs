@@ -111,7 +111,11 @@ impl Handler {
 
 /// A log for the journal.
 pub(crate) fn record(lane: &Lane) -> Option<Log> {
-    save(lane, &Passing::default(), Reader::Ours)
+    let mut log = save(lane, &Passing::default(), Reader::Ours)?;
+    let private = log.private.get_or_insert_default();
+    let staged: Vec<_> = lane.guest.as_ref()?.intake().staged_bytes().collect();
+    private.staged_bytes = (!staged.is_empty()).then_some(staged);
+    Some(log)
 }
 
 /// `None` for one that the reader could not take.
@@ -175,6 +179,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
     PrivateLog {
         key: lane.key,
         staged_keys: Some(staged.clone().map(Staging::key).collect()),
+        staged_bytes: None,
         after_crash: None,
         staged: Some(staged.map(&mut pass).collect()),
         file: file.map(|file| passing.fd(file)),

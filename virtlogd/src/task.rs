@@ -108,7 +108,9 @@ impl Task {
             Self::Stop { is_kept } => {
                 if let Some(mut ended) = pump.take() {
                     store_all(&mut ended, &mut workspace);
-                    if !is_kept {
+                    if is_kept {
+                        ended.guest().intake().lose_unstored();
+                    } else {
                         ended.give_up();
                     }
                 }

@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::time::SystemTime;
 
 use super::document::{
-    Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, PrivateClient,
-    PrivateDaemon, Server, Socket,
+    Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, Loss, PrivateClient,
+    PrivateDaemon, PrivateLog, Server, Socket,
 };
 use super::fds::Inherited;
 use super::journal::{self, Told};
 use super::marks::{self, Marks};
 use super::owed::Owed;
 use crate::sys::{fd, pipe};
+
+/// Fds of a staging pipe.
+const PIPE_ENDS: usize = 2;
 
 /// The highest key that is believed: as many fds as Linux lets a process have open (`fs.nr_open`).
 const KEY_MAX: u64 = 1 << 20;
@@ -322,7 +326,25 @@ fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Opti
     private.staged_keys = Some(staged.iter().map(|pipe| pipe.key).collect());
     private.staged = Some(staged.iter().map(|pipe| pipe.ends).collect());
     private.after_crash = Some(true);
+    let is_lost = |&(key, _): &(u64, u64)| numbers.of(Kind::Pipe, key).len() < PIPE_ENDS;
+    let staged_bytes = private.staged_bytes.take().into_iter().flatten();
+    let lost_bytes = staged_bytes.filter(is_lost).map(|(_, bytes)| bytes).sum();
+    add_loss(private, lost_bytes);
     Some(log)
+}
+
+/// Bytes were in pipes that the store has not.
+fn add_loss(log: &mut PrivateLog, lost_bytes: u64) {
+    if lost_bytes == 0 {
+        return;
+    }
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now_us = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
+    let before = Loss { bytes: 0, first_unix_us: now_us, last_unix_us: now_us };
+    let Loss { bytes, first_unix_us, .. } = log.loss.unwrap_or(before);
+    let bytes = bytes.saturating_add(lost_bytes);
+    log.loss = Some(Loss { bytes, first_unix_us, last_unix_us: now_us });
+    log.reason.get_or_insert_with(|| "the daemon has ended in between".to_owned());
 }
 
 /// `None`, so that the connection ends, also for one of which nobody can tell what it waits for.

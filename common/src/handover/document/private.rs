@@ -124,6 +124,10 @@ pub struct PrivateLog {
     /// The keys of the pipes in `staged`.
     #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
     pub staged_keys: Option<Vec<u64>>,
+    /// For the journal: pipes with bytes of this log, by their keys in the fd store, or 0, and how
+    /// many bytes. Those in pipes that are not there are lost.
+    #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
+    pub staged_bytes: Option<Vec<(u64, u64)>>,
     /// The path's bytes in hexadecimal, where they are no UTF-8.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
