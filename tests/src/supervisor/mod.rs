@@ -29,6 +29,9 @@ pub use store::Stored;
 /// Bytes of a message, as systemd reads them.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
+/// What nobody here has asked for.
+const OTHERS_MESSAGE: &[u8] = b"X_OTHER=1";
+
 /// Statuses that are kept, to be shown when a test fails.
 const STATUSES_MAX: usize = 50;
 
@@ -102,9 +105,15 @@ impl Supervisor {
         self.state().statuses.clone()
     }
 
-    /// From now on it takes no message, as if it were busy.
+    /// From now on it takes no message, and its queue is full of those of other services.
+    ///
+    /// # Panics
+    /// When there is no socket to fill it with.
     pub fn pause(&self) {
         self.change(|state| state.is_paused = true);
+        let other = UnixDatagram::unbound().expect("a socket");
+        other.set_nonblocking(true).expect("a socket that does not wait");
+        while other.send_to(OTHERS_MESSAGE, &self.path).is_ok() {}
     }
 
     /// It takes messages again.

@@ -63,7 +63,7 @@ const SHORT: Duration = Duration::from_millis(50);
 #[test]
 fn a_barrier_ends_when_everything_before_was_seen_to() {
     let service = Service::with_limit(9);
-    service.supervisor.pause();
+    service.supervisor.change(|state| state.is_paused = true);
     service.store("a");
     let barrier = service.barrier();
     assert!(!is_over(&barrier, SHORT));
@@ -72,6 +72,16 @@ fn a_barrier_ends_when_everything_before_was_seen_to() {
     service.expect_names(&["a"]);
     service.send("FDSTOREREMOVE=1\nFDNAME=a", &[]).unwrap();
     service.expect_names(&[]);
+}
+
+#[test]
+fn one_that_is_busy_has_a_full_queue() {
+    let service = Service::with_limit(9);
+    service.supervisor.pause();
+    assert_eq!(service.try_store("a"), Err(Errno::EAGAIN));
+    service.supervisor.go_on();
+    eventually("there is room again", || service.try_store("a").is_ok());
+    service.expect_names(&["a"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::harness::{Program, eventually_within};
 const WALK_PERIOD_MAX: Duration = Duration::from_secs(240);
 
 /// Lines of what a daemon or walk has said that are shown.
-const SHOWN_LINES: usize = 30;
+const SHOWN_LINES: usize = 40;
 
 /// What a walk needs.
 #[derive(Debug, Clone)]
@@ -49,6 +49,16 @@ pub(super) struct Failure {
 impl Equipment {
     /// Walks once.
     pub(super) fn attempt(&self, program: Program, steps: &[Step]) -> Attempt {
+        self.attempt_with(program, steps, &[])
+    }
+
+    /// Walks once, with these variables in the environment.
+    pub(super) fn attempt_with(
+        &self,
+        program: Program,
+        steps: &[Step],
+        variables: &[(&str, &str)],
+    ) -> Attempt {
         let scratch = tempfile::Builder::new().prefix("vw").tempdir().expect("a directory");
         let said = scratch.path().join("said");
         let complained = scratch.path().join("complained");
@@ -65,6 +75,7 @@ impl Equipment {
             .env("TMPDIR", &inside)
             .env("OURS_DIR", &self.daemons)
             .env("RUST_BACKTRACE", "0")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(File::create(&said).expect("a file"))
             .stderr(File::create(&complained).expect("a file"))

@@ -24,10 +24,11 @@
 //! | `VIRT_TESTS_STEPS` | steps of each |
 //! | `VIRT_TESTS_SEED` | seed of the first, the next ones follow; `fresh` for one that nobody had yet |
 //! | `VIRT_TESTS_PARALLEL` | walks at a time, for each daemon |
-//! | `VIRT_TESTS_WITHOUT` | faults and events that are left out: `disk-hangs,libvirt` |
+//! | `VIRT_TESTS_WITHOUT` | faults and events that are left out: `disk-hangs,libvirt`; nothing when it is empty |
 //! | `VIRT_TESTS_REPLAY` | the steps of the walk, as they are shown, in place of a seed's |
 //! | `VIRT_TESTS_FAILURES` | failing walks after which there are no more |
 //! | `VIRT_TESTS_SHRINK_S` | how long each of them is made shorter, in seconds |
+//! | `VIRT_TESTS_PATIENCE_S` | how long a daemon may take for what it owes, in seconds |
 
 mod attempt;
 mod disk;

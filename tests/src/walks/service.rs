@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -15,9 +15,24 @@ use crate::harness::{Daemon, Host, Program, Subject, Whose, eventually_within};
 use crate::supervisor::Supervisor;
 use crate::wire::{Answer, Connection, Header};
 
-/// How long a daemon may take until it serves, or answers, or ends. Generous, as machines are slow
-/// at times; what takes longer hangs.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+/// Where another [`patience`] stands, in seconds.
+pub(super) const PATIENCE_VARIABLE: &str = "VIRT_TESTS_PATIENCE_S";
+
+/// How long something may take until it hangs. Generous, as machines are slow at times.
+const PATIENCE_S: u64 = 15;
+
+/// How long a daemon may take until it serves, or answers, or ends, or has done what it owes.
+pub(super) fn patience() -> Duration {
+    static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
+        let seconds = std::env::var(PATIENCE_VARIABLE).ok();
+        let seconds = seconds.map_or(PATIENCE_S, |text| text.parse().expect("a number of seconds"));
+        Duration::from_secs(seconds)
+    });
+    *PATIENCE
+}
+
+/// Lines of what the daemon has said that are shown when a walk fails.
+const SAID_LINES_MAX: usize = 25;
 
 /// No program has it.
 const NO_PROCEDURE: i32 = 99;
@@ -97,7 +112,7 @@ impl Service {
     /// # Panics
     /// When it does not.
     pub(super) fn expect_serving(&mut self) {
-        let answered = self.call(NO_PROCEDURE, &[], PATIENCE);
+        let answered = self.call(NO_PROCEDURE, &[], patience());
         assert!(
             matches!(answered, Some(Answer::Message(_))),
             "the daemon does not serve, but {answered:?}"
@@ -158,7 +173,7 @@ impl Service {
         let refusals = self.refusals();
         self.begin_upgrade(whose);
         let is_over = || self.daemon().is_current() || self.refusals() > refusals;
-        if !eventually_within(PATIENCE, is_over) {
+        if !eventually_within(patience(), is_over) {
             self.daemon().expect_alive();
             panic!("an upgrade neither comes about nor is refused");
         }
@@ -206,6 +221,22 @@ impl Service {
         let mut named = stored.iter().filter(|stored| stored.name.starts_with(letter));
         let found = named.find(|stored| inode_of(stored.fd.as_fd()) == Some(inode));
         found.map(|stored| stored.name.clone())
+    }
+}
+
+impl Drop for Service {
+    /// Whoever reads of a failure wants to know what the daemon has said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = (0..).map(|number| self.host.path(&format!("stderr.{number}")));
+            let said: Vec<_> = said.map_while(|path| fs::read(path).ok()).collect();
+            let said = said.iter().map(|bytes| String::from_utf8_lossy(bytes));
+            let said = said.collect::<Vec<_>>().join("-- the next process:\n");
+            let lines: Vec<_> = said.lines().collect();
+            let last = &lines[lines.len().saturating_sub(SAID_LINES_MAX)..];
+            eprintln!("the daemon has said:\n{}", last.join("\n"));
+            eprintln!("the store has {:?}", self.supervisor.names());
+        }
     }
 }
 

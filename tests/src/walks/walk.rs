@@ -7,7 +7,7 @@ use super::disk::Disk;
 use super::leases::Leases;
 use super::logs::Logs;
 use super::plan::STORE_FDS;
-use super::service::{PATIENCE, Service};
+use super::service::{Service, patience};
 use super::step::{Action, Step};
 use super::world::{Guests, World};
 use crate::harness::{Host, Program, Subject, Whose, eventually_within};
@@ -17,6 +17,9 @@ const FDS_MORE_MAX: usize = 8;
 
 /// The same of KiB of memory.
 const KIB_MORE_MAX: u64 = 4_096;
+
+/// Small enough to be rotated now and then, large enough for nothing to be rotated away.
+const CONFIGURATION: &str = "max_size = 4194304\nmax_backups = 30\n";
 
 /// How long the store may take until it is complete without a nudge.
 const REFILL_PERIOD: Duration = Duration::from_millis(1_500);
@@ -54,8 +57,9 @@ pub(super) fn walk(program: Program, steps: &[Step], file_system: &Path) {
     });
     let told = told.unwrap_or(STORE_FDS);
     let subject = Subject { whose: Whose::Ours, program };
-    // Small enough to be rotated now and then, large enough for nothing to be rotated away.
-    drop(subject.setup_on(&host).config("max_size = 1048576\nmax_backups = 30\n"));
+    if program == Program::Virtlogd {
+        drop(subject.setup_on(&host).config(CONFIGURATION));
+    }
     let disk = Disk::mount(&host, file_system);
     let service = Service::start(program, &host, told);
     let mut world = World::new(&host, service, disk, told < STORE_FDS);
@@ -101,7 +105,7 @@ fn expect_stored(world: &mut World, guests: &mut impl Walk) {
         return world.store_is_complete();
     }
     world.nudge();
-    eventually_ok("the store is complete in the end", PATIENCE, || guests.is_stored(world));
+    eventually_ok("the store is complete in the end", patience(), || guests.is_stored(world));
     world.store_is_complete();
 }
 
@@ -119,7 +123,7 @@ impl Usage {
 }
 
 fn expect_flat(world: &World, before: &Usage) {
-    eventually_ok("fds and memory are as in the beginning", PATIENCE, || {
+    eventually_ok("fds and memory are as in the beginning", patience(), || {
         let now = Usage::of(world);
         let is_flat = now.fds <= before.fds + FDS_MORE_MAX && now.kib <= before.kib + KIB_MORE_MAX;
         if is_flat { Ok(()) } else { Err(format!("{before:?} became {now:?}")) }

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::disk::{Disk, Place};
 use super::meetings::Meetings;
-use super::service::{PATIENCE, Service, Upgraded};
+use super::service::{Service, Upgraded, patience};
 use super::step::{Event, Fault};
 use crate::harness::{Host, Whose};
 
@@ -69,9 +69,9 @@ impl World {
     }
 
     /// How long an answer may take that needs files at this place.
-    pub(super) fn patience(&self, place: Place) -> Duration {
+    pub(super) fn patience_at(&self, place: Place) -> Duration {
         let hangs = place == Place::Sick && self.has(Fault::DiskHangs);
-        if hangs { Duration::from_millis(150) } else { PATIENCE }
+        if hangs || self.has(Fault::FdLimit) { Duration::from_millis(150) } else { patience() }
     }
 
     /// Whether all that was promised has to be in the store.
@@ -159,13 +159,13 @@ impl World {
 
     fn restart(&mut self, signal: Signal, guests: &mut impl Guests) {
         let hangs = self.has(Fault::DiskHangs);
-        let patience = match signal {
-            _ if !hangs => PATIENCE,
+        let period = match signal {
+            _ if !hangs => patience(),
             Signal::SIGKILL => KILLED_PERIOD,
             _ => STOPPED_PERIOD,
         };
         let disk = &self.disk;
-        self.service.end(signal, patience, || {
+        self.service.end(signal, period, || {
             if hangs {
                 disk.end(Fault::DiskHangs);
             }
@@ -208,9 +208,13 @@ impl World {
         if let Upgraded::Refused(reason) = &outcome {
             assert!(self.may_refuse(), "an upgrade is refused: {reason}");
         }
-        self.service.expect_serving();
         if self.has(Fault::FdLimit) {
+            // The next image has raised it; one that goes on cannot serve anybody else.
+            self.service.limit_fds(None);
+            self.service.expect_serving();
             self.service.limit_fds(Some(self.fds_beyond));
+        } else {
+            self.service.expect_serving();
         }
         outcome == Upgraded::Done
     }

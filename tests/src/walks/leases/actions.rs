@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::owner::{Owner, registration};
 use super::{Holder, Leases};
 use crate::walks::disk::Place;
-use crate::walks::service::PATIENCE;
+use crate::walks::service::patience;
 use crate::walks::step::{Action, Fault};
 use crate::walks::walk::eventually_ok;
 use crate::walks::world::World;
@@ -105,7 +105,7 @@ impl Leases {
         }
         let guest = self.owner(owner);
         guest.leave();
-        eventually_ok("a guest that leaves its leases is ended", PATIENCE, || {
+        eventually_ok("a guest that leaves its leases is ended", patience(), || {
             if guest.is_running() { Err(format!("guest {owner}")) } else { Ok(()) }
         });
         self.owner_is_gone(world, owner);
@@ -182,7 +182,7 @@ fn call(
     };
     let is_excused = world.is_wrong(place) || world.has(Fault::FdLimit);
     // It may look for the guest, but at no disk.
-    match exchange(REGISTER, &registration, PATIENCE) {
+    match exchange(REGISTER, &registration, patience()) {
         Some(Ok(())) => {}
         Some(Err(error)) => return Some(Err(error)),
         None => {
@@ -190,7 +190,7 @@ fn call(
             return Some(Err(RpcError::rpc("no connection")));
         }
     }
-    let answer = exchange(procedure, &resource, world.patience(place));
+    let answer = exchange(procedure, &resource, world.patience_at(place));
     assert!(answer.is_some() || is_excused, "procedure {procedure} is not answered");
     answer
 }

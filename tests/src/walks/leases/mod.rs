@@ -17,7 +17,7 @@ pub(super) use owner::live;
 
 use super::disk::Place;
 use super::journal;
-use super::service::PATIENCE;
+use super::service::patience;
 use super::step::Fault;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
@@ -206,7 +206,7 @@ impl Leases {
         for &number in numbers {
             if self.owners.iter().any(|owner| owner.number == number && owner.is_connected) {
                 let owner = self.owner(number);
-                eventually_ok("a guest whose lease is lost is ended", PATIENCE, || {
+                eventually_ok("a guest whose lease is lost is ended", patience(), || {
                     if owner.is_running() { Err(format!("guest {number}")) } else { Ok(()) }
                 });
                 self.owner_is_gone(world, number);
@@ -225,14 +225,14 @@ impl Walk for Leases {
     fn check(&mut self, world: &mut World) {
         self.settle(world);
         self.check_owners();
-        eventually_ok("the kernel's locks are right", PATIENCE, || self.check_locks(world));
+        eventually_ok("the kernel's locks are right", patience(), || self.check_locks(world));
         self.check_contender(world);
         if world.is_store_wrong() {
             return;
         }
         let hangs = world.has(Fault::DiskHangs);
         if world.is_store_trusted() && !hangs {
-            eventually_ok("the store is as it should be", PATIENCE, || self.check_store(world));
+            eventually_ok("the store is as it should be", patience(), || self.check_store(world));
         } else if self.check_store(world).is_ok() {
             world.store_is_complete();
         }
@@ -247,17 +247,18 @@ impl Walk for Leases {
             owner.kill();
             self.owner_is_gone(world, owner.number);
         }
-        eventually_ok("all leases are free", PATIENCE, || self.check_locks(world));
+        eventually_ok("all leases are free", patience(), || self.check_locks(world));
         if !world.is_store_wrong() {
-            eventually_ok("the store is empty", PATIENCE, || self.check_store(world));
+            eventually_ok("the store is empty", patience(), || self.check_store(world));
         }
     }
 }
 
-/// Whether the store has the daemon's end of an owner's connection.
+/// Whether the store has the daemon's end of an owner's connection, and the journal says so.
 fn is_connection_kept(world: &World, owner: &Owner) -> bool {
     let stored = world.service.supervisor.stored();
-    stored.iter().filter(|stored| stored.name.starts_with('c')).any(|stored| {
+    let claims = journal::claims(&stored).unwrap_or_default();
+    stored.iter().filter(|stored| claims.contains(&stored.name)).any(|stored| {
         let peer = getsockopt(&stored.fd.as_fd(), PeerCredentials);
         peer.is_ok_and(|peer| peer.pid().cast_unsigned() == owner.pid())
     })

@@ -30,6 +30,9 @@ const MUCH: usize = 60_000;
 const PIECES: [usize; 4] = [1, 400, 4_000, 60_000];
 const FLOOD_PIECES: [usize; 2] = [4_000, 65_536];
 
+/// How many times as much a flood may be.
+const TIMES: [usize; 16] = [6, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+
 impl Logs {
     pub(super) fn perform(&mut self, world: &World, action: Action, number: u64) {
         match action {
@@ -40,7 +43,7 @@ impl Logs {
                 pause: Duration::ZERO,
             }),
             Action::Flood => self.write(number, |number| Order {
-                bytes: 200_000 + scaled(number, 2_800_000),
+                bytes: (200_000 + scaled(number, 2_800_000)) * TIMES[scaled(number, TIMES.len())],
                 piece: FLOOD_PIECES[scaled(number >> 8, FLOOD_PIECES.len())],
                 pause: Duration::ZERO,
             }),
@@ -161,11 +164,11 @@ impl Logs {
 
 /// `None` when there is no answer, which only what is wrong at this place excuses.
 fn call(world: &World, place: Place, procedure: i32, arguments: &[u8]) -> Option<Reply> {
-    match world.service.call(procedure, arguments, world.patience(place)) {
+    match world.service.call(procedure, arguments, world.patience_at(place)) {
         Some(Answer::Message(frame)) => Some(frame.into_result()),
         answer => {
             assert!(
-                world.is_wrong(place),
+                world.is_wrong(place) || world.has(Fault::FdLimit),
                 "procedure {procedure} is not answered at the place {place:?}: {answer:?}"
             );
             None

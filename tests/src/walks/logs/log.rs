@@ -1,6 +1,7 @@
 //! One log: what its guests and managers have sent, and whether it has that.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::guest::{Guest, Progress};
@@ -95,13 +96,13 @@ impl Log {
         self.guest.as_ref().is_none_or(Guest::is_idle)
     }
 
-    /// Judges its files, the first of which is at `path`.
+    /// Judges its files, the first of which is at `path`; `None` when they are being rotated.
     ///
     /// # Errors
     /// Says what does not fit.
-    pub(super) fn judge(&mut self, path: &Path) -> Result<Verdict, String> {
-        // Before the files are read: what they have may be newer, not older.
-        let found = content(path);
+    pub(super) fn judge(&mut self, path: &Path) -> Result<Option<Verdict>, String> {
+        let Some(found) = content(path) else { return Ok(None) };
+        // Behind the files: it may be further than they are, and never the other way round.
         self.progress = self.progress();
         let mut sent = self.sent.clone();
         sent.bytes.extend(self.stream.beginning(self.progress.begun));
@@ -122,7 +123,7 @@ impl Log {
         }
         match there.next() {
             Some(number) => Err(format!("what was appended as {number} is there too often")),
-            None => Ok(verdict),
+            None => Ok(Some(verdict)),
         }
     }
 
@@ -162,6 +163,12 @@ fn size(path: &Path) -> u64 {
     files(path).iter().filter_map(|file| fs::metadata(file).ok()).map(|found| found.len()).sum()
 }
 
-fn content(path: &Path) -> Vec<u8> {
-    files(path).iter().flat_map(|file| fs::read(file).unwrap_or_default()).collect()
+/// `None` when it is not the same files before and behind.
+fn content(path: &Path) -> Option<Vec<u8>> {
+    let inodes = || -> Vec<_> {
+        files(path).iter().filter_map(|file| fs::metadata(file).ok()).map(|it| it.ino()).collect()
+    };
+    let before = inodes();
+    let content = files(path).iter().flat_map(|file| fs::read(file).unwrap_or_default()).collect();
+    (inodes() == before).then_some(content)
 }

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 pub(super) use guest::live;
 
 use super::journal;
-use super::service::PATIENCE;
+use super::service::patience;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
 use log::Log;
@@ -79,20 +79,37 @@ impl Logs {
     }
 
     /// Whether a log is in the store and the journal says so.
-    fn is_kept(log: &Log, world: &World) -> bool {
+    ///
+    /// # Errors
+    /// Says which of these is not so.
+    fn is_kept(log: &Log, world: &World) -> Result<(), String> {
         let claims = journal::claims(&world.service.supervisor.stored()).unwrap_or_default();
-        world.service.stored_name('l', log.inode).is_some_and(|name| claims.contains(&name))
+        let name = world.service.stored_name('l', log.inode).ok_or("it is not in the store")?;
+        if claims.contains(&name) {
+            return Ok(());
+        }
+        Err(format!("it is in the store as {name}, of which the journal knows nothing"))
+    }
+
+    /// What of a log is still to come is in the store, or nothing is.
+    fn outlives_the_process(log: &Log, world: &World) -> Result<(), String> {
+        let path = world.disk.beside(log.place, &log.name);
+        if log.guest.is_none() && log.is_as_seen(&path) {
+            Ok(())
+        } else {
+            Self::is_kept(log, world)
+        }
     }
 }
 
 impl Guests for Logs {
     fn process_has_ended(&mut self, world: &World, by: Signal) {
-        let (kept, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.all)
-            .into_iter()
-            .partition(|log| log.guest.is_none() || Self::is_kept(log, world));
-        self.all = kept;
-        for mut log in lost {
-            assert!(!world.is_store_trusted(), "{} is not in the store", log.describe());
+        for mut log in std::mem::take(&mut self.all) {
+            let Err(reason) = Self::outlives_the_process(&log, world) else {
+                self.all.push(log);
+                continue;
+            };
+            assert!(!world.is_store_trusted(), "{}: {reason}", log.describe());
             log.was_wrong |= world.is_wrong(log.place);
             // As without a store: what was in the pipe is stored when the daemon could.
             let is_stored =
@@ -134,7 +151,7 @@ impl Walk for Logs {
             return;
         }
         if world.is_store_trusted() {
-            eventually_ok("the store is as it should be", PATIENCE, || self.check_store(world));
+            eventually_ok("the store is as it should be", patience(), || self.check_store(world));
         } else if self.check_store(world).is_ok() {
             world.store_is_complete();
         }
@@ -146,7 +163,7 @@ impl Walk for Logs {
 
     fn finish(&mut self, world: &mut World) {
         for log in &mut self.all {
-            eventually_ok("the guest need not wait", PATIENCE, || match log.is_idle() {
+            eventually_ok("the guest need not wait", patience(), || match log.is_idle() {
                 true => Ok(()),
                 false => Err(log.describe()),
             });
@@ -155,7 +172,7 @@ impl Walk for Logs {
         self.check_logs(world);
         self.all.clear();
         if !world.is_store_wrong() {
-            eventually_ok("nothing of a log stays in the store", PATIENCE, || {
+            eventually_ok("nothing of a log stays in the store", patience(), || {
                 let names = world.service.supervisor.names();
                 let left: Vec<_> = names.iter().filter(|name| name.starts_with('l')).collect();
                 if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
@@ -188,8 +205,8 @@ fn expect_complete(world: &World, log: &mut Log) {
         return;
     }
     let what = log.describe();
-    eventually_ok(&what, PATIENCE, || {
-        let verdict = log.judge(&path)?;
+    eventually_ok(&what, patience(), || {
+        let verdict = log.judge(&path)?.ok_or("it is being rotated")?;
         if !log.is_complete(&verdict) {
             return Err(format!("it is not complete: {verdict:?}"));
         }
