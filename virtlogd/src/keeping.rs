@@ -7,7 +7,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use common::handover::document::Change;
 use common::handover::marks::Marks;
@@ -21,6 +21,9 @@ use crate::state;
 
 /// Staging pipes that are stored in advance: as many as jobs may need before the loop gets on.
 const SPARE_MAX: usize = 8;
+
+/// How long after a shortage of descriptors no spare pipes are made.
+const SHORTAGE_PERIOD: Duration = Duration::from_secs(10);
 
 /// There is a store.
 static STORE: OnceLock<Store> = OnceLock::new();
@@ -46,6 +49,8 @@ struct Pipes {
     /// Made when there was no spare one; not in the store.
     made: Vec<Staging>,
     gone: Vec<u64>,
+    /// When descriptors were short last.
+    freed_at: Option<Instant>,
 }
 
 /// A staging pipe that is kept, if there is one.
@@ -57,6 +62,18 @@ pub(crate) fn spare() -> Option<Staging> {
 pub(crate) fn made(staging: &Staging) {
     if let Some(store) = STORE.get() {
         store.pipes().made.push(staging.clone());
+    }
+}
+
+/// There are no descriptors left for a log: those of spare staging pipes are free again, for a while.
+pub(crate) fn free_descriptors() {
+    if let Some(store) = STORE.get() {
+        let mut pipes = store.pipes();
+        let freed = (std::mem::take(&mut pipes.spare), std::mem::take(&mut pipes.sent));
+        pipes.freed_at = Some(Instant::now());
+        // Whatever ends takes the lock.
+        drop(pipes);
+        drop(freed);
     }
 }
 
@@ -129,13 +146,14 @@ impl Handler {
         self.keep_stagings(core);
         if let Some(store) = STORE.get() {
             let pipes = std::mem::take(&mut *store.pipes());
-            let Pipes { spare, sent, made, gone } = pipes;
+            let Pipes { spare, sent, made, gone, freed_at } = pipes;
             let spare = spare.into_iter().chain(sent);
             let kept: Vec<_> = spare.filter(|staging| keep_pipe(core, staging)).collect();
             let mut pipes = store.pipes();
             pipes.sent.extend(kept);
             pipes.made.extend(made);
             pipes.gone.extend(gone);
+            pipes.freed_at = freed_at;
         }
         store_pipes(core);
         forget_pipes(core);
@@ -271,7 +289,10 @@ fn store_pipes(core: &mut Core<Outcome>) {
             let Pipes { spare, sent, .. } = &mut *pipes;
             spare.append(sent);
         }
-        let missing = SPARE_MAX.saturating_sub(pipes.spare.len() + pipes.sent.len());
+        // What waits for a supervisor has copies of its descriptors there.
+        let is_short = pipes.freed_at.is_some_and(|at| at.elapsed() < SHORTAGE_PERIOD);
+        let spare_max = if is_short || !core.is_all_sent() { 0 } else { SPARE_MAX };
+        let missing = spare_max.saturating_sub(pipes.spare.len() + pipes.sent.len());
         (std::mem::take(&mut pipes.made), missing)
     };
     for staging in made {

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::rpc::error::errno_text;
+use nix::libc;
 
 use crate::flow::{self, Pace};
 use crate::intake::{Debt, Guest, State};
+use crate::keeping;
 use crate::loss;
 use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
 use crate::staging::{Budget, GuestBytes, Scratch, Workspace};
@@ -310,6 +312,9 @@ impl Pump {
                 "The log of {} cannot be written, output is kept as long as there is room: {reason}",
                 self.guest.domain
             );
+        }
+        if matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE)) {
+            keeping::free_descriptors();
         }
         self.guest.intake().keep(&reason, &mut workspace.staging);
         let is_about_opening = matches!(error, Error::Open { .. } | Error::Inspect { .. });

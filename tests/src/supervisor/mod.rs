@@ -16,6 +16,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::setsockopt;
@@ -50,6 +51,8 @@ struct State {
     is_paused: bool,
     has_ended: bool,
     store: Store,
+    /// Something was stored, and no barrier has come since.
+    is_storing: bool,
     ready_count: usize,
     statuses: Vec<String>,
 }
@@ -66,6 +69,7 @@ impl Supervisor {
             is_paused: false,
             has_ended: false,
             store: Store::new(limit),
+            is_storing: false,
             ready_count: 0,
             statuses: Vec::new(),
         };
@@ -140,8 +144,20 @@ impl Supervisor {
         self.change(|state| state.store.clear());
     }
 
-    /// Keeps no more than so many fds from now on.
+    /// Keeps no more than so many fds from now on. Not while a service stores something that it has
+    /// not asked about with a barrier: that would find room where there was none a moment before.
     pub fn set_limit(&self, limit: usize) {
+        const QUIET: Duration = Duration::from_millis(20);
+        const TRIES: usize = 50;
+        for _ in 0..TRIES {
+            let mut state = self.state();
+            while !state.is_paused && state.take_message() {}
+            if state.is_paused || !state.is_storing {
+                break;
+            }
+            drop(state);
+            std::thread::sleep(QUIET);
+        }
         self.change(|state| state.store.set_limit(limit));
     }
 
@@ -198,10 +214,12 @@ impl State {
         if message.removes {
             message.name.iter().for_each(|name| self.store.remove(name));
         } else if message.stores {
+            self.is_storing = true;
             for fd in fds {
                 self.store.add(message.name.as_deref(), fd, !message.is_left_unwatched);
             }
         } else if message.is_barrier {
+            self.is_storing = false;
             drop(fds);
         }
         self.ready_count += usize::from(message.is_ready);
