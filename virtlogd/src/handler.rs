@@ -61,7 +61,7 @@ pub struct Handler {
     /// Logs that the fd store had no room for, by the numbers of their lanes.
     pub(crate) unstored: BTreeSet<u64>,
     pub(crate) orphans: Orphans,
-    stopping: bool,
+    pub(crate) stopping: bool,
 }
 
 /// What a job brings back.

@@ -238,8 +238,13 @@ impl Handler {
 
     /// What is known of a log may have changed: that it is there, or what it is owed.
     pub(crate) fn keep_log(&mut self, core: &mut Core<Outcome>, number: u64) {
+        let is_stopping = self.stopping;
         let Some(lane) = self.lane_mut(number).filter(|_| core.has_store()) else { return };
         let guest = lane.guest.clone();
+        if guest.is_none() && is_stopping {
+            // It was stopped, and goes on in another process.
+            return;
+        }
         let guests_key = guest.as_ref().map(|guest| guest.intake().key);
         if let Some(key) = lane.key.take_if(|key| guests_key != Some(*key)) {
             core.forget(Kind::Log, key);
