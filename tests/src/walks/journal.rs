@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -14,9 +15,42 @@ const PRIVATE: &str = "virt-rs";
 /// Hexadecimal digits of a line's checksum.
 const SUM_DIGITS: usize = 16;
 
-/// Names of the fds that a journal speaks of, made of a letter and a key: logs `l`, leases `r`,
-/// clients `c`.
-pub(super) type Claims = BTreeSet<String>;
+/// What a journal says is in the store.
+#[derive(Debug, Default)]
+pub(super) struct Claims(BTreeMap<String, Claim>);
+
+/// What it says of one fd.
+#[derive(Debug, PartialEq, Eq)]
+struct Claim {
+    /// A log's path or a lease's name; clients have none.
+    path: String,
+    /// Pids of a lease's owners.
+    owners: Vec<u64>,
+}
+
+impl Claims {
+    /// Names of fds, made of a letter and a key: logs `l`, leases `r`, clients `c`.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Whether the fd of this name is said to be there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Whether it is said to be that of this log: an old journal may speak of another that had the
+    /// same key.
+    pub(super) fn has_log(&self, name: &str, path: &Path) -> bool {
+        self.0.get(name).is_some_and(|claim| Path::new(&claim.path) == path)
+    }
+
+    /// Whether it is said to be that of this owner's lease.
+    pub(super) fn has_lease(&self, name: &str, path: &Path, owner: u32) -> bool {
+        let is_his = |claim: &Claim| claim.owners.contains(&owner.into());
+        self.has_log(name, path) && self.0.get(name).is_some_and(is_his)
+    }
+}
 
 /// What the newest complete journal claims; `None` when there is none.
 pub(super) fn claims(stored: &[Stored]) -> Option<Claims> {
@@ -38,11 +72,21 @@ fn read(stored: &Stored) -> Option<Claims> {
         let kind = [("log", 'l'), ("lease", 'r'), ("client", 'c')];
         let kind = kind.into_iter().find(|(field, _)| change[field].is_object());
         match kind {
-            Some((_, letter)) => drop(items.insert(key, letter)),
+            Some((field, letter)) => drop(items.insert(key, (letter, claim(&change[field])))),
             None => drop(items.remove(&key)),
         }
     }
-    Some(items.into_iter().map(|(key, letter)| format!("{letter}{key:x}")).collect())
+    let named = items.into_iter();
+    let named = named.map(|(key, (letter, claim))| (format!("{letter}{key:x}"), claim));
+    Some(Claims(named.collect()))
+}
+
+/// A lease is alone in its lockspace in a change.
+fn claim(item: &Value) -> Claim {
+    let item = item["resources"].get(0).unwrap_or(item);
+    let path = [&item["path"], &item["name"]].into_iter().find_map(Value::as_str);
+    let owners = item["owners"].as_array().into_iter().flatten().filter_map(Value::as_u64);
+    Claim { path: path.unwrap_or_default().to_owned(), owners: owners.collect() }
 }
 
 /// The JSON of a line that is whole.
@@ -55,12 +99,12 @@ fn content(line: &[u8]) -> Option<Value> {
     if sum == expected { serde_json::from_slice(text).ok() } else { None }
 }
 
-/// Keys and letters of all items in a whole document.
-fn items_of(document: &Value) -> BTreeMap<u64, char> {
+/// Keys of all items in a whole document, with letters and what is said of them.
+fn items_of(document: &Value) -> BTreeMap<u64, (char, Claim)> {
     let mut items = BTreeMap::new();
     let mut add = |list: &Value, letter: char| {
-        let keys = list.as_array().into_iter().flatten();
-        items.extend(keys.filter_map(|item| Some((item[PRIVATE]["key"].as_u64()?, letter))));
+        let of = |item: &Value| Some((item[PRIVATE]["key"].as_u64()?, (letter, claim(item))));
+        items.extend(list.as_array().into_iter().flatten().filter_map(of));
     };
     add(&document["handler"]["files"], 'l');
     add(&document["defaultLockspace"]["resources"], 'r');

@@ -135,7 +135,7 @@ impl Leases {
         let claims = journal::claims(&stored).ok_or("there is no complete journal")?;
         let names = stored.iter().map(|stored| stored.name.clone());
         let names: BTreeSet<_> = names.filter(|name| name.starts_with(['r', 'c'])).collect();
-        if names != claims {
+        if names != claims.names() {
             return Err(format!("the store has {names:?}, the journal claims {claims:?}"));
         }
         for image in self.images.iter().filter(|image| matches!(image.holder, Holder::Guest(_))) {
@@ -157,7 +157,7 @@ impl Leases {
 
 impl Guests for Leases {
     fn process_has_ended(&mut self, world: &World, by: Signal) {
-        let claims = journal::claims(&world.service.supervisor.stored());
+        let claims = journal::claims(&world.service.supervisor.stored()).unwrap_or_default();
         let mut ended = BTreeSet::new();
         for image in &mut self.images {
             let name = world.service.stored_name('r', image.inode);
@@ -165,8 +165,10 @@ impl Guests for Leases {
                 image.holder = Holder::Nobody;
             }
             let (Holder::Guest(number) | Holder::Perhaps(number)) = image.holder else { continue };
-            let is_claimed = |name| claims.as_ref().is_some_and(|claims| claims.contains(name));
-            if name.as_ref().is_some_and(is_claimed) {
+            let path = world.disk.path(image.place, &image.name);
+            let owner = self.owners.iter().find(|owner| owner.number == number);
+            let pid = owner.map_or(0, Owner::pid);
+            if name.as_ref().is_some_and(|name| claims.has_lease(name, &path, pid)) {
                 continue;
             }
             let is_certain = matches!(image.holder, Holder::Guest(_));
@@ -174,7 +176,8 @@ impl Guests for Leases {
                 !(is_certain && world.is_store_trusted()),
                 "the lease of {image:?} is not in the store"
             );
-            let is_parked = name.is_some() && claims.is_none();
+            // With an old journal it may even be taken for another's.
+            let is_parked = name.is_some();
             image.holder = if is_parked { Holder::Parked } else { Holder::Nobody };
             if is_certain {
                 ended.insert(number);
@@ -258,7 +261,7 @@ impl Walk for Leases {
 fn is_connection_kept(world: &World, owner: &Owner) -> bool {
     let stored = world.service.supervisor.stored();
     let claims = journal::claims(&stored).unwrap_or_default();
-    stored.iter().filter(|stored| claims.contains(&stored.name)).any(|stored| {
+    stored.iter().filter(|stored| claims.has(&stored.name)).any(|stored| {
         let peer = getsockopt(&stored.fd.as_fd(), PeerCredentials);
         peer.is_ok_and(|peer| peer.pid().cast_unsigned() == owner.pid())
     })

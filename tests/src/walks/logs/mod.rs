@@ -67,7 +67,7 @@ impl Logs {
             .map(|stored| stored.name.clone())
             .filter(|name| name.starts_with('l'))
             .collect();
-        if names != claims {
+        if names != claims.names() {
             return Err(format!("the store has {names:?}, the journal claims {claims:?}"));
         }
         for log in self.all.iter().filter(|log| log.guest.is_some()) {
@@ -85,27 +85,27 @@ impl Logs {
     fn is_kept(log: &Log, world: &World) -> Result<(), String> {
         let claims = journal::claims(&world.service.supervisor.stored()).unwrap_or_default();
         let name = world.service.stored_name('l', log.inode).ok_or("it is not in the store")?;
-        if claims.contains(&name) {
+        if claims.has_log(&name, &world.disk.path(log.place, &log.name)) {
             return Ok(());
         }
         Err(format!("it is in the store as {name}, of which the journal knows nothing"))
     }
 
-    /// What of a log is still to come is in the store, or nothing is.
-    fn outlives_the_process(log: &Log, world: &World) -> Result<(), String> {
+    /// What is still to come of a log is in the store, unless nothing is.
+    fn outlives_the_process(log: &mut Log, world: &World) -> Result<(), String> {
         let path = world.disk.beside(log.place, &log.name);
-        if log.guest.is_none() && log.is_as_seen(&path) {
-            Ok(())
-        } else {
-            Self::is_kept(log, world)
-        }
+        let is_over = |log: &mut Log| {
+            let verdict = log.judge(&path).ok().flatten();
+            verdict.is_some_and(|verdict| log.is_complete(&verdict))
+        };
+        if log.guest.is_none() && is_over(log) { Ok(()) } else { Self::is_kept(log, world) }
     }
 }
 
 impl Guests for Logs {
     fn process_has_ended(&mut self, world: &World, by: Signal) {
         for mut log in std::mem::take(&mut self.all) {
-            let Err(reason) = Self::outlives_the_process(&log, world) else {
+            let Err(reason) = Self::outlives_the_process(&mut log, world) else {
                 self.all.push(log);
                 continue;
             };
