@@ -189,13 +189,6 @@ impl Notify {
         self.names.has_room((fds + OTHERS) * NAME_BYTES_MAX)
     }
 
-    /// Takes everything out of the store.
-    pub fn remove_all(&mut self) {
-        for (name, _) in self.stored() {
-            self.remove(&name);
-        }
-    }
-
     /// Tells what is in the store already: it came from there.
     pub fn is_stored(&mut self, name: &str) {
         self.names.add_stored(name);

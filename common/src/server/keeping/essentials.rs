@@ -126,10 +126,7 @@ impl<O> Core<O> {
             return self.send_essentials();
         }
         self.complain("the supervisor does not take it");
-        self.end_keeping();
-        self.servers.main.clients.values_mut().for_each(Client::keep_no_more);
-        daemon.keep_no_more();
-        self.keeping.fds_max = 0;
+        self.keep_no_more(daemon);
         self.supervision.store_is_to_be_seen_to(&mut self.reactor);
     }
 

@@ -220,10 +220,12 @@ impl Proof {
         *self = Self { removals, last_number, changes, spare, ..Self::default() };
     }
 
-    /// Has all that is to be removed removed at once, and forgets everything.
+    /// Takes everything out of the store at once. That it was removed is known until the supervisor
+    /// has heard it.
     pub(super) fn end(&mut self, notify: &mut Notify) {
         self.start_over();
-        std::mem::take(&mut self.removals).iter().for_each(|name| notify.remove(name));
+        self.removals.extend(notify.stored().into_iter().map(|(name, _)| name.into()));
+        self.send_removals(notify);
     }
 
     /// For a successor: names of what is not known to be taken.

@@ -242,7 +242,6 @@ impl<O> Core<O> {
         }
         let notify = &mut self.supervision.notify;
         self.keeping.proof.end(notify);
-        notify.remove_all();
         notify.settle(DRAIN_PERIOD)
     }
 
@@ -258,7 +257,6 @@ impl<O> Core<O> {
     /// There is no store any more, or none that outlives us: everything is as without.
     pub(in super::super) fn keep_no_more<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         self.keeping.proof.end(&mut self.supervision.notify);
-        self.supervision.notify.remove_all();
         self.keeping.fds_max = 0;
         self.servers.main.clients.values_mut().for_each(Client::keep_no_more);
         daemon.keep_no_more();
