@@ -400,6 +400,7 @@ impl<O> Core<O> {
             private.configuration = Some(passing.bytes(configuration)?);
             private.stored_names = Some(self.stored_names());
             private.unproved_names = Some(self.unproved_names());
+            private.removed_names = Some(self.removed_names());
             private.essentials = Some(self.pass_essentials(passing));
             (private.notify_socket, private.store_max) = self.store_for_successor();
             private.timeout_s = self.overrides.timeout_s;

@@ -327,6 +327,7 @@ fn adopt<S: Service>(
         None => names.clone(),
     };
     core.adopt_store(&names, &unproved);
+    core.remove_again(private.removed_names.as_deref().unwrap_or_default());
     core.adopt_essentials(predecessor.essentials(passed.unwrap_or_default()));
     let inherited = &mut predecessor.inherited;
     let clients = core.adopt(Server::Main, main, inherited);

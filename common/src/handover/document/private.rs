@@ -65,6 +65,9 @@ pub struct PrivateDaemon {
     /// Those among them of which nobody knows whether the supervisor has taken them.
     #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
     pub unproved_names: Option<Vec<String>>,
+    /// Those that were removed, of which the supervisor may not have heard yet.
+    #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
+    pub removed_names: Option<Vec<String>>,
     /// The memfds without which nothing in the store counts, by their names there.
     #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub essentials: Option<Vec<(String, i32)>>,

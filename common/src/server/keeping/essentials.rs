@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::client::Client;
 use super::super::{Core, Daemon};
 use super::{JOURNAL_PAUSE, Slip};
 use crate::handover::Passing;

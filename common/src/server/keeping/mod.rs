@@ -275,9 +275,22 @@ impl<O> Core<O> {
         names.chain(self.keeping.proof.removed().map(str::to_owned)).collect()
     }
 
+    /// What among that was removed, and is not there under the same name again.
+    pub(super) fn removed_names(&self) -> Vec<String> {
+        let notify = &self.supervision.notify;
+        let removed = self.keeping.proof.removed().filter(|name| !notify.has(name));
+        removed.map(str::to_owned).collect()
+    }
+
     /// What among that is not known to be there.
     pub(super) fn unproved_names(&self) -> Vec<String> {
         self.keeping.proof.unproved()
+    }
+
+    /// Has removed once more what a predecessor has removed: it may be there still, under another name
+    /// than what is to be stored, and systemd stores nothing twice.
+    pub fn remove_again(&mut self, names: &[String]) {
+        names.iter().for_each(|name| self.supervision.notify.remove(name));
     }
 
     /// What the store may have, as a predecessor, or the supervisor, says; and what among that is
