@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-/// A key is used again only when the supervisor was told to remove what had it before: the journal
-/// would say of the old what is true of the new.
+/// A key is used again only when the supervisor has certainly removed what had it before: the
+/// journal would say of the old what is true of the new.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     last: u64,
     free: BTreeSet<u64>,
-    /// Given back, and the supervisor was not told yet.
+    /// Given back, and the supervisor may still have what had them.
     given_back: BTreeSet<u64>,
 }
 
@@ -34,9 +34,9 @@ impl Keys {
         self.given_back.insert(key);
     }
 
-    /// The supervisor was told of all that were given back.
-    pub(super) fn given_back_are_free(&mut self) {
-        self.free.append(&mut self.given_back);
+    /// What had these was removed.
+    pub(super) fn are_free(&mut self, keys: impl IntoIterator<Item = u64>) {
+        self.free.extend(keys.into_iter().filter(|key| self.given_back.remove(key)));
     }
 }
 
@@ -50,7 +50,7 @@ mod tests {
         assert_eq!([keys.take(), keys.take(), keys.take()], [1, 3, 5]);
         keys.give_back(2);
         assert_eq!(keys.take(), 6);
-        keys.given_back_are_free();
+        keys.are_free([2, 7]);
         assert_eq!([keys.take(), keys.take()], [2, 7]);
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Answer {
     pub(super) is_taken: bool,
     /// The names that were sent.
     pub(super) names: Vec<Box<str>>,
+    /// The names that were removed before that.
+    pub(super) removed: Vec<Box<str>>,
 }
 
 /// See the [module](self).
@@ -39,7 +41,7 @@ pub(super) struct Proof {
     sent: Vec<Box<str>>,
     /// To be removed behind the next sentinel.
     removals: Vec<Box<str>>,
-    /// Removed, and the supervisor may not know yet.
+    /// Removed, and no question covers them yet.
     removed: Vec<Box<str>>,
     questions: VecDeque<Question>,
     /// Proved ones: the first and the latest.
@@ -132,9 +134,9 @@ impl Proof {
     /// Has a name taken out of the store, if it has got there at all.
     pub(super) fn remove(&mut self, notify: &mut Notify, name: &str) {
         self.unproved.remove(name);
-        if !notify.take_back(name) || self.doubted.remove(name) {
-            self.removals.push(name.into());
-        }
+        let is_never_sent = notify.take_back(name) && !self.doubted.remove(name);
+        let list = if is_never_sent { &mut self.removed } else { &mut self.removals };
+        list.push(name.into());
     }
 
     /// Removes what is to be removed, unless something was sent that has no sentinel behind it yet.
@@ -143,13 +145,13 @@ impl Proof {
         if !self.sent.is_empty() || self.removals.is_empty() {
             return false;
         }
-        if notify.waiting() == 0 {
-            self.removed.clear();
-        }
         self.changes += 1;
         for name in std::mem::take(&mut self.removals) {
-            notify.remove(&name);
-            self.removed.push(name);
+            // Essentials may have been stored again under the same name.
+            if !notify.has(&name) {
+                notify.remove(&name);
+                self.removed.push(name);
+            }
         }
         true
     }
@@ -175,7 +177,8 @@ impl Proof {
         // The first stays, and is joined by this one.
         let last = self.sentinels.drain(1.min(self.sentinels.len())..);
         self.removals.extend(last.map(|sentinel| sentinel.name));
-        let answer = Answer { is_taken: false, names: std::mem::take(&mut self.sent) };
+        let (names, removed) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.removed));
+        let answer = Answer { is_taken: false, names, removed };
         let sentinel = Sentinel { name: name.into(), reader };
         self.questions.push_back(Question { answer, sentinel, barrier });
         Ok(())
@@ -203,6 +206,8 @@ impl Proof {
             }
         } else {
             notify.forget(&sentinel.name);
+            // They may have been lost with a supervisor that has gone.
+            self.removals.append(&mut answer.removed);
         }
         Some(answer)
     }
@@ -214,8 +219,10 @@ impl Proof {
 
     /// Nothing is known of the store any more. What was to be removed still is.
     pub(super) fn start_over(&mut self) {
-        let Self { mut removals, removed, last_number, changes, spare, .. } = std::mem::take(self);
-        removals.extend(removed);
+        let Self { mut removals, removed, questions, last_number, changes, spare, .. } =
+            std::mem::take(self);
+        let asked = questions.into_iter().flat_map(|question| question.answer.removed);
+        removals.extend(removed.into_iter().chain(asked));
         let changes = changes + 1;
         *self = Self { removals, last_number, changes, spare, ..Self::default() };
     }
@@ -225,6 +232,7 @@ impl Proof {
     pub(super) fn end(&mut self, notify: &mut Notify) {
         self.start_over();
         self.removals.extend(notify.stored().into_iter().map(|(name, _)| name.into()));
+        notify.forget_all();
         self.send_removals(notify);
     }
 
@@ -235,7 +243,8 @@ impl Proof {
 
     /// For a successor: names of what may still be there although it was removed.
     pub(super) fn removed(&self) -> impl Iterator<Item = &str> {
-        self.removals.iter().chain(&self.removed).map(AsRef::as_ref)
+        let asked = self.questions.iter().flat_map(|question| &question.answer.removed);
+        self.removals.iter().chain(&self.removed).chain(asked).map(AsRef::as_ref)
     }
 }
 

@@ -90,11 +90,8 @@ impl<O> Core<O> {
     }
 
     pub(super) fn send_removals(&mut self) {
-        let Keeping { proof, keys, has_room, .. } = &mut self.keeping;
-        if proof.send_removals(&mut self.supervision.notify) {
-            keys.given_back_are_free();
-            *has_room = true;
-        }
+        let Keeping { proof, has_room, .. } = &mut self.keeping;
+        *has_room |= proof.send_removals(&mut self.supervision.notify);
     }
 
     pub(super) fn ask(&mut self) {
@@ -113,7 +110,10 @@ impl<O> Core<O> {
     /// The supervisor has answered, or the store has lost something.
     pub(in super::super) fn look_at_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         while let Some(answer) = self.keeping.proof.next_answer(&mut self.supervision.notify) {
-            let Answer { is_taken, names } = answer;
+            let Answer { is_taken, names, removed } = answer;
+            if is_taken {
+                self.keeping.keys.are_free(removed.iter().filter_map(|name| key_of(name)));
+            }
             if is_taken {
                 self.store_has_taken();
             } else {
