@@ -19,7 +19,7 @@ const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How soon it is tried again to store what the store had no room for.
-const STORE_PERIOD: Duration = Duration::from_secs(60);
+const STORE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

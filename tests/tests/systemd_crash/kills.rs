@@ -86,10 +86,19 @@ impl Kills {
         &mut self.random
     }
 
+    /// Whether it is the service's main process, and not one that its start is preceded by: systemd's
+    /// child, with the program's name. Before the exec it has the end of that, in parentheses.
+    fn is_daemon(&self, pid: Pid) -> bool {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let field = |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
+        let name = field("Name:").unwrap_or_default().trim_matches(['(', ')']);
+        field("PPid:") == Some("1") && !name.is_empty() && self.program.name().ends_with(name)
+    }
+
     fn running(&self) -> Option<Pid> {
         let text = fs::read_to_string(&self.processes).ok()?;
         let pids = text.lines().map(|line| Pid::from_raw(line.parse().expect("a pid")));
-        pids.into_iter().find(|&pid| Some(pid) != self.last)
+        pids.into_iter().find(|&pid| Some(pid) != self.last && self.is_daemon(pid))
     }
 }
 
