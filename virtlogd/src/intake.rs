@@ -216,6 +216,21 @@ impl Intake {
         arrears.lose(dropped);
     }
 
+    /// Everything that the log is owed, with what is still in the pipe of a guest that has gone.
+    pub(crate) fn take_last_words(&mut self, reason: &str, path: &Path) -> Option<Box<Arrears>> {
+        let waiting = self.waiting().unwrap_or(0);
+        if waiting > 0 {
+            self.empty(waiting, reason, path);
+        }
+        self.arrears.take_if(|arrears| !arrears.are_settled())
+    }
+
+    /// The log is owed what one at the same path before it was.
+    pub(crate) fn inherit(&mut self, arrears: Box<Arrears>) {
+        let key = self.key;
+        self.arrears.insert(arrears).kept.iter().for_each(|staging| staging.belongs_to(key));
+    }
+
     /// Writing has failed for `reason`. Takes over what was staged, since others need the pipe
     /// that it is in.
     pub(crate) fn keep(&mut self, reason: &str, staging: &mut Staging) {
@@ -366,6 +381,16 @@ impl Arrears {
     pub(crate) fn bytes(&self) -> u64 {
         let kept: u64 = self.kept.iter().map(Staging::held).sum();
         kept + self.loss.map_or(0, |loss| loss.bytes())
+    }
+
+    /// It cannot be written for good; the daemon's log is told.
+    pub(crate) fn give_up(&self, path: &Path) {
+        loss::count(self.bytes());
+        tracing::error!(
+            target: "logging.log_handler",
+            "{} bytes of a guest that has gone are lost for good, its log {} could not be written: {}",
+            self.bytes(), path.display(), self.reason
+        );
     }
 
     /// Moves up to `len` bytes into a pipe of the log's own, as far as that has room.

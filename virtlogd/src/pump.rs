@@ -13,7 +13,7 @@ use common::rpc::error::errno_text;
 use nix::libc;
 
 use crate::flow::{self, Pace};
-use crate::intake::{Debt, Guest, State};
+use crate::intake::{Arrears, Debt, Guest, State};
 use crate::keeping;
 use crate::loss;
 use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
@@ -201,6 +201,13 @@ impl Pump {
     /// Whether nobody can write into the log any more.
     pub(crate) fn guest_has_gone(&self) -> bool {
         self.guest.intake().guest_has_gone()
+    }
+
+    /// Ends the log, whose guest has gone, and gives what could not be stored yet, for the next guest's
+    /// log at the same path.
+    pub(crate) fn end(self) -> Option<Box<Arrears>> {
+        let trouble = self.trouble?;
+        self.guest.intake().take_last_words(&trouble.reason, self.file.path())
     }
 
     /// Ends the log although something of it could not be stored; the daemon's log is told.

@@ -13,7 +13,7 @@ use common::rpc::{self, Reply, error};
 use common::server::ClientId;
 use nix::errno::Errno;
 
-use crate::intake::Guest;
+use crate::intake::{Arrears, Guest};
 use crate::legacy::Legacy;
 use crate::protocol;
 use crate::pump::{Pump, Turn};
@@ -117,8 +117,15 @@ impl Task {
                 None
             }
             Self::Open { client, truncate, guest, writer } => {
-                make_way(path, &mut pump, &mut workspace);
+                let last_words = make_way(path, &mut pump, &mut workspace);
                 let result = open(path, &mut pump, truncate, guest, writer, limits);
+                match (&pump, last_words) {
+                    (Some(pump), Some(arrears)) if !truncate => {
+                        pump.guest().intake().inherit(arrears);
+                    }
+                    (_, Some(arrears)) => arrears.give_up(path),
+                    (_, None) => {}
+                }
                 Some((client, result))
             }
             Self::Position { client } => {
@@ -146,20 +153,21 @@ impl Task {
 }
 
 /// A log whose guest has gone but whose end was not noticed yet is ended now, so that a guest can
-/// be restarted at once.
-fn make_way(path: &Path, pump: &mut Option<Box<Pump>>, workspace: &mut Workspace) {
-    let Some(open) = pump else { return };
-    drain(Some(open), workspace);
-    if open.guest_has_gone() {
-        if let Some(ended) = pump.take() {
-            ended.give_up();
-        }
-    } else {
+/// be restarted at once. Gives what could not be stored of it.
+fn make_way(
+    path: &Path,
+    pump: &mut Option<Box<Pump>>,
+    workspace: &mut Workspace,
+) -> Option<Box<Arrears>> {
+    drain(Some(pump.as_deref_mut()?), workspace);
+    let open = pump.take_if(|open| open.guest_has_gone());
+    if let Some(open) = &*pump {
         tracing::warn!(
             target: "logging.log_handler",
             "Log {} is asked for again while {} has it open", path.display(), open.guest().domain
         );
     }
+    open?.end()
 }
 
 fn open(
