@@ -279,7 +279,7 @@ impl Handler {
         if let Some(guest) = &lane.guest {
             let intake = guest.intake();
             let doubtful = intake.stagings().filter(|it| !core.is_stored(Kind::Pipe, it.key()));
-            doubtful.for_each(Staging::is_not_stored);
+            doubtful.for_each(|staging| staging.is_kept_as(0));
         }
         lane.key.is_some_and(|key| core.is_stored(Kind::Log, key))
     }

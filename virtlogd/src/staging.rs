@@ -135,18 +135,15 @@ impl Staging {
         self.0.stored().key
     }
 
-    /// It is in the fd store from now on, or with 0 not any more.
+    /// It is in the fd store from now on, or with 0 not any more: then what is inside counts as lost,
+    /// even if the store has it for a while yet.
     pub(crate) fn is_kept_as(&self, key: u64) {
         let mut stored = self.0.stored();
+        if stored.key != key {
+            keeping::mark(stored.key, 0);
+        }
         stored.key = key;
         keeping::mark(key, stored.owner);
-    }
-
-    /// It may have been sent to the fd store, but what is inside counts as lost.
-    pub(crate) fn is_not_stored(&self) {
-        let mut stored = self.0.stored();
-        keeping::mark(stored.key, 0);
-        stored.key = 0;
     }
 
     /// Says whose bytes are inside, or will be.
