@@ -63,10 +63,11 @@ impl Channel {
         result
     }
 
-    /// Takes back a message that is kept; whether there was one. Nothing is, mostly.
-    pub(super) fn take_back(&mut self, text: &str) -> bool {
-        let found = self.kept.iter().rposition(|message| message.text == text);
-        found.is_some_and(|index| self.kept.remove(index).is_some())
+    /// Takes back a message that is kept, if it is. Nothing is, mostly.
+    pub(super) fn take_back(&mut self, text: &str) {
+        if let Some(index) = self.kept.iter().rposition(|message| message.text == text) {
+            self.kept.remove(index);
+        }
     }
 
     /// How many messages are kept.

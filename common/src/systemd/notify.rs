@@ -144,15 +144,16 @@ impl Notify {
     /// Takes every fd of this name out of the store, if there are any. A lock of theirs is freed
     /// with the last copy of the fd, so unlock first.
     pub fn remove(&mut self, name: &str) {
-        if !self.take_back(name) {
-            self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"));
-        }
+        self.take_back(name);
+        // Even then: it may have been sent before, too.
+        self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"));
     }
 
-    /// Takes back fds that the supervisor was not sent yet; whether that was so.
-    pub fn take_back(&mut self, name: &str) -> bool {
+    /// Takes back fds that the supervisor was not sent yet, if there are any.
+    pub fn take_back(&mut self, name: &str) {
         self.forget(name);
-        self.channel.as_mut().is_some_and(|channel| channel.take_back(&store_message(name)))
+        let message = store_message(name);
+        self.channel.iter_mut().for_each(|channel| channel.take_back(&message));
     }
 
     /// Tells that there is nothing of this name in the store.

@@ -35,8 +35,6 @@ pub(super) struct Answer {
 pub(super) struct Proof {
     /// Sent, and not known to be taken.
     unproved: HashSet<Box<str>>,
-    /// Those among them that a predecessor has sent: the store may have them already.
-    doubted: HashSet<Box<str>>,
     /// Sent, and no question covers them yet.
     sent: Vec<Box<str>>,
     /// To be removed behind the next sentinel.
@@ -82,8 +80,7 @@ impl Proof {
 
     /// These names, of a predecessor, are not known to be taken.
     pub(super) fn doubt(&mut self, names: &[String]) {
-        self.doubted.extend(names.iter().map(|name| name.as_str().into()));
-        self.unproved.extend(self.doubted.iter().cloned());
+        self.unproved.extend(names.iter().map(|name| name.as_str().into()));
     }
 
     /// Sentinels of a predecessor, by name: either end of each.
@@ -134,9 +131,8 @@ impl Proof {
     /// Has a name taken out of the store, if it has got there at all.
     pub(super) fn remove(&mut self, notify: &mut Notify, name: &str) {
         self.unproved.remove(name);
-        let is_never_sent = notify.take_back(name) && !self.doubted.remove(name);
-        let list = if is_never_sent { &mut self.removed } else { &mut self.removals };
-        list.push(name.into());
+        notify.take_back(name);
+        self.removals.push(name.into());
     }
 
     /// Removes what is to be removed, unless something was sent that has no sentinel behind it yet.
@@ -200,10 +196,7 @@ impl Proof {
         answer.is_taken = !has_ended(&sentinel.reader);
         if answer.is_taken {
             self.sentinels.push(sentinel);
-            for name in &answer.names {
-                self.unproved.remove(name);
-                self.doubted.remove(name);
-            }
+            answer.names.iter().for_each(|name| drop(self.unproved.remove(name)));
         } else {
             notify.forget(&sentinel.name);
             // They may have been lost with a supervisor that has gone.
