@@ -172,7 +172,10 @@ impl Proof {
         notify.barrier(end.as_fd()).inspect_err(|_| notify.remove(&name))?;
         // The first stays, and is joined by this one.
         let last = self.sentinels.drain(1.min(self.sentinels.len())..);
-        self.removals.extend(last.map(|sentinel| sentinel.name));
+        for Sentinel { name, .. } in last {
+            notify.forget(&name);
+            self.removals.push(name);
+        }
         let (names, removed) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.removed));
         let answer = Answer { is_taken: false, names, removed };
         let sentinel = Sentinel { name: name.into(), reader };
@@ -196,7 +199,9 @@ impl Proof {
         answer.is_taken = !has_ended(&sentinel.reader);
         if answer.is_taken {
             self.sentinels.push(sentinel);
-            answer.names.iter().for_each(|name| drop(self.unproved.remove(name)));
+            answer.names.iter().for_each(|name| {
+                self.unproved.remove(name);
+            });
         } else {
             notify.forget(&sentinel.name);
             // They may have been lost with a supervisor that has gone.
