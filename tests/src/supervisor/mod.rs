@@ -5,7 +5,9 @@
 //! [gone](Supervisor::leave) for a while, keep [less](Supervisor::set_limit) than it has said, or
 //! [lose](Supervisor::clear) everything.
 
+mod journal;
 mod message;
+mod service;
 mod store;
 
 use std::collections::BTreeSet;
@@ -23,7 +25,10 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::PassCred;
 
 use crate::wire::receive_datagram;
+pub use journal::{Claims, claims};
 use message::Message;
+pub use service::{Origin, Service, Upgraded};
+pub(crate) use service::{PATIENCE_VARIABLE, patience};
 use store::Store;
 pub use store::Stored;
 
@@ -142,6 +147,16 @@ impl Supervisor {
     /// Takes everything out of the store, as `systemctl clean --what=fdstore` does.
     pub fn clear(&self) {
         self.change(|state| state.store.clear());
+    }
+
+    /// Takes out what has this name, as somebody else may.
+    pub fn remove(&self, name: &str) {
+        self.change(|state| state.store.remove(name));
+    }
+
+    /// Keeps an fd that the service has not sent.
+    pub fn keep(&self, name: &str, fd: OwnedFd) {
+        self.change(|state| state.store.add(Some(name), fd, false));
     }
 
     /// Keeps no more than so many fds from now on. Not while a service stores something that it has

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -10,19 +11,18 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 
-use super::now_us;
-use crate::harness::{Daemon, Host, Program, Subject, Whose, eventually_within};
-use crate::supervisor::Supervisor;
+use super::Supervisor;
+use crate::harness::{Daemon, Host, Program, Subject, Whose, eventually_within, now_us};
 use crate::wire::{Answer, Connection, Header};
 
 /// Where another [`patience`] stands, in seconds.
-pub(super) const PATIENCE_VARIABLE: &str = "VIRT_TESTS_PATIENCE_S";
+pub(crate) const PATIENCE_VARIABLE: &str = "VIRT_TESTS_PATIENCE_S";
 
 /// How long something may take until it hangs. Generous, as machines are slow at times.
 const PATIENCE_S: u64 = 15;
 
 /// How long a daemon may take until it serves, or answers, or ends, or has done what it owes.
-pub(super) fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
         let seconds = std::env::var(PATIENCE_VARIABLE).ok();
         let seconds = seconds.map_or(PATIENCE_S, |text| text.parse().expect("a number of seconds"));
@@ -42,22 +42,33 @@ const REFUSED: &str = "Upgrade failed, going on as before: ";
 
 /// A service.
 #[derive(Debug)]
-pub(super) struct Service {
+pub struct Service {
     program: Program,
     host: Arc<Host>,
-    pub(super) supervisor: Supervisor,
+    /// Who keeps its fds.
+    pub supervisor: Supervisor,
     listeners: Vec<(String, UnixListener)>,
     /// What `FDSTORE=` says.
     told: usize,
     /// Fds that a process may have at the most.
     fds_max: u64,
+    origin: Origin,
     daemon: Option<Daemon>,
     serves_since_us: u64,
 }
 
+/// Where its processes come from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Shell commands to be run in the namespaces of each.
+    pub preparation: String,
+    /// The directory of the executable, if it is not that of the build under test.
+    pub executables: Option<PathBuf>,
+}
+
 /// What came of an attempt to have another image executed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Upgraded {
+pub enum Upgraded {
     /// It runs.
     Done,
     /// The old one goes on, and says why.
@@ -66,7 +77,18 @@ pub(super) enum Upgraded {
 
 impl Service {
     /// Starts one whose store takes `told` fds.
-    pub(super) fn start(program: Program, host: &Arc<Host>, told: usize) -> Self {
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub fn start(program: Program, host: &Arc<Host>, told: usize) -> Self {
+        Self::start_from(Origin::default(), program, host, told)
+    }
+
+    /// The same of another origin.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub fn start_from(origin: Origin, program: Program, host: &Arc<Host>, told: usize) -> Self {
         let directory = host.path("run/libvirt");
         fs::create_dir_all(&directory).expect("the sockets' directory");
         let listener = |stem: &str, suffix: &str| {
@@ -85,6 +107,7 @@ impl Service {
             listeners,
             told,
             fds_max,
+            origin,
             daemon: None,
             serves_since_us: 0,
         };
@@ -94,7 +117,7 @@ impl Service {
     }
 
     /// Starts a process, as systemd does: with the sockets, then what is stored.
-    pub(super) fn spawn(&mut self) {
+    pub fn spawn(&mut self) {
         let copy = |name: &String, fd: std::io::Result<_>| (name.clone(), fd.expect("a copy"));
         let sockets = self.listeners.iter();
         let sockets =
@@ -102,7 +125,11 @@ impl Service {
         let stored = self.supervisor.stored();
         let stored = stored.iter().map(|stored| copy(&stored.name, stored.fd.try_clone()));
         let subject = Subject { whose: Whose::Ours, program: self.program };
-        let setup = subject.setup_on(&self.host).replaceable();
+        let setup = subject.setup_on(&self.host).prepare(&self.origin.preparation);
+        let setup = match &self.origin.executables {
+            Some(directory) => setup.replaceable_from(directory),
+            None => setup.replaceable(),
+        };
         let setup = setup.supervised_at(self.supervisor.path()).pass(sockets.chain(stored));
         self.daemon = Some(setup.env("FDSTORE", self.told.to_string()).spawn());
     }
@@ -111,7 +138,7 @@ impl Service {
     ///
     /// # Panics
     /// When it does not.
-    pub(super) fn expect_serving(&mut self) {
+    pub fn expect_serving(&mut self) {
         let answered = self.call(NO_PROCEDURE, &[], patience());
         assert!(
             matches!(answered, Some(Answer::Message(_))),
@@ -121,22 +148,17 @@ impl Service {
     }
 
     /// How many fds the store takes, as the daemon was told.
-    pub(super) fn told(&self) -> usize {
+    pub fn told(&self) -> usize {
         self.told
     }
 
     /// Since when it serves, by the monotonic clock.
-    pub(super) fn serves_since_us(&self) -> u64 {
+    pub fn serves_since_us(&self) -> u64 {
         self.serves_since_us
     }
 
     /// Calls over a connection of its own; `None` when it cannot even be made.
-    pub(super) fn call(
-        &self,
-        procedure: i32,
-        payload: &[u8],
-        patience: Duration,
-    ) -> Option<Answer> {
+    pub fn call(&self, procedure: i32, payload: &[u8], patience: Duration) -> Option<Answer> {
         let mut connection = Connection::open(&self.daemon().main_socket()).ok()?;
         let call = Header::call(self.program.number(), procedure).message(payload);
         connection.send(&call).ok()?;
@@ -144,13 +166,13 @@ impl Service {
     }
 
     /// The running process.
-    pub(super) fn daemon(&self) -> &Daemon {
+    pub fn daemon(&self) -> &Daemon {
         self.daemon.as_ref().expect("there is one between two steps")
     }
 
     /// Sends it a signal and waits for its end. What hangs may keep it from ending: `release` is
     /// called then, once it has had time.
-    pub(super) fn end(&mut self, signal: Signal, patience: Duration, release: impl FnOnce()) {
+    pub fn end(&mut self, signal: Signal, patience: Duration, release: impl FnOnce()) {
         let mut daemon = self.daemon.take().expect("there is one between two steps");
         daemon.signal(signal);
         if !eventually_within(patience, || !daemon.is_running()) {
@@ -168,8 +190,45 @@ impl Service {
         );
     }
 
+    /// Ends it by a signal and starts the next process, which serves.
+    ///
+    /// # Panics
+    /// When it does not end, or the next one does not serve.
+    pub fn restart(&mut self, signal: Signal) {
+        self.end(signal, patience(), || ());
+        self.supervisor.catch_up();
+        self.spawn();
+        self.expect_serving();
+    }
+
+    /// From now on processes run the executable in this directory, or that of the build under test.
+    pub fn set_executables(&mut self, directory: Option<&Path>) {
+        self.origin.executables = directory.map(Path::to_path_buf);
+    }
+
+    /// Has the executable that processes run now take over, which serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn upgrade_to_current(&mut self) {
+        let subject = Subject { whose: Whose::Ours, program: self.program };
+        match &self.origin.executables {
+            Some(directory) => self.host.put_from(directory, self.program),
+            None => self.host.put(subject),
+        };
+        self.daemon().signal(Signal::SIGUSR1);
+        let refusals = self.refusals();
+        let is_over = || self.daemon().is_current() || self.refusals() > refusals;
+        let is_over = eventually_within(patience(), is_over);
+        assert!(is_over && self.daemon().is_current(), "refused: {}", self.last_refusal());
+        self.expect_serving();
+    }
+
     /// Puts an executable in place and has it take over; it need not serve yet.
-    pub(super) fn upgrade(&self, whose: Whose) -> Upgraded {
+    ///
+    /// # Panics
+    /// When it neither does nor says why not.
+    pub fn upgrade(&self, whose: Whose) -> Upgraded {
         let refusals = self.refusals();
         self.begin_upgrade(whose);
         let is_over = || self.daemon().is_current() || self.refusals() > refusals;
@@ -184,7 +243,7 @@ impl Service {
     }
 
     /// Puts an executable in place and tells the daemon so.
-    pub(super) fn begin_upgrade(&self, whose: Whose) {
+    pub fn begin_upgrade(&self, whose: Whose) {
         self.daemon().put(whose);
         self.daemon().signal(Signal::SIGUSR1);
     }
@@ -204,7 +263,7 @@ impl Service {
 
     /// Bounds the fds that the process may have, or no longer. It may raise that itself, and does
     /// when it has executed another image.
-    pub(super) fn limit_fds(&self, beyond: Option<usize>) {
+    pub fn limit_fds(&self, beyond: Option<usize>) {
         let limit = match beyond {
             Some(beyond) => (self.daemon().fd_count() + beyond) as u64,
             None => self.fds_max,
@@ -216,7 +275,7 @@ impl Service {
     }
 
     /// The name, beginning with this letter, under which the store has an fd of this inode.
-    pub(super) fn stored_name(&self, letter: char, inode: u64) -> Option<String> {
+    pub fn stored_name(&self, letter: char, inode: u64) -> Option<String> {
         let stored = self.supervisor.stored();
         let mut named = stored.iter().filter(|stored| stored.name.starts_with(letter));
         let found = named.find(|stored| inode_of(stored.fd.as_fd()) == Some(inode));
