@@ -214,8 +214,11 @@ impl Proof {
 
     /// Nothing is known of the store any more. What was to be removed still is.
     pub(super) fn start_over(&mut self) {
-        let Self { mut removals, removed, last_number, changes, spare, .. } = std::mem::take(self);
-        removals.extend(removed);
+        let before = std::mem::take(self);
+        let Self { mut removals, removed, last_number, changes, spare, .. } = before;
+        let asked = before.questions.into_iter().map(|question| question.sentinel);
+        let sentinels = before.sentinels.into_iter().chain(asked);
+        removals.extend(removed.into_iter().chain(sentinels.map(|sentinel| sentinel.name)));
         let changes = changes + 1;
         *self = Self { removals, last_number, changes, spare, ..Self::default() };
     }
