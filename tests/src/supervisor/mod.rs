@@ -149,6 +149,12 @@ impl Supervisor {
         self.change(|state| state.store.clear());
     }
 
+    /// Keeps no more than so many fds from now on, and takes out the oldest of those beyond, as
+    /// systemd does when it reads its units again.
+    pub fn shrink(&self, limit: usize) {
+        self.change(|state| state.store.shrink(limit));
+    }
+
     /// Takes out what has this name, as somebody else may.
     pub fn remove(&self, name: &str) {
         self.change(|state| state.store.remove(name));
@@ -205,7 +211,8 @@ impl Drop for Supervisor {
         if let Ok(mut state) = self.shared.lock() {
             state.has_ended = true;
         }
-        self.wake();
+        // It may have ended already.
+        (&self.waker).write_all(&[0]).ok();
         if let Some(Err(failure)) = self.thread.take().map(JoinHandle::join)
             && !std::thread::panicking()
         {

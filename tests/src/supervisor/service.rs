@@ -1,5 +1,6 @@
 //! A daemon under the stand-in supervisor: started, ended, upgraded, and how that comes out.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -64,6 +65,8 @@ pub struct Origin {
     pub preparation: String,
     /// The directory of the executable, if it is not that of the build under test.
     pub executables: Option<PathBuf>,
+    /// Fds that the supervisor keeps, if these are fewer than it says.
+    pub kept: Option<usize>,
 }
 
 /// What came of an attempt to have another image executed.
@@ -97,7 +100,7 @@ impl Service {
             (format!("{}{stem}.socket", program.name()), socket)
         };
         let listeners = vec![listener("", "-sock"), listener("-admin", "-admin-sock")];
-        let supervisor = Supervisor::new(&host.path("supervisor"), told);
+        let supervisor = Supervisor::new(&host.path("supervisor"), origin.kept.unwrap_or(told));
         let host = Arc::clone(host);
         let (_, fds_max) = getrlimit(Resource::RLIMIT_NOFILE).expect("asking for a limit");
         let mut service = Self {
@@ -283,14 +286,23 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What each of its processes has said, the first one first.
+    fn said(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.host.path("")).into_iter().flatten().flatten();
+        let number = |path: &Path| path.to_str()?.rsplit_once("/stderr.")?.1.parse::<u64>().ok();
+        let numbered = entries.filter_map(|entry| Some((number(&entry.path())?, entry.path())));
+        let numbered: BTreeMap<_, _> = numbered.collect();
+        let said = numbered.values().map(|path| fs::read(path).unwrap_or_default());
+        said.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+}
+
 impl Drop for Service {
     /// Whoever reads of a failure wants to know what the daemon has said.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let said = (0..).map(|number| self.host.path(&format!("stderr.{number}")));
-            let said: Vec<_> = said.map_while(|path| fs::read(path).ok()).collect();
-            let said = said.iter().map(|bytes| String::from_utf8_lossy(bytes));
-            let said = said.collect::<Vec<_>>().join("-- the next process:\n");
+            let said = self.said().join("-- the next process:\n");
             let lines: Vec<_> = said.lines().collect();
             let last = &lines[lines.len().saturating_sub(SAID_LINES_MAX)..];
             eprintln!("the daemon has said:\n{}", last.join("\n"));
