@@ -113,6 +113,10 @@ impl Handler {
     /// Makes the marks that say whose bytes are in which staging pipe, or takes over those of the
     /// process before this one.
     pub(crate) fn keep_marks(&mut self, core: &mut Core<Outcome>) {
+        if STORE.get().is_some() {
+            // They were made when keeping was begun before.
+            return;
+        }
         let marks = match core.essential_marks(Kind::Marks, "virt-rs-marks") {
             Ok(marks) => marks,
             Err(error) => {
@@ -296,6 +300,9 @@ fn store_pipes(core: &mut Core<Outcome>) {
         }
         // What waits for a supervisor has copies of its descriptors there.
         let is_short = pipes.freed_at.is_some_and(|at| at.elapsed() < SHORTAGE_PERIOD);
+        if !is_short && !core.is_all_sent() {
+            core.has_more_to_store();
+        }
         let spare_max = if is_short || !core.is_all_sent() { 0 } else { SPARE_MAX };
         let missing = spare_max.saturating_sub(pipes.spare.len() + pipes.sent.len());
         (std::mem::take(&mut pipes.made), missing)

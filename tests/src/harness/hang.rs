@@ -10,7 +10,7 @@ use super::{Host, Setup, left_out, needs_root};
 
 /// Mounts the file system inside the namespaces: `$server` on `files/slow`, showing `files/backing`.
 const MOUNT: &str = r#"
-mkdir "$1/files/slow" "$1/files/backing"
+mkdir -p "$1/files/slow" "$1/files/backing"
 setpriv --pdeathsig KILL "$server" "$1/files/backing" "$1/files/slow" </dev/null >/dev/null &
 echo $! > "$1/slow.pid"
 until mountpoint -q "$1/files/slow"; do sleep 0.01; done
@@ -30,8 +30,13 @@ impl Setup {
     /// hangs on demand. `server` is the executable `stoppable_fs`.
     #[must_use]
     pub fn with_slow_files(self, server: &str) -> Self {
-        self.prepare(&format!("server='{server}'\n{MOUNT}"))
+        self.prepare(&slow_files(server))
     }
+}
+
+/// The same as shell commands.
+pub fn slow_files(server: &str) -> String {
+    format!("server='{server}'\n{MOUNT}")
 }
 
 /// The process behind the file system. It goes on when this is dropped.

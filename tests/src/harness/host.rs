@@ -72,13 +72,22 @@ impl Host {
     /// Puts a copy of a daemon's executable in place of the one that was there, which may be
     /// running; returns its path.
     pub fn put(&self, subject: Subject) -> PathBuf {
-        let new = self.path("bin/new");
         let original = subject.executable().expect("checked before the test");
+        self.put_copy(subject.program, &original)
+    }
+
+    /// The same with the executable that is in this directory.
+    pub fn put_from(&self, directory: &Path, program: Program) -> PathBuf {
+        self.put_copy(program, &directory.join(program.name()))
+    }
+
+    fn put_copy(&self, program: Program, original: &Path) -> PathBuf {
+        let new = self.path("bin/new");
         // By a process of its own: what this one has open for writing, a child that another test
         // starts meanwhile has open too, and then the copy cannot be executed.
         let copied = Command::new("cp").arg(original).arg(&new).status();
         assert!(copied.expect("cp can be run").success(), "copying the executable");
-        self.put_file(subject.program, &new)
+        self.put_file(program, &new)
     }
 
     /// Puts a file in place of a daemon's executable.

@@ -19,12 +19,13 @@ pub use availability::{left_out, needs_root, run, run_along};
 pub use daemon::{Daemon, Exit};
 pub use descriptors::Descriptors;
 pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, write};
-pub use hang::{SlowFiles, can_hang};
+pub use hang::{SlowFiles, can_hang, slow_files};
 pub use host::{GROUP, GROUP_GID, Host};
 pub use loss::expect_losses;
 pub use old_kernel::NoPeerPidfd;
 pub use route::Route;
 pub use setup::{Mode, Setup};
+pub(crate) use wait::now_us;
 pub use wait::{eventually, eventually_within};
 
 use std::path::PathBuf;

@@ -79,6 +79,7 @@ pub struct Setup {
     preparation: String,
     wrapper: Vec<String>,
     replaceable: bool,
+    executables: Option<PathBuf>,
 }
 
 impl Setup {
@@ -97,6 +98,7 @@ impl Setup {
             preparation: String::new(),
             wrapper: Vec::new(),
             replaceable: false,
+            executables: None,
         }
     }
 
@@ -199,6 +201,13 @@ impl Setup {
     pub fn replaceable(mut self) -> Self {
         self.replaceable = true;
         self
+    }
+
+    /// The same with the executable that is in this directory.
+    #[must_use]
+    pub fn replaceable_from(mut self, directory: &Path) -> Self {
+        self.executables = Some(directory.to_path_buf());
+        self.replaceable()
     }
 
     /// Starts the daemon and waits until it serves.
@@ -312,7 +321,10 @@ impl Setup {
         if !stranger && !self.replaceable {
             return self.subject.executable().expect("checked before the test");
         }
-        self.host.put(self.subject)
+        match &self.executables {
+            Some(directory) => self.host.put_from(directory, self.subject.program),
+            None => self.host.put(self.subject),
+        }
     }
 
     fn config_path(&self) -> PathBuf {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 /// Generous: only a failing test ever waits this long.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -25,4 +27,10 @@ pub fn eventually_within(patience: Duration, mut condition: impl FnMut() -> bool
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// By the monotonic clock, which is the same for all processes.
+pub(crate) fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }

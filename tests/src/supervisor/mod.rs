@@ -5,7 +5,9 @@
 //! [gone](Supervisor::leave) for a while, keep [less](Supervisor::set_limit) than it has said, or
 //! [lose](Supervisor::clear) everything.
 
+mod journal;
 mod message;
+mod service;
 mod store;
 
 use std::collections::BTreeSet;
@@ -23,7 +25,10 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::PassCred;
 
 use crate::wire::receive_datagram;
+pub use journal::{Claims, claims};
 use message::Message;
+pub use service::{Origin, Service, Upgraded};
+pub(crate) use service::{PATIENCE_VARIABLE, patience};
 use store::Store;
 pub use store::Stored;
 
@@ -144,6 +149,22 @@ impl Supervisor {
         self.change(|state| state.store.clear());
     }
 
+    /// Keeps no more than so many fds from now on, and takes out the oldest of those beyond, as
+    /// systemd does when it reads its units again.
+    pub fn shrink(&self, limit: usize) {
+        self.change(|state| state.store.shrink(limit));
+    }
+
+    /// Takes out what has this name, as somebody else may.
+    pub fn remove(&self, name: &str) {
+        self.change(|state| state.store.remove(name));
+    }
+
+    /// Keeps an fd that the service has not sent.
+    pub fn keep(&self, name: &str, fd: OwnedFd) {
+        self.change(|state| state.store.add(Some(name), fd, false));
+    }
+
     /// Keeps no more than so many fds from now on. Not while a service stores something that it has
     /// not asked about with a barrier: that would find room where there was none a moment before.
     pub fn set_limit(&self, limit: usize) {
@@ -190,7 +211,8 @@ impl Drop for Supervisor {
         if let Ok(mut state) = self.shared.lock() {
             state.has_ended = true;
         }
-        self.wake();
+        // It may have ended already.
+        (&self.waker).write_all(&[0]).ok();
         if let Some(Err(failure)) = self.thread.take().map(JoinHandle::join)
             && !std::thread::panicking()
         {

@@ -66,6 +66,12 @@ impl Store {
         self.limit = limit;
     }
 
+    /// The oldest beyond a smaller limit go.
+    pub(super) fn shrink(&mut self, limit: usize) {
+        self.limit = limit;
+        self.all.truncate(limit);
+    }
+
     /// How many fds were closed as there was no room.
     pub(super) fn refused(&self) -> usize {
         self.refused

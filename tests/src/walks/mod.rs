@@ -32,7 +32,6 @@
 
 mod attempt;
 mod disk;
-mod journal;
 mod leases;
 mod logs;
 mod meetings;
@@ -40,22 +39,11 @@ mod plan;
 mod random;
 mod role;
 mod runner;
-mod service;
 mod shrink;
 mod step;
 mod walk;
 mod world;
 
-use std::time::Duration;
-
-use nix::time::{ClockId, clock_gettime};
-
 pub use attempt::Equipment;
 pub use role::main;
 pub use runner::run;
-
-/// By the monotonic clock, which is the same for all processes.
-fn now_us() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
-}

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Equipment, Failure};
-use super::service::PATIENCE_VARIABLE;
 use super::step::Step;
 use crate::harness::Program;
+use crate::supervisor::PATIENCE_VARIABLE;
 
 /// Tries of each shorter walk, at a time: when things happen is not seeded.
 const TRIES: usize = 4;

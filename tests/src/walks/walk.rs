@@ -7,10 +7,10 @@ use super::disk::Disk;
 use super::leases::Leases;
 use super::logs::Logs;
 use super::plan::STORE_FDS;
-use super::service::{Service, patience};
 use super::step::{Action, Step};
 use super::world::{Guests, World};
 use crate::harness::{Host, Program, Subject, Whose, eventually_within};
+use crate::supervisor::{Service, patience};
 
 /// A daemon has no more fds at the end than in the beginning, but for this many: spare ones.
 const FDS_MORE_MAX: usize = 8;

@@ -8,9 +8,9 @@ use nix::sys::signal::Signal;
 
 use super::disk::{Disk, Place};
 use super::meetings::Meetings;
-use super::service::{Service, Upgraded, patience};
 use super::step::{Event, Fault};
 use crate::harness::{Host, Whose};
+use crate::supervisor::{Service, Upgraded, patience};
 
 /// How long a process may take to end while a disk hangs, before the disk is released for a moment:
 /// when it was killed, and when it was asked to, for which it waits 5 s.

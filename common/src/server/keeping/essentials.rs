@@ -117,12 +117,17 @@ impl<O> Core<O> {
         names.all(|name| notify.has(name) && self.keeping.proof.is_proved(name))
     }
 
-    /// Tries again without what nobody has claimed; without that, there is no store.
+    /// Tries again without what nobody has claimed, then without anything else, which would mean
+    /// nothing; without all that, there is no store.
     pub(super) fn essentials_are_refused<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if !self.keeping.unclaimed.is_empty() {
             self.remove_unclaimed();
             self.send_removals();
             return self.send_essentials();
+        }
+        let is_empty = std::mem::replace(&mut self.keeping.is_begun_anew, true);
+        if self.end_keeping() && !is_empty {
+            return self.begin_keeping_again(daemon);
         }
         self.complain("the supervisor does not take it");
         self.keep_no_more(daemon);

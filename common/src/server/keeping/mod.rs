@@ -69,6 +69,8 @@ pub(super) struct Keeping {
     unclaimed: Vec<String>,
     /// Items that may be sent before the supervisor has to prove them; `None`: any number.
     offers_max: Option<usize>,
+    /// Everything was taken out, so that the essentials fit.
+    is_begun_anew: bool,
     /// Something did not fit.
     has_unstored: bool,
     /// It may fit now.
@@ -146,6 +148,11 @@ impl<O> Core<O> {
         }
         self.forget(kind, key);
         false
+    }
+
+    /// Something is to be offered once the supervisor has taken what it was sent.
+    pub fn has_more_to_store(&mut self) {
+        self.keeping.has_unstored = true;
     }
 
     fn is_room_for(&mut self, fds: usize) -> bool {

@@ -217,10 +217,14 @@ impl Proof {
 
     /// Nothing is known of the store any more. What was to be removed still is.
     pub(super) fn start_over(&mut self) {
-        let Self { mut removals, removed, questions, last_number, changes, spare, .. } =
-            std::mem::take(self);
-        let asked = questions.into_iter().flat_map(|question| question.answer.removed);
-        removals.extend(removed.into_iter().chain(asked));
+        let before = std::mem::take(self);
+        let Self { mut removals, removed, last_number, changes, spare, .. } = before;
+        let mut sentinels: Vec<_> = before.sentinels;
+        for Question { answer, sentinel, .. } in before.questions {
+            removals.extend(answer.removed);
+            sentinels.push(sentinel);
+        }
+        removals.extend(removed.into_iter().chain(sentinels.into_iter().map(|it| it.name)));
         let changes = changes + 1;
         *self = Self { removals, last_number, changes, spare, ..Self::default() };
     }

@@ -159,6 +159,7 @@ impl<O> Core<O> {
 
     fn store_has_taken(&mut self) {
         if self.are_essentials_proved() {
+            self.keeping.is_begun_anew = false;
             self.remove_unclaimed();
         }
         let keeping = &mut self.keeping;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::owner::{Owner, registration};
 use super::{Holder, Leases};
+use crate::supervisor::patience;
 use crate::walks::disk::Place;
-use crate::walks::service::patience;
 use crate::walks::step::{Action, Fault};
 use crate::walks::walk::eventually_ok;
 use crate::walks::world::World;

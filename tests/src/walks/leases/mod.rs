@@ -16,12 +16,11 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 pub(super) use owner::live;
 
 use super::disk::Place;
-use super::journal;
-use super::service::patience;
 use super::step::Fault;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
 use crate::load::is_free;
+use crate::supervisor::{claims, patience};
 use locks::locks;
 use owner::Owner;
 
@@ -132,7 +131,7 @@ impl Leases {
 
     fn check_store(&self, world: &World) -> Result<(), String> {
         let stored = world.service.supervisor.stored();
-        let claims = journal::claims(&stored).ok_or("there is no complete journal")?;
+        let claims = claims(&stored).ok_or("there is no complete journal")?;
         let names = stored.iter().map(|stored| stored.name.clone());
         let names: BTreeSet<_> = names.filter(|name| name.starts_with(['r', 'c'])).collect();
         if names != claims.names() {
@@ -157,7 +156,7 @@ impl Leases {
 
 impl Guests for Leases {
     fn process_has_ended(&mut self, world: &World, by: Signal) {
-        let claims = journal::claims(&world.service.supervisor.stored()).unwrap_or_default();
+        let claims = claims(&world.service.supervisor.stored()).unwrap_or_default();
         let mut ended = BTreeSet::new();
         for image in &mut self.images {
             let name = world.service.stored_name('r', image.inode);
@@ -260,7 +259,7 @@ impl Walk for Leases {
 /// Whether the store has the daemon's end of an owner's connection, and the journal says so.
 fn is_connection_kept(world: &World, owner: &Owner) -> bool {
     let stored = world.service.supervisor.stored();
-    let claims = journal::claims(&stored).unwrap_or_default();
+    let claims = claims(&stored).unwrap_or_default();
     stored.iter().filter(|stored| claims.has(&stored.name)).any(|stored| {
         let peer = getsockopt(&stored.fd.as_fd(), PeerCredentials);
         peer.is_ok_and(|peer| peer.pid().cast_unsigned() == owner.pid())

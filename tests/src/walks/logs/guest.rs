@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::stream::Stream;
-use crate::walks::now_us;
+use crate::harness::now_us;
 
 /// A write that takes longer is told of.
 const SLOW: Duration = Duration::from_millis(200);

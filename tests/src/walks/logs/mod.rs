@@ -14,10 +14,9 @@ use nix::sys::signal::Signal;
 
 pub(super) use guest::live;
 
-use super::journal;
-use super::service::patience;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
+use crate::supervisor::{claims, patience};
 use log::Log;
 
 /// A write that takes longer while the daemon serves has stalled its guest.
@@ -61,7 +60,7 @@ impl Logs {
     /// Says what is not.
     fn check_store(&self, world: &World) -> Result<(), String> {
         let stored = world.service.supervisor.stored();
-        let claims = journal::claims(&stored).ok_or("there is no complete journal")?;
+        let claims = claims(&stored).ok_or("there is no complete journal")?;
         let names: BTreeSet<_> = stored
             .iter()
             .map(|stored| stored.name.clone())
@@ -83,7 +82,7 @@ impl Logs {
     /// # Errors
     /// Says which of these is not so.
     fn is_kept(log: &Log, world: &World) -> Result<(), String> {
-        let claims = journal::claims(&world.service.supervisor.stored()).unwrap_or_default();
+        let claims = claims(&world.service.supervisor.stored()).unwrap_or_default();
         let name = world.service.stored_name('l', log.inode).ok_or("it is not in the store")?;
         if claims.has_log(&name, &world.disk.path(log.place, &log.name)) {
             return Ok(());

@@ -1,8 +1,10 @@
 //! A daemon under the stand-in supervisor: started, ended, upgraded, and how that comes out.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -10,19 +12,18 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 
-use super::now_us;
-use crate::harness::{Daemon, Host, Program, Subject, Whose, eventually_within};
-use crate::supervisor::Supervisor;
+use super::Supervisor;
+use crate::harness::{Daemon, Host, Program, Subject, Whose, eventually_within, now_us};
 use crate::wire::{Answer, Connection, Header};
 
 /// Where another [`patience`] stands, in seconds.
-pub(super) const PATIENCE_VARIABLE: &str = "VIRT_TESTS_PATIENCE_S";
+pub(crate) const PATIENCE_VARIABLE: &str = "VIRT_TESTS_PATIENCE_S";
 
 /// How long something may take until it hangs. Generous, as machines are slow at times.
 const PATIENCE_S: u64 = 15;
 
 /// How long a daemon may take until it serves, or answers, or ends, or has done what it owes.
-pub(super) fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
         let seconds = std::env::var(PATIENCE_VARIABLE).ok();
         let seconds = seconds.map_or(PATIENCE_S, |text| text.parse().expect("a number of seconds"));
@@ -42,22 +43,35 @@ const REFUSED: &str = "Upgrade failed, going on as before: ";
 
 /// A service.
 #[derive(Debug)]
-pub(super) struct Service {
+pub struct Service {
     program: Program,
     host: Arc<Host>,
-    pub(super) supervisor: Supervisor,
+    /// Who keeps its fds.
+    pub supervisor: Supervisor,
     listeners: Vec<(String, UnixListener)>,
     /// What `FDSTORE=` says.
     told: usize,
     /// Fds that a process may have at the most.
     fds_max: u64,
+    origin: Origin,
     daemon: Option<Daemon>,
     serves_since_us: u64,
 }
 
+/// Where its processes come from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Shell commands to be run in the namespaces of each.
+    pub preparation: String,
+    /// The directory of the executable, if it is not that of the build under test.
+    pub executables: Option<PathBuf>,
+    /// Fds that the supervisor keeps, if these are fewer than it says.
+    pub kept: Option<usize>,
+}
+
 /// What came of an attempt to have another image executed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Upgraded {
+pub enum Upgraded {
     /// It runs.
     Done,
     /// The old one goes on, and says why.
@@ -66,7 +80,18 @@ pub(super) enum Upgraded {
 
 impl Service {
     /// Starts one whose store takes `told` fds.
-    pub(super) fn start(program: Program, host: &Arc<Host>, told: usize) -> Self {
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub fn start(program: Program, host: &Arc<Host>, told: usize) -> Self {
+        Self::start_from(Origin::default(), program, host, told)
+    }
+
+    /// The same of another origin.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub fn start_from(origin: Origin, program: Program, host: &Arc<Host>, told: usize) -> Self {
         let directory = host.path("run/libvirt");
         fs::create_dir_all(&directory).expect("the sockets' directory");
         let listener = |stem: &str, suffix: &str| {
@@ -75,7 +100,7 @@ impl Service {
             (format!("{}{stem}.socket", program.name()), socket)
         };
         let listeners = vec![listener("", "-sock"), listener("-admin", "-admin-sock")];
-        let supervisor = Supervisor::new(&host.path("supervisor"), told);
+        let supervisor = Supervisor::new(&host.path("supervisor"), origin.kept.unwrap_or(told));
         let host = Arc::clone(host);
         let (_, fds_max) = getrlimit(Resource::RLIMIT_NOFILE).expect("asking for a limit");
         let mut service = Self {
@@ -85,6 +110,7 @@ impl Service {
             listeners,
             told,
             fds_max,
+            origin,
             daemon: None,
             serves_since_us: 0,
         };
@@ -94,7 +120,7 @@ impl Service {
     }
 
     /// Starts a process, as systemd does: with the sockets, then what is stored.
-    pub(super) fn spawn(&mut self) {
+    pub fn spawn(&mut self) {
         let copy = |name: &String, fd: std::io::Result<_>| (name.clone(), fd.expect("a copy"));
         let sockets = self.listeners.iter();
         let sockets =
@@ -102,7 +128,11 @@ impl Service {
         let stored = self.supervisor.stored();
         let stored = stored.iter().map(|stored| copy(&stored.name, stored.fd.try_clone()));
         let subject = Subject { whose: Whose::Ours, program: self.program };
-        let setup = subject.setup_on(&self.host).replaceable();
+        let setup = subject.setup_on(&self.host).prepare(&self.origin.preparation);
+        let setup = match &self.origin.executables {
+            Some(directory) => setup.replaceable_from(directory),
+            None => setup.replaceable(),
+        };
         let setup = setup.supervised_at(self.supervisor.path()).pass(sockets.chain(stored));
         self.daemon = Some(setup.env("FDSTORE", self.told.to_string()).spawn());
     }
@@ -111,7 +141,7 @@ impl Service {
     ///
     /// # Panics
     /// When it does not.
-    pub(super) fn expect_serving(&mut self) {
+    pub fn expect_serving(&mut self) {
         let answered = self.call(NO_PROCEDURE, &[], patience());
         assert!(
             matches!(answered, Some(Answer::Message(_))),
@@ -121,22 +151,17 @@ impl Service {
     }
 
     /// How many fds the store takes, as the daemon was told.
-    pub(super) fn told(&self) -> usize {
+    pub fn told(&self) -> usize {
         self.told
     }
 
     /// Since when it serves, by the monotonic clock.
-    pub(super) fn serves_since_us(&self) -> u64 {
+    pub fn serves_since_us(&self) -> u64 {
         self.serves_since_us
     }
 
     /// Calls over a connection of its own; `None` when it cannot even be made.
-    pub(super) fn call(
-        &self,
-        procedure: i32,
-        payload: &[u8],
-        patience: Duration,
-    ) -> Option<Answer> {
+    pub fn call(&self, procedure: i32, payload: &[u8], patience: Duration) -> Option<Answer> {
         let mut connection = Connection::open(&self.daemon().main_socket()).ok()?;
         let call = Header::call(self.program.number(), procedure).message(payload);
         connection.send(&call).ok()?;
@@ -144,13 +169,13 @@ impl Service {
     }
 
     /// The running process.
-    pub(super) fn daemon(&self) -> &Daemon {
+    pub fn daemon(&self) -> &Daemon {
         self.daemon.as_ref().expect("there is one between two steps")
     }
 
     /// Sends it a signal and waits for its end. What hangs may keep it from ending: `release` is
     /// called then, once it has had time.
-    pub(super) fn end(&mut self, signal: Signal, patience: Duration, release: impl FnOnce()) {
+    pub fn end(&mut self, signal: Signal, patience: Duration, release: impl FnOnce()) {
         let mut daemon = self.daemon.take().expect("there is one between two steps");
         daemon.signal(signal);
         if !eventually_within(patience, || !daemon.is_running()) {
@@ -168,8 +193,45 @@ impl Service {
         );
     }
 
+    /// Ends it by a signal and starts the next process, which serves.
+    ///
+    /// # Panics
+    /// When it does not end, or the next one does not serve.
+    pub fn restart(&mut self, signal: Signal) {
+        self.end(signal, patience(), || ());
+        self.supervisor.catch_up();
+        self.spawn();
+        self.expect_serving();
+    }
+
+    /// From now on processes run the executable in this directory, or that of the build under test.
+    pub fn set_executables(&mut self, directory: Option<&Path>) {
+        self.origin.executables = directory.map(Path::to_path_buf);
+    }
+
+    /// Has the executable that processes run now take over, which serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn upgrade_to_current(&mut self) {
+        let subject = Subject { whose: Whose::Ours, program: self.program };
+        match &self.origin.executables {
+            Some(directory) => self.host.put_from(directory, self.program),
+            None => self.host.put(subject),
+        };
+        self.daemon().signal(Signal::SIGUSR1);
+        let refusals = self.refusals();
+        let is_over = || self.daemon().is_current() || self.refusals() > refusals;
+        let is_over = eventually_within(patience(), is_over);
+        assert!(is_over && self.daemon().is_current(), "refused: {}", self.last_refusal());
+        self.expect_serving();
+    }
+
     /// Puts an executable in place and has it take over; it need not serve yet.
-    pub(super) fn upgrade(&self, whose: Whose) -> Upgraded {
+    ///
+    /// # Panics
+    /// When it neither does nor says why not.
+    pub fn upgrade(&self, whose: Whose) -> Upgraded {
         let refusals = self.refusals();
         self.begin_upgrade(whose);
         let is_over = || self.daemon().is_current() || self.refusals() > refusals;
@@ -184,7 +246,7 @@ impl Service {
     }
 
     /// Puts an executable in place and tells the daemon so.
-    pub(super) fn begin_upgrade(&self, whose: Whose) {
+    pub fn begin_upgrade(&self, whose: Whose) {
         self.daemon().put(whose);
         self.daemon().signal(Signal::SIGUSR1);
     }
@@ -204,7 +266,7 @@ impl Service {
 
     /// Bounds the fds that the process may have, or no longer. It may raise that itself, and does
     /// when it has executed another image.
-    pub(super) fn limit_fds(&self, beyond: Option<usize>) {
+    pub fn limit_fds(&self, beyond: Option<usize>) {
         let limit = match beyond {
             Some(beyond) => (self.daemon().fd_count() + beyond) as u64,
             None => self.fds_max,
@@ -216,7 +278,7 @@ impl Service {
     }
 
     /// The name, beginning with this letter, under which the store has an fd of this inode.
-    pub(super) fn stored_name(&self, letter: char, inode: u64) -> Option<String> {
+    pub fn stored_name(&self, letter: char, inode: u64) -> Option<String> {
         let stored = self.supervisor.stored();
         let mut named = stored.iter().filter(|stored| stored.name.starts_with(letter));
         let found = named.find(|stored| inode_of(stored.fd.as_fd()) == Some(inode));
@@ -224,14 +286,23 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What each of its processes has said, the first one first.
+    fn said(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.host.path("")).into_iter().flatten().flatten();
+        let number = |path: &Path| path.to_str()?.rsplit_once("/stderr.")?.1.parse::<u64>().ok();
+        let numbered = entries.filter_map(|entry| Some((number(&entry.path())?, entry.path())));
+        let numbered: BTreeMap<_, _> = numbered.collect();
+        let said = numbered.values().map(|path| fs::read(path).unwrap_or_default());
+        said.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+}
+
 impl Drop for Service {
     /// Whoever reads of a failure wants to know what the daemon has said.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let said = (0..).map(|number| self.host.path(&format!("stderr.{number}")));
-            let said: Vec<_> = said.map_while(|path| fs::read(path).ok()).collect();
-            let said = said.iter().map(|bytes| String::from_utf8_lossy(bytes));
-            let said = said.collect::<Vec<_>>().join("-- the next process:\n");
+            let said = self.said().join("-- the next process:\n");
             let lines: Vec<_> = said.lines().collect();
             let last = &lines[lines.len().saturating_sub(SAID_LINES_MAX)..];
             eprintln!("the daemon has said:\n{}", last.join("\n"));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::supervisor::Stored;
+use super::Stored;
 
 /// The key under which everything of our own stands.
 const PRIVATE: &str = "virt-rs";
@@ -17,7 +17,7 @@ const SUM_DIGITS: usize = 16;
 
 /// What a journal says is in the store.
 #[derive(Debug, Default)]
-pub(super) struct Claims(BTreeMap<String, Claim>);
+pub struct Claims(BTreeMap<String, Claim>);
 
 /// What it says of one fd.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,30 +30,30 @@ struct Claim {
 
 impl Claims {
     /// Names of fds, made of a letter and a key: logs `l`, leases `r`, clients `c`.
-    pub(super) fn names(&self) -> BTreeSet<String> {
+    pub fn names(&self) -> BTreeSet<String> {
         self.0.keys().cloned().collect()
     }
 
     /// Whether the fd of this name is said to be there.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
     /// Whether it is said to be that of this log: an old journal may speak of another that had the
     /// same key.
-    pub(super) fn has_log(&self, name: &str, path: &Path) -> bool {
+    pub fn has_log(&self, name: &str, path: &Path) -> bool {
         self.0.get(name).is_some_and(|claim| Path::new(&claim.path) == path)
     }
 
     /// Whether it is said to be that of this owner's lease.
-    pub(super) fn has_lease(&self, name: &str, path: &Path, owner: u32) -> bool {
+    pub fn has_lease(&self, name: &str, path: &Path, owner: u32) -> bool {
         let is_his = |claim: &Claim| claim.owners.contains(&owner.into());
         self.has_log(name, path) && self.0.get(name).is_some_and(is_his)
     }
 }
 
 /// What the newest complete journal claims; `None` when there is none.
-pub(super) fn claims(stored: &[Stored]) -> Option<Claims> {
+pub fn claims(stored: &[Stored]) -> Option<Claims> {
     let number = |stored: &Stored| u64::from_str_radix(stored.name.strip_prefix('j')?, 16).ok();
     let journals = stored.iter().filter_map(|stored| Some((number(stored)?, stored)));
     let mut journals: Vec<_> = journals.collect();

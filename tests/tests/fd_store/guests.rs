@@ -1,0 +1,57 @@
+//! Guests that are connected to virtlockd for themselves, so that they end with it.
+
+use tests::guest::Guest;
+use tests::load::is_free;
+use tests::supervisor::Service;
+
+use crate::items::{image, is_stored_as};
+
+#[test]
+#[ignore = "not a test: other tests run it as a process of its own"]
+fn stand_in() {
+    tests::guest::stand_in();
+}
+
+/// A guest with a lease.
+pub(crate) struct Tenant {
+    pub(crate) guest: Guest,
+    image: String,
+}
+
+impl Tenant {
+    /// So many, all at once.
+    pub(crate) fn start(service: &Service, name: &str, count: usize) -> Vec<Self> {
+        std::thread::scope(|scope| {
+            let start = |number| {
+                let image = image(service, &format!("{name}{number}"));
+                let socket = service.daemon().main_socket();
+                scope.spawn(move || {
+                    let guest = Guest::start_with_leases(&socket, std::slice::from_ref(&image));
+                    Self { guest, image }
+                })
+            };
+            let started: Vec<_> = (0..count).map(start).collect();
+            started.into_iter().map(|thread| thread.join().expect("a guest")).collect()
+        })
+    }
+
+    /// Whether its lease is in the store.
+    pub(crate) fn is_stored(&self, service: &Service) -> bool {
+        let path = self.image.as_ref();
+        is_stored_as(service, 'r', tests::harness::inode(path), path)
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_going_on(&mut self) {
+        assert!(self.guest.is_running(), "a guest whose lease is stored is ended");
+        assert!(!is_free(&self.image), "{} is free", self.image);
+    }
+
+    /// The guest was asked to end and its lease is free.
+    #[track_caller]
+    pub(crate) fn expect_ended(&mut self) {
+        const SIGTERM: i32 = 15;
+        assert_eq!(self.guest.ending(), Some(SIGTERM));
+        assert!(is_free(&self.image), "{} is locked for nobody", self.image);
+    }
+}

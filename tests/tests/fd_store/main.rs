@@ -1,0 +1,12 @@
+//! What outlives a daemon in an fd store, whatever else goes wrong: what is in there goes on, and
+//! what is not counts as if there were no store. The supervisor is a [stand-in](tests::supervisor).
+
+mod back;
+mod guests;
+mod items;
+mod journal;
+mod lost;
+mod marks;
+mod slow;
+mod small;
+mod stop;

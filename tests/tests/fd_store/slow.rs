@@ -1,0 +1,100 @@
+//! A supervisor that is slow once.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tests::harness::Subject;
+
+use crate::guests::Tenant;
+use crate::items::{Item, LARGE, Lease, Log, Scene, expect_all_going_on};
+
+tests::ours! { Virtlogd:
+    logs_of_a_time_when_the_supervisor_was_slow_are_stored,
+    a_stop_while_the_supervisor_is_slow_stores_what_is_in_pipes,
+}
+
+tests::ours! { Virtlockd:
+    leases_of_a_time_when_the_supervisor_was_slow_are_stored,
+    a_stop_while_the_supervisor_is_slow_ends_guests_without_leases,
+}
+
+/// A caller is not left waiting for longer: a second, and what a busy machine takes.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+fn logs_of_a_time_when_the_supervisor_was_slow_are_stored(subject: Subject) {
+    everything_is_stored_in_the_end::<Log>(subject, 60);
+}
+
+fn leases_of_a_time_when_the_supervisor_was_slow_are_stored(subject: Subject) {
+    everything_is_stored_in_the_end::<Lease>(subject, 40);
+}
+
+fn everything_is_stored_in_the_end<T: Item>(subject: Subject, count: usize) {
+    let mut scene = Scene::begin(subject, LARGE);
+    scene.supervisor.pause();
+    let mut items: Vec<T> = begun_at_once(&scene, count);
+    scene.upgrade_to_current();
+    scene.supervisor.go_on();
+    scene.expect_stored(&items);
+    scene.kill_and_start();
+    expect_all_going_on(&mut items);
+}
+
+/// Begun by several callers at a time.
+fn begun_at_once<T: Item>(scene: &Scene, count: usize) -> Vec<T> {
+    const CALLERS: usize = 10;
+    let begin = |number| {
+        let since = Instant::now();
+        let item = T::begin(scene, &format!("i{number}"));
+        assert!(since.elapsed() < PATIENCE, "the caller waits for {:?}", since.elapsed());
+        item
+    };
+    thread::scope(|scope| {
+        let callers = (0..CALLERS).map(|caller| {
+            let numbers = (caller..count).step_by(CALLERS);
+            scope.spawn(move || numbers.map(begin).collect::<Vec<_>>())
+        });
+        let callers: Vec<_> = callers.collect();
+        callers.into_iter().flat_map(|caller| caller.join().expect("a caller")).collect()
+    })
+}
+
+fn a_stop_while_the_supervisor_is_slow_stores_what_is_in_pipes(subject: Subject) {
+    let mut scene = Scene::begin(subject, LARGE);
+    let mut proved: Vec<Log> = scene.items(3);
+    scene.expect_stored(&proved);
+    scene.supervisor.pause();
+    let mut others: Vec<Log> = (0..5).map(|it| Log::begin(&scene, &format!("o{it}"))).collect();
+    scene.daemon().signal(Signal::SIGSTOP);
+    for log in proved.iter_mut().chain(&mut others) {
+        assert!(log.write_line());
+    }
+    scene.daemon().signal(Signal::SIGTERM);
+    scene.daemon().signal(Signal::SIGCONT);
+    scene.end(Signal::SIGTERM, PATIENCE * 2, || ());
+    others.iter().for_each(|log| tests::harness::expect_file(&log.path, &log.sent));
+    scene.supervisor.go_on();
+    scene.supervisor.catch_up();
+    scene.spawn();
+    scene.expect_serving();
+    expect_all_going_on(&mut proved);
+}
+
+fn a_stop_while_the_supervisor_is_slow_ends_guests_without_leases(subject: Subject) {
+    let mut scene = Scene::begin(subject, LARGE);
+    let mut proved = Tenant::start(&scene, "i", 2);
+    tests::harness::eventually("the leases are in the store", || {
+        proved.iter().all(|tenant| tenant.is_stored(&scene))
+    });
+    scene.supervisor.pause();
+    let mut others = Tenant::start(&scene, "o", 5);
+    scene.end(Signal::SIGTERM, PATIENCE * 2, || ());
+    scene.supervisor.go_on();
+    scene.supervisor.catch_up();
+    others.iter_mut().for_each(Tenant::expect_ended);
+    scene.spawn();
+    scene.expect_serving();
+    proved.iter_mut().for_each(Tenant::expect_going_on);
+    others.iter_mut().for_each(Tenant::expect_ended);
+}
