@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use common::server::Place;
 use common::sys::fd;
-use common::sys::lock::{self, Kind, Mode};
+use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
@@ -42,8 +42,8 @@ pub(crate) struct Lease {
     /// Shared with a job that changes the lock's kind.
     file: Arc<File>,
     inode: Inode,
-    /// Ours are OFD locks.
-    kind: Kind,
+    /// Ours are OFD locks, libvirt's POSIX ones.
+    hold: Hold,
 }
 
 /// Something to do with the file of one resource.
@@ -57,8 +57,9 @@ pub(crate) enum Job {
     Create { path: Arc<Path> },
     /// Remove it unless somebody has locked it, under whatever name.
     Delete { path: Arc<Path> },
-    /// Make its lock one that does not end with this process.
-    Outlive { file: Arc<File>, inode: Inode, path: Arc<Path>, mode: Mode },
+    /// Find out what there is of its lock, and take what is missing; make it one that does not end
+    /// with this process where that `is_to_outlive` it.
+    Settle { file: Arc<File>, inode: Inode, lease: (Mode, Hold), is_to_outlive: bool },
 }
 
 /// What a job left.
@@ -70,8 +71,8 @@ pub(crate) enum Done {
     Busy(Option<Inode>),
     /// It is unlocked, made or removed.
     Finished,
-    /// Its lock is an OFD lock.
-    Outlives,
+    /// There is so much of its lock.
+    Settled(Hold),
     /// Nothing has changed.
     Failed(Failure),
 }
@@ -80,7 +81,7 @@ impl Job {
     /// Where it is done.
     pub(crate) fn place(&self) -> Place {
         match self {
-            Self::Release { lease: Lease { inode, .. }, .. } | Self::Outlive { inode, .. } => {
+            Self::Release { lease: Lease { inode, .. }, .. } | Self::Settle { inode, .. } => {
                 Place::device(inode.device)
             }
             Self::Acquire { path, .. } | Self::Create { path } | Self::Delete { path } => {
@@ -99,8 +100,8 @@ impl Job {
             }
             Self::Create { path } => create(posix, &path).map(|()| Done::Finished),
             Self::Delete { path } => delete(posix, &path),
-            Self::Outlive { file, inode, path, mode } => {
-                Ok(outlive_process(posix, &file, inode, &path, mode))
+            Self::Settle { file, inode, lease, is_to_outlive } => {
+                Ok(settle(posix, &file, inode, lease, is_to_outlive))
             }
         };
         result.unwrap_or_else(Done::Failed)
@@ -114,29 +115,28 @@ impl Lease {
     }
 
     /// A lease that an earlier image of this process has taken.
-    pub(crate) fn adopted(file: File, inode: Inode, kind: Kind) -> Self {
-        Self { file: Arc::new(file), inode, kind }
+    pub(crate) fn adopted(file: File, inode: Inode, hold: Hold) -> Self {
+        Self { file: Arc::new(file), inode, hold }
     }
 
-    /// The job that makes it one that does not end with this process, if it is of libvirt's.
-    pub(crate) fn to_outlive(&self, path: Arc<Path>, terms: Terms) -> Option<Job> {
-        let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
-        let (file, inode) = (Arc::clone(&self.file), self.inode);
-        (self.kind == Kind::Posix).then_some(Job::Outlive { file, inode, path, mode })
+    /// The job that finds out what there is of its lock, and takes what is missing.
+    pub(crate) fn to_settle(&self, terms: Terms, is_to_outlive: bool) -> Job {
+        let (file, lease) = (Arc::clone(&self.file), (terms.mode(), self.hold));
+        Job::Settle { file, inode: self.inode, lease, is_to_outlive }
     }
 
-    /// It is an OFD lock by now.
-    pub(crate) fn outlives(&mut self) {
-        self.kind = Kind::Ofd;
+    /// There is so much of its lock by now.
+    pub(crate) fn settled(&mut self, hold: Hold) {
+        self.hold = hold;
     }
 
-    /// The locked file, and how.
-    pub(crate) fn lock(&self) -> (BorrowedFd<'_>, Kind) {
-        (self.file.as_fd(), self.kind)
+    /// The locked file, and how it is locked.
+    pub(crate) fn lock(&self) -> (BorrowedFd<'_>, Hold) {
+        (self.file.as_fd(), self.hold)
     }
 
     fn acquire(posix: &PosixFiles, path: &Path, terms: Terms) -> Result<Done, Failure> {
-        let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
+        let mode = terms.mode();
         let attempt = if terms.autocreate { Attempt::OpenOrCreate } else { Attempt::Open };
         let mut options = options();
         options.read(true).write(true);
@@ -170,7 +170,7 @@ impl Lease {
         let inode = Inode::of(&metadata);
         let locked =
             lock::try_lock(&file, Kind::Ofd, mode).map_err(failure(Attempt::Lock, path))?;
-        let lease = Self { file: Arc::new(file), inode, kind: Kind::Ofd };
+        let lease = Self { file: Arc::new(file), inode, hold: Hold::Whole(Kind::Ofd) };
         Ok(if locked { Done::Acquired(lease) } else { Done::Busy(Some(inode)) })
     }
 
@@ -178,22 +178,18 @@ impl Lease {
     /// lock is known by this: it can be had exclusively.
     fn release(self, posix: &PosixFiles, path: &Path, terms: Terms) {
         if terms.autocreate
-            && (!terms.shared || self.can_be_exclusive())
+            && ((!terms.shared && self.hold.is_whole()) || self.can_be_exclusive())
             && self.inode.is_at(path)
             && let Err(failure) = remove(path)
         {
             tracing::warn!(target: "util.lockspace", "{}", failure.to_rpc().message());
         }
-        self.unlock(posix, path);
+        self.unlock(posix, path, terms.mode());
     }
 
     /// Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
-    fn unlock(self, posix: &PosixFiles, path: &Path) {
-        let unlocked = match self.kind {
-            Kind::Ofd => lock::unlock(&*self.file, Kind::Ofd),
-            Kind::Posix => posix.release(self.inode, self.file),
-        };
-        if let Err(error) = unlocked {
+    fn unlock(self, posix: &PosixFiles, path: &Path, mode: Mode) {
+        if let Err(error) = posix.release(self.inode, self.file, mode, self.hold) {
             tracing::error!(
                 target: "util.lockspace", "Unable to unlock {}: {error}", path.display()
             );
@@ -201,31 +197,27 @@ impl Lease {
     }
 
     fn can_be_exclusive(&self) -> bool {
-        matches!(lock::try_lock(&*self.file, self.kind, Mode::Exclusive), Ok(true))
+        let kind = if self.hold.is_posix() { Kind::Posix } else { Kind::Ofd };
+        matches!(lock::try_lock(&*self.file, kind, Mode::Exclusive), Ok(true))
     }
 }
 
-/// One of several leases of the same file has to stay a POSIX lock.
-fn outlive_process(posix: &PosixFiles, file: &File, inode: Inode, path: &Path, mode: Mode) -> Done {
-    let made = match posix.leases(inode) {
-        ..=1 => lock::make_ofd(file, mode),
-        _ => Err(io::Error::other("it is one of several of its file")),
-    };
-    match made {
-        Ok(true) => {}
-        Ok(false) => tracing::error!(
-            target: "util.lockspace", "Somebody else shares the lock on {} now", path.display()
-        ),
-        Err(error) => {
-            tracing::error!(
-                target: "util.lockspace",
-                "The lease on {} would not outlive a crash: {error}", path.display()
-            );
-            return Done::Finished;
-        }
-    }
-    posix.forget(inode);
-    Done::Outlives
+/// What cannot be found out is as it was.
+fn settle(
+    posix: &PosixFiles,
+    file: &File,
+    inode: Inode,
+    lease: (Mode, Hold),
+    is_to_outlive: bool,
+) -> Done {
+    Done::Settled(posix.settle(inode, file, lease, is_to_outlive).unwrap_or_else(|error| {
+        tracing::error!(
+            target: "util.lockspace",
+            "Unable to find out whether file {} of device {} is locked still: {error}",
+            inode.number, inode.device
+        );
+        lease.1
+    }))
 }
 
 impl Inode {
@@ -285,7 +277,7 @@ fn delete(posix: &PosixFiles, path: &Path) -> Result<Done, Failure> {
             None => {}
             Some(Done::Acquired(lease)) => {
                 let removed = remove(path);
-                lease.unlock(posix, path);
+                lease.unlock(posix, path, Mode::Exclusive);
                 return removed.map(|()| Done::Finished);
             }
             Some(done) => return Ok(done),

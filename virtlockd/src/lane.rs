@@ -103,6 +103,7 @@ impl Handler {
             self.changed(core, resource, change);
         }
         self.keep_lease(core, resource);
+        self.settle_unless_whole(core, resource);
         if let Some(client) = client {
             self.answer(core, client, result.map(drop));
         }

@@ -34,6 +34,7 @@ mod refusal;
 mod resource;
 mod rewatch;
 mod session;
+mod settle;
 mod state;
 mod watch;
 

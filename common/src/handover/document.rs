@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use items::Items;
 use lenient::{items, lenient, object, objects, servers, smalls};
 pub use private::{
-    Buffer, Change, Ending, Found, Holder, Lock, Loss, PrivateClient, PrivateDaemon,
+    Buffer, Change, Ending, Found, Holder, Lack, Lock, Loss, PrivateClient, PrivateDaemon,
     PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
 };
 

@@ -15,6 +15,7 @@ mod in_flight;
 mod journey;
 mod leases;
 mod logs;
+mod lost_leases;
 mod owners;
 mod refused;
 mod run_directory;

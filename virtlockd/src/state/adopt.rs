@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use common::handover::Inherited;
 use common::handover::document::{
-    self, Document, Holder, Items, Lock, Lockspace, Pid, PrivateSession,
+    self, Document, Holder, Items, Lack, Lock, Lockspace, Pid, PrivateSession,
 };
 use common::handover::text::{parse_uuid, unhex};
 use common::server::{Caller, Core};
-use common::sys::lock::Kind;
+use common::sys::lock::{Hold, Kind, Mode};
 use nix::errno::Errno;
 
 use super::flag;
@@ -66,6 +66,7 @@ impl Handler {
                 adoption.adopt_ending(&guest, deadline_ms);
             }
         }
+        self.settle_all(core);
         self.watch_later(core);
     }
 
@@ -73,7 +74,7 @@ impl Handler {
     pub(crate) fn protect_unknown(&self, inherited: &Inherited) {
         inherited.for_each(|fd| {
             if let Ok(inode) = Inode::of_open(fd) {
-                self.posix.add(inode);
+                self.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
             }
         });
     }
@@ -233,16 +234,16 @@ impl Adoption<'_> {
         if lockspaces.is_held(id) {
             return Err(Errno::EEXIST.into());
         }
-        let lease = match self.lease(from, private) {
+        let flags = from.flags.unwrap_or(0);
+        let terms =
+            Terms { shared: flags & flag::SHARED != 0, autocreate: flags & flag::AUTOCREATE != 0 };
+        let lease = match self.lease(from, private, terms) {
             Ok(lease) => lease,
             Err(error) => {
                 self.handler.lockspaces.forget_unused(id);
                 return Err(error);
             }
         };
-        let flags = from.flags.unwrap_or(0);
-        let terms =
-            Terms { shared: flags & flag::SHARED != 0, autocreate: flags & flag::AUTOCREATE != 0 };
         let holdings = self.holdings(private.holders.as_deref(), from.owners.as_deref());
         let owners: Vec<OwnerId> = holdings.iter().map(|(owner, _)| owner).collect();
         self.handler.lockspaces.adopt(id, private.key, lease, terms, holdings);
@@ -259,17 +260,21 @@ impl Adoption<'_> {
         &mut self,
         from: &document::Resource,
         private: &document::PrivateResource,
+        terms: Terms,
     ) -> io::Result<Lease> {
         let file = File::from(self.inherited.take(from.fd)?);
         let kind = private.lock.map_or(Kind::Posix, |Lock::Ofd| Kind::Ofd);
+        let hold = match private.lacks {
+            None => Hold::Whole(kind),
+            Some(Lack::Exclusiveness) => Hold::Shared(kind),
+            Some(Lack::Everything) => Hold::Nothing,
+        };
         let inode = match (kind, private.device, private.inode) {
             (Kind::Ofd, Some(device), Some(number)) => Inode { device, number },
             _ => Inode::of_open(&file)?,
         };
-        if kind == Kind::Posix {
-            self.handler.posix.add(inode);
-        }
-        Ok(Lease::adopted(file, inode, kind))
+        self.handler.posix.add(inode, terms.mode(), hold);
+        Ok(Lease::adopted(file, inode, hold))
     }
 
     /// libvirt's daemons know no more of holders than their pids, each as often as it has the lease.

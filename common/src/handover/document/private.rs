@@ -207,6 +207,9 @@ pub struct PrivateResource {
     /// Anything else, or nothing, is a POSIX lock.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
+    /// What is missing of the lock, which is to be taken as soon as it can be had.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Lack>,
     /// Of the locked file, so that its file system need not be asked.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub device: Option<u64>,
@@ -224,6 +227,16 @@ pub struct PrivateResource {
 pub enum Lock {
     /// It does not end with the process.
     Ofd,
+}
+
+/// What is missing of a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lack {
+    /// It is shared, and should not be.
+    Exclusiveness,
+    /// There is none.
+    Everything,
 }
 
 /// Who has a lease.
