@@ -51,6 +51,8 @@ pub(crate) struct Lease {
 pub(crate) enum Job {
     /// Lock it.
     Acquire { path: Arc<Path>, terms: Terms },
+    /// See whether its path still leads to the file that is leased.
+    Look { path: Arc<Path>, inode: Inode },
     /// Unlock it; remove it too if the terms say so and nobody shares it.
     Release { lease: Lease, path: Arc<Path>, terms: Terms },
     /// Make it.
@@ -69,6 +71,8 @@ pub(crate) enum Done {
     Acquired(Lease),
     /// Somebody else has locked the file, or is faster than us every time (`None`).
     Busy(Option<Inode>),
+    /// It is the one that is leased.
+    IsSame,
     /// It is unlocked, made or removed.
     Finished,
     /// There is so much of its lock.
@@ -84,9 +88,10 @@ impl Job {
             Self::Release { lease: Lease { inode, .. }, .. } | Self::Settle { inode, .. } => {
                 Place::device(inode.device)
             }
-            Self::Acquire { path, .. } | Self::Create { path } | Self::Delete { path } => {
-                Place::directory_of(path)
-            }
+            Self::Acquire { path, .. }
+            | Self::Look { path, .. }
+            | Self::Create { path }
+            | Self::Delete { path } => Place::directory_of(path),
         }
     }
 
@@ -94,6 +99,7 @@ impl Job {
     pub(crate) fn run(self, posix: &PosixFiles) -> Done {
         let result = match self {
             Self::Acquire { path, terms } => Lease::acquire(posix, &path, terms),
+            Self::Look { path, inode } => look(&path, inode),
             Self::Release { lease, path, terms } => {
                 lease.release(posix, &path, terms);
                 Ok(Done::Finished)
@@ -200,6 +206,23 @@ impl Lease {
         let kind = if self.hold.is_posix() { Kind::Posix } else { Kind::Ofd };
         matches!(lock::try_lock(&*self.file, kind, Mode::Exclusive), Ok(true))
     }
+}
+
+/// Whoever shares a lease gets the file that was leased; another one that is at its path by now is not
+/// locked at all.
+fn look(path: &Path, inode: Inode) -> Result<Done, Failure> {
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        result => Some(Inode::of(&result.map_err(failure(Attempt::Open, path))?)),
+    };
+    if found == Some(inode) {
+        return Ok(Done::IsSame);
+    }
+    tracing::warn!(
+        target: "util.lockspace",
+        "{} is not the file any more that is leased under this name", path.display()
+    );
+    Ok(Done::Busy(Some(inode)))
 }
 
 /// What cannot be found out is as it was.

@@ -199,13 +199,17 @@ impl Lockspaces {
                 self.by_inode.insert((lease.inode(), id));
                 Ok(resource.acquired(claim, *terms, lease))
             }
+            (Action::Acquire(claim, _), Done::IsSame) => {
+                let resource = self.resources.get_mut(&id);
+                Ok(resource.map_or(Change::None, |resource| resource.share(claim)))
+            }
             (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
             (_, Done::Failed(failure)) => Err(Refusal::File(failure)),
             (_, Done::Settled(hold)) => {
                 self.resources.get_mut(&id).into_iter().for_each(|resource| resource.settled(hold));
                 Ok(Change::None)
             }
-            (_, Done::Finished | Done::Acquired(_)) => Ok(Change::None),
+            (_, Done::Finished | Done::Acquired(_) | Done::IsSame) => Ok(Change::None),
         }
     }
 

@@ -172,7 +172,7 @@ impl Resource {
             Action::Delete if self.is_held() => Step::Ended(Err(self.locked())),
             Action::Create => Step::Job(Change::None, Job::Create { path: self.path() }),
             Action::Delete => Step::Job(Change::None, Job::Delete { path: self.path() }),
-            Action::Acquire(claim, terms) => self.acquire(claim, *terms),
+            Action::Acquire(_, terms) => self.acquire(*terms),
             Action::Release(claim) => self.release(claim),
             Action::Disown(owner) => self.disown(*owner),
             Action::Settle { is_to_outlive } => self.settle(*is_to_outlive),
@@ -187,11 +187,19 @@ impl Resource {
         Change::Gained(claim.owner)
     }
 
+    /// The file is locked for one more of those who share it.
+    pub(crate) fn share(&mut self, claim: &Claim) -> Change {
+        self.hold.as_mut().map_or(Change::None, |hold| hold.share(claim))
+    }
+
     /// libvirt knows neither re-entrance nor a change of terms.
-    fn acquire(&mut self, claim: &Claim, terms: Terms) -> Step {
-        match &mut self.hold {
+    fn acquire(&self, terms: Terms) -> Step {
+        match &self.hold {
             None => Step::Job(Change::None, Job::Acquire { path: self.path(), terms }),
-            Some(hold) if hold.terms.shared && terms.shared => Step::Ended(Ok(hold.share(claim))),
+            Some(hold) if hold.terms.shared && terms.shared => {
+                let (path, inode) = (self.path(), hold.lease.inode());
+                Step::Job(Change::None, Job::Look { path, inode })
+            }
             Some(_) => Step::Ended(Err(self.locked())),
         }
     }
