@@ -52,6 +52,11 @@ impl PosixFiles {
         }
     }
 
+    /// Whether closing an fd of this file may cost a lease its lock.
+    pub(crate) fn has(&self, inode: Inode) -> bool {
+        self.files().contains_key(&inode)
+    }
+
     /// Finds out what there is of a lease's lock, takes what is missing, and where `is_to_outlive`
     /// makes it one that does not end with this process. One of several leases of a file can be that
     /// only if all are shared; nobody knows of any more than those.

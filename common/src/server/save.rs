@@ -83,7 +83,7 @@ pub fn adopt_listeners(from: &document::Server, inherited: &mut Inherited) -> Ve
     let services = from.services.iter().flatten();
     let sockets = services.flat_map(|service| service.socks.iter().flatten());
     let adopted = sockets.filter_map(|from| {
-        let listener = inherited.take(from.fd).and_then(socket::listener_from);
+        let listener = inherited.take_socket(from.fd).and_then(socket::listener_from);
         let adopted = listener.map(|listener| match from.unlink_unix {
             Some(false) => Listener::passed(listener),
             Some(true) | None => Listener::inherited(listener),
@@ -166,7 +166,8 @@ impl Server {
         inherited: &mut Inherited,
         reactor: &Reactor<Token>,
     ) -> io::Result<Caller> {
-        let stream = UnixStream::from(inherited.take(from.sock.and_then(|socket| socket.fd))?);
+        let stream =
+            UnixStream::from(inherited.take_socket(from.sock.and_then(|socket| socket.fd))?);
         let peer = socket::peer(&stream)?;
         if peer.uid != process::effective_uid() {
             return Err(io::Error::other(format!("its uid is {}", peer.uid)));

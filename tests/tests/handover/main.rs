@@ -20,4 +20,5 @@ mod owners;
 mod refused;
 mod run_directory;
 mod signals;
+mod strays;
 mod surroundings;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use common::handover::document::{
 };
 use common::handover::text::{parse_uuid, unhex};
 use common::server::{Caller, Core};
+use common::sys::fd;
 use common::sys::lock::{Hold, Kind, Mode};
 use nix::errno::Errno;
 
@@ -73,10 +75,18 @@ impl Handler {
     /// Files of which nothing is known may have POSIX locks, too: they are never opened.
     pub(crate) fn protect_unknown(&self, inherited: &Inherited) {
         inherited.for_each(|fd| {
-            if let Ok(inode) = Inode::of_open(fd) {
-                self.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
+            let is_known = |inode| self.posix.has(inode);
+            if fd::may_have_lock(fd) && !Inode::of_open(fd).is_ok_and(is_known) {
+                self.protect(fd);
             }
         });
+    }
+
+    /// Something has a POSIX lock on this file until this process ends.
+    fn protect(&self, fd: BorrowedFd<'_>) {
+        if let Ok(inode) = Inode::of_open(fd) {
+            self.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
+        }
     }
 
     fn read_session(
@@ -208,6 +218,9 @@ impl Adoption<'_> {
         self.handler.lockspaces.reserve(space.as_bytes(), resources.len());
         for resource in resources {
             if let Err(error) = self.adopt(&space, &resource) {
+                let Self { handler, inherited, .. } = self;
+                let number = resource.fd.into_iter();
+                number.for_each(|number| inherited.show(number, |fd| handler.protect(fd)));
                 tracing::error!(
                     target: "locking.lock_daemon",
                     "The lease on '{}' in lockspace '{space}' was not understood ({error}); \
