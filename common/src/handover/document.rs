@@ -333,6 +333,15 @@ impl Document<'_> {
         private.is_some_and(|private| private.endings.is_some())
     }
 
+    /// Whether there is something that nobody sets again when the daemon is started: lockspaces,
+    /// which libvirtd makes when it starts itself, and settings of an administrator.
+    #[must_use]
+    pub fn has_settings(&self) -> bool {
+        let mut spaces = self.lockspaces.iter().flatten();
+        spaces.any(|space| space.directory.is_some())
+            || self.private.as_ref().is_some_and(PrivateDaemon::has_settings)
+    }
+
     /// Takes out everything of our own.
     pub fn strip_private(&mut self) {
         self.private = None;

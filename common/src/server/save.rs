@@ -50,6 +50,14 @@ impl<O> Core<O> {
         if let Some(timeout_s) = from.timeout_s {
             self.set_idle_timeout_s(timeout_s);
         }
+        let limits =
+            [(admin::Server::Main, from.main_limits), (admin::Server::Admin, from.admin_limits)];
+        for (server, limits) in limits {
+            if let Some((clients_max, unauthenticated_max)) = limits {
+                let unauthenticated_max = unauthenticated_max.min(clients_max);
+                self.set_limits(server, Limits { clients_max, unauthenticated_max });
+            }
+        }
         let filters = from.log_filters.as_ref().map(|filters| self.set_log_filters(filters));
         let outputs = from.log_outputs.as_ref().map(|outputs| self.set_log_outputs(outputs));
         for error in [filters, outputs].into_iter().flatten().filter_map(Result::err) {

@@ -77,8 +77,7 @@ impl Predecessor {
             self.stored = Some(Stored { names, is_known, missing, essentials });
             // Nobody depends on what has nothing: it may fail as at any start.
             let document = match document {
-                Some(document) => Some(document)
-                    .filter(|found| !keys_of(found, name).is_empty() || found.has_endings()),
+                Some(document) => Some(document).filter(|found| is_something(found, name)),
                 None => Some(Document::default()),
             };
             self.found = document.map(|document| Found { document, is_ours: true, broken: None });
@@ -209,4 +208,9 @@ impl Predecessor {
         );
         Some(Listener::inherited(listener))
     }
+}
+
+/// Whether somebody depends on what the document of an fd store says.
+fn is_something(document: &Document<'_>, name: &str) -> bool {
+    !keys_of(document, name).is_empty() || document.has_endings() || document.has_settings()
 }
