@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use common::server::Place;
 use common::sys::fd;
-use common::sys::lock::{self, Kind, Mode};
+use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
@@ -42,8 +42,8 @@ pub(crate) struct Lease {
     /// Shared with a job that changes the lock's kind.
     file: Arc<File>,
     inode: Inode,
-    /// Ours are OFD locks.
-    kind: Kind,
+    /// Ours are OFD locks, libvirt's POSIX ones.
+    hold: Hold,
 }
 
 /// Something to do with the file of one resource.
@@ -51,14 +51,17 @@ pub(crate) struct Lease {
 pub(crate) enum Job {
     /// Lock it.
     Acquire { path: Arc<Path>, terms: Terms },
+    /// See whether its path still leads to the file that is leased.
+    Look { path: Arc<Path>, inode: Inode },
     /// Unlock it; remove it too if the terms say so and nobody shares it.
     Release { lease: Lease, path: Arc<Path>, terms: Terms },
     /// Make it.
     Create { path: Arc<Path> },
     /// Remove it unless somebody has locked it, under whatever name.
     Delete { path: Arc<Path> },
-    /// Make its lock one that does not end with this process.
-    Outlive { file: Arc<File>, inode: Inode, path: Arc<Path>, mode: Mode },
+    /// Find out what there is of its lock, and take what is missing; make it one that does not end
+    /// with this process where that `is_to_outlive` it.
+    Settle { file: Arc<File>, inode: Inode, lease: (Mode, Hold), is_to_outlive: bool },
 }
 
 /// What a job left.
@@ -68,10 +71,12 @@ pub(crate) enum Done {
     Acquired(Lease),
     /// Somebody else has locked the file, or is faster than us every time (`None`).
     Busy(Option<Inode>),
+    /// It is the one that is leased.
+    IsSame,
     /// It is unlocked, made or removed.
     Finished,
-    /// Its lock is an OFD lock.
-    Outlives,
+    /// There is so much of its lock.
+    Settled(Hold),
     /// Nothing has changed.
     Failed(Failure),
 }
@@ -80,12 +85,13 @@ impl Job {
     /// Where it is done.
     pub(crate) fn place(&self) -> Place {
         match self {
-            Self::Release { lease: Lease { inode, .. }, .. } | Self::Outlive { inode, .. } => {
+            Self::Release { lease: Lease { inode, .. }, .. } | Self::Settle { inode, .. } => {
                 Place::device(inode.device)
             }
-            Self::Acquire { path, .. } | Self::Create { path } | Self::Delete { path } => {
-                Place::directory_of(path)
-            }
+            Self::Acquire { path, .. }
+            | Self::Look { path, .. }
+            | Self::Create { path }
+            | Self::Delete { path } => Place::directory_of(path),
         }
     }
 
@@ -93,14 +99,15 @@ impl Job {
     pub(crate) fn run(self, posix: &PosixFiles) -> Done {
         let result = match self {
             Self::Acquire { path, terms } => Lease::acquire(posix, &path, terms),
+            Self::Look { path, inode } => look(&path, inode),
             Self::Release { lease, path, terms } => {
                 lease.release(posix, &path, terms);
                 Ok(Done::Finished)
             }
             Self::Create { path } => create(posix, &path).map(|()| Done::Finished),
             Self::Delete { path } => delete(posix, &path),
-            Self::Outlive { file, inode, path, mode } => {
-                Ok(outlive_process(posix, &file, inode, &path, mode))
+            Self::Settle { file, inode, lease, is_to_outlive } => {
+                Ok(settle(posix, &file, inode, lease, is_to_outlive))
             }
         };
         result.unwrap_or_else(Done::Failed)
@@ -114,29 +121,28 @@ impl Lease {
     }
 
     /// A lease that an earlier image of this process has taken.
-    pub(crate) fn adopted(file: File, inode: Inode, kind: Kind) -> Self {
-        Self { file: Arc::new(file), inode, kind }
+    pub(crate) fn adopted(file: File, inode: Inode, hold: Hold) -> Self {
+        Self { file: Arc::new(file), inode, hold }
     }
 
-    /// The job that makes it one that does not end with this process, if it is of libvirt's.
-    pub(crate) fn to_outlive(&self, path: Arc<Path>, terms: Terms) -> Option<Job> {
-        let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
-        let (file, inode) = (Arc::clone(&self.file), self.inode);
-        (self.kind == Kind::Posix).then_some(Job::Outlive { file, inode, path, mode })
+    /// The job that finds out what there is of its lock, and takes what is missing.
+    pub(crate) fn to_settle(&self, terms: Terms, is_to_outlive: bool) -> Job {
+        let (file, lease) = (Arc::clone(&self.file), (terms.mode(), self.hold));
+        Job::Settle { file, inode: self.inode, lease, is_to_outlive }
     }
 
-    /// It is an OFD lock by now.
-    pub(crate) fn outlives(&mut self) {
-        self.kind = Kind::Ofd;
+    /// There is so much of its lock by now.
+    pub(crate) fn settled(&mut self, hold: Hold) {
+        self.hold = hold;
     }
 
-    /// The locked file, and how.
-    pub(crate) fn lock(&self) -> (BorrowedFd<'_>, Kind) {
-        (self.file.as_fd(), self.kind)
+    /// The locked file, and how it is locked.
+    pub(crate) fn lock(&self) -> (BorrowedFd<'_>, Hold) {
+        (self.file.as_fd(), self.hold)
     }
 
     fn acquire(posix: &PosixFiles, path: &Path, terms: Terms) -> Result<Done, Failure> {
-        let mode = if terms.shared { Mode::Shared } else { Mode::Exclusive };
+        let mode = terms.mode();
         let attempt = if terms.autocreate { Attempt::OpenOrCreate } else { Attempt::Open };
         let mut options = options();
         options.read(true).write(true);
@@ -170,7 +176,7 @@ impl Lease {
         let inode = Inode::of(&metadata);
         let locked =
             lock::try_lock(&file, Kind::Ofd, mode).map_err(failure(Attempt::Lock, path))?;
-        let lease = Self { file: Arc::new(file), inode, kind: Kind::Ofd };
+        let lease = Self { file: Arc::new(file), inode, hold: Hold::Whole(Kind::Ofd) };
         Ok(if locked { Done::Acquired(lease) } else { Done::Busy(Some(inode)) })
     }
 
@@ -178,22 +184,18 @@ impl Lease {
     /// lock is known by this: it can be had exclusively.
     fn release(self, posix: &PosixFiles, path: &Path, terms: Terms) {
         if terms.autocreate
-            && (!terms.shared || self.can_be_exclusive())
+            && ((!terms.shared && self.hold.is_whole()) || self.can_be_exclusive())
             && self.inode.is_at(path)
             && let Err(failure) = remove(path)
         {
             tracing::warn!(target: "util.lockspace", "{}", failure.to_rpc().message());
         }
-        self.unlock(posix, path);
+        self.unlock(posix, path, terms.mode());
     }
 
     /// Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
-    fn unlock(self, posix: &PosixFiles, path: &Path) {
-        let unlocked = match self.kind {
-            Kind::Ofd => lock::unlock(&*self.file, Kind::Ofd),
-            Kind::Posix => posix.release(self.inode, self.file),
-        };
-        if let Err(error) = unlocked {
+    fn unlock(self, posix: &PosixFiles, path: &Path, mode: Mode) {
+        if let Err(error) = posix.release(self.inode, self.file, mode, self.hold) {
             tracing::error!(
                 target: "util.lockspace", "Unable to unlock {}: {error}", path.display()
             );
@@ -201,31 +203,44 @@ impl Lease {
     }
 
     fn can_be_exclusive(&self) -> bool {
-        matches!(lock::try_lock(&*self.file, self.kind, Mode::Exclusive), Ok(true))
+        let kind = if self.hold.is_posix() { Kind::Posix } else { Kind::Ofd };
+        matches!(lock::try_lock(&*self.file, kind, Mode::Exclusive), Ok(true))
     }
 }
 
-/// One of several leases of the same file has to stay a POSIX lock.
-fn outlive_process(posix: &PosixFiles, file: &File, inode: Inode, path: &Path, mode: Mode) -> Done {
-    let made = match posix.leases(inode) {
-        ..=1 => lock::make_ofd(file, mode),
-        _ => Err(io::Error::other("it is one of several of its file")),
+/// Whoever shares a lease gets the file that was leased; another one that is at its path by now is not
+/// locked at all.
+fn look(path: &Path, inode: Inode) -> Result<Done, Failure> {
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        result => Some(Inode::of(&result.map_err(failure(Attempt::Open, path))?)),
     };
-    match made {
-        Ok(true) => {}
-        Ok(false) => tracing::error!(
-            target: "util.lockspace", "Somebody else shares the lock on {} now", path.display()
-        ),
-        Err(error) => {
-            tracing::error!(
-                target: "util.lockspace",
-                "The lease on {} would not outlive a crash: {error}", path.display()
-            );
-            return Done::Finished;
-        }
+    if found == Some(inode) {
+        return Ok(Done::IsSame);
     }
-    posix.forget(inode);
-    Done::Outlives
+    tracing::warn!(
+        target: "util.lockspace",
+        "{} is not the file any more that is leased under this name", path.display()
+    );
+    Ok(Done::Busy(Some(inode)))
+}
+
+/// What cannot be found out is as it was.
+fn settle(
+    posix: &PosixFiles,
+    file: &File,
+    inode: Inode,
+    lease: (Mode, Hold),
+    is_to_outlive: bool,
+) -> Done {
+    Done::Settled(posix.settle(inode, file, lease, is_to_outlive).unwrap_or_else(|error| {
+        tracing::error!(
+            target: "util.lockspace",
+            "Unable to find out whether file {} of device {} is locked still: {error}",
+            inode.number, inode.device
+        );
+        lease.1
+    }))
 }
 
 impl Inode {
@@ -285,7 +300,7 @@ fn delete(posix: &PosixFiles, path: &Path) -> Result<Done, Failure> {
             None => {}
             Some(Done::Acquired(lease)) => {
                 let removed = remove(path);
-                lease.unlock(posix, path);
+                lease.unlock(posix, path, Mode::Exclusive);
                 return removed.map(|()| Done::Finished);
             }
             Some(done) => return Ok(done),

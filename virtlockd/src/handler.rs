@@ -30,6 +30,7 @@ use crate::refusal::Refusal;
 use crate::resource::{Action, Claim, path_of};
 use crate::rewatch;
 use crate::session::{Gone, Session};
+use crate::settle;
 
 /// The number of jobs for no resource; resources are numbered behind it.
 pub(crate) const DIRECTORY: u64 = 0;
@@ -49,6 +50,10 @@ pub struct Handler {
     pub(crate) stopping: bool,
     /// Owners are to be looked for again later.
     pub(crate) watches_later: bool,
+    /// Their locks lack something.
+    pub(crate) lacking: BTreeSet<ResourceId>,
+    /// That is to be looked for again later.
+    pub(crate) settles_later: bool,
 }
 
 /// What a job brings back.
@@ -86,6 +91,8 @@ impl Handler {
             unstored: BTreeSet::new(),
             stopping: false,
             watches_later: false,
+            lacking: BTreeSet::new(),
+            settles_later: false,
         }
     }
 
@@ -315,10 +322,11 @@ impl Daemon for Handler {
 
     /// An owner that was asked to end has not, or it is time to look for those nobody watches.
     fn timer(&mut self, core: &mut Core<Outcome>, source: u64) {
-        if source == rewatch::RETRY {
-            return self.watch_again(core);
+        match source {
+            rewatch::RETRY => self.watch_again(core),
+            settle::RETRY => self.settle_again(core),
+            owner => self.ending_is_due(OwnerId(owner)),
         }
-        self.ending_is_due(OwnerId(source));
     }
 
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {

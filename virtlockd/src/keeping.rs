@@ -9,7 +9,7 @@ use common::handover::document::{self, Change, Items, Lockspace};
 use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
 use common::server::{ClientId, Core, Place};
-use common::sys::lock;
+use common::sys::lock::{self, Hold};
 
 use crate::handler::{DIRECTORY, Ended, Handler, Outcome};
 use crate::holdings::Holding;
@@ -32,8 +32,8 @@ impl Handler {
     pub(crate) fn keep_everything(&mut self, core: &mut Core<Outcome>) {
         for id in self.lockspaces.ids().collect::<Vec<_>>() {
             self.keep_lease(core, id);
-            if self.lockspaces.resource_mut(id).is_some_and(|resource| resource.key.is_none()) {
-                self.perform(core, id, Task::of_our_own(Action::Outlive));
+            if self.lockspaces.lock(id).is_some_and(Hold::is_posix) {
+                self.perform(core, id, Task::of_our_own(Action::Settle { is_to_outlive: true }));
             }
         }
         for client in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -79,8 +79,8 @@ impl Handler {
             self.unstored.remove(&Unstored::Lease(id));
             return;
         };
-        let (fd, kind) = lease.lock();
-        if kind == lock::Kind::Posix || !core.has_store() {
+        let (fd, hold) = lease.lock();
+        if hold.is_posix() || !core.has_store() {
             return;
         }
         let (change, fds) = (change_of(resource, &self.owners), [fd.as_fd()]);

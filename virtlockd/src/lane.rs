@@ -60,15 +60,18 @@ impl Handler {
             match self.lockspaces.begin(resource, &task.action) {
                 Step::Ended(result) => self.action_ended(core, resource, task.client, result),
                 Step::Job(change, job) => {
+                    let is_waited_for = task.client.is_some();
                     lane.current = Some(task);
                     if matches!(change, Change::Lost(_)) {
                         // Before it is unlocked: what is known of a lease is true as long as it is.
                         self.keep_lease(core, resource);
                     }
                     let (place, posix) = (job.place(), self.posix.clone());
-                    core.submit(place, resource.0, move || {
-                        Outcome(Ended::Action(resource, job.run(&posix)))
-                    });
+                    let work = move || Outcome(Ended::Action(resource, job.run(&posix)));
+                    match is_waited_for {
+                        true => core.submit(place, resource.0, work),
+                        false => core.submit_unhurried(place, resource.0, work),
+                    }
                     self.changed(core, resource, change);
                 }
             }
@@ -103,6 +106,7 @@ impl Handler {
             self.changed(core, resource, change);
         }
         self.keep_lease(core, resource);
+        self.settle_unless_whole(core, resource);
         if let Some(client) = client {
             self.answer(core, client, result.map(drop));
         }

@@ -34,11 +34,12 @@ mod refusal;
 mod resource;
 mod rewatch;
 mod session;
+mod settle;
 mod state;
 mod watch;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use common::config::{Document, Error};
 use common::handover::{Inherited, document};
@@ -46,6 +47,7 @@ use common::rpc::Program;
 use common::server::{Caller, Core};
 use common::startup::Service;
 
+use file::Inode;
 pub use handler::{Handler, Outcome};
 
 /// The name of the daemon and its server.
@@ -84,5 +86,9 @@ impl Service for Handler {
     /// Whatever may be locked stays open without our doing, but it must not be opened again.
     fn salvage(&mut self, _: &mut Core<Outcome>, inherited: &mut Inherited) {
         self.protect_unknown(inherited);
+    }
+
+    fn must_stay_open(&self, fd: BorrowedFd<'_>) -> bool {
+        Inode::of_open(fd).is_ok_and(|inode| self.posix.has(inode))
     }
 }

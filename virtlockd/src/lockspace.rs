@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use common::sys::lock::Hold;
+
 use crate::failure::Failure;
 use crate::file::{Done, Inode, Lease};
 use crate::holdings::Holdings;
@@ -118,6 +120,11 @@ impl Lockspaces {
         self.resources.get_mut(&id)
     }
 
+    /// What there is of a resource's lock, if anybody has a lease.
+    pub(crate) fn lock(&self, id: ResourceId) -> Option<Hold> {
+        self.resources.get(&id)?.lock()
+    }
+
     /// The key of a resource's lease in the fd store.
     pub(crate) fn key(&self, id: ResourceId) -> Option<u64> {
         self.resources.get(&id)?.key
@@ -192,13 +199,17 @@ impl Lockspaces {
                 self.by_inode.insert((lease.inode(), id));
                 Ok(resource.acquired(claim, *terms, lease))
             }
+            (Action::Acquire(claim, _), Done::IsSame) => {
+                let resource = self.resources.get_mut(&id);
+                Ok(resource.map_or(Change::None, |resource| resource.share(claim)))
+            }
             (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
             (_, Done::Failed(failure)) => Err(Refusal::File(failure)),
-            (_, Done::Outlives) => {
-                self.resources.get_mut(&id).into_iter().for_each(Resource::outlives);
+            (_, Done::Settled(hold)) => {
+                self.resources.get_mut(&id).into_iter().for_each(|resource| resource.settled(hold));
                 Ok(Change::None)
             }
-            (_, Done::Finished | Done::Acquired(_)) => Ok(Change::None),
+            (_, Done::Finished | Done::Acquired(_) | Done::IsSame) => Ok(Change::None),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Leases that libvirt's daemon took in this process before it became ours: POSIX locks.
 //!
 //! Such a lock is lost as soon as *any* fd of its file is closed. So a file that has one is never
-//! opened, whatever name it is asked for by, and an fd of it is closed only with the last lease.
+//! opened, whatever name it is asked for by, and an fd of it is closed only with the last lease. Nor
+//! is one opened whose lease [lacks](Hold) something of its lock, which keeps only strangers off it.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -11,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::sys::lock::{self, Kind};
+use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
 use crate::file::Inode;
@@ -25,7 +26,12 @@ pub(crate) struct PosixFiles(Arc<Mutex<HashMap<Inode, Entry>>>);
 
 #[derive(Debug, Default)]
 struct Entry {
+    /// That have a POSIX lock, which is one for all of them.
     leases: usize,
+    /// Those among them that should have it alone.
+    exclusive: usize,
+    /// Those, with whatever lock, that lack something of it.
+    lacking: usize,
     /// Of leases that were released, while there are others.
     parked: Vec<Arc<File>>,
 }
@@ -40,32 +46,97 @@ pub(crate) enum Opened {
 
 impl PosixFiles {
     /// One more lease of this file.
-    pub(crate) fn add(&self, inode: Inode) {
-        self.files().entry(inode).or_default().leases += 1;
+    pub(crate) fn add(&self, inode: Inode, mode: Mode, hold: Hold) {
+        if hold != Hold::Whole(Kind::Ofd) {
+            self.files().entry(inode).or_default().count(mode, hold);
+        }
     }
 
-    /// How many there are of this file.
-    pub(crate) fn leases(&self, inode: Inode) -> usize {
-        self.files().get(&inode).map_or(0, |entry| entry.leases)
+    /// Whether closing an fd of this file may cost a lease its lock.
+    pub(crate) fn has(&self, inode: Inode) -> bool {
+        self.files().contains_key(&inode)
     }
 
-    /// The file has no POSIX lock any more.
-    pub(crate) fn forget(&self, inode: Inode) {
-        self.files().remove(&inode);
+    /// Finds out what there is of a lease's lock, takes what is missing, and where `is_to_outlive`
+    /// makes it one that does not end with this process. One of several leases of a file can be that
+    /// only if all are shared; nobody knows of any more than those.
+    pub(crate) fn settle(
+        &self,
+        inode: Inode,
+        file: &File,
+        lease: (Mode, Hold),
+        is_to_outlive: bool,
+    ) -> io::Result<Hold> {
+        let (mode, before) = lease;
+        let (others, are_exclusive) = self.others(inode, mode, before);
+        let is_one_for_all = others > 0 && (are_exclusive || mode == Mode::Exclusive);
+        let hold = match is_one_for_all {
+            true => lock::confirm_posix(file, Mode::Exclusive)?,
+            false => match lock::confirm(file, mode)? {
+                Hold::Whole(Kind::Posix) if is_to_outlive && others == 0 => {
+                    lock::make_ofd(file, mode)?
+                }
+                hold => hold,
+            },
+        };
+        self.changed(inode, file, mode, before, hold)?;
+        Ok(hold)
     }
 
-    /// One lease less: unlocks and closes the file if it was the last.
-    pub(crate) fn release(&self, inode: Inode, file: Arc<File>) -> io::Result<()> {
+    /// Other leases with a POSIX lock on this file, and whether one of them should have it alone.
+    fn others(&self, inode: Inode, mode: Mode, hold: Hold) -> (usize, bool) {
+        let files = self.files();
+        let Some(entry) = files.get(&inode) else { return (0, false) };
+        let is_one = usize::from(hold.is_posix());
+        let is_exclusive = usize::from(hold.is_posix() && mode == Mode::Exclusive);
+        (entry.leases.saturating_sub(is_one), entry.exclusive > is_exclusive)
+    }
+
+    /// The POSIX lock goes when no lease has it any more.
+    fn changed(
+        &self,
+        inode: Inode,
+        file: &File,
+        mode: Mode,
+        before: Hold,
+        hold: Hold,
+    ) -> io::Result<()> {
         let mut files = self.files();
-        if let Some(entry) = files.get_mut(&inode)
-            && entry.leases > 1
-        {
-            entry.leases -= 1;
-            entry.parked.push(file);
+        let entry = files.entry(inode).or_default();
+        entry.discount(mode, before);
+        entry.count(mode, hold);
+        if entry.leases > 0 {
             return Ok(());
         }
-        files.remove(&inode);
-        lock::unlock(&*file, Kind::Posix)
+        let unlocked = lock::unlock(file, Kind::Posix);
+        entry.parked.clear();
+        if entry.lacking == 0 {
+            files.remove(&inode);
+        }
+        unlocked
+    }
+
+    /// One lease less: unlocks and closes the file, unless that would cost another its lock.
+    pub(crate) fn release(
+        &self,
+        inode: Inode,
+        file: Arc<File>,
+        mode: Mode,
+        hold: Hold,
+    ) -> io::Result<()> {
+        let mut files = self.files();
+        let unlocked = if hold.is_posix() { Ok(()) } else { lock::unlock(&*file, Kind::Ofd) };
+        let Some(entry) = files.get_mut(&inode) else { return unlocked };
+        entry.discount(mode, hold);
+        if entry.leases > 0 {
+            entry.parked.push(file);
+            return unlocked;
+        }
+        entry.parked.clear();
+        if entry.lacking == 0 {
+            files.remove(&inode);
+        }
+        lock::unlock(&*file, Kind::Posix).and(unlocked)
     }
 
     /// Opens a file, or makes it where that is wanted, unless it is one of these. Without any it
@@ -102,5 +173,20 @@ impl PosixFiles {
 
     fn files(&self) -> MutexGuard<'_, HashMap<Inode, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn count(&mut self, mode: Mode, hold: Hold) {
+        self.leases += usize::from(hold.is_posix());
+        self.exclusive += usize::from(hold.is_posix() && mode == Mode::Exclusive);
+        self.lacking += usize::from(!hold.is_whole());
+    }
+
+    fn discount(&mut self, mode: Mode, hold: Hold) {
+        let is_exclusive = hold.is_posix() && mode == Mode::Exclusive;
+        self.leases = self.leases.saturating_sub(usize::from(hold.is_posix()));
+        self.exclusive = self.exclusive.saturating_sub(usize::from(is_exclusive));
+        self.lacking = self.lacking.saturating_sub(usize::from(!hold.is_whole()));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use common::rpc::{self, Program, error};
+use common::sys::lock::Mode;
 use common::xdr::{self, Reader};
 
 /// The program on `virtlockd-sock`, libvirt's numbers.
@@ -47,6 +48,13 @@ pub(crate) struct Terms {
     pub(crate) shared: bool,
     /// The file is made, and removed with the last lease.
     pub(crate) autocreate: bool,
+}
+
+impl Terms {
+    /// The lock that a lease on these terms has.
+    pub(crate) fn mode(self) -> Mode {
+        if self.shared { Mode::Shared } else { Mode::Exclusive }
+    }
 }
 
 /// What to do with a resource.

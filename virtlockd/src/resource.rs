@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::sys::lock::{self, Kind};
+
 use crate::file::{Inode, Job, Lease};
 use crate::holdings::{Holding, Holdings};
 use crate::owner::OwnerId;
@@ -27,8 +29,11 @@ pub(crate) enum Action {
     Release(Claim),
     /// Everything of an owner goes, however often it has the lease.
     Disown(OwnerId),
-    /// A lease of libvirt's daemon becomes one that does not end with this process.
-    Outlive,
+    /// What there is of the lock is found out, and what is missing taken; a lease of libvirt's
+    /// daemon becomes one that does not end with this process where that `is_to_outlive` it.
+    Settle {
+        is_to_outlive: bool,
+    },
 }
 
 /// What comes next of an action.
@@ -119,10 +124,39 @@ impl Resource {
         Some((lease, *terms, holders.iter()))
     }
 
-    /// The lock does not end with this process any more.
-    pub(crate) fn outlives(&mut self) {
+    /// What there is of the lock; `None` without a lease.
+    pub(crate) fn lock(&self) -> Option<lock::Hold> {
+        self.hold.as_ref().map(|hold| hold.lease.lock().1)
+    }
+
+    /// There is so much of the lock.
+    pub(crate) fn settled(&mut self, now: lock::Hold) {
+        let before = self.lock();
         if let Some(hold) = &mut self.hold {
-            hold.lease.outlives();
+            hold.lease.settled(now);
+        }
+        if before.is_some_and(|before| before != now && !(before.is_whole() && now.is_whole())) {
+            self.tell_of(now);
+        }
+    }
+
+    fn tell_of(&self, lock: lock::Hold) {
+        let (path, holders) = (self.path(), Holders::new(self.holders()));
+        let path = path.display();
+        match lock {
+            lock::Hold::Whole(_) => tracing::warn!(
+                target: "util.lockspace", "The lease on {path} is whole again: {holders}"
+            ),
+            lock::Hold::Shared(_) => tracing::error!(
+                target: "util.lockspace",
+                "The lease on {path} is not exclusive: a process that is no client of this daemon \
+                 shares it. Its disk is at risk, it is tried again without end: {holders}"
+            ),
+            lock::Hold::Nothing => tracing::error!(
+                target: "util.lockspace",
+                "The lease on {path} is lost: a process that is no client of this daemon has locked \
+                 the file. Its disk is at risk, it is tried again without end: {holders}"
+            ),
         }
     }
 
@@ -138,14 +172,10 @@ impl Resource {
             Action::Delete if self.is_held() => Step::Ended(Err(self.locked())),
             Action::Create => Step::Job(Change::None, Job::Create { path: self.path() }),
             Action::Delete => Step::Job(Change::None, Job::Delete { path: self.path() }),
-            Action::Acquire(claim, terms) => self.acquire(claim, *terms),
+            Action::Acquire(_, terms) => self.acquire(*terms),
             Action::Release(claim) => self.release(claim),
             Action::Disown(owner) => self.disown(*owner),
-            Action::Outlive => {
-                let hold = self.hold.as_ref();
-                let job = hold.and_then(|hold| hold.lease.to_outlive(self.path(), hold.terms));
-                job.map_or(Step::NOTHING, |job| Step::Job(Change::None, job))
-            }
+            Action::Settle { is_to_outlive } => self.settle(*is_to_outlive),
         }
     }
 
@@ -157,11 +187,19 @@ impl Resource {
         Change::Gained(claim.owner)
     }
 
+    /// The file is locked for one more of those who share it.
+    pub(crate) fn share(&mut self, claim: &Claim) -> Change {
+        self.hold.as_mut().map_or(Change::None, |hold| hold.share(claim))
+    }
+
     /// libvirt knows neither re-entrance nor a change of terms.
-    fn acquire(&mut self, claim: &Claim, terms: Terms) -> Step {
-        match &mut self.hold {
+    fn acquire(&self, terms: Terms) -> Step {
+        match &self.hold {
             None => Step::Job(Change::None, Job::Acquire { path: self.path(), terms }),
-            Some(hold) if hold.terms.shared && terms.shared => Step::Ended(Ok(hold.share(claim))),
+            Some(hold) if hold.terms.shared && terms.shared => {
+                let (path, inode) = (self.path(), hold.lease.inode());
+                Step::Job(Change::None, Job::Look { path, inode })
+            }
             Some(_) => Step::Ended(Err(self.locked())),
         }
     }
@@ -195,6 +233,16 @@ impl Resource {
         }
         self.hold = Some(hold);
         if had_it { Step::Ended(Ok(Change::Lost(owner))) } else { Step::NOTHING }
+    }
+
+    /// An OFD lock is lost in no way.
+    fn settle(&self, is_to_outlive: bool) -> Step {
+        match &self.hold {
+            Some(hold) if hold.lease.lock().1 != lock::Hold::Whole(Kind::Ofd) => {
+                Step::Job(Change::None, hold.lease.to_settle(hold.terms, is_to_outlive))
+            }
+            _ => Step::NOTHING,
+        }
     }
 
     fn locked(&self) -> Refusal {

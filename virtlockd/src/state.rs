@@ -6,13 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 use common::handover::document::{
-    self, Document, Found, Holder, Items, Lock, Lockspace, Pid, PrivateLockspace, PrivateResource,
-    PrivateSession, Process,
+    self, Document, Found, Holder, Items, Lack, Lock, Lockspace, Pid, PrivateLockspace,
+    PrivateResource, PrivateSession, Process,
 };
 use common::handover::text::{hex, text, uuid};
 use common::handover::{Passing, Reader};
 use common::server::ClientId;
-use common::sys::lock::Kind;
+use common::sys::lock::Hold;
 
 use crate::handler::Handler;
 use crate::holdings::Holding;
@@ -116,7 +116,7 @@ pub(crate) fn save_resource(
     who: impl Fn(OwnerId, &Holding) -> Holder,
 ) -> Option<document::Resource> {
     let (lease, terms, holders) = resource.hold()?;
-    let (fd, kind) = lease.lock();
+    let (fd, lock) = lease.lock();
     let fd = passing.fd(fd);
     let holders = holders.map(|(owner, holding)| save_holder(holding, who(owner, holding)));
     let holders: Vec<_> = holders.collect();
@@ -149,7 +149,12 @@ pub(crate) fn save_resource(
             name: (!is_text(&resource.name)).then(|| hex(&resource.name)),
             directory: (!is_text(&resource.space)).then(|| hex(&resource.space)),
             key: resource.key,
-            lock: (kind == Kind::Ofd).then_some(Lock::Ofd),
+            lock: (!lock.is_posix()).then_some(Lock::Ofd),
+            lacks: match lock {
+                Hold::Whole(_) => None,
+                Hold::Shared(_) => Some(Lack::Exclusiveness),
+                Hold::Nothing => Some(Lack::Everything),
+            },
             device: Some(inode.device),
             inode: Some(inode.number),
             holders: Some(holders),

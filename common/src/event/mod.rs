@@ -162,12 +162,28 @@ impl<T: Token> Reactor<T> {
     /// # Errors
     /// As `epoll_wait(2)`; an interruption by a signal is no error and gives no events.
     pub fn wait(&mut self, events: &mut VecDeque<Event<T>>) -> io::Result<()> {
-        events.clear();
         let timeout = if self.again.is_empty() {
             self.timers.due_in(Instant::now())
         } else {
             Some(Duration::ZERO)
         };
+        self.wait_for(timeout, events)
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// As `epoll_wait(2)`.
+    pub fn look(&mut self, events: &mut VecDeque<Event<T>>) -> io::Result<()> {
+        self.wait_for(Some(Duration::ZERO), events)
+    }
+
+    fn wait_for(
+        &mut self,
+        timeout: Option<Duration>,
+        events: &mut VecDeque<Event<T>>,
+    ) -> io::Result<()> {
+        events.clear();
         match self.poll.poll(&mut self.kernel_events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use items::Items;
 use lenient::{items, lenient, object, objects, servers, smalls};
 pub use private::{
-    Buffer, Change, Ending, Found, Holder, Lock, Loss, PrivateClient, PrivateDaemon,
+    Buffer, Change, Ending, Found, Holder, Lack, Lock, Loss, PrivateClient, PrivateDaemon,
     PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
 };
 
@@ -331,6 +331,15 @@ impl Document<'_> {
     pub fn has_endings(&self) -> bool {
         let private = self.default_lockspace.as_ref().and_then(|space| space.private.as_ref());
         private.is_some_and(|private| private.endings.is_some())
+    }
+
+    /// Whether there is something that nobody sets again when the daemon is started: lockspaces,
+    /// which libvirtd makes when it starts itself, and settings of an administrator.
+    #[must_use]
+    pub fn has_settings(&self) -> bool {
+        let mut spaces = self.lockspaces.iter().flatten();
+        spaces.any(|space| space.directory.is_some())
+            || self.private.as_ref().is_some_and(PrivateDaemon::has_settings)
     }
 
     /// Takes out everything of our own.

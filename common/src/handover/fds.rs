@@ -132,9 +132,33 @@ impl Inherited {
         }
     }
 
+    /// The same, if it is a socket. What a document takes for one may be a file, with a lock that goes
+    /// when it is closed.
+    ///
+    /// # Errors
+    /// As [`Self::take`]; of anything else `ENOTSOCK`.
+    pub fn take_socket(&mut self, number: Option<RawFd>) -> io::Result<OwnedFd> {
+        let is_socket = |number| fd::is(number, |fd| fd::is_socket(fd));
+        let is_other = number.filter(|number| self.numbers.contains(number) && !is_socket(*number));
+        match is_other {
+            Some(_) => Err(Errno::ENOTSOCK.into()),
+            None => self.take(number),
+        }
+    }
+
     /// Whether there is an fd that `is_wanted`.
     pub fn has(&self, is_wanted: impl Fn(BorrowedFd<'_>) -> bool) -> bool {
         self.numbers.iter().any(|&number| fd::is(number, &is_wanted))
+    }
+
+    /// Shows the fd with this number, if there is one, to `looks`.
+    pub fn show(&self, number: RawFd, looks: impl FnOnce(BorrowedFd<'_>)) {
+        if self.numbers.contains(&number) {
+            fd::is(number, |fd| {
+                looks(fd);
+                true
+            });
+        }
     }
 
     /// Shows each fd to `looks`.

@@ -244,7 +244,8 @@ fn assemble(
         lockspaces: Some(leases),
         private: Some(PrivateDaemon {
             essentials: Some(numbers.essentials()),
-            ..settings(private)
+            configuration_hex: private.configuration_hex.clone(),
+            ..private.settings()
         }),
         ..Document::default()
     }
@@ -301,18 +302,6 @@ fn spread_out(told: &mut Told, main_server: &str) -> Option<u64> {
         add(key, Change { client: Some(client), ..Change::default() });
     }
     main.next_client_id
-}
-
-/// What of a process outlives it.
-fn settings(private: PrivateDaemon) -> PrivateDaemon {
-    let PrivateDaemon { timeout_s, log_filters, log_outputs, configuration_hex, .. } = private;
-    PrivateDaemon {
-        timeout_s,
-        log_filters,
-        log_outputs,
-        configuration_hex,
-        ..PrivateDaemon::default()
-    }
 }
 
 /// `None` for one whose pipe is not there: it has gone, or was never stored.

@@ -103,6 +103,11 @@ impl<O> Target for Core<O> {
 
     fn set_limits(&mut self, server: Server, limits: Limits) {
         self.servers.get_mut(server).limits = limits;
+        match server {
+            Server::Main => self.overrides.main_limits = Some(limits),
+            Server::Admin => self.overrides.admin_limits = Some(limits),
+        }
+        self.settings_have_changed();
         self.accept(server);
     }
 

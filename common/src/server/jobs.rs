@@ -93,6 +93,10 @@ pub(super) struct Jobs<O> {
     submitted: u64,
     /// For the loop's own thread.
     queue: VecDeque<Job<O>>,
+    /// Those for which nobody waits. They take turns with the others.
+    unhurried: VecDeque<Job<O>>,
+    /// It is the turn of one of those.
+    is_their_turn: bool,
     /// What the loop's own thread runs.
     running: Option<(u64, InFlight)>,
     /// To be given to other threads.
@@ -120,6 +124,8 @@ impl<O> Jobs<O> {
         Self {
             submitted: 0,
             queue: VecDeque::new(),
+            unhurried: VecDeque::new(),
+            is_their_turn: false,
             running: None,
             outgoing: VecDeque::new(),
             away: HashMap::new(),
@@ -135,22 +141,51 @@ impl<O> Jobs<O> {
         source: u64,
         work: impl FnOnce() -> O + Send + 'static,
     ) {
+        self.submit_job(place, source, true, Box::new(work));
+    }
+
+    /// The same for which nobody waits.
+    pub(super) fn submit_unhurried(
+        &mut self,
+        place: Place,
+        source: u64,
+        work: impl FnOnce() -> O + Send + 'static,
+    ) {
+        self.submit_job(place, source, false, Box::new(work));
+    }
+
+    fn submit_job(
+        &mut self,
+        place: Place,
+        source: u64,
+        is_waited_for: bool,
+        work: Box<dyn FnOnce() -> O + Send>,
+    ) {
         self.submitted += 1;
         let (id, since) = (self.submitted, Instant::now());
-        let job = Job { id, source, place, since, work: Box::new(work) };
+        let job = Job { id, source, place, since, work };
         if self.slow.is_empty() || !self.slow.contains_key(&place) {
             if !self.may_run_here() {
                 self.late.push_back(source);
             }
-            return self.queue.push_back(job);
+            let queue = if is_waited_for { &mut self.queue } else { &mut self.unhurried };
+            return queue.push_back(job);
         }
         self.wait_at(job);
+    }
+
+    fn next_queued(&mut self) -> Option<Job<O>> {
+        self.is_their_turn = !self.is_their_turn;
+        match self.is_their_turn {
+            true => self.unhurried.pop_front().or_else(|| self.queue.pop_front()),
+            false => self.queue.pop_front().or_else(|| self.unhurried.pop_front()),
+        }
     }
 
     /// What the loop's own thread is to run now; from then on it is taken to be running.
     pub(super) fn next_here(&mut self) -> Option<Job<O>> {
         while self.may_run_here()
-            && let Some(job) = self.queue.pop_front()
+            && let Some(job) = self.next_queued()
         {
             if self.slow.contains_key(&job.place) {
                 self.wait_at(job);
@@ -182,7 +217,8 @@ impl<O> Jobs<O> {
         self.away.insert(id, job);
         self.late.push_back(job.source);
         if !self.may_run_here() {
-            self.late.extend(self.queue.iter().map(|job| job.source));
+            let queued = self.queue.iter().chain(&self.unhurried);
+            self.late.extend(queued.map(|job| job.source));
         }
     }
 
@@ -228,7 +264,8 @@ impl<O> Jobs<O> {
         let waiting = self.slow.values().flat_map(|slow| &slow.waiting);
         let here = self.running.iter().map(|(_, job)| *job);
         let away = self.away.values().copied();
-        here.chain(away).chain(self.queue.iter().chain(waiting).map(Job::in_flight))
+        let queued = self.queue.iter().chain(&self.unhurried);
+        here.chain(away).chain(queued.chain(waiting).map(Job::in_flight))
     }
 
     /// Whether a job at this place has not ended for longer than a place takes that works.
@@ -239,7 +276,9 @@ impl<O> Jobs<O> {
 
     /// Whether jobs wait.
     pub(super) fn are_waiting(&self) -> bool {
-        !self.queue.is_empty() || self.slow.values().any(|slow| !slow.waiting.is_empty())
+        !self.queue.is_empty()
+            || !self.unhurried.is_empty()
+            || self.slow.values().any(|slow| !slow.waiting.is_empty())
     }
 
     /// Whether every job has ended and its outcome was taken.
@@ -331,6 +370,19 @@ mod tests {
         assert_eq!(run_away(&mut jobs, false), Some(2), "one at a time, in order");
         assert_eq!(run_away(&mut jobs, false), Some(4));
         assert!(jobs.are_over());
+    }
+
+    #[test]
+    fn whoever_waits_is_not_behind_all_for_which_nobody_does() {
+        let mut jobs: Jobs<u64> = Jobs::new();
+        (10..14).for_each(|number| jobs.submit_unhurried(HERE, number, move || number));
+        (0..2).for_each(|number| jobs.submit(HERE, number, move || number));
+        let order = std::iter::from_fn(|| {
+            let job = jobs.next_here()?;
+            jobs.ended_here(job.source);
+            jobs.take_ended()
+        });
+        assert_eq!(order.collect::<Vec<_>>(), [10, 0, 11, 1, 12, 13]);
     }
 
     #[test]

@@ -332,6 +332,17 @@ impl<O> Core<O> {
         self.jobs.submit(place, source, || Done::Daemons(work()));
     }
 
+    /// [`Self::submit`] of something for which no client waits, so that those for which one does need
+    /// not wait for all of its kind.
+    pub fn submit_unhurried(
+        &mut self,
+        place: Place,
+        source: u64,
+        work: impl FnOnce() -> O + Send + 'static,
+    ) {
+        self.jobs.submit_unhurried(place, source, || Done::Daemons(work()));
+    }
+
     /// Whether a place does not even get on slowly with its jobs.
     pub fn hangs(&self, place: Place) -> bool {
         self.jobs.hangs(place)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::baton::{Baton, Crew};
 use super::client::{Client, ClientId, Closed};
+use super::jobs::Job;
 use super::servers::Accepted;
 use super::token::Token;
 use super::upgrade::Reading;
@@ -25,6 +26,9 @@ const CALLS_PER_EVENT_MAX: usize = 4;
 
 /// Connections accepted before others are looked at; the rest waits for the next turn.
 const ACCEPTS_PER_TURN_MAX: usize = 32;
+
+/// How long jobs are done in a row before it is looked at whether anything has happened.
+const JOBS_TURN: Duration = Duration::from_millis(4);
 
 /// How long accepting rests after the kernel could not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -46,8 +50,15 @@ const GIVEN_UP_NAMED_MAX: usize = 32;
 /// As `epoll_wait(2)` and `pthread_create(3)`, which mean that the process cannot go on.
 pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
     let waker = core.waker.take().ok_or(io::ErrorKind::InvalidInput)?;
-    let state =
-        State { core, daemon, events: VecDeque::new(), phase: Phase::Serving, deadline: None };
+    let state = State {
+        core,
+        daemon,
+        events: VecDeque::new(),
+        jobs_for: Duration::ZERO,
+        has_looked: false,
+        phase: Phase::Serving,
+        deadline: None,
+    };
     let (mut state, result) = Crew::new(waker).run(Box::new(state))?;
     if !state.core.drain_store() {
         tracing::error!(target: "util.systemd", "The supervisor has not taken everything");
@@ -65,6 +76,10 @@ struct State<D: Daemon> {
     daemon: D,
     /// What was reported and not looked at yet.
     events: VecDeque<Event<Token>>,
+    /// How long jobs were done since it was looked at last.
+    jobs_for: Duration,
+    /// It was looked at, and what has happened is being seen to.
+    has_looked: bool,
     phase: Phase,
     /// When the phase is over, unless that is Serving.
     deadline: Option<TimerId>,
@@ -91,12 +106,18 @@ impl<D: Daemon> Baton for State<D> {
             while let Some(job) = self.core.jobs.next_away() {
                 crew.send(job);
             }
-            if let Some(job) = self.core.jobs.next_here() {
+            if let Some(job) = self.next_job() {
+                let began = Instant::now();
                 let Some((state, outcome)) = crew.run_job(self, job) else { return };
                 self = state;
                 self.core.jobs.ended_here(outcome);
+                self.jobs_for += began.elapsed();
             } else if let Some(event) = self.events.pop_front() {
                 self.take_event(crew, event);
+            } else if self.is_to_look() {
+                if let Err(error) = self.core.reactor.look(&mut self.events) {
+                    return crew.finish(self, Err(error));
+                }
             } else if self.is_to_give_way() {
                 return crew.bring_to_first(self);
             } else if self.is_to_stop() {
@@ -135,6 +156,19 @@ impl<D: Daemon> State<D> {
             _ if *phase == Phase::Serving => handle(core, daemon, event),
             _ => {}
         }
+    }
+
+    /// Jobs come before events, but not for long: whoever asks for something else is not to wait for
+    /// all that there is to do for a thousand others.
+    fn next_job(&mut self) -> Option<Job<Done<D::Outcome>>> {
+        if self.has_looked && self.events.is_empty() {
+            (self.jobs_for, self.has_looked) = (Duration::ZERO, false);
+        }
+        if self.jobs_for < JOBS_TURN { self.core.jobs.next_here() } else { None }
+    }
+
+    fn is_to_look(&mut self) -> bool {
+        self.jobs_for >= JOBS_TURN && !std::mem::replace(&mut self.has_looked, true)
     }
 
     fn is_to_stop(&mut self) -> bool {

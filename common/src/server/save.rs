@@ -50,6 +50,14 @@ impl<O> Core<O> {
         if let Some(timeout_s) = from.timeout_s {
             self.set_idle_timeout_s(timeout_s);
         }
+        let limits =
+            [(admin::Server::Main, from.main_limits), (admin::Server::Admin, from.admin_limits)];
+        for (server, limits) in limits {
+            if let Some((clients_max, unauthenticated_max)) = limits {
+                let unauthenticated_max = unauthenticated_max.min(clients_max);
+                self.set_limits(server, Limits { clients_max, unauthenticated_max });
+            }
+        }
         let filters = from.log_filters.as_ref().map(|filters| self.set_log_filters(filters));
         let outputs = from.log_outputs.as_ref().map(|outputs| self.set_log_outputs(outputs));
         for error in [filters, outputs].into_iter().flatten().filter_map(Result::err) {
@@ -83,7 +91,7 @@ pub fn adopt_listeners(from: &document::Server, inherited: &mut Inherited) -> Ve
     let services = from.services.iter().flatten();
     let sockets = services.flat_map(|service| service.socks.iter().flatten());
     let adopted = sockets.filter_map(|from| {
-        let listener = inherited.take(from.fd).and_then(socket::listener_from);
+        let listener = inherited.take_socket(from.fd).and_then(socket::listener_from);
         let adopted = listener.map(|listener| match from.unlink_unix {
             Some(false) => Listener::passed(listener),
             Some(true) | None => Listener::inherited(listener),
@@ -166,7 +174,8 @@ impl Server {
         inherited: &mut Inherited,
         reactor: &Reactor<Token>,
     ) -> io::Result<Caller> {
-        let stream = UnixStream::from(inherited.take(from.sock.and_then(|socket| socket.fd))?);
+        let stream =
+            UnixStream::from(inherited.take_socket(from.sock.and_then(|socket| socket.fd))?);
         let peer = socket::peer(&stream)?;
         if peer.uid != process::effective_uid() {
             return Err(io::Error::other(format!("its uid is {}", peer.uid)));

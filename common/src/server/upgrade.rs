@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::client::{Client, ClientId, Closed};
+use super::servers::Limits;
 use super::token::Token;
 use super::{Core, Daemon, NOT_THE_DAEMONS, Place};
 use crate::admin;
@@ -61,6 +62,23 @@ pub(super) struct Overrides {
     pub(super) timeout_s: Option<u32>,
     pub(super) log_filters: Option<String>,
     pub(super) log_outputs: Option<String>,
+    pub(super) main_limits: Option<Limits>,
+    pub(super) admin_limits: Option<Limits>,
+}
+
+impl Overrides {
+    /// For a successor.
+    pub(super) fn save(&self) -> PrivateDaemon {
+        let pair = |limits: Limits| (limits.clients_max, limits.unauthenticated_max);
+        PrivateDaemon {
+            timeout_s: self.timeout_s,
+            log_filters: self.log_filters.clone(),
+            log_outputs: self.log_outputs.clone(),
+            main_limits: self.main_limits.map(pair),
+            admin_limits: self.admin_limits.map(pair),
+            ..PrivateDaemon::default()
+        }
+    }
 }
 
 /// An image that is to be executed.
@@ -393,7 +411,7 @@ impl<O> Core<O> {
         let mut private = PrivateDaemon {
             generation: Some(generation + 1),
             parked: Some(parked),
-            ..PrivateDaemon::default()
+            ..if reader == Reader::Ours { self.overrides.save() } else { PrivateDaemon::default() }
         };
         if reader == Reader::Ours {
             private.pid_file = pid_file.as_ref().map(|file| passing.fd(file.as_fd()));
@@ -403,9 +421,6 @@ impl<O> Core<O> {
             private.removed_names = Some(self.removed_names());
             private.essentials = Some(self.pass_essentials(passing));
             (private.notify_socket, private.store_max) = self.store_for_successor();
-            private.timeout_s = self.overrides.timeout_s;
-            private.log_filters.clone_from(&self.overrides.log_filters);
-            private.log_outputs.clone_from(&self.overrides.log_outputs);
         }
         Ok(private)
     }

@@ -11,7 +11,7 @@ mod sockets;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::process::ExitCode;
 
@@ -79,6 +79,11 @@ pub trait Service: Daemon {
     /// Looks at fds that were inherited without a word that could be understood: nobody must
     /// suffer from their being left alone.
     fn salvage(&mut self, core: &mut Core<Self::Outcome>, inherited: &mut Inherited);
+
+    /// Whether closing an fd would do harm to what was adopted.
+    fn must_stay_open(&self, _: BorrowedFd<'_>) -> bool {
+        false
+    }
 }
 
 /// The whole life of a daemon's process; `arguments` starts with the name it was called by.
@@ -336,7 +341,7 @@ fn adopt<S: Service>(
     daemon.adopt(core, document, clients, inherited);
     leave_store(core, daemon, predecessor);
     daemon.salvage(core, &mut predecessor.inherited);
-    core.park(predecessor.parked(&private));
+    core.park(predecessor.parked(&private, |fd| daemon.must_stay_open(fd)));
     tracing::info!(
         target: "daemon", "Took over, generation {}", private.generation.unwrap_or(0)
     );

@@ -2,10 +2,8 @@
 //! with the rest. Nothing here fails the start, as somebody depends on this process already.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
-
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::pid_file::PidFile;
 use super::sockets::Sockets;
@@ -79,8 +77,7 @@ impl Predecessor {
             self.stored = Some(Stored { names, is_known, missing, essentials });
             // Nobody depends on what has nothing: it may fail as at any start.
             let document = match document {
-                Some(document) => Some(document)
-                    .filter(|found| !keys_of(found, name).is_empty() || found.has_endings()),
+                Some(document) => Some(document).filter(|found| is_something(found, name)),
                 None => Some(Document::default()),
             };
             self.found = document.map(|document| Found { document, is_ours: true, broken: None });
@@ -179,15 +176,19 @@ impl Predecessor {
         (names, useless)
     }
 
-    /// What nobody has taken: regular files stay open, as a lock may hang on them; a log of
-    /// libvirt's own, known by its `O_APPEND`, and everything else is closed.
-    pub(super) fn parked(&mut self, private: &PrivateDaemon) -> Vec<OwnedFd> {
+    /// What nobody has taken: files and devices stay open on which a lock may hang, and what
+    /// `must_stay` for the sake of another fd of its file; everything else is closed.
+    pub(super) fn parked(
+        &mut self,
+        private: &PrivateDaemon,
+        must_stay: impl Fn(BorrowedFd<'_>) -> bool,
+    ) -> Vec<OwnedFd> {
         let known = private.parked.iter().flatten();
         let mut parked: Vec<_> =
             known.filter_map(|&number| self.inherited.take(Some(number)).ok()).collect();
         let rest = self.inherited.take_rest().into_iter();
         let before = parked.len();
-        parked.extend(rest.filter(may_have_lock));
+        parked.extend(rest.filter(|fd| fd::may_have_lock(fd) || must_stay(fd.as_fd())));
         if parked.len() > before {
             tracing::warn!(
                 target: "daemon",
@@ -209,7 +210,7 @@ impl Predecessor {
     }
 }
 
-fn may_have_lock(fd: &OwnedFd) -> bool {
-    let flags = fcntl(fd.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
-    fd::is_regular_file(fd) && !flags.is_ok_and(|flags| flags.contains(OFlag::O_APPEND))
+/// Whether somebody depends on what the document of an fd store says.
+fn is_something(document: &Document<'_>, name: &str) -> bool {
+    !keys_of(document, name).is_empty() || document.has_endings() || document.has_settings()
 }

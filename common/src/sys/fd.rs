@@ -138,6 +138,27 @@ pub fn device_and_inode(fd: impl AsFd) -> io::Result<(u64, u64)> {
     Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }
 
+/// Whether a lock of libvirt's daemon may hang on it: a regular file, or a device that can be written
+/// to. A file that is only appended to is a log of its own.
+#[must_use]
+pub fn may_have_lock(fd: impl AsFd) -> bool {
+    let fd = fd.as_fd();
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_retain);
+    let kind = known(fd, libc::STATX_TYPE).map_or(0, |found| u32::from(found.stx_mode));
+    match kind & libc::S_IFMT {
+        libc::S_IFREG => !flags.contains(OFlag::O_APPEND),
+        libc::S_IFBLK | libc::S_IFCHR => flags & OFlag::O_ACCMODE == OFlag::O_RDWR,
+        _ => false,
+    }
+}
+
+/// Whether a socket is open.
+#[must_use]
+pub fn is_socket(fd: impl AsFd) -> bool {
+    let found = known(fd, libc::STATX_TYPE);
+    found.is_ok_and(|found| u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFSOCK)
+}
+
 /// Whether a regular file is open; no server is asked for that either.
 #[must_use]
 pub fn is_regular_file(fd: impl AsFd) -> bool {

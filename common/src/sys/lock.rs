@@ -42,24 +42,89 @@ pub fn try_lock(fd: impl AsFd, kind: Kind, mode: Mode) -> io::Result<bool> {
     }
 }
 
-/// Turns a POSIX lock of ours into an OFD lock of `fd`, without a moment in which somebody who wants it
-/// alone could get it. A reader can slip in between, and then it is shared with him. Gives whether
-/// it is what it was.
+/// What a process has of a lock that it should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// All of it.
+    Whole(Kind),
+    /// It is shared, and should be exclusive.
+    Shared(Kind),
+    /// None of it.
+    Nothing,
+}
+
+impl Hold {
+    /// Whether nothing is missing.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+
+    /// Whether there is a lock that goes with this process.
+    #[must_use]
+    pub fn is_posix(self) -> bool {
+        matches!(self, Self::Whole(Kind::Posix) | Self::Shared(Kind::Posix))
+    }
+}
+
+/// Finds out what there is of a lock that `fd` should have in one of the two kinds, and takes what is
+/// missing, as far as it can be had; nothing that is there is given up for it. The kernel does not
+/// tell a process its own locks, and tells by which kind can be had: exclusive ones of both kinds
+/// stand against each other, even on one fd.
+///
+/// What it gives as an OFD lock may have a shared POSIX lock of this process beside it, which then is
+/// to be [unlocked](unlock) unless another fd of the file needs it.
 ///
 /// # Errors
-/// As `fcntl(2)`; whatever lock there was is there in one of the two kinds.
-pub fn make_ofd(fd: impl AsFd, mode: Mode) -> io::Result<bool> {
+/// As `fcntl(2)`; nothing is given up then either.
+pub fn confirm(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
     let fd = fd.as_fd();
-    if mode == Mode::Exclusive && try_lock(fd, Kind::Ofd, mode)? {
-        // It was one already: no POSIX lock stood against it.
-        return Ok(true);
+    // A file system that cannot have OFD locks may have a POSIX one.
+    let has_ofd = try_lock(fd, Kind::Ofd, mode);
+    if matches!(has_ofd, Ok(true)) {
+        return Ok(Hold::Whole(Kind::Ofd));
     }
-    try_lock(fd, Kind::Posix, Mode::Shared)?;
-    if !try_lock(fd, Kind::Ofd, Mode::Shared)? {
-        return Ok(false);
+    if try_lock(fd, Kind::Posix, mode)? {
+        return Ok(Hold::Whole(Kind::Posix));
     }
-    unlock(fd, Kind::Posix)?;
-    try_lock(fd, Kind::Ofd, mode)
+    has_ofd?;
+    let is_shared = mode == Mode::Exclusive && try_lock(fd, Kind::Ofd, Mode::Shared)?;
+    Ok(if is_shared { Hold::Shared(Kind::Ofd) } else { Hold::Nothing })
+}
+
+/// What of a lock there is that can only be a POSIX lock, as it is one for several fds.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn confirm_posix(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
+    let fd = fd.as_fd();
+    if try_lock(fd, Kind::Posix, mode)? {
+        return Ok(Hold::Whole(Kind::Posix));
+    }
+    let is_shared = mode == Mode::Exclusive && try_lock(fd, Kind::Posix, Mode::Shared)?;
+    Ok(if is_shared { Hold::Shared(Kind::Posix) } else { Hold::Nothing })
+}
+
+/// Turns a whole POSIX lock of ours into an OFD lock of `fd`, without a moment in which somebody who
+/// wants it alone could get it. A reader can slip in between, and then it is shared with him.
+///
+/// Where there can be no OFD lock the POSIX lock is taken again, which a reader can have made
+/// impossible as well; that is no error, as what is there has to be known.
+///
+/// # Errors
+/// As `fcntl(2)`, of a lock that is whole still.
+pub fn make_ofd(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
+    let fd = fd.as_fd();
+    if mode == Mode::Exclusive && !try_lock(fd, Kind::Posix, Mode::Shared)? {
+        return Ok(Hold::Nothing);
+    }
+    if !matches!(try_lock(fd, Kind::Ofd, Mode::Shared), Ok(true)) {
+        let is_whole = matches!(try_lock(fd, Kind::Posix, mode), Ok(true));
+        return Ok(if is_whole { Hold::Whole(Kind::Posix) } else { Hold::Shared(Kind::Posix) });
+    }
+    drop(unlock(fd, Kind::Posix));
+    let is_whole = matches!(try_lock(fd, Kind::Ofd, mode), Ok(true));
+    Ok(if is_whole { Hold::Whole(Kind::Ofd) } else { Hold::Shared(Kind::Ofd) })
 }
 
 /// Gives up the lock of [`try_lock`], whoever else holds a duplicate of the fd.
@@ -100,12 +165,45 @@ mod tests {
             let open = || File::options().read(true).write(true).open(file.path()).unwrap();
             let (one, two) = (open(), open());
             assert!(try_lock(&one, Kind::Posix, mode).unwrap());
-            assert!(make_ofd(&one, mode).unwrap() && make_ofd(&one, mode).unwrap());
+            let before = Hold::Whole(if mode == Mode::Shared { Kind::Ofd } else { Kind::Posix });
+            assert_eq!(confirm(&one, mode).unwrap(), before);
+            assert_eq!(make_ofd(&one, mode).unwrap(), Hold::Whole(Kind::Ofd));
+            assert_eq!(confirm(&one, mode).unwrap(), Hold::Whole(Kind::Ofd));
             // It does not go with the fd of somebody else in this process.
             drop(two);
             assert!(!try_lock(open(), Kind::Ofd, Mode::Exclusive).unwrap());
             assert_eq!(try_lock(open(), Kind::Ofd, Mode::Shared).unwrap(), mode == Mode::Shared);
         }
+    }
+
+    #[test]
+    fn what_was_lost_is_taken_again_as_far_as_it_can_be_had() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(file.path()).unwrap();
+        let (one, other) = (open(), open());
+        assert!(try_lock(&other, Kind::Ofd, Mode::Exclusive).unwrap());
+        assert_eq!(confirm(&one, Mode::Exclusive).unwrap(), Hold::Nothing);
+        assert_eq!(confirm(&one, Mode::Shared).unwrap(), Hold::Nothing);
+        assert_eq!(confirm_posix(&one, Mode::Exclusive).unwrap(), Hold::Nothing);
+        assert_eq!(make_ofd(&one, Mode::Exclusive).unwrap(), Hold::Nothing);
+        assert!(try_lock(&other, Kind::Ofd, Mode::Shared).unwrap());
+        assert_eq!(confirm(&one, Mode::Exclusive).unwrap(), Hold::Shared(Kind::Ofd));
+        assert!(!try_lock(&other, Kind::Ofd, Mode::Exclusive).unwrap());
+        unlock(&other, Kind::Ofd).unwrap();
+        assert_eq!(confirm(&one, Mode::Exclusive).unwrap(), Hold::Whole(Kind::Ofd));
+        assert!(!try_lock(&other, Kind::Ofd, Mode::Shared).unwrap());
+    }
+
+    #[test]
+    fn a_reader_in_between_leaves_what_is_shared_with_him() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(file.path()).unwrap();
+        let (one, reader) = (open(), open());
+        assert!(try_lock(&one, Kind::Posix, Mode::Shared).unwrap());
+        assert!(try_lock(&reader, Kind::Ofd, Mode::Shared).unwrap());
+        assert_eq!(make_ofd(&one, Mode::Exclusive).unwrap(), Hold::Shared(Kind::Ofd));
+        drop(reader);
+        assert_eq!(confirm(&one, Mode::Exclusive).unwrap(), Hold::Whole(Kind::Ofd));
     }
 
     #[test]

@@ -16,6 +16,7 @@ tests::ours! { Virtlockd:
     two_lockspaces_over_one_directory_are_one,
     an_automatic_file_stays_while_an_alias_is_shared,
     a_refused_alias_names_the_holder_in_the_log,
+    a_file_that_took_the_name_is_not_shared,
 }
 
 /// Other names of `image`, each as lockspace and name.
@@ -135,4 +136,25 @@ fn a_refused_alias_names_the_holder_in_the_log(subject: Subject) {
     client_of(&daemon, SOMEBODY_ELSE).acquire("", &format!("/{image}"), 0).unwrap_err();
     let log = daemon.stderr();
     assert!(log.contains(&format!("pid {NOBODY}) has had it")), "{log}");
+}
+
+/// Whoever shares by name gets the file that is locked, or nothing.
+fn a_file_that_took_the_name_is_not_shared(subject: Subject) {
+    let daemon = subject.start();
+    let name = image(&daemon, "image");
+    let mut client = client_of(&daemon, NOBODY);
+    let mut other = client_of(&daemon, SOMEBODY_ELSE);
+    client.acquire("", &name, ACQUIRE_SHARED).unwrap();
+    fs::rename(&name, daemon.file("former")).unwrap();
+    for flags in [ACQUIRE_SHARED, ACQUIRE_SHARED | ACQUIRE_AUTOCREATE] {
+        assert_eq!(other.acquire("", &name, flags), Err(locked(&name)));
+    }
+    image(&daemon, "image");
+    assert_eq!(other.acquire("", &name, ACQUIRE_SHARED), Err(locked(&name)));
+    assert_eq!(client.acquire("", &name, ACQUIRE_SHARED), Err(locked(&name)));
+    assert!(daemon.stderr().contains("is not the file any more"), "{}", daemon.stderr());
+    fs::rename(daemon.file("former"), &name).unwrap();
+    other.acquire("", &name, ACQUIRE_SHARED).unwrap();
+    client.release("", &name, 0).unwrap();
+    assert!(is_leased(&name));
 }

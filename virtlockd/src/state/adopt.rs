@@ -8,16 +8,18 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::handover::Inherited;
 use common::handover::document::{
-    self, Document, Holder, Items, Lock, Lockspace, Pid, PrivateSession,
+    self, Document, Holder, Items, Lack, Lock, Lockspace, Pid, PrivateSession,
 };
 use common::handover::text::{parse_uuid, unhex};
 use common::server::{Caller, Core};
-use common::sys::lock::Kind;
+use common::sys::fd;
+use common::sys::lock::{Hold, Kind, Mode};
 use nix::errno::Errno;
 
 use super::flag;
@@ -66,16 +68,25 @@ impl Handler {
                 adoption.adopt_ending(&guest, deadline_ms);
             }
         }
+        self.settle_all(core);
         self.watch_later(core);
     }
 
     /// Files of which nothing is known may have POSIX locks, too: they are never opened.
     pub(crate) fn protect_unknown(&self, inherited: &Inherited) {
         inherited.for_each(|fd| {
-            if let Ok(inode) = Inode::of_open(fd) {
-                self.posix.add(inode);
+            let is_known = |inode| self.posix.has(inode);
+            if fd::may_have_lock(fd) && !Inode::of_open(fd).is_ok_and(is_known) {
+                self.protect(fd);
             }
         });
+    }
+
+    /// Something has a POSIX lock on this file until this process ends.
+    fn protect(&self, fd: BorrowedFd<'_>) {
+        if let Ok(inode) = Inode::of_open(fd) {
+            self.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
+        }
     }
 
     fn read_session(
@@ -207,6 +218,9 @@ impl Adoption<'_> {
         self.handler.lockspaces.reserve(space.as_bytes(), resources.len());
         for resource in resources {
             if let Err(error) = self.adopt(&space, &resource) {
+                let Self { handler, inherited, .. } = self;
+                let number = resource.fd.into_iter();
+                number.for_each(|number| inherited.show(number, |fd| handler.protect(fd)));
                 tracing::error!(
                     target: "locking.lock_daemon",
                     "The lease on '{}' in lockspace '{space}' was not understood ({error}); \
@@ -233,16 +247,16 @@ impl Adoption<'_> {
         if lockspaces.is_held(id) {
             return Err(Errno::EEXIST.into());
         }
-        let lease = match self.lease(from, private) {
+        let flags = from.flags.unwrap_or(0);
+        let terms =
+            Terms { shared: flags & flag::SHARED != 0, autocreate: flags & flag::AUTOCREATE != 0 };
+        let lease = match self.lease(from, private, terms) {
             Ok(lease) => lease,
             Err(error) => {
                 self.handler.lockspaces.forget_unused(id);
                 return Err(error);
             }
         };
-        let flags = from.flags.unwrap_or(0);
-        let terms =
-            Terms { shared: flags & flag::SHARED != 0, autocreate: flags & flag::AUTOCREATE != 0 };
         let holdings = self.holdings(private.holders.as_deref(), from.owners.as_deref());
         let owners: Vec<OwnerId> = holdings.iter().map(|(owner, _)| owner).collect();
         self.handler.lockspaces.adopt(id, private.key, lease, terms, holdings);
@@ -259,17 +273,21 @@ impl Adoption<'_> {
         &mut self,
         from: &document::Resource,
         private: &document::PrivateResource,
+        terms: Terms,
     ) -> io::Result<Lease> {
         let file = File::from(self.inherited.take(from.fd)?);
         let kind = private.lock.map_or(Kind::Posix, |Lock::Ofd| Kind::Ofd);
+        let hold = match private.lacks {
+            None => Hold::Whole(kind),
+            Some(Lack::Exclusiveness) => Hold::Shared(kind),
+            Some(Lack::Everything) => Hold::Nothing,
+        };
         let inode = match (kind, private.device, private.inode) {
             (Kind::Ofd, Some(device), Some(number)) => Inode { device, number },
             _ => Inode::of_open(&file)?,
         };
-        if kind == Kind::Posix {
-            self.handler.posix.add(inode);
-        }
-        Ok(Lease::adopted(file, inode, kind))
+        self.handler.posix.add(inode, terms.mode(), hold);
+        Ok(Lease::adopted(file, inode, hold))
     }
 
     /// libvirt's daemons know no more of holders than their pids, each as often as it has the lease.

@@ -59,6 +59,12 @@ pub struct PrivateDaemon {
     /// Set through the admin socket.
     #[serde(deserialize_with = "lenient")]
     pub log_outputs: Option<String>,
+    /// Set through the admin socket: a server's clients and unauthenticated clients at the most.
+    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
+    pub main_limits: Option<(u32, u32)>,
+    /// The same of the admin server.
+    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
+    pub admin_limits: Option<(u32, u32)>,
     /// The names of what may be in the fd store, one for each fd.
     #[serde(deserialize_with = "scalars")]
     pub stored_names: Option<Vec<String>>,
@@ -80,6 +86,31 @@ pub struct PrivateDaemon {
     /// Fds that are kept open, as their locks may be somebody's, and about which nothing is known.
     #[serde(deserialize_with = "scalars")]
     pub parked: Option<Vec<i32>>,
+}
+
+impl PrivateDaemon {
+    /// What of a process outlives it, without the configuration.
+    #[must_use]
+    pub fn settings(&self) -> Self {
+        Self {
+            timeout_s: self.timeout_s,
+            log_filters: self.log_filters.clone(),
+            log_outputs: self.log_outputs.clone(),
+            main_limits: self.main_limits,
+            admin_limits: self.admin_limits,
+            ..Self::default()
+        }
+    }
+
+    /// Whether anything was set through the admin socket.
+    #[must_use]
+    pub fn has_settings(&self) -> bool {
+        self.timeout_s.is_some()
+            || self.log_filters.is_some()
+            || self.log_outputs.is_some()
+            || self.main_limits.is_some()
+            || self.admin_limits.is_some()
+    }
 }
 
 /// What only we know of a client: what is in its buffers.
@@ -210,6 +241,9 @@ pub struct PrivateResource {
     /// Anything else, or nothing, is a POSIX lock.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
+    /// What is missing of the lock, which is to be taken as soon as it can be had.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Lack>,
     /// Of the locked file, so that its file system need not be asked.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub device: Option<u64>,
@@ -227,6 +261,16 @@ pub struct PrivateResource {
 pub enum Lock {
     /// It does not end with the process.
     Ofd,
+}
+
+/// What is missing of a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lack {
+    /// It is shared, and should not be.
+    Exclusiveness,
+    /// There is none.
+    Everything,
 }
 
 /// Who has a lease.

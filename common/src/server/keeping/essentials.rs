@@ -157,16 +157,16 @@ impl<O> Core<O> {
     }
 
     /// What the journal says of no item.
-    pub(super) fn journal_header<D: Daemon<Outcome = O>>(&self, daemon: &D) -> Document<'static> {
+    pub(in super::super) fn journal_header<D: Daemon<Outcome = O>>(
+        &self,
+        daemon: &D,
+    ) -> Document<'static> {
         let main =
             Server { next_client_id: Some(self.servers.main.next_number), ..Server::default() };
         let servers = [(self.servers.main.name.to_owned(), main)].into();
         let private = PrivateDaemon {
             configuration_hex: Some(hex(&self.lineage.configuration)),
-            timeout_s: self.overrides.timeout_s,
-            log_filters: self.overrides.log_filters.clone(),
-            log_outputs: self.overrides.log_outputs.clone(),
-            ..PrivateDaemon::default()
+            ..self.overrides.save()
         };
         let mut header = Document {
             daemon: Some(document::Daemon::Named { servers }),

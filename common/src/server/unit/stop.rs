@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::{Core, Daemon};
 use super::complain;
 use crate::handover::stored::Kind;
-use crate::systemd::{AskError, Preserve, Unit};
+use crate::systemd::{AskError, Job, Preserve, Unit};
 
 /// How long systemd may take to say so, while everything is served as before. A guest that is ended
 /// for want of an answer costs more than a stop that takes some seconds.
@@ -17,8 +17,11 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) enum Stop {
     None,
     Asked,
-    /// Whether the fd store outlives it.
-    Known(bool),
+    /// Whether the fd store outlives it, and whether it may be a restart.
+    Known {
+        is_kept: bool,
+        is_restart: bool,
+    },
 }
 
 impl<O> Core<O> {
@@ -29,7 +32,7 @@ impl<O> Core<O> {
             self.asking.stop = Stop::Asked;
             self.ask_unit(STOP_PATIENCE);
         }
-        !self.has_store() || matches!(self.asking.stop, Stop::Known(_))
+        !self.has_store() || matches!(self.asking.stop, Stop::Known { .. })
     }
 
     pub(super) fn stop_is_known(&mut self, answer: &Result<Option<Unit>, AskError>) {
@@ -37,7 +40,9 @@ impl<O> Core<O> {
             complain(error);
         }
         let is_kept = self.outlives_stop(answer);
-        self.asking.stop = Stop::Known(is_kept);
+        // What is not known may be one.
+        let is_restart = !matches!(answer, Ok(Some(Unit { job: Job::Stop, .. })));
+        self.asking.stop = Stop::Known { is_kept, is_restart };
     }
 
     /// What is not certain counts as lost, or guests would run on without leases. That the store
@@ -53,19 +58,28 @@ impl<O> Core<O> {
 
     /// A store that does not outlive this stop is none. One that does is left empty where nobody
     /// depends on it: libvirt's daemon, should it come next, refuses to start with fds that it does
-    /// not know.
+    /// not know. At a restart what is set once, and by nobody again, is something to depend on.
     pub(in super::super) fn keep_what_a_stop_keeps<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         if !self.has_store() {
             return;
         }
-        if self.asking.stop == Stop::Known(false) {
+        let (is_kept, is_restart) = match self.asking.stop {
+            Stop::Known { is_kept, is_restart } => (is_kept, is_restart),
+            Stop::None | Stop::Asked => (true, true),
+        };
+        let is_needed = |is_restart| {
+            daemon.is_in_use()
+                || self.has_stored_items()
+                || (is_restart && self.journal_header(daemon).has_settings())
+        };
+        if !is_kept {
             self.keeping.fds_max = 0;
             let cost = daemon.at_stake().unwrap_or_else(|| "nothing is at stake".to_owned());
             tracing::warn!(
                 target: "util.systemd",
                 "This stop empties the fd store, so all is as without one: {cost}"
             );
-        } else if !daemon.is_in_use() && !self.has_stored_items() {
+        } else if !is_needed(is_restart) {
             self.end_keeping();
             self.keeping.fds_max = 0;
         }

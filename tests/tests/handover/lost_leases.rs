@@ -1,0 +1,177 @@
+//! Leases that libvirt's daemon has lost, as a process loses a POSIX lock when it closes any
+//! descriptor of the file, and leases that a stranger shares: ours know of them, and take what is
+//! missing as soon as it can be had.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use tests::guest::Guest;
+use tests::harness::{Daemon, Route, Whose, eventually};
+use tests::load::is_free;
+use tests::supervisor::Supervisor;
+use tests::wire::ACQUIRE_SHARED;
+
+use super::leases::{client_of, image, text};
+
+tests::mixed! { Virtlockd:
+    a_lost_lease_is_taken_again,
+    a_lost_lease_is_told_of_until_it_is_had_again,
+    an_exclusive_lease_that_is_shared_becomes_exclusive,
+    what_a_stranger_shares_our_clients_do_not,
+    names_that_libvirts_daemon_gave_one_disk_stay_locked,
+    leases_that_become_ours_are_never_free,
+}
+
+/// A lease that libvirt's daemon lost as it closed another name of the file.
+fn lose(daemon: &Daemon, guest: &Guest) -> String {
+    let image = image(daemon, "image");
+    let alias = text(&daemon.file("alias"));
+    fs::hard_link(&image, &alias).unwrap();
+    let mut client = client_of(daemon, guest);
+    client.acquire("", &image, 0).unwrap();
+    client.acquire("", &alias, 0).unwrap();
+    client.release("", &alias, 0).unwrap();
+    assert!(is_free(&image), "libvirt's daemon is better than it was");
+    image
+}
+
+fn a_lost_lease_is_taken_again(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let image = lose(&daemon, &guest);
+    daemon.change_to(Whose::Ours);
+    eventually("the lease is there again", || !is_free(&image));
+    client_of(&daemon, &guest).release("", &image, 0).unwrap();
+    assert!(is_free(&image));
+}
+
+fn a_lost_lease_is_told_of_until_it_is_had_again(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let image = lose(&daemon, &guest);
+    let stranger = stranger(&image, libc::F_WRLCK);
+    for _ in 0..2 {
+        daemon.change_to(Whose::Ours);
+        eventually("it is said", || daemon.stderr().contains(&format!("{image} is lost")));
+        assert!(daemon.stderr().contains("guest 'guest'"), "{}", daemon.stderr());
+    }
+    drop(stranger);
+    eventually("the lease is there again", || !is_free(&image));
+    eventually("it is said", || daemon.stderr().contains("is whole again"));
+}
+
+fn an_exclusive_lease_that_is_shared_becomes_exclusive(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let image = lose(&daemon, &guest);
+    let reader = stranger(&image, libc::F_RDLCK);
+    daemon.change_to(Whose::Ours);
+    eventually("it is shared at least", || !is_alone(&reader));
+    daemon.change_to(Whose::Ours);
+    daemon.change_to(Whose::Ours);
+    drop(reader);
+    eventually("it is exclusive again", || !can_be_shared(&image));
+}
+
+fn what_a_stranger_shares_our_clients_do_not(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let image = lose(&daemon, &guest);
+    let reader = stranger(&image, libc::F_RDLCK);
+    daemon.change_to(Whose::Ours);
+    eventually("it is shared at least", || !is_alone(&reader));
+    let mut client = client_of(&daemon, &guest);
+    client.acquire("", &text(&daemon.file("alias")), ACQUIRE_SHARED).unwrap_err();
+    client.release("", &image, 0).unwrap();
+    eventually("nobody but the reader has it", || is_alone(&reader));
+    client.acquire("", &text(&daemon.file("alias")), ACQUIRE_SHARED).unwrap();
+}
+
+/// Two guests have it by libvirt's doing; at least nobody else gets it.
+fn names_that_libvirts_daemon_gave_one_disk_stay_locked(route: Route) {
+    for flags in [[0, 0], [0, ACQUIRE_SHARED], [ACQUIRE_SHARED, 0]] {
+        let mut daemon = route.start().setup().replaceable().start();
+        let (image, alias) = (image(&daemon, "image"), text(&daemon.file("alias")));
+        fs::hard_link(&image, &alias).unwrap();
+        let guest = Guest::start(&daemon);
+        let mut client = client_of(&daemon, &guest);
+        client.acquire("", &image, flags[0]).unwrap();
+        client.acquire("", &alias, flags[1]).unwrap();
+        daemon.change_to(Whose::Ours);
+        daemon.change_to(Whose::Ours);
+        eventually("it is locked exclusively", || !can_be_shared(&image));
+        let mut client = client_of(&daemon, &guest);
+        client.release("", &image, 0).unwrap();
+        assert!(!is_free(&image), "{flags:?}");
+        client.release("", &alias, 0).unwrap();
+        assert!(is_free(&image), "{flags:?}");
+    }
+}
+
+/// With a store they are made to outlive the process. A reader that is there at the worst moment
+/// keeps none from becoming exclusive.
+fn leases_that_become_ours_are_never_free(route: Route) {
+    const LEASES: usize = 300;
+    let host = tests::harness::Host::new();
+    let supervisor = Supervisor::new(&host.path("supervisor"), 2 * LEASES);
+    let setup = route.start().setup_on(&host).replaceable().env("FDSTORE", "600");
+    let daemon = setup.supervised_at(supervisor.path()).spawn();
+    eventually("it serves", || supervisor.ready_count() > 0);
+    let guest = Guest::start(&daemon);
+    let images: Vec<_> = (0..LEASES).map(|number| image(&daemon, &format!("i{number}"))).collect();
+    let mut client = client_of(&daemon, &guest);
+    images.iter().for_each(|image| client.acquire("", image, 0).unwrap());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let files: Vec<_> = images.iter().map(|image| open(image)).collect();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                files.iter().for_each(|file| {
+                    try_lock(file, libc::F_RDLCK);
+                });
+            }
+        });
+        daemon.put(Whose::Ours);
+        daemon.signal(nix::sys::signal::Signal::SIGUSR1);
+        let stored = || supervisor.names().iter().filter(|name| name.starts_with('r')).count();
+        eventually("all are stored", || stored() == LEASES);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    for image in &images {
+        eventually("it is exclusive", || !can_be_shared(image));
+    }
+}
+
+fn open(path: &str) -> File {
+    File::options().read(true).write(true).open(Path::new(path)).expect("opening an image")
+}
+
+/// An open file that is locked by somebody who is no client.
+fn stranger(image: &str, lock_type: i32) -> File {
+    let file = open(image);
+    assert!(try_lock(&file, lock_type));
+    file
+}
+
+fn can_be_shared(image: &str) -> bool {
+    try_lock(open(image), libc::F_RDLCK)
+}
+
+/// Whether nobody else has a lock beside this one.
+fn is_alone(reader: &File) -> bool {
+    try_lock(reader, libc::F_WRLCK) && try_lock(reader, libc::F_RDLCK)
+}
+
+fn try_lock(file: impl AsFd, lock_type: i32) -> bool {
+    let range = libc::flock {
+        l_type: lock_type.try_into().expect("a lock type is small"),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range)).is_ok()
+}
