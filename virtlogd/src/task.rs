@@ -119,13 +119,7 @@ impl Task {
             Self::Open { client, truncate, guest, writer } => {
                 let last_words = make_way(path, &mut pump, &mut workspace);
                 let result = open(path, &mut pump, truncate, guest, writer, limits);
-                match (&pump, last_words) {
-                    (Some(pump), Some(arrears)) if !truncate => {
-                        pump.guest().intake().inherit(arrears);
-                    }
-                    (_, Some(arrears)) => arrears.give_up(path),
-                    (_, None) => {}
-                }
+                hand_down(last_words, pump.as_deref().filter(|_| !truncate), path);
                 Some((client, result))
             }
             Self::Position { client } => {
@@ -168,6 +162,15 @@ fn make_way(
         );
     }
     open?.end()
+}
+
+/// The log that was opened again is owed what the one before was.
+fn hand_down(last_words: Option<Box<Arrears>>, pump: Option<&Pump>, path: &Path) {
+    match (last_words, pump) {
+        (Some(arrears), Some(pump)) => pump.guest().intake().inherit(arrears),
+        (Some(arrears), None) => arrears.give_up(path),
+        (None, _) => {}
+    }
 }
 
 fn open(
