@@ -6,7 +6,7 @@
 //! - What was sent is stored for certain only when the supervisor has [proved](proof) it. What is
 //!   not counts as if there were no store, at a stop, and is sent again by a successor.
 //! - What does not fit is offered again when there is room.
-//! - The few memfds without which nothing counts, the [essentials](essentials), go in first and
+//! - The few memfds without which nothing counts, the [essentials], go in first and
 //!   stay.
 
 mod essentials;
