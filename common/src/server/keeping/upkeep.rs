@@ -59,19 +59,25 @@ impl<O> Core<O> {
 
     /// Whether there is something to be done before the loop goes on: see [`Self::go_on_keeping`].
     pub(in super::super) fn is_to_go_on_keeping(&self) -> bool {
+        let Keeping { has_room, has_unstored, .. } = self.keeping;
+        self.is_journal_due() || (has_room && has_unstored && !self.stopping)
+    }
+
+    /// Not as long as the daemon stops, when not everything is at hand that the journal says.
+    fn is_journal_due(&self) -> bool {
         let Keeping { is_stale, is_incomplete, journal_failed_at, .. } = &self.keeping;
-        let is_journal_due = *is_stale || (*is_incomplete && !self.stopping);
-        let is_to_offer = self.keeping.has_room && self.keeping.has_unstored;
-        (is_journal_due && journal_failed_at.is_none_or(|at| at.elapsed() > JOURNAL_PAUSE))
-            || (is_to_offer && !self.stopping)
+        (*is_stale || (*is_incomplete && !self.stopping))
+            && journal_failed_at.is_none_or(|at| at.elapsed() > JOURNAL_PAUSE)
     }
 
     /// Renews the journal when it is due, and offers what did not fit when there is room.
     pub(in super::super) fn go_on_keeping<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        if self.keeping.is_incomplete && !self.stopping {
-            self.keep_everything(daemon);
-        } else if std::mem::take(&mut self.keeping.is_stale) {
-            self.renew_journal(daemon);
+        if self.is_journal_due() {
+            if self.keeping.is_incomplete && !self.stopping {
+                self.keep_everything(daemon);
+            } else if std::mem::take(&mut self.keeping.is_stale) {
+                self.renew_journal(daemon);
+            }
         } else {
             (self.keeping.has_room, self.keeping.has_unstored) = (false, false);
             daemon.keep_more(self);
@@ -113,8 +119,6 @@ impl<O> Core<O> {
             let Answer { is_taken, names, removed } = answer;
             if is_taken {
                 self.keeping.keys.are_free(removed.iter().filter_map(|name| key_of(name)));
-            }
-            if is_taken {
                 self.store_has_taken();
             } else {
                 self.store_has_refused(daemon, &names);
