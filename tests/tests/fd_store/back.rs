@@ -2,23 +2,27 @@
 
 use std::path::PathBuf;
 
-use tests::harness::{Subject, left_out};
+use tests::harness::{Program, Subject, Whose, left_out};
 use tests::supervisor::Origin;
 
 use crate::items::{Item, LARGE, Lease, Log, Scene, expect_all_going_on};
 
-tests::ours! { Virtlogd: logs_go_on_with_the_build_before }
-tests::ours! { Virtlockd: leases_go_on_with_the_build_before }
-
 /// The directory of the executables of the build before.
 const BEFORE: &str = "VIRT_TESTS_BEFORE";
 
-fn logs_go_on_with_the_build_before(subject: Subject) {
-    go_on_with_the_build_before::<Log>(subject);
+#[test]
+#[ignore = "needs the build before, in VIRT_TESTS_BEFORE"]
+fn logs_go_on_with_the_build_before() {
+    go_on_with_the_build_before::<Log>(Subject { whose: Whose::Ours, program: Program::Virtlogd });
 }
 
-fn leases_go_on_with_the_build_before(subject: Subject) {
-    go_on_with_the_build_before::<Lease>(subject);
+#[test]
+#[ignore = "needs the build before, in VIRT_TESTS_BEFORE"]
+fn leases_go_on_with_the_build_before() {
+    go_on_with_the_build_before::<Lease>(Subject {
+        whose: Whose::Ours,
+        program: Program::Virtlockd,
+    });
 }
 
 fn go_on_with_the_build_before<T: Item>(subject: Subject) {

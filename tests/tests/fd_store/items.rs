@@ -1,8 +1,10 @@
 //! What either daemon keeps for others: logs and leases, as far as they are alike.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -63,6 +65,14 @@ impl Scene {
     /// Has the process stopped and another one started.
     pub(crate) fn stop_and_start(&mut self) {
         self.service.restart(Signal::SIGTERM);
+    }
+
+    /// The inodes of what is in the store under names with one of these letters.
+    pub(crate) fn inodes(&self, letters: &str) -> BTreeSet<u64> {
+        let stored = self.supervisor.stored().into_iter();
+        let stored = stored.filter(|stored| letters.contains(&stored.name[..1]));
+        let file = |fd: &OwnedFd| File::from(fd.try_clone().expect("a copy"));
+        stored.map(|stored| file(&stored.fd).metadata().expect("its inode").ino()).collect()
     }
 
     /// The names in the store that begin with one of these letters.

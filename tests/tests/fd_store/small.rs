@@ -78,12 +78,11 @@ fn what_is_staged_outlives_a_restart_with_a_full_store(subject: Subject) {
     log.expect_going_on();
     scene.expect_stored(std::slice::from_ref(&log));
     let (mut stored, others) = parted(&scene, scene.items::<Log>(MANY));
-    let before = scene.names("p");
+    let before = scene.inodes("p");
     scene.stop_and_start();
-    let is_new = |name: &String| !before.contains(name);
     eventually("new staging pipes are in the store", || {
-        let pipes = scene.names("p");
-        !pipes.is_empty() && pipes.iter().all(is_new)
+        let pipes = scene.inodes("p");
+        !pipes.is_empty() && pipes.is_disjoint(&before)
     });
     fs::rename(&folder, &away).expect("removing a directory");
     let text = "0123456789abcde\n".repeat(BYTES / 16);
