@@ -57,13 +57,13 @@ impl Kind {
     /// Short: all names together have to fit one variable of the environment.
     #[must_use]
     pub fn name(self, key: u64) -> String {
-        format!("{}{key:x}", self.letter())
+        format!("{}{key:x}", self.prefix())
     }
 
     /// The key, or number, in a name of this kind.
     #[must_use]
     pub fn key(self, name: &str) -> Option<u64> {
-        u64::from_str_radix(name.strip_prefix(self.letter())?, 16).ok()
+        u64::from_str_radix(name.strip_prefix(self.prefix())?, 16).ok()
     }
 
     const ALL: [Self; 8] = [
@@ -77,16 +77,17 @@ impl Kind {
         Self::Sentinel,
     ];
 
-    fn letter(self) -> char {
+    fn prefix(self) -> &'static str {
         match self {
-            Self::Log => 'l',
-            Self::Pipe => 'p',
-            Self::Marks => 'm',
-            Self::Lease => 'r',
-            Self::Client => 'c',
-            Self::Calls => 'o',
-            Self::Journal => 'j',
-            Self::Sentinel => 's',
+            Self::Log => "l",
+            Self::Pipe => "p",
+            Self::Marks => "m",
+            Self::Lease => "r",
+            Self::Client => "c",
+            Self::Calls => "o",
+            Self::Journal => "j",
+            // An earlier version would take the number for a key.
+            Self::Sentinel => "s.",
         }
     }
 }
