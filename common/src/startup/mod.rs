@@ -234,11 +234,11 @@ impl<S: Service> Start<S> {
             sockets.admin.clear();
         }
         let state_file = self.paths.state_file.clone();
-        let passed = legacy.as_ref().filter(|_| predecessor.stored.is_none());
-        let store = passed.map_or_else(StoreNews::ask, |legacy| StoreNews {
-            unit: None,
-            fds_max: legacy.private.store_max.and_then(|size| size.try_into().ok()),
-        });
+        // systemd may be busy, and guests wait: what the process before knew will do for a start.
+        let fds_max = legacy.as_ref().and_then(|legacy| legacy.private.store_max);
+        let fds_max = fds_max.and_then(|size| size.try_into().ok());
+        let is_known = fds_max.is_some() || (legacy.is_some() && predecessor.stored.is_none());
+        let store = if is_known { StoreNews { unit: None, fds_max } } else { StoreNews::ask() };
         let (parts, settings) =
             self.into_parts(signals, sockets, legacy.as_ref(), pid_file.as_ref(), store);
         let mut core = Core::new(parts).map_err(Failure::Loop)?;

@@ -96,6 +96,7 @@ impl PrivateDaemon {
             timeout_s: self.timeout_s,
             log_filters: self.log_filters.clone(),
             log_outputs: self.log_outputs.clone(),
+            store_max: self.store_max,
             main_limits: self.main_limits,
             admin_limits: self.admin_limits,
             ..Self::default()

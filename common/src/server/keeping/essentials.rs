@@ -166,6 +166,7 @@ impl<O> Core<O> {
         let servers = [(self.servers.main.name.to_owned(), main)].into();
         let private = PrivateDaemon {
             configuration_hex: Some(hex(&self.lineage.configuration)),
+            store_max: self.store_for_successor().1,
             ..self.overrides.save()
         };
         let mut header = Document {
