@@ -26,7 +26,7 @@ use crate::lane::{Lane, PathBytes, Timer};
 use crate::legacy::Legacy;
 use crate::loss;
 use crate::orphan::Orphans;
-use crate::protocol::{Domain, READ_BYTES_MAX, Request};
+use crate::protocol::{self, Domain, Request};
 use crate::pump::Turn;
 use crate::staging::{Staging, Workspaces};
 use crate::task::{Done, Task};
@@ -103,7 +103,7 @@ impl Handler {
         client: ClientId,
         request: Request,
     ) -> Result<(), rpc::Error> {
-        check(&request)?;
+        protocol::check(&request)?;
         match request {
             Request::Open { domain, path, truncate } => {
                 self.open(core, client, &path, domain, truncate)?;
@@ -490,26 +490,4 @@ impl Daemon for Handler {
             }
         }
     }
-}
-
-/// What libvirt checks before it looks at the path, in its order.
-fn check(request: &Request) -> Result<(), rpc::Error> {
-    let (flags, function) = match request {
-        Request::Open { .. } => return Ok(()),
-        Request::Position { flags, .. } => (*flags, "virLogHandlerDomainGetLogFilePosition"),
-        Request::Append { flags, .. } => (*flags, "virLogHandlerDomainAppendLogFile"),
-        Request::Read { len_max, flags, .. } => {
-            if *len_max > READ_BYTES_MAX {
-                let detail =
-                    format!("Requested data len {len_max} is larger than maximum {READ_BYTES_MAX}");
-                let code = error::Code::InternalError;
-                return Err(rpc::Error::new(code, error::Domain::Rpc, detail));
-            }
-            (*flags, "virLogHandlerDomainReadLogFile")
-        }
-    };
-    if flags == 0 {
-        return Ok(());
-    }
-    Err(rpc::Error::unsupported_flags(error::Domain::Logging, flags, function))
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use common::rpc::{self, Program, Reply};
+use common::rpc::{self, Program, Reply, error};
 use common::xdr::{self, Reader, Writer};
 
 /// The program on `virtlogd-sock`, libvirt's numbers.
@@ -135,6 +135,28 @@ pub(crate) fn appended() -> Reply {
 fn path(reader: &mut Reader<'_>) -> Result<PathBuf, xdr::Error> {
     let bytes = reader.string(STRING_BYTES_MAX)?;
     Ok(Path::new(OsStr::from_bytes(bytes)).to_owned())
+}
+
+/// What libvirt checks before it looks at the path, in its order.
+pub(crate) fn check(request: &Request) -> Result<(), rpc::Error> {
+    let (flags, function) = match request {
+        Request::Open { .. } => return Ok(()),
+        Request::Position { flags, .. } => (*flags, "virLogHandlerDomainGetLogFilePosition"),
+        Request::Append { flags, .. } => (*flags, "virLogHandlerDomainAppendLogFile"),
+        Request::Read { len_max, flags, .. } => {
+            if *len_max > READ_BYTES_MAX {
+                let detail =
+                    format!("Requested data len {len_max} is larger than maximum {READ_BYTES_MAX}");
+                let code = error::Code::InternalError;
+                return Err(rpc::Error::new(code, error::Domain::Rpc, detail));
+            }
+            (*flags, "virLogHandlerDomainReadLogFile")
+        }
+    };
+    if flags == 0 {
+        return Ok(());
+    }
+    Err(rpc::Error::unsupported_flags(error::Domain::Logging, flags, function))
 }
 
 #[cfg(test)]

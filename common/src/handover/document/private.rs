@@ -89,7 +89,7 @@ pub struct PrivateDaemon {
 }
 
 impl PrivateDaemon {
-    /// What of a process outlives it, without the configuration.
+    /// Settings that outlive the process, without the configuration.
     #[must_use]
     pub fn settings(&self) -> Self {
         Self {
@@ -203,7 +203,7 @@ pub struct PrivateLockspace {
     /// Who the holders are of whom there is nothing but the pid.
     #[serde(deserialize_with = "objects")]
     pub owners: Option<Vec<Holder>>,
-    /// Who is being ended.
+    /// Guests that are being ended.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
     pub endings: Option<Vec<Ending>>,
 }
@@ -298,7 +298,7 @@ pub struct Holder {
     pub process: Option<Process>,
 }
 
-/// What is known of the process that somebody is, beside the number that was registered.
+/// Identity of an owner's process, beside the number that was registered.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
@@ -331,7 +331,7 @@ pub enum Found {
     Dead,
 }
 
-/// What only we know of a client of virtlockd.
+/// Our own part of a client of virtlockd.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateSession {

@@ -1,4 +1,4 @@
-//! What of that which was sent the store has for certain.
+//! Proof of what the fd store holds.
 //!
 //! A supervisor says nothing: what it has no room for it drops in silence. So a question follows
 //! what was sent: a [sentinel](Sentinel), the end of a pipe, to be stored like anything else, and a
