@@ -438,6 +438,10 @@ impl Daemon for Handler {
         }
     }
 
+    fn save_header(&self, document: &mut Document<'_>) {
+        document.private.get_or_insert_default().at_risk_round = keeping::round();
+    }
+
     fn keep_essentials(&mut self, core: &mut Core<Outcome>) {
         self.keep_marks(core);
     }

@@ -23,6 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use common::event::Registered;
+use common::handover::marks::Target;
 use common::sys::pipe;
 
 use crate::flow::Flow;
@@ -57,6 +58,8 @@ pub(crate) struct Intake {
     arrears: Option<Box<Arrears>>,
     /// The log's key in the fd store, or 0.
     pub(crate) key: u64,
+    /// Bytes that a process before this one was writing when it ended, and where to.
+    pub(crate) in_writing: Option<(u64, Target)>,
 }
 
 /// What a log is owed.
@@ -79,7 +82,7 @@ pub(crate) struct Arrears {
 pub(crate) struct Signature {
     loss_bytes: u64,
     line_bytes: usize,
-    staged: Vec<(u64, u64)>,
+    in_writing: Option<(u64, Target)>,
 }
 
 /// What can be expected of a guest.
@@ -117,7 +120,7 @@ impl Guest {
         capacity_bytes: usize,
     ) -> Self {
         let flow = Flow::new(capacity_bytes, Instant::now());
-        let intake = Intake { pipe, flow, in_hand: None, arrears: None, key: 0 };
+        let intake = Intake { pipe, flow, in_hand: None, arrears: None, key: 0, in_writing: None };
         Self { domain, intake: Mutex::new(intake) }
     }
 
@@ -140,7 +143,8 @@ impl Intake {
 
     /// Whether something is owed to the log.
     pub(crate) fn owes(&self) -> bool {
-        self.arrears.as_ref().is_some_and(|arrears| !arrears.are_settled())
+        self.in_writing.is_some()
+            || self.arrears.as_ref().is_some_and(|arrears| !arrears.are_settled())
     }
 
     /// Bytes that wait in the guest's pipe.
@@ -180,7 +184,8 @@ impl Intake {
     /// Bytes that are not in the log and of which the log does not say so.
     pub(crate) fn unwritten_bytes(&self) -> u64 {
         let waiting = self.waiting().unwrap_or(0) as u64;
-        waiting + self.arrears.as_ref().map_or(0, |arrears| arrears.bytes())
+        let in_writing = self.in_writing.map_or(0, |(bytes, _)| bytes);
+        waiting + in_writing + self.arrears.as_ref().map_or(0, |arrears| arrears.bytes())
     }
 
     /// Writing does not work for `reason`: empties the guest's pipe if it is about to fill, even
@@ -318,27 +323,35 @@ impl Intake {
         self.arrears = (!arrears.are_settled()).then(|| Box::new(arrears));
     }
 
+    /// The file that is gone on with is `inode` and has this size: what of the bytes that were being
+    /// written is not in it is lost.
+    pub(crate) fn see_written(&mut self, inode: u64, size_bytes: u64) {
+        let Some((bytes, target)) = self.in_writing.take() else { return };
+        let grown_by = size_bytes.saturating_sub(target.size_bytes);
+        let written = if target.inode == inode { grown_by.min(bytes) } else { 0 };
+        if written < bytes {
+            let arrears = self.arrears.get_or_insert_default();
+            if arrears.loss.is_none() {
+                "the daemon has ended in between".clone_into(&mut arrears.reason);
+            }
+            arrears.lose(bytes - written);
+        }
+    }
+
     /// The log has this key in the fd store now, or 0.
     pub(crate) fn is_kept_as(&mut self, key: u64) {
         self.key = key;
         self.stagings().for_each(|staging| staging.belongs_to(key));
     }
 
-    /// Changes when what is owed does, kept bytes aside that the fd store has for certain.
-    pub(crate) fn signature(&self, is_stored: impl Fn(u64) -> bool) -> Signature {
+    /// Changes when what is owed does, kept bytes aside.
+    pub(crate) fn signature(&self) -> Signature {
         let arrears = self.arrears.as_ref();
-        let staged =
-            self.staged_bytes().map(|(key, bytes)| (key, if is_stored(key) { 0 } else { bytes }));
         Signature {
             loss_bytes: arrears.and_then(|arrears| arrears.loss).map_or(0, |loss| loss.bytes()),
             line_bytes: arrears.map_or(0, |arrears| arrears.line.len()),
-            staged: staged.collect(),
+            in_writing: self.in_writing,
         }
-    }
-
-    /// Pipes of ours with bytes of the guest's, by their keys in the fd store, and how many bytes.
-    pub(crate) fn staged_bytes(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.stagings().map(|staging| (staging.key(), staging.held())).filter(|&(_, held)| held > 0)
     }
 
     /// Pipes of ours that have bytes of the guest's, or are about to get some.

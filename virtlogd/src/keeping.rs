@@ -4,19 +4,20 @@
 //! marks, which are made before the first byte goes into an empty pipe. Staging pipes are needed and
 //! ended in jobs, on any thread; the loop stores some in advance, and forgets them afterwards.
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::handover::document::Change;
-use common::handover::marks::Marks;
+use common::handover::marks::{self, Marks, Target};
 use common::handover::stored::{Kind, Mark};
 use common::server::Core;
 
 use crate::handler::{Handler, Outcome};
 use crate::lane::Lane;
-use crate::staging::Staging;
+use crate::staging::{Staging, WeakStaging};
 use crate::state;
 
 /// Staging pipes that are stored in advance: as many as jobs may need before the loop gets on.
@@ -33,11 +34,27 @@ static STORE: OnceLock<Store> = OnceLock::new();
 struct Store {
     marks: Marks,
     order: AtomicU64,
+    /// See [`marks::AtRisk`].
+    round: u32,
+    /// How many bytes are noted to be at risk, by the key where that is.
+    at_risk: Mutex<HashMap<u64, u64>>,
     pipes: Mutex<Pipes>,
     /// What goes from now on stays in the store.
     is_closed: AtomicBool,
     /// Some that are in use are not in the store.
     lacks_pipes: AtomicBool,
+}
+
+/// Bytes in one staging pipe that would be lost with this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AtRisk {
+    /// Where that is noted: with the pipe's own key, or with the log's.
+    pub(crate) key: u64,
+    /// The log's key.
+    pub(crate) owner: u64,
+    pub(crate) bytes: u64,
+    /// Where they are being written to.
+    pub(crate) target: Option<Target>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +65,8 @@ struct Pipes {
     sent: Vec<Staging>,
     /// Made when there was no spare one; not in the store.
     made: Vec<Staging>,
+    /// Sent under these keys, and not known to be in the store.
+    unproved: Vec<(u64, WeakStaging)>,
     gone: Vec<u64>,
     /// When descriptors were short last.
     freed_at: Option<Instant>,
@@ -103,10 +122,43 @@ pub(crate) fn mark(key: u64, owner: u64) {
     }
 }
 
+/// Notes how many bytes of a log would be lost with this process, instead of what was noted `before`.
+pub(crate) fn note_at_risk(before: Option<AtRisk>, now: Option<AtRisk>) {
+    let Some(store) = STORE.get() else { return };
+    let mut noted = store.at_risk.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(AtRisk { key, bytes, .. }) = before {
+        noted.entry(key).and_modify(|sum| *sum = sum.saturating_sub(bytes));
+    }
+    if let Some(AtRisk { key, bytes, .. }) = now {
+        let sum = noted.entry(key).or_default();
+        *sum = sum.saturating_add(bytes);
+    }
+    // What has become more first: a kill in between tells of more than is lost, never of less.
+    let before = before.map(|before| AtRisk { target: None, ..before });
+    let before = before.filter(|before| now.is_none_or(|now| now.key != before.key));
+    for AtRisk { key, owner, target, .. } in now.into_iter().chain(before) {
+        let bytes = noted.get(&key).copied().unwrap_or(0);
+        let owner = u32::try_from(owner).unwrap_or(0);
+        store.mark_at_risk(key, marks::AtRisk { round: store.round, owner, bytes, target });
+    }
+    noted.retain(|_, sum| *sum > 0);
+}
+
 impl Store {
     fn pipes(&self) -> MutexGuard<'_, Pipes> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn mark_at_risk(&self, key: u64, at_risk: marks::AtRisk) {
+        if let Err(error) = self.marks.set_at_risk(key, at_risk) {
+            tracing::error!(target: "logging.log_handler", "Unable to mark a pipe: {error}");
+        }
+    }
+}
+
+/// In which round this process notes bytes at risk.
+pub(crate) fn round() -> Option<u32> {
+    STORE.get().map(|store| store.round)
 }
 
 impl Handler {
@@ -131,8 +183,11 @@ impl Handler {
         let order = AtomicU64::new(u64::try_from(order).unwrap_or(0));
         let (pipes, is_closed) = (Mutex::default(), AtomicBool::new(false));
         let lacks_pipes = AtomicBool::new(false);
+        let at_risk = marks.at_risk().unwrap_or_default();
+        let last_round = at_risk.iter().map(|(_, at_risk)| at_risk.round).max().unwrap_or(0);
+        let (round, at_risk) = (last_round.saturating_add(1), Mutex::default());
         // Nobody else sets it.
-        drop(STORE.set(Store { marks, order, pipes, is_closed, lacks_pipes }));
+        drop(STORE.set(Store { marks, order, round, at_risk, pipes, is_closed, lacks_pipes }));
         for (key, staging) in self.kept_stagings() {
             staging.belongs_to(key);
         }
@@ -150,12 +205,13 @@ impl Handler {
         self.keep_stagings(core);
         if let Some(store) = STORE.get() {
             let pipes = std::mem::take(&mut *store.pipes());
-            let Pipes { spare, sent, made, gone, freed_at } = pipes;
+            let Pipes { spare, sent, made, unproved, gone, freed_at } = pipes;
             let spare = spare.into_iter().chain(sent);
             let kept: Vec<_> = spare.filter(|staging| keep_pipe(core, staging)).collect();
             let mut pipes = store.pipes();
             pipes.sent.extend(kept);
             pipes.made.extend(made);
+            pipes.unproved.extend(unproved);
             pipes.gone.extend(gone);
             pipes.freed_at = freed_at;
         }
@@ -254,7 +310,7 @@ impl Handler {
             core.forget(Kind::Log, key);
         }
         let Some(guest) = guest else { return };
-        let owed = guest.intake().signature(|key| core.is_stored(Kind::Pipe, key));
+        let owed = guest.intake().signature();
         if lane.key.is_some() && lane.owed_noted.as_deref() == Some(&owed) {
             return;
         }
@@ -292,6 +348,7 @@ impl Handler {
 /// Stores the staging pipes that were made, and some in advance.
 fn store_pipes(core: &mut Core<Outcome>) {
     let Some(store) = STORE.get() else { return };
+    note_proved(core, store);
     let (made, missing) = {
         let mut pipes = store.pipes();
         if core.is_all_sent() {
@@ -319,6 +376,22 @@ fn store_pipes(core: &mut Core<Outcome>) {
     }
 }
 
+/// Sees which pipes the store has by now.
+fn note_proved(core: &Core<Outcome>, store: &Store) {
+    let unproved = std::mem::take(&mut store.pipes().unproved);
+    let unproved = unproved.into_iter().filter(|(key, pipe)| {
+        // It may end here, which takes the lock.
+        let Some(pipe) = pipe.upgrade().filter(|pipe| pipe.key() == *key) else { return false };
+        let is_proved = core.is_stored(Kind::Pipe, *key);
+        if is_proved {
+            pipe.is_proved_as(*key);
+        }
+        !is_proved
+    });
+    let unproved: Vec<_> = unproved.collect();
+    store.pipes().unproved.extend(unproved);
+}
+
 /// Forgets the staging pipes that have ended.
 pub(crate) fn forget_pipes(core: &mut Core<Outcome>) {
     let Some(store) = STORE.get() else { return };
@@ -337,6 +410,9 @@ fn keep_pipe(core: &mut Core<Outcome>, staging: &Staging) -> bool {
         key => core.keep_as(key, Kind::Pipe, &fds, change).then_some(key),
     };
     staging.is_kept_as(key.unwrap_or(0));
+    if let (Some(key), Some(store)) = (key, STORE.get()) {
+        store.pipes().unproved.push((key, staging.downgrade()));
+    }
     key.is_some()
 }
 

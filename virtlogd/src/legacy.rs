@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use common::event::Registered;
 use common::handover::document::Loss;
+use common::handover::marks::Target;
 
 use crate::intake::Guest;
 use crate::loss;
@@ -31,13 +32,15 @@ pub(crate) struct Legacy {
     pub(crate) unfinished_line: Vec<u8>,
     /// Bytes lost behind those that are staged, and why.
     pub(crate) loss: Option<(Loss, String)>,
+    /// Bytes that a process before this one was writing when it ended, and where to.
+    pub(crate) in_writing: Option<(u64, Target)>,
 }
 
 impl Legacy {
     /// The guest, with what its log is owed; the rest is about the file.
     pub(crate) fn with_guest(self, domain: Domain, pipe: Registered<OwnedFd>) -> (Guest, Self) {
         let Self { file, rotation_steps_left, staged, key, after_crash, .. } = self;
-        let Self { unfinished_line, loss, capacity_bytes, .. } = self;
+        let Self { unfinished_line, loss, capacity_bytes, in_writing, .. } = self;
         let guest = Guest::with_capacity(domain, pipe, capacity_bytes);
         guest.intake().key = key.unwrap_or(0);
         let staged = staged.into_iter().filter_map(|(ends, pipe_key)| {
@@ -55,6 +58,7 @@ impl Legacy {
         let (loss, reason) = loss.unzip();
         let loss = loss.and_then(loss::Loss::restore);
         guest.intake().restore(unfinished_line, staged, loss, reason.unwrap_or_default());
+        guest.intake().in_writing = in_writing;
         (guest, Self { file, rotation_steps_left, key, after_crash, ..Self::default() })
     }
 }

@@ -358,6 +358,8 @@ impl Pump {
 
 /// Writes all that the log is owed.
 fn settle(guest: &Guest, file: &mut RotatingFile, scratch: &mut Scratch) -> Result<(), Error> {
+    let (inode, size_bytes) = file.position();
+    guest.intake().see_written(inode, size_bytes);
     // A value of its own: the lock is not held while anything is written.
     let next = || guest.intake().next_debt();
     while let Some(debt) = next() {

@@ -8,15 +8,17 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, Weak};
 
+use common::handover::marks::Target;
 use common::sys::fd::set_nonblocking;
 use common::sys::pipe;
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use nix::sys::uio::pwrite;
 
 use crate::intake::Guest;
-use crate::keeping;
+use crate::keeping::{self, AtRisk};
 use crate::rotating_file::{Error, RotatingFile, Source};
 
 /// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
@@ -43,6 +45,10 @@ struct Pipe {
     stored: Mutex<Stored>,
 }
 
+/// One that may have ended.
+#[derive(Debug)]
+pub(crate) struct WeakStaging(Weak<Pipe>);
+
 /// What the fd store and its marks say of a pipe. Under one lock, as the loop may store a pipe while
 /// a job marks it: the later mark has to be the true one.
 #[derive(Debug, Default)]
@@ -51,6 +57,10 @@ struct Stored {
     key: u64,
     /// The key of the log whose bytes are inside.
     owner: u64,
+    /// The store has it for certain.
+    is_proved: bool,
+    /// What is noted, and at which key, of bytes that would be lost with this process.
+    at_risk: Option<AtRisk>,
 }
 
 /// Two more ends and a buffer, for looking at bytes without taking them.
@@ -126,7 +136,7 @@ impl Staging {
     /// As `ioctl(2)`: it is no pipe. Both are closed.
     pub(crate) fn of((reader, writer): (OwnedFd, OwnedFd), key: u64) -> io::Result<Self> {
         let held = AtomicU64::new(pipe::readable_bytes(&reader)? as u64);
-        let stored = Mutex::new(Stored { key, owner: 0 });
+        let stored = Mutex::new(Stored { key, ..Stored::default() });
         Ok(Self(Arc::new(Pipe { reader, writer, held, stored })))
     }
 
@@ -142,8 +152,18 @@ impl Staging {
         if stored.key != key {
             keeping::mark(stored.key, 0);
         }
-        stored.key = key;
+        (stored.key, stored.is_proved) = (key, false);
         keeping::mark(key, stored.owner);
+        stored.note_at_risk(self.held(), None);
+    }
+
+    /// The store has it for certain under this key.
+    pub(crate) fn is_proved_as(&self, key: u64) {
+        let mut stored = self.0.stored();
+        if stored.key == key {
+            stored.is_proved = true;
+            stored.note_at_risk(0, None);
+        }
     }
 
     /// Says whose bytes are inside, or will be.
@@ -151,6 +171,12 @@ impl Staging {
         let mut stored = self.0.stored();
         stored.owner = owner;
         keeping::mark(stored.key, owner);
+        stored.note_at_risk(self.held(), None);
+    }
+
+    /// Does not keep it from ending.
+    pub(crate) fn downgrade(&self) -> WeakStaging {
+        WeakStaging(Arc::downgrade(&self.0))
     }
 
     /// Both ends, the one to read from first.
@@ -161,6 +187,17 @@ impl Staging {
     /// Bytes inside, without a look at the pipe.
     pub(crate) fn held(&self) -> u64 {
         self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// A file of this size is about to take bytes from it.
+    fn is_written_to(&self, file: BorrowedFd<'_>, size_bytes: u64) {
+        let mut stored = self.0.stored();
+        if stored.is_proved || stored.owner == 0 {
+            return;
+        }
+        let inode = fstat(file).map_or(0, |stat| stat.st_ino);
+        let target = (inode != 0).then_some(Target { inode, size_bytes });
+        stored.note_at_risk(self.held(), target);
     }
 
     /// The end that a file takes bytes from.
@@ -194,14 +231,44 @@ impl Staging {
         if self.held() == 0 && self.0.stored().owner != owner {
             self.belongs_to(owner);
         }
-        let len = usize::try_from(len.min(MOVE_BYTES_MAX)).unwrap_or(usize::MAX);
-        let moved = pipe::splice_to_pipe(guest, &self.0.writer, len)? as u64;
-        self.0.held.fetch_add(moved, Ordering::Relaxed);
-        Ok(moved)
+        let len = len.min(MOVE_BYTES_MAX);
+        // Before they are inside: a kill in between tells of more than is lost, never of less.
+        let is_at_risk = self.0.stored().note_at_risk(self.held() + len, None);
+        let bytes = usize::try_from(len).unwrap_or(usize::MAX);
+        let moved = pipe::splice_to_pipe(guest, &self.0.writer, bytes).map(|moved| moved as u64);
+        self.0.held.fetch_add(*moved.as_ref().unwrap_or(&0), Ordering::Relaxed);
+        if is_at_risk {
+            self.0.stored().note_at_risk(self.held(), None);
+        }
+        moved
     }
 
     fn taken(&self, count: usize) {
         self.0.held.fetch_sub(self.held().min(count as u64), Ordering::Relaxed);
+        self.0.stored().note_at_risk(self.held(), None);
+    }
+}
+
+impl WeakStaging {
+    /// Unless it has ended.
+    pub(crate) fn upgrade(&self) -> Option<Staging> {
+        self.0.upgrade().map(Staging)
+    }
+}
+
+impl Stored {
+    /// Notes how many bytes would be lost with this process, if the store may lack the pipe. Gives
+    /// whether it may.
+    fn note_at_risk(&mut self, bytes: u64, target: Option<Target>) -> bool {
+        // One that has no key counts with the log's own.
+        let key = if self.key == 0 { self.owner } else { self.key };
+        let is_any = !self.is_proved && self.owner != 0 && bytes > 0;
+        let at_risk = is_any.then_some(AtRisk { key, owner: self.owner, bytes, target });
+        if at_risk != self.at_risk {
+            keeping::note_at_risk(self.at_risk, at_risk);
+            self.at_risk = at_risk;
+        }
+        !self.is_proved
     }
 }
 
@@ -213,7 +280,11 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let key = self.stored().key;
+        let key = {
+            let mut stored = self.stored();
+            stored.note_at_risk(0, None);
+            stored.key
+        };
         if key != 0 {
             keeping::gone(key);
         }
@@ -375,6 +446,7 @@ impl Source for GuestBytes<'_> {
         if len == 0 {
             return Ok(0);
         }
+        staging.is_written_to(file, offset);
         let stored = match pipe::splice_to_file(staging.reader(), file, offset, len) {
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
                 copy_to_file(staging, scratch, file, offset, len)?
@@ -410,73 +482,4 @@ fn copy_to_file(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::intake::tests::{guest, write};
-    use crate::rotating_file::Limits;
-    use std::fs::File;
-
-    fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
-        let Workspace { staging, scratch } = workspace;
-        let budget = Budget { bytes, moves: u32::MAX };
-        GuestBytes::new(Some(guest), staging, scratch, budget)
-    }
-
-    #[test]
-    fn looking_takes_nothing_and_sees_staged_bytes_first() {
-        let (guest, writer) = guest();
-        let mut workspace = Workspace::new().unwrap();
-        write(&writer, b"staged");
-        guest.intake().move_to(&workspace.staging, 6).unwrap();
-        write(&writer, b" then waiting");
-        let mut source = source(&guest, &mut workspace, 1000);
-        assert_eq!(source.available().unwrap(), 19);
-        assert_eq!(source.peek(11).unwrap(), b"staged then");
-        assert_eq!(source.peek(3).unwrap(), b"sta");
-        assert_eq!(source.available().unwrap(), 19);
-    }
-
-    #[test]
-    fn bytes_written_one_by_one_can_all_be_looked_at() {
-        let (guest, writer) = guest();
-        let mut workspace = Workspace::new().unwrap();
-        let line: Vec<u8> = (b' '..b' ' + 80).collect();
-        for byte in &line {
-            write(&writer, &[*byte]);
-        }
-        let mut source = source(&guest, &mut workspace, 80);
-        assert_eq!(source.peek(80).unwrap(), line);
-    }
-
-    #[test]
-    fn a_log_is_written_and_rotated_without_its_bytes_being_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let limits = Limits { size_bytes_max: 1000, backups_max: 3 };
-        let mut file = RotatingFile::open(path.as_path(), limits, false).unwrap();
-        let (guest, writer) = guest();
-        let mut workspace = Workspace::new().unwrap();
-        let text: String = (0..250).map(|number| format!("line {number:04}\n")).collect();
-        for piece in text.as_bytes().chunks(333) {
-            write(&writer, piece);
-            let mut source = source(&guest, &mut workspace, u64::MAX);
-            file.append(&mut source, true).unwrap();
-        }
-        let part = |suffix: &str| std::fs::read(format!("{}{suffix}", path.display())).unwrap();
-        assert_eq!([part(".1"), part(".0"), part("")].concat(), text.as_bytes());
-        assert!(part(".1").len() <= 1000 && part(".1").ends_with(b"\n"));
-    }
-
-    #[test]
-    fn what_cannot_be_stored_stays_staged() {
-        let (guest, writer) = guest();
-        let mut workspace = Workspace::new().unwrap();
-        write(&writer, b"precious");
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let mut source = source(&guest, &mut workspace, 100);
-        source.write_to(full.as_fd(), 0, 8).unwrap_err();
-        assert_eq!(source.available().unwrap(), 8);
-        assert_eq!(source.peek(8).unwrap(), b"precious");
-        assert_eq!(workspace.staging.held(), 8);
-    }
-}
+mod tests;

@@ -111,11 +111,7 @@ impl Handler {
 
 /// A log for the journal.
 pub(crate) fn record(lane: &Lane) -> Option<Log> {
-    let mut log = save(lane, &Passing::default(), Reader::Ours)?;
-    let private = log.private.get_or_insert_default();
-    let staged: Vec<_> = lane.guest.as_ref()?.intake().staged_bytes().collect();
-    private.staged_bytes = (!staged.is_empty()).then_some(staged);
-    Some(log)
+    save(lane, &Passing::default(), Reader::Ours)
 }
 
 /// `None` for one that the reader could not take.
@@ -187,6 +183,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
         unfinished_line: arrears.map(|arrears| hex(&arrears.line)),
         loss: arrears.and_then(|arrears| arrears.loss).map(|loss| loss.save()),
         reason: arrears.map(|arrears| arrears.reason.clone()),
+        in_writing: intake.in_writing,
         path: None,
     }
 }
@@ -205,6 +202,7 @@ fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
         file: from.file.and_then(take).map(File::from),
         rotation_steps_left: from.rotation_steps_left,
         unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
+        in_writing: from.in_writing,
         loss: from.loss.map(|loss| (loss, from.reason.unwrap_or_default())),
     }
 }

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sys::fd;
 
 /// Bytes of one mark.
@@ -18,9 +20,41 @@ pub type Mark = [u8; MARK_BYTES];
 /// The place of no key, which says when the memfd was made.
 const STAMP: u64 = 0;
 
+/// The highest key that is believed: as many fds as Linux lets a process have open (`fs.nr_open`).
+pub const KEY_MAX: u64 = 1 << 20;
+
+/// Where the second marks begin, in bytes.
+const AT_RISK: u64 = (KEY_MAX + 1) * MARK_BYTES as u64;
+
 /// The memfd.
 #[derive(Debug)]
 pub struct Marks(File);
+
+/// Bytes of each of the second marks.
+const AT_RISK_BYTES: usize = 32;
+
+/// Bytes of a log that are in a staging pipe which the store may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtRisk {
+    /// Which process says so, counted from the first: the journal of one that comes after it tells of
+    /// them as lost.
+    pub round: u32,
+    /// The log's key.
+    pub owner: u32,
+    /// How many.
+    pub bytes: u64,
+    /// Where they are being written to at this moment.
+    pub target: Option<Target>,
+}
+
+/// A file at the moment before a write. By what it has grown since, so much less is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its inode; not 0.
+    pub inode: u64,
+    /// Its size.
+    pub size_bytes: u64,
+}
 
 impl Marks {
     /// Without any mark. The name is for those who look at open files.
@@ -64,6 +98,61 @@ impl Marks {
     }
 }
 
+impl Marks {
+    /// Notes at a key how many bytes of a log would be lost with this process. It is a second mark of
+    /// the key, behind all others. A kill at any moment leaves it or the one before.
+    ///
+    /// # Errors
+    /// As `pwrite(2)`, or the key is beyond [`KEY_MAX`].
+    pub fn set_at_risk(&self, key: u64, at_risk: AtRisk) -> io::Result<()> {
+        if key > KEY_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.0.write_all_at(&at_risk.to_bytes(), AT_RISK + key * AT_RISK_BYTES as u64)
+    }
+
+    /// All that was ever noted to be at risk, by key; with 0 bytes, what is not any more.
+    ///
+    /// # Errors
+    /// As `pread(2)`.
+    pub fn at_risk(&self) -> io::Result<Vec<(u64, AtRisk)>> {
+        let len = self.0.metadata()?.len().saturating_sub(AT_RISK);
+        let len = len.min((KEY_MAX + 1) * AT_RISK_BYTES as u64);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        self.0.read_exact_at(&mut bytes, AT_RISK)?;
+        let (noted, _) = bytes.as_chunks::<AT_RISK_BYTES>();
+        let noted = noted.iter().map(|bytes| AtRisk::from_bytes(*bytes));
+        Ok((0..).zip(noted).filter(|(_, at_risk)| at_risk.round > 0).collect())
+    }
+}
+
+impl AtRisk {
+    fn to_bytes(self) -> [u8; AT_RISK_BYTES] {
+        let Target { inode, size_bytes } =
+            self.target.unwrap_or(Target { inode: 0, size_bytes: 0 });
+        let who = u64::from(self.round) << u32::BITS | u64::from(self.owner);
+        let mut bytes = [0; AT_RISK_BYTES];
+        let (words, _) = bytes.as_chunks_mut();
+        for (to, word) in words.iter_mut().zip([who, self.bytes, inode, size_bytes]) {
+            *to = word.to_ne_bytes();
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; AT_RISK_BYTES]) -> Self {
+        let (words, _) = bytes.as_chunks();
+        let word = |index: usize| words.get(index).map_or(0, |word| u64::from_ne_bytes(*word));
+        let half = |shift: u32| u32::try_from(word(0) >> shift & u64::from(u32::MAX)).unwrap_or(0);
+        let target = Target { inode: word(2), size_bytes: word(3) };
+        Self {
+            round: half(u32::BITS),
+            owner: half(0),
+            bytes: word(1),
+            target: (target.inode != 0).then_some(target),
+        }
+    }
+}
+
 impl AsFd for Marks {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -95,5 +184,19 @@ mod tests {
         }
         assert!(marks.stamp() < Marks::new("marks").unwrap().stamp());
         marks.set(u64::MAX, [1; MARK_BYTES]).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_at_risk_is_noted_beside_the_marks() {
+        let marks = Marks::new("marks").unwrap();
+        assert_eq!(marks.at_risk().unwrap(), []);
+        let target = Some(Target { inode: u64::MAX, size_bytes: 12 });
+        let at_risk = AtRisk { round: 7, owner: 3, bytes: 65_536, target };
+        let no_more = AtRisk { bytes: 0, owner: u32::MAX, target: None, ..at_risk };
+        marks.set_at_risk(9, at_risk).unwrap();
+        marks.set_at_risk(KEY_MAX, no_more).unwrap();
+        marks.set_at_risk(KEY_MAX + 1, at_risk).unwrap_err();
+        assert_eq!(marks.at_risk().unwrap(), [(9, at_risk), (KEY_MAX, no_more)]);
+        assert_eq!(marks.get(9).unwrap(), Mark::default());
     }
 }

@@ -11,15 +11,12 @@ use super::document::{
 };
 use super::fds::Inherited;
 use super::journal::{self, Told};
-use super::marks::{self, Marks};
+use super::marks::{self, AtRisk, KEY_MAX, Marks};
 use super::owed::Owed;
 use crate::sys::{fd, pipe};
 
 /// Fds of a staging pipe.
 const PIPE_ENDS: usize = 2;
-
-/// The highest key that is believed: as many fds as Linux lets a process have open (`fs.nr_open`).
-const KEY_MAX: u64 = 1 << 20;
 
 /// What a stored fd is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +218,7 @@ fn assemble(
     let owners = owners.unwrap_or_default().with_later(std::mem::take(&mut told.endings));
     let next_client_id = spread_out(&mut told, main_server);
     let private = told.document.private.take().unwrap_or_default();
-    let staged = Staged::read(numbers);
+    let staged = Staged::read(numbers, private.at_risk_round.unwrap_or(0));
     let calls = numbers.marks(Kind::Calls).pop().map(|(_, _, calls)| calls);
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in told.changes {
@@ -308,18 +305,25 @@ fn spread_out(told: &mut Told, main_server: &str) -> Option<u64> {
 /// `None` for one whose pipe is not there: it has gone, or was never stored.
 fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Option<Log> {
     log.pipefd = Some(numbers.one(Kind::Log, key)?);
-    let staged = staged.0.get(&key).map(Vec::as_slice).unwrap_or_default();
+    let pipes = staged.pipes.get(&key).map(Vec::as_slice).unwrap_or_default();
     let private = log.private.get_or_insert_default();
     private.key = Some(key);
     private.file = None;
     private.rotation_steps_left = None;
-    private.staged_keys = Some(staged.iter().map(|pipe| pipe.key).collect());
-    private.staged = Some(staged.iter().map(|pipe| pipe.ends).collect());
+    private.staged_keys = Some(pipes.iter().map(|pipe| pipe.key).collect());
+    private.staged = Some(pipes.iter().map(|pipe| pipe.ends).collect());
     private.after_crash = Some(true);
     let is_lost = |&(key, _): &(u64, u64)| numbers.of(Kind::Pipe, key).len() < PIPE_ENDS;
-    let staged_bytes = private.staged_bytes.take().into_iter().flatten();
-    let lost_bytes = staged_bytes.filter(is_lost).map(|(_, bytes)| bytes).sum();
-    add_loss(private, lost_bytes);
+    let mut lost: Vec<_> = private.staged_bytes.take().into_iter().flatten().collect();
+    for (pipe_key, AtRisk { bytes, target, .. }) in staged.at_risk.get(&key).into_iter().flatten() {
+        match target {
+            Some(target) if is_lost(&(*pipe_key, *bytes)) && private.in_writing.is_none() => {
+                private.in_writing = Some((*bytes, *target));
+            }
+            _ => lost.push((*pipe_key, *bytes)),
+        }
+    }
+    add_loss(private, lost.into_iter().filter(is_lost).map(|(_, bytes)| bytes).sum());
     Some(log)
 }
 
@@ -371,8 +375,13 @@ fn found_lease(
     Some(lease)
 }
 
-/// Staging pipes with bytes inside, in the order of each log, by the log's key.
-struct Staged(HashMap<u64, Vec<StagedPipe>>);
+/// What is staged, by the log's key.
+struct Staged {
+    /// Staging pipes with bytes inside, in the order of each log.
+    pipes: HashMap<u64, Vec<StagedPipe>>,
+    /// Bytes in pipes that the store may lack, by the key of each.
+    at_risk: HashMap<u64, Vec<(u64, AtRisk)>>,
+}
 
 #[derive(Clone)]
 struct StagedPipe {
@@ -382,8 +391,9 @@ struct StagedPipe {
 }
 
 impl Staged {
-    fn read(numbers: &Numbers) -> Self {
-        let mut staged: HashMap<u64, Vec<StagedPipe>> = HashMap::new();
+    /// Of bytes at risk only what was noted in this round or later.
+    fn read(numbers: &Numbers, round: u32) -> Self {
+        let mut pipes: HashMap<u64, Vec<StagedPipe>> = HashMap::new();
         let marks = numbers.marks(Kind::Marks);
         for key in numbers.keys(Kind::Pipe) {
             let mark = |marks: &Marks| marks.get(key).ok().and_then(Mark::parse);
@@ -392,11 +402,16 @@ impl Staged {
             if let (Some(Mark { owner, order }), Some(ends)) =
                 (latest, ends(numbers.of(Kind::Pipe, key)))
             {
-                staged.entry(owner).or_default().push(StagedPipe { key, order, ends });
+                pipes.entry(owner).or_default().push(StagedPipe { key, order, ends });
             }
         }
-        staged.values_mut().for_each(|pipes| pipes.sort_by_key(|pipe| pipe.order));
-        Self(staged)
+        pipes.values_mut().for_each(|pipes| pipes.sort_by_key(|pipe| pipe.order));
+        let mut at_risk: HashMap<u64, Vec<(u64, AtRisk)>> = HashMap::new();
+        let noted = marks.last().and_then(|(.., marks)| marks.at_risk().ok());
+        for (key, noted) in noted.into_iter().flatten().filter(|(_, noted)| noted.round >= round) {
+            at_risk.entry(noted.owner.into()).or_default().push((key, noted));
+        }
+        Self { pipes, at_risk }
     }
 }
 

@@ -11,7 +11,8 @@ use super::{Host, Setup, left_out, needs_root};
 /// Mounts the file system inside the namespaces: `$server` on `files/slow`, showing `files/backing`.
 const MOUNT: &str = r#"
 mkdir -p "$1/files/slow" "$1/files/backing"
-setpriv --pdeathsig KILL "$server" "$1/files/backing" "$1/files/slow" </dev/null >/dev/null &
+setpriv --pdeathsig KILL "$server" "$1/files/backing" "$1/files/slow" "$1/disk" \
+    </dev/null >/dev/null &
 echo $! > "$1/slow.pid"
 until mountpoint -q "$1/files/slow"; do sleep 0.01; done
 "#;
@@ -44,6 +45,7 @@ pub fn slow_files(server: &str) -> String {
 pub struct SlowFiles {
     pid: Pid,
     backing: PathBuf,
+    control: PathBuf,
 }
 
 impl SlowFiles {
@@ -51,12 +53,20 @@ impl SlowFiles {
     pub fn of(host: &Host) -> Self {
         let text = fs::read_to_string(host.path("slow.pid")).expect("the number of the process");
         let pid = Pid::from_raw(text.trim().parse().expect("a number"));
-        Self { pid, backing: host.file("backing") }
+        Self { pid, backing: host.file("backing"), control: host.path("disk") }
     }
 
     /// Where a file of it really is.
     pub fn backing(&self, name: &str) -> PathBuf {
         self.backing.join(name)
+    }
+
+    /// What is wrong with it from now on, in the words of `stoppable_fs`; also with those of processes
+    /// that come later.
+    pub fn say(&self, text: &str) {
+        let new = self.control.with_extension("new");
+        fs::write(&new, text).expect("telling the file system");
+        fs::rename(new, &self.control).expect("telling the file system");
     }
 
     /// From now on every call on the file system hangs.

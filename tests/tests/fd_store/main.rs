@@ -3,6 +3,7 @@
 
 mod back;
 mod guests;
+mod in_hand;
 mod items;
 mod journal;
 mod lost;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lenient::{lenient, object, objects, scalars, small, smalls};
 use super::{Client, Lockspace, Log};
+use crate::handover::marks::Target;
 
 /// A change of what is in the fd store; with a key alone, the item has gone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -80,6 +81,10 @@ pub struct PrivateDaemon {
     /// How many fds the store takes, as far as that is known from systemd.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub store_max: Option<u64>,
+    /// For the journal: bytes that were noted as [at risk](crate::handover::marks::AtRisk) in rounds
+    /// before this one are told of here already, where they are lost.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub at_risk_round: Option<u32>,
     /// Where the supervisor listens, if the environment does not say it.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub notify_socket: Option<String>,
@@ -159,8 +164,8 @@ pub struct PrivateLog {
     /// The keys of the pipes in `staged`.
     #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
     pub staged_keys: Option<Vec<u64>>,
-    /// For the journal: pipes with bytes of this log, by their keys in the fd store, or 0, and how
-    /// many bytes. Those in pipes that are not there are lost.
+    /// In the journal of an earlier version: pipes with bytes of this log, by their keys in the fd
+    /// store, or 0, and how many bytes. Those in pipes that are not there are lost.
     #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub staged_bytes: Option<Vec<(u64, u64)>>,
     /// The path's bytes in hexadecimal, where they are no UTF-8.
@@ -182,6 +187,9 @@ pub struct PrivateLog {
     /// Why they were lost.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Bytes that a process was writing when it ended: lost, but for those that the file has.
+    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
+    pub in_writing: Option<(u64, Target)>,
     /// Steps left of a rotation that failed half-way.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub rotation_steps_left: Option<u64>,
