@@ -43,6 +43,8 @@ pub(super) struct World {
     wrong: BTreeSet<Fault>,
     /// Fds that the process may have beyond those that it has.
     fds_beyond: usize,
+    /// The process has come up with a limit of fds: it may lack files that it is to go on with.
+    is_short_of_files: bool,
     /// Something was wrong with the store, and it has not been seen complete since.
     is_store_doubtful: bool,
 }
@@ -56,7 +58,14 @@ impl World {
     ) -> Self {
         assert!(host.path("").exists(), "the host is there");
         let wrong = is_store_small.then_some(Fault::StoreFull).into_iter().collect();
-        Self { service, disk, wrong, fds_beyond: 0, is_store_doubtful: is_store_small }
+        Self {
+            service,
+            disk,
+            wrong,
+            fds_beyond: 0,
+            is_short_of_files: false,
+            is_store_doubtful: is_store_small,
+        }
     }
 
     pub(super) fn has(&self, fault: Fault) -> bool {
@@ -66,6 +75,11 @@ impl World {
     /// Whether files at this place may fail.
     pub(super) fn is_wrong(&self, place: Place) -> bool {
         self.wrong.iter().any(|&fault| Disk::place_of(fault) == Some(place))
+    }
+
+    /// Whether files at this place may not have what was meant for them.
+    pub(super) fn may_lack_bytes(&self, place: Place) -> bool {
+        self.is_wrong(place) || self.is_short_of_files
     }
 
     /// How long an answer may take that needs files at this place.
@@ -124,7 +138,10 @@ impl World {
             Fault::StoreSmall => self.service.supervisor.set_limit(self.service.told()),
             Fault::SupervisorSlow => self.service.supervisor.go_on(),
             Fault::SupervisorGone => self.service.supervisor.come_back(),
-            Fault::FdLimit => self.service.limit_fds(None),
+            Fault::FdLimit => {
+                self.is_short_of_files = false;
+                self.service.limit_fds(None);
+            }
             fault => self.disk.end(fault),
         }
     }
@@ -192,6 +209,7 @@ impl World {
         }
         self.service.expect_serving();
         if self.has(Fault::FdLimit) {
+            self.is_short_of_files = true;
             self.service.limit_fds(Some(self.fds_beyond));
         }
         guests.process_has_begun(self);

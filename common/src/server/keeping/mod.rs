@@ -297,7 +297,7 @@ impl<O> Core<O> {
     /// Has removed once more what a predecessor has removed: it may be there still, under another name
     /// than what is to be stored, and systemd stores nothing twice.
     pub fn remove_again(&mut self, names: &[String]) {
-        names.iter().for_each(|name| self.supervision.notify.remove(name));
+        self.keeping.proof.remove_again(&mut self.supervision.notify, names);
     }
 
     /// What the store may have, as a predecessor, or the supervisor, says; and what among that is

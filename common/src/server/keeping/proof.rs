@@ -135,6 +135,16 @@ impl Proof {
         self.removals.push(name.into());
     }
 
+    /// Removes what a predecessor has removed, of which the supervisor may not have heard. It may not
+    /// hear of it from this process either.
+    pub(super) fn remove_again(&mut self, notify: &mut Notify, names: &[String]) {
+        self.changes += 1;
+        for name in names {
+            notify.remove(name);
+            self.removed.push(name.as_str().into());
+        }
+    }
+
     /// Removes what is to be removed, unless something was sent that has no sentinel behind it yet.
     /// Gives whether there was anything.
     pub(super) fn send_removals(&mut self, notify: &mut Notify) -> bool {
@@ -252,4 +262,18 @@ impl Proof {
 
 fn has_ended(pipe: &Registered<OwnedFd>) -> bool {
     pipe::state(pipe.as_fd()).is_ok_and(|state| state == State::AtEnd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_predecessor_has_removed_is_passed_on_until_the_supervisor_has_heard_it() {
+        let (mut proof, mut notify) = (Proof::default(), Notify::default());
+        proof.remove_again(&mut notify, &["c2".to_owned()]);
+        assert_eq!(proof.removed().collect::<Vec<_>>(), ["c2"]);
+        proof.start_over();
+        assert_eq!(proof.removed().collect::<Vec<_>>(), ["c2"]);
+    }
 }

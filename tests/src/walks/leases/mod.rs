@@ -157,7 +157,7 @@ impl Leases {
 impl Guests for Leases {
     fn process_has_ended(&mut self, world: &World, by: Signal) {
         let claims = claims(&world.service.supervisor.stored()).unwrap_or_default();
-        let mut ended = BTreeSet::new();
+        let (mut ended, mut doubtful) = (BTreeSet::new(), BTreeSet::new());
         for image in &mut self.images {
             let name = world.service.stored_name('r', image.inode);
             if image.holder == Holder::Parked && name.is_none() {
@@ -178,12 +178,11 @@ impl Guests for Leases {
             // With an old journal it may even be taken for another's.
             let is_parked = name.is_some();
             image.holder = if is_parked { Holder::Parked } else { Holder::Nobody };
-            if is_certain {
-                ended.insert(number);
-            }
+            if is_certain { &mut ended } else { &mut doubtful }.insert(number);
         }
         if by == Signal::SIGTERM {
             self.expect_ended(world, &ended);
+            self.see_ended(world, &doubtful);
         }
         for owner in &mut self.owners {
             let is_kept = owner.is_connected && is_connection_kept(world, owner);
@@ -214,6 +213,14 @@ impl Leases {
                 self.owner_is_gone(world, number);
             }
         }
+    }
+
+    /// A guest of which nobody knows whether it had what is not in the store may have been ended.
+    fn see_ended(&mut self, world: &World, numbers: &BTreeSet<u64>) {
+        let ended = self.owners.iter_mut().filter(|owner| numbers.contains(&owner.number));
+        let ended: Vec<_> =
+            ended.filter_map(|owner| (!owner.is_running()).then_some(owner.number)).collect();
+        ended.into_iter().for_each(|number| self.owner_is_gone(world, number));
     }
 }
 

@@ -44,9 +44,9 @@ impl Logs {
     /// Each log as it has to be now.
     fn check_logs(&mut self, world: &World) {
         for log in &mut self.all {
-            log.was_wrong |= world.is_wrong(log.place);
+            log.was_wrong |= world.may_lack_bytes(log.place);
             expect_unhindered(world, log);
-            if !log.is_idle() || world.is_wrong(log.place) {
+            if !log.is_idle() || world.may_lack_bytes(log.place) {
                 expect_sound(world, log, GLIMPSE);
             } else {
                 expect_complete(world, log);
