@@ -6,6 +6,7 @@
 //! libvirt's daemon, or by a systemd before 254.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 mod stop;
@@ -13,6 +14,7 @@ mod stop;
 use super::supervision::Duty;
 use super::token::Token;
 use super::{Core, Daemon, Done, NOT_THE_DAEMONS, Place};
+use crate::sys::pipe;
 use crate::systemd::{AskError, Unit};
 use stop::Stop;
 
@@ -58,6 +60,8 @@ pub(super) struct Asking {
     proof: Proof,
     stop: Stop,
     has_warned: bool,
+    /// Descriptors to ask with when there are no others: at a stop nothing else can wait for them.
+    reserve: Option<(OwnedFd, OwnedFd)>,
 }
 
 /// Whether systemd keeps what it is sent.
@@ -94,6 +98,7 @@ impl Asking {
             proof: Proof::Missing(0),
             stop: Stop::None,
             has_warned: false,
+            reserve: pipe::pipe().ok(),
         }
     }
 
@@ -137,6 +142,7 @@ impl<O> Core<O> {
     fn ask_unit(&mut self, patience: Duration) {
         if !std::mem::replace(&mut self.asking.is_under_way, true) {
             self.asking.expected = self.proved_fds();
+            self.asking.reserve = None;
             let ask = move || Done::Unit(Unit::ask(patience));
             self.jobs.submit(Place::SYSTEMD, NOT_THE_DAEMONS, ask);
         }
@@ -165,6 +171,7 @@ impl<O> Core<O> {
         answer: Result<Option<Unit>, AskError>,
     ) {
         self.asking.is_under_way = false;
+        self.asking.reserve = pipe::pipe().ok();
         if self.asking.stop == Stop::Asked {
             return self.stop_is_known(&answer);
         }
