@@ -103,7 +103,9 @@ impl Logs {
 
 impl Guests for Logs {
     fn process_has_ended(&mut self, world: &World, by: Signal) {
+        let may_lose_what_is_in_hand = by == Signal::SIGKILL && !world.is_store_trusted();
         for mut log in std::mem::take(&mut self.all) {
+            log.was_wrong |= may_lose_what_is_in_hand;
             let Err(reason) = Self::outlives_the_process(&mut log, world) else {
                 self.all.push(log);
                 continue;
