@@ -24,6 +24,8 @@ pub(super) struct Channel {
     address: SocketAddr,
     socket: UnixDatagram,
     kept: VecDeque<Message>,
+    /// How often the supervisor had a new socket: what the one before held is lost.
+    losses: u64,
     /// The last message was lost, and the log says so.
     is_lossy: bool,
 }
@@ -46,7 +48,7 @@ impl Channel {
             Err(error) if has_gone(&error) => UnixDatagram::unbound()?,
             result => result?,
         };
-        Ok(Self { address, socket, kept: VecDeque::new(), is_lossy: false })
+        Ok(Self { address, socket, kept: VecDeque::new(), losses: 0, is_lossy: false })
     }
 
     /// Sends a message behind all that are kept, or keeps it. The fds stay the caller's.
@@ -73,6 +75,11 @@ impl Channel {
     /// How many messages are kept.
     pub(super) fn waiting(&self) -> usize {
         self.kept.len()
+    }
+
+    /// Changes whenever messages that were sent may have been lost.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Sends what is kept; `false` when some of it still has to wait.
@@ -117,6 +124,7 @@ impl Channel {
         match socket::send_datagram(&self.socket, text.as_bytes(), fds) {
             Err(error) if has_gone(&error) => {
                 self.socket = connect(&self.address)?;
+                self.losses += 1;
                 socket::send_datagram(&self.socket, text.as_bytes(), fds)
             }
             result => result,

@@ -221,6 +221,13 @@ impl Notify {
         self.channel.as_ref().map_or(0, Channel::waiting)
     }
 
+    /// Changes whenever the supervisor may have lost messages that were sent to it, as it had a new
+    /// socket.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.channel.as_ref().map_or(0, Channel::losses)
+    }
+
     /// Sends what is kept; `false` when some of it still has to wait.
     pub fn flush(&mut self) -> bool {
         self.channel.as_mut().is_none_or(Channel::flush)

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Core;
-use super::client::ClientId;
+use super::client::{Client, ClientId};
 use crate::handover::document::{self, Change};
 use crate::handover::journal::Journal;
 use crate::handover::marks::Marks;
@@ -75,6 +75,11 @@ pub(super) struct Keeping {
     has_unstored: bool,
     /// It may fit now.
     has_room: bool,
+    /// Items keep names under which they could not be sent again.
+    is_to_send_again: bool,
+    /// What was refused may be in the store all the same, and systemd stores nothing under a second
+    /// name: nothing is offered until the removals are sent.
+    removals_first: bool,
     held_back: HeldBack,
     complaint: String,
 }
@@ -144,7 +149,8 @@ impl<O> Core<O> {
         }
         self.supervision.notify.forget(&name);
         if is_there || self.is_room_for(fds.len()) {
-            return self.send(key, kind, fds, change);
+            self.send_again(key, kind, fds, change);
+            return true;
         }
         self.forget(kind, key);
         false
@@ -160,11 +166,12 @@ impl<O> Core<O> {
             return false;
         }
         let (notify, keeping) = (&self.supervision.notify, &mut self.keeping);
-        let is_room = notify.stored_fds() + fds + SPARE_FDS <= keeping.fds_max
+        let is_room = !keeping.removals_first
+            && notify.stored_fds() + fds + SPARE_FDS <= keeping.fds_max
             && notify.has_room(fds)
             && keeping.offers_max.is_none_or(|most| keeping.proof.sent_count() < most);
         keeping.has_unstored |= !is_room;
-        if !is_room && keeping.offers_max.is_none() {
+        if !is_room && keeping.offers_max.is_none() && !keeping.removals_first {
             self.complain("it is full");
         }
         is_room
@@ -185,6 +192,25 @@ impl<O> Core<O> {
         self.keeping.claim(&name);
         self.keeping.proof.sent(&name);
         true
+    }
+
+    /// Sends an item that the store may have under the same name. One that cannot be sent now, for want
+    /// of descriptors, keeps its name, under which it is sent as soon as it can be.
+    fn send_again(&mut self, key: u64, kind: Kind, fds: &[BorrowedFd<'_>], change: Change) {
+        let name = kind.name(key);
+        if kind != Kind::Pipe {
+            self.note(&Change { key: Some(key), ..change });
+        }
+        self.keeping.claim(&name);
+        match self.supervision.notify.store(&name, fds) {
+            Ok(()) => self.keeping.proof.sent(&name),
+            Err(error) => {
+                self.keeping.is_to_send_again = true;
+                self.keeping.has_unstored = true;
+                self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+                self.complain(&error.to_string());
+            }
+        }
     }
 
     /// What is known of an item has changed.
@@ -209,31 +235,34 @@ impl<O> Core<O> {
     /// Has a client's connection kept, so that its end is noticed by whoever comes after us; or
     /// notes what has changed about one that is kept. `false` when there is no room for it.
     pub fn keep_client(&mut self, id: ClientId, record: document::Client) -> bool {
-        let Some(client) = self.servers.client(id) else { return true };
+        let server = self.servers.get_mut(id.server);
+        // Out of the way, as a copy of its socket would need a descriptor, and there may be none.
+        let Some(mut client) = server.clients.remove(&id.number) else { return true };
         let record = document::Client {
             id: Some(id.number),
             conn_time: Some(client.connected_at_s()),
             ..record
         };
-        let change = Change { client: Some(record), ..Change::default() };
-        let (key, socket) = (client.key(), client.socket().try_clone());
-        let (Ok(socket), Some(calls)) = (socket, self.keeping.calls.clone()) else { return false };
-        let fds = [socket.as_fd()];
-        let is_kept = match key {
-            Some(key) => self.keep_as(key, Kind::Client, &fds, change),
-            None if !self.is_room_for(fds.len()) => return false,
-            None => {
-                let key = self.keeping.keys.take();
-                if let Some(client) = self.servers.client(id) {
-                    client.keep_as(key, Some(Slip::new(calls, key)));
-                }
-                self.send(key, Kind::Client, &fds, change)
-            }
-        };
-        if let Some(client) = self.servers.client(id).filter(|_| !is_kept) {
+        let is_kept = self.keep_connection(&mut client, record);
+        if !is_kept {
             client.keep_no_more();
         }
+        self.servers.get_mut(id.server).clients.insert(id.number, client);
         is_kept
+    }
+
+    fn keep_connection(&mut self, client: &mut Client, record: document::Client) -> bool {
+        let change = Change { client: Some(record), ..Change::default() };
+        let Some(calls) = self.keeping.calls.clone() else { return false };
+        match client.key() {
+            Some(key) => self.keep_as(key, Kind::Client, &[client.socket().as_fd()], change),
+            None if !self.is_room_for(1) => false,
+            None => {
+                let key = self.keeping.keys.take();
+                client.keep_as(key, Some(Slip::new(calls, key)));
+                self.send(key, Kind::Client, &[client.socket().as_fd()], change)
+            }
+        }
     }
 
     /// Whether a client's connection is kept.

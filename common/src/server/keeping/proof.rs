@@ -6,6 +6,9 @@
 //! and then for all that came before, as nothing is removed in between: removals wait until all that
 //! was sent has a sentinel behind it.
 //!
+//! A supervisor that went away and came back may have lost what it was sent before: a question that
+//! spans that proves nothing.
+//!
 //! Sentinels stay in the store, the first one and the latest. When the pipe of one of them ends, the
 //! store has lost what was in it, or some of that.
 
@@ -24,6 +27,8 @@ use crate::systemd::Notify;
 pub(super) struct Answer {
     /// Whether the store has all of it.
     pub(super) is_taken: bool,
+    /// Some of it may have been lost on the way.
+    pub(super) is_doubtful: bool,
     /// The names that were sent.
     pub(super) names: Vec<Box<str>>,
     /// The names that were removed before that.
@@ -45,6 +50,10 @@ pub(super) struct Proof {
     /// Proved ones: the first and the latest.
     sentinels: Vec<Sentinel>,
     last_number: u64,
+    /// What [`Notify::losses`] said when it was looked at last.
+    losses: u64,
+    /// Of what was sent and is covered by no question yet, some may have been lost.
+    is_doubtful: bool,
     /// How often anything was sent or removed.
     changes: u64,
     /// Pipes for a question when there are no descriptors for others.
@@ -148,6 +157,7 @@ impl Proof {
     /// Removes what is to be removed, unless something was sent that has no sentinel behind it yet.
     /// Gives whether there was anything.
     pub(super) fn send_removals(&mut self, notify: &mut Notify) -> bool {
+        self.note_losses(notify);
         if !self.sent.is_empty() || self.removals.is_empty() {
             return false;
         }
@@ -160,6 +170,11 @@ impl Proof {
             }
         }
         true
+    }
+
+    /// Whether something is to be removed that cannot be yet.
+    pub(super) fn has_removals(&self) -> bool {
+        !self.removals.is_empty()
     }
 
     /// Whether there is anything to ask about, and nothing was asked.
@@ -187,10 +202,21 @@ impl Proof {
             self.removals.push(name);
         }
         let (names, removed) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.removed));
-        let answer = Answer { is_taken: false, names, removed };
+        self.note_losses(notify);
+        let is_doubtful = std::mem::take(&mut self.is_doubtful);
+        let answer = Answer { is_taken: false, is_doubtful, names, removed };
         let sentinel = Sentinel { name: name.into(), reader };
         self.questions.push_back(Question { answer, sentinel, barrier });
         Ok(())
+    }
+
+    /// What was sent before a loss is in doubt.
+    fn note_losses(&mut self, notify: &Notify) {
+        if std::mem::replace(&mut self.losses, notify.losses()) != notify.losses() {
+            self.is_doubtful = true;
+            self.questions.iter_mut().for_each(|question| question.answer.is_doubtful = true);
+            self.removals.append(&mut self.removed);
+        }
     }
 
     fn pipe(&mut self) -> io::Result<Pipe> {
@@ -199,6 +225,7 @@ impl Proof {
 
     /// The next question that was answered.
     pub(super) fn next_answer(&mut self, notify: &mut Notify) -> Option<Answer> {
+        self.note_losses(notify);
         self.questions.front().filter(|question| has_ended(&question.barrier))?;
         let Question { mut answer, sentinel, .. } = self.questions.pop_front()?;
         while self.spare.len() < QUESTION_PIPES
@@ -206,7 +233,7 @@ impl Proof {
         {
             self.spare.push(pipe);
         }
-        answer.is_taken = !has_ended(&sentinel.reader);
+        answer.is_taken = !answer.is_doubtful && !has_ended(&sentinel.reader);
         if answer.is_taken {
             self.sentinels.push(sentinel);
             answer.names.iter().for_each(|name| {
@@ -214,6 +241,7 @@ impl Proof {
             });
         } else {
             notify.forget(&sentinel.name);
+            self.removals.push(sentinel.name);
             // They may have been lost with a supervisor that has gone.
             self.removals.append(&mut answer.removed);
         }
@@ -228,7 +256,7 @@ impl Proof {
     /// Nothing is known of the store any more. What was to be removed still is.
     pub(super) fn start_over(&mut self) {
         let before = std::mem::take(self);
-        let Self { mut removals, removed, last_number, changes, spare, .. } = before;
+        let Self { mut removals, removed, last_number, losses, changes, spare, .. } = before;
         let mut sentinels: Vec<_> = before.sentinels;
         for Question { answer, sentinel, .. } in before.questions {
             removals.extend(answer.removed);
@@ -236,7 +264,7 @@ impl Proof {
         }
         removals.extend(removed.into_iter().chain(sentinels.into_iter().map(|it| it.name)));
         let changes = changes + 1;
-        *self = Self { removals, last_number, changes, spare, ..Self::default() };
+        *self = Self { removals, last_number, losses, changes, spare, ..Self::default() };
     }
 
     /// Takes everything out of the store at once. That it was removed is known until the supervisor

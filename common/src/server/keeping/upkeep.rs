@@ -80,6 +80,9 @@ impl<O> Core<O> {
             }
         } else {
             (self.keeping.has_room, self.keeping.has_unstored) = (false, false);
+            if std::mem::take(&mut self.keeping.is_to_send_again) {
+                self.keep_everything(daemon);
+            }
             daemon.keep_more(self);
         }
     }
@@ -96,8 +99,9 @@ impl<O> Core<O> {
     }
 
     pub(super) fn send_removals(&mut self) {
-        let Keeping { proof, has_room, .. } = &mut self.keeping;
+        let Keeping { proof, has_room, removals_first, .. } = &mut self.keeping;
         *has_room |= proof.send_removals(&mut self.supervision.notify);
+        *removals_first &= proof.has_removals();
     }
 
     pub(super) fn ask(&mut self) {
@@ -116,10 +120,16 @@ impl<O> Core<O> {
     /// The supervisor has answered, or the store has lost something.
     pub(in super::super) fn look_at_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         while let Some(answer) = self.keeping.proof.next_answer(&mut self.supervision.notify) {
-            let Answer { is_taken, names, removed } = answer;
+            let Answer { is_taken, is_doubtful, names, removed } = answer;
             if is_taken {
                 self.keeping.keys.are_free(removed.iter().filter_map(|name| key_of(name)));
                 self.store_has_taken();
+            } else if is_doubtful {
+                tracing::info!(
+                    target: "util.systemd", "The supervisor was away; storing again what it may have lost"
+                );
+                self.send_removals();
+                self.keep_everything(daemon);
             } else {
                 self.store_has_refused(daemon, &names);
             }
@@ -137,6 +147,8 @@ impl<O> Core<O> {
             );
             self.keeping.proof.start_over();
             self.supervision.notify.forget_all();
+            // First: systemd stores nothing that it has under another name.
+            self.send_removals();
             self.keep_everything(daemon);
         }
     }
@@ -183,6 +195,7 @@ impl<O> Core<O> {
             return;
         }
         // What has got in after all goes out before anything else is offered.
+        self.keeping.removals_first = true;
         self.send_removals();
         let stored = self.supervision.notify.stored_fds();
         if names.len() == 1 && stored + SPARE_FDS < self.keeping.fds_max {
