@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tests::harness::{
     Daemon, SlowFiles, Subject, can_hang, eventually, expect_file, expect_losses, guest_writes,
 };
@@ -18,6 +19,7 @@ tests::ours! { Virtlogd:
     two_hundred_logs_that_hang_cost_no_others,
     a_log_that_cannot_even_be_opened_hangs_only_its_client,
     stopping_does_not_wait_for_ever,
+    stopping_serves_those_that_need_not_be_waited_for,
     a_short_hang_loses_nothing,
 }
 
@@ -164,6 +166,38 @@ fn two_hundred_logs_that_hang_cost_no_others(subject: Subject) {
     eventually("its threads end", || {
         daemon.status_field("Threads").parse().is_ok_and(|count: usize| count <= 5)
     });
+}
+
+/// While a stop waits for a disk that hangs, other guests write on, and all of that is stored.
+fn stopping_serves_those_that_need_not_be_waited_for(subject: Subject) {
+    let Some((mut daemon, slow)) = start(subject) else { return };
+    let mut client = daemon.log_client();
+    let hanging = client.open(&daemon.file("slow/a.log")).unwrap();
+    let healthy = daemon.file("b.log");
+    let mut log = client.open(&healthy).unwrap();
+    slow.stop();
+    guest_writes(&hanging.pipe, "x".repeat(200_000));
+    log.pipe.write_all(b"begin\n").unwrap();
+    expect_file(&healthy, "begin\n");
+    daemon.signal(Signal::SIGTERM);
+    let (begin, mut sent) = (Instant::now(), "begin\n".to_owned());
+    while begin.elapsed() < Duration::from_secs(4) {
+        let line = format!("line {}\n", sent.len());
+        log.pipe.write_all(line.as_bytes()).expect("the guest can write");
+        sent.push_str(&line);
+        expect_file(&healthy, &sent);
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(daemon.is_running(), "the disk that hangs was not waited for");
+    while log.pipe.write_all(b"on\n").is_ok() {
+        sent.push_str("on\n");
+        thread::sleep(Duration::from_millis(1));
+    }
+    slow.go_on();
+    daemon.wait();
+    let found = fs::read_to_string(&healthy).unwrap();
+    assert!(sent.starts_with(&found), "the log has what was not sent");
+    assert!(sent.len() - found.len() < 100, "{} bytes are not stored", sent.len() - found.len());
 }
 
 fn a_log_that_cannot_even_be_opened_hangs_only_its_client(subject: Subject) {

@@ -64,6 +64,14 @@ pub(crate) enum Job {
     Settle { file: Arc<File>, inode: Inode, lease: (Mode, Hold), is_to_outlive: bool },
 }
 
+/// Where a job is done, as far as that is known.
+#[derive(Debug)]
+pub(crate) enum Location {
+    Place(Place),
+    /// Where this leads.
+    Path(Arc<Path>),
+}
+
 /// What a job left.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -83,15 +91,15 @@ pub(crate) enum Done {
 
 impl Job {
     /// Where it is done.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn location(&self) -> Location {
         match self {
             Self::Release { lease: Lease { inode, .. }, .. } | Self::Settle { inode, .. } => {
-                Place::device(inode.device)
+                Location::Place(Place::device(inode.device))
             }
             Self::Acquire { path, .. }
             | Self::Look { path, .. }
             | Self::Create { path }
-            | Self::Delete { path } => Place::directory_of(path),
+            | Self::Delete { path } => Location::Path(Arc::clone(path)),
         }
     }
 

@@ -13,7 +13,7 @@ use common::handover::document::{Change, Document};
 use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, Reply};
-use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
+use common::server::{Answer, Caller, ClientId, Core, Daemon, Progress};
 use common::sys::pidfd;
 
 use crate::ending;
@@ -164,8 +164,8 @@ impl Handler {
             return if is_new { Err(Refusal::LockspaceExists(space)) } else { Ok(Started::Ended) };
         }
         self.call_is_in_flight(from.client);
-        let place = Place::directory(Path::new(OsStr::from_bytes(&space)));
-        core.submit(place, DIRECTORY, move || {
+        let path = Path::new(OsStr::from_bytes(&space)).to_owned();
+        core.submit_at_path(&path, DIRECTORY, Progress::default(), move || {
             let result = file::make_directory(Path::new(OsStr::from_bytes(&space)));
             Outcome(Ended::Directory { client: from.client, space, is_new, result })
         });

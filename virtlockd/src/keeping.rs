@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use common::handover::document::{self, Change, Items, Lockspace};
 use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
-use common::server::{ClientId, Core, Place};
+use common::server::{ClientId, Core, Progress};
 use common::sys::lock::{self, Hold};
 
 use crate::handler::{DIRECTORY, Ended, Handler, Outcome};
@@ -100,8 +100,8 @@ impl Handler {
         for fd in fds {
             // Nobody's way is to be stood in by a file system that hangs, so its path has to do.
             let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-            let place = Place::directory_of(&path.unwrap_or_default());
-            core.submit(place, DIRECTORY, move || {
+            let path = path.unwrap_or_default();
+            core.submit_at_path(&path, DIRECTORY, Progress::default(), move || {
                 if let Err(error) = lock::unlock(&fd, lock::Kind::Ofd) {
                     tracing::debug!(
                         target: "locking.lock_daemon", "Nothing to unlock in the fd store: {error}"

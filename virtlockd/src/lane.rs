@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use common::server::{ClientId, Core};
+use common::server::{ClientId, Core, Progress};
 
-use crate::file::Done;
+use crate::file::{Done, Location};
 use crate::handler::{Ended, Handler, Outcome};
 use crate::lockspace::ResourceId;
 use crate::refusal::Refusal;
@@ -66,11 +66,16 @@ impl Handler {
                         // Before it is unlocked: what is known of a lease is true as long as it is.
                         self.keep_lease(core, resource);
                     }
-                    let (place, posix) = (job.place(), self.posix.clone());
+                    let (location, posix) = (job.location(), self.posix.clone());
                     let work = move || Outcome(Ended::Action(resource, job.run(&posix)));
-                    match is_waited_for {
-                        true => core.submit(place, resource.0, work),
-                        false => core.submit_unhurried(place, resource.0, work),
+                    match location {
+                        Location::Path(path) => {
+                            core.submit_at_path(&path, resource.0, Progress::default(), work);
+                        }
+                        Location::Place(place) if is_waited_for => {
+                            core.submit(place, resource.0, work);
+                        }
+                        Location::Place(place) => core.submit_unhurried(place, resource.0, work),
                     }
                     self.changed(core, resource, change);
                 }

@@ -14,7 +14,7 @@ use common::handover::document::Document;
 use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, error};
-use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
+use common::server::{Answer, Caller, ClientId, Core, Daemon, Place, Progress};
 use common::sys::pipe;
 
 use crate::cleaner;
@@ -29,6 +29,7 @@ use crate::orphan::Orphans;
 use crate::protocol::{self, Domain, Request};
 use crate::pump::Turn;
 use crate::staging::{Staging, Workspaces};
+use crate::stop::Stops;
 use crate::task::{Done, Task};
 
 /// How long a partial line may wait for its end near the end of a file.
@@ -45,7 +46,7 @@ const FIRST_CLEANING: Duration = Duration::from_secs(10);
 const CLEANING_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The number of the cleaning timer; lanes are numbered behind it.
-const CLEANER: u64 = 0;
+pub(crate) const CLEANER: u64 = 0;
 
 /// virtlogd's state.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ pub struct Handler {
     pub(crate) unstored: BTreeSet<u64>,
     pub(crate) orphans: Orphans,
     pub(crate) stopping: bool,
+    pub(crate) stops: Stops,
 }
 
 /// What a job brings back.
@@ -94,6 +96,7 @@ impl Handler {
             unstored: BTreeSet::new(),
             orphans: Orphans::default(),
             stopping: false,
+            stops: Stops::default(),
         })
     }
 
@@ -185,6 +188,11 @@ impl Handler {
         self.lanes.keys().copied()
     }
 
+    /// Whether there is a lane of this number.
+    pub(crate) fn has_lane_number(&self, number: u64) -> bool {
+        self.lanes.contains_key(&number)
+    }
+
     /// A lane.
     pub(crate) fn lane_mut(&mut self, number: u64) -> Option<&mut Lane> {
         self.lanes.get_mut(&number).map(Box::as_mut)
@@ -254,7 +262,7 @@ impl Handler {
 
     /// Starts the lane's next task if it can be started; forgets the lane if nothing is left of
     /// it.
-    fn advance(&mut self, core: &mut Core<Outcome>, number: u64) {
+    pub(crate) fn advance(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.get_mut(&number) else { return };
         if lane.busy {
             return;
@@ -265,14 +273,14 @@ impl Handler {
             }
             return;
         }
-        if lane.waiting.is_empty() && core.holds_back(lane.place) {
+        if lane.waiting.is_empty() && lane.place.is_some_and(|place| core.holds_back(place)) {
             return;
         }
         let Some(task) = lane.next_task(core.is_crowded()) else { return };
         lane.busy = true;
         let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
         let workspaces = self.workspaces.clone();
-        core.submit(lane.place, number, move || {
+        lane.submit(core, number, move || {
             Outcome(Ended::Task(number, task.run(&path, pump, &workspaces, limits)))
         });
     }
@@ -288,6 +296,7 @@ impl Handler {
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.remove(&number) else { return };
         self.unstored.remove(&number);
+        self.stops.ended(number);
         self.by_path.remove(lane.path.as_os_str());
         lane.timers().for_each(|timer| core.cancel_timer(timer));
     }
@@ -295,6 +304,7 @@ impl Handler {
     fn task_ended(&mut self, core: &mut Core<Outcome>, number: u64, done: Done) {
         let is_log = done.pump.is_some();
         if !is_log && self.stopping {
+            self.stops.ended(number);
             // What it is owed, the last time.
             self.keep_log(core, number);
         }
@@ -327,7 +337,8 @@ impl Handler {
         let open: Vec<_> = self.by_path.keys().map(|path| path.0.to_path_buf()).collect();
         let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
         let backups_max = self.settings.limits.backups_max;
-        core.submit(Place::directory(&root), CLEANER, move || {
+        let progress = Progress::default();
+        core.submit_at_path(&root.clone(), CLEANER, progress, move || {
             cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
             Outcome(Ended::Cleaning)
         });
@@ -394,6 +405,12 @@ impl Daemon for Handler {
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.task_is_late();
             self.relieve(core, number);
+        }
+    }
+
+    fn job_goes_on_at(&mut self, number: u64, place: Place) {
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.place = Some(place);
         }
     }
 
@@ -480,18 +497,15 @@ impl Daemon for Handler {
         (logs > 0).then(|| format!("a crash loses {logs} logs, a restart or a stop ends them"))
     }
 
-    /// Logs that are in the fd store only pause: their pipes stay there.
     fn stop(&mut self, core: &mut Core<Outcome>) {
-        self.stopping = true;
-        if core.has_store() {
-            keeping::close();
-        }
-        let kept = self.lanes.iter().map(|(&number, lane)| (number, Self::goes_on(core, lane)));
-        for (number, is_kept) in kept.collect::<Vec<_>>() {
-            if let Some(lane) = self.lanes.get_mut(&number) {
-                lane.waiting.push_back(Task::Stop { is_kept });
-                self.advance(core, number);
-            }
-        }
+        self.begin_stop(core);
+    }
+
+    fn stop_rest(&mut self, core: &mut Core<Outcome>) {
+        self.stop_served(core);
+    }
+
+    fn has_stopped(&self, core: &Core<Outcome>) -> bool {
+        self.is_stopped(core)
     }
 }

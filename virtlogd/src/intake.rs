@@ -24,11 +24,13 @@ use std::time::Instant;
 
 use common::event::Registered;
 use common::handover::marks::Target;
+use common::server::Progress;
 use common::sys::pipe;
 
 use crate::flow::Flow;
 use crate::loss::{self, Loss};
 use crate::protocol::Domain;
+use crate::report::Report;
 use crate::staging::Staging;
 
 /// Bytes that are left in the pipe of a guest, a large one too: with what its staging pipe holds,
@@ -45,6 +47,8 @@ const RELIEF_ROUNDS_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) domain: Domain,
+    /// Of the job that writes its log.
+    pub(crate) progress: Progress,
     intake: Mutex<Intake>,
 }
 
@@ -60,6 +64,7 @@ pub(crate) struct Intake {
     pub(crate) key: u64,
     /// Bytes that a process before this one was writing when it ended, and where to.
     pub(crate) in_writing: Option<(u64, Target)>,
+    pub(crate) report: Report,
 }
 
 /// What a log is owed.
@@ -120,8 +125,16 @@ impl Guest {
         capacity_bytes: usize,
     ) -> Self {
         let flow = Flow::new(capacity_bytes, Instant::now());
-        let intake = Intake { pipe, flow, in_hand: None, arrears: None, key: 0, in_writing: None };
-        Self { domain, intake: Mutex::new(intake) }
+        let intake = Intake {
+            pipe,
+            flow,
+            in_hand: None,
+            arrears: None,
+            key: 0,
+            in_writing: None,
+            report: Report::default(),
+        };
+        Self { domain, progress: Progress::default(), intake: Mutex::new(intake) }
     }
 
     pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
@@ -150,6 +163,12 @@ impl Intake {
     /// Bytes that wait in the guest's pipe.
     pub(crate) fn waiting(&self) -> io::Result<usize> {
         pipe::readable_bytes(&self.pipe)
+    }
+
+    /// Bytes that are to be written of what the guest has written until now.
+    pub(crate) fn outstanding(&self) -> io::Result<u64> {
+        let arrears = self.arrears.as_ref();
+        Ok(self.waiting()? as u64 + arrears.map_or(0, |arrears| arrears.kept_bytes()))
     }
 
     /// Bytes that may be taken from the guest's pipe.
@@ -204,7 +223,7 @@ impl Intake {
     /// Takes `waiting` bytes out of the guest's pipe. All of them: a guest that waits in the middle
     /// of a large write makes the pipe ready again only when it finds it empty.
     fn empty(&mut self, waiting: usize, reason: &str, path: &Path) {
-        let Self { pipe, arrears, key, .. } = self;
+        let Self { pipe, arrears, key, report, .. } = self;
         let arrears = arrears.get_or_insert_default();
         let kept = usize::try_from(arrears.keep_from(pipe.as_fd(), waiting as u64, *key));
         let dropped = drop_from(pipe.as_fd(), waiting.saturating_sub(kept.unwrap_or(waiting)));
@@ -212,10 +231,12 @@ impl Intake {
             return;
         }
         if arrears.loss.is_none() {
-            tracing::error!(
-                target: "logging.log_handler",
-                "Output for {} is being lost: {reason}", path.display()
-            );
+            if report.is_to_warn(Instant::now()) {
+                tracing::error!(
+                    target: "logging.log_handler",
+                    "Output for {} is being lost: {reason}", path.display()
+                );
+            }
             reason.clone_into(&mut arrears.reason);
         }
         arrears.lose(dropped);
@@ -391,9 +412,12 @@ impl Arrears {
         self.line.is_empty() && self.kept.is_empty() && self.loss.is_none()
     }
 
+    fn kept_bytes(&self) -> u64 {
+        self.kept.iter().map(Staging::held).sum()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
-        let kept: u64 = self.kept.iter().map(Staging::held).sum();
-        kept + self.loss.map_or(0, |loss| loss.bytes())
+        self.kept_bytes() + self.loss.map_or(0, |loss| loss.bytes())
     }
 
     /// It cannot be written for good; the daemon's log is told.

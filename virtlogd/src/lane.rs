@@ -17,6 +17,7 @@ use common::sys::pipe;
 use crate::handler::Outcome;
 use crate::intake::{Guest, Signature};
 use crate::pump::Pump;
+use crate::rotating_file::FileId;
 use crate::task::Task;
 
 /// How often it is looked whether the guest of a late task is about to wait, beside each time that
@@ -27,8 +28,10 @@ const RELIEF_PERIOD: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) path: Arc<Path>,
-    /// Where its file is, as far as that is known.
-    pub(crate) place: Place,
+    /// Where its file is, as far as that is known; `None` before anything was done.
+    pub(crate) place: Option<Place>,
+    /// That is known for certain, by the file.
+    is_located: bool,
     /// Its log, unless a task has it.
     pub(crate) pump: Option<Box<Pump>>,
     /// The guest of its log, also while a task has that.
@@ -67,7 +70,8 @@ pub(crate) enum Timer {
 impl Lane {
     pub(crate) fn new(path: Arc<Path>) -> Self {
         Self {
-            place: Place::directory_of(&path),
+            place: None,
+            is_located: false,
             path,
             pump: None,
             guest: None,
@@ -91,6 +95,20 @@ impl Lane {
         !self.waiting.is_empty() || (self.ready && self.pump.is_some())
     }
 
+    /// Hands out work on its file.
+    pub(crate) fn submit(
+        &mut self,
+        core: &mut Core<Outcome>,
+        number: u64,
+        work: impl FnOnce() -> Outcome + Send + 'static,
+    ) {
+        let progress = self.guest.as_ref().map(|guest| guest.progress.clone()).unwrap_or_default();
+        match self.place.filter(|_| self.is_located) {
+            Some(place) => core.submit_with_progress(place, number, progress, work),
+            None => self.place = Some(core.submit_at_path(&self.path, number, progress, work)),
+        }
+    }
+
     pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
         if let Some(task) = self.waiting.pop_front() {
             if self.waiting.is_empty() {
@@ -111,8 +129,8 @@ impl Lane {
         pump: Option<Box<Pump>>,
     ) {
         self.busy = false;
-        if let Some(pump) = &pump {
-            self.place = Place::device(pump.file_id().dev);
+        if let Some(FileId { dev: dev @ 1.., .. }) = pump.as_ref().map(|pump| pump.file_id()) {
+            (self.place, self.is_located) = (Some(Place::device(dev)), true);
         }
         self.guest = pump.as_ref().map(|pump| Arc::clone(pump.guest()));
         self.pump = pump;
@@ -135,7 +153,7 @@ impl Lane {
     /// than it can take, and nothing is dropped. Gives whether there was a guest to look after.
     pub(crate) fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
         let (Some(guest), true) = (&self.guest, self.is_late) else { return false };
-        let is_to_be_seen_to = !core.hangs(self.place) || {
+        let is_to_be_seen_to = !self.place.is_some_and(|place| core.hangs(place)) || {
             let mut intake = guest.intake();
             // It may have been left alone. If it cannot be watched there is still the timer.
             let is_watched = intake.pipe.watch().is_ok();

@@ -10,6 +10,7 @@
 //! - The only thing ever written into a log that nobody sent is the line of [`loss`].
 //! - Nothing beside the log and its numbered older parts is created.
 
+mod budget;
 pub mod cleaner;
 pub mod config;
 mod flow;
@@ -22,10 +23,12 @@ mod loss;
 mod orphan;
 mod protocol;
 mod pump;
+mod report;
 mod room;
 pub mod rotating_file;
 mod staging;
 mod state;
+mod stop;
 mod task;
 
 use std::io;

@@ -12,22 +12,13 @@ use std::time::{Duration, Instant};
 use common::rpc::error::errno_text;
 use nix::libc;
 
+use crate::budget::Budget;
 use crate::flow::{self, Pace};
 use crate::intake::{Arrears, Debt, Guest, State};
 use crate::keeping;
 use crate::loss;
 use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
-use crate::staging::{Budget, GuestBytes, Scratch, Workspace};
-
-/// Bytes that one log may move before others are looked at.
-const TURN_BYTES_MAX: u64 = 262_144;
-
-/// The same when others are known to wait.
-const SHORT_TURN_BYTES_MAX: u64 = 65_536;
-
-/// Pieces in which one log may move them: a guest that writes byte by byte while we read costs as
-/// much per byte as others per page.
-const TURN_MOVES_MAX: u32 = 32;
+use crate::staging::{GuestBytes, Scratch, Workspace};
 
 /// How long the last words of a guest that has gone are kept while they cannot be written.
 const LAST_WORDS: Duration = Duration::from_secs(60);
@@ -144,8 +135,7 @@ impl Pump {
             self.watch();
             return self.wait_out();
         }
-        let bytes = if is_short { SHORT_TURN_BYTES_MAX } else { TURN_BYTES_MAX };
-        let budget = Budget { bytes, moves: TURN_MOVES_MAX };
+        let budget = Budget::turn(is_short);
         let (turn, moved) = match self.write(workspace, budget, flush) {
             Ok(stored) => stored,
             Err(_) => (self.wait_out(), 0),
@@ -164,12 +154,11 @@ impl Pump {
     /// Stores what waits now, partial lines too, so that everything the guest has written up to
     /// this call is in the file. What it writes meanwhile is left for later turns.
     pub(crate) fn drain(&mut self, workspace: &mut Workspace) -> Result<(), Error> {
-        let waiting = self.file.of_source(self.guest.intake().waiting())?;
-        if waiting == 0 && self.trouble.is_none() && !self.guest.intake().owes() {
+        let outstanding = self.file.of_source(self.guest.intake().outstanding())?;
+        if outstanding == 0 && self.trouble.is_none() && !self.guest.intake().owes() {
             return Ok(());
         }
-        let budget = Budget { bytes: waiting as u64, moves: u32::MAX };
-        self.write(workspace, budget, true).map(drop)
+        self.write(workspace, Budget::all(outstanding), true).map(drop)
     }
 
     /// Whether the guest has written something that is not stored.
@@ -212,6 +201,14 @@ impl Pump {
 
     /// Ends the log although something of it could not be stored; the daemon's log is told.
     pub(crate) fn give_up(self) {
+        let untold = self.guest.intake().report.end(Instant::now());
+        if let Some(bytes) = untold {
+            tracing::info!(
+                target: "logging.log_handler",
+                "{bytes} bytes more of the log of {} were lost: {}",
+                self.guest.domain, self.file.path().display()
+            );
+        }
         let Some(trouble) = self.trouble else { return };
         let unwritten_bytes = self.guest.intake().unwritten_bytes();
         loss::count(unwritten_bytes);
@@ -271,41 +268,37 @@ impl Pump {
     ) -> Result<(Turn, u64), Error> {
         let Self { guest, file, .. } = self;
         let Workspace { staging, scratch } = workspace;
-        let mut left = budget;
+        let (mut left, mut moved) = (budget, 0);
         let mut state = file.of_source(guest.intake().state())?;
         if matches!(state, State::Owing | State::Waiting) {
             file.refresh()?;
+            guest.progress.note();
         }
         let turn = loop {
             match state {
-                State::Owing | State::Waiting => {}
                 State::Empty => break Turn::Quiet,
                 State::AtEnd => break Turn::End,
-            }
-            let mut stored = 0;
-            if state == State::Owing && staging.held() == 0 {
-                settle(guest, file, scratch)?;
-            } else {
-                // What a short write left staged must not stay there: the pipe is not ours alone.
-                let flush = flush || staging.held() > 0;
-                let mut source = GuestBytes::new(Some(guest), staging, scratch, left);
-                stored = file.append(&mut source, flush)?;
-                left = source.budget;
-                if stored == 0 {
-                    source.check_stored(file)?;
+                State::Waiting if left.is_in_pieces() && staging.held() == 0 => break Turn::Racing,
+                _ if left.is_over() && staging.held() == 0 => break Turn::Again,
+                State::Owing if staging.held() == 0 => settle(guest, file, scratch, &mut left)?,
+                State::Owing | State::Waiting => {
+                    // What a short write left staged must not stay there: the pipe is not ours alone.
+                    let flush = flush || staging.held() > 0;
+                    let mut source = GuestBytes::new(guest, staging, scratch, left);
+                    let stored = file.append(&mut source, flush)?;
+                    if stored == 0 {
+                        source.check_stored(file)?;
+                    }
+                    (left, moved) = (source.budget, moved + source.taken);
+                    if stored == 0 && state == State::Waiting && !left.is_over() {
+                        break Turn::Held;
+                    }
                 }
             }
-            let was_owing = state == State::Owing;
             state = file.of_source(guest.intake().state())?;
-            match (state, left) {
-                (State::Waiting, Budget { bytes: 0, .. }) => break Turn::Again,
-                (State::Waiting, Budget { moves: 0, .. }) => break Turn::Racing,
-                (State::Waiting, _) if stored == 0 && !was_owing => break Turn::Held,
-                _ => {}
-            }
         };
-        GuestBytes::new(None, staging, scratch, left).check_stored(file)?;
-        Ok((turn, budget.bytes - left.bytes))
+        GuestBytes::new(guest, staging, scratch, left).check_stored(file)?;
+        Ok((turn, moved))
     }
 
     fn note_trouble(&mut self, error: &Error, workspace: &mut Workspace) {
@@ -330,12 +323,19 @@ impl Pump {
     }
 
     fn leave_trouble(&mut self) {
-        let lost_bytes = self.guest.intake().forget_settled();
-        if self.trouble.take().is_some() || lost_bytes.is_some_and(|bytes| bytes > 0) {
+        let was_failing = self.trouble.take().is_some();
+        let mut intake = self.guest.intake();
+        let lost_bytes = intake.forget_settled().unwrap_or(0);
+        if !was_failing && lost_bytes == 0 {
+            return;
+        }
+        let told = intake.report.settle(lost_bytes, was_failing, Instant::now());
+        drop(intake);
+        if let Some(bytes) = told {
             tracing::info!(
                 target: "logging.log_handler",
-                "The log of {} can be written again, {} bytes were lost: {}",
-                self.guest.domain, lost_bytes.unwrap_or(0), self.file.path().display()
+                "The log of {} can be written again, {bytes} bytes were lost: {}",
+                self.guest.domain, self.file.path().display()
             );
         }
     }
@@ -356,25 +356,33 @@ impl Pump {
     }
 }
 
-/// Writes all that the log is owed.
-fn settle(guest: &Guest, file: &mut RotatingFile, scratch: &mut Scratch) -> Result<(), Error> {
+/// Writes what the log is owed, as far as the budget goes.
+fn settle(
+    guest: &Guest,
+    file: &mut RotatingFile,
+    scratch: &mut Scratch,
+    budget: &mut Budget,
+) -> Result<(), Error> {
     let (inode, size_bytes) = file.position();
     guest.intake().see_written(inode, size_bytes);
     // A value of its own: the lock is not held while anything is written.
     let next = || guest.intake().next_debt();
-    while let Some(debt) = next() {
+    while !budget.is_over()
+        && let Some(debt) = next()
+    {
         match debt {
-            Debt::Line(line) => write_line(guest, file, &line)?,
+            Debt::Line(line) => write_line(guest, file, &line, budget)?,
             Debt::Kept(staging) => {
-                let mut kept = GuestBytes::new(None, &staging, scratch, Budget::default());
+                let mut kept = GuestBytes::kept(guest, &staging, scratch, *budget);
                 let written = file.append(&mut kept, true).and_then(|_| kept.check_stored(file));
+                *budget = kept.budget;
                 guest.intake().first_is_back();
                 written?;
             }
             Debt::Loss => {
                 let at_line_start = file.is_at_line_start();
                 let Some((loss, line)) = guest.intake().begin_line(at_line_start) else { continue };
-                if let Err(error) = write_line(guest, file, &line) {
+                if let Err(error) = write_line(guest, file, &line, budget) {
                     guest.intake().line_has_failed(loss, &line);
                     return Err(error);
                 }
@@ -384,9 +392,18 @@ fn settle(guest: &Guest, file: &mut RotatingFile, scratch: &mut Scratch) -> Resu
     Ok(())
 }
 
-fn write_line(guest: &Guest, file: &mut RotatingFile, line: &[u8]) -> Result<(), Error> {
+fn write_line(
+    guest: &Guest,
+    file: &mut RotatingFile,
+    line: &[u8],
+    budget: &mut Budget,
+) -> Result<(), Error> {
+    budget.begin();
     let mut rest = Bytes(line);
     let result = file.append(&mut rest, true);
     guest.intake().line_is_written(rest.0);
+    // Its bytes are the daemon's, not the guest's.
+    budget.spend(0);
+    guest.progress.note();
     result.map(drop)
 }

@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::sys::uio::pwrite;
 
+use crate::budget::Budget;
 use crate::intake::Guest;
 use crate::keeping::{self, AtRisk};
 use crate::rotating_file::{Error, RotatingFile, Source};
@@ -90,22 +91,17 @@ struct Spare {
     waiting: usize,
 }
 
-/// How much may be taken from a guest's pipe.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Budget {
-    pub(crate) bytes: u64,
-    /// Pieces, however small.
-    pub(crate) moves: u32,
-}
-
 /// Bytes that were staged, and those in the guest's pipe behind them, as a source for a log file.
 #[derive(Debug)]
 pub(crate) struct GuestBytes<'a> {
-    /// `None`: only what is staged.
-    guest: Option<&'a Guest>,
+    guest: &'a Guest,
     staging: &'a Staging,
     scratch: &'a mut Scratch,
     pub(crate) budget: Budget,
+    /// Only what is staged, and no more of that than the budget allows.
+    is_kept: bool,
+    /// Bytes taken from the guest's pipe.
+    pub(crate) taken: u64,
     /// The guest's pipe had fewer bytes than were asked for; what has come since is for later.
     is_drained: bool,
 }
@@ -371,73 +367,79 @@ impl Scratch {
 }
 
 impl<'a> GuestBytes<'a> {
-    /// With what is staged; without a `guest` nothing comes behind that.
+    /// What is staged, all of it, and what waits in the guest's pipe.
     pub(crate) fn new(
-        guest: Option<&'a Guest>,
+        guest: &'a Guest,
         staging: &'a Staging,
         scratch: &'a mut Scratch,
         budget: Budget,
     ) -> Self {
-        Self { guest, staging, scratch, budget, is_drained: false }
+        Self { guest, staging, scratch, budget, is_kept: false, taken: 0, is_drained: false }
+    }
+
+    /// What was kept in a pipe of the log's own.
+    pub(crate) fn kept(
+        guest: &'a Guest,
+        staging: &'a Staging,
+        scratch: &'a mut Scratch,
+        budget: Budget,
+    ) -> Self {
+        Self { is_kept: true, ..Self::new(guest, staging, scratch, budget) }
     }
 
     /// Bytes that may be taken from the guest's pipe, of those that wait there.
     fn takeable(&self) -> io::Result<u64> {
-        match self.guest {
-            Some(guest) if !self.is_drained && self.budget.moves > 0 => {
-                Ok(guest.intake().takeable()?.min(self.budget.bytes))
-            }
-            _ => Ok(0),
+        if self.is_kept || self.is_drained || self.budget.is_over() {
+            return Ok(0);
         }
+        Ok(self.guest.intake().takeable()?.min(self.budget.bytes()))
     }
 
-    /// To be called when the log has taken what it could: nothing may be left staged.
+    /// To be called when the log has taken what it could: nothing may be left staged that it should
+    /// have taken.
     pub(crate) fn check_stored(&self, file: &RotatingFile) -> Result<(), Error> {
-        if self.staging.held() == 0 {
+        if self.staging.held() == 0 || (self.is_kept && self.budget.is_over()) {
             return Ok(());
         }
         Err(Error::Write { path: file.path().into(), source: Errno::EIO.into() })
     }
 
     fn stage(&mut self, len: u64) -> io::Result<()> {
-        let len = len.min(self.budget.bytes).min(MOVE_BYTES_MAX);
-        let (Some(guest), false) = (self.guest, self.is_drained) else { return Ok(()) };
-        if len == 0 || self.budget.moves == 0 {
+        let len = len.min(self.budget.bytes()).min(MOVE_BYTES_MAX);
+        if len == 0 || self.is_kept || self.is_drained {
             return Ok(());
         }
-        let taken = match guest.intake().move_to(self.staging, len) {
+        let taken = match self.guest.intake().move_to(self.staging, len) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             result => result?,
         };
         self.is_drained = taken < len;
-        self.budget.bytes = self.budget.bytes.saturating_sub(taken);
-        self.budget.moves = self.budget.moves.saturating_sub(1);
+        self.taken += taken;
         Ok(())
     }
 }
 
 impl Source for GuestBytes<'_> {
     fn available(&self) -> io::Result<u64> {
-        Ok(self.staging.held() + self.takeable()?)
+        let held = self.staging.held();
+        Ok(if self.is_kept { held.min(self.budget.bytes()) } else { held + self.takeable()? })
     }
 
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
-        let Self { guest, staging, scratch, .. } = self;
+        let Self { guest, staging, scratch, is_kept, .. } = self;
         scratch.bytes.clear();
         if staging.held() > 0 {
             scratch.copy_from(staging.reader(), len_max)?;
         }
         let left = len_max - scratch.bytes.len().min(len_max);
-        if left > 0
-            && scratch.bytes.len() as u64 == staging.held()
-            && let Some(guest) = guest
-        {
+        if left > 0 && scratch.bytes.len() as u64 == staging.held() && !*is_kept {
             guest.intake().look_at(|pipe| scratch.copy_from(pipe, left))?;
         }
         Ok(&scratch.bytes)
     }
 
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
+        self.budget.begin();
         if self.staging.held() == 0 {
             self.stage(len)?;
         }
@@ -454,7 +456,13 @@ impl Source for GuestBytes<'_> {
             result => result?,
         };
         staging.taken(stored);
+        self.budget.spend(stored as u64);
+        self.guest.progress.note();
         Ok(stored as u64)
+    }
+
+    fn has_got_on(&self) {
+        self.guest.progress.note();
     }
 }
 

@@ -164,7 +164,7 @@ impl<B: Baton> Crew<B> {
         let mut shared = self.lock();
         shared.baton = Some(baton);
         shared.laid_down += 1;
-        shared.by_thread = THREAD.with(|thread| *thread);
+        shared.by_thread = process::thread_id_cached();
         if std::mem::take(&mut shared.watcher_sleeps) {
             self.watcher.notify_one();
         }
@@ -276,17 +276,13 @@ impl<B: Baton> Crew<B> {
     }
 }
 
-thread_local! {
-    /// The kernel's number of this thread.
-    static THREAD: i32 = process::thread_id();
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
 
-    use super::super::jobs::{Jobs, Place};
+    use super::super::jobs::Jobs;
+    use super::super::place::Place;
     use super::*;
     use crate::event::Reactor;
 

@@ -11,11 +11,11 @@
 //! names they have it open.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::baton::{Returned, THREADS_MAX};
+use super::place::Place;
+use super::progress::{HANG, Progress};
 
 /// Jobs that run on threads of their own while there are enough of those for every other place.
 const AWAY_MAX: usize = 48;
@@ -23,49 +23,8 @@ const AWAY_MAX: usize = 48;
 /// Jobs in a row that have to end quickly until their place is not slow any more.
 const QUICK_ROW: u32 = 8;
 
-/// How long a slow place may be at one job until it is taken to hang. A disk that crawls slows
-/// down those who write to it by so much at the most; one that hangs makes them wait once.
-const HANG: Duration = Duration::from_millis(50);
-
 /// How long a slow place is remembered at which nothing happens.
 const MEMORY: Duration = Duration::from_secs(60);
-
-/// Where the files of a job are, as far as that is known without asking a file system: what hangs,
-/// hangs for all jobs of a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place(u64);
-
-impl Place {
-    /// The databases of users and groups.
-    pub(super) const NAMES: Self = Self(0);
-    /// systemd, to be asked about our unit.
-    pub(super) const SYSTEMD: Self = Self(1);
-
-    /// The file system with this device number.
-    #[must_use]
-    pub fn device(number: u64) -> Self {
-        Self::hashed(&(0, number))
-    }
-
-    /// A directory whose file system is not known, by its name.
-    #[must_use]
-    pub fn directory(path: &Path) -> Self {
-        Self::hashed(&(1, path.as_os_str()))
-    }
-
-    /// The directory that a file is in, by its name.
-    #[must_use]
-    pub fn directory_of(file: &Path) -> Self {
-        Self::directory(file.parent().unwrap_or(file))
-    }
-
-    /// Two places that have one number by chance are one place, which does no harm.
-    fn hashed(what: &impl Hash) -> Self {
-        let mut hasher = DefaultHasher::new();
-        what.hash(&mut hasher);
-        Self(hasher.finish())
-    }
-}
 
 /// A piece of work.
 pub(super) struct Job<O> {
@@ -74,6 +33,7 @@ pub(super) struct Job<O> {
     source: u64,
     place: Place,
     since: Instant,
+    progress: Option<Progress>,
     pub(super) work: Box<dyn FnOnce() -> O + Send>,
 }
 
@@ -98,7 +58,7 @@ pub(super) struct Jobs<O> {
     /// It is the turn of one of those.
     is_their_turn: bool,
     /// What the loop's own thread runs.
-    running: Option<(u64, InFlight)>,
+    running: Option<(u64, InFlight, Option<Progress>)>,
     /// To be given to other threads.
     outgoing: VecDeque<Job<O>>,
     /// What other threads run, or are to run next.
@@ -113,6 +73,8 @@ pub(super) struct Jobs<O> {
 struct Slow<O> {
     waiting: VecDeque<Job<O>>,
     is_busy: bool,
+    /// Of the job that it is busy with.
+    progress: Option<Progress>,
     /// Jobs in a row that ended quickly.
     quick: u32,
     /// When its last job began or ended.
@@ -141,7 +103,18 @@ impl<O> Jobs<O> {
         source: u64,
         work: impl FnOnce() -> O + Send + 'static,
     ) {
-        self.submit_job(place, source, true, Box::new(work));
+        self.submit_job(place, source, true, None, Box::new(work));
+    }
+
+    /// The same of one that tells how far it has got.
+    pub(super) fn submit_with_progress(
+        &mut self,
+        place: Place,
+        source: u64,
+        progress: Progress,
+        work: impl FnOnce() -> O + Send + 'static,
+    ) {
+        self.submit_job(place, source, true, Some(progress), Box::new(work));
     }
 
     /// The same for which nobody waits.
@@ -151,7 +124,7 @@ impl<O> Jobs<O> {
         source: u64,
         work: impl FnOnce() -> O + Send + 'static,
     ) {
-        self.submit_job(place, source, false, Box::new(work));
+        self.submit_job(place, source, false, None, Box::new(work));
     }
 
     fn submit_job(
@@ -159,11 +132,12 @@ impl<O> Jobs<O> {
         place: Place,
         source: u64,
         is_waited_for: bool,
+        progress: Option<Progress>,
         work: Box<dyn FnOnce() -> O + Send>,
     ) {
         self.submitted += 1;
         let (id, since) = (self.submitted, Instant::now());
-        let job = Job { id, source, place, since, work };
+        let job = Job { id, source, place, since, progress, work };
         if self.slow.is_empty() || !self.slow.contains_key(&place) {
             if !self.may_run_here() {
                 self.late.push_back(source);
@@ -191,7 +165,8 @@ impl<O> Jobs<O> {
                 self.wait_at(job);
                 continue;
             }
-            self.running = Some((job.id, job.in_flight()));
+            job.progress.iter().for_each(Progress::begin);
+            self.running = Some((job.id, job.in_flight(), job.progress.clone()));
             return Some(job);
         }
         None
@@ -210,10 +185,11 @@ impl<O> Jobs<O> {
 
     /// The loop goes on on another thread, because its own is in a job.
     pub(super) fn overtaken(&mut self) {
-        let Some((id, job)) = self.running.take() else { return };
+        let Some((id, job, progress)) = self.running.take() else { return };
         self.slow.retain(|_, slow| slow.is_in_use() || slow.seen.elapsed() < MEMORY);
         let slow = self.slow.entry(job.place).or_insert_with(Slow::new);
         (slow.is_busy, slow.quick, slow.seen) = (true, 0, Instant::now());
+        slow.progress = progress;
         self.away.insert(id, job);
         self.late.push_back(job.source);
         if !self.may_run_here() {
@@ -228,7 +204,7 @@ impl<O> Jobs<O> {
         self.ended.push_back(outcome);
         let Some(InFlight { place, .. }) = self.away.remove(&id) else { return };
         if let Some(slow) = self.slow.get_mut(&place) {
-            slow.is_busy = false;
+            (slow.is_busy, slow.progress) = (false, None);
             slow.seen = Instant::now();
             slow.quick = if was_quick { slow.quick + 1 } else { 0 };
             if slow.quick >= QUICK_ROW
@@ -262,16 +238,15 @@ impl<O> Jobs<O> {
     /// All that have not ended.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = InFlight> {
         let waiting = self.slow.values().flat_map(|slow| &slow.waiting);
-        let here = self.running.iter().map(|(_, job)| *job);
+        let here = self.running.iter().map(|(_, job, _)| *job);
         let away = self.away.values().copied();
         let queued = self.queue.iter().chain(&self.unhurried);
         here.chain(away).chain(queued.chain(waiting).map(Job::in_flight))
     }
 
-    /// Whether a job at this place has not ended for longer than a place takes that works.
+    /// Whether a job at this place does not get on.
     pub(super) fn hangs(&self, place: Place) -> bool {
-        self.slow.get(&place).is_some_and(|slow| slow.is_busy && slow.seen.elapsed() >= HANG)
-            || !self.may_run_here()
+        self.slow.get(&place).is_some_and(Slow::hangs) || !self.may_run_here()
     }
 
     /// Whether jobs wait.
@@ -305,6 +280,8 @@ impl<O> Jobs<O> {
         }
         if let Some(job) = slow.waiting.pop_front() {
             (slow.is_busy, slow.seen) = (true, Instant::now());
+            job.progress.iter().for_each(Progress::begin);
+            slow.progress.clone_from(&job.progress);
             self.away.insert(job.id, job.in_flight());
             self.outgoing.push_back(job);
         }
@@ -313,7 +290,19 @@ impl<O> Jobs<O> {
 
 impl<O> Slow<O> {
     fn new() -> Self {
-        Self { waiting: VecDeque::new(), is_busy: false, quick: 0, seen: Instant::now() }
+        Self {
+            waiting: VecDeque::new(),
+            is_busy: false,
+            progress: None,
+            quick: 0,
+            seen: Instant::now(),
+        }
+    }
+
+    fn hangs(&self) -> bool {
+        self.is_busy
+            && self.seen.elapsed() >= HANG
+            && self.progress.as_ref().is_none_or(Progress::is_stalled)
     }
 
     fn is_in_use(&self) -> bool {
@@ -337,8 +326,8 @@ impl<O> std::fmt::Debug for Job<O> {
 mod tests {
     use super::*;
 
-    const HERE: Place = Place(1);
-    const HUNG: Place = Place(2);
+    const HERE: Place = Place::of(1);
+    const HUNG: Place = Place::of(2);
 
     fn jobs(list: &[(Place, u64)]) -> Jobs<u64> {
         let mut jobs = Jobs::new();
@@ -404,7 +393,7 @@ mod tests {
     fn however_many_places_hang_a_thread_is_left_for_the_loop() {
         let mut jobs: Jobs<u64> = Jobs::new();
         let hanging = (0..THREADS_MAX as u64).filter(|&number| {
-            jobs.submit(Place(number), number, move || number);
+            jobs.submit(Place::of(number), number, move || number);
             let begun = jobs.next_here().is_some();
             jobs.overtaken();
             begun

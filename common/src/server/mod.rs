@@ -11,10 +11,13 @@
 mod administration;
 mod baton;
 mod client;
+mod errand;
 mod idle;
 pub mod jobs;
 mod keeping;
 mod listener;
+mod place;
+mod progress;
 mod run;
 mod save;
 mod servers;
@@ -30,8 +33,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 pub use client::ClientId;
-pub use jobs::{InFlight, Place};
+pub use jobs::InFlight;
 pub use listener::Listener;
+pub use place::Place;
+pub use progress::Progress;
 pub use run::run;
 pub use save::adopt_listeners;
 pub use servers::Limits;
@@ -50,9 +55,11 @@ use crate::sys::signal::Signals;
 use crate::sys::socket::Peer;
 use crate::systemd::{AskError, Notify, Unit};
 use administration::{Names, Numbers};
+use errand::Errand;
 use idle::Idle;
 use jobs::Jobs;
 use keeping::Keeping;
+use place::Mounts;
 use servers::{Server, Servers};
 use supervision::Supervision;
 use token::Token;
@@ -107,6 +114,9 @@ pub trait Daemon: Send + Sized + 'static {
     /// once of each such job.
     fn job_is_late(&mut self, core: &mut Core<Self::Outcome>, source: u64);
 
+    /// A job that was [submitted by a path](Core::submit_at_path) for `source` is done at this place.
+    fn job_goes_on_at(&mut self, _source: u64, _place: Place) {}
+
     /// What is under way for `source`, for the log.
     fn describe_job(&self, source: u64) -> String;
 
@@ -158,8 +168,16 @@ pub trait Daemon: Send + Sized + 'static {
     /// The upgrade came to nothing: work that was [held back](Core::holds_back) goes on.
     fn resume(&mut self, core: &mut Core<Self::Outcome>);
 
-    /// The daemon is about to exit: store what can be stored.
+    /// The daemon is about to exit: store what can be stored. What needs no time may be served on.
     fn stop(&mut self, core: &mut Core<Self::Outcome>);
+
+    /// The daemon exits now, but for jobs that end soon.
+    fn stop_rest(&mut self, _: &mut Core<Self::Outcome>) {}
+
+    /// Whether all that is waited for has been done since the last of these two calls.
+    fn has_stopped(&self, core: &Core<Self::Outcome>) -> bool {
+        core.jobs_in_flight().next().is_none()
+    }
 }
 
 /// Everything of a running process but the daemon's own state.
@@ -168,6 +186,7 @@ pub struct Core<O> {
     reactor: Reactor<Token>,
     servers: Servers,
     jobs: Jobs<Done<O>>,
+    mounts: Mounts,
     waker: Option<Waker>,
     /// Names for the call that is being handled.
     names: Option<Names>,
@@ -201,6 +220,8 @@ pub struct Core<O> {
 #[derive(Debug)]
 enum Done<O> {
     Daemons(O),
+    /// Nothing yet, as it has to be done elsewhere.
+    Elsewhere(Errand<O>),
     /// Names that an admin call waits for.
     Names(ClientId, Call, Names),
     /// What systemd says of our unit.
@@ -280,6 +301,7 @@ impl<O> Core<O> {
             reactor,
             servers: Servers { main, admin },
             jobs: Jobs::new(),
+            mounts: Mounts::default(),
             waker: Some(waker),
             names: None,
             unnamed: Cell::new(None),
@@ -332,6 +354,18 @@ impl<O> Core<O> {
         self.jobs.submit(place, source, || Done::Daemons(work()));
     }
 
+    /// [`Self::submit`] of work that [tells](Progress::note) how far it has got, so that a place that is
+    /// slow is not taken for one that hangs.
+    pub fn submit_with_progress(
+        &mut self,
+        place: Place,
+        source: u64,
+        progress: Progress,
+        work: impl FnOnce() -> O + Send + 'static,
+    ) {
+        self.jobs.submit_with_progress(place, source, progress, || Done::Daemons(work()));
+    }
+
     /// [`Self::submit`] of something for which no client waits, so that those for which one does need
     /// not wait for all of its kind.
     pub fn submit_unhurried(
@@ -341,6 +375,11 @@ impl<O> Core<O> {
         work: impl FnOnce() -> O + Send + 'static,
     ) {
         self.jobs.submit_unhurried(place, source, || Done::Daemons(work()));
+    }
+
+    /// Whether jobs at a place take long.
+    pub fn is_slow(&self, place: Place) -> bool {
+        self.jobs.is_slow(place)
     }
 
     /// Whether a place does not even get on slowly with its jobs.

@@ -40,6 +40,9 @@ const PROOF_PERIOD: Duration = Duration::from_secs(1);
 /// How long jobs are waited for when the daemon stops, all in all. Whoever stopped us is waiting.
 const STOP_PERIOD: Duration = Duration::from_secs(5);
 
+/// How long jobs are waited for that end what is served to the last.
+const REST_PERIOD: Duration = Duration::from_secs(1);
+
 /// Jobs of which it is said one by one that they were given up.
 const GIVEN_UP_NAMED_MAX: usize = 32;
 
@@ -90,8 +93,11 @@ enum Phase {
     Serving,
     /// The supervisor is to prove what the fd store has, before the daemon is told to stop.
     Proving,
-    /// The daemon has been told to stop, and its last jobs are waited for.
+    /// The daemon has been told to stop, and jobs that take long are waited for.
     Stopping,
+    /// It has been told to stop the rest, and the last jobs are waited for, but for those that took
+    /// too long.
+    StoppingRest,
     /// They were waited for for long enough.
     Over,
 }
@@ -124,6 +130,8 @@ impl<D: Daemon> Baton for State<D> {
                 self.prove();
             } else if self.is_proved() {
                 self.stop();
+            } else if self.is_to_stop_rest() {
+                self.stop_rest();
             } else if self.is_over() {
                 return crew.finish(self, Ok(()));
             } else if let Err(error) = self.wait() {
@@ -201,6 +209,14 @@ impl<D: Daemon> State<D> {
         self.deadline = Some(self.core.reactor.set_timer(STOP_PERIOD, Token::Deadline));
     }
 
+    /// What is served until the end is stopped when nothing else is waited for.
+    fn stop_rest(&mut self) {
+        self.phase = Phase::StoppingRest;
+        self.deadline.take().into_iter().for_each(|timer| self.core.reactor.cancel_timer(timer));
+        self.daemon.stop_rest(&mut self.core);
+        self.deadline = Some(self.core.reactor.set_timer(REST_PERIOD, Token::Deadline));
+    }
+
     fn phase_is_over(&mut self) {
         if self.deadline.is_some_and(|timer| timer.due() > Instant::now()) {
             // The timer of the phase before, which had fired when it was cancelled.
@@ -208,13 +224,18 @@ impl<D: Daemon> State<D> {
         }
         match self.phase {
             Phase::Proving => self.stop(),
-            Phase::Serving | Phase::Stopping | Phase::Over => self.phase = Phase::Over,
+            Phase::Stopping => self.stop_rest(),
+            Phase::Serving | Phase::StoppingRest | Phase::Over => self.phase = Phase::Over,
         }
     }
 
+    fn is_to_stop_rest(&self) -> bool {
+        self.phase == Phase::Stopping && self.daemon.has_stopped(&self.core)
+    }
+
     fn is_over(&self) -> bool {
-        let is_done = self.phase == Phase::Stopping && self.core.jobs.are_over();
-        is_done || self.phase == Phase::Over
+        let is_stopping = self.phase == Phase::StoppingRest;
+        self.phase == Phase::Over || (is_stopping && self.daemon.has_stopped(&self.core))
     }
 
     fn wait(&mut self) -> io::Result<()> {
@@ -306,6 +327,11 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
         } else if let Some(done) = core.jobs.take_ended() {
             match done {
                 Done::Daemons(outcome) => daemon.job_ended(core, outcome),
+                Done::Elsewhere(errand) => {
+                    let source = errand.source;
+                    let place = core.send_on(errand);
+                    daemon.job_goes_on_at(source, place);
+                }
                 Done::Names(asking, call, names) => core.names_are_known(asking, call, names),
                 Done::Unit(answer) => core.unit_is_known(daemon, answer),
             }

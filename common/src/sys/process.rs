@@ -40,6 +40,15 @@ pub fn is_shown(pid: i32) -> bool {
     std::fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
 }
 
+/// The same without a system call, but for each thread's first.
+#[must_use]
+pub fn thread_id_cached() -> i32 {
+    thread_local! {
+        static THREAD: i32 = thread_id();
+    }
+    THREAD.with(|thread| *thread)
+}
+
 /// Whether a thread of this process computes or waits for a processor, and not for something else.
 /// One that has ended does not.
 #[must_use]

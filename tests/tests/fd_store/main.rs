@@ -8,6 +8,7 @@ mod items;
 mod journal;
 mod lost;
 mod marks;
+mod places;
 mod slow;
 mod small;
 mod stop;

@@ -30,6 +30,9 @@ pub trait Source {
     ///
     /// Whatever the system reports; nothing is stored or consumed then.
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64>;
+
+    /// A step that makes way for the bytes was done.
+    fn has_got_on(&self) {}
 }
 
 /// Bytes in memory, as a [`Source`].

@@ -138,7 +138,7 @@ impl RotatingFile {
         loop {
             match self.next_step(source, flush)? {
                 Step::Hold => return Ok(stored_total),
-                Step::Rotate => self.rotate()?,
+                Step::Rotate => self.rotate(source)?,
                 Step::Write { len, ends_line } => {
                     let stored = self.store(source, len)?;
                     if stored == 0 {
@@ -204,12 +204,13 @@ impl RotatingFile {
         retry(|| source.write_to(file.as_fd(), self.cut.pos(), len)).map_err(failed)
     }
 
-    fn rotate(&mut self) -> Result<(), Error> {
+    fn rotate(&mut self, source: &impl Source) -> Result<(), Error> {
         let full = self.id;
         let left = self.rotation_steps_left.get_or_insert(self.limits.backups_max.max(1));
         while *left > 0 {
             rotate_step(&self.path, self.limits.backups_max, *left - 1)?;
             *left -= 1;
+            source.has_got_on();
         }
         self.reopen()?;
         if self.id == full {

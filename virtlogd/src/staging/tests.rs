@@ -5,8 +5,7 @@ use std::fs::File;
 
 fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
     let Workspace { staging, scratch } = workspace;
-    let budget = Budget { bytes, moves: u32::MAX };
-    GuestBytes::new(Some(guest), staging, scratch, budget)
+    GuestBytes::new(guest, staging, scratch, Budget::all(bytes))
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! How far a job has got, so that a disk that is slow is not taken for one that hangs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::sys::process;
+
+/// How long a job may do nothing until its place is taken to hang. A disk that crawls slows down
+/// those who write to it by so much at the most; one that hangs makes them wait once.
+pub(super) const HANG: Duration = Duration::from_millis(50);
+
+/// A job's account of itself, which others look at while it runs. Copies are the same account.
+#[derive(Debug, Clone)]
+pub struct Progress(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    since: Instant,
+    /// When something was done last, in microseconds since then.
+    at_us: AtomicU64,
+    /// The kernel's number of the thread that did it.
+    by_thread: AtomicI32,
+    /// It has been seen to wait for something else than a processor since.
+    is_stalled: AtomicBool,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Arc::new(Account {
+            since: Instant::now(),
+            at_us: AtomicU64::new(0),
+            by_thread: AtomicI32::new(0),
+            is_stalled: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Progress {
+    /// Something was done: a call on a file has come back. To be called by the job.
+    pub fn note(&self) {
+        self.0.by_thread.store(process::thread_id_cached(), Ordering::Relaxed);
+        self.restart();
+    }
+
+    /// A new job begins.
+    pub(super) fn begin(&self) {
+        self.0.by_thread.store(0, Ordering::Relaxed);
+        self.restart();
+    }
+
+    /// Whether nothing has been done for too long, and not for want of a processor.
+    pub(super) fn is_stalled(&self) -> bool {
+        if self.0.is_stalled.load(Ordering::Relaxed) {
+            return true;
+        }
+        let at = Duration::from_micros(self.0.at_us.load(Ordering::Relaxed));
+        if self.0.since.elapsed().saturating_sub(at) < HANG {
+            return false;
+        }
+        let thread = self.0.by_thread.load(Ordering::Relaxed);
+        if thread != 0 && process::is_thread_running(thread) {
+            self.restart();
+            return false;
+        }
+        self.0.is_stalled.store(true, Ordering::Relaxed);
+        true
+    }
+
+    fn restart(&self) {
+        let now_us = u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.0.at_us.store(now_us, Ordering::Relaxed);
+        self.0.is_stalled.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_gets_on_or_computes_does_not_hang() {
+        let progress = Progress::default();
+        let end = Instant::now() + 3 * HANG;
+        progress.note();
+        while Instant::now() < end {
+            assert!(!progress.is_stalled(), "its thread runs");
+        }
+        progress.begin();
+        std::thread::sleep(2 * HANG);
+        assert!(progress.is_stalled(), "nothing is known of its thread");
+        progress.note();
+        assert!(!progress.is_stalled());
+    }
+}

@@ -1,0 +1,93 @@
+//! How much of a log is written before others have their turn.
+
+use std::time::{Duration, Instant};
+
+/// Bytes that one log may move before others are looked at.
+const TURN_BYTES_MAX: u64 = 262_144;
+
+/// The same when others are known to wait.
+const SHORT_TURN_BYTES_MAX: u64 = 65_536;
+
+/// Pieces in which one log may move them: a guest that writes byte by byte while we read costs as
+/// much per byte as others per page.
+const TURN_MOVES_MAX: u32 = 32;
+
+/// How long a turn may go on writing, from its first write on. On a disk that is slow that is one
+/// write.
+const TURN_PERIOD: Duration = Duration::from_millis(20);
+
+/// Pieces in which all that waits is written: more than it can take, as a file of 80 bytes takes two.
+const DRAIN_MOVES_MAX: u32 = 65_536;
+
+/// What may be written, whether it is owed or waits in the guest's pipe.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    bytes: u64,
+    /// Pieces, however small.
+    moves: u32,
+    period: Option<Duration>,
+    end: Option<Instant>,
+}
+
+impl Budget {
+    /// Of one turn; a short one when others wait.
+    pub(crate) fn turn(is_short: bool) -> Self {
+        let bytes = if is_short { SHORT_TURN_BYTES_MAX } else { TURN_BYTES_MAX };
+        Self { bytes, moves: TURN_MOVES_MAX, period: Some(TURN_PERIOD), end: None }
+    }
+
+    /// Of so many bytes, however long it takes.
+    pub(crate) fn all(bytes: u64) -> Self {
+        Self { bytes: bytes.max(1), moves: DRAIN_MOVES_MAX, period: None, end: None }
+    }
+
+    /// Bytes that may be written yet.
+    pub(crate) fn bytes(&self) -> u64 {
+        if self.is_over() { 0 } else { self.bytes }
+    }
+
+    /// A write begins.
+    pub(crate) fn begin(&mut self) {
+        if let (Some(period), None) = (self.period, self.end) {
+            self.end = Some(Instant::now() + period);
+        }
+    }
+
+    /// A piece of so many bytes was written.
+    pub(crate) fn spend(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.moves = self.moves.saturating_sub(1);
+    }
+
+    /// Whether others are to have their turn.
+    pub(crate) fn is_over(&self) -> bool {
+        self.bytes == 0 || self.moves == 0 || self.end.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Whether all pieces are used up, and not the bytes.
+    pub(crate) fn is_in_pieces(&self) -> bool {
+        self.moves == 0 && self.bytes > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_ends_with_its_bytes_its_pieces_or_its_time_but_has_one_piece() {
+        let mut bytes = Budget::turn(true);
+        bytes.spend(SHORT_TURN_BYTES_MAX);
+        let mut pieces = Budget::turn(true);
+        (0..TURN_MOVES_MAX).for_each(|_| pieces.spend(1));
+        let mut time = Budget::turn(true);
+        std::thread::sleep(TURN_PERIOD);
+        assert!(!time.is_over(), "nothing was written yet");
+        time.begin();
+        assert!(!time.is_over());
+        std::thread::sleep(TURN_PERIOD);
+        assert!([bytes, pieces, time].iter().all(Budget::is_over));
+        assert_eq!([bytes, pieces, time].map(|budget| budget.is_in_pieces()), [false, true, false]);
+        assert_eq!(Budget::all(0).bytes(), 1);
+    }
+}
