@@ -6,19 +6,23 @@
 //! compat: as in libvirt, parts with a number above `max_backups` are deleted whatever their age.
 //! Unlike there, nothing of an open log's chain is ever deleted, by whatever name it was opened,
 //! and symbolic links to directories are not entered.
+//!
+//! Guests start and write meanwhile. So each file is looked at again right before it is deleted, and
+//! the chain's log with it: one that has changed, or that a log is written to by now, is left for the
+//! next pass.
 
 mod chain;
 
 use std::collections::HashSet;
-use std::fs::{self, DirEntry};
+use std::fs::{self, DirEntry, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chain::{Chains, Entry, Policy, head_and_number};
+use chain::{Chains, Condemned, Entry, Policy, Seen, head_and_number};
 
-use crate::rotating_file::FileId;
+use crate::rotating_file::{Deletion, FileId, is_open};
 
 const DAY_S: u64 = 86_400;
 
@@ -29,13 +33,15 @@ pub struct Report {
     pub deleted: u64,
     /// Files and directories that could not be looked at or deleted; each was logged.
     pub failed: u64,
-    /// Files left for a later pass, since more chains were found than one pass keeps in mind.
+    /// Files left for a later pass, since more chains were found than one pass keeps in mind, or
+    /// because something was done to their chain.
     pub postponed: u64,
 }
 
-/// Makes one pass. `open` are the paths of the logs that are open now; `age_days_max` 0 means
-/// that nothing is ever old, and nothing is done. It never fails: what cannot be looked at or
-/// deleted is logged and skipped.
+/// Makes one pass. `open` are the paths of the logs that were open when it was asked for, which are
+/// logs also while they lead to no file, or to another one; `age_days_max` 0 means that nothing is
+/// ever old, and nothing is done. It never fails: what cannot be looked at or deleted is logged and
+/// skipped.
 pub fn clean(
     log_root: &Path,
     age_days_max: u64,
@@ -50,7 +56,7 @@ pub fn clean(
     let age_s_max = i64::try_from(age_days_max.saturating_mul(DAY_S)).unwrap_or(i64::MAX);
     let policy = Policy { oldest_mtime_s: unix_time_s(now).saturating_sub(age_s_max), backups_max };
     match fs::canonicalize(log_root) {
-        Ok(root) => Pass { policy, open: OpenLogs::new(open), report: &mut report }.tree(&root),
+        Ok(root) => Pass { policy, open: Heads::of(open), report: &mut report }.tree(&root),
         Err(error) => report.skip("look for old logs in", log_root, &error),
     }
     report
@@ -58,7 +64,8 @@ pub fn clean(
 
 struct Pass<'a> {
     policy: Policy,
-    open: OpenLogs,
+    /// Of the chains of open logs.
+    open: Heads,
     report: &'a mut Report,
 }
 
@@ -71,13 +78,24 @@ impl Pass<'_> {
 
     /// Cleans one directory and returns those directly in it.
     fn directory(&mut self, directory: &Path) -> Vec<PathBuf> {
+        let (chains, nested) = self.look(directory);
+        let policy = self.policy;
+        for chain in chains.into_iter().flat_map(|chains| chains.condemned(policy)) {
+            self.delete_chain(directory, &chain);
+        }
+        nested
+    }
+
+    /// The chains of a directory, and the directories in it. No chains if not all of it could be seen:
+    /// what was not might be a chain's newest part.
+    fn look(&mut self, directory: &Path) -> (Option<Chains>, Vec<PathBuf>) {
         let mut chains = Chains::default();
         let mut nested = Vec::new();
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) => {
                 self.report.skip("read directory", directory, &error);
-                return nested;
+                return (None, nested);
             }
         };
         for entry in entries {
@@ -86,17 +104,13 @@ impl Pass<'_> {
                     nested.push(entry.path());
                 }
                 Ok(entry) => self.note(&mut chains, &entry),
-                // What was not seen might be a chain's newest part.
                 Err(error) => {
                     self.report.skip("read directory", directory, &error);
-                    return nested;
+                    return (None, nested);
                 }
             }
         }
-        for name in chains.condemned(self.policy) {
-            self.delete(&directory.join(name));
-        }
-        nested
+        (Some(chains), nested)
     }
 
     fn note(&mut self, chains: &mut Chains, entry: &DirEntry) {
@@ -110,9 +124,24 @@ impl Pass<'_> {
             Ok(_) => return,
             Err(error) => return self.report.skip("look at", &path, &error),
         };
-        let is_open = self.open.has(FileId::of(&metadata), &path.with_file_name(&head));
-        let entry = Entry { name, head, number, mtime_s: metadata.mtime(), is_open };
+        let seen = Seen::of(&metadata);
+        let is_open = is_open(seen.id) || self.open.0.contains(&path.with_file_name(&head));
+        let entry = Entry { name, head, number, seen, is_open };
         self.report.postponed += u64::from(!chains.add(entry));
+    }
+
+    fn delete_chain(&mut self, directory: &Path, chain: &Condemned) {
+        let Condemned { head, head_seen, parts } = chain;
+        let head = directory.join(head);
+        for (name, seen) in parts {
+            let path = directory.join(name);
+            let _deletion = Deletion::begin(seen.id.dev);
+            if is_untouched(&path, Some(*seen)) && is_untouched(&head, *head_seen) {
+                self.delete(&path);
+            } else {
+                self.report.postponed += 1;
+            }
+        }
     }
 
     fn delete(&mut self, path: &Path) {
@@ -135,26 +164,33 @@ impl Report {
     }
 }
 
-/// What must not be touched.
-struct OpenLogs {
-    /// The files themselves, under whatever name they are found.
-    ids: HashSet<FileId>,
-    /// Their chains by the path of the head, for parts that have been rotated away.
-    heads: HashSet<PathBuf>,
-}
+/// Paths of chains' logs.
+struct Heads(HashSet<PathBuf>);
 
-impl OpenLogs {
-    fn new(paths: &[PathBuf]) -> Self {
-        let ids = paths.iter().filter_map(|path| Some(FileId::of(&fs::metadata(path).ok()?)));
+impl Heads {
+    fn of(paths: &[PathBuf]) -> Self {
         let heads = paths.iter().flat_map(|path| true_paths(path)).filter_map(|path| {
             let (head, _) = head_and_number(path.file_name()?)?;
             Some(path.with_file_name(head))
         });
-        Self { ids: ids.collect(), heads: heads.collect() }
+        Self(heads.collect())
     }
+}
 
-    fn has(&self, id: FileId, head: &Path) -> bool {
-        self.ids.contains(&id) || self.heads.contains(head)
+impl Seen {
+    fn of(metadata: &Metadata) -> Self {
+        Self { id: FileId::of(metadata), mtime_s: metadata.mtime() }
+    }
+}
+
+/// Whether a file, or none, is what it was before, and no log.
+fn is_untouched(path: &Path, before: Option<Seen>) -> bool {
+    match fs::metadata(path) {
+        Ok(metadata) => {
+            let now = Seen::of(&metadata);
+            before == Some(now) && !is_open(now.id)
+        }
+        Err(error) => before.is_none() && error.kind() == io::ErrorKind::NotFound,
     }
 }
 
@@ -173,145 +209,4 @@ fn unix_time_s(time: SystemTime) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::File;
-    use std::os::unix::fs::symlink;
-    use std::time::Duration;
-
-    use tempfile::TempDir;
-
-    use super::*;
-
-    const AGE_DAYS_MAX: u64 = 10;
-
-    /// A tree of logs, and a time to look at it.
-    struct Tree {
-        dir: TempDir,
-        now: SystemTime,
-    }
-
-    impl Tree {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            fs::create_dir_all(dir.path().join("root/qemu/deeper")).unwrap();
-            Self { dir, now: UNIX_EPOCH + Duration::from_secs(1_000 * DAY_S) }
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.dir.path().join(name)
-        }
-
-        fn file(&self, name: &str, age_days: u64) {
-            let file = File::create(self.path(name)).unwrap();
-            file.set_modified(self.now - Duration::from_secs(age_days * DAY_S)).unwrap();
-        }
-
-        fn clean(&self, open: &[PathBuf]) -> Report {
-            clean(&self.path("root"), AGE_DAYS_MAX, 3, self.now, open)
-        }
-
-        fn has(&self, name: &str) -> bool {
-            self.path(name).exists()
-        }
-    }
-
-    #[test]
-    fn old_chains_go_and_everything_else_stays() {
-        let tree = Tree::new();
-        for name in ["root/a.log", "root/qemu/b.log", "root/qemu/b.log.0", "root/qemu/c.log.0"] {
-            tree.file(name, 20);
-        }
-        let kept = ["root/qemu/c.log", "root/a.txt", "root/qemu/deeper/d.log", "a.log"];
-        tree.file("root/qemu/c.log", 9);
-        for name in &kept[1..] {
-            tree.file(name, 20);
-        }
-        assert_eq!(tree.clean(&[]), Report { deleted: 3, ..Report::default() });
-        assert!(kept.iter().all(|name| tree.has(name)));
-        assert!(tree.has("root/qemu/c.log.0") && !tree.has("root/qemu/b.log.0"));
-    }
-
-    #[test]
-    fn without_an_age_nothing_is_done() {
-        let tree = Tree::new();
-        tree.file("root/a.log.9", 20);
-        assert_eq!(clean(&tree.path("root"), 0, 3, tree.now, &[]), Report::default());
-        assert!(tree.has("root/a.log.9"));
-    }
-
-    #[test]
-    fn no_age_is_too_large() {
-        let tree = Tree::new();
-        tree.file("root/a.log", 900);
-        assert_eq!(clean(&tree.path("root"), u64::MAX, 3, tree.now, &[]).deleted, 0);
-    }
-
-    #[test]
-    fn open_logs_and_their_parts_stay_by_whatever_name_they_were_opened() {
-        let ways: [fn(&Tree) -> PathBuf; 4] = [
-            |tree| tree.path("root/qemu/a.log"),
-            |tree| tree.path("root//qemu/./a.log"),
-            |tree| {
-                symlink(tree.path("root/qemu"), tree.path("alias")).unwrap();
-                tree.path("alias/a.log")
-            },
-            |tree| {
-                symlink(tree.path("root/qemu/a.log"), tree.path("link")).unwrap();
-                tree.path("link")
-            },
-        ];
-        for way in ways {
-            let tree = Tree::new();
-            for name in ["root/qemu/a.log", "root/qemu/a.log.0", "root/qemu/a.log.17"] {
-                tree.file(name, 20);
-            }
-            assert_eq!(tree.clean(&[way(&tree)]), Report::default());
-            assert!(tree.has("root/qemu/a.log.17"));
-        }
-    }
-
-    #[test]
-    fn parts_of_an_open_log_stay_while_its_file_is_missing() {
-        let tree = Tree::new();
-        tree.file("root/qemu/a.log.0", 20);
-        assert_eq!(tree.clean(&[tree.path("root/qemu/a.log")]), Report::default());
-    }
-
-    #[test]
-    fn a_hard_link_to_an_open_log_protects_its_chain() {
-        let tree = Tree::new();
-        tree.file("elsewhere", 20);
-        fs::hard_link(tree.path("elsewhere"), tree.path("root/a.log")).unwrap();
-        tree.file("root/a.log.1", 20);
-        assert_eq!(tree.clean(&[tree.path("elsewhere")]), Report::default());
-    }
-
-    #[test]
-    fn links_do_not_lead_out_of_the_tree() {
-        let tree = Tree::new();
-        fs::create_dir(tree.path("outside")).unwrap();
-        tree.file("outside/a.log", 20);
-        symlink(tree.path("outside"), tree.path("root/way-out")).unwrap();
-        symlink(tree.path("outside/a.log"), tree.path("root/b.log")).unwrap();
-        assert_eq!(tree.clean(&[]).deleted, 1);
-        assert!(tree.has("outside/a.log") && !tree.has("root/b.log"));
-    }
-
-    #[test]
-    fn what_cannot_be_looked_at_is_skipped() {
-        let tree = Tree::new();
-        symlink("nowhere", tree.path("root/a.log")).unwrap();
-        tree.file("root/b.log", 20);
-        assert_eq!(tree.clean(&[]), Report { deleted: 1, failed: 1, postponed: 0 });
-        let missing = clean(&tree.path("missing"), AGE_DAYS_MAX, 3, tree.now, &[]);
-        assert_eq!(missing, Report { failed: 1, ..Report::default() });
-    }
-
-    #[test]
-    fn directories_that_look_like_logs_stay() {
-        let tree = Tree::new();
-        fs::create_dir(tree.path("root/a.log")).unwrap();
-        fs::create_dir(tree.path("root/a.log.9")).unwrap();
-        assert_eq!(tree.clean(&[]), Report::default());
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use common::handover::document::Document;
 use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
 use common::rpc::{self, Call, error};
-use common::server::{Answer, Caller, ClientId, Core, Daemon, Place, Progress};
+use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
 use common::sys::pipe;
 
 use crate::cleaner;
@@ -337,8 +337,7 @@ impl Handler {
         let open: Vec<_> = self.by_path.keys().map(|path| path.0.to_path_buf()).collect();
         let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
         let backups_max = self.settings.limits.backups_max;
-        let progress = Progress::default();
-        core.submit_at_path(&root.clone(), CLEANER, progress, move || {
+        core.submit(Place::alone(&root), CLEANER, move || {
             cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
             Outcome(Ended::Cleaning)
         });

@@ -1,12 +1,15 @@
 //! Which files of one directory are to be deleted; without I/O and without a clock.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use crate::rotating_file::FileId;
+
 /// Chains of one directory that a pass keeps in mind; ours. With 100 bytes a name and four parts
-/// a chain that is some 30 MiB at worst, for the time of the pass.
+/// a chain that is some 40 MiB at worst, for the time of the pass.
 const CHAINS_MAX: usize = 65_536;
 
 /// What decides over life and death.
@@ -26,9 +29,28 @@ pub(super) struct Entry {
     pub(super) head: OsString,
     /// Of the part; the log itself has none.
     pub(super) number: Option<u64>,
-    pub(super) mtime_s: i64,
+    pub(super) seen: Seen,
     /// The entry, or the chain that it belongs to, is an open log.
     pub(super) is_open: bool,
+}
+
+/// What a file was when it was looked at. One that is the same later has not become a log, or been
+/// written to, in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) id: FileId,
+    pub(super) mtime_s: i64,
+}
+
+/// Files of one chain to delete.
+#[derive(Debug)]
+pub(super) struct Condemned {
+    /// The name of the chain's log.
+    pub(super) head: OsString,
+    /// What that was, if it was there.
+    pub(super) head_seen: Option<Seen>,
+    /// Names in the order in which they are to be deleted: the log comes last.
+    pub(super) parts: Vec<(OsString, Seen)>,
 }
 
 /// The chains of one directory, by head.
@@ -45,7 +67,7 @@ struct Chain {
 struct Part {
     name: OsString,
     number: Option<u64>,
-    mtime_s: i64,
+    seen: Seen,
 }
 
 impl Chains {
@@ -58,27 +80,31 @@ impl Chains {
             Vacant(new) => new.insert(Chain::default()),
         };
         chain.is_open |= entry.is_open;
-        let Entry { name, number, mtime_s, .. } = entry;
-        chain.parts.push(Part { name, number, mtime_s });
+        let Entry { name, number, seen, .. } = entry;
+        chain.parts.push(Part { name, number, seen });
         true
     }
 
-    /// The names of the files to delete.
-    pub(super) fn condemned(self, policy: Policy) -> impl Iterator<Item = OsString> {
-        let closed = self.0.into_values().filter(|chain| !chain.is_open);
-        closed.flat_map(move |chain| chain.condemned(policy))
+    /// The files to delete.
+    pub(super) fn condemned(self, policy: Policy) -> impl Iterator<Item = Condemned> {
+        let closed = self.0.into_iter().filter(|(_, chain)| !chain.is_open);
+        closed.map(move |(head, chain)| chain.condemned(head, policy))
     }
 }
 
 impl Chain {
     /// Parts with too high a number do not keep the others alive.
-    fn condemned(self, policy: Policy) -> impl Iterator<Item = OsString> {
+    fn condemned(mut self, head: OsString, policy: Policy) -> Condemned {
+        self.parts.sort_unstable_by_key(|part| Reverse(part.number));
         let is_surplus = move |part: &Part| part.number > Some(policy.backups_max);
         let counting = self.parts.iter().filter(|part| !is_surplus(part));
-        let newest = counting.map(|part| part.mtime_s).max();
+        let newest = counting.map(|part| part.seen.mtime_s).max();
         let is_old = newest.is_some_and(|mtime_s| mtime_s <= policy.oldest_mtime_s);
         let goes = move |part: &Part| is_old || is_surplus(part);
-        self.parts.into_iter().filter(goes).map(|part| part.name)
+        let is_head = |part: &&Part| part.number.is_none();
+        let head_seen = self.parts.iter().find(is_head).map(|part| part.seen);
+        let parts = self.parts.into_iter().filter(goes).map(|part| (part.name, part.seen));
+        Condemned { head, head_seen, parts: parts.collect() }
     }
 }
 
@@ -104,17 +130,37 @@ mod tests {
 
     const POLICY: Policy = Policy { oldest_mtime_s: 100, backups_max: 2 };
 
-    /// Adds `(name, mtime, is open)` and returns what goes, sorted.
-    fn condemned(entries: &[(&str, i64, bool)]) -> Vec<String> {
+    fn seen(mtime_s: i64) -> Seen {
+        Seen { id: FileId { dev: 1, inode: 1 }, mtime_s }
+    }
+
+    fn chains(entries: &[(&str, i64, bool)]) -> Chains {
         let mut chains = Chains::default();
         for &(name, mtime_s, is_open) in entries {
             let (head, number) = head_and_number(name.as_ref()).unwrap();
-            assert!(chains.add(Entry { name: name.into(), head, number, mtime_s, is_open }));
+            let entry = Entry { name: name.into(), head, number, seen: seen(mtime_s), is_open };
+            assert!(chains.add(entry));
         }
-        let mut names: Vec<_> =
-            chains.condemned(POLICY).map(|name| name.into_string().unwrap()).collect();
+        chains
+    }
+
+    /// Adds `(name, mtime, is open)` and returns what goes, sorted.
+    fn condemned(entries: &[(&str, i64, bool)]) -> Vec<String> {
+        let condemned = chains(entries).condemned(POLICY);
+        let parts = condemned.flat_map(|condemned| condemned.parts);
+        let mut names: Vec<_> = parts.map(|(name, _)| name.into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn the_log_goes_behind_its_parts() {
+        let entries = [("a.log.1", 1, false), ("a.log", 9, false), ("a.log.2", 1, false)];
+        let condemned: Vec<_> = chains(&entries).condemned(POLICY).collect();
+        let [Condemned { head, head_seen, parts }] = &condemned[..] else { panic!() };
+        assert_eq!((head.to_str(), *head_seen), (Some("a.log"), Some(seen(9))));
+        let names: Vec<_> = parts.iter().map(|(name, _)| name.to_str().unwrap()).collect();
+        assert_eq!(names, ["a.log.2", "a.log.1", "a.log"]);
     }
 
     #[test]
@@ -169,13 +215,15 @@ mod tests {
         let mut chains = Chains::default();
         let mut add = |head: String, number: Option<u64>, mtime_s| {
             let name = OsString::from(format!("{head}{}", number.map_or("", |_| ".0")));
-            chains.add(Entry { name, head: head.into(), number, mtime_s, is_open: false })
+            let head = head.into();
+            chains.add(Entry { name, head, number, seen: seen(mtime_s), is_open: false })
         };
         for index in 0..CHAINS_MAX {
             assert!(add(format!("{index}.log"), None, 1));
         }
         assert!(!add("one-more.log".into(), None, 1));
         assert!(add("0.log".into(), Some(0), 101));
-        assert_eq!(chains.condemned(POLICY).count(), CHAINS_MAX - 1);
+        let goes = |condemned: &Condemned| !condemned.parts.is_empty();
+        assert_eq!(chains.condemned(POLICY).filter(goes).count(), CHAINS_MAX - 1);
     }
 }

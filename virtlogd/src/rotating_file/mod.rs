@@ -5,6 +5,7 @@
 
 mod cut;
 mod error;
+mod open_files;
 mod reader;
 mod source;
 mod writer;
@@ -18,6 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 pub use error::Error;
+pub use open_files::{Deletion, is_open};
 pub use reader::read;
 pub use source::{Bytes, Source};
 pub use writer::{Limits, RotatingFile};
@@ -26,7 +28,7 @@ pub use writer::{Limits, RotatingFile};
 pub const BACKUPS_MAX: u64 = 32;
 
 /// Which file it is, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId {
     /// Device number, as `stat` gives it.
     pub dev: u64,

@@ -10,11 +10,18 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::cut::{Cut, Step};
+use super::open_files::{self, OpenFile};
 use super::source::Source;
 use super::{Error, FileId, backup, check_backups, open, refuse_special};
 
 /// Permissions of a new log file, before the umask; libvirt's value.
 const MODE: u32 = 0o600;
+
+/// How often a file is opened that is deleted before it is known to be a log's.
+const OPENINGS_MAX: u32 = 8;
+
+/// The identity of no file.
+const NONE: FileId = FileId { dev: 0, inode: 0 };
 
 /// How large a log may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +38,7 @@ pub struct RotatingFile {
     path: Arc<Path>,
     limits: Limits,
     /// `None` until it could be opened the first time.
-    file: Option<File>,
-    id: FileId,
+    file: Option<OpenFile>,
     cut: Cut,
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
@@ -53,17 +59,16 @@ impl RotatingFile {
         if truncate {
             delete(&path, limits.backups_max)?;
         }
-        let (file, id, size_bytes) = open_to_write(&path)?;
+        let (file, size_bytes) = open_to_write(&path)?;
         let cut = Cut::new(size_bytes, limits.size_bytes_max);
-        let file = Some(file);
-        Ok(Self { path, limits, file, id, cut, rotation_steps_left: None })
+        Ok(Self { path, limits, file: Some(file), cut, rotation_steps_left: None })
     }
 
     /// A log that is opened, or created, by the first [`Self::refresh`], and then goes on with what is
     /// left of a rotation.
     pub fn unopened(path: Arc<Path>, limits: Limits, rotation_steps_left: Option<u64>) -> Self {
-        let (id, cut) = (FileId { dev: 0, inode: 0 }, Cut::new(0, limits.size_bytes_max));
-        Self { path, limits, file: None, id, cut, rotation_steps_left }
+        let cut = Cut::new(0, limits.size_bytes_max);
+        Self { path, limits, file: None, cut, rotation_steps_left }
     }
 
     /// A log that an earlier image of this process had open, with the steps that were left of a
@@ -83,15 +88,16 @@ impl RotatingFile {
         if !metadata.is_file() {
             return Err(inspect(Errno::EINVAL.into()));
         }
-        let (id, cut) = (FileId::of(&metadata), Cut::new(metadata.len(), limits.size_bytes_max));
+        let file = OpenFile::new(file, FileId::of(&metadata));
+        let cut = Cut::new(metadata.len(), limits.size_bytes_max);
         // A configuration with fewer parts has fewer steps.
         let rotation_steps_left = rotation_steps_left.map(|left| left.min(limits.backups_max));
-        Ok(Self { path, limits, file: Some(file), id, cut, rotation_steps_left })
+        Ok(Self { path, limits, file: Some(file), cut, rotation_steps_left })
     }
 
     /// The open file, and the steps left of a rotation that failed half-way.
     pub fn state(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
-        (self.file.as_ref().map(AsFd::as_fd), self.rotation_steps_left)
+        (self.file.as_ref().map(|open| open.file.as_fd()), self.rotation_steps_left)
     }
 
     /// The name it was opened by.
@@ -101,12 +107,12 @@ impl RotatingFile {
 
     /// Which file is being written.
     pub fn id(&self) -> FileId {
-        self.id
+        self.file.as_ref().map_or(NONE, OpenFile::id)
     }
 
     /// Inode of the file being written, and the offset in bytes at which the next byte will land.
     pub fn position(&self) -> (u64, u64) {
-        (self.id.inode, self.cut.pos())
+        (self.id().inode, self.cut.pos())
     }
 
     /// Whether the next byte begins a line. The file is not open for reading, so this looks at
@@ -119,7 +125,7 @@ impl RotatingFile {
             return false;
         };
         let mut byte = [0];
-        FileId::of(&metadata) == self.id
+        FileId::of(&metadata) == self.id()
             && file.read_exact_at(&mut byte, last).is_ok()
             && byte == *b"\n"
     }
@@ -167,7 +173,7 @@ impl RotatingFile {
             return Ok(());
         }
         match fs::metadata(&self.path) {
-            Ok(metadata) if FileId::of(&metadata) == self.id => {
+            Ok(metadata) if FileId::of(&metadata) == self.id() => {
                 if metadata.len() != self.cut.pos() {
                     self.cut = Cut::new(metadata.len(), self.limits.size_bytes_max);
                 }
@@ -200,12 +206,12 @@ impl RotatingFile {
 
     fn store(&mut self, source: &mut impl Source, len: u64) -> Result<u64, Error> {
         let failed = |source| Error::Write { path: self.path.to_path_buf(), source };
-        let file = self.file.as_ref().ok_or_else(|| failed(Errno::EBADF.into()))?;
-        retry(|| source.write_to(file.as_fd(), self.cut.pos(), len)).map_err(failed)
+        let open = self.file.as_ref().ok_or_else(|| failed(Errno::EBADF.into()))?;
+        retry(|| source.write_to(open.file.as_fd(), self.cut.pos(), len)).map_err(failed)
     }
 
     fn rotate(&mut self, source: &impl Source) -> Result<(), Error> {
-        let full = self.id;
+        let full = self.id();
         let left = self.rotation_steps_left.get_or_insert(self.limits.backups_max.max(1));
         while *left > 0 {
             rotate_step(&self.path, self.limits.backups_max, *left - 1)?;
@@ -213,7 +219,7 @@ impl RotatingFile {
             source.has_got_on();
         }
         self.reopen()?;
-        if self.id == full {
+        if self.id() == full {
             // Renaming does nothing between two names of one file: PATH.0 was PATH already.
             remove(&self.path)?;
             self.reopen()?;
@@ -222,18 +228,36 @@ impl RotatingFile {
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
-        let (file, id, size_bytes) = open_to_write(&self.path)?;
-        (self.file, self.id) = (Some(file), id);
+        let (file, size_bytes) = open_to_write(&self.path)?;
+        self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
         self.rotation_steps_left = None;
         Ok(())
     }
 }
 
-/// Not with `O_APPEND`, which `splice` refuses.
-fn open_to_write(path: &Path) -> Result<(File, FileId, u64), Error> {
-    let (file, metadata) = open(path, OpenOptions::new().write(true).create(true).mode(MODE))?;
-    Ok((file, FileId::of(&metadata), metadata.len()))
+/// Opens or creates PATH, which nobody deletes from then on. Not with `O_APPEND`, which `splice`
+/// refuses.
+fn open_to_write(path: &Path) -> Result<(OpenFile, u64), Error> {
+    let mut openings = 0;
+    loop {
+        let begun = open_files::now();
+        let opened = open(path, OpenOptions::new().write(true).create(true).mode(MODE));
+        let opened = opened
+            .map(|(file, metadata)| (OpenFile::new(file, FileId::of(&metadata)), metadata.len()));
+        openings += 1;
+        let is_certain = openings == OPENINGS_MAX || !open_files::may_be_deleted_since(begun);
+        match &opened {
+            Ok((file, _)) if !is_certain && !leads_to(path, file.id()) => {}
+            // As a network's file system says when the file goes while it is opened.
+            Err(error) if !is_certain && error.errno() == Some(Errno::ENOENT as i32) => {}
+            _ => return opened,
+        }
+    }
+}
+
+fn leads_to(path: &Path, id: FileId) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| FileId::of(&metadata) == id)
 }
 
 fn delete(path: &Path, backups_max: u64) -> Result<(), Error> {

@@ -24,6 +24,12 @@ impl Place {
         Self::hashed(&(0, number))
     }
 
+    /// A place for work on a directory that goes through many files: nothing else waits for all of it.
+    #[must_use]
+    pub fn alone(directory: &Path) -> Self {
+        Self::hashed(&(2, directory.as_os_str()))
+    }
+
     /// The directory that a file is in, by its name, where nothing is known of mounts.
     fn directory_of(file: &Path) -> Self {
         Self::hashed(&(1, file.parent().unwrap_or(file).as_os_str()))
