@@ -20,7 +20,7 @@ use nix::sys::uio::pwrite;
 use crate::budget::Budget;
 use crate::intake::Guest;
 use crate::keeping::{self, AtRisk};
-use crate::rotating_file::{Error, RotatingFile, Source};
+use crate::rotating_file::{Error, Offset, RotatingFile, Source};
 
 /// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
 const MOVE_BYTES_MAX: u64 = 65_536;
@@ -438,7 +438,7 @@ impl Source for GuestBytes<'_> {
         Ok(&scratch.bytes)
     }
 
-    fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {
         self.budget.begin();
         if self.staging.held() == 0 {
             self.stage(len)?;
@@ -448,8 +448,12 @@ impl Source for GuestBytes<'_> {
         if len == 0 {
             return Ok(0);
         }
-        staging.is_written_to(file, offset);
-        let stored = match pipe::splice_to_file(staging.reader(), file, offset, len) {
+        staging.is_written_to(file, offset.bytes());
+        let spliced = match offset {
+            Offset::At(offset) => pipe::splice_to_file(staging.reader(), file, offset, len),
+            Offset::End(_) => Err(Errno::EINVAL.into()),
+        };
+        let stored = match spliced {
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
                 copy_to_file(staging, scratch, file, offset, len)?
             }
@@ -466,24 +470,27 @@ impl Source for GuestBytes<'_> {
     }
 }
 
-/// For a file system that cannot splice. Bytes are copied first and consumed once they are stored.
+/// For a file that cannot be spliced to. Bytes are copied first and consumed once they are stored.
 fn copy_to_file(
     staging: &Staging,
     scratch: &mut Scratch,
     file: BorrowedFd<'_>,
-    offset: u64,
+    offset: Offset,
     len: usize,
 ) -> io::Result<usize> {
     static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        tracing::info!(
-            target: "logging.log_handler",
-            "A log is on a file system that cannot splice; its bytes are copied"
-        );
-    });
+    if matches!(offset, Offset::At(_)) {
+        SAID.call_once(|| {
+            tracing::info!(
+                target: "logging.log_handler",
+                "A log is on a file system that cannot splice; its bytes are copied"
+            );
+        });
+    }
     scratch.bytes.clear();
     scratch.copy_from(staging.reader(), len)?;
-    let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    // Linux appends with `O_APPEND` whatever the offset.
+    let offset = i64::try_from(offset.bytes()).map_err(|_| Errno::EFBIG)?;
     let stored = pwrite(file, &scratch.bytes, offset)?;
     let consumed = scratch.bytes.get_mut(..stored).unwrap_or_default();
     pipe::read(staging.reader(), consumed)

@@ -219,6 +219,24 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Has every write of `fd` go to the end of its file, wherever that is by then. The flag belongs to the
+/// open file description.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn set_append(fd: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_APPEND))?;
+    Ok(())
+}
+
+/// Whether every write of `fd` goes to the end of its file.
+#[must_use]
+pub fn appends(fd: impl AsFd) -> bool {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    flags.is_ok_and(|flags| flags.contains(OFlag::O_APPEND))
+}
+
 /// Reads up to `len_max` bytes from `offset` of a file behind what is in `bytes`, which grows by as
 /// much as was read. The room for them is not written to before.
 ///

@@ -54,6 +54,11 @@ impl Cut {
         self.pos
     }
 
+    /// The same file, which was found to hold `pos` bytes.
+    pub(super) fn recounted(&self, pos: u64) -> Self {
+        Self::new(pos, self.size_bytes_max)
+    }
+
     /// Counts bytes in; for a short write `ends_line` is false.
     pub(super) fn stored(&mut self, len: u64, ends_line: bool) {
         self.pos = self.pos.saturating_add(len);

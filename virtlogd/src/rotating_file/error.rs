@@ -79,6 +79,15 @@ impl Error {
         }
     }
 
+    /// Whether a log could not be rotated for a reason that does not pass by waiting, while it can be
+    /// written: it is append-only, its directory is not ours, something is mounted on it.
+    pub fn is_about_names_for_good(&self) -> bool {
+        const LASTING: [Errno; 3] = [Errno::EPERM, Errno::EACCES, Errno::EBUSY];
+        let is_lasting = |errno: i32| LASTING.contains(&Errno::from_raw(errno));
+        matches!(self, Self::Rename { .. } | Self::Remove { .. })
+            && self.errno().is_some_and(is_lasting)
+    }
+
     /// The text with its paths as they are, which need not be UTF-8.
     pub fn detail(&self) -> Vec<u8> {
         match self {

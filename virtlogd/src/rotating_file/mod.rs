@@ -7,6 +7,7 @@ mod cut;
 mod error;
 mod open_files;
 mod reader;
+mod rotation;
 mod source;
 mod writer;
 
@@ -21,7 +22,8 @@ use nix::fcntl::OFlag;
 pub use error::Error;
 pub use open_files::{Deletion, is_open};
 pub use reader::read;
-pub use source::{Bytes, Source};
+pub use rotation::steps_left;
+pub use source::{Bytes, Offset, Source};
 pub use writer::{Limits, RotatingFile};
 
 /// Older parts that one log can have; libvirt's value.
@@ -41,16 +43,6 @@ impl FileId {
     pub fn of(metadata: &Metadata) -> Self {
         Self { dev: metadata.dev(), inode: metadata.ino() }
     }
-}
-
-/// The steps that are left of a rotation that was cut off between two of its renames, as a gap in the
-/// numbers shows.
-pub fn steps_left(path: &Path, limits: Limits) -> Option<u64> {
-    let parts = limits.backups_max.min(BACKUPS_MAX);
-    let is_there = |index: u64| fs::symlink_metadata(backup(path, index)).is_ok();
-    let gap = (0..parts).find(|&index| !is_there(index))?;
-    let has_more = (gap + 1..parts).any(is_there);
-    (has_more && fs::symlink_metadata(path).is_ok()).then_some(gap + 1)
 }
 
 fn backup(path: &Path, index: u64) -> PathBuf {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use common::sys::fd;
+
 use super::FileId;
 
 static FILES: Mutex<Files> = Mutex::new(Files::new());
@@ -32,6 +34,8 @@ struct Files {
 pub(super) struct OpenFile {
     pub(super) file: File,
     id: FileId,
+    /// With `O_APPEND`.
+    appends: bool,
 }
 
 /// While it is there one file may be deleted: none of its file system becomes a log's.
@@ -68,11 +72,18 @@ impl OpenFile {
             CHANGED.notify_all();
         }
         *files.logs.entry(id).or_default() += 1;
-        Self { file, id }
+        drop(files);
+        let appends = fd::appends(&file);
+        Self { file, id, appends }
     }
 
     pub(super) fn id(&self) -> FileId {
         self.id
+    }
+
+    /// Whether all writes go to its end.
+    pub(super) fn appends(&self) -> bool {
+        self.appends
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use common::sys::fd::read_behind;
 use nix::errno::Errno;
 
+use super::rotation::is_too_long;
 use super::{Error, FileId, backup, check_backups, open};
 
 /// Bytes read from a file at a time: looked through for a NUL while the processor has them at hand.
@@ -88,8 +89,11 @@ fn find(path: &Path, backups_max: u64, inode: u64) -> Result<Found, Error> {
     let mut parts = Vec::new();
     let mut oldest_exists = false;
     let backups = (0..backups_max).map(|index| backup(path, index));
-    for path in std::iter::once(path.to_owned()).chain(backups) {
-        let part = Part::open(path)?;
+    for (age, path) in std::iter::once(path.to_owned()).chain(backups).enumerate() {
+        let part = match Part::open(path) {
+            Err(Error::Open { source, .. }) if age > 0 && is_too_long(&source) => None,
+            result => result?,
+        };
         oldest_exists = part.is_some();
         parts.extend(part);
         if parts.last().is_some_and(|part| part.id.inode == inode) {

@@ -6,6 +6,16 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use nix::sys::uio::pwrite;
 
+/// Where in a file bytes are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offset {
+    /// At this offset in bytes.
+    At(u64),
+    /// At its end, wherever that is by then: the file is opened with `O_APPEND`, which `splice`
+    /// refuses. It was at this offset.
+    End(u64),
+}
+
 /// Bytes that wait to be stored. What is not stored stays where it is.
 pub trait Source {
     /// How many bytes wait; there may be more by the next call, never fewer.
@@ -29,10 +39,19 @@ pub trait Source {
     /// # Errors
     ///
     /// Whatever the system reports; nothing is stored or consumed then.
-    fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64>;
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64>;
 
     /// A step that makes way for the bytes was done.
     fn has_got_on(&self) {}
+}
+
+impl Offset {
+    /// In bytes, as far as is known.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::At(offset) | Self::End(offset) => offset,
+        }
+    }
 }
 
 /// Bytes in memory, as a [`Source`].
@@ -48,8 +67,9 @@ impl Source for Bytes<'_> {
         Ok(self.0.get(..len_max).unwrap_or(self.0))
     }
 
-    fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
-        let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {
+        // Linux appends with `O_APPEND` whatever the offset.
+        let offset = i64::try_from(offset.bytes()).map_err(|_| Errno::EFBIG)?;
         let piece = usize::try_from(len).ok().and_then(|len| self.0.get(..len)).unwrap_or(self.0);
         if piece.is_empty() {
             return Ok(0);

@@ -1,18 +1,20 @@
 //! A log file that is written at its end and goes on in a new file when it is full.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use common::rpc::error::errno_text;
 use nix::errno::Errno;
 
 use super::cut::{Cut, Step};
 use super::open_files::{self, OpenFile};
-use super::source::Source;
-use super::{Error, FileId, backup, check_backups, open, refuse_special};
+use super::rotation::{self, is_refused};
+use super::source::{Offset, Source};
+use super::{Error, FileId, check_backups, open};
 
 /// Permissions of a new log file, before the umask; libvirt's value.
 const MODE: u32 = 0o600;
@@ -43,6 +45,10 @@ pub struct RotatingFile {
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
     rotation_steps_left: Option<u64>,
+    /// It could not be rotated, and is tried again when it has grown by as much as it may be large.
+    is_put_off: bool,
+    /// The daemon's log has been told what does not work about its parts.
+    is_told: bool,
 }
 
 impl RotatingFile {
@@ -57,18 +63,16 @@ impl RotatingFile {
         let path = path.into();
         check_backups(limits.backups_max)?;
         if truncate {
-            delete(&path, limits.backups_max)?;
+            rotation::delete(&path, limits.backups_max)?;
         }
         let (file, size_bytes) = open_to_write(&path)?;
-        let cut = Cut::new(size_bytes, limits.size_bytes_max);
-        Ok(Self { path, limits, file: Some(file), cut, rotation_steps_left: None })
+        Ok(Self::with(path, limits, Some(file), size_bytes, None))
     }
 
     /// A log that is opened, or created, by the first [`Self::refresh`], and then goes on with what is
     /// left of a rotation.
     pub fn unopened(path: Arc<Path>, limits: Limits, rotation_steps_left: Option<u64>) -> Self {
-        let cut = Cut::new(0, limits.size_bytes_max);
-        Self { path, limits, file: None, cut, rotation_steps_left }
+        Self::with(path, limits, None, 0, rotation_steps_left)
     }
 
     /// A log that an earlier image of this process had open, with the steps that were left of a
@@ -89,10 +93,9 @@ impl RotatingFile {
             return Err(inspect(Errno::EINVAL.into()));
         }
         let file = OpenFile::new(file, FileId::of(&metadata));
-        let cut = Cut::new(metadata.len(), limits.size_bytes_max);
         // A configuration with fewer parts has fewer steps.
         let rotation_steps_left = rotation_steps_left.map(|left| left.min(limits.backups_max));
-        Ok(Self { path, limits, file: Some(file), cut, rotation_steps_left })
+        Ok(Self::with(path, limits, Some(file), metadata.len(), rotation_steps_left))
     }
 
     /// The open file, and the steps left of a rotation that failed half-way.
@@ -174,9 +177,7 @@ impl RotatingFile {
         }
         match fs::metadata(&self.path) {
             Ok(metadata) if FileId::of(&metadata) == self.id() => {
-                if metadata.len() != self.cut.pos() {
-                    self.cut = Cut::new(metadata.len(), self.limits.size_bytes_max);
-                }
+                self.recount(metadata.len());
                 Ok(())
             }
             _ => self.reopen(),
@@ -191,14 +192,34 @@ impl RotatingFile {
         result.map_err(|source| Error::Source { path: self.path.to_path_buf(), source })
     }
 
+    /// The file has this size.
+    fn recount(&mut self, size_bytes: u64) {
+        if size_bytes < self.cut.pos() {
+            self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
+        } else if size_bytes > self.cut.pos() {
+            self.cut = self.cut.recounted(size_bytes);
+        }
+    }
+
+    fn with(
+        path: Arc<Path>,
+        limits: Limits,
+        file: Option<OpenFile>,
+        size_bytes: u64,
+        rotation_steps_left: Option<u64>,
+    ) -> Self {
+        let cut = Cut::new(size_bytes, limits.size_bytes_max);
+        let (is_put_off, is_told) = (false, false);
+        Self { path, limits, file, cut, rotation_steps_left, is_put_off, is_told }
+    }
+
     fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
-        if self.rotation_steps_left.is_none()
-            && let Some(len) = self.cut.unseen()
-        {
+        let is_half_rotated = self.rotation_steps_left.is_some() && !self.is_put_off;
+        if !is_half_rotated && let Some(len) = self.cut.unseen() {
             return Ok(Step::Write { len, ends_line: false });
         }
         let available = self.of_source(retry(|| source.available()))?;
-        if available > 0 && self.rotation_steps_left.is_some() {
+        if available > 0 && is_half_rotated {
             return Ok(Step::Rotate);
         }
         self.of_source(self.cut.step(available, flush, |len| source.peek(len)))
@@ -207,43 +228,78 @@ impl RotatingFile {
     fn store(&mut self, source: &mut impl Source, len: u64) -> Result<u64, Error> {
         let failed = |source| Error::Write { path: self.path.to_path_buf(), source };
         let open = self.file.as_ref().ok_or_else(|| failed(Errno::EBADF.into()))?;
-        retry(|| source.write_to(open.file.as_fd(), self.cut.pos(), len)).map_err(failed)
+        let pos = self.cut.pos();
+        let offset = if open.appends() { Offset::End(pos) } else { Offset::At(pos) };
+        retry(|| source.write_to(open.file.as_fd(), offset, len)).map_err(failed)
     }
 
+    /// One that cannot be rotated, and never will unless somebody mends that, goes on in the same file.
     fn rotate(&mut self, source: &impl Source) -> Result<(), Error> {
+        match self.move_on(source) {
+            Err(error) if error.is_about_names_for_good() => {
+                let size_bytes_max = self.cut.pos().saturating_add(self.limits.size_bytes_max);
+                self.cut = Cut::new(self.cut.pos(), size_bytes_max);
+                self.is_put_off = true;
+                let reason = error.errno().map(errno_text).unwrap_or_default();
+                self.tell_once(&format!(
+                    "cannot be rotated and goes on growing: {error}: {reason}"
+                ));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn move_on(&mut self, source: &impl Source) -> Result<(), Error> {
         let full = self.id();
-        let left = self.rotation_steps_left.get_or_insert(self.limits.backups_max.max(1));
-        while *left > 0 {
-            rotate_step(&self.path, self.limits.backups_max, *left - 1)?;
-            *left -= 1;
+        let mut left = match self.rotation_steps_left {
+            Some(left) => left,
+            None => {
+                rotation::check(&self.path)?;
+                self.limits.backups_max.max(1)
+            }
+        };
+        let mut has_dropped = false;
+        while left > 0 {
+            self.rotation_steps_left = Some(left);
+            has_dropped |= rotation::step(&self.path, self.limits.backups_max, left - 1)?;
+            left -= 1;
             source.has_got_on();
+        }
+        self.rotation_steps_left = Some(0);
+        if has_dropped {
+            self.tell_once("has a name too long for all its older parts; they are dropped");
         }
         self.reopen()?;
         if self.id() == full {
             // Renaming does nothing between two names of one file: PATH.0 was PATH already.
-            remove(&self.path)?;
+            rotation::remove(&self.path)?;
             self.reopen()?;
         }
         Ok(())
+    }
+
+    fn tell_once(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!(target: "logging.log_handler", "The log {} {what}", self.path.display());
+        }
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
         let (file, size_bytes) = open_to_write(&self.path)?;
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
-        self.rotation_steps_left = None;
+        (self.rotation_steps_left, self.is_put_off) = (None, false);
         Ok(())
     }
 }
 
-/// Opens or creates PATH, which nobody deletes from then on. Not with `O_APPEND`, which `splice`
-/// refuses.
+/// Opens or creates PATH, which nobody deletes from then on.
 fn open_to_write(path: &Path) -> Result<(OpenFile, u64), Error> {
     let mut openings = 0;
     loop {
         let begun = open_files::now();
-        let opened = open(path, OpenOptions::new().write(true).create(true).mode(MODE));
-        let opened = opened
+        let opened = open_or_create(path)
             .map(|(file, metadata)| (OpenFile::new(file, FileId::of(&metadata)), metadata.len()));
         openings += 1;
         let is_certain = openings == OPENINGS_MAX || !open_files::may_be_deleted_since(begun);
@@ -256,39 +312,19 @@ fn open_to_write(path: &Path) -> Result<(OpenFile, u64), Error> {
     }
 }
 
+/// With `O_APPEND`, which `splice` refuses, only where nothing else is allowed.
+fn open_or_create(path: &Path) -> Result<(File, Metadata), Error> {
+    let options = || OpenOptions::new().create(true).mode(MODE).to_owned();
+    match open(path, options().write(true)) {
+        Err(Error::Open { source, .. }) if is_refused(&source) => {
+            open(path, options().append(true))
+        }
+        result => result,
+    }
+}
+
 fn leads_to(path: &Path, id: FileId) -> bool {
     fs::metadata(path).is_ok_and(|metadata| FileId::of(&metadata) == id)
-}
-
-fn delete(path: &Path, backups_max: u64) -> Result<(), Error> {
-    refuse_special(path)?;
-    let backups = (0..backups_max).map(|index| backup(path, index));
-    for path in std::iter::once(path.to_owned()).chain(backups) {
-        absent_is_fine(fs::remove_file(&path)).map_err(|source| Error::Delete { path, source })?;
-    }
-    Ok(())
-}
-
-/// Fills slot `slot` from the one in front of it, the highest slot first.
-fn rotate_step(path: &Path, backups_max: u64, slot: u64) -> Result<(), Error> {
-    if backups_max == 0 {
-        return remove(path);
-    }
-    let from = slot.checked_sub(1).map_or_else(|| path.to_owned(), |newer| backup(path, newer));
-    let to = backup(path, slot);
-    absent_is_fine(fs::rename(&from, &to)).map_err(|source| Error::Rename { from, to, source })
-}
-
-fn remove(path: &Path) -> Result<(), Error> {
-    absent_is_fine(fs::remove_file(path))
-        .map_err(|source| Error::Remove { path: path.into(), source })
-}
-
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -6,6 +6,8 @@ use nix::errno::Errno;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::super::backup;
+use super::super::rotation;
 use super::super::source::Bytes;
 use super::*;
 
@@ -134,7 +136,7 @@ fn a_retried_rotation_goes_on_where_it_stopped() {
         let mut file = log.open(10, 3);
         append(&mut file, b"aaaaaaaaaabbbbbbbbbbccccccccccdddddddddd").unwrap();
         for slot in (3 - steps_done..3).rev() {
-            rotate_step(&log.path, 3, slot).unwrap();
+            rotation::step(&log.path, 3, slot).unwrap();
         }
         file.rotation_steps_left = Some(3 - steps_done);
         append(&mut file, b"e").unwrap();
@@ -253,7 +255,7 @@ impl Source for Moody<'_> {
         self.arrived.peek(len_max)
     }
 
-    fn write_to(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {
         match self.faults.pop().unwrap_or(Fault::None) {
             Fault::None => self.arrived.write_to(file, offset, len),
             Fault::Short(limit) => self.arrived.write_to(file, offset, len.min(limit)),
