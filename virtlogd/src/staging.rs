@@ -438,11 +438,15 @@ impl Source for GuestBytes<'_> {
         Ok(&scratch.bytes)
     }
 
-    fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {
+    fn prepare(&mut self, len: u64) -> io::Result<u64> {
         self.budget.begin();
         if self.staging.held() == 0 {
             self.stage(len)?;
         }
+        Ok(self.staging.held().min(len))
+    }
+
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {
         let Self { staging, scratch, .. } = self;
         let len = usize::try_from(len.min(staging.held())).unwrap_or(usize::MAX);
         if len == 0 {

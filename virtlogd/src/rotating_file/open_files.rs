@@ -5,12 +5,23 @@
 //! there. The lock is never held while anything is done to a file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use common::sys::fd;
+use nix::errno::Errno;
 
-use super::FileId;
+use super::rotation::is_refused;
+use super::{Error, FileId, open};
+
+/// Permissions of a new log file, before the umask; libvirt's value.
+const MODE: u32 = 0o600;
+
+/// How often a file is opened that is deleted before it is known to be a log's.
+const OPENINGS_MAX: u32 = 8;
 
 static FILES: Mutex<Files> = Mutex::new(Files::new());
 
@@ -47,19 +58,29 @@ pub fn is_open(id: FileId) -> bool {
     files().logs.contains_key(&id)
 }
 
-/// A moment, for [`may_be_deleted_since`].
-pub(super) fn now() -> u64 {
-    files().deletions
-}
-
-/// Whether a file that was found at this moment or later may have been deleted by now, before it was
-/// known here.
-pub(super) fn may_be_deleted_since(moment: u64) -> bool {
-    let files = files();
-    files.deleting.is_some() || files.deletions != moment
-}
-
 impl OpenFile {
+    /// Opens or creates PATH, which is not deleted from then on; gives its size. With `O_APPEND`, which
+    /// `splice` refuses, only where others write to it as well, and where nothing else is allowed.
+    ///
+    /// # Errors
+    /// As `open(2)`, and EINVAL for what is special.
+    pub(super) fn at(path: &Path, is_shared: bool) -> Result<(Self, u64), Error> {
+        let mut openings = 0;
+        loop {
+            let begun = now();
+            let opened = open_or_create(path, is_shared)
+                .map(|(file, metadata)| (Self::new(file, FileId::of(&metadata)), metadata.len()));
+            openings += 1;
+            let is_certain = openings == OPENINGS_MAX || !may_be_deleted_since(begun);
+            match &opened {
+                Ok((file, _)) if !is_certain && !leads_to(path, file.id()) => {}
+                // As a network's file system says when the file goes while it is opened.
+                Err(error) if !is_certain && error.errno() == Some(Errno::ENOENT as i32) => {}
+                _ => return opened,
+            }
+        }
+    }
+
     /// Waits while a file of the same file system is being deleted, which may be this one.
     pub(super) fn new(file: File, id: FileId) -> Self {
         let mut files = files();
@@ -79,6 +100,13 @@ impl OpenFile {
 
     pub(super) fn id(&self) -> FileId {
         self.id
+    }
+
+    /// From now on all writes go to its end.
+    pub(super) fn append_only(&mut self) -> io::Result<()> {
+        fd::set_append(&self.file)?;
+        self.appends = true;
+        Ok(())
     }
 
     /// Whether all writes go to its end.
@@ -125,6 +153,32 @@ impl Files {
     const fn new() -> Self {
         Self { logs: BTreeMap::new(), deleting: None, deletions: 0, waiting: 0 }
     }
+}
+
+/// A moment, for [`may_be_deleted_since`].
+fn now() -> u64 {
+    files().deletions
+}
+
+/// Whether a file that was found at this moment or later may have been deleted by now, before it was
+/// known here.
+fn may_be_deleted_since(moment: u64) -> bool {
+    let files = files();
+    files.deleting.is_some() || files.deletions != moment
+}
+
+fn open_or_create(path: &Path, is_shared: bool) -> Result<(File, Metadata), Error> {
+    let options = || OpenOptions::new().create(true).mode(MODE).to_owned();
+    match open(path, options().write(true).append(is_shared)) {
+        Err(Error::Open { source, .. }) if is_refused(&source) => {
+            open(path, options().append(true))
+        }
+        result => result,
+    }
+}
+
+fn leads_to(path: &Path, id: FileId) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| FileId::of(&metadata) == id)
 }
 
 fn files() -> MutexGuard<'static, Files> {

@@ -33,8 +33,16 @@ pub trait Source {
     /// Whatever the system reports.
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]>;
 
-    /// Stores up to `len` bytes at `offset` of `file`, consumes exactly those it stored, and says
-    /// how many that were; none only if none wait.
+    /// Sees to it that of up to `len` bytes as many as can be are at hand, so that to store them is all
+    /// that is left to do, and says how many are; none only if none wait.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system reports; nothing is consumed then.
+    fn prepare(&mut self, len: u64) -> io::Result<u64>;
+
+    /// Stores up to `len` bytes of those at hand at `offset` of `file`, consumes exactly those it
+    /// stored, and says how many that were; none only if none are at hand.
     ///
     /// # Errors
     ///
@@ -65,6 +73,10 @@ impl Source for Bytes<'_> {
 
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
         Ok(self.0.get(..len_max).unwrap_or(self.0))
+    }
+
+    fn prepare(&mut self, len: u64) -> io::Result<u64> {
+        Ok(self.available()?.min(len))
     }
 
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {

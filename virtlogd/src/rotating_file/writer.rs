@@ -1,26 +1,22 @@
 //! A log file that is written at its end and goes on in a new file when it is full.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::cmp::Ordering;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::rpc::error::errno_text;
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 
 use super::cut::{Cut, Step};
-use super::open_files::{self, OpenFile};
-use super::rotation::{self, is_refused};
+use super::open_files::OpenFile;
+use super::rotation;
 use super::source::{Offset, Source};
 use super::{Error, FileId, check_backups, open};
-
-/// Permissions of a new log file, before the umask; libvirt's value.
-const MODE: u32 = 0o600;
-
-/// How often a file is opened that is deleted before it is known to be a log's.
-const OPENINGS_MAX: u32 = 8;
 
 /// The identity of no file.
 const NONE: FileId = FileId { dev: 0, inode: 0 };
@@ -49,6 +45,8 @@ pub struct RotatingFile {
     is_put_off: bool,
     /// The daemon's log has been told what does not work about its parts.
     is_told: bool,
+    /// Others write to it as well. So it is written at its end only, as long as it is a log.
+    is_shared: bool,
 }
 
 impl RotatingFile {
@@ -65,7 +63,7 @@ impl RotatingFile {
         if truncate {
             rotation::delete(&path, limits.backups_max)?;
         }
-        let (file, size_bytes) = open_to_write(&path)?;
+        let (file, size_bytes) = OpenFile::at(&path, false)?;
         Ok(Self::with(path, limits, Some(file), size_bytes, None))
     }
 
@@ -95,7 +93,9 @@ impl RotatingFile {
         let file = OpenFile::new(file, FileId::of(&metadata));
         // A configuration with fewer parts has fewer steps.
         let rotation_steps_left = rotation_steps_left.map(|left| left.min(limits.backups_max));
-        Ok(Self::with(path, limits, Some(file), metadata.len(), rotation_steps_left))
+        let is_shared = file.appends();
+        let resumed = Self::with(path, limits, Some(file), metadata.len(), rotation_steps_left);
+        Ok(Self { is_shared, ..resumed })
     }
 
     /// The open file, and the steps left of a rotation that failed half-way.
@@ -143,12 +143,21 @@ impl RotatingFile {
     /// the rest stays there, and a later call goes on where this one stopped, also half-way in a
     /// rotation.
     pub fn append(&mut self, source: &mut impl Source, flush: bool) -> Result<u64, Error> {
-        let mut stored_total = 0;
+        let (mut stored_total, mut flush) = (0, flush);
         loop {
             match self.next_step(source, flush)? {
                 Step::Hold => return Ok(stored_total),
                 Step::Rotate => self.rotate(source)?,
                 Step::Write { len, ends_line } => {
+                    if self.of_source(retry(|| source.prepare(len)))? == 0 {
+                        return Ok(stored_total);
+                    }
+                    // Right before they are stored: see `is_shared`.
+                    if self.has_changed()? {
+                        // What is at hand must not be held back.
+                        flush = true;
+                        continue;
+                    }
                     let stored = self.store(source, len)?;
                     if stored == 0 {
                         return Ok(stored_total);
@@ -177,8 +186,7 @@ impl RotatingFile {
         }
         match fs::metadata(&self.path) {
             Ok(metadata) if FileId::of(&metadata) == self.id() => {
-                self.recount(metadata.len());
-                Ok(())
+                self.recount(metadata.len()).map(drop)
             }
             _ => self.reopen(),
         }
@@ -192,13 +200,44 @@ impl RotatingFile {
         result.map_err(|source| Error::Source { path: self.path.to_path_buf(), source })
     }
 
+    /// Whether the file has another size than is known, so that what to do next has to be decided anew.
+    fn has_changed(&mut self) -> Result<bool, Error> {
+        let Some(open) = &self.file else { return Ok(false) };
+        let inspect =
+            |errno: Errno| Error::Inspect { path: self.path.to_path_buf(), source: errno.into() };
+        let size_bytes = fstat(&open.file).map_err(inspect)?.st_size;
+        self.recount(u64::try_from(size_bytes).unwrap_or(0))
+    }
+
     /// The file has this size.
-    fn recount(&mut self, size_bytes: u64) {
-        if size_bytes < self.cut.pos() {
-            self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
-        } else if size_bytes > self.cut.pos() {
-            self.cut = self.cut.recounted(size_bytes);
+    fn recount(&mut self, size_bytes: u64) -> Result<bool, Error> {
+        match size_bytes.cmp(&self.cut.pos()) {
+            Ordering::Equal => Ok(false),
+            Ordering::Less => {
+                self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
+                Ok(true)
+            }
+            Ordering::Greater => {
+                self.cut = self.cut.recounted(size_bytes);
+                self.share()
+            }
         }
+    }
+
+    /// Somebody else writes to the file, too, whose bytes a write at the size that is known might meet;
+    /// from now on none can. Gives whether it is the first time.
+    fn share(&mut self) -> Result<bool, Error> {
+        let Some(open) = self.file.as_mut().filter(|open| !open.appends()) else {
+            return Ok(false);
+        };
+        let failed = |source| Error::Write { path: self.path.to_path_buf(), source };
+        open.append_only().map_err(failed)?;
+        self.is_shared = true;
+        tracing::info!(
+            target: "logging.log_handler",
+            "Others write to the log {}, too; its bytes are copied from now on", self.path.display()
+        );
+        Ok(true)
     }
 
     fn with(
@@ -209,8 +248,8 @@ impl RotatingFile {
         rotation_steps_left: Option<u64>,
     ) -> Self {
         let cut = Cut::new(size_bytes, limits.size_bytes_max);
-        let (is_put_off, is_told) = (false, false);
-        Self { path, limits, file, cut, rotation_steps_left, is_put_off, is_told }
+        let (is_put_off, is_told, is_shared) = (false, false, false);
+        Self { path, limits, file, cut, rotation_steps_left, is_put_off, is_told, is_shared }
     }
 
     fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
@@ -286,45 +325,12 @@ impl RotatingFile {
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
-        let (file, size_bytes) = open_to_write(&self.path)?;
+        let (file, size_bytes) = OpenFile::at(&self.path, self.is_shared)?;
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
         (self.rotation_steps_left, self.is_put_off) = (None, false);
         Ok(())
     }
-}
-
-/// Opens or creates PATH, which nobody deletes from then on.
-fn open_to_write(path: &Path) -> Result<(OpenFile, u64), Error> {
-    let mut openings = 0;
-    loop {
-        let begun = open_files::now();
-        let opened = open_or_create(path)
-            .map(|(file, metadata)| (OpenFile::new(file, FileId::of(&metadata)), metadata.len()));
-        openings += 1;
-        let is_certain = openings == OPENINGS_MAX || !open_files::may_be_deleted_since(begun);
-        match &opened {
-            Ok((file, _)) if !is_certain && !leads_to(path, file.id()) => {}
-            // As a network's file system says when the file goes while it is opened.
-            Err(error) if !is_certain && error.errno() == Some(Errno::ENOENT as i32) => {}
-            _ => return opened,
-        }
-    }
-}
-
-/// With `O_APPEND`, which `splice` refuses, only where nothing else is allowed.
-fn open_or_create(path: &Path) -> Result<(File, Metadata), Error> {
-    let options = || OpenOptions::new().create(true).mode(MODE).to_owned();
-    match open(path, options().write(true)) {
-        Err(Error::Open { source, .. }) if is_refused(&source) => {
-            open(path, options().append(true))
-        }
-        result => result,
-    }
-}
-
-fn leads_to(path: &Path, id: FileId) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| FileId::of(&metadata) == id)
 }
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -60,6 +60,7 @@ fn what_cannot_be_stored_stays_staged() {
     write(&writer, b"precious");
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut source = source(&guest, &mut workspace, 100);
+    assert_eq!(source.prepare(100).unwrap(), 8);
     source.write_to(full.as_fd(), Offset::At(0), 8).unwrap_err();
     assert_eq!(source.available().unwrap(), 8);
     assert_eq!(source.peek(8).unwrap(), b"precious");

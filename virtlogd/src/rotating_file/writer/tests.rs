@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -188,6 +189,61 @@ fn a_file_that_grew_is_not_overwritten() {
     assert_eq!(log.parts(), [b"ours and theirs and ours".to_vec()]);
 }
 
+/// Bytes that somebody else is quicker than, each time that they are about to be stored.
+struct Outrun<'a> {
+    ours: Bytes<'a>,
+    theirs: File,
+}
+
+impl Source for Outrun<'_> {
+    fn available(&self) -> io::Result<u64> {
+        self.ours.available()
+    }
+
+    fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
+        self.ours.peek(len_max)
+    }
+
+    fn prepare(&mut self, len: u64) -> io::Result<u64> {
+        self.theirs.write_all(b"theirs\n")?;
+        self.ours.prepare(len)
+    }
+
+    fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {
+        self.ours.write_to(file, offset, len.min(5))
+    }
+}
+
+#[test]
+fn what_others_append_in_the_middle_is_not_overwritten() {
+    let log = Log::new();
+    let mut file = log.open(0, 9);
+    append(&mut file, b"before\n").unwrap();
+    let theirs = File::options().append(true).open(&log.path).unwrap();
+    let mut source = Outrun { ours: Bytes(b"ours\nours\n"), theirs };
+    assert_eq!(file.append(&mut source, false).unwrap(), 10);
+    // The first time is the one at which they are noticed, the last finds that nothing waits.
+    let all = b"before\ntheirs\ntheirs\nours\ntheirs\nours\ntheirs\n";
+    assert_eq!(log.parts(), [all.to_vec()]);
+    append(&mut file, b"after\n").unwrap();
+    assert_eq!(log.parts(), [[&all[..], b"after\n"].concat()]);
+}
+
+#[test]
+fn a_log_that_others_write_stays_theirs_too() {
+    let log = Log::new();
+    let limits = Limits { size_bytes_max: 20, backups_max: 2 };
+    let mut file = log.open(20, 2);
+    fs::write(&log.path, b"theirs\n").unwrap();
+    append(&mut file, b"ours\n").unwrap();
+    append(&mut file, b"another file\n").unwrap();
+    assert_eq!(log.parts(), [b"theirs\nours\n".to_vec(), b"another file\n".to_vec()]);
+    assert!(file.file.as_ref().unwrap().appends());
+    let fd = file.state().0.unwrap().try_clone_to_owned().unwrap();
+    let resumed = RotatingFile::resume(log.path.as_path().into(), limits, fd.into(), None).unwrap();
+    assert!(resumed.is_shared);
+}
+
 #[test]
 fn a_renamed_or_removed_file_is_replaced_and_left_alone() {
     let log = Log::new();
@@ -253,6 +309,10 @@ impl Source for Moody<'_> {
 
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
         self.arrived.peek(len_max)
+    }
+
+    fn prepare(&mut self, len: u64) -> io::Result<u64> {
+        self.arrived.prepare(len)
     }
 
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {
