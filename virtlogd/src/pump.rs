@@ -68,7 +68,8 @@ impl Pump {
     }
 
     /// Goes on with a log that an earlier image of this process had, in this file if that was handed
-    /// over. One that cannot be opened is tried again as one that cannot be written.
+    /// over; otherwise the first turn opens it, also if nothing waits. One that cannot be opened is
+    /// tried again as one that cannot be written.
     pub(crate) fn adopt(
         guest: Arc<Guest>,
         path: &Arc<Path>,
@@ -270,10 +271,14 @@ impl Pump {
         let Workspace { staging, scratch } = workspace;
         let (mut left, mut moved) = (budget, 0);
         let mut state = file.of_source(guest.intake().state())?;
-        if matches!(state, State::Owing | State::Waiting) {
-            file.refresh()?;
-            guest.progress.note();
+        match state {
+            State::Owing | State::Waiting => file.refresh()?,
+            State::Empty if !file.is_in_place() => file.refresh()?,
+            // It is made if that is possible; nothing will be written to it.
+            State::AtEnd if !file.is_in_place() => drop(file.refresh()),
+            State::Empty | State::AtEnd => {}
         }
+        guest.progress.note();
         let turn = loop {
             match state {
                 State::Empty => break Turn::Quiet,

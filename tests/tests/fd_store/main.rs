@@ -9,6 +9,7 @@ mod journal;
 mod lost;
 mod marks;
 mod places;
+mod silent;
 mod slow;
 mod small;
 mod stop;

@@ -12,9 +12,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use tests::harness::{
-    Daemon, Route, Subject, Whose, eventually, eventually_within, expect_file, guest_writes,
+    Daemon, Route, Subject, Whose, eventually, eventually_within, expect_file, guest_writes, inode,
 };
-use tests::wire::{Answer, Connection, Header, OpenLog};
+use tests::wire::{Answer, Connection, Header, OpenLog, Position};
 
 tests::ours! { Virtlogd:
     a_log_whose_directory_has_gone_goes_on_when_it_is_back,
@@ -27,6 +27,7 @@ tests::ours! { Virtlogd:
 
 tests::mixed! { Virtlogd:
     libvirts_daemon_gets_what_it_can_take,
+    a_silent_log_has_its_position,
     a_client_whose_process_is_dead_does_not_harm_libvirts_daemon,
 }
 
@@ -56,6 +57,18 @@ fn a_log_whose_directory_has_gone_goes_on_when_it_is_back(subject: Subject) {
     expect_file(&other_path, "as usual\n");
     show(&path);
     expect_file(&path, "kept in the pipe\nthis too\nthis too\nthis too\n");
+}
+
+fn a_silent_log_has_its_position(route: Route) {
+    let mut daemon = start(route.start());
+    let (log, path) = open(&daemon, &daemon.file("a.log"));
+    guest_writes(&log.pipe, *b"text\n");
+    expect_file(&path, "text\n");
+    for whose in route.once().chain(route.once()) {
+        daemon.change_to(whose);
+        let position = Position { inode: inode(&path), offset: 5 };
+        assert_eq!(daemon.log_client().position(&path), Ok(position));
+    }
 }
 
 fn a_loss_over_several_upgrades_is_accounted_for(subject: Subject) {

@@ -108,6 +108,12 @@ impl RotatingFile {
         &self.path
     }
 
+    /// Whether it is open, and not in the middle of a rotation, so that PATH leads to it if nobody else
+    /// has changed that.
+    pub fn is_in_place(&self) -> bool {
+        self.file.is_some() && !self.is_half_rotated()
+    }
+
     /// Which file is being written.
     pub fn id(&self) -> FileId {
         self.file.as_ref().map_or(NONE, OpenFile::id)
@@ -252,13 +258,18 @@ impl RotatingFile {
         Self { path, limits, file, cut, rotation_steps_left, is_put_off, is_told, is_shared }
     }
 
+    fn is_half_rotated(&self) -> bool {
+        self.rotation_steps_left.is_some() && !self.is_put_off
+    }
+
     fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
-        let is_half_rotated = self.rotation_steps_left.is_some() && !self.is_put_off;
-        if !is_half_rotated && let Some(len) = self.cut.unseen() {
+        if !self.is_half_rotated()
+            && let Some(len) = self.cut.unseen()
+        {
             return Ok(Step::Write { len, ends_line: false });
         }
         let available = self.of_source(retry(|| source.available()))?;
-        if available > 0 && is_half_rotated {
+        if available > 0 && self.is_half_rotated() {
             return Ok(Step::Rotate);
         }
         self.of_source(self.cut.step(available, flush, |len| source.peek(len)))
