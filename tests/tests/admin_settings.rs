@@ -14,6 +14,7 @@ mod virtlogd {
         a_timeout_ends_the_daemon_when_nobody_is_left,
         a_filter_changes_what_the_next_call_logs,
         outputs_are_switched_and_a_bad_setting_changes_nothing,
+        paths_of_outputs_are_resolved_by_their_text,
     }
     tests::ours! { Virtlogd: a_large_timeout_does_not_wrap }
 }
@@ -25,6 +26,7 @@ mod virtlockd {
         a_timeout_ends_the_daemon_when_nobody_is_left,
         a_filter_changes_what_the_next_call_logs,
         outputs_are_switched_and_a_bad_setting_changes_nothing,
+        paths_of_outputs_are_resolved_by_their_text,
     }
     tests::ours! { Virtlockd: a_large_timeout_does_not_wrap }
 }
@@ -121,6 +123,37 @@ fn outputs_are_switched_and_a_bad_setting_changes_nothing(subject: Subject) {
     let before = debug_lines(&inside(first));
     provoke_lines(&daemon, subject, &inside(second));
     assert_eq!(debug_lines(&inside(first)), before);
+}
+
+fn paths_of_outputs_are_resolved_by_their_text(subject: Subject) {
+    let daemon = subject.setup().env("LIBVIRT_LOG_OUTPUTS", "3:file:w/../start.log").start();
+    let mut admin = daemon.connect_admin();
+    assert_eq!(outputs(&mut admin), ("3:file:/run/start.log".to_owned(), 1));
+    for (path, resolved) in [
+        ("w/../v.log", "/run/v.log"),
+        ("./r.log", "/run/r.log"),
+        ("../../../run/z.log", "/run/z.log"),
+        ("/nosuch/../var/log/../../run//./y.log/", "/run/y.log"),
+        ("r.log/.", "/run/r.log"),
+        ("//run/x.log", "//run/x.log"),
+        ("//../run/x.log", "//run/x.log"),
+        ("///run/x.log", "/run/x.log"),
+    ] {
+        set(&mut admin, SET_LOGGING_OUTPUTS, &format!("3:file:{path}")).unwrap();
+        assert_eq!(outputs(&mut admin), (format!("3:file:{resolved}"), 1), "{path}");
+        assert!(daemon.inside(resolved).is_file(), "{path}");
+    }
+    for (path, reason) in [
+        ("a//b.log", "/run/a/b.log: No such file or directory"),
+        ("r.log/..", "/run: Is a directory"),
+        ("..", "/: Is a directory"),
+        ("", "/run: Is a directory"),
+    ] {
+        let error = set(&mut admin, SET_LOGGING_OUTPUTS, &format!("3:file:{path}")).unwrap_err();
+        assert_eq!(error.message, Some(format!("failed to open {reason}")), "{path}");
+    }
+    set(&mut admin, SET_LOGGING_OUTPUTS, "1:file:/run/a 3:stderr 2:file:/run/b/../a").unwrap();
+    assert_eq!(outputs(&mut admin), ("3:stderr 2:file:/run/a".to_owned(), 2));
 }
 
 /// Makes a call, which has to add to a log.

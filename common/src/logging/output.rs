@@ -1,7 +1,8 @@
 //! Where messages go.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Invalid, Level};
 
@@ -15,7 +16,7 @@ pub enum Destination {
     Stderr,
     /// The system log, under this name.
     Syslog(String),
-    /// A file, which is appended to. The path is absolute.
+    /// A file, which is appended to. The path is absolute, and resolved by its text.
     File(PathBuf),
     /// systemd's journal.
     Journald,
@@ -95,8 +96,7 @@ impl Output {
             ("stderr", []) => Destination::Stderr,
             ("journald", []) => Destination::Journald,
             ("syslog", [ident]) => Destination::Syslog((*ident).into()),
-            ("file", [""]) => Destination::File(directory.into()),
-            ("file", [path]) => Destination::File(directory.join(path)),
+            ("file", [path]) => Destination::File(resolve_by_text(path, directory)),
             ("stderr" | "journald" | "syslog" | "file", _) => {
                 return Err(Invalid::OutputParts {
                     destination: (*destination).into(),
@@ -124,6 +124,23 @@ impl fmt::Display for Output {
     }
 }
 
+/// `path` from the root, without `.`, `..` and needless slashes. It is done by the text alone, as `GLib`
+/// does it for libvirt: a directory in front of `..` need not be there, and may be a link.
+fn resolve_by_text(path: &str, directory: &Path) -> PathBuf {
+    // Two slashes may mean something else than one, says POSIX, and `GLib` leaves them.
+    let root = if path.starts_with("//") && !path.starts_with("///") { "//" } else { "/" };
+    let mut names: Vec<&OsStr> = Vec::new();
+    let whole = directory.join(path);
+    for component in whole.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::ParentDir => drop(names.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    [OsStr::new(root), &names.join(OsStr::new("/"))].into_iter().collect::<OsString>().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,12 +158,18 @@ mod tests {
             ("3:stderr", "3:stderr", 1),
             (" 1:file:/x.log   03:stderr ", "1:file:/x.log 3:stderr", 2),
             ("1:file:relative.log", "1:file:/run/relative.log", 1),
-            ("1:file:./r.log", "1:file:/run/./r.log", 1),
+            ("1:file:./r.log", "1:file:/run/r.log", 1),
+            ("1:file:w/../r.log", "1:file:/run/r.log", 1),
+            ("1:file:../../a//./b/../r.log/.", "1:file:/a/r.log", 1),
+            ("1:file://x/../r.log", "1:file://r.log", 1),
+            ("1:file:///r.log//", "1:file:/r.log", 1),
+            ("1:file:..", "1:file:/", 1),
             ("1:file:", "1:file:/run", 1),
             ("3:syslog:abc +2:syslog:", "3:syslog:abc 2:syslog:", 2),
             ("3:journald", "3:journald", 1),
             ("1:stderr 2:journald 4:stderr", "2:journald 4:stderr", 2),
             ("1:file:/a 2:file:/b 3:file:/a", "2:file:/b 3:file:/a", 2),
+            ("1:file:/a 2:file:/b/../a", "2:file:/a", 1),
         ];
         for (text, shown, count) in cases {
             let outputs = parse(text).unwrap();
