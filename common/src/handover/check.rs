@@ -183,7 +183,7 @@ mod tests {
         let path = dir.path().join("daemon");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let target = Target::find(vec![path.into(), "-d".into()], None).unwrap();
+        let target = Target::find(vec![path.into(), "-d".into()], None, None).unwrap();
         let (check, answered) = Check::start(target, b"document".to_vec(), "virtlogd").unwrap();
         assert_eq!(File::from(answered).read(&mut [0]).unwrap(), 0);
         check.answer()

@@ -26,4 +26,4 @@ pub mod text;
 pub use exec::{Error, exec};
 pub use fds::{Inherited, Passing};
 pub use state::{Found, Reader, VARIABLE, WriteError, find, remove};
-pub use target::{Error as TargetError, Target};
+pub use target::{Error as TargetError, Target, executed};

@@ -7,10 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 
 use crate::rpc::error::io_text;
+use crate::sys::process;
 
 /// Where programs are looked for without `PATH`, as `execvp(3)` does.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
@@ -35,7 +37,7 @@ type Identity = (u64, u64, i64, i64);
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    #[error("this process was started without a name, so nothing can take its place")]
+    #[error("this process was started without a name, and what was executed is not known")]
     Nameless,
     #[error("there is no program '{0}' in PATH")]
     NotInPath(String),
@@ -48,21 +50,19 @@ pub enum Error {
 }
 
 impl Target {
-    /// Finds it as `execvp(3)` does: by path if the name has a slash, else in `PATH`.
+    /// Finds it as `execvp(3)` does: by path if the name has a slash, else in `PATH`. For a relative
+    /// name that leads nowhere it is what was [`executed`] at the start.
     ///
     /// # Errors
     /// [`enum@Error`]: nothing is there, it cannot be executed, or it is for another machine.
-    pub fn find(arguments: Vec<OsString>, search: Option<&OsStr>) -> Result<Self, Error> {
-        let name = arguments.first().filter(|name| !name.is_empty()).ok_or(Error::Nameless)?;
-        let path = if name.as_bytes().contains(&b'/') {
-            PathBuf::from(name)
-        } else {
-            let search = search.unwrap_or(OsStr::new(PATH_DEFAULT));
-            let mut found = std::env::split_paths(search).map(|dir| dir.join(name));
-            found
-                .find(|path| path.is_file() && access(path, AccessFlags::X_OK).is_ok())
-                .ok_or_else(|| Error::NotInPath(name.to_string_lossy().into_owned()))?
-        };
+    pub fn find(
+        arguments: Vec<OsString>,
+        search: Option<&OsStr>,
+        executed: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let name = arguments.first().map(OsString::as_os_str).unwrap_or_default();
+        let path =
+            look_up(name, search).or_else(|error| executed.map(Path::to_owned).ok_or(error))?;
         let identity = inspect(&path)?;
         Ok(Self { path, arguments, identity })
     }
@@ -78,6 +78,44 @@ impl Target {
             Err(Error::Replaced(self.path.clone()))
         }
     }
+}
+
+/// The path by which the kernel executed this process's program, for [`Target::find`]. It is the path
+/// that counts and not the file, which an update replaces, so ask at the start: the path may be
+/// relative to the working directory, and must lead to this very program still.
+///
+/// `None` if it does not, as after `fexecve(3)` of a file that is nowhere.
+#[must_use]
+pub fn executed() -> Option<PathBuf> {
+    const OWN: &str = "/proc/self/exe";
+    let own = fs::metadata(OWN).ok()?;
+    let is_own = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino()))
+    };
+    // First the path as it was given: a symbolic link in it may be what an update changes.
+    let given = process::executed_path().and_then(|path| std::path::absolute(path).ok());
+    given.filter(is_own).or_else(|| fs::read_link(OWN).ok().filter(is_own))
+}
+
+fn look_up(name: &OsStr, search: Option<&OsStr>) -> Result<PathBuf, Error> {
+    let path = PathBuf::from(name);
+    if name.is_empty() {
+        return Err(Error::Nameless);
+    }
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    if name.as_bytes().contains(&b'/') {
+        return match path.try_exists() {
+            Ok(false) => Err(Error::Unusable { path, error: Errno::ENOENT.into() }),
+            _ => Ok(path),
+        };
+    }
+    let mut found =
+        std::env::split_paths(search.unwrap_or(OsStr::new(PATH_DEFAULT))).map(|dir| dir.join(name));
+    found
+        .find(|path| path.is_file() && access(path, AccessFlags::X_OK).is_ok())
+        .ok_or_else(|| Error::NotInPath(name.to_string_lossy().into_owned()))
 }
 
 fn inspect(path: &Path) -> Result<Identity, Error> {
@@ -113,7 +151,16 @@ mod tests {
     use super::*;
 
     fn find(name: &Path, search: Option<&Path>) -> Result<PathBuf, Error> {
-        Target::find(vec![name.into()], search.map(Path::as_os_str)).map(|target| target.path)
+        find_or(name, search, None)
+    }
+
+    fn find_or(
+        name: &Path,
+        search: Option<&Path>,
+        executed: Option<&Path>,
+    ) -> Result<PathBuf, Error> {
+        let search = search.map(Path::as_os_str);
+        Target::find(vec![name.into()], search, executed).map(|target| target.path)
     }
 
     fn program(path: &Path, content: &[u8], mode: u32) {
@@ -134,6 +181,32 @@ mod tests {
     }
 
     #[test]
+    fn a_relative_name_that_leads_nowhere_stands_for_what_was_executed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("daemon"), dir.path().join("other"));
+        program(&path, b"#!/bin/sh\n", 0o755);
+        let found = |name: &str, search: &Path| {
+            find_or(Path::new(name), Some(search), Some(&other)).map_err(|error| error.to_string())
+        };
+        let missing = format!("{}: No such file or directory", other.display());
+        assert_eq!(found("daemon", Path::new("/none")), Err(missing));
+        program(&other, b"#!/bin/sh\n", 0o755);
+        for name in ["daemon", "./no/such/daemon", ""] {
+            assert_eq!(found(name, Path::new("/none")).as_ref(), Ok(&other), "{name:?}");
+        }
+        assert_eq!(found("daemon", dir.path()), Ok(path), "the name goes first");
+        assert!(found("/no/such/daemon", dir.path()).is_err(), "there is no doubt about this one");
+    }
+
+    #[test]
+    fn what_was_executed_is_this_program() {
+        let executed = executed().unwrap();
+        let (own, found) = (fs::metadata("/proc/self/exe"), fs::metadata(&executed));
+        assert!(executed.is_absolute());
+        assert_eq!(found.unwrap().ino(), own.unwrap().ino());
+    }
+
+    #[test]
     fn what_cannot_be_executed_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon");
@@ -149,7 +222,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon");
         program(&path, b"#!/bin/sh\n", 0o755);
-        let target = Target::find(vec![path.clone().into()], None).unwrap();
+        let target = Target::find(vec![path.clone().into()], None, None).unwrap();
         target.check_unchanged().unwrap();
         program(&dir.path().join("new"), b"#!/bin/sh\n", 0o755);
         fs::rename(dir.path().join("new"), &path).unwrap();

@@ -42,6 +42,8 @@ const NOTIFY_PERIOD: Duration = Duration::from_millis(100);
 pub struct Lineage {
     /// All arguments, the name first.
     pub arguments: Vec<OsString>,
+    /// The path that was executed, in case that the name leads nowhere.
+    pub executed: Option<PathBuf>,
     /// Where libvirt's daemons look for the document.
     pub state_file: PathBuf,
     /// How many times this process has executed a successor.
@@ -157,8 +159,9 @@ impl<O> Core<O> {
         {
             return Err("the last target has still not answered; does a file system hang?".into());
         }
+        let Lineage { arguments, executed, .. } = &self.lineage;
         let search = std::env::var_os("PATH");
-        let target = Target::find(self.lineage.arguments.clone(), search.as_deref());
+        let target = Target::find(arguments.clone(), search.as_deref(), executed.as_deref());
         let target = target.map_err(|error| error.to_string())?;
         let passing = Passing::default();
         let document = self.document(daemon, &passing, Reader::Ours);

@@ -13,6 +13,7 @@ use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use configuration::Configuration;
@@ -123,6 +124,8 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
         false => activation.take(std::process::id()).map_err(sockets::Error::Passed)?,
     };
     inherited.leave(passed.numbers());
+    // Before the working directory changes.
+    let executed = handover::executed();
     let paths = Paths::new(S::NAME, process::is_privileged(), |name| std::env::var_os(name))?;
     let Passed { sockets: passed, stored } = passed;
     let mut predecessor = Predecessor::find(&paths, inherited).or_stored(S::NAME, stored);
@@ -148,7 +151,7 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
         },
         false => None,
     };
-    let start = Start { options, paths, configuration, logger, arguments };
+    let start = Start { options, paths, configuration, logger, arguments, executed };
     let process = start.process(predecessor, passed);
     if let Some(launcher) = launcher {
         report(&launcher, process.as_ref().err());
@@ -192,6 +195,7 @@ struct Start<S: Service> {
     configuration: Configuration<S>,
     logger: Logger,
     arguments: Vec<OsString>,
+    executed: Option<PathBuf>,
 }
 
 /// A daemon that is ready to serve.
@@ -278,13 +282,14 @@ impl<S: Service> Start<S> {
         pid_file: Option<&PidFile>,
         store: StoreNews,
     ) -> (Parts, S::Settings) {
-        let Self { options, paths, configuration, logger, arguments } = self;
+        let Self { options, paths, configuration, logger, arguments, executed } = self;
         let Configuration { common, settings, bytes, .. } = configuration;
         let idle_timeout = options.timeout;
         let notify_socket = legacy.and_then(|legacy| legacy.private.notify_socket.clone());
         let notify_socket = notify_socket.map(OsString::from);
         let lineage = Lineage {
             arguments,
+            executed,
             state_file: paths.state_file.clone(),
             generation: legacy.and_then(|legacy| legacy.private.generation).unwrap_or(0),
             configuration: bytes,

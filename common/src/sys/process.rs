@@ -1,8 +1,11 @@
 //! This process: its identity, its environment, going into the background.
 
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -55,6 +58,21 @@ pub fn thread_id_cached() -> i32 {
 pub fn is_thread_running(id: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
+}
+
+/// The path that this process's program was executed by, as `execve(2)` was given it: it may be
+/// relative to the working directory of that moment.
+#[must_use]
+pub fn executed_path() -> Option<PathBuf> {
+    // SAFETY: any number may be asked for, and what is not there is 0.
+    let address = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel has put a string there, below the stack's bottom, where nothing changes it
+    // for as long as the process lives.
+    let path = unsafe { CStr::from_ptr(address) };
+    Some(OsStr::from_bytes(path.to_bytes()).into())
 }
 
 /// Takes a variable out of the environment, so that no child or successor takes it for its own.

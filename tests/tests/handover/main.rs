@@ -16,6 +16,7 @@ mod journey;
 mod leases;
 mod logs;
 mod lost_leases;
+mod names;
 mod owners;
 mod refused;
 mod run_directory;
