@@ -51,6 +51,7 @@ use crate::handover::stored::Kind;
 use crate::handover::{Passing, Reader};
 use crate::logging::Logger;
 use crate::rpc::{self, Call, Program, Reply};
+use crate::sys::process;
 use crate::sys::signal::Signals;
 use crate::sys::socket::Peer;
 use crate::systemd::{AskError, Notify, Unit};
@@ -203,6 +204,8 @@ pub struct Core<O> {
     /// What clients ask for from now on is left unread.
     takes_no_calls: bool,
     signals: Registered<Signals>,
+    /// As process 1: children of others, which it has inherited, may have ended.
+    orphans_may_have_ended: bool,
     supervision: Supervision,
     keeping: Keeping,
     asking: Asking,
@@ -312,6 +315,7 @@ impl<O> Core<O> {
             stopping: false,
             takes_no_calls: false,
             signals,
+            orphans_may_have_ended: process::is_first(),
             supervision: Supervision::new(parts.notify, parts.ping_period),
             keeping: Keeping::default(),
             asking: Asking::new(parts.store),

@@ -18,6 +18,7 @@ use crate::handover::stored::Kind;
 use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{Incoming, ReplyTo};
+use crate::sys::process;
 use crate::sys::signal::Request;
 
 /// Calls that are taken up on one event, those included that a client makes as soon as the first
@@ -143,7 +144,12 @@ impl<D: Daemon> Baton for State<D> {
     /// Executes another image. What fails leaves everything as it was.
     fn at_first_thread(&mut self) {
         let Self { core, daemon, .. } = self;
-        core.execute(daemon);
+        if core.orphans_may_have_ended {
+            core.orphans_may_have_ended = process::reap_children_of_thread();
+        }
+        if core.is_ready_for_successor() {
+            core.execute(daemon);
+        }
     }
 }
 
@@ -184,7 +190,10 @@ impl<D: Daemon> State<D> {
     }
 
     fn is_to_give_way(&mut self) -> bool {
-        self.phase == Phase::Serving && !self.core.stopping && self.core.is_ready_for_successor()
+        let Self { core, .. } = self;
+        self.phase == Phase::Serving
+            && !core.stopping
+            && (core.orphans_may_have_ended || core.is_ready_for_successor())
     }
 
     fn prove(&mut self) {
@@ -484,6 +493,7 @@ fn take_signals<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &D) {
         match request {
             Request::Stop => core.stopping = true,
             Request::Upgrade => core.begin_upgrade(daemon),
+            Request::ChildEnded => core.orphans_may_have_ended = true,
             Request::HangUp => tracing::info!(
                 target: "daemon",
                 "SIGHUP: nothing to do; a changed configuration is read at the next start or upgrade"

@@ -255,6 +255,8 @@ impl<O> Core<O> {
         };
         self.announce_successor(successor.reader);
         let Err(reason) = self.try_execute(daemon, &successor);
+        // What has arrived meanwhile was taken for the successor's.
+        self.orphans_may_have_ended = process::is_first();
         if successor.reader == Reader::Libvirts {
             self.begin_keeping_again(daemon);
         }

@@ -11,7 +11,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
+
+/// Children that are reaped before others are looked at.
+const REAPED_AT_ONCE_MAX: usize = 256;
 
 /// Whether this process runs as root and so serves the system rather than one user.
 #[must_use]
@@ -29,6 +33,23 @@ pub fn effective_uid() -> u32 {
 #[must_use]
 pub fn thread_id() -> i32 {
     nix::unistd::gettid().as_raw()
+}
+
+/// Whether this is process 1 of its pid namespace, which inherits the children of others.
+#[must_use]
+pub fn is_first() -> bool {
+    std::process::id() == 1
+}
+
+/// Lets children of the calling thread that have ended go, at most a certain number. Says whether that
+/// number was reached.
+///
+/// Children of other threads are not touched: whoever started one gets its exit status. The first
+/// thread, which starts none, has those that this process has inherited.
+pub fn reap_children_of_thread() -> bool {
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD | WaitPidFlag::__WALL;
+    let reap = || waitpid(None, Some(flags)).is_ok_and(|status| status.pid().is_some());
+    (0..REAPED_AT_ONCE_MAX).all(|_| reap())
 }
 
 /// Whether there is a process with this number, a zombie included, and whoever may see it.
@@ -193,16 +214,34 @@ fn read_status(reader: OwnedFd) -> Option<u8> {
 mod tests {
     use super::*;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::process::Command;
+    use std::time::Duration;
 
     #[test]
     fn a_pidfd_signals_its_process_and_shows_its_end() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pidfd = pidfd_open(child.id().cast_signed()).unwrap();
         pidfd_send_signal(&pidfd, Signal::SIGTERM).unwrap();
         let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut polled, PollTimeout::from(5000_u16)).unwrap(), 1);
         child.wait().unwrap();
         assert!(pidfd_send_signal(&pidfd, Signal::SIGTERM).is_err());
+    }
+
+    #[test]
+    fn only_children_of_the_thread_are_reaped() {
+        let theirs = std::thread::spawn(|| {
+            let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            child.wait().unwrap().code()
+        });
+        let mut own = Command::new("true").spawn().unwrap();
+        while exists(own.id().cast_signed()) {
+            assert!(!reap_children_of_thread());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(own.wait().is_err(), "there is nothing left to wait for");
+        assert_eq!(theirs.join().unwrap(), Some(3));
     }
 
     #[test]

@@ -17,13 +17,15 @@ use nix::sys::signal::{
 };
 use signal_hook::{flag, low_level};
 
+use super::process;
+
 /// Signals that libvirt's daemons die of by accident; here they are only taken note of.
 /// `SIGXFSZ` then shows as `EFBIG` of the write that caused it.
 const HARMLESS: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGUSR2, libc::SIGALRM, libc::SIGXFSZ];
 
 /// Signals that wait for the next image while one executes another: all that have a handler, as
-/// the next one would die of each before it has its own.
-const HANDLED: [Signal; 8] = [
+/// the next one would die of each before it has its own, or not hear of it.
+const HANDLED: [Signal; 9] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -32,6 +34,7 @@ const HANDLED: [Signal; 8] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGXFSZ,
+    Signal::SIGCHLD,
 ];
 
 /// Bytes of the stack of the thread that handlers run on, which does nothing else.
@@ -44,6 +47,7 @@ pub struct Signals {
     stop: Arc<AtomicBool>,
     upgrade: Arc<AtomicBool>,
     hang_up: Arc<AtomicBool>,
+    child_ended: Arc<AtomicBool>,
     thread: UnixStream,
 }
 
@@ -56,6 +60,8 @@ pub enum Request {
     Upgrade,
     /// `SIGHUP`.
     HangUp,
+    /// `SIGCHLD`, of which only process 1 takes note: it inherits the children of others.
+    ChildEnded,
 }
 
 /// While it is there no handler runs.
@@ -78,6 +84,7 @@ impl Signals {
             stop: Arc::default(),
             upgrade: Arc::default(),
             hang_up: Arc::default(),
+            child_ended: Arc::default(),
             thread,
         };
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
@@ -85,6 +92,9 @@ impl Signals {
         }
         handle(libc::SIGUSR1, &signals.upgrade, &waker)?;
         handle(libc::SIGHUP, &signals.hang_up, &waker)?;
+        if process::is_first() {
+            handle(libc::SIGCHLD, &signals.child_ended, &waker)?;
+        }
         let ignored = Arc::new(AtomicBool::new(false));
         for signal in HARMLESS {
             flag::register(signal, Arc::clone(&ignored))?;
@@ -105,6 +115,7 @@ impl Signals {
             (&self.stop, Request::Stop),
             (&self.upgrade, Request::Upgrade),
             (&self.hang_up, Request::HangUp),
+            (&self.child_ended, Request::ChildEnded),
         ]
         .into_iter()
         .filter(|(flag, _)| flag.swap(false, Ordering::SeqCst))
