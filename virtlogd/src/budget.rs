@@ -36,6 +36,11 @@ impl Budget {
         Self { bytes, moves: TURN_MOVES_MAX, period: Some(TURN_PERIOD), end: None }
     }
 
+    /// Of a turn, and no more than so many bytes, for somebody who waits for all of them.
+    pub(crate) fn part(bytes: u64) -> Self {
+        Self { bytes: bytes.clamp(1, TURN_BYTES_MAX), moves: DRAIN_MOVES_MAX, ..Self::turn(false) }
+    }
+
     /// Of so many bytes, however long it takes.
     pub(crate) fn all(bytes: u64) -> Self {
         Self { bytes: bytes.max(1), moves: DRAIN_MOVES_MAX, period: None, end: None }
@@ -57,6 +62,11 @@ impl Budget {
     pub(crate) fn spend(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.moves = self.moves.saturating_sub(1);
+    }
+
+    /// Bytes that were written since it was as `before`.
+    pub(crate) fn spent(&self, before: &Self) -> u64 {
+        before.bytes.saturating_sub(self.bytes)
     }
 
     /// Whether others are to have their turn.

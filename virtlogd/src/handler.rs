@@ -28,7 +28,7 @@ use crate::loss;
 use crate::orphan::Orphans;
 use crate::protocol::{self, Domain, Request};
 use crate::pump::Turn;
-use crate::staging::{Staging, Workspaces};
+use crate::staging::Workspaces;
 use crate::stop::Stops;
 use crate::task::{Done, Task};
 
@@ -56,7 +56,7 @@ pub struct Handler {
     /// upgrade. Boxed, since a map leaves places empty.
     lanes: BTreeMap<u64, Box<Lane>>,
     by_path: HashMap<PathBytes, u64>,
-    workspaces: Workspaces,
+    pub(crate) workspaces: Workspaces,
     last_number: u64,
     open_logs: usize,
     /// Logs that the fd store had no room for, by the numbers of their lanes.
@@ -198,41 +198,14 @@ impl Handler {
         self.lanes.get_mut(&number).map(Box::as_mut)
     }
 
-    /// Staging pipes that are there: those that no job uses, those that jobs have in hand, and those
-    /// with kept bytes.
-    pub(crate) fn stagings(&self) -> Vec<Staging> {
-        let mut stagings = self.workspaces.stagings();
-        for guest in self.lanes.values().filter_map(|lane| lane.guest.as_ref()) {
-            let intake = guest.intake();
-            stagings.extend(intake.in_hand.clone());
-            stagings.extend(intake.arrears().into_iter().flat_map(|arrears| arrears.kept.clone()));
-        }
-        stagings
+    /// A lane, to be looked at.
+    pub(crate) fn lane(&self, number: u64) -> Option<&Lane> {
+        self.lanes.get(&number).map(Box::as_ref)
     }
 
-    /// The key of a lane's log in the fd store.
-    pub(crate) fn key_of_lane(&self, number: u64) -> Option<u64> {
-        self.lanes.get(&number)?.key
-    }
-
-    /// Staging pipes with kept bytes, in the order of each log, and the log's key in the fd store.
-    pub(crate) fn kept_stagings(&self) -> Vec<(u64, Staging)> {
-        let guests = self.lanes.values().filter_map(|lane| lane.guest.as_ref());
-        let kept = |guest: &Arc<Guest>| {
-            let intake = guest.intake();
-            let kept: Vec<_> =
-                intake.arrears().map(|arrears| arrears.kept.clone().into()).unwrap_or_default();
-            kept.into_iter().map(move |staging| (intake.key, staging)).collect::<Vec<_>>()
-        };
-        guests.flat_map(kept).collect()
-    }
-
-    /// Nothing is in the fd store any more.
-    pub(crate) fn forget_keys_of_lanes(&mut self) {
-        for lane in self.lanes.values_mut() {
-            lane.key = None;
-            lane.guest.iter().for_each(|guest| guest.intake().is_kept_as(0));
-        }
+    /// All lanes, to be changed.
+    pub(crate) fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.lanes.values_mut().map(Box::as_mut)
     }
 
     /// Everything that is done with paths, logs among it.
@@ -277,11 +250,18 @@ impl Handler {
             return;
         }
         let Some(task) = lane.next_task(core.is_crowded()) else { return };
+        let left = lane.left.take();
         lane.busy = true;
         let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
         let workspaces = self.workspaces.clone();
+        let is_at_slow_place = lane.place.is_some_and(|place| core.is_slow(place));
+        let haste = core.haste();
         lane.submit(core, number, move || {
-            Outcome(Ended::Task(number, task.run(&path, pump, &workspaces, limits)))
+            let done = match is_at_slow_place && task.can_wait() && haste.is_needed() {
+                true => Done::put_off(pump),
+                false => task.run(&path, pump, &workspaces, limits, left),
+            };
+            Outcome(Ended::Task(number, done))
         });
     }
 
@@ -312,6 +292,10 @@ impl Handler {
             self.open_logs += usize::from(done.pump.is_some());
             self.open_logs -= usize::from(lane.guest.is_some());
             lane.task_ended(core, number, done.pump);
+            if let Some((task, left)) = done.unfinished {
+                lane.waiting.push_front(task);
+                lane.left = Some(left);
+            }
             match done.turn {
                 Some(Turn::Again | Turn::Racing) => core.again(number),
                 Some(Turn::Rest(time)) => lane.rest(core, time, number),

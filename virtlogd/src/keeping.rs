@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::handover::document::Change;
@@ -16,6 +16,7 @@ use common::handover::stored::{Kind, Mark};
 use common::server::Core;
 
 use crate::handler::{Handler, Outcome};
+use crate::intake::Guest;
 use crate::lane::Lane;
 use crate::staging::{Staging, WeakStaging};
 use crate::state;
@@ -330,6 +331,43 @@ impl Handler {
         }
         if lane.key.is_none() {
             self.unstored.insert(number);
+        }
+    }
+
+    /// Staging pipes that are there: those that no job uses, those that jobs have in hand, and those
+    /// with kept bytes.
+    pub(crate) fn stagings(&self) -> Vec<Staging> {
+        let mut stagings = self.workspaces.stagings();
+        for guest in self.lanes().filter_map(|lane| lane.guest.as_ref()) {
+            let intake = guest.intake();
+            stagings.extend(intake.in_hand.clone());
+            stagings.extend(intake.arrears().into_iter().flat_map(|arrears| arrears.kept.clone()));
+        }
+        stagings
+    }
+
+    /// The key of a lane's log in the fd store.
+    pub(crate) fn key_of_lane(&self, number: u64) -> Option<u64> {
+        self.lane(number)?.key
+    }
+
+    /// Staging pipes with kept bytes, in the order of each log, and the log's key in the fd store.
+    pub(crate) fn kept_stagings(&self) -> Vec<(u64, Staging)> {
+        let guests = self.lanes().filter_map(|lane| lane.guest.as_ref());
+        let kept = |guest: &Arc<Guest>| {
+            let intake = guest.intake();
+            let kept: Vec<_> =
+                intake.arrears().map(|arrears| arrears.kept.clone().into()).unwrap_or_default();
+            kept.into_iter().map(move |staging| (intake.key, staging)).collect::<Vec<_>>()
+        };
+        guests.flat_map(kept).collect()
+    }
+
+    /// Nothing is in the fd store any more.
+    pub(crate) fn forget_keys_of_lanes(&mut self) {
+        for lane in self.lanes_mut() {
+            lane.key = None;
+            lane.guest.iter().for_each(|guest| guest.intake().is_kept_as(0));
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Lane {
     pub(crate) ready: bool,
     /// Bounded by the clients, of whom each has one call in flight.
     pub(crate) waiting: VecDeque<Task>,
+    /// What the first of these has left unfinished.
+    pub(crate) left: Option<u64>,
     pub(crate) flush_timer: Option<TimerId>,
     pub(crate) rest_timer: Option<TimerId>,
     pub(crate) relief_timer: Option<TimerId>,
@@ -81,6 +83,7 @@ impl Lane {
             is_late: false,
             ready: false,
             waiting: VecDeque::new(),
+            left: None,
             flush_timer: None,
             rest_timer: None,
             relief_timer: None,

@@ -40,6 +40,15 @@ struct Trouble {
     guest_gone_since: Option<Instant>,
 }
 
+/// Bytes that a turn has written.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    /// Of those in the guest's pipe.
+    of_pipe: u64,
+    /// With those that were kept.
+    total: u64,
+}
+
 /// Where a turn left a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -138,7 +147,7 @@ impl Pump {
         }
         let budget = Budget::turn(is_short);
         let (turn, moved) = match self.write(workspace, budget, flush) {
-            Ok(stored) => stored,
+            Ok((turn, written)) => (turn, written.of_pipe),
             Err(_) => (self.wait_out(), 0),
         };
         match turn {
@@ -150,6 +159,26 @@ impl Pump {
                 other
             }
         }
+    }
+
+    /// Stores a part of what waits now, or what is `left` of that, partial lines too. Gives how much is
+    /// left for the next part; `None` when everything is in the file that the guest has written up to
+    /// the first one.
+    pub(crate) fn drain_part(
+        &mut self,
+        workspace: &mut Workspace,
+        left: Option<u64>,
+    ) -> Result<Option<u64>, Error> {
+        let outstanding = match left {
+            Some(left) => left,
+            None => self.file.of_source(self.guest.intake().outstanding())?,
+        };
+        if outstanding == 0 && self.trouble.is_none() && !self.guest.intake().owes() {
+            return Ok(None);
+        }
+        let (turn, written) = self.write(workspace, Budget::part(outstanding), true)?;
+        let is_cut_off = matches!(turn, Turn::Again | Turn::Racing) && written.total > 0;
+        Ok(outstanding.checked_sub(written.total).filter(|&left| left > 0 && is_cut_off))
     }
 
     /// Stores what waits now, partial lines too, so that everything the guest has written up to
@@ -176,13 +205,8 @@ impl Pump {
         }
     }
 
-    /// Adds a message behind everything that the guest has written so far.
-    pub(crate) fn append(
-        &mut self,
-        message: &[u8],
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        self.drain(workspace)?;
+    /// Adds a message behind everything that was stored.
+    pub(crate) fn append(&mut self, message: &[u8]) -> Result<(), Error> {
         self.file.refresh()?;
         self.file.append(&mut Bytes(message), true)?;
         Ok(())
@@ -250,7 +274,7 @@ impl Pump {
         workspace: &mut Workspace,
         budget: Budget,
         flush: bool,
-    ) -> Result<(Turn, u64), Error> {
+    ) -> Result<(Turn, Written), Error> {
         self.guest.intake().in_hand = Some(workspace.staging.clone());
         let written = self.store(workspace, budget, flush);
         match &written {
@@ -266,10 +290,10 @@ impl Pump {
         workspace: &mut Workspace,
         budget: Budget,
         flush: bool,
-    ) -> Result<(Turn, u64), Error> {
+    ) -> Result<(Turn, Written), Error> {
         let Self { guest, file, .. } = self;
         let Workspace { staging, scratch } = workspace;
-        let (mut left, mut moved) = (budget, 0);
+        let (mut left, mut of_pipe) = (budget, 0);
         let mut state = file.of_source(guest.intake().state())?;
         match state {
             State::Owing | State::Waiting => file.refresh()?,
@@ -294,7 +318,7 @@ impl Pump {
                     if stored == 0 {
                         source.check_stored(file)?;
                     }
-                    (left, moved) = (source.budget, moved + source.taken);
+                    (left, of_pipe) = (source.budget, of_pipe + source.taken);
                     if stored == 0 && state == State::Waiting && !left.is_over() {
                         break Turn::Held;
                     }
@@ -303,7 +327,7 @@ impl Pump {
             state = file.of_source(guest.intake().state())?;
         };
         GuestBytes::new(guest, staging, scratch, left).check_stored(file)?;
-        Ok((turn, moved))
+        Ok((turn, Written { of_pipe, total: left.spent(&budget) }))
     }
 
     fn note_trouble(&mut self, error: &Error, workspace: &mut Workspace) {

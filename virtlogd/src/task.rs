@@ -64,22 +64,66 @@ pub(crate) struct Done {
     pub(crate) answer: Option<(ClientId, Result<Reply, rpc::Error>)>,
     /// Where the log stands, if that was looked at.
     pub(crate) turn: Option<Turn>,
+    /// A task that is to be gone on with when others have had their turn, and how many bytes of the
+    /// guest's it has to store yet before it can be done.
+    pub(crate) unfinished: Option<(Task, u64)>,
+}
+
+impl Done {
+    /// A turn that another image may have as well.
+    pub(crate) fn put_off(pump: Option<Box<Pump>>) -> Self {
+        Self { pump, answer: None, turn: Some(Turn::Again), unfinished: None }
+    }
 }
 
 impl Task {
-    /// Does it to `path`, which is a log if there is a `pump`.
+    /// Whether nobody waits for it.
+    pub(crate) fn can_wait(&self) -> bool {
+        matches!(self, Self::Turn { .. })
+    }
+
+    /// Whether all that the guest has written comes first.
+    fn is_behind_output(&self) -> bool {
+        matches!(self, Self::Position { .. } | Self::Read { .. } | Self::Append { .. })
+    }
+
+    /// Does it to `path`, which is a log if there is a `pump`. `left` is what it has left unfinished.
     pub(crate) fn run(
         self,
         path: &Arc<Path>,
         mut pump: Option<Box<Pump>>,
         workspaces: &Workspaces,
         limits: Limits,
+        left: Option<u64>,
     ) -> Done {
         let mut workspace = workspaces.take();
+        let drained = match &mut pump {
+            Some(pump) if self.is_behind_output() => pump.drain_part(&mut workspace, left),
+            _ => Ok(None),
+        };
+        let done = match drained {
+            Ok(Some(left)) => {
+                Done { unfinished: Some((self, left)), turn: None, ..Done::put_off(pump) }
+            }
+            drained => self.perform(path, pump, &mut workspace, limits, drained.err()),
+        };
+        workspaces.give_back(workspace);
+        done
+    }
+
+    /// What the guest has written before is stored, or could not be.
+    fn perform(
+        self,
+        path: &Arc<Path>,
+        mut pump: Option<Box<Pump>>,
+        workspace: &mut Workspace,
+        limits: Limits,
+        failure: Option<rotating_file::Error>,
+    ) -> Done {
         let mut turn = None;
         let answer = match self {
             Self::Turn { flush, retry, is_short } => {
-                turn = pump.as_mut().map(|pump| pump.turn(&mut workspace, flush, retry, is_short));
+                turn = pump.as_mut().map(|pump| pump.turn(workspace, flush, retry, is_short));
                 if turn == Some(Turn::End)
                     && let Some(ended) = pump.take()
                 {
@@ -95,19 +139,19 @@ impl Task {
                 };
                 let adopted = Pump::adopt(guest, path, limits, file, left);
                 let mut adopted = Box::new(adopted);
-                turn = Some(adopted.turn(&mut workspace, false, true, true));
+                turn = Some(adopted.turn(workspace, false, true, true));
                 pump = Some(adopted);
                 None
             }
             Self::Settle => {
                 if let Some(pump) = &mut pump {
-                    pump.settle(&mut workspace);
+                    pump.settle(workspace);
                 }
                 None
             }
             Self::Stop { is_kept } => {
                 if let Some(mut ended) = pump.take() {
-                    store_all(&mut ended, &mut workspace);
+                    store_all(&mut ended, workspace);
                     if is_kept {
                         ended.guest().intake().lose_unstored();
                     } else {
@@ -117,32 +161,29 @@ impl Task {
                 None
             }
             Self::Open { client, truncate, guest, writer } => {
-                let last_words = make_way(path, &mut pump, &mut workspace);
+                let last_words = make_way(path, &mut pump, workspace);
                 let result = open(path, &mut pump, truncate, guest, writer, limits);
                 hand_down(last_words, pump.as_deref().filter(|_| !truncate), path);
                 Some((client, result))
             }
-            Self::Position { client } => {
-                Some((client, position(path, pump.as_deref_mut(), &mut workspace)))
-            }
+            Self::Position { client } => Some((client, position(path, pump.as_deref()))),
             Self::Read { client, inode, offset, len_max } => {
-                drain(pump.as_deref_mut(), &mut workspace);
                 let reply = protocol::data(|data| {
                     rotating_file::read(path, limits.backups_max, inode, offset, len_max, data)
                 });
                 Some((client, to_reply(reply, |reply| reply)))
             }
             Self::Append { client, message } => {
-                let appended = match &mut pump {
-                    Some(pump) => pump.append(&message, &mut workspace),
-                    None => append(path, &message, limits),
+                let appended = match (&mut pump, failure) {
+                    (_, Some(error)) => Err(error),
+                    (Some(pump), None) => pump.append(&message),
+                    (None, None) => append(path, &message, limits),
                 };
                 Some((client, to_reply(appended, |()| protocol::appended())))
             }
         };
         let turn = turn.or_else(|| pump.as_ref().and_then(|pump| pump.next_turn()));
-        workspaces.give_back(workspace);
-        Done { pump, answer, turn }
+        Done { pump, answer, turn, unfinished: None }
     }
 }
 
@@ -196,21 +237,17 @@ fn open(
     Ok(Reply { fds: vec![writer], ..reply })
 }
 
-fn position(
-    path: &Path,
-    pump: Option<&mut Pump>,
-    workspace: &mut Workspace,
-) -> Result<Reply, rpc::Error> {
+/// A log that cannot be written answers with what it has, as in libvirt; the failure is logged where it
+/// happens.
+fn position(path: &Path, pump: Option<&Pump>) -> Result<Reply, rpc::Error> {
     let Some(pump) = pump else {
         let detail = [b"No open log file ", path.as_os_str().as_bytes()].concat();
         return Err(rpc::Error::new(error::Code::InternalError, error::Domain::Logging, detail));
     };
-    drain(Some(pump), workspace);
     Ok(protocol::position(pump.position()))
 }
 
-/// A log that cannot be written answers with what it has, as in libvirt; the failure is logged
-/// where it happens.
+/// What fails is logged where it happens.
 fn drain(pump: Option<&mut Pump>, workspace: &mut Workspace) {
     if let Some(pump) = pump
         && let Err(error) = pump.drain(workspace)

@@ -12,6 +12,7 @@ mod administration;
 mod baton;
 mod client;
 mod errand;
+mod haste;
 mod idle;
 pub mod jobs;
 mod keeping;
@@ -33,6 +34,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 pub use client::ClientId;
+pub use haste::Haste;
 pub use jobs::InFlight;
 pub use listener::Listener;
 pub use place::Place;
@@ -213,6 +215,8 @@ pub struct Core<O> {
     lineage: Lineage,
     overrides: Overrides,
     upgrade: Upgrade,
+    /// An upgrade waits for jobs.
+    haste: Haste,
     /// The thread of an upgrade that could not ask its target.
     unanswered: Option<Check>,
     /// An upgrade has come to nothing, and the daemon was not told yet.
@@ -304,6 +308,7 @@ impl<O> Core<O> {
             reactor,
             servers: Servers { main, admin },
             jobs: Jobs::new(),
+            haste: Haste::default(),
             mounts: Mounts::default(),
             waker: Some(waker),
             names: None,
@@ -379,6 +384,11 @@ impl<O> Core<O> {
         work: impl FnOnce() -> O + Send + 'static,
     ) {
         self.jobs.submit_unhurried(place, source, || Done::Daemons(work()));
+    }
+
+    /// Tells jobs that have not begun whether an upgrade waits for them.
+    pub fn haste(&self) -> Haste {
+        self.haste.clone()
     }
 
     /// Whether jobs at a place take long.

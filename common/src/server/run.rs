@@ -199,6 +199,7 @@ impl<D: Daemon> State<D> {
     fn prove(&mut self) {
         self.phase = Phase::Proving;
         self.core.takes_no_calls = true;
+        self.core.haste.set(false);
         self.core.supervision.notify.stopping();
         self.core.ask_for_proof();
         self.deadline = Some(self.core.reactor.set_timer(PROOF_PERIOD, Token::Deadline));

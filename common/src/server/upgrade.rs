@@ -316,6 +316,7 @@ impl<O> Core<O> {
     /// Goes on after an upgrade that came to nothing.
     fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
+        self.haste.set(false);
         self.has_resumed = true;
         tracing::error!(target: "daemon", "Upgrade failed, going on as before: {reason}");
         self.note_upgrade(&format!("failed: {reason}"));
@@ -343,6 +344,7 @@ impl<O> Core<O> {
             self.drop_clients(|client| client.peer_is_gone());
         }
         daemon.settle(self, successor.reader);
+        self.haste.set(true);
         let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
         self.upgrade = Upgrade::Settling { successor, timer };
     }
