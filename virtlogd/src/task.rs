@@ -267,8 +267,9 @@ fn store_all(pump: &mut Pump, workspace: &mut Workspace) {
     }
 }
 
+/// Adds to what is no log by this name, and may be one by another.
 fn append(path: &Path, message: &[u8], limits: Limits) -> Result<(), rotating_file::Error> {
-    let mut file = RotatingFile::open(path, limits, false)?;
+    let mut file = RotatingFile::open_shared(path, limits)?;
     file.append(&mut Bytes(message), true)?;
     Ok(())
 }

@@ -67,6 +67,18 @@ impl RotatingFile {
         Ok(Self::with(path, limits, Some(file), size_bytes, None))
     }
 
+    /// Opens or creates PATH, to add to what may be written by others as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_shared(path: impl Into<Arc<Path>>, limits: Limits) -> Result<Self, Error> {
+        let path = path.into();
+        check_backups(limits.backups_max)?;
+        let (file, size_bytes) = OpenFile::at(&path, true)?;
+        Ok(Self { is_shared: true, ..Self::with(path, limits, Some(file), size_bytes, None) })
+    }
+
     /// A log that is opened, or created, by the first [`Self::refresh`], and then goes on with what is
     /// left of a rotation.
     pub fn unopened(path: Arc<Path>, limits: Limits, rotation_steps_left: Option<u64>) -> Self {
