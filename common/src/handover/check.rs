@@ -17,8 +17,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::draft::Draft;
 use super::target::Target;
 use crate::sys::fd::set_nonblocking;
-use crate::sys::pipe;
 use crate::sys::process::pidfd_open;
+use crate::sys::{pipe, signal};
 
 /// The hidden option that asks; the document is on stdin then.
 pub const OPTION: &str = "check-handover";
@@ -71,6 +71,8 @@ impl Check {
         let (answered, asking) = pipe::pipe()?;
         let thread = thread::Builder::new().name("check".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || {
+            // It cannot fail, as the set of signals is a fixed one.
+            drop(signal::block());
             let answer = ask(&target, &document, name);
             drop(asking);
             answer.unwrap_or_else(|error| Answer::No(error.to_string()))

@@ -8,7 +8,9 @@
 //! a spare thread then.
 //!
 //! The watcher looks every now and then while jobs are run, and sleeps until the next job when
-//! there are none. As it runs nothing itself, the process can always be ended.
+//! there are none. As it runs nothing itself, signals come to it, and the process can always be
+//! ended. Before it executes another image it sends all other threads away, as kernels before 5.11
+//! (5.10.220) take the POSIX locks of a process that executes something while it has others.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::jobs::Job;
 use crate::event::Waker;
-use crate::sys::process;
+use crate::sys::{process, signal};
 
 /// How long a job may take before the loop goes on without it; up to twice as long, since the
 /// watcher does not know when it began. A look costs as much as a line of a guest's does.
@@ -45,7 +47,8 @@ pub(super) trait Baton: Send + Sized + 'static {
     fn carry(self: Box<Self>, crew: &Arc<Crew<Self>>);
 
     /// Does what only the process's first thread may do, after [`Crew::bring_to_first`]. An exec by
-    /// any other would show the process as a zombie for a moment.
+    /// any other would show the process as a zombie for a moment. The other threads that are left are
+    /// about to end.
     fn at_first_thread(&mut self);
 }
 
@@ -74,8 +77,8 @@ struct Shared<B: Baton> {
     by_thread: i32,
     watcher_sleeps: bool,
     assignments: VecDeque<Assignment<B>>,
-    threads: usize,
     spare_threads: usize,
+    spare_threads_max: usize,
     returned: VecDeque<Returned<B::Outcome>>,
     for_first: Option<Box<B>>,
     over: Option<(Box<B>, io::Result<()>)>,
@@ -95,8 +98,8 @@ impl<B: Baton> Crew<B> {
             by_thread: 0,
             watcher_sleeps: false,
             assignments: VecDeque::new(),
-            threads: 0,
             spare_threads: 0,
+            spare_threads_max: SPARE_THREADS_MAX,
             returned: VecDeque::new(),
             for_first: None,
             over: None,
@@ -104,11 +107,12 @@ impl<B: Baton> Crew<B> {
         Arc::new(Self { shared, watcher: Condvar::new(), spares: Condvar::new(), waker })
     }
 
-    /// Has the loop run until it is over, and watches over it meanwhile.
+    /// Has the loop run until it is over, and watches over it and listens to signals meanwhile.
     ///
     /// # Errors
-    /// As `pthread_create(3)`; the loop has not run then.
+    /// As `pthread_create(3)` and `pthread_sigmask(3)`.
     pub(super) fn run(self: &Arc<Self>, baton: Box<B>) -> io::Result<(Box<B>, io::Result<()>)> {
+        signal::listen()?;
         let mut shared = self.lock();
         shared.assignments.push_back(Assignment::Carry(baton));
         self.call_a_thread(&mut shared)?;
@@ -190,11 +194,8 @@ impl<B: Baton> Crew<B> {
             if let Some(over) = shared.over.take() {
                 return over;
             }
-            if let Some(mut baton) = shared.for_first.take() {
-                drop(shared);
-                baton.at_first_thread();
-                shared = self.lock();
-                shared.baton = Some(baton);
+            if let Some(baton) = shared.for_first.take() {
+                shared = self.alone(shared, baton);
                 self.overtake(&mut shared);
             }
             if shared.laid_down != seen {
@@ -217,6 +218,21 @@ impl<B: Baton> Crew<B> {
         }
     }
 
+    fn alone<'a>(
+        &'a self,
+        mut shared: MutexGuard<'a, Shared<B>>,
+        mut baton: Box<B>,
+    ) -> MutexGuard<'a, Shared<B>> {
+        shared.spare_threads_max = 0;
+        self.spares.notify_all();
+        drop(shared);
+        baton.at_first_thread();
+        shared = self.lock();
+        shared.spare_threads_max = SPARE_THREADS_MAX;
+        shared.baton = Some(baton);
+        shared
+    }
+
     fn overtake(self: &Arc<Self>, shared: &mut Shared<B>) {
         let Some(baton) = shared.baton.take() else { return };
         shared.assignments.push_front(Assignment::Carry(baton));
@@ -237,12 +253,13 @@ impl<B: Baton> Crew<B> {
         let crew = Arc::clone(self);
         let builder = thread::Builder::new().name("loop".into()).stack_size(STACK_BYTES);
         builder.spawn(move || crew.serve())?;
-        shared.threads += 1;
         Ok(())
     }
 
     /// A thread's life.
     fn serve(self: Arc<Self>) {
+        // Whoever started it may be the watcher. It cannot fail, as the set of signals is a fixed one.
+        drop(signal::block());
         while let Some(assignment) = self.next_assignment() {
             match assignment {
                 Assignment::Carry(baton) => baton.carry(&self),
@@ -261,8 +278,7 @@ impl<B: Baton> Crew<B> {
             if let Some(assignment) = shared.assignments.pop_front() {
                 return Some(assignment);
             }
-            if shared.spare_threads >= SPARE_THREADS_MAX {
-                shared.threads -= 1;
+            if shared.spare_threads >= shared.spare_threads_max {
                 return None;
             }
             shared.spare_threads += 1;

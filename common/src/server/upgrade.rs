@@ -35,6 +35,9 @@ const CHECK_PERIOD: Duration = Duration::from_secs(30);
 /// How long calls in flight may take, and clients to send the rest of a message.
 const SETTLE_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long threads may take to end that have nothing to do any more.
+const THREADS_PERIOD: Duration = Duration::from_secs(1);
+
 /// How long the supervisor may take to hear of it.
 const NOTIFY_PERIOD: Duration = Duration::from_millis(100);
 
@@ -275,6 +278,7 @@ impl<O> Core<O> {
         if self.stopping {
             return Err(String::new());
         }
+        wait_for_other_threads()?;
         if *reader == Reader::Libvirts && !self.end_keeping() {
             return Err("the supervisor has not emptied the fd store".into());
         }
@@ -431,6 +435,21 @@ impl<O> Core<O> {
         }
         Ok(private)
     }
+}
+
+/// Kernels before 5.11 (5.10.220) take all POSIX locks of a process that executes something while a
+/// second thread has its table of open files, too.
+fn wait_for_other_threads() -> Result<(), String> {
+    const PAUSE: Duration = Duration::from_micros(50);
+    let end = Instant::now() + THREADS_PERIOD;
+    // Where nobody can tell there is nothing to wait for.
+    while process::threads_count().unwrap_or(1) > 1 {
+        if Instant::now() >= end {
+            return Err("a thread does not end".into());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 fn is_settled(client: &Client, reader: Reader) -> bool {

@@ -96,6 +96,18 @@ pub fn executed_path() -> Option<PathBuf> {
     Some(OsStr::from_bytes(path.to_bytes()).into())
 }
 
+/// How many threads this process has. One that ends counts until the kernel has taken its share of
+/// the table of open files from it.
+///
+/// # Errors
+/// As `read(2)` of `/proc/self/status`.
+pub fn threads_count() -> io::Result<usize> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let count = status.lines().find_map(|line| line.strip_prefix("Threads:"));
+    let count = count.and_then(|count| count.trim().parse().ok());
+    count.ok_or_else(|| io::Error::other("/proc/self/status has no Threads"))
+}
+
 /// Takes a variable out of the environment, so that no child or successor takes it for its own.
 ///
 /// Call it from the main thread before any other thread is started.

@@ -1,11 +1,13 @@
 //! Signals, as bytes on a socket and flags.
 //!
-//! Handlers run on a thread of their own, and all other threads have these signals blocked: a
-//! thread that hangs on a disk could be the one that the kernel has chosen for a signal, and nobody
-//! would see it. Before an exec that thread is [held](Signals::hold); what arrives then stays with
-//! the kernel, for the next image. No blocked mask must reach a successor that does not know of it.
+//! Handlers run on the process's first thread, which [waits](listen) and does nothing else, and all
+//! other threads have these signals [blocked](block): a thread that hangs on a disk could be the one
+//! that the kernel has chosen for a signal, and nobody would see it. Before an exec they are
+//! [held](Signals::hold); what arrives then stays with the kernel, for the next image. No blocked mask
+//! must reach a successor that does not know of it.
 
-use std::io::{self, Read, Write};
+use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -37,9 +39,6 @@ const HANDLED: [Signal; 9] = [
     Signal::SIGCHLD,
 ];
 
-/// Bytes of the stack of the thread that handlers run on, which does nothing else.
-const STACK_BYTES: usize = 65_536;
-
 /// The signals that have arrived and were not looked at yet.
 #[derive(Debug)]
 pub struct Signals {
@@ -48,7 +47,6 @@ pub struct Signals {
     upgrade: Arc<AtomicBool>,
     hang_up: Arc<AtomicBool>,
     child_ended: Arc<AtomicBool>,
-    thread: UnixStream,
 }
 
 /// What signals ask for.
@@ -66,26 +64,24 @@ pub enum Request {
 
 /// While it is there no handler runs.
 #[derive(Debug)]
-pub struct Held<'a>(&'a Signals);
+pub struct Held<'a>(PhantomData<&'a Signals>);
 
 impl Signals {
-    /// Installs the handlers and starts their thread. Call it on the main thread before any other
-    /// is started, so that all inherit a mask that has them blocked. What a predecessor has left
-    /// for us arrives now.
+    /// Installs the handlers. Call it on the first thread before any other is started, so that all
+    /// inherit a mask that has these signals blocked: what arrives, or was left for us by a
+    /// predecessor, waits until that thread [listens](listen).
     ///
     /// # Errors
-    /// As `socketpair(2)`, `sigaction(2)` and `pthread_create(3)`.
+    /// As `socketpair(2)` and `sigaction(2)`.
     pub fn install() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let (thread, control) = UnixStream::pair()?;
         let signals = Self {
             wake,
             stop: Arc::default(),
             upgrade: Arc::default(),
             hang_up: Arc::default(),
             child_ended: Arc::default(),
-            thread,
         };
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
             handle(signal, &signals.stop, &waker)?;
@@ -100,10 +96,6 @@ impl Signals {
             flag::register(signal, Arc::clone(&ignored))?;
         }
         block()?;
-        std::thread::Builder::new()
-            .name("signals".into())
-            .stack_size(STACK_BYTES)
-            .spawn(move || attend(&control))?;
         Ok(signals)
     }
 
@@ -123,20 +115,15 @@ impl Signals {
         .collect()
     }
 
-    /// Stops the handlers. What has arrived before can be [taken](Self::take); what arrives from
-    /// now on waits in the kernel, also across an exec of whoever has it blocked.
+    /// Stops the handlers. Call it on the thread that [listens](listen). What has arrived before can
+    /// be [taken](Self::take); what arrives from now on waits in the kernel, also across an exec of
+    /// whoever has it blocked.
     ///
     /// # Errors
-    /// As `read(2)`: the thread is not there.
+    /// As `pthread_sigmask(3)`.
     pub fn hold(&self) -> io::Result<Held<'_>> {
-        self.tell_thread()?;
-        Ok(Held(self))
-    }
-
-    /// The thread answers each byte when it has done what it stands for.
-    fn tell_thread(&self) -> io::Result<()> {
-        (&self.thread).write_all(&[0])?;
-        (&self.thread).read_exact(&mut [0])
+        block()?;
+        Ok(Held(PhantomData))
     }
 }
 
@@ -154,7 +141,7 @@ impl Held<'_> {
             let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
             before.push((signal, set_action(signal, &ignore)?));
         }
-        unblock()?;
+        listen()?;
         Ok(move || {
             block()?;
             before.into_iter().try_for_each(|(signal, was)| set_action(signal, &was).map(drop))
@@ -164,8 +151,8 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // Fails only without the thread, and then there is nobody to wake.
-        drop(self.0.tell_thread());
+        // It cannot fail, as the set of signals is a fixed one.
+        drop(listen());
     }
 }
 
@@ -183,7 +170,11 @@ pub fn block() -> io::Result<()> {
     Ok(pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&handled()), None)?)
 }
 
-fn unblock() -> io::Result<()> {
+/// Has the handlers run on the calling thread from now on.
+///
+/// # Errors
+/// As `pthread_sigmask(3)`.
+pub fn listen() -> io::Result<()> {
     Ok(pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&handled()), None)?)
 }
 
@@ -196,17 +187,6 @@ fn set_action(signal: Signal, action: &SigAction) -> io::Result<SigAction> {
 
 fn handled() -> SigSet {
     HANDLED.into_iter().collect()
-}
-
-/// The thread of the handlers: they run while it waits to be told to hold.
-fn attend(mut control: &UnixStream) {
-    let mut toggle = |to: fn() -> io::Result<()>| {
-        control.read_exact(&mut [0])?;
-        to()?;
-        control.write_all(&[0])
-    };
-    drop(unblock());
-    while toggle(block).and_then(|()| toggle(unblock)).is_ok() {}
 }
 
 /// The flag is registered first: whoever sees the byte sees the flag.

@@ -22,7 +22,7 @@ pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, 
 pub use hang::{SlowFiles, can_hang, slow_files};
 pub use host::{GROUP, GROUP_GID, Host};
 pub use loss::expect_losses;
-pub use old_kernel::NoPeerPidfd;
+pub use old_kernel::{NoPeerPidfd, old_exec};
 pub use route::Route;
 pub use setup::{Mode, Setup};
 pub(crate) use wait::now_us;

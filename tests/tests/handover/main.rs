@@ -23,3 +23,4 @@ mod run_directory;
 mod signals;
 mod strays;
 mod surroundings;
+mod threads;
