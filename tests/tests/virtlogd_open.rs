@@ -43,6 +43,7 @@ tests::ours! { Virtlogd:
     descriptors_sent_along_do_not_come_back,
     a_path_is_free_at_once_after_the_guest_has_gone,
     fifos_directories_and_devices_are_refused_at_once,
+    the_pid_file_is_no_log,
 }
 
 fn the_reply_has_48_bytes_and_one_descriptor(subject: Subject) {
@@ -275,6 +276,18 @@ fn fifos_directories_and_devices_are_refused_at_once(subject: Subject) {
     for path in [fifo.as_path(), &daemon.file(""), Path::new("/dev/null")] {
         refuses_everything(&mut client, path);
     }
+}
+
+/// Closing it again would free its lock.
+fn the_pid_file_is_no_log(subject: Subject) {
+    let daemon = subject.start();
+    let mut client = daemon.log_client();
+    let alias = daemon.file("alias");
+    fs::hard_link(daemon.pid_file(), &alias).unwrap();
+    refuses_everything(&mut client, &alias);
+    assert_eq!(fs::read_to_string(&alias).unwrap(), daemon.pid().to_string());
+    let second = subject.setup_on(&daemon.host()).run();
+    assert_eq!(second.code, Some(1), "{}", second.stderr);
 }
 
 fn refuses_everything(client: &mut LogClient, path: &Path) {

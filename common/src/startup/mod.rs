@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use configuration::Configuration;
 use failure::Failure;
 use pid_file::PidFile;
+pub use pid_file::{is_pid_file, own_pid_file};
 use predecessor::{Legacy, Predecessor};
 use sockets::Sockets;
 
@@ -220,6 +221,7 @@ impl<S: Service> Start<S> {
             Some(legacy) => predecessor.pid_file(&pid_path, &legacy.private),
             None => Some(PidFile::acquire(&pid_path)?),
         };
+        pid_file.iter().for_each(PidFile::guard);
         if let Some(complaint) = &complaint {
             tracing::warn!(
                 target: "daemon",

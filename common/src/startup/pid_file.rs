@@ -5,12 +5,29 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
 use crate::cli::PID_FILE_MODE;
+use crate::sys::fd;
 use crate::sys::lock::{Kind, Mode, try_lock};
+
+/// Device and inode number of ours. The lock is the process's, and so everybody in it has to know.
+static OURS: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// Device and inode number of this process's pid file. No fd of it may ever be closed, under whatever
+/// name it was opened: that would free the lock, and a second daemon could take our sockets.
+#[must_use]
+pub fn own_pid_file() -> Option<(u64, u64)> {
+    OURS.get().copied()
+}
+
+/// Whether it is [that](own_pid_file).
+#[must_use]
+pub fn is_pid_file(device: u64, inode: u64) -> bool {
+    own_pid_file() == Some((device, inode))
+}
 
 /// How often the file may be replaced under us before we give up.
 const ATTEMPTS_MAX: usize = 100;
@@ -70,11 +87,26 @@ impl PidFile {
         Err(Error::Held { path: path.into() })
     }
 
-    /// Takes the file that an earlier image of this process has locked, if it is still there.
+    /// Takes the file that an earlier image of this process has locked, if it is still there. That one
+    /// may have lost the lock.
     pub(super) fn inherited(path: &Path, file: File) -> Option<Self> {
-        is_at(&file, path)
-            .unwrap_or(false)
-            .then(|| Self { path: path.to_owned(), file: Arc::new(file) })
+        if !is_at(&file, path).unwrap_or(false) {
+            return None;
+        }
+        if !matches!(try_lock(&file, Kind::Posix, Mode::Exclusive), Ok(true)) {
+            tracing::error!(
+                target: "util.pidfile",
+                "The lock of pid file {} is lost: is there a second daemon?", path.display()
+            );
+        }
+        Some(Self { path: path.to_owned(), file: Arc::new(file) })
+    }
+
+    /// From now on it is known as [ours](own_pid_file).
+    pub(super) fn guard(&self) {
+        if let Ok(identity) = fd::device_and_inode(&*self.file) {
+            OURS.get_or_init(|| identity);
+        }
     }
 
     /// The locked file, for a successor.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use super::pid_file::PidFile;
+use super::pid_file::{PidFile, is_pid_file};
 use super::sockets::Sockets;
 use crate::cli::Paths;
 use crate::handover::document::{Document, PrivateDaemon, Server};
@@ -188,7 +188,11 @@ impl Predecessor {
             known.filter_map(|&number| self.inherited.take(Some(number)).ok()).collect();
         let rest = self.inherited.take_rest().into_iter();
         let before = parked.len();
-        parked.extend(rest.filter(|fd| fd::may_have_lock(fd) || must_stay(fd.as_fd())));
+        let is_locked = |fd: &OwnedFd| {
+            fd::may_have_lock(fd)
+                || fd::device_and_inode(fd).is_ok_and(|(dev, inode)| is_pid_file(dev, inode))
+        };
+        parked.extend(rest.filter(|fd| is_locked(fd) || must_stay(fd.as_fd())));
         if parked.len() > before {
             tracing::warn!(
                 target: "daemon",

@@ -16,6 +16,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use common::startup::is_pid_file;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
@@ -58,8 +59,8 @@ fn check_backups(backups_max: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what would block, or act, when opened: a FIFO, a socket, a device. Other failures are
-/// left to the call that follows, which reports them in libvirt's words.
+/// Refuses what would block, or act, when opened: a FIFO, a socket, a device; and our pid file. Other
+/// failures are left to the call that follows, which reports them in libvirt's words.
 fn refuse_special(path: &Path) -> Result<(), Error> {
     match fs::metadata(path) {
         Ok(metadata) if is_special(&metadata) => Err(special(path)),
@@ -77,6 +78,11 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Erro
         .map_err(|source| Error::Open { path: path.into(), source })?;
     let metadata =
         file.metadata().map_err(|source| Error::Inspect { path: path.into(), source })?;
+    if is_pid_file(metadata.dev(), metadata.ino()) {
+        // It has taken the name a moment ago. To close it would free its lock.
+        std::mem::forget(file);
+        return Err(special(path));
+    }
     if is_special(&metadata) {
         return Err(special(path));
     }
@@ -84,7 +90,7 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Erro
 }
 
 fn is_special(metadata: &Metadata) -> bool {
-    !metadata.is_file() && !metadata.is_dir()
+    !metadata.is_file() && !metadata.is_dir() || is_pid_file(metadata.dev(), metadata.ino())
 }
 
 fn special(path: &Path) -> Error {
