@@ -31,6 +31,11 @@ const STORE: usize = 50;
 /// Descriptors are passed to whatever process is started, so one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Procedures of the lock program (libvirt's values).
+const ACQUIRE: i32 = 6;
+const RELEASE: i32 = 7;
+const CREATE_LOCKSPACE: i32 = 8;
+
 /// `SET_CLIENT_LIMITS`, and the type of a parameter that is an unsigned number (libvirt's values).
 const SET_CLIENT_LIMITS: i32 = 13;
 const UINT: u32 = 2;
@@ -131,15 +136,20 @@ fn outlive(signal: Signal) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut service = Service::start();
     let space = service.host.file("space").to_str().unwrap().to_owned();
+    let no_text = [space.as_bytes(), b"\xff"].concat();
     service.client().create_lockspace(&space).unwrap();
+    service.client().call(CREATE_LOCKSPACE, Writer::new().string(&no_text)).unwrap();
     set_limit(&service.daemon, 1);
     for whose in [None, Some(Whose::Ours), None] {
         whose.into_iter().for_each(|whose| service.change_to(whose));
         std::thread::sleep(Duration::from_millis(300));
         service.end_and_start(signal);
         let mut client = service.client();
-        client.acquire(&space, "lease", ACQUIRE_AUTOCREATE).unwrap();
-        client.release(&space, "lease", 0).unwrap();
+        for space in [space.as_bytes(), &no_text] {
+            let lease = |flags| Writer::new().string(space).string("lease").u32(flags);
+            client.call(ACQUIRE, lease(ACQUIRE_AUTOCREATE)).unwrap();
+            client.call(RELEASE, lease(0)).unwrap();
+        }
         let mut second = service.daemon.connect_main();
         second.send(&Header::call(LOCK_PROGRAM, 99).message(&[])).unwrap();
         let answer = second.answer_within(Duration::from_millis(300));

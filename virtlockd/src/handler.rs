@@ -182,8 +182,7 @@ impl Handler {
             return Err(Refusal::LockspaceExists(space));
         }
         self.lockspaces.add_space(&space)?;
-        let space = Some(String::from_utf8_lossy(&space).into_owned());
-        core.note(&Change { space, ..Change::default() });
+        core.note(&Change::added_space(&space));
         Ok(())
     }
 

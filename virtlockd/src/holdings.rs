@@ -12,6 +12,8 @@ use crate::protocol::Guest;
 pub(crate) struct Holding {
     pub(crate) guest: Arc<Guest>,
     pub(crate) since: SystemTime,
+    /// It was had before that, and nobody knows for how long: libvirt's daemon does not say.
+    pub(crate) was_had_before: bool,
     /// How often it was acquired, and so how often it must be released.
     pub(crate) shares: u64,
 }
@@ -65,7 +67,8 @@ impl Holdings {
 impl Holding {
     /// From now on, once.
     pub(crate) fn new(guest: &Arc<Guest>) -> Self {
-        Self { guest: Arc::clone(guest), since: SystemTime::now(), shares: 1 }
+        let (guest, since) = (Arc::clone(guest), SystemTime::now());
+        Self { guest, since, was_had_before: false, shares: 1 }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::lockspace::ResourceId;
 use crate::owner::{OwnerId, Owners};
 use crate::resource::{Action, Resource};
 use crate::session::Session;
-use crate::state::{directory_of, save_guest, save_resource, save_session};
+use crate::state::{save_guest, save_resource, save_session};
 
 /// What the store had no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,9 +144,8 @@ impl Handler {
 fn change_of(resource: &Resource, owners: &Owners) -> Change {
     let who = |owner, holding: &Holding| save_guest(&holding.guest, owners.get(owner));
     let saved = save_resource(resource, &Passing::default(), Reader::Ours, who);
-    let directory = directory_of(&resource.space);
     let resources = Some(Items::Read(saved.into_iter().collect()));
-    let lease = Lockspace { directory, resources, private: None };
+    let lease = Lockspace { resources, ..Lockspace::at(&resource.space) };
     Change { lease: Some(lease), ..Change::default() }
 }
 

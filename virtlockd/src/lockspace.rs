@@ -80,9 +80,17 @@ impl Lockspaces {
         if self.spaces.len() > LOCKSPACES_MAX {
             return Err(Refusal::TooManyLockspaces);
         }
-        let space: Arc<[u8]> = space.into();
-        self.spaces.insert(Arc::clone(&space), Space::new(space));
+        self.adopt_space(space);
         Ok(())
+    }
+
+    /// Adds a lockspace of an earlier image of this process, however many there are: its leases have
+    /// to be given back by somebody.
+    pub(crate) fn adopt_space(&mut self, space: &[u8]) {
+        if !self.has_space(space) {
+            let space: Arc<[u8]> = space.into();
+            self.spaces.insert(Arc::clone(&space), Space::new(space));
+        }
     }
 
     /// As many resources of this lockspace are to come.
@@ -94,13 +102,31 @@ impl Lockspaces {
 
     /// The resource of this name, which [`Self::forget_unused`] removes again.
     pub(crate) fn resource(&mut self, space: &[u8], name: &[u8]) -> Result<ResourceId, Refusal> {
+        self.resource_among(RESOURCES_MAX, space, name)
+    }
+
+    /// The same of an earlier image of this process, however many there are.
+    pub(crate) fn adopt_resource(
+        &mut self,
+        space: &[u8],
+        name: &[u8],
+    ) -> Result<ResourceId, Refusal> {
+        self.resource_among(usize::MAX, space, name)
+    }
+
+    fn resource_among(
+        &mut self,
+        resources_max: usize,
+        space: &[u8],
+        name: &[u8],
+    ) -> Result<ResourceId, Refusal> {
         let Some(Space { path: space, names }) = self.spaces.get_mut(space) else {
             return Err(Refusal::NoLockspace(space.into()));
         };
         if let Some(&id) = names.get(name) {
             return Ok(id);
         }
-        if self.resources.len() >= RESOURCES_MAX {
+        if self.resources.len() >= resources_max {
             return Err(Refusal::File(Failure::too_many(&path_of(space, name))));
         }
         self.resources_made += 1;

@@ -67,10 +67,12 @@ impl fmt::Display for Holders {
         if self.named.is_empty() {
             return out.write_str("a process that is no client of this daemon has it");
         }
-        for (number, Holding { guest, since, .. }) in self.named.iter().enumerate() {
+        for (number, Holding { guest, since, was_had_before, .. }) in self.named.iter().enumerate()
+        {
             let held = SystemTime::now().duration_since(*since).unwrap_or_default();
             let comma = if number > 0 { ", " } else { "" };
-            write!(out, "{comma}{guest} has had it for {} s", held.as_secs())?;
+            let at_least = if *was_had_before { "at least " } else { "" };
+            write!(out, "{comma}{guest} has had it for {at_least}{} s", held.as_secs())?;
         }
         if self.more > 0 { write!(out, ", and {} more", self.more) } else { Ok(()) }
     }

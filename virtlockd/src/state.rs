@@ -9,7 +9,7 @@ use common::handover::document::{
     self, Document, Found, Holder, Items, Lack, Lock, Lockspace, Pid, PrivateLockspace,
     PrivateResource, PrivateSession, Process,
 };
-use common::handover::text::{hex, text, uuid};
+use common::handover::text::{hex_unless_text, text, uuid};
 use common::handover::{Passing, Reader};
 use common::server::ClientId;
 use common::sys::lock::Hold;
@@ -47,19 +47,19 @@ impl Handler {
         };
         let mut spaces = self.lockspaces.by_space();
         let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
-            directory: directory_of(space),
             resources: Some(Items::shown(move |sink| {
                 let saved = resources
                     .iter()
                     .filter_map(|resource| save_resource(resource, passing, reader, who));
                 saved.for_each(sink);
             })),
-            private: None,
+            ..Lockspace::at(space)
         };
         let owners = self.owners.listed().map(|owner| save_guest(&owner.guest, Some(owner)));
         let endings = self.save_endings();
         let private = PrivateLockspace {
             owners: Some(owners.collect()),
+            directory: None,
             endings: (!endings.is_empty()).then_some(endings),
         };
         let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
@@ -76,15 +76,9 @@ impl Handler {
         let endings = (!endings.is_empty()).then_some(endings);
         let private = Some(PrivateLockspace { endings, ..PrivateLockspace::default() });
         document.default_lockspace = Some(Lockspace { private, ..Lockspace::default() });
-        let spaces = self.lockspaces.by_space().into_keys().filter_map(directory_of);
-        let space = |directory| Lockspace { directory: Some(directory), ..Lockspace::default() };
-        document.lockspaces = Some(spaces.map(space).collect());
+        let spaces = self.lockspaces.by_space().into_keys().filter(|space| !space.is_empty());
+        document.lockspaces = Some(spaces.map(Lockspace::at).collect());
     }
-}
-
-/// The default lockspace has none.
-pub(crate) fn directory_of(space: &[u8]) -> Option<String> {
-    (!space.is_empty()).then(|| text(space))
 }
 
 /// A client that has not registered is nobody, and says so: libvirt's daemon dies of a name that
@@ -118,9 +112,9 @@ pub(crate) fn save_resource(
     let (lease, terms, holders) = resource.hold()?;
     let (fd, lock) = lease.lock();
     let fd = passing.fd(fd);
+    let inode = lease.inode();
     let holders = holders.map(|(owner, holding)| save_holder(holding, who(owner, holding)));
     let holders: Vec<_> = holders.collect();
-    let inode = lease.inode();
     let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
     let path = resource.path();
     let is_all_text = is_text(&resource.name) && is_text(&resource.space);
@@ -146,8 +140,8 @@ pub(crate) fn save_resource(
         ),
         owners: Some(owners.collect()),
         private: Some(PrivateResource {
-            name: (!is_text(&resource.name)).then(|| hex(&resource.name)),
-            directory: (!is_text(&resource.space)).then(|| hex(&resource.space)),
+            name: hex_unless_text(&resource.name),
+            directory: hex_unless_text(&resource.space),
             key: resource.key,
             lock: (!lock.is_posix()).then_some(Lock::Ofd),
             lacks: match lock {
@@ -165,11 +159,13 @@ pub(crate) fn save_resource(
 /// How often one owner is listed for libvirt; ours. More shares than this one document never needs.
 const SHARES_MAX: usize = 1024;
 
-fn save_holder(Holding { since, shares, .. }: &Holding, who: Holder) -> Holder {
+fn save_holder(holding: &Holding, who: Holder) -> Holder {
+    let Holding { since, was_had_before, shares, .. } = holding;
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Holder {
         shares: Some(*shares).filter(|&shares| shares > 1),
         since_unix_s: Some(since.as_secs()),
+        had_before: was_had_before.then_some(true),
         ..who
     }
 }

@@ -11,6 +11,7 @@ mod items;
 mod lenient;
 mod private;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
@@ -22,6 +23,8 @@ pub use private::{
     Buffer, Change, Ending, Found, Holder, Lack, Lock, Loss, PrivateClient, PrivateDaemon,
     PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
 };
+
+use super::text;
 
 /// The key under which everything of our own stands.
 pub const PRIVATE: &str = "virt-rs";
@@ -356,12 +359,30 @@ impl Document<'_> {
         }
         let logs = self.handler.iter_mut().filter_map(|handler| handler.files.as_mut());
         logs.for_each(|logs| logs.change(|log| log.private = None));
-        if let Some(space) = &mut self.default_lockspace {
+        for space in self.lockspaces.iter_mut().flatten().chain(&mut self.default_lockspace) {
             space.private = None;
+            let resources = space.resources.iter_mut();
+            resources.for_each(|resources| resources.change(|resource| resource.private = None));
         }
-        let spaces = self.lockspaces.iter_mut().flatten().chain(&mut self.default_lockspace);
-        let resources = spaces.filter_map(|space| space.resources.as_mut());
-        resources.for_each(|resources| resources.change(|resource| resource.private = None));
+    }
+}
+
+impl Lockspace<'_> {
+    /// The one with this directory, without any resources; the default one has none.
+    #[must_use]
+    pub fn at(directory: &[u8]) -> Self {
+        let hex = text::hex_unless_text(directory);
+        let private =
+            hex.map(|hex| PrivateLockspace { directory: Some(hex), ..PrivateLockspace::default() });
+        let directory = (!directory.is_empty()).then(|| text::text(directory));
+        Self { directory, private, ..Self::default() }
+    }
+
+    /// The bytes of its directory; the default one has none.
+    #[must_use]
+    pub fn path(&self) -> Cow<'_, [u8]> {
+        let hex = self.private.as_ref().and_then(|private| private.directory.as_deref());
+        text::bytes_of(hex, self.directory.as_deref().unwrap_or_default())
     }
 }
 

@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use super::document::{self, Change, Document, Ending};
+use super::document::{self, Change, Document, Ending, Lockspace};
 use super::fds::BYTES_MAX;
 use crate::sys::fd;
 
@@ -85,7 +85,7 @@ pub struct Told {
     /// What has come since, the latest of each key.
     pub changes: BTreeMap<u64, Change>,
     /// Lockspaces that were added.
-    pub spaces: Vec<String>,
+    pub spaces: Vec<Lockspace<'static>>,
     /// What came of guests that were asked to end, in the order of time.
     pub endings: Vec<Ending>,
 }
@@ -267,10 +267,9 @@ pub fn read(file: &File) -> io::Result<Option<Told>> {
     // A line that is whole and not understood is of another version, and costs only itself.
     for change in lines.filter_map(|text| document::read::<Change>(text).ok()) {
         told.endings.extend(change.ending.clone());
-        match (change.key, change.space.clone()) {
-            (Some(key), _) => drop(told.changes.insert(key, change)),
-            (None, Some(space)) => told.spaces.push(space),
-            (None, None) => {}
+        match change.key {
+            Some(key) => drop(told.changes.insert(key, change)),
+            None => told.spaces.extend(change.space()),
         }
     }
     Ok(Some(told))

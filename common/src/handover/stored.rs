@@ -233,8 +233,7 @@ fn assemble(
     }
     clients.sort_by_key(|client| client.id);
     let main = Server { clients: Some(clients), next_client_id, ..Server::default() };
-    let space = |directory| Lockspace { directory: Some(directory), ..Lockspace::default() };
-    leases.extend(told.spaces.into_iter().map(space));
+    leases.extend(told.spaces);
     Document {
         daemon: Some(Daemon::Named { servers: BTreeMap::from([(main_server.to_owned(), main)]) }),
         handler: Some(LogHandler { files: Some(Items::Read(logs)) }),
@@ -285,12 +284,16 @@ fn spread_out(told: &mut Told, main_server: &str) -> Option<u64> {
     }
     let default = document.default_lockspace.take();
     for space in document.lockspaces.take().into_iter().flatten().chain(default) {
-        let Lockspace { directory, resources, .. } = space;
-        spaces.extend(directory.clone());
+        let Lockspace { directory, resources, private } = space;
+        if directory.is_some() {
+            let directory = directory.clone();
+            spaces.push(Lockspace { directory, resources: None, private: private.clone() });
+        }
         for resource in resources.into_iter().flat_map(Items::into_vec) {
             let key = resource.private.as_ref().and_then(|private| private.key);
             let resources = Some(Items::Read(vec![resource]));
-            let lease = Lockspace { directory: directory.clone(), resources, private: None };
+            let (directory, private) = (directory.clone(), private.clone());
+            let lease = Lockspace { directory, resources, private };
             add(key, Change { lease: Some(lease), ..Change::default() });
         }
     }

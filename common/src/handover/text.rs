@@ -1,5 +1,7 @@
 //! Bytes as the document writes them.
 
+use std::borrow::Cow;
+
 /// Text of bytes that are text as a rule.
 #[must_use]
 pub fn text(bytes: &[u8]) -> String {
@@ -36,6 +38,21 @@ pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     bytes.iter().for_each(|byte| push_hex(&mut text, *byte));
     text
+}
+
+/// [`hex`] of bytes that are no text.
+#[must_use]
+pub fn hex_unless_text(bytes: &[u8]) -> Option<String> {
+    str::from_utf8(bytes).is_err().then(|| hex(bytes))
+}
+
+/// The bytes that are given in hexadecimal, else those of `text`.
+#[must_use]
+pub fn bytes_of<'a>(hexadecimal: Option<&str>, text: &'a str) -> Cow<'a, [u8]> {
+    match hexadecimal.and_then(unhex) {
+        Some(bytes) => bytes.into(),
+        None => text.as_bytes().into(),
+    }
 }
 
 fn push_hex(text: &mut String, byte: u8) {

@@ -109,7 +109,8 @@ impl LockClient {
         self.call(8, Writer::new().string(space))
     }
 
-    fn call(&mut self, procedure: i32, payload: Writer) -> Result<(), RpcError> {
+    /// Any of them, with arguments that are no text.
+    pub fn call(&mut self, procedure: i32, payload: Writer) -> Result<(), RpcError> {
         self.try_call(procedure, payload).expect("every call is answered")
     }
 

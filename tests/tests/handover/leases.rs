@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use tests::guest::{Guest, owner};
 use tests::harness::{Daemon, Route, Subject, Whose, eventually};
@@ -16,7 +17,12 @@ tests::routes! { Virtlockd:
     no_lease_and_no_answer_is_lost_in_the_background,
 }
 
-tests::ours! { Virtlockd: holders_are_known_by_name_ever_after }
+tests::ours! { Virtlockd:
+    holders_are_known_by_name_ever_after,
+    it_stays_known_since_when_a_lease_is_held,
+}
+
+tests::mixed! { Virtlockd: nobody_claims_to_know_since_when_libvirts_leases_are_held }
 
 const GUESTS: usize = 4;
 const CALLERS: usize = 3;
@@ -62,6 +68,44 @@ fn holders_are_known_by_name_ever_after(subject: Subject) {
     first.release("", &shared, 0).unwrap();
     assert!(is_free(&shared));
     end(&mut guests[0]);
+}
+
+fn it_stays_known_since_when_a_lease_is_held(subject: Subject) {
+    let mut daemon = subject.setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let image = image(&daemon, "image");
+    client_of(&daemon, &guest).acquire("", &image, 0).unwrap();
+    std::thread::sleep(SINCE);
+    daemon.change_to(Whose::Ours);
+    daemon.change_to(Whose::Ours);
+    let (seconds, is_exact) = held_for(&daemon, &guest, &image);
+    assert!(seconds >= SINCE.as_secs() && is_exact, "{seconds}");
+}
+
+fn nobody_claims_to_know_since_when_libvirts_leases_are_held(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let image = image(&daemon, "image");
+    client_of(&daemon, &guest).acquire("", &image, 0).unwrap();
+    daemon.change_to(Whose::Ours);
+    assert!(!held_for(&daemon, &guest, &image).1);
+    std::thread::sleep(SINCE);
+    daemon.change_to(Whose::Ours);
+    let (seconds, is_exact) = held_for(&daemon, &guest, &image);
+    assert!(seconds >= SINCE.as_secs() && !is_exact, "{seconds}");
+}
+
+const SINCE: Duration = Duration::from_secs(2);
+
+/// For how many seconds the log says that somebody has had a lease, and whether it is no more.
+fn held_for(daemon: &Daemon, guest: &Guest, image: &str) -> (u64, bool) {
+    let before = daemon.stderr().len();
+    client_of(daemon, guest).acquire("", image, 0).unwrap_err();
+    let log = daemon.stderr().split_off(before);
+    let (_, rest) = log.split_once("has had it for ").expect("it says since when");
+    let exact = rest.strip_prefix("at least ");
+    let seconds = exact.unwrap_or(rest).split(' ').next().unwrap_or_default();
+    (seconds.parse().expect("a number of seconds"), exact.is_none())
 }
 
 fn end(process: &mut Child) {

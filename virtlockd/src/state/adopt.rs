@@ -16,7 +16,7 @@ use common::handover::Inherited;
 use common::handover::document::{
     self, Document, Holder, Items, Lack, Lock, Lockspace, Pid, PrivateSession,
 };
-use common::handover::text::{parse_uuid, unhex};
+use common::handover::text::{bytes_of, parse_uuid, unhex};
 use common::server::{Caller, Core};
 use common::sys::fd;
 use common::sys::lock::{Hold, Kind, Mode};
@@ -150,15 +150,6 @@ impl Handler {
         adopted.add(guest, &known, owner, is_dead);
         owner
     }
-
-    fn add_space(&mut self, space: &[u8]) {
-        if self.lockspaces.add_space(space).is_err() {
-            tracing::error!(
-                target: "locking.lock_daemon",
-                "There is no room for lockspace '{}'", space.escape_ascii()
-            );
-        }
-    }
 }
 
 /// A client's session in a document, and what is seen of the client.
@@ -211,11 +202,11 @@ impl Adoption<'_> {
         }
     }
 
-    fn adopt_space(&mut self, Lockspace { directory, resources, .. }: Lockspace<'static>) {
-        let space = directory.unwrap_or_default();
-        let resources = resources.map(Items::into_vec).unwrap_or_default();
-        self.handler.add_space(space.as_bytes());
-        self.handler.lockspaces.reserve(space.as_bytes(), resources.len());
+    fn adopt_space(&mut self, mut from: Lockspace<'static>) {
+        let resources = from.resources.take().map(Items::into_vec).unwrap_or_default();
+        let space = from.path();
+        self.handler.lockspaces.adopt_space(&space);
+        self.handler.lockspaces.reserve(&space, resources.len());
         for resource in resources {
             if let Err(error) = self.adopt(&space, &resource) {
                 let Self { handler, inherited, .. } = self;
@@ -223,26 +214,26 @@ impl Adoption<'_> {
                 number.for_each(|number| inherited.show(number, |fd| handler.protect(fd)));
                 tracing::error!(
                     target: "locking.lock_daemon",
-                    "The lease on '{}' in lockspace '{space}' was not understood ({error}); \
+                    "The lease on '{}' in lockspace '{}' was not understood ({error}); \
                      its file stays locked until this daemon ends",
-                    resource.path.or(resource.name).unwrap_or_default()
+                    resource.path.or(resource.name).unwrap_or_default(), space.escape_ascii()
                 );
             }
         }
     }
 
     /// On failure the fd stays with `inherited`, and open, where it is there at all.
-    fn adopt(&mut self, space: &str, from: &document::Resource) -> io::Result<()> {
+    fn adopt(&mut self, space: &[u8], from: &document::Resource) -> io::Result<()> {
         let nothing = document::PrivateResource::default();
         let private = from.private.as_ref().unwrap_or(&nothing);
         let name = from.name.as_deref().or(from.path.as_deref()).ok_or(Errno::ENOENT)?;
         let name = bytes_of(private.name.as_deref(), name);
-        let directory = bytes_of(private.directory.as_deref(), space);
-        if private.directory.is_some() {
-            self.handler.add_space(&directory);
-        }
+        // An earlier version has put the bytes of a lockspace here alone.
+        let directory = private.directory.as_deref().and_then(unhex);
+        let directory = directory.map_or(space.into(), Cow::Owned);
         let lockspaces = &mut self.handler.lockspaces;
-        let id = lockspaces.resource(&directory, &name);
+        lockspaces.adopt_space(&directory);
+        let id = lockspaces.adopt_resource(&directory, &name);
         let id = id.map_err(|_| io::Error::other("its lockspace is not there"))?;
         if lockspaces.is_held(id) {
             return Err(Errno::EEXIST.into());
@@ -317,8 +308,9 @@ impl Adoption<'_> {
         }
         let since = holder.since_unix_s.map(Duration::from_secs);
         let since = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-        let since = since.unwrap_or_else(SystemTime::now);
-        holdings.insert(owner, Holding { guest: Arc::clone(guest), since, shares });
+        let was_had_before = holder.had_before.unwrap_or(since.is_none());
+        let (guest, since) = (Arc::clone(guest), since.unwrap_or_else(SystemTime::now));
+        holdings.insert(owner, Holding { guest, since, was_had_before, shares });
     }
 
     /// Goes on with ending a guest; nobody is signalled who may be another.
@@ -386,14 +378,6 @@ fn known_of(process: Option<&document::Process>) -> Known {
     };
     let identity = process.inode.map(Identity::Inode).or(process.start.map(Identity::Start));
     Known { way, identity, namespace: process.namespace }
-}
-
-/// The bytes that are given in hexadecimal, else those of `text`.
-fn bytes_of<'a>(hexadecimal: Option<&str>, text: &'a str) -> Cow<'a, [u8]> {
-    match hexadecimal.and_then(unhex) {
-        Some(bytes) => bytes.into(),
-        None => text.as_bytes().into(),
-    }
 }
 
 fn guest_of(Holder { pid, id, name, uuid, .. }: &Holder) -> Guest {

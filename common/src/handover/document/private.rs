@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::lenient::{lenient, object, objects, scalars, small, smalls};
 use super::{Client, Lockspace, Log};
 use crate::handover::marks::Target;
+use crate::handover::text::{bytes_of, hex_unless_text, text};
 
 /// A change of what is in the fd store; with a key alone, the item has gone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -26,8 +27,29 @@ pub struct Change {
     /// The directory of a lockspace.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub space: Option<String>,
+    /// Its bytes in hexadecimal, where they are no UTF-8.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub space_hex: Option<String>,
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
+}
+
+impl Change {
+    /// A lockspace was added.
+    #[must_use]
+    pub fn added_space(directory: &[u8]) -> Self {
+        let space_hex = hex_unless_text(directory);
+        let space = space_hex.is_none().then(|| text(directory));
+        Self { space, space_hex, ..Self::default() }
+    }
+
+    /// The lockspace that was added.
+    #[must_use]
+    pub fn space(&self) -> Option<Lockspace<'static>> {
+        let hex = self.space_hex.as_deref();
+        let directory = bytes_of(hex, self.space.as_deref().unwrap_or_default());
+        (!directory.is_empty()).then(|| Lockspace::at(&directory))
+    }
 }
 
 /// What only we know of the process.
@@ -204,12 +226,15 @@ pub struct Loss {
     pub last_unix_us: u64,
 }
 
-/// What only we know of all leases; beside those of the default lockspace.
+/// What only we know of a lockspace, and of all leases beside those of the default one.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateLockspace {
+    /// The directory's bytes in hexadecimal, where they are no UTF-8.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// Who the holders are of whom there is nothing but the pid.
-    #[serde(deserialize_with = "objects")]
+    #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
     pub owners: Option<Vec<Holder>>,
     /// Guests that are being ended.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
@@ -301,6 +326,9 @@ pub struct Holder {
     /// Seconds since 1970.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub since_unix_s: Option<u64>,
+    /// They had it before, and nobody knows for how long.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub had_before: Option<bool>,
     /// Missing, it was found by its number, and nothing else is known of it.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,

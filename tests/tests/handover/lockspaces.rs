@@ -1,0 +1,76 @@
+//! Lockspaces on a journey.
+
+use std::os::unix::ffi::OsStrExt;
+
+use tests::guest::owner;
+use tests::harness::{Route, Subject, Whose};
+use tests::load::is_free;
+use tests::wire::{ACQUIRE_AUTOCREATE, Writer};
+
+use super::leases::text;
+
+tests::ours! { Virtlockd: a_lockspace_whose_name_is_no_text_stays }
+
+tests::mixed! { Virtlockd: leases_can_be_given_back_however_many_lockspaces_there_are }
+
+/// A pid that no process has: the kernel's own limit is below.
+const NOBODY: u32 = 5_000_000;
+
+/// Procedures of the lock program (libvirt's values).
+const ACQUIRE: i32 = 6;
+const RELEASE: i32 = 7;
+const CREATE_LOCKSPACE: i32 = 8;
+
+fn a_lockspace_whose_name_is_no_text_stays(subject: Subject) {
+    let mut daemon = subject.setup().replaceable().start();
+    let named = |end: &[u8]| [text(&daemon.file("space")).as_bytes(), end].concat();
+    let (space, leased) = (named(b"\xff"), named(b"\xfe"));
+    let as_text = String::from_utf8_lossy(&space).into_owned();
+    let mut client = daemon.lock_client();
+    client.register(&owner(NOBODY), 0).unwrap();
+    for space in [&space, &leased] {
+        client.call(CREATE_LOCKSPACE, Writer::new().string(space)).unwrap();
+        let file = std::path::Path::new(std::ffi::OsStr::from_bytes(space)).join("lease");
+        std::fs::write(file, "").unwrap();
+    }
+    client.call(ACQUIRE, lease(&leased)).unwrap();
+    for _ in 0..3 {
+        daemon.change_to(Whose::Ours);
+        let mut client = daemon.lock_client();
+        client.register(&owner(NOBODY), 0).unwrap();
+        client.call(ACQUIRE, lease(&space)).unwrap();
+        client.call(RELEASE, lease(&space)).unwrap();
+        assert_eq!(client.call(ACQUIRE, lease(&leased)).unwrap_err().code, 87);
+        // Nor is there another one in its place.
+        assert_eq!(client.call(ACQUIRE, lease(as_text.as_bytes())).unwrap_err().code, 1);
+    }
+    client.call(RELEASE, lease(&leased)).unwrap();
+}
+
+/// Arguments for a lease in this lockspace.
+fn lease(space: &[u8]) -> Writer {
+    Writer::new().string(space).string("lease").u32(0)
+}
+
+fn leases_can_be_given_back_however_many_lockspaces_there_are(route: Route) {
+    const SPACES: usize = 5000;
+    const EVERY: usize = 100;
+    let mut daemon = route.start().setup().replaceable().start();
+    let spaces: Vec<_> =
+        (0..SPACES).map(|number| text(&daemon.file(&format!("s{number}")))).collect();
+    let mut client = daemon.lock_client();
+    client.register(&owner(NOBODY), 0).unwrap();
+    spaces.iter().for_each(|space| client.create_lockspace(space).unwrap());
+    let leased = || spaces.iter().step_by(EVERY);
+    leased().for_each(|space| client.acquire(space, "lease", ACQUIRE_AUTOCREATE).unwrap());
+    daemon.change_to(Whose::Ours);
+    daemon.change_to(Whose::Ours);
+    let mut client = daemon.lock_client();
+    client.register(&owner(NOBODY), 0).unwrap();
+    for space in leased() {
+        assert!(!is_free(&format!("{space}/lease")));
+        client.release(space, "lease", 0).unwrap();
+    }
+    // There is room for no more.
+    assert_eq!(client.create_lockspace(&text(&daemon.file("more"))).unwrap_err().code, 1);
+}
