@@ -2,38 +2,37 @@
 //!
 //! A job owns what it works on and brings it back in [`Done`], so that it can run on any thread.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::server::Place;
-use common::sys::fd;
 use common::sys::lock::{self, Hold, Kind, Mode};
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use crate::devices::{Claim, Devices};
 use crate::failure::{Attempt, Failure, failure, is_shortage};
+use crate::inode::Inode;
 use crate::posix::{Opened, PosixFiles};
 use crate::protocol::Terms;
 
 /// Permission bits of a file that we make, libvirt's value.
 const FILE_MODE: u32 = 0o600;
 
-/// Permission bits of a directory that we make, libvirt's value.
-const DIRECTORY_MODE: u32 = 0o700;
-
 /// How often a file may vanish between opening and locking it before the resource counts as
 /// locked. Ours; libvirt tries without end.
 const ATTEMPTS_MAX: usize = 100;
 
-/// Which file a path leads to, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Inode {
-    pub(crate) device: u64,
-    pub(crate) number: u64,
+/// What is known of files beside what the kernel knows. Clones are the same, for jobs on other
+/// threads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Files {
+    /// Leases of libvirt's daemon, if that was in this process before us.
+    pub(crate) posix: PosixFiles,
+    pub(crate) devices: Devices,
 }
 
 /// A locked file. The lock goes with it.
@@ -44,6 +43,8 @@ pub(crate) struct Lease {
     inode: Inode,
     /// Ours are OFD locks, libvirt's POSIX ones.
     hold: Hold,
+    /// Of a block device.
+    _claim: Option<Box<Claim>>,
 }
 
 /// Something to do with the file of one resource.
@@ -94,7 +95,7 @@ impl Job {
     pub(crate) fn location(&self) -> Location {
         match self {
             Self::Release { lease: Lease { inode, .. }, .. } | Self::Settle { inode, .. } => {
-                Location::Place(Place::device(inode.device))
+                Location::Place(inode.place())
             }
             Self::Acquire { path, .. }
             | Self::Look { path, .. }
@@ -104,18 +105,18 @@ impl Job {
     }
 
     /// Does it, without touching what must not be.
-    pub(crate) fn run(self, posix: &PosixFiles) -> Done {
+    pub(crate) fn run(self, files: &Files) -> Done {
         let result = match self {
-            Self::Acquire { path, terms } => Lease::acquire(posix, &path, terms),
+            Self::Acquire { path, terms } => Lease::acquire(files, &path, terms),
             Self::Look { path, inode } => look(&path, inode),
             Self::Release { lease, path, terms } => {
-                lease.release(posix, &path, terms);
+                lease.release(files, &path, terms);
                 Ok(Done::Finished)
             }
-            Self::Create { path } => create(posix, &path).map(|()| Done::Finished),
-            Self::Delete { path } => delete(posix, &path),
+            Self::Create { path } => create(files, &path).map(|()| Done::Finished),
+            Self::Delete { path } => delete(files, &path),
             Self::Settle { file, inode, lease, is_to_outlive } => {
-                Ok(settle(posix, &file, inode, lease, is_to_outlive))
+                Ok(settle(&files.posix, &file, inode, lease, is_to_outlive))
             }
         };
         result.unwrap_or_else(Done::Failed)
@@ -129,8 +130,10 @@ impl Lease {
     }
 
     /// A lease that an earlier image of this process has taken.
-    pub(crate) fn adopted(file: File, inode: Inode, hold: Hold) -> Self {
-        Self { file: Arc::new(file), inode, hold }
+    pub(crate) fn adopted(files: &Files, file: File, inode: Inode, mode: Mode, hold: Hold) -> Self {
+        files.posix.add(inode, mode, hold);
+        let claim = inode.is_device().then(|| Box::new(files.devices.adopt(inode, mode)));
+        Self { file: Arc::new(file), inode, hold, _claim: claim }
     }
 
     /// The job that finds out what there is of its lock, and takes what is missing.
@@ -149,21 +152,21 @@ impl Lease {
         (self.file.as_fd(), self.hold)
     }
 
-    fn acquire(posix: &PosixFiles, path: &Path, terms: Terms) -> Result<Done, Failure> {
+    fn acquire(files: &Files, path: &Path, terms: Terms) -> Result<Done, Failure> {
         let mode = terms.mode();
         let attempt = if terms.autocreate { Attempt::OpenOrCreate } else { Attempt::Open };
         let mut options = options();
         options.read(true).write(true);
         for _ in 0..ATTEMPTS_MAX {
-            let opened = posix.open(&options, terms.autocreate, path);
-            let file = match opened.map_err(failure(attempt, path))? {
-                Opened::File(file) => file,
+            let opened = files.posix.open(&options, terms.autocreate, path);
+            let (file, inode) = match opened.map_err(failure(attempt, path))? {
+                Opened::File(file, inode) => (file, inode),
                 Opened::Locked(inode) => return Ok(Done::Busy(Some(inode))),
             };
             if !terms.autocreate {
-                return Self::take(file, path, mode);
+                return Self::take(files, file, inode, path, mode);
             }
-            if let Some(done) = Self::lock_if_at(file, path, mode)? {
+            if let Some(done) = Self::take_if_at(files, file, inode, path, mode)? {
                 return Ok(done);
             }
         }
@@ -172,25 +175,43 @@ impl Lease {
 
     /// Gives `None` when the open file is not the one at `path` any more: who had it before may
     /// have removed it since it was opened.
-    fn lock_if_at(file: File, path: &Path, mode: Mode) -> Result<Option<Done>, Failure> {
-        Ok(match Self::take(file, path, mode)? {
+    fn take_if_at(
+        files: &Files,
+        file: File,
+        inode: Inode,
+        path: &Path,
+        mode: Mode,
+    ) -> Result<Option<Done>, Failure> {
+        Ok(match Self::take(files, file, inode, path, mode)? {
             Done::Acquired(lease) if !lease.inode.is_at(path) => None,
             done => Some(done),
         })
     }
 
-    fn take(file: File, path: &Path, mode: Mode) -> Result<Done, Failure> {
-        let metadata = file.metadata().map_err(failure(Attempt::Lock, path))?;
-        let inode = Inode::of(&metadata);
+    fn take(
+        files: &Files,
+        file: File,
+        inode: Inode,
+        path: &Path,
+        mode: Mode,
+    ) -> Result<Done, Failure> {
         let locked =
             lock::try_lock(&file, Kind::Ofd, mode).map_err(failure(Attempt::Lock, path))?;
-        let lease = Self { file: Arc::new(file), inode, hold: Hold::Whole(Kind::Ofd) };
-        Ok(if locked { Done::Acquired(lease) } else { Done::Busy(Some(inode)) })
+        let claim = (locked && inode.is_device()).then(|| files.devices.claim(inode, mode));
+        Ok(match (locked, claim) {
+            (false, _) | (true, Some(None)) => Done::Busy(Some(inode)),
+            (true, claim) => Done::Acquired(Self {
+                file: Arc::new(file),
+                inode,
+                hold: Hold::Whole(Kind::Ofd),
+                _claim: claim.flatten().map(Box::new),
+            }),
+        })
     }
 
     /// A file made automatically is removed while the lock still keeps others off it. Its last
     /// lock is known by this: it can be had exclusively.
-    fn release(self, posix: &PosixFiles, path: &Path, terms: Terms) {
+    fn release(self, files: &Files, path: &Path, terms: Terms) {
         if terms.autocreate
             && ((!terms.shared && self.hold.is_whole()) || self.can_be_exclusive())
             && self.inode.is_at(path)
@@ -198,12 +219,12 @@ impl Lease {
         {
             tracing::warn!(target: "util.lockspace", "{}", failure.to_rpc().message());
         }
-        self.unlock(posix, path, terms.mode());
+        self.unlock(files, path, terms.mode());
     }
 
     /// Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
-    fn unlock(self, posix: &PosixFiles, path: &Path, mode: Mode) {
-        if let Err(error) = posix.release(self.inode, self.file, mode, self.hold) {
+    fn unlock(self, files: &Files, path: &Path, mode: Mode) {
+        if let Err(error) = files.posix.release(self.inode, self.file, mode, self.hold) {
             tracing::error!(
                 target: "util.lockspace", "Unable to unlock {}: {error}", path.display()
             );
@@ -251,34 +272,6 @@ fn settle(
     }))
 }
 
-impl Inode {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), number: metadata.ino() }
-    }
-
-    /// Of an open file; it does not wait for a file system.
-    pub(crate) fn of_open(file: impl AsFd) -> io::Result<Self> {
-        let (device, number) = fd::device_and_inode(file)?;
-        Ok(Self { device, number })
-    }
-
-    fn is_at(self, path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|metadata| Self::of(&metadata) == self)
-    }
-}
-
-/// Makes a lockspace's directory unless it is there.
-pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(failure(Attempt::UseAsDirectory, path)(Errno::ENOTDIR.into())),
-        Err(_) => {
-            let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
-            made.map_err(failure(Attempt::MakeDirectory, path))
-        }
-    }
-}
-
 /// Opening never waits, whatever a name leads to, and gives us no terminal.
 fn options() -> OpenOptions {
     let mut options = File::options();
@@ -287,28 +280,29 @@ fn options() -> OpenOptions {
     options
 }
 
-fn create(posix: &PosixFiles, path: &Path) -> Result<(), Failure> {
-    let file = posix.open(options().write(true), true, path);
+fn create(files: &Files, path: &Path) -> Result<(), Failure> {
+    let file = files.posix.open(options().write(true), true, path);
     file.map(drop).map_err(failure(Attempt::Create, path))
 }
 
 /// The file goes while we have it locked, so that nobody's lease on it, whatever its name, is left
 /// without a file. What cannot be opened has no lease; whether it can be removed is seen then.
-fn delete(posix: &PosixFiles, path: &Path) -> Result<Done, Failure> {
+fn delete(files: &Files, path: &Path) -> Result<Done, Failure> {
     for _ in 0..ATTEMPTS_MAX {
-        let file = match posix.open(options().read(true).write(true), false, path) {
-            Ok(Opened::File(file)) => file,
+        let opened = files.posix.open(options().read(true).write(true), false, path);
+        let (file, inode) = match opened {
+            Ok(Opened::File(file, inode)) => (file, inode),
             Ok(Opened::Locked(inode)) => return Ok(Done::Busy(Some(inode))),
             Err(error) if is_shortage(&error) => {
                 return Err(failure(Attempt::Delete, path)(error));
             }
             Err(_) => return remove(path).map(|()| Done::Finished),
         };
-        match Lease::lock_if_at(file, path, Mode::Exclusive)? {
+        match Lease::take_if_at(files, file, inode, path, Mode::Exclusive)? {
             None => {}
             Some(Done::Acquired(lease)) => {
                 let removed = remove(path);
-                lease.unlock(posix, path, Mode::Exclusive);
+                lease.unlock(files, path, Mode::Exclusive);
                 return removed.map(|()| Done::Finished);
             }
             Some(done) => return Ok(done),
@@ -336,7 +330,7 @@ mod tests {
     const AUTOCREATED: Terms = Terms { shared: false, autocreate: true };
 
     fn acquire(path: &Path, terms: Terms) -> Done {
-        Job::Acquire { path: path.into(), terms }.run(&PosixFiles::default())
+        Job::Acquire { path: path.into(), terms }.run(&Files::default())
     }
 
     fn lease(path: &Path, terms: Terms) -> Lease {
@@ -354,12 +348,12 @@ mod tests {
         fs::hard_link(&one, &two).unwrap();
         let held = lease(&one, EXCLUSIVE);
         assert!(matches!(acquire(&two, SHARED), Done::Busy(inode) if inode == Some(held.inode)));
-        held.release(&PosixFiles::default(), &one, EXCLUSIVE);
+        held.release(&Files::default(), &one, EXCLUSIVE);
         let (held, other) = (lease(&one, SHARED), lease(&two, SHARED));
-        held.release(&PosixFiles::default(), &one, SHARED);
+        held.release(&Files::default(), &one, SHARED);
         assert!(matches!(acquire(&one, EXCLUSIVE), Done::Busy(_)));
-        other.release(&PosixFiles::default(), &two, SHARED);
-        lease(&one, EXCLUSIVE).release(&PosixFiles::default(), &one, EXCLUSIVE);
+        other.release(&Files::default(), &two, SHARED);
+        lease(&one, EXCLUSIVE).release(&Files::default(), &one, EXCLUSIVE);
     }
 
     #[test]
@@ -368,9 +362,9 @@ mod tests {
         let path = dir.path().join("lease");
         let terms = Terms { shared: true, autocreate: true };
         let (held, other) = (lease(&path, terms), lease(&path, terms));
-        held.release(&PosixFiles::default(), &path, terms);
+        held.release(&Files::default(), &path, terms);
         assert!(path.exists());
-        other.release(&PosixFiles::default(), &path, terms);
+        other.release(&Files::default(), &path, terms);
         assert!(!path.exists());
     }
 
@@ -381,7 +375,7 @@ mod tests {
         let held = lease(&path, AUTOCREATED);
         fs::remove_file(&path).unwrap();
         let other = lease(&path, AUTOCREATED);
-        held.release(&PosixFiles::default(), &path, AUTOCREATED);
+        held.release(&Files::default(), &path, AUTOCREATED);
         assert!(other.inode.is_at(&path));
     }
 
@@ -389,7 +383,10 @@ mod tests {
     fn a_file_that_was_replaced_after_it_was_opened_is_not_leased() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lease");
-        let lock = |file| Lease::lock_if_at(file, &path, Mode::Exclusive).unwrap();
+        let lock = |file| {
+            let inode = Inode::of_open(&file).unwrap();
+            Lease::take_if_at(&Files::default(), file, inode, &path, Mode::Exclusive).unwrap()
+        };
         let removed = File::create(&path).unwrap();
         fs::remove_file(&path).unwrap();
         assert!(lock(removed).is_none());
@@ -405,9 +402,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, alias) = (dir.path().join("lease"), dir.path().join("./lease"));
         let held = lease(&path, AUTOCREATED);
-        let delete = || Job::Delete { path: alias.as_path().into() }.run(&PosixFiles::default());
+        let delete = || Job::Delete { path: alias.as_path().into() }.run(&Files::default());
         assert!(matches!(delete(), Done::Busy(inode) if inode == Some(held.inode)));
-        held.release(&PosixFiles::default(), &path, EXCLUSIVE);
+        held.release(&Files::default(), &path, EXCLUSIVE);
         assert!(matches!(delete(), Done::Finished));
         assert!(!path.exists());
         assert!(matches!(delete(), Done::Finished));
@@ -420,7 +417,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         let held = lease(&path, EXCLUSIVE);
         let _duplicate = held.file.try_clone().unwrap();
-        held.release(&PosixFiles::default(), &path, EXCLUSIVE);
+        held.release(&Files::default(), &path, EXCLUSIVE);
         lease(&path, EXCLUSIVE);
     }
 
@@ -437,23 +434,13 @@ mod tests {
             format!("Unable to open resource {shown}: Is a directory")
         );
         assert_eq!(
-            message(Job::Delete { path: dir.path().into() }.run(&PosixFiles::default())),
+            message(Job::Delete { path: dir.path().into() }.run(&Files::default())),
             format!("Unable to delete lockspace resource {shown}: Is a directory")
         );
         let file = dir.path().join("file");
         assert!(matches!(
-            Job::Create { path: file.as_path().into() }.run(&PosixFiles::default()),
+            Job::Create { path: file.as_path().into() }.run(&Files::default()),
             Done::Finished
         ));
-        assert_eq!(
-            make_directory(&file).unwrap_err().to_rpc().message(),
-            format!(
-                "internal error: Lockspace location {shown}/file exists, but is not a directory"
-            )
-        );
-        assert_eq!(
-            make_directory(&file.join("sub")).unwrap_err().to_rpc().message(),
-            format!("Unable to create lockspace {shown}/file/sub: Not a directory")
-        );
     }
 }

@@ -16,15 +16,15 @@ use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Progress};
 use common::sys::pidfd;
 
+use crate::directory;
 use crate::ending;
 use crate::endings;
 use crate::failure::Failure;
-use crate::file::{self, Done};
+use crate::file::{Done, Files};
 use crate::keeping::Unstored;
 use crate::lane::{Lane, Task};
 use crate::lockspace::{Lockspaces, ResourceId};
 use crate::owner::{Owner, OwnerId, Owners};
-use crate::posix::PosixFiles;
 use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
 use crate::resource::{Action, Claim, path_of};
@@ -41,8 +41,7 @@ pub struct Handler {
     pub(crate) lockspaces: Lockspaces,
     pub(crate) owners: Owners,
     pub(crate) lanes: HashMap<ResourceId, Lane>,
-    /// Leases of libvirt's daemon, if that was in this process before us.
-    pub(crate) posix: PosixFiles,
+    pub(crate) files: Files,
     pub(crate) sessions: HashMap<ClientId, Session>,
     /// In how many pid namespaces we have a number.
     pub(crate) depth: usize,
@@ -85,7 +84,7 @@ impl Handler {
             lockspaces: Lockspaces::new(),
             owners: Owners::default(),
             lanes: HashMap::new(),
-            posix: PosixFiles::default(),
+            files: Files::default(),
             sessions: HashMap::new(),
             depth: pidfd::own_depth().unwrap_or(1),
             unstored: BTreeSet::new(),
@@ -166,7 +165,7 @@ impl Handler {
         self.call_is_in_flight(from.client);
         let path = Path::new(OsStr::from_bytes(&space)).to_owned();
         core.submit_at_path(&path, DIRECTORY, Progress::default(), move || {
-            let result = file::make_directory(Path::new(OsStr::from_bytes(&space)));
+            let result = directory::make(Path::new(OsStr::from_bytes(&space)));
             Outcome(Ended::Directory { client: from.client, space, is_new, result })
         });
         Ok(Started::Later)

@@ -16,6 +16,7 @@ use crate::holdings::Holding;
 use crate::lane::Task;
 use crate::lockspace::ResourceId;
 use crate::owner::{OwnerId, Owners};
+use crate::posix::PosixFiles;
 use crate::resource::{Action, Resource};
 use crate::session::Session;
 use crate::state::{save_guest, save_resource, save_session};
@@ -143,7 +144,8 @@ impl Handler {
 
 fn change_of(resource: &Resource, owners: &Owners) -> Change {
     let who = |owner, holding: &Holding| save_guest(&holding.guest, owners.get(owner));
-    let saved = save_resource(resource, &Passing::default(), Reader::Ours, who);
+    let (posix, passing) = (PosixFiles::default(), Passing::default());
+    let saved = save_resource(resource, &posix, &passing, Reader::Ours, who);
     let resources = Some(Items::Read(saved.into_iter().collect()));
     let lease = Lockspace { resources, ..Lockspace::at(&resource.space) };
     Change { lease: Some(lease), ..Change::default() }

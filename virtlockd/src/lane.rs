@@ -66,8 +66,8 @@ impl Handler {
                         // Before it is unlocked: what is known of a lease is true as long as it is.
                         self.keep_lease(core, resource);
                     }
-                    let (location, posix) = (job.location(), self.posix.clone());
-                    let work = move || Outcome(Ended::Action(resource, job.run(&posix)));
+                    let (location, files) = (job.location(), self.files.clone());
+                    let work = move || Outcome(Ended::Action(resource, job.run(&files)));
                     match location {
                         Location::Path(path) => {
                             core.submit_at_path(&path, resource.0, Progress::default(), work);

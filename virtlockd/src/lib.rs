@@ -5,17 +5,21 @@
 //! processes that are [watched](watch) for their [end](ending).
 //!
 //! Invariants, because they are absences that nobody can see in the code:
-//! - Only [`mod@file`] opens, closes, makes or removes a path that a client named, and only in jobs.
-//!   One job at a time works on a resource.
+//! - Only [`mod@file`] opens, closes, makes or removes a path that a client named, and [`directory`]
+//!   makes those of lockspaces, and only in jobs. One job at a time works on a resource.
 //! - Whether two names are one file is never decided here: each name has a lock of its own on an
 //!   open file description of its own, and the kernel knows. So closing one name's file never
-//!   harms another's lock, and no table can be wrong about it.
+//!   harms another's lock, and no table can be wrong about it. What the kernel does not know is which
+//!   nodes are one block [device](devices), and that we must not open what has a [POSIX lock](posix) of
+//!   ours.
 //! - No process is ever signalled by its number, only by its pidfd, and where there is none, nothing
 //!   is done. One is taken for dead when its pidfd says so; when no process had its number as it
 //!   was registered (and one could have it: made-up pids of no process are left alone); or when the
 //!   number that it was [known by](identity) is another process's, or nobody's, later.
 //! - A file's content is never read or written.
 
+mod devices;
+mod directory;
 mod ending;
 mod endings;
 mod failure;
@@ -24,6 +28,7 @@ mod find;
 mod handler;
 mod holdings;
 mod identity;
+mod inode;
 mod keeping;
 mod lane;
 mod lockspace;
@@ -47,8 +52,8 @@ use common::rpc::Program;
 use common::server::{Caller, Core};
 use common::startup::Service;
 
-use file::Inode;
 pub use handler::{Handler, Outcome};
+use inode::Inode;
 
 /// The name of the daemon and its server.
 const NAME: &str = "virtlockd";
@@ -89,6 +94,6 @@ impl Service for Handler {
     }
 
     fn must_stay_open(&self, fd: BorrowedFd<'_>) -> bool {
-        Inode::of_open(fd).is_ok_and(|inode| self.posix.has(inode))
+        Inode::of_open(fd).is_ok_and(|inode| self.files.posix.has(inode))
     }
 }

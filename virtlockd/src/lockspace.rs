@@ -8,8 +8,9 @@ use std::sync::Arc;
 use common::sys::lock::Hold;
 
 use crate::failure::Failure;
-use crate::file::{Done, Inode, Lease};
+use crate::file::{Done, Lease};
 use crate::holdings::Holdings;
+use crate::inode::Inode;
 use crate::protocol::Terms;
 use crate::refusal::{Holders, Refusal};
 use crate::resource::{Action, Change, Resource, Step, path_of};

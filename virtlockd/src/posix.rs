@@ -1,8 +1,10 @@
-//! Leases that libvirt's daemon took in this process before it became ours: POSIX locks.
+//! POSIX locks of this process: leases that libvirt's daemon took in it before it became ours, and the
+//! pid file.
 //!
 //! Such a lock is lost as soon as *any* fd of its file is closed. So a file that has one is never
 //! opened, whatever name it is asked for by, and an fd of it is closed only with the last lease. Nor
 //! is one opened whose lease [lacks](Hold) something of its lock, which keeps only strangers off it.
+//! One that is opened all the same, as it took the name of another a moment ago, stays open.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -12,13 +14,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use common::handover::Passing;
+use common::startup::own_pid_file;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
-use crate::file::Inode;
-
-/// How often a file may appear or vanish while it is being opened; ours.
-const ATTEMPTS_MAX: usize = 100;
+use crate::inode::Inode;
 
 /// Files with POSIX locks. Clones are the same set, for jobs on other threads.
 #[derive(Debug, Clone, Default)]
@@ -32,14 +33,14 @@ struct Entry {
     exclusive: usize,
     /// Those, with whatever lock, that lack something of it.
     lacking: usize,
-    /// Of leases that were released, while there are others.
+    /// Of leases that were released, while there are others, and what was opened by accident.
     parked: Vec<Arc<File>>,
 }
 
 /// What came of opening a file.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    File(File),
+    File(File, Inode),
     /// It is one of those that must not be opened.
     Locked(Inode),
 }
@@ -54,7 +55,25 @@ impl PosixFiles {
 
     /// Whether closing an fd of this file may cost a lease its lock.
     pub(crate) fn has(&self, inode: Inode) -> bool {
-        self.files().contains_key(&inode)
+        is_pid_file(inode) || self.files().contains_key(&inode)
+    }
+
+    /// An fd of a file of these that nobody needs.
+    pub(crate) fn park(&self, inode: Inode, file: File) {
+        self.files().entry(inode).or_default().parked.push(Arc::new(file));
+    }
+
+    /// Takes along what is open of a file and nobody needs: an exec closes it otherwise.
+    pub(crate) fn pass_parked(&self, inode: Inode, passing: &Passing) -> Vec<i32> {
+        let files = self.files();
+        let parked = files.get(&inode).into_iter().flat_map(|entry| &entry.parked);
+        parked.map(|file| passing.fd(file)).collect()
+    }
+
+    /// The same of the pid file.
+    pub(crate) fn pass_pid_file(&self, passing: &Passing) -> Vec<i32> {
+        let pid_file = own_pid_file().map(|(device, number)| Inode { device, number });
+        pid_file.map(|inode| self.pass_parked(inode, passing)).unwrap_or_default()
     }
 
     /// Finds out what there is of a lease's lock, takes what is missing, and where `is_to_outlive`
@@ -139,8 +158,8 @@ impl PosixFiles {
         lock::unlock(&*file, Kind::Posix).and(unlocked)
     }
 
-    /// Opens a file, or makes it where that is wanted, unless it is one of these. Without any it
-    /// is opened as always.
+    /// Opens a file, or makes it where that is wanted, unless it is one of these. As long as there are
+    /// none that takes no more than opening it.
     pub(crate) fn open(
         &self,
         options: &OpenOptions,
@@ -148,32 +167,42 @@ impl PosixFiles {
         path: &Path,
     ) -> io::Result<Opened> {
         if self.files().is_empty() {
-            return options.clone().create(create).open(path).map(Opened::File);
+            return self.opened(options.clone().create(create).open(path)?);
         }
-        for _ in 0..ATTEMPTS_MAX {
-            // Closing an fd that only stands for a path costs no lock.
-            let found = File::options().read(true).custom_flags(OFlag::O_PATH.bits()).open(path);
-            let found = match found {
-                Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
-                    match options.clone().create_new(true).open(path) {
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                        result => return result.map(Opened::File),
-                    }
+        // Closing an fd that only stands for a path costs no lock.
+        match File::options().read(true).custom_flags(OFlag::O_PATH.bits()).open(path) {
+            Ok(found) => {
+                let inode = Inode::of_open(&found)?;
+                if self.has(inode) {
+                    return Ok(Opened::Locked(inode));
                 }
-                result => result?,
-            };
-            let inode = Inode::of(&found.metadata()?);
-            if self.files().contains_key(&inode) {
-                return Ok(Opened::Locked(inode));
+                self.opened(options.open(format!("/proc/self/fd/{}", found.as_raw_fd()))?)
             }
-            return options.open(format!("/proc/self/fd/{}", found.as_raw_fd())).map(Opened::File);
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+                self.opened(options.clone().create(true).open(path)?)
+            }
+            Err(error) => Err(error),
         }
-        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// What is noticed too late is noticed once: from then on the file is one of these.
+    fn opened(&self, file: File) -> io::Result<Opened> {
+        let inode = Inode::of_open(&file)?;
+        let mut files = self.files();
+        if !is_pid_file(inode) && !files.contains_key(&inode) {
+            return Ok(Opened::File(file, inode));
+        }
+        files.entry(inode).or_default().parked.push(Arc::new(file));
+        Ok(Opened::Locked(inode))
     }
 
     fn files(&self) -> MutexGuard<'_, HashMap<Inode, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_pid_file(inode: Inode) -> bool {
+    own_pid_file() == Some((inode.device, inode.number))
 }
 
 impl Entry {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use common::sys::lock::{self, Kind};
 
-use crate::file::{Inode, Job, Lease};
+use crate::file::{Job, Lease};
 use crate::holdings::{Holding, Holdings};
+use crate::inode::Inode;
 use crate::owner::OwnerId;
 use crate::protocol::{Guest, Operation, Terms};
 use crate::refusal::{Holders, Refusal};

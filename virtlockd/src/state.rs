@@ -18,6 +18,7 @@ use crate::handler::Handler;
 use crate::holdings::Holding;
 use crate::identity::{Identity, Known, Way};
 use crate::owner::{Owner, OwnerId, Owners};
+use crate::posix::PosixFiles;
 use crate::protocol::Guest;
 use crate::resource::Resource;
 use crate::session::Session;
@@ -41,16 +42,22 @@ impl Handler {
             let session = session.and_then(|id| self.sessions.get(&id));
             client.private_data = Some(save_session(session, &self.owners));
         }
+        if reader == Reader::Ours
+            && let Some(private) = &mut document.private
+        {
+            private.parked.get_or_insert_default().extend(self.files.posix.pass_pid_file(passing));
+        }
         let who = |id, holding: &Holding| match self.owners.is_listed(id, &holding.guest) {
             true => Holder { pid: Some(holding.guest.pid), ..Holder::default() },
             false => save_guest(&holding.guest, self.owners.get(id)),
         };
         let mut spaces = self.lockspaces.by_space();
+        let posix = &self.files.posix;
         let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
             resources: Some(Items::shown(move |sink| {
                 let saved = resources
                     .iter()
-                    .filter_map(|resource| save_resource(resource, passing, reader, who));
+                    .filter_map(|resource| save_resource(resource, posix, passing, reader, who));
                 saved.for_each(sink);
             })),
             ..Lockspace::at(space)
@@ -105,6 +112,7 @@ pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> docume
 /// `who` puts down a holder without what is of this lease.
 pub(crate) fn save_resource(
     resource: &Resource,
+    posix: &PosixFiles,
     passing: &Passing,
     reader: Reader,
     who: impl Fn(OwnerId, &Holding) -> Holder,
@@ -113,6 +121,7 @@ pub(crate) fn save_resource(
     let (fd, lock) = lease.lock();
     let fd = passing.fd(fd);
     let inode = lease.inode();
+    let parked = lock.is_posix().then(|| posix.pass_parked(inode, passing));
     let holders = holders.map(|(owner, holding)| save_holder(holding, who(owner, holding)));
     let holders: Vec<_> = holders.collect();
     let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
@@ -149,8 +158,8 @@ pub(crate) fn save_resource(
                 Hold::Shared(_) => Some(Lack::Exclusiveness),
                 Hold::Nothing => Some(Lack::Everything),
             },
-            device: Some(inode.device),
-            inode: Some(inode.number),
+            file: Some((inode.device, inode.number)),
+            parked: parked.filter(|parked| !parked.is_empty()),
             holders: Some(holders),
         }),
     })

@@ -10,6 +10,9 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// No file system has this device number.
+pub const BLOCK_DEVICES: u64 = 0;
+
 /// Takes over an fd that this process inherited under a known number (socket activation, a state
 /// document). It is made close-on-exec.
 ///
@@ -135,6 +138,19 @@ fn first_free(any: impl AsFd, first: RawFd) -> Option<RawFd> {
 /// As `statx(2)`.
 pub fn device_and_inode(fd: impl AsFd) -> io::Result<(u64, u64)> {
     let found = known(fd, libc::STATX_INO)?;
+    Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+}
+
+/// What tells one file from all others: device and inode number. All nodes of a block device are one
+/// disk, and have [`BLOCK_DEVICES`] and the device's own number. No server is asked for that either.
+///
+/// # Errors
+/// As `statx(2)`.
+pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
+    let found = known(fd, libc::STATX_INO | libc::STATX_TYPE)?;
+    if u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFBLK {
+        return Ok((BLOCK_DEVICES, libc::makedev(found.stx_rdev_major, found.stx_rdev_minor)));
+    }
     Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }
 

@@ -1,7 +1,7 @@
 //! What is checked before a call is carried out, in which order, and what is said.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use nix::libc;
 use tests::harness::Subject;
@@ -148,8 +148,12 @@ fn what_cannot_be_a_lockspace_is_refused(subject: Subject) {
     let detail = format!("Lockspace location {file} exists, but is not a directory");
     let expected = RpcError::templated(1, 51, "internal error: ", &detail);
     assert_eq!(client.create_lockspace(&file), Err(expected));
+    let link = text(&daemon.file("link"));
+    symlink(daemon.file("nowhere"), &link).unwrap();
     for (path, errno, reason) in [
         (format!("{file}/below"), libc::ENOTDIR, "Not a directory"),
+        (link.clone(), libc::ENOTDIR, "Not a directory"),
+        (format!("{link}/below"), libc::ENOENT, "No such file or directory"),
         (format!("/{}", "a".repeat(256)), libc::ENAMETOOLONG, "File name too long"),
         ("b/".repeat(32_768), libc::ENAMETOOLONG, "File name too long"),
         ("/proc/nowhere".to_owned(), libc::ENOENT, "No such file or directory"),

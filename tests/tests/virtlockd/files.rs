@@ -21,9 +21,11 @@ tests::both! { Virtlockd:
     a_name_may_lead_anywhere,
     too_many_open_files_are_an_error_like_any_other,
     a_device_can_be_leased,
+    a_pipe_can_be_leased,
+    a_link_that_leads_nowhere_is_followed,
 }
 
-tests::ours! { Virtlockd: a_pipe_that_nobody_reads_makes_nobody_wait }
+tests::ours! { Virtlockd: making_a_pipe_that_nobody_reads_makes_nobody_wait }
 
 /// A lockspace over a directory of its own, and somebody who may use it.
 fn lockspace(daemon: &Daemon) -> (LockClient, String) {
@@ -214,17 +216,40 @@ fn a_device_can_be_leased(subject: Subject) {
     client.release("", "/dev/zero", 0).unwrap();
 }
 
-/// libvirt's daemon waits for a reader, and serves nobody meanwhile.
-fn a_pipe_that_nobody_reads_makes_nobody_wait(subject: Subject) {
+fn a_pipe_can_be_leased(subject: Subject) {
     let daemon = subject.start();
-    let mut client = client_of(&daemon, NOBODY);
-    let path = daemon.file("pipe");
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let path = text(&path);
-    let message = format!("cannot create file '{path}': No such device or address");
-    assert_eq!(client.create("", &path, 0), Err(RpcError::system(0, libc::ENXIO, &message)));
-    for flags in [0, ACQUIRE_AUTOCREATE] {
+    let (mut client, path) = (client_of(&daemon, NOBODY), pipe(&daemon));
+    for flags in [0, ACQUIRE_SHARED, ACQUIRE_AUTOCREATE] {
         client.acquire("", &path, flags).unwrap();
         client.release("", &path, 0).unwrap();
     }
+}
+
+/// libvirt's daemon waits for a reader, and serves nobody meanwhile.
+fn making_a_pipe_that_nobody_reads_makes_nobody_wait(subject: Subject) {
+    let daemon = subject.start();
+    let (mut client, path) = (client_of(&daemon, NOBODY), pipe(&daemon));
+    let message = format!("cannot create file '{path}': No such device or address");
+    assert_eq!(client.create("", &path, 0), Err(RpcError::system(0, libc::ENXIO, &message)));
+}
+
+fn pipe(daemon: &Daemon) -> String {
+    let path = daemon.file("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    text(&path)
+}
+
+fn a_link_that_leads_nowhere_is_followed(subject: Subject) {
+    let daemon = subject.start();
+    let mut client = client_of(&daemon, NOBODY);
+    let (link, target) = (text(&daemon.file("link")), text(&daemon.file("target")));
+    symlink(&target, &link).unwrap();
+    client.create("", &link, 0).unwrap();
+    fs::remove_file(&target).unwrap();
+    client.acquire("", &link, ACQUIRE_AUTOCREATE).unwrap();
+    assert!(is_leased(&target));
+    client.release("", &link, 0).unwrap();
+    // The name goes.
+    expect_missing(link.as_ref());
+    assert!(fs::exists(&target).unwrap());
 }

@@ -3,6 +3,7 @@
 mod aliases;
 mod calls;
 mod contention;
+mod devices;
 mod files;
 mod guests;
 mod hang;
@@ -10,6 +11,7 @@ mod leases;
 mod load;
 mod namespaces;
 mod owners;
+mod pid_file;
 
 use std::fs::{self, File};
 use std::path::Path;

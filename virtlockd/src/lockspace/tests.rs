@@ -40,7 +40,7 @@ impl Fixture {
             Step::Ended(result) => result,
             Step::Job(already, job) => {
                 let result =
-                    self.lockspaces.end(id, action, job.run(&crate::posix::PosixFiles::default()));
+                    self.lockspaces.end(id, action, job.run(&crate::file::Files::default()));
                 result.map(|then| if then == Change::None { already } else { then })
             }
         };
@@ -163,8 +163,7 @@ fn a_lease_on_its_way_out_is_not_held_any_more() {
         panic!("not lost by a job")
     };
     assert_eq!(holder_of(fixture.acquire("./image", 8, EXCLUSIVE)), None);
-    let result =
-        fixture.lockspaces.end(id, &release, job.run(&crate::posix::PosixFiles::default()));
+    let result = fixture.lockspaces.end(id, &release, job.run(&crate::file::Files::default()));
     assert_eq!(result.unwrap(), Change::None);
     fixture.acquire("./image", 8, EXCLUSIVE).unwrap();
 }
@@ -183,11 +182,7 @@ fn a_lockspace_is_its_path_letter_by_letter() {
     let action = Action::Acquire(claim(8), EXCLUSIVE);
     let Step::Job(_, job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
     assert_eq!(
-        holder_of(fixture.lockspaces.end(
-            id,
-            &action,
-            job.run(&crate::posix::PosixFiles::default())
-        )),
+        holder_of(fixture.lockspaces.end(id, &action, job.run(&crate::file::Files::default()))),
         Some(7)
     );
 }

@@ -24,11 +24,12 @@ use nix::errno::Errno;
 
 use super::flag;
 use crate::ending;
-use crate::file::{Inode, Lease};
+use crate::file::Lease;
 use crate::find::{self, Found, Registrant};
 use crate::handler::{Handler, Outcome};
 use crate::holdings::{Holding, Holdings};
 use crate::identity::{Identity, Key, Known, Way};
+use crate::inode::Inode;
 use crate::lane::Task;
 use crate::owner::OwnerId;
 use crate::protocol::{Guest, Terms};
@@ -75,7 +76,7 @@ impl Handler {
     /// Files of which nothing is known may have POSIX locks, too: they are never opened.
     pub(crate) fn protect_unknown(&self, inherited: &Inherited) {
         inherited.for_each(|fd| {
-            let is_known = |inode| self.posix.has(inode);
+            let is_known = |inode| self.files.posix.has(inode);
             if fd::may_have_lock(fd) && !Inode::of_open(fd).is_ok_and(is_known) {
                 self.protect(fd);
             }
@@ -85,7 +86,7 @@ impl Handler {
     /// Something has a POSIX lock on this file until this process ends.
     fn protect(&self, fd: BorrowedFd<'_>) {
         if let Ok(inode) = Inode::of_open(fd) {
-            self.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
+            self.files.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
         }
     }
 
@@ -273,12 +274,19 @@ impl Adoption<'_> {
             Some(Lack::Exclusiveness) => Hold::Shared(kind),
             Some(Lack::Everything) => Hold::Nothing,
         };
-        let inode = match (kind, private.device, private.inode) {
-            (Kind::Ofd, Some(device), Some(number)) => Inode { device, number },
+        let inode = match (kind, private.file) {
+            (Kind::Ofd, Some((device, number))) => Inode { device, number },
             _ => Inode::of_open(&file)?,
         };
-        self.handler.posix.add(inode, terms.mode(), hold);
-        Ok(Lease::adopted(file, inode, hold))
+        let files = &self.handler.files;
+        let lease = Lease::adopted(files, file, inode, terms.mode(), hold);
+        for &number in private.parked.iter().flatten() {
+            // Each lease of the file has named them.
+            if let Ok(fd) = self.inherited.take(Some(number)) {
+                files.posix.park(inode, fd.into());
+            }
+        }
+        Ok(lease)
     }
 
     /// libvirt's daemons know no more of holders than their pids, each as often as it has the lease.

@@ -278,12 +278,13 @@ pub struct PrivateResource {
     /// What is missing of the lock, which is to be taken as soon as it can be had.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Lack>,
-    /// Of the locked file, so that its file system need not be asked.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub device: Option<u64>,
-    /// Likewise.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub inode: Option<u64>,
+    /// Identity of the locked file, so that its file system need not be asked: device and inode
+    /// number, or 0 and the number of a block device.
+    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
+    pub file: Option<(u64, u64)>,
+    /// Fds of the file that nobody needs, and that would take a POSIX lock along if they were closed.
+    #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Vec<i32>>,
     /// Who has leases.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
     pub holders: Option<Vec<Holder>>,

@@ -1,0 +1,99 @@
+//! Block devices that are leased. The kernel takes two nodes of one device for two files, whose locks
+//! are nothing to each other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::sys::lock::Mode;
+
+use crate::inode::Inode;
+
+/// All of them. Clones are the same set, for jobs on other threads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Devices(Arc<Mutex<HashMap<Inode, Claims>>>);
+
+/// How often a device is leased, by whatever node.
+#[derive(Debug, Default)]
+struct Claims {
+    shared: usize,
+    exclusive: usize,
+}
+
+/// A lease of a device, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    devices: Devices,
+    device: Inode,
+    mode: Mode,
+}
+
+impl Devices {
+    /// `None` if another lease excludes this one.
+    pub(crate) fn claim(&self, device: Inode, mode: Mode) -> Option<Claim> {
+        let mut devices = self.devices();
+        let claims = devices.entry(device).or_default();
+        let is_free = claims.exclusive == 0 && (mode == Mode::Shared || claims.shared == 0);
+        is_free.then(|| self.add(claims, device, mode))
+    }
+
+    /// A lease that there is already, whatever others there are.
+    pub(crate) fn adopt(&self, device: Inode, mode: Mode) -> Claim {
+        self.add(self.devices().entry(device).or_default(), device, mode)
+    }
+
+    fn add(&self, claims: &mut Claims, device: Inode, mode: Mode) -> Claim {
+        *claims.of(mode) += 1;
+        Claim { devices: self.clone(), device, mode }
+    }
+
+    fn devices(&self) -> MutexGuard<'_, HashMap<Inode, Claims>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claims {
+    fn of(&mut self, mode: Mode) -> &mut usize {
+        match mode {
+            Mode::Shared => &mut self.shared,
+            Mode::Exclusive => &mut self.exclusive,
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut devices = self.devices.devices();
+        let Some(claims) = devices.get_mut(&self.device) else { return };
+        let count = claims.of(self.mode);
+        *count = count.saturating_sub(1);
+        if (claims.shared, claims.exclusive) == (0, 0) {
+            devices.remove(&self.device);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_had_by_many_or_by_one() {
+        let devices = Devices::default();
+        let device = Inode { device: 0, number: 7 };
+        let other = Inode { device: 0, number: 8 };
+        let shared = [0, 1].map(|_| devices.claim(device, Mode::Shared).unwrap());
+        assert!(devices.claim(device, Mode::Exclusive).is_none());
+        let _other = devices.claim(other, Mode::Exclusive).unwrap();
+        drop(shared);
+        let exclusive = devices.claim(device, Mode::Exclusive).unwrap();
+        for mode in [Mode::Shared, Mode::Exclusive] {
+            assert!(devices.claim(device, mode).is_none());
+        }
+        let adopted = devices.adopt(device, Mode::Shared);
+        drop(exclusive);
+        assert!(devices.claim(device, Mode::Exclusive).is_none());
+        drop(adopted);
+        assert!(devices.claim(device, Mode::Exclusive).is_some());
+        assert_eq!(devices.devices().len(), 1);
+    }
+}

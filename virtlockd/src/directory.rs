@@ -1,0 +1,72 @@
+//! The directory of a lockspace.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::failure::{Attempt, Failure, failure};
+
+/// Permission bits of a directory that we make, libvirt's value.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Makes it unless it is there.
+pub(crate) fn make(path: &Path) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(failure(Attempt::UseAsDirectory, path)(Errno::ENOTDIR.into())),
+        Err(_) => make_directories(path).map_err(failure(Attempt::MakeDirectory, path)),
+    }
+}
+
+/// A symbolic link that leads nowhere is no directory, and has nothing in it; as libvirt has it.
+fn make_directories(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    let made = builder.recursive(true).mode(DIRECTORY_MODE).create(path);
+    let Err(error) = &made else { return made };
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        return made;
+    }
+    match builder.recursive(false).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.is_dir() => {
+            Err(Errno::ENOTDIR.into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_libvirts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (shown, file) = (dir.path().display(), dir.path().join("file"));
+        fs::write(&file, "").unwrap();
+        assert_eq!(
+            make(&file).unwrap_err().to_rpc().message(),
+            format!(
+                "internal error: Lockspace location {shown}/file exists, but is not a directory"
+            )
+        );
+        assert_eq!(
+            make(&file.join("sub")).unwrap_err().to_rpc().message(),
+            format!("Unable to create lockspace {shown}/file/sub: Not a directory")
+        );
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let message = |path| make(path).unwrap_err().to_rpc().message();
+        assert_eq!(
+            message(&link),
+            format!("Unable to create lockspace {shown}/link: Not a directory")
+        );
+        assert_eq!(
+            message(&link.join("sub")),
+            format!("Unable to create lockspace {shown}/link/sub: No such file or directory")
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! Which file it is.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use common::server::Place;
+use common::sys::fd::{self, BLOCK_DEVICES};
+
+/// Which file a path leads to, whatever its name; or which block device, whatever its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Inode {
+    pub(crate) device: u64,
+    pub(crate) number: u64,
+}
+
+impl Inode {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        if metadata.file_type().is_block_device() {
+            return Self { device: BLOCK_DEVICES, number: metadata.rdev() };
+        }
+        Self { device: metadata.dev(), number: metadata.ino() }
+    }
+
+    /// Of an open file; it does not wait for a file system.
+    pub(crate) fn of_open(file: impl AsFd) -> io::Result<Self> {
+        let (device, number) = fd::identity(file)?;
+        Ok(Self { device, number })
+    }
+
+    pub(crate) fn is_device(self) -> bool {
+        self.device == BLOCK_DEVICES
+    }
+
+    pub(crate) fn place(self) -> Place {
+        Place::device(if self.is_device() { self.number } else { self.device })
+    }
+
+    pub(crate) fn is_at(self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| Self::of(&metadata) == self)
+    }
+}
