@@ -1,5 +1,6 @@
 //! What could not be done with a file: the one place where that becomes an error of the wire.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -35,6 +36,16 @@ impl Failure {
         failure(Attempt::Open, path)(Errno::EMFILE.into())
     }
 
+    /// Whether it is worth while to wait a little.
+    pub(crate) fn may_be_over_soon(&self) -> bool {
+        self.attempt != Attempt::Lock && is_not_yet(&self.error)
+    }
+
+    /// The path that it is about.
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.path))
+    }
+
     /// The error for the client.
     pub(crate) fn to_rpc(&self) -> rpc::Error {
         let path = &self.path;
@@ -68,6 +79,12 @@ impl Failure {
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
+}
+
+/// Whether a process has an `fcntl(2)` lease on the file, such as a file server for its clients. The
+/// kernel has told it to give that up, and takes it after a time.
+pub(crate) fn is_not_yet(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// What has become of an attempt.

@@ -14,7 +14,7 @@ use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
 use crate::devices::{Claim, Devices};
-use crate::failure::{Attempt, Failure, failure, is_shortage};
+use crate::failure::{Attempt, Failure, failure, is_not_yet, is_shortage};
 use crate::inode::Inode;
 use crate::posix::{Opened, PosixFiles};
 use crate::protocol::Terms;
@@ -88,6 +88,9 @@ pub(crate) enum Done {
     Settled(Hold),
     /// Nothing has changed.
     Failed(Failure),
+    /// Nor has it, and it may be another thing soon: the kernel has told the process that has an
+    /// `fcntl(2)` lease on the file to give it up.
+    NotYet(Failure),
 }
 
 impl Job {
@@ -119,7 +122,10 @@ impl Job {
                 Ok(settle(&files.posix, &file, inode, lease, is_to_outlive))
             }
         };
-        result.unwrap_or_else(Done::Failed)
+        result.unwrap_or_else(|failure| match failure.may_be_over_soon() {
+            true => Done::NotYet(failure),
+            false => Done::Failed(failure),
+        })
     }
 }
 
@@ -293,7 +299,7 @@ fn delete(files: &Files, path: &Path) -> Result<Done, Failure> {
         let (file, inode) = match opened {
             Ok(Opened::File(file, inode)) => (file, inode),
             Ok(Opened::Locked(inode)) => return Ok(Done::Busy(Some(inode))),
-            Err(error) if is_shortage(&error) => {
+            Err(error) if is_shortage(&error) || is_not_yet(&error) => {
                 return Err(failure(Attempt::Delete, path)(error));
             }
             Err(_) => return remove(path).map(|()| Done::Finished),

@@ -25,6 +25,7 @@ use crate::keeping::Unstored;
 use crate::lane::{Lane, Task};
 use crate::lockspace::{Lockspaces, ResourceId};
 use crate::owner::{Owner, OwnerId, Owners};
+use crate::patience::{self, PutOff};
 use crate::protocol::{Guest, Operation, Request};
 use crate::refusal::Refusal;
 use crate::resource::{Action, Claim, path_of};
@@ -53,6 +54,7 @@ pub struct Handler {
     pub(crate) lacking: BTreeSet<ResourceId>,
     /// That is to be looked for again later.
     pub(crate) settles_later: bool,
+    pub(crate) put_off: PutOff,
 }
 
 /// What a job brings back.
@@ -92,6 +94,7 @@ impl Handler {
             watches_later: false,
             lacking: BTreeSet::new(),
             settles_later: false,
+            put_off: PutOff::default(),
         }
     }
 
@@ -122,7 +125,7 @@ impl Handler {
                 let resource = self.lockspaces.resource(&space, &name)?;
                 self.call_is_in_flight(from.client);
                 let action = Action::new(operation, claim);
-                self.perform(core, resource, Task { action, client: Some(from.client) });
+                self.perform(core, resource, Task::of_client(action, from.client));
                 return Ok(Started::Later);
             }
         }
@@ -323,6 +326,7 @@ impl Daemon for Handler {
         match source {
             rewatch::RETRY => self.watch_again(core),
             settle::RETRY => self.settle_again(core),
+            patience::RETRY => self.try_again(core),
             owner => self.ending_is_due(OwnerId(owner)),
         }
     }
@@ -379,6 +383,7 @@ impl Daemon for Handler {
 
     /// Leases need nothing but to be left alone.
     fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
+        self.put_off.hurry();
         self.finish_endings(core, reader);
     }
 
@@ -402,7 +407,9 @@ impl Daemon for Handler {
         self.forget_keys();
     }
 
-    fn resume(&mut self, _: &mut Core<Outcome>) {}
+    fn resume(&mut self, _: &mut Core<Outcome>) {
+        self.put_off.take_time();
+    }
 
     fn status(&self) -> String {
         format!("{} leases held", self.owners.leases_count())

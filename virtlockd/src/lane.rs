@@ -2,6 +2,7 @@
 //! while something is under way.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use common::server::{ClientId, Core, Progress};
 
@@ -18,6 +19,8 @@ pub(crate) struct Lane {
     current: Option<Task>,
     /// Bounded by the clients, of whom each has one call in flight, and by the owners.
     waiting: VecDeque<Task>,
+    /// The first that waits is to be tried again later.
+    is_put_off: bool,
 }
 
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Task {
     pub(crate) action: Action,
     /// Who waits for the result.
     pub(crate) client: Option<ClientId>,
+    /// When it is tried for the last time, if it was put off.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Lane {
@@ -32,11 +37,21 @@ impl Lane {
     pub(crate) fn client(&self) -> Option<ClientId> {
         self.current.as_ref()?.client
     }
+
+    /// Has a task tried again later, before all others.
+    pub(crate) fn put_off(&mut self, task: Task) {
+        self.waiting.push_front(task);
+        self.is_put_off = true;
+    }
 }
 
 impl Task {
+    pub(crate) fn of_client(action: Action, client: ClientId) -> Self {
+        Self { action, client: Some(client), deadline: None }
+    }
+
     pub(crate) fn of_our_own(action: Action) -> Self {
-        Self { action, client: None }
+        Self { action, client: None, deadline: None }
     }
 }
 
@@ -47,11 +62,20 @@ impl Handler {
         self.advance(core, resource);
     }
 
+    /// Tries again what was put off.
+    pub(crate) fn take_up(&mut self, core: &mut Core<Outcome>, resource: ResourceId) {
+        if let Some(lane) = self.lanes.get_mut(&resource) {
+            lane.is_put_off = false;
+            self.advance(core, resource);
+        }
+    }
+
     /// Goes through what waits in a lane until a job has to be waited for; forgets the lane if
     /// nothing is left in it.
     fn advance(&mut self, core: &mut Core<Outcome>, resource: ResourceId) {
         while let Some(lane) = self.lanes.get_mut(&resource)
             && lane.current.is_none()
+            && !lane.is_put_off
         {
             let Some(task) = lane.waiting.pop_front() else {
                 self.lanes.remove(&resource);
@@ -93,7 +117,12 @@ impl Handler {
         let Some(lane) = self.lanes.get_mut(&resource) else {
             return;
         };
-        if let Some(task) = lane.current.take() {
+        if let Some(mut task) = lane.current.take() {
+            if let Done::NotYet(failure) = &done
+                && self.is_to_wait(&mut task, failure)
+            {
+                return self.put_off(core, resource, task);
+            }
             let result = self.lockspaces.end(resource, &task.action, done);
             self.action_ended(core, resource, task.client, result);
         }

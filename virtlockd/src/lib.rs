@@ -33,6 +33,7 @@ mod keeping;
 mod lane;
 mod lockspace;
 mod owner;
+mod patience;
 mod posix;
 mod protocol;
 mod refusal;

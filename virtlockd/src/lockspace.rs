@@ -231,7 +231,7 @@ impl Lockspaces {
                 Ok(resource.map_or(Change::None, |resource| resource.share(claim)))
             }
             (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
-            (_, Done::Failed(failure)) => Err(Refusal::File(failure)),
+            (_, Done::Failed(failure) | Done::NotYet(failure)) => Err(Refusal::File(failure)),
             (_, Done::Settled(hold)) => {
                 self.resources.get_mut(&id).into_iter().for_each(|resource| resource.settled(hold));
                 Ok(Change::None)

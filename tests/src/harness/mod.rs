@@ -3,6 +3,7 @@
 mod availability;
 mod daemon;
 mod descriptors;
+mod fcntl_lease;
 mod files;
 mod hang;
 mod host;
@@ -18,6 +19,7 @@ mod wait;
 pub use availability::{left_out, needs_root, run, run_along};
 pub use daemon::{Daemon, Exit};
 pub use descriptors::Descriptors;
+pub use fcntl_lease::FcntlLease;
 pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, write};
 pub use hang::{SlowFiles, can_hang, slow_files};
 pub use host::{GROUP, GROUP_GID, Host};

@@ -4,6 +4,7 @@ mod aliases;
 mod calls;
 mod contention;
 mod devices;
+mod fcntl_leases;
 mod files;
 mod guests;
 mod hang;
