@@ -309,7 +309,7 @@ impl<O> Core<O> {
             servers: Servers { main, admin },
             jobs: Jobs::new(),
             haste: Haste::default(),
-            mounts: Mounts::default(),
+            mounts: Mounts::open(),
             waker: Some(waker),
             names: None,
             unnamed: Cell::new(None),

@@ -44,6 +44,13 @@ struct Mount {
 }
 
 impl Mounts {
+    /// With the table open: later there may be no descriptor for it.
+    pub(in super::super) fn open() -> Self {
+        let mut mounts = Self::default();
+        mounts.table();
+        mounts
+    }
+
     /// The table as it is now; an empty one where there is no `/proc`.
     pub(in super::super) fn table(&mut self) -> Arc<Table> {
         if self.has_changed() {
