@@ -15,6 +15,8 @@
 //! The lock is never held while anything is done to a file, nor is a pipe touched from which a file
 //! may be taking bytes.
 
+mod line;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -65,6 +67,8 @@ pub(crate) struct Intake {
     /// Bytes that a process before this one was writing when it ended, and where to.
     pub(crate) in_writing: Option<(u64, Target)>,
     pub(crate) report: Report,
+    /// The last line about a loss that was noted, by its order, or 0.
+    pub(crate) line_order: u64,
 }
 
 /// What a log is owed.
@@ -72,6 +76,8 @@ pub(crate) struct Intake {
 pub(crate) struct Arrears {
     /// The rest of a line about a loss.
     pub(crate) line: Vec<u8>,
+    /// Where that begins, if a process before this one may have written something of it.
+    pub(crate) line_target: Option<Target>,
     pub(crate) kept: VecDeque<Staging>,
     /// A job writes the first of the kept ones.
     first_in_hand: bool,
@@ -133,6 +139,7 @@ impl Guest {
             key: 0,
             in_writing: None,
             report: Report::default(),
+            line_order: 0,
         };
         Self { domain, progress: Progress::default(), intake: Mutex::new(intake) }
     }
@@ -303,44 +310,17 @@ impl Intake {
         }
     }
 
-    /// Makes the line about what was lost, and gives the loss in case that nothing of it can be
-    /// written.
-    pub(crate) fn begin_line(&mut self, at_line_start: bool) -> Option<(Loss, Vec<u8>)> {
-        let arrears = self.arrears.as_mut()?;
-        let loss = arrears.loss.take()?;
-        arrears.line = loss.line(&arrears.reason, at_line_start);
-        Some((loss, arrears.line.clone()))
-    }
-
-    /// The line is written except for `rest`.
-    pub(crate) fn line_is_written(&mut self, rest: &[u8]) {
-        if let Some(arrears) = &mut self.arrears {
-            arrears.line = rest.to_vec();
-        }
-    }
-
-    /// The `line` could not be written. If nothing of it was, it is made anew, with what is lost
-    /// meanwhile, unless bytes were kept behind it.
-    pub(crate) fn line_has_failed(&mut self, loss: Loss, line: &[u8]) {
-        if let Some(arrears) = &mut self.arrears
-            && arrears.kept.is_empty()
-            && arrears.line == line
-        {
-            arrears.line.clear();
-            arrears.loss = Some(arrears.loss.map_or(loss, |later| loss.and(later)));
-        }
-    }
-
     /// Goes on with what an earlier image of this process owed.
     pub(crate) fn restore(
         &mut self,
-        line: Vec<u8>,
+        (line, line_target): (Vec<u8>, Option<Target>),
         kept: VecDeque<Staging>,
         loss: Option<Loss>,
         reason: String,
     ) {
         let lost_bytes = loss.map_or(0, |loss| loss.bytes());
-        let arrears = Arrears { line, kept, loss, reason, lost_bytes, ..Arrears::default() };
+        let rest = Arrears { line, line_target, ..Arrears::default() };
+        let arrears = Arrears { kept, loss, reason, lost_bytes, ..rest };
         self.arrears = (!arrears.are_settled()).then(|| Box::new(arrears));
     }
 

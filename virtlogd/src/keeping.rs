@@ -145,6 +145,14 @@ pub(crate) fn note_at_risk(before: Option<AtRisk>, now: Option<AtRisk>) {
     noted.retain(|_, sum| *sum > 0);
 }
 
+/// Notes the line of the log with this key, with an order behind the one that it has, and gives that.
+/// It is not noted if it is too long, or there is no store.
+pub(crate) fn note_line(key: u64, line: marks::Line) -> Option<u64> {
+    let store = STORE.get().filter(|_| key != 0)?;
+    let order = store.order.fetch_add(1, Ordering::Relaxed).max(line.order) + 1;
+    store.marks.set_line(key, &marks::Line { order, ..line }).ok().map(|()| order)
+}
+
 impl Store {
     fn pipes(&self) -> MutexGuard<'_, Pipes> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)

@@ -30,6 +30,10 @@ pub(crate) struct Legacy {
     pub(crate) after_crash: bool,
     /// The rest of a line about a loss of which a part is in the file already.
     pub(crate) unfinished_line: Vec<u8>,
+    /// Where that begins, if it is not certain that nothing of it is in the file.
+    pub(crate) line_target: Option<Target>,
+    /// The last such line that was noted, by its order, or 0.
+    pub(crate) line_order: u64,
     /// Bytes lost behind those that are staged, and why.
     pub(crate) loss: Option<(Loss, String)>,
     /// Bytes that a process before this one was writing when it ended, and where to.
@@ -40,7 +44,8 @@ impl Legacy {
     /// The guest, with what its log is owed; the rest is about the file.
     pub(crate) fn with_guest(self, domain: Domain, pipe: Registered<OwnedFd>) -> (Guest, Self) {
         let Self { file, rotation_steps_left, staged, key, after_crash, .. } = self;
-        let Self { unfinished_line, loss, capacity_bytes, in_writing, .. } = self;
+        let Self { unfinished_line, line_target, line_order, .. } = self;
+        let Self { loss, capacity_bytes, in_writing, .. } = self;
         let guest = Guest::with_capacity(domain, pipe, capacity_bytes);
         guest.intake().key = key.unwrap_or(0);
         let staged = staged.into_iter().filter_map(|(ends, pipe_key)| {
@@ -57,8 +62,10 @@ impl Legacy {
         let staged = staged.filter(|staging| staging.held() > 0).collect();
         let (loss, reason) = loss.unzip();
         let loss = loss.and_then(loss::Loss::restore);
-        guest.intake().restore(unfinished_line, staged, loss, reason.unwrap_or_default());
+        let line = (unfinished_line, line_target);
+        guest.intake().restore(line, staged, loss, reason.unwrap_or_default());
         guest.intake().in_writing = in_writing;
+        guest.intake().line_order = line_order;
         (guest, Self { file, rotation_steps_left, key, after_crash, ..Self::default() })
     }
 }

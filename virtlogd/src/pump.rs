@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::handover::marks::Target;
 use common::rpc::error::errno_text;
 use nix::libc;
 
@@ -394,13 +395,21 @@ fn settle(
 ) -> Result<(), Error> {
     let (inode, size_bytes) = file.position();
     guest.intake().see_written(inode, size_bytes);
+    let doubtful = guest.intake().doubtful_line();
+    if let Some((line, Target { inode, size_bytes })) = doubtful {
+        let written = file.written_of(&line, inode, size_bytes);
+        guest.intake().line_is_written(line.get(written..).unwrap_or_default());
+    }
     // A value of its own: the lock is not held while anything is written.
     let next = || guest.intake().next_debt();
     while !budget.is_over()
         && let Some(debt) = next()
     {
         match debt {
-            Debt::Line(line) => write_line(guest, file, &line, budget)?,
+            Debt::Line(line) => {
+                guest.intake().note_line(target_of(file));
+                write_line(guest, file, &line, budget)?;
+            }
             Debt::Kept(staging) => {
                 let mut kept = GuestBytes::kept(guest, &staging, scratch, *budget);
                 let written = file.append(&mut kept, true).and_then(|_| kept.check_stored(file));
@@ -410,7 +419,8 @@ fn settle(
             }
             Debt::Loss => {
                 let at_line_start = file.is_at_line_start();
-                let Some((loss, line)) = guest.intake().begin_line(at_line_start) else { continue };
+                let begun = guest.intake().begin_line(at_line_start, target_of(file));
+                let Some((loss, line)) = begun else { continue };
                 if let Err(error) = write_line(guest, file, &line, budget) {
                     guest.intake().line_has_failed(loss, &line);
                     return Err(error);
@@ -419,6 +429,11 @@ fn settle(
         }
     }
     Ok(())
+}
+
+fn target_of(file: &RotatingFile) -> Target {
+    let (inode, size_bytes) = file.position();
+    Target { inode, size_bytes }
 }
 
 fn write_line(

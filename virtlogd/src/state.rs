@@ -181,6 +181,8 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
         file: file.map(|file| passing.fd(file)),
         rotation_steps_left,
         unfinished_line: arrears.map(|arrears| hex(&arrears.line)),
+        line_target: arrears.and_then(|arrears| arrears.line_target),
+        line_order: (intake.line_order > 0).then_some(intake.line_order),
         loss: arrears.and_then(|arrears| arrears.loss).map(|loss| loss.save()),
         reason: arrears.map(|arrears| arrears.reason.clone()),
         in_writing: intake.in_writing,
@@ -202,6 +204,8 @@ fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
         file: from.file.and_then(take).map(File::from),
         rotation_steps_left: from.rotation_steps_left,
         unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
+        line_target: from.line_target,
+        line_order: from.line_order.unwrap_or(0),
         in_writing: from.in_writing,
         loss: from.loss.map(|loss| (loss, from.reason.unwrap_or_default())),
     }

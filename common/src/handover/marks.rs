@@ -1,6 +1,8 @@
 //! Notes of a few bytes in a memfd, one at the place of each key: what changes too often for the
 //! journal.
 
+mod line;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,6 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+pub use line::Line;
 
 use crate::sys::fd;
 
@@ -114,15 +118,24 @@ impl Marks {
     /// All that was ever noted to be at risk, by key; with 0 bytes, what is not any more.
     ///
     /// # Errors
-    /// As `pread(2)`.
+    /// As `lseek(2)` and `pread(2)`.
     pub fn at_risk(&self) -> io::Result<Vec<(u64, AtRisk)>> {
-        let len = self.0.metadata()?.len().saturating_sub(AT_RISK);
-        let len = len.min((KEY_MAX + 1) * AT_RISK_BYTES as u64);
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        self.0.read_exact_at(&mut bytes, AT_RISK)?;
-        let (noted, _) = bytes.as_chunks::<AT_RISK_BYTES>();
-        let noted = noted.iter().map(|bytes| AtRisk::from_bytes(*bytes));
-        Ok((0..).zip(noted).filter(|(_, at_risk)| at_risk.round > 0).collect())
+        let end = AT_RISK + (KEY_MAX + 1) * AT_RISK_BYTES as u64;
+        let mut all = Vec::new();
+        let mut from = AT_RISK;
+        // There is little between holes.
+        while let Some(data) = fd::next_data(&self.0, from)?.filter(|data| data.start < end) {
+            let first = (data.start.max(AT_RISK) - AT_RISK) / AT_RISK_BYTES as u64;
+            let start = AT_RISK + first * AT_RISK_BYTES as u64;
+            let len = data.end.min(end).saturating_sub(start);
+            let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+            self.0.read_exact_at(&mut bytes, start)?;
+            let (noted, _) = bytes.as_chunks::<AT_RISK_BYTES>();
+            let noted = noted.iter().map(|bytes| AtRisk::from_bytes(*bytes));
+            all.extend((first..).zip(noted).filter(|(_, at_risk)| at_risk.round > 0));
+            from = data.end;
+        }
+        Ok(all)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Names of fds in the supervisor's store, and a document of what came back from there.
 
+mod line;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::SystemTime;
 
 use super::document::{
@@ -316,6 +318,10 @@ fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Opti
     private.staged_keys = Some(pipes.iter().map(|pipe| pipe.key).collect());
     private.staged = Some(pipes.iter().map(|pipe| pipe.ends).collect());
     private.after_crash = Some(true);
+    // What is at risk was noted behind it.
+    if let Some(line) = staged.line(key, numbers) {
+        line::resume(private, &line);
+    }
     let is_lost = |&(key, _): &(u64, u64)| numbers.of(Kind::Pipe, key).len() < PIPE_ENDS;
     let mut lost: Vec<_> = private.staged_bytes.take().into_iter().flatten().collect();
     for (pipe_key, AtRisk { bytes, target, .. }) in staged.at_risk.get(&key).into_iter().flatten() {
@@ -380,6 +386,8 @@ fn found_lease(
 
 /// What is staged, by the log's key.
 struct Staged {
+    /// With lines about losses.
+    marks: Option<Marks>,
     /// Staging pipes with bytes inside, in the order of each log.
     pipes: HashMap<u64, Vec<StagedPipe>>,
     /// Bytes in pipes that the store may lack, by the key of each.
@@ -414,7 +422,15 @@ impl Staged {
         for (key, noted) in noted.into_iter().flatten().filter(|(_, noted)| noted.round >= round) {
             at_risk.entry(noted.owner.into()).or_default().push((key, noted));
         }
-        Self { pipes, at_risk }
+        Self { pipes, at_risk, marks: marks.into_iter().next_back().map(|(.., marks)| marks) }
+    }
+
+    /// The line that was noted last for this log.
+    fn line(&self, key: u64, numbers: &Numbers) -> Option<marks::Line> {
+        let line = self.marks.as_ref()?.line(key).ok()??;
+        let pipe = numbers.one(Kind::Log, key)?;
+        let inode = |fd: BorrowedFd<'_>| fd::device_and_inode(fd).map(|(_, inode)| inode);
+        fd::with_number(pipe, inode).is_ok_and(|inode| inode == line.pipe_inode).then_some(line)
     }
 }
 

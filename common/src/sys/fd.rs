@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Whence, lseek};
 
 /// No file system has this device number.
 pub const BLOCK_DEVICES: u64 = 0;
@@ -201,6 +203,21 @@ fn known(fd: impl AsFd, mask: libc::c_uint) -> io::Result<libc::statx> {
 pub fn memory(name: &str) -> io::Result<OwnedFd> {
     let memfd = memfd::MemfdOptions::new().close_on_exec(true).create(name);
     Ok(memfd.map_err(io::Error::other)?.into_file().into())
+}
+
+/// The next bytes of a file, from `offset` on, that are no hole; the file's position is moved.
+///
+/// # Errors
+/// As `lseek(2)`.
+pub fn next_data(fd: impl AsFd, offset: u64) -> io::Result<Option<Range<u64>>> {
+    let seek = |offset: i64, whence| lseek(fd.as_fd(), offset, whence);
+    let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    let start = match seek(offset, Whence::SeekData) {
+        Err(Errno::ENXIO) => return Ok(None),
+        start => start?,
+    };
+    let end = seek(start, Whence::SeekHole)?;
+    Ok(Some(start.cast_unsigned()..end.cast_unsigned()))
 }
 
 /// Whether `fd` can be read from.

@@ -13,3 +13,4 @@ mod silent;
 mod slow;
 mod small;
 mod stop;
+mod told;

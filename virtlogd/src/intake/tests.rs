@@ -5,6 +5,8 @@ use common::event::{Interest, Reactor, Token};
 
 use super::*;
 
+const TARGET: Target = Target { inode: 1, size_bytes: 0 };
+
 #[derive(Debug, Clone, Copy)]
 struct Only;
 
@@ -45,7 +47,7 @@ fn a_guest_is_relieved_into_a_pipe_and_then_of_its_bytes() {
     assert!(kept.take().starts_with(&[b'a'; 20_000]));
     intake.first_is_back();
     assert!(matches!(intake.next_debt(), Some(Debt::Loss)));
-    let (loss, line) = intake.begin_line(true).unwrap();
+    let (loss, line) = intake.begin_line(true, TARGET).unwrap();
     assert_eq!(loss.bytes(), lost);
     assert!(String::from_utf8(line).unwrap().contains(&format!(" {lost} bytes")));
 }
@@ -80,9 +82,9 @@ fn a_line_that_was_not_begun_counts_on() {
         kept.discard();
         intake.first_is_back();
     }
-    let (loss, line) = intake.begin_line(true).unwrap();
+    let (loss, line) = intake.begin_line(true, TARGET).unwrap();
     intake.line_has_failed(loss, &line);
-    let (again, _) = intake.begin_line(true).unwrap();
+    let (again, _) = intake.begin_line(true, TARGET).unwrap();
     assert_eq!(again.bytes(), loss.bytes());
     intake.line_is_written(b"");
     assert_eq!(intake.forget_settled(), Some(loss.bytes()));

@@ -16,7 +16,10 @@ use super::cut::{Cut, Step};
 use super::open_files::OpenFile;
 use super::rotation;
 use super::source::{Offset, Source};
-use super::{Error, FileId, check_backups, open};
+use super::{Error, FileId, check_backups, open, read};
+
+/// How much of what others write is looked through for a text that may be behind it.
+const OTHERS_BYTES_MAX: u64 = 65_536;
 
 /// The identity of no file.
 const NONE: FileId = FileId { dev: 0, inode: 0 };
@@ -149,6 +152,18 @@ impl RotatingFile {
         FileId::of(&metadata) == self.id()
             && file.read_exact_at(&mut byte, last).is_ok()
             && byte == *b"\n"
+    }
+
+    /// How many bytes of `text` are in the log from this position on, where it was being written when
+    /// a process ended. Others may have written in front of it.
+    pub fn written_of(&self, text: &[u8], inode: u64, offset: u64) -> usize {
+        let mut found = Vec::new();
+        let len_max = text.len() as u64 + OTHERS_BYTES_MAX;
+        let read = read(&self.path, self.limits.backups_max, inode, offset, len_max, &mut found);
+        if read.is_ok() && found.windows(text.len().max(1)).any(|piece| piece == text) {
+            return text.len();
+        }
+        found.iter().zip(text).take_while(|(found, wanted)| found == wanted).count()
     }
 
     /// Stores what waits in `source`, rotating as needed, and returns the bytes stored. Without

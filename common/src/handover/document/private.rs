@@ -203,6 +203,12 @@ pub struct PrivateLog {
     /// The rest of a line about a loss of which a part is in the file already.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub unfinished_line: Option<String>,
+    /// Where that begins, if it is not certain that nothing of it is in the file.
+    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
+    pub line_target: Option<Target>,
+    /// The last line about a loss that was [noted](crate::handover::marks::Line), by its order.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub line_order: Option<u64>,
     /// Bytes that were lost behind those and that the log was not told of yet.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,

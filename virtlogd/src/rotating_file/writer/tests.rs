@@ -287,6 +287,32 @@ fn it_is_known_whether_a_line_begins() {
     assert!(!file.is_at_line_start());
 }
 
+#[test]
+fn it_is_known_how_much_of_a_text_was_written() {
+    for (before, text) in [(0, &b"a whole text"[..]), (30, b"a whole text"), (36, b"a whole text")]
+    {
+        for written in 0..=text.len() {
+            let log = Log::new();
+            let mut file = log.open(40, 2);
+            append(&mut file, &vec![b'x'; before]).unwrap();
+            let (inode, offset) = file.position();
+            append(&mut file, &text[..written]).unwrap();
+            assert_eq!(file.written_of(text, inode, offset), written);
+        }
+    }
+}
+
+#[test]
+fn a_text_may_be_behind_what_others_wrote() {
+    let log = Log::new();
+    let mut file = log.open(0, 2);
+    append(&mut file, b"before\n").unwrap();
+    let (inode, offset) = file.position();
+    fs::write(&log.path, b"before\ntheirs\na text\nand more").unwrap();
+    assert_eq!(file.written_of(b"a text\n", inode, offset), 7);
+    assert_eq!(file.written_of(b"another text\n", inode, offset), 0);
+}
+
 /// What a call does instead of storing all it was asked to.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
