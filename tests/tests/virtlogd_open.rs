@@ -10,7 +10,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tests::harness::{
-    Subject, backup, eventually, expect_file, expect_missing, inode, size, write,
+    FcntlLease, Subject, backup, eventually, expect_file, expect_missing, guest_writes, inode,
+    size, write,
 };
 use tests::wire::{
     Header, LOG_PROGRAM, LogClient, OPEN_TRUNCATE, Position, RpcError, Writer, kind,
@@ -27,6 +28,7 @@ tests::both! { Virtlogd:
     a_path_is_free_again_once_the_guest_has_gone,
     a_log_lives_as_long_as_any_copy_of_its_pipe,
     a_log_outlives_the_client_that_opened_it,
+    a_log_can_be_opened_that_a_file_server_has_a_lease_on,
     truncate_removes_the_file_and_the_backups_in_use,
     truncate_cannot_remove_a_directory,
     unknown_flags_are_ignored,
@@ -276,6 +278,16 @@ fn fifos_directories_and_devices_are_refused_at_once(subject: Subject) {
     for path in [fifo.as_path(), &daemon.file(""), Path::new("/dev/null")] {
         refuses_everything(&mut client, path);
     }
+}
+
+fn a_log_can_be_opened_that_a_file_server_has_a_lease_on(subject: Subject) {
+    let daemon = subject.start();
+    let path = daemon.file("a.log");
+    fs::write(&path, "before\n").unwrap();
+    let _lease = FcntlLease::polite(&path);
+    let log = daemon.log_client().open(&path).unwrap();
+    guest_writes(&log.pipe, *b"line\n");
+    expect_file(&path, "before\nline\n");
 }
 
 /// Closing it again would free its lock.

@@ -13,8 +13,10 @@ mod writer;
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::startup::is_pid_file;
 use nix::errno::Errno;
@@ -29,6 +31,10 @@ pub use writer::{Limits, RotatingFile};
 
 /// Older parts that one log can have; libvirt's value.
 pub const BACKUPS_MAX: u64 = 32;
+
+/// How long another process may take to give up its lease on a file; ours. Other logs wait meanwhile,
+/// so it is less than what counts as a hang.
+const LEASE_PERIOD: Duration = Duration::from_millis(30);
 
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,9 +78,7 @@ fn refuse_special(path: &Path) -> Result<(), Error> {
 fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Error> {
     refuse_special(path)?;
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = options
-        .custom_flags(flags.bits())
-        .open(path)
+    let file = open_soon(path, options.custom_flags(flags.bits()))
         .map_err(|source| Error::Open { path: path.into(), source })?;
     let metadata =
         file.metadata().map_err(|source| Error::Inspect { path: path.into(), source })?;
@@ -87,6 +91,21 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Erro
         return Err(special(path));
     }
     Ok((file, metadata))
+}
+
+/// Waits a little for a process that has an `fcntl(2)` lease on the file, as a file server has for its
+/// clients, and was told by the kernel to give it up.
+fn open_soon(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    const PAUSE: Duration = Duration::from_millis(2);
+    let end = Instant::now() + LEASE_PERIOD;
+    loop {
+        match options.open(path) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn is_special(metadata: &Metadata) -> bool {
