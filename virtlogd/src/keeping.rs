@@ -73,9 +73,11 @@ struct Pipes {
     freed_at: Option<Instant>,
 }
 
-/// A staging pipe that is kept, if there is one.
+/// A staging pipe that is kept, or on its way to the store, if there is one.
 pub(crate) fn spare() -> Option<Staging> {
-    STORE.get()?.pipes().spare.pop()
+    let mut pipes = STORE.get()?.pipes();
+    let Pipes { spare, sent, .. } = &mut *pipes;
+    spare.pop().or_else(|| sent.pop())
 }
 
 /// A staging pipe was made.
