@@ -65,7 +65,7 @@ pub(crate) struct Intake {
     /// The log's key in the fd store, or 0.
     pub(crate) key: u64,
     /// Bytes that a process before this one was writing when it ended, and where to.
-    pub(crate) in_writing: Option<(u64, Target)>,
+    pub(crate) in_writing: Option<Box<(u64, Target)>>,
     pub(crate) report: Report,
     /// The last line about a loss that was noted, by its order, or 0.
     pub(crate) line_order: u64,
@@ -93,7 +93,7 @@ pub(crate) struct Arrears {
 pub(crate) struct Signature {
     loss_bytes: u64,
     line_bytes: usize,
-    in_writing: Option<(u64, Target)>,
+    in_writing: Option<Box<(u64, Target)>>,
 }
 
 /// What can be expected of a guest.
@@ -210,7 +210,7 @@ impl Intake {
     /// Bytes that are not in the log and of which the log does not say so.
     pub(crate) fn unwritten_bytes(&self) -> u64 {
         let waiting = self.waiting().unwrap_or(0) as u64;
-        let in_writing = self.in_writing.map_or(0, |(bytes, _)| bytes);
+        let in_writing = self.in_writing.as_ref().map_or(0, |in_writing| in_writing.0);
         waiting + in_writing + self.arrears.as_ref().map_or(0, |arrears| arrears.bytes())
     }
 
@@ -327,7 +327,7 @@ impl Intake {
     /// The file that is gone on with is `inode` and has this size: what of the bytes that were being
     /// written is not in it is lost.
     pub(crate) fn see_written(&mut self, inode: u64, size_bytes: u64) {
-        let Some((bytes, target)) = self.in_writing.take() else { return };
+        let Some((bytes, target)) = self.in_writing.take().map(|it| *it) else { return };
         let grown_by = size_bytes.saturating_sub(target.size_bytes);
         let written = if target.inode == inode { grown_by.min(bytes) } else { 0 };
         if written < bytes {
@@ -351,7 +351,7 @@ impl Intake {
         Signature {
             loss_bytes: arrears.and_then(|arrears| arrears.loss).map_or(0, |loss| loss.bytes()),
             line_bytes: arrears.map_or(0, |arrears| arrears.line.len()),
-            in_writing: self.in_writing,
+            in_writing: self.in_writing.clone(),
         }
     }
 

@@ -64,7 +64,7 @@ impl Legacy {
         let loss = loss.and_then(loss::Loss::restore);
         let line = (unfinished_line, line_target);
         guest.intake().restore(line, staged, loss, reason.unwrap_or_default());
-        guest.intake().in_writing = in_writing;
+        guest.intake().in_writing = in_writing.map(Box::new);
         guest.intake().line_order = line_order;
         (guest, Self { file, rotation_steps_left, key, after_crash, ..Self::default() })
     }

@@ -185,7 +185,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
         line_order: (intake.line_order > 0).then_some(intake.line_order),
         loss: arrears.and_then(|arrears| arrears.loss).map(|loss| loss.save()),
         reason: arrears.map(|arrears| arrears.reason.clone()),
-        in_writing: intake.in_writing,
+        in_writing: intake.in_writing.as_deref().copied(),
         path: None,
     }
 }

@@ -37,7 +37,7 @@ pub const BACKUPS_MAX: u64 = 32;
 const LEASE_PERIOD: Duration = Duration::from_millis(30);
 
 /// Which file it is, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     /// Device number, as `stat` gives it.
     pub dev: u64,

@@ -4,12 +4,12 @@
 //! a file of the same file system is being deleted, and looks afterwards whether the file is still
 //! there. The lock is never held while anything is done to a file.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use common::sys::fd;
 use nix::errno::Errno;
@@ -23,15 +23,17 @@ const MODE: u32 = 0o600;
 /// How often a file is opened that is deleted before it is known to be a log's.
 const OPENINGS_MAX: u32 = 8;
 
-static FILES: Mutex<Files> = Mutex::new(Files::new());
+static FILES: LazyLock<Mutex<Files>> = LazyLock::new(Mutex::default);
 
 /// A deletion has ended, or a file that waited for that is known.
 static CHANGED: Condvar = Condvar::new();
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Files {
-    /// How many logs are written to each.
-    logs: BTreeMap<FileId, u32>,
+    /// To which logs are written. Two files that have one number by chance are one, which does no harm.
+    open: HashSet<u64>,
+    /// Those to which several are, and to how many more than one.
+    shared: HashMap<u64, u32>,
     /// The device of the file that is being deleted, if one is.
     deleting: Option<u64>,
     /// Deletions that have ended, ever.
@@ -55,7 +57,7 @@ pub struct Deletion(());
 
 /// Whether a log is written to this file.
 pub fn is_open(id: FileId) -> bool {
-    files().logs.contains_key(&id)
+    files().open.contains(&number(id))
 }
 
 impl OpenFile {
@@ -68,8 +70,9 @@ impl OpenFile {
         let mut openings = 0;
         loop {
             let begun = now();
-            let opened = open_or_create(path, is_shared)
-                .map(|(file, metadata)| (Self::new(file, FileId::of(&metadata)), metadata.len()));
+            let opened = open_or_create(path, is_shared).map(|(file, metadata, appends)| {
+                (Self::new(file, FileId::of(&metadata), appends), metadata.len())
+            });
             openings += 1;
             let is_certain = openings == OPENINGS_MAX || !may_be_deleted_since(begun);
             match &opened {
@@ -82,7 +85,7 @@ impl OpenFile {
     }
 
     /// Waits while a file of the same file system is being deleted, which may be this one.
-    pub(super) fn new(file: File, id: FileId) -> Self {
+    pub(super) fn new(file: File, id: FileId, appends: bool) -> Self {
         let mut files = files();
         if files.deleting == Some(id.dev) {
             files.waiting += 1;
@@ -92,9 +95,9 @@ impl OpenFile {
             files.waiting -= 1;
             CHANGED.notify_all();
         }
-        *files.logs.entry(id).or_default() += 1;
-        drop(files);
-        let appends = fd::appends(&file);
+        if !files.open.insert(number(id)) {
+            *files.shared.entry(number(id)).or_default() += 1;
+        }
         Self { file, id, appends }
     }
 
@@ -118,11 +121,10 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         let mut files = files();
-        if let Some(logs) = files.logs.get_mut(&self.id) {
-            *logs -= 1;
-            if *logs == 0 {
-                files.logs.remove(&self.id);
-            }
+        match files.shared.get_mut(&number(self.id)) {
+            Some(more @ 2..) => *more -= 1,
+            Some(_) => drop(files.shared.remove(&number(self.id))),
+            None => drop(files.open.remove(&number(self.id))),
         }
     }
 }
@@ -149,10 +151,9 @@ impl Drop for Deletion {
     }
 }
 
-impl Files {
-    const fn new() -> Self {
-        Self { logs: BTreeMap::new(), deleting: None, deletions: 0, waiting: 0 }
-    }
+/// Less to remember than the two numbers that it is made of.
+fn number(id: FileId) -> u64 {
+    id.inode ^ id.dev.rotate_left(u64::BITS / 2)
 }
 
 /// A moment, for [`may_be_deleted_since`].
@@ -167,12 +168,15 @@ fn may_be_deleted_since(moment: u64) -> bool {
     files.deleting.is_some() || files.deletions != moment
 }
 
-fn open_or_create(path: &Path, is_shared: bool) -> Result<(File, Metadata), Error> {
-    let options = || OpenOptions::new().create(true).mode(MODE).to_owned();
-    match open(path, options().write(true).append(is_shared)) {
-        Err(Error::Open { source, .. }) if is_refused(&source) => {
-            open(path, options().append(true))
-        }
+/// Gives whether all writes go to its end, too.
+fn open_or_create(path: &Path, is_shared: bool) -> Result<(File, Metadata, bool), Error> {
+    let open = |appends: bool| {
+        let mut options = OpenOptions::new();
+        open(path, options.write(true).append(appends).create(true).mode(MODE))
+            .map(|(file, metadata)| (file, metadata, appends))
+    };
+    match open(is_shared) {
+        Err(Error::Open { source, .. }) if is_refused(&source) => open(true),
         result => result,
     }
 }

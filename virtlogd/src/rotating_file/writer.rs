@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::rpc::error::errno_text;
+use common::sys::fd;
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
@@ -105,10 +106,10 @@ impl RotatingFile {
         if !metadata.is_file() {
             return Err(inspect(Errno::EINVAL.into()));
         }
-        let file = OpenFile::new(file, FileId::of(&metadata));
+        let is_shared = fd::appends(&file);
+        let file = OpenFile::new(file, FileId::of(&metadata), is_shared);
         // A configuration with fewer parts has fewer steps.
         let rotation_steps_left = rotation_steps_left.map(|left| left.min(limits.backups_max));
-        let is_shared = file.appends();
         let resumed = Self::with(path, limits, Some(file), metadata.len(), rotation_steps_left);
         Ok(Self { is_shared, ..resumed })
     }
