@@ -66,7 +66,8 @@ pub(crate) struct Intake {
     pub(crate) key: u64,
     /// Bytes that a process before this one was writing when it ended, and where to.
     pub(crate) in_writing: Option<Box<(u64, Target)>>,
-    pub(crate) report: Report,
+    /// `None` until something was lost.
+    pub(crate) report: Option<Box<Report>>,
     /// The last line about a loss that was noted, by its order, or 0.
     pub(crate) line_order: u64,
 }
@@ -138,7 +139,7 @@ impl Guest {
             arrears: None,
             key: 0,
             in_writing: None,
-            report: Report::default(),
+            report: None,
             line_order: 0,
         };
         Self { domain, progress: Progress::default(), intake: Mutex::new(intake) }
@@ -238,7 +239,7 @@ impl Intake {
             return;
         }
         if arrears.loss.is_none() {
-            if report.is_to_warn(Instant::now()) {
+            if report.get_or_insert_default().is_to_warn(Instant::now()) {
                 tracing::error!(
                     target: "logging.log_handler",
                     "Output for {} is being lost: {reason}", path.display()

@@ -227,7 +227,8 @@ impl Pump {
 
     /// Ends the log although something of it could not be stored; the daemon's log is told.
     pub(crate) fn give_up(self) {
-        let untold = self.guest.intake().report.end(Instant::now());
+        let report = self.guest.intake().report.take();
+        let untold = report.and_then(|mut report| report.end(Instant::now()));
         if let Some(bytes) = untold {
             tracing::info!(
                 target: "logging.log_handler",
@@ -359,7 +360,8 @@ impl Pump {
         if !was_failing && lost_bytes == 0 {
             return;
         }
-        let told = intake.report.settle(lost_bytes, was_failing, Instant::now());
+        let report = intake.report.get_or_insert_default();
+        let told = report.settle(lost_bytes, was_failing, Instant::now());
         drop(intake);
         if let Some(bytes) = told {
             tracing::info!(
