@@ -190,6 +190,13 @@ impl Daemon {
         String::from_utf8_lossy(&fs::read(&self.stderr).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until it has written this to standard error, which it does when it has the time.
+    #[track_caller]
+    pub fn expect_said(&self, text: &str) {
+        let is_said = eventually_within(DEADLINE, || self.stderr().contains(text));
+        assert!(is_said, "nothing of {text} in: {}", self.stderr());
+    }
+
     /// What it tells systemd next, `None` when nothing comes within `patience`.
     pub fn notification(&self, patience: Duration) -> Option<String> {
         let mut buffer = [0; 4096];

@@ -108,6 +108,7 @@ fn is_told_of<T: Item>(subject: Subject, letter: char, words: &str) {
     scene.expect_serving();
     let path = scene.daemon().file("i");
     let wanted = format!("not in the fd store: {words}{}", path.display());
+    scene.daemon().expect_said(&wanted);
     let said = scene.daemon().stderr();
     assert_eq!(said.matches(&wanted).count(), 1, "{wanted}: {said}");
 }

@@ -54,9 +54,11 @@ fn holders_are_known_by_name_ever_after(subject: Subject) {
         let before = daemon.stderr().len();
         for (image, names) in [(&own, &["second"][..]), (&shared, &["first", "second"])] {
             client_of(&daemon, &other).acquire("", image, 0).unwrap_err();
-            let log = daemon.stderr().split_off(before);
-            assert!(names.iter().all(|name| log.contains(&format!("guest '{name}' (uuid 5a"))));
-            assert!(log.contains("has had it for"), "{log}");
+            eventually("the holders are named", || {
+                let log = daemon.stderr().split_off(before);
+                let mut names = names.iter().map(|name| format!("guest '{name}' (uuid 5a"));
+                names.all(|name| log.contains(&name)) && log.contains("has had it for")
+            });
         }
     }
     end(&mut guests[1]);

@@ -56,7 +56,7 @@ fn a_lost_lease_is_told_of_until_it_is_had_again(route: Route) {
     for _ in 0..2 {
         daemon.change_to(Whose::Ours);
         eventually("it is said", || daemon.stderr().contains(&format!("{image} is lost")));
-        assert!(daemon.stderr().contains("guest 'guest'"), "{}", daemon.stderr());
+        daemon.expect_said("guest 'guest'");
     }
     drop(stranger);
     eventually("the lease is there again", || !is_free(&image));

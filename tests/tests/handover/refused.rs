@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tests::guest::Guest;
-use tests::harness::{Daemon, Program, Subject, Whose, expect_file};
+use tests::harness::{Daemon, Program, Subject, Whose, eventually, expect_file};
 use tests::load::Contender;
 
 use super::leases::{client_of, image};
@@ -168,8 +168,9 @@ impl Refusal {
             let told_before = self.daemon.stderr().len();
             let status = self.daemon.upgrade_is_refused();
             assert!(status.contains(culprit), "status without {culprit}: {status}");
-            let told = self.daemon.stderr().split_off(told_before);
-            assert!(told.contains(culprit), "nothing about {culprit} in: {told}");
+            eventually("it is told", || {
+                self.daemon.stderr().split_off(told_before).contains(culprit)
+            });
             client.call(number, 99, &[]).unwrap_err();
             self.expect_service();
         }

@@ -176,10 +176,10 @@ fn a_refusal_names_the_holder_in_the_log(subject: Subject) {
     client_of(&daemon, NOBODY).acquire("", &image, 0).unwrap();
     client_of(&daemon, SOMEBODY_ELSE).acquire("", &image, 0).unwrap_err();
     let uuid = "5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a";
-    let log = daemon.stderr();
     for pid in [NOBODY, SOMEBODY_ELSE] {
-        let who = format!("guest 'guest' (uuid {uuid}, pid {pid})");
-        assert!(log.contains(&who), "no {who} in: {log}");
+        daemon.expect_said(&format!("guest 'guest' (uuid {uuid}, pid {pid})"));
     }
+    daemon.expect_said("has had it for");
+    let log = daemon.stderr();
     assert!(log.contains("has had it for 0 s") || log.contains("has had it for 1 s"), "{log}");
 }
