@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ const ANSWER_PERIOD: Duration = Duration::from_secs(10);
 /// Bytes of the stack of the thread that asks.
 const STACK_BYTES: usize = 256 * 1024;
 
+/// Reads the configuration as a successor would, and says what is wrong with it.
+pub type CheckConfiguration = dyn Fn() -> Result<(), String> + Send + Sync;
+
 /// A question that waits for its answer.
 #[derive(Debug)]
 pub struct Check(JoinHandle<Answer>);
@@ -50,8 +54,9 @@ pub struct Check(JoinHandle<Answer>);
 pub enum Answer {
     /// It is ours and could take over.
     Ours,
-    /// It is libvirt's.
-    Libvirts,
+    /// It is libvirt's, and could take over unless something is wrong with the configuration, which we
+    /// have read in its place.
+    Libvirts(Result<(), String>),
     /// It could not take over, for this reason.
     No(String),
 }
@@ -59,7 +64,8 @@ pub enum Answer {
 impl Check {
     /// Asks whether the target could take over from daemon `name` with this document, on a thread
     /// of its own: while a FUSE file system hangs, starting a child does, as it closes its copies of
-    /// our files on it. The pipe ends when there is an answer.
+    /// our files on it; and reading a configuration takes opening the log that it names. The pipe ends
+    /// when there is an answer.
     ///
     /// # Errors
     /// As `pipe2(2)` and `pthread_create(3)`.
@@ -67,13 +73,14 @@ impl Check {
         target: Target,
         document: Vec<u8>,
         name: &'static str,
+        check_configuration: Arc<CheckConfiguration>,
     ) -> io::Result<(Self, OwnedFd)> {
         let (answered, asking) = pipe::pipe()?;
         let thread = thread::Builder::new().name("check".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || {
             // It cannot fail, as the set of signals is a fixed one.
             drop(signal::block());
-            let answer = ask(&target, &document, name);
+            let answer = ask(&target, &document, name, &*check_configuration);
             drop(asking);
             answer.unwrap_or_else(|error| Answer::No(error.to_string()))
         })?;
@@ -93,7 +100,12 @@ impl Check {
     }
 }
 
-fn ask(target: &Target, document: &[u8], name: &str) -> io::Result<Answer> {
+fn ask(
+    target: &Target,
+    document: &[u8],
+    name: &str,
+    check_configuration: &CheckConfiguration,
+) -> io::Result<Answer> {
     let stdin = File::from(Draft::of_bytes(document)?.seal()?);
     io::Seek::rewind(&mut &stdin)?;
     let arguments = target.arguments.get(1..).unwrap_or_default();
@@ -103,12 +115,16 @@ fn ask(target: &Target, document: &[u8], name: &str) -> io::Result<Answer> {
     match text.strip_prefix(GREETING).map(str::trim) {
         Some(OK) if status.success() => Ok(Answer::Ours),
         Some(reason) => Ok(Answer::No(reason.to_owned())),
-        None => who_are_you(target, name),
+        None => who_are_you(target, name, check_configuration),
     }
 }
 
 /// One of libvirt's daemons says so with its version, and with its help which one it is.
-fn who_are_you(target: &Target, name: &str) -> io::Result<Answer> {
+fn who_are_you(
+    target: &Target,
+    name: &str,
+    check_configuration: &CheckConfiguration,
+) -> io::Result<Answer> {
     for (option, sign) in [("--version", LIBVIRTS), ("--help", &format!("/{name}-sock"))] {
         let mut question = command(target);
         question.arg(option).stdin(Stdio::null());
@@ -124,7 +140,7 @@ fn who_are_you(target: &Target, name: &str) -> io::Result<Answer> {
             }
         }
     }
-    Ok(Answer::Libvirts)
+    Ok(Answer::Libvirts(check_configuration()))
 }
 
 fn too_slow() -> Answer {
@@ -181,12 +197,22 @@ mod tests {
     use super::*;
 
     fn answer_of(script: &str) -> Answer {
+        answer_with(script, || Ok(()))
+    }
+
+    fn answer_with(
+        script: &str,
+        check_configuration: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Answer {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let target = Target::find(vec![path.into(), "-d".into()], None, None).unwrap();
-        let (check, answered) = Check::start(target, b"document".to_vec(), "virtlogd").unwrap();
+        let document = b"document".to_vec();
+        let check_configuration = Arc::new(check_configuration);
+        let started = Check::start(target, document, "virtlogd", check_configuration);
+        let (check, answered) = started.unwrap();
         assert_eq!(File::from(answered).read(&mut [0]).unwrap(), 0);
         check.answer()
     }
@@ -210,7 +236,9 @@ mod tests {
                 esac"#
             )
         };
-        assert_eq!(answer_of(&script("virtlogd")), Answer::Libvirts);
+        assert_eq!(answer_of(&script("virtlogd")), Answer::Libvirts(Ok(())));
+        let broken = answer_with(&script("virtlogd"), || Err("line 3".into()));
+        assert_eq!(broken, Answer::Libvirts(Err("line 3".into())));
         assert!(matches!(answer_of(&script("virtlockd")), Answer::No(_)), "the other one");
     }
 

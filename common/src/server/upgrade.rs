@@ -22,7 +22,7 @@ use super::token::Token;
 use super::{Core, Daemon, NOT_THE_DAEMONS, Place};
 use crate::admin;
 use crate::event::{Interest, Registered, TimerId};
-use crate::handover::check::{Answer, Check};
+use crate::handover::check::{Answer, Check, CheckConfiguration};
 use crate::handover::document::{Document, PrivateDaemon};
 use crate::handover::{self, Passing, Reader, Target};
 use crate::rpc;
@@ -54,7 +54,7 @@ pub struct Lineage {
     /// The configuration file's bytes, as they are in effect.
     pub configuration: Vec<u8>,
     /// Reads the configuration as a successor would, and says what is wrong with it.
-    pub check_configuration: Box<dyn Fn() -> Result<(), String> + Send>,
+    pub check_configuration: Arc<CheckConfiguration>,
     /// The locked pid file.
     pub pid_file: Option<Arc<File>>,
     /// Inherited fds that nobody could make sense of and whose locks may be somebody's.
@@ -172,8 +172,10 @@ impl<O> Core<O> {
         let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
         let shown = target.path.display().to_string();
         let failed = |error: io::Error| format!("{shown}: {error}");
-        let (check, answered) =
-            Check::start(target.clone(), bytes, self.servers.main.name).map_err(failed)?;
+        let check_configuration = Arc::clone(&self.lineage.check_configuration);
+        let name = self.servers.main.name;
+        let started = Check::start(target.clone(), bytes, name, check_configuration);
+        let (check, answered) = started.map_err(failed)?;
         let registered = self.reactor.register(answered, Token::Upgrade, Interest::Read);
         let answered = registered.map_err(failed)?;
         let timer = self.reactor.set_timer(CHECK_PERIOD, Token::Upgrade);
@@ -189,10 +191,10 @@ impl<O> Core<O> {
         self.reactor.cancel_timer(timer);
         match check.answer() {
             Answer::Ours => self.settle(daemon, Successor { target, reader: Reader::Ours }),
-            Answer::Libvirts => match (self.lineage.check_configuration)() {
-                Ok(()) => self.settle(daemon, Successor { target, reader: Reader::Libvirts }),
-                Err(reason) => self.refuse_upgrade(&reason),
-            },
+            Answer::Libvirts(Ok(())) => {
+                self.settle(daemon, Successor { target, reader: Reader::Libvirts });
+            }
+            Answer::Libvirts(Err(reason)) => self.refuse_upgrade(&reason),
             Answer::No(reason) => {
                 self.refuse_upgrade(&format_args!("{}: {reason}", target.path.display()));
             }

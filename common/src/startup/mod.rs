@@ -15,6 +15,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use configuration::Configuration;
 use failure::Failure;
@@ -297,7 +298,7 @@ impl<S: Service> Start<S> {
             configuration: bytes,
             pid_file: pid_file.map(PidFile::file),
             parked: Vec::new(),
-            check_configuration: Box::new(move || {
+            check_configuration: Arc::new(move || {
                 Configuration::<S>::check(&options, &paths).map_err(|failure| failure.to_string())
             }),
         };
