@@ -80,10 +80,13 @@ fn what_is_staged_outlives_a_restart_with_a_full_store(subject: Subject) {
     let (mut stored, others) = parted(&scene, scene.items::<Log>(MANY));
     let before = scene.inodes("p");
     scene.stop_and_start();
-    eventually("new staging pipes are in the store", || {
-        let pipes = scene.inodes("p");
-        !pipes.is_empty() && pipes.is_disjoint(&before)
-    });
+    eventually(
+        "new staging pipes are in the store: one to write with, and one to keep bytes in",
+        || {
+            let pipes = scene.inodes("p");
+            pipes.len() > 1 && pipes.is_disjoint(&before)
+        },
+    );
     fs::rename(&folder, &away).expect("removing a directory");
     let text = "0123456789abcde\n".repeat(BYTES / 16);
     guest_writes(&log.pipe, text.clone());
