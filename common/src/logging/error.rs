@@ -21,6 +21,9 @@ pub enum Error {
         /// Why it was not.
         source: io::Error,
     },
+    /// Too many files do not take what was logged to them before, as their disks hang.
+    #[error("{0} log outputs that were replaced do not answer")]
+    Leaving(usize),
     /// The process has a log already.
     #[error("the log was set up twice")]
     Installed,
@@ -66,7 +69,9 @@ impl Error {
                 let detail = format!("failed to open {}", path.display());
                 rpc::Error::system(Domain::None, detail, source.raw_os_error().unwrap_or(0))
             }
-            Self::Installed => rpc::Error::new(Code::InternalError, Domain::None, self.to_string()),
+            Self::Leaving(_) | Self::Installed => {
+                rpc::Error::new(Code::InternalError, Domain::None, self.to_string())
+            }
         }
     }
 }

@@ -114,12 +114,17 @@ impl Output {
 
 impl fmt::Display for Output {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:", self.level.number())?;
-        match &self.destination {
-            Destination::Stderr => formatter.write_str("stderr"),
-            Destination::Syslog(ident) => write!(formatter, "syslog:{ident}"),
-            Destination::File(path) => write!(formatter, "file:{}", path.display()),
-            Destination::Journald => formatter.write_str("journald"),
+        write!(formatter, "{}:{}", self.level.number(), self.destination)
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stderr => formatter.write_str("stderr"),
+            Self::Syslog(ident) => write!(formatter, "syslog:{ident}"),
+            Self::File(path) => write!(formatter, "file:{}", path.display()),
+            Self::Journald => formatter.write_str("journald"),
         }
     }
 }

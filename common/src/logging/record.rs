@@ -56,6 +56,18 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// What an output says of messages that it has not got.
+    pub(super) fn of_lost(messages: u64) -> Record<'static> {
+        Record {
+            level: Level::Warning,
+            time: SystemTime::now(),
+            process: std::process::id(),
+            category: "daemon",
+            place: None,
+            text: format!("{messages} log messages could not be written here and are lost"),
+        }
+    }
+
     /// Another message at the same moment.
     pub(super) fn beside(&self, level: Level, text: String) -> Self {
         Self { level, place: None, text, ..self.clone() }

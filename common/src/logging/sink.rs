@@ -1,37 +1,19 @@
-//! An output that is open.
+//! An output that is in use.
 
-use std::fs::{DirBuilder, File};
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nix::libc;
-
+use super::Level;
 use super::journal::{self, FACILITY_DAEMON};
-use super::output::{Destination, Output};
+use super::lines::{Hands, Lines};
+use super::output::Output;
 use super::record::Record;
-use super::{Error, Level, stderr};
+use super::stream::Stream;
 
 /// Bytes of one datagram to the system log, what common daemons take at the most (rsyslog's
 /// default). The rest of a longer message is cut.
 const SYSLOG_BYTES_MAX: usize = 8192;
-
-/// Where the system's two log services listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Services {
-    /// The system log, by the classic protocol.
-    pub syslog: PathBuf,
-    /// The journal, by its native protocol.
-    pub journal: PathBuf,
-}
-
-impl Default for Services {
-    fn default() -> Self {
-        Self { syslog: "/dev/log".into(), journal: journal::SOCKET.into() }
-    }
-}
 
 /// The two lines that every output begins with.
 #[derive(Debug, Clone)]
@@ -40,92 +22,125 @@ pub(super) struct Greeting {
     pub(super) hostname: String,
 }
 
-/// An open output. Writing neither fails nor waits: what cannot be written now is lost, counted,
-/// and told of once writing works again.
+/// An output in use. To write does not fail: what cannot be written is lost, counted, and told of
+/// once writing works again.
 #[derive(Debug)]
 pub(super) struct Sink {
     pub(super) output: Output,
     channel: Channel,
     greeted: bool,
-    lost: u64,
 }
 
 #[derive(Debug)]
 enum Channel {
-    Stderr,
-    File(File),
-    Syslog { socket: UnixDatagram, address: PathBuf, ident: String },
-    Journal { socket: UnixDatagram, address: PathBuf },
+    /// To a file or stderr.
+    Lines(Lines),
+    /// To a service, which never makes anybody wait.
+    Datagrams { socket: UnixDatagram, service: Service, lost: u64 },
+}
+
+/// One of the system's log services.
+#[derive(Debug)]
+pub(super) enum Service {
+    Syslog { address: PathBuf, ident: String },
+    Journal { address: PathBuf },
 }
 
 impl Sink {
-    /// Opens `output`. The services may be absent; a file must be there or be creatable.
-    ///
-    /// # Errors
-    /// [`Error::Open`].
-    pub(super) fn open(output: &Output, services: &Services) -> Result<Self, Error> {
-        let (path, channel) = match &output.destination {
-            Destination::Stderr => (Path::new(""), Ok(Channel::Stderr)),
-            Destination::File(path) => (path.as_path(), open_file(path).map(Channel::File)),
-            Destination::Syslog(ident) => {
-                let (address, ident) = (services.syslog.clone(), ident.clone());
-                let syslog = |socket| Channel::Syslog { socket, address, ident };
-                (services.syslog.as_path(), open_socket().map(syslog))
-            }
-            Destination::Journald => {
-                let address = services.journal.clone();
-                let journal = |socket| Channel::Journal { socket, address };
-                (services.journal.as_path(), open_socket().map(journal))
-            }
-        };
-        let channel = channel.map_err(|source| Error::Open { path: path.to_owned(), source })?;
-        Ok(Self { output: output.clone(), channel, greeted: false, lost: 0 })
+    /// An output to a file or stderr.
+    pub(super) fn of_stream(output: Output, stream: Stream) -> Self {
+        Self { output, channel: Channel::Lines(Lines::new(stream)), greeted: false }
     }
 
-    /// Writes `record` if its level is high enough. Gives the number of messages lost by it.
-    pub(super) fn write(&mut self, record: &Record<'_>, greeting: &Greeting) -> u64 {
+    /// An output to a service, which may be absent.
+    ///
+    /// # Errors
+    /// As `socket(2)`.
+    pub(super) fn of_service(output: Output, service: Service) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let channel = Channel::Datagrams { socket, service, lost: 0 };
+        Ok(Self { output, channel, greeted: false })
+    }
+
+    /// Writes `record`, or has it written, if its level is high enough.
+    pub(super) fn write(&mut self, record: &Record<'_>, greeting: &Greeting, hands: Hands) {
         if record.level < self.output.level {
-            return 0;
+            return;
         }
-        let before = self.lost;
         if !self.greeted {
             self.greeted = true;
             let Greeting { version, hostname } = greeting;
-            self.send(&record.beside(Level::Info, format!("libvirt version: {version}")));
-            self.send(&record.beside(Level::Info, format!("hostname: {hostname}")));
+            self.channel.send(&record.beside(Level::Info, format!("libvirt version: {version}")));
+            self.channel.send(&record.beside(Level::Info, format!("hostname: {hostname}")));
         }
-        self.tell_of_lost(record);
-        self.send(record);
-        self.lost.saturating_sub(before)
+        self.channel.send(record);
+        self.see_to(hands);
     }
 
-    fn tell_of_lost(&mut self, record: &Record<'_>) {
-        let lost = std::mem::take(&mut self.lost);
-        if lost > 0 {
-            let text = format!("{lost} log messages could not be written here and are lost");
-            if self.channel.send(&record.beside(Level::Warning, text)).is_err() {
-                self.lost = lost;
-            }
+    /// Sees to it that what waits is written with these hands.
+    pub(super) fn see_to(&mut self, hands: Hands) {
+        if let Channel::Lines(lines) = &mut self.channel {
+            lines.see_to(hands);
         }
     }
 
-    fn send(&mut self, record: &Record<'_>) {
-        if self.channel.send(record).is_err() {
-            self.lost = self.lost.saturating_add(1);
+    /// Its lines, unless it is a service.
+    pub(super) fn lines(&self) -> Option<&Lines> {
+        match &self.channel {
+            Channel::Lines(lines) => Some(lines),
+            Channel::Datagrams { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn lines_mut(&mut self) -> Option<&mut Lines> {
+        match &mut self.channel {
+            Channel::Lines(lines) => Some(lines),
+            Channel::Datagrams { .. } => None,
+        }
+    }
+
+    /// Messages that were neither written nor told of as lost.
+    pub(super) fn owed(&self) -> u64 {
+        match &self.channel {
+            Channel::Lines(lines) => lines.queue.owed(),
+            Channel::Datagrams { lost, .. } => *lost,
+        }
+    }
+
+    /// Ends it when all that waits is written.
+    pub(super) fn leave(self, hands: Hands) -> Option<Lines> {
+        match self.channel {
+            Channel::Lines(lines) => lines.leave(hands),
+            Channel::Datagrams { .. } => None,
         }
     }
 }
 
 impl Channel {
-    fn send(&mut self, record: &Record<'_>) -> io::Result<()> {
+    fn send(&mut self, record: &Record<'_>) {
         match self {
-            Self::Stderr => stderr::write(io::stderr().as_fd(), record.line().as_bytes()),
-            Self::File(file) => file.write_all(record.line().as_bytes()),
-            Self::Syslog { socket, address, ident } => {
-                let message = syslog_message(record, ident);
-                socket.send_to(&message, address).map(drop)
+            Self::Lines(lines) => lines.queue.push(&record.line()),
+            Self::Datagrams { socket, service, lost } => {
+                if *lost > 0 && service.send(socket, &Record::of_lost(*lost)).is_ok() {
+                    *lost = 0;
+                }
+                if service.send(socket, record).is_err() {
+                    *lost = lost.saturating_add(1);
+                }
             }
-            Self::Journal { socket, address } => journal::send(socket, address, record),
+        }
+    }
+}
+
+impl Service {
+    fn send(&self, socket: &UnixDatagram, record: &Record<'_>) -> io::Result<()> {
+        match self {
+            Self::Syslog { address, ident } => {
+                socket.send_to(&syslog_message(record, ident), address).map(drop)
+            }
+            Self::Journal { address } => journal::send(socket, address, record),
         }
     }
 }
@@ -139,42 +154,14 @@ fn syslog_message(record: &Record<'_>, ident: &str) -> Vec<u8> {
     message
 }
 
-/// A FIFO without a reader is refused at once instead of waited for.
-fn open_file(path: &Path) -> io::Result<File> {
-    File::options()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-}
-
-fn open_socket() -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// Makes the directory of a default log file, which nobody but the daemon can be expected to.
-///
-/// # Errors
-/// [`Error::Open`].
-pub(super) fn make_parent(output: &Output) -> Result<(), Error> {
-    let Destination::File(path) = &output.destination else {
-        return Ok(());
-    };
-    let Some(parent) = path.parent() else {
-        return Ok(());
-    };
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-    made.map_err(|source| Error::Open { path: path.clone(), source })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
     use std::time::SystemTime;
+
+    use super::super::{Destination, Error, Opening, Services};
+    use super::*;
 
     fn record(level: Level, text: &str) -> Record<'static> {
         Record {
@@ -192,7 +179,15 @@ mod tests {
     }
 
     fn sink(level: Level, destination: Destination, services: &Services) -> Result<Sink, Error> {
-        Sink::open(&Output { level, destination }, services)
+        let outputs = Output { level, destination }.into();
+        let opening = Opening { outputs, is_default: false, services: services.clone() };
+        Ok(opening.open()?.0.remove(0))
+    }
+
+    impl Sink {
+        fn say(&mut self, level: Level, text: &str) {
+            self.write(&record(level, text), &greeting(), Hands::Callers);
+        }
     }
 
     /// What the lines of a log file say behind their time and thread.
@@ -208,11 +203,11 @@ mod tests {
         let open = || sink(Level::Warning, Destination::File(path.clone()), &Services::default());
         let mut one = open().unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(one.write(&record(Level::Info, "unseen"), &greeting()), 0);
+        one.say(Level::Info, "unseen");
         assert_eq!(path.metadata().unwrap().len(), 0);
-        one.write(&record(Level::Warning, "first"), &greeting());
-        one.write(&record(Level::Error, "second"), &greeting());
-        open().unwrap().write(&record(Level::Error, "third"), &greeting());
+        one.say(Level::Warning, "first");
+        one.say(Level::Error, "second");
+        open().unwrap().say(Level::Error, "third");
         let lines = texts(&path);
         assert_eq!(lines.len(), 7, "{lines:?}");
         assert!(lines[0].ends_with(" libvirt version: 9.0.0"), "{lines:?}");
@@ -246,8 +241,9 @@ mod tests {
         let destination = Destination::Syslog("virtlogd".to_owned());
         let mut sink = sink(Level::Debug, destination, &services).unwrap();
         let long = "x".repeat(SYSLOG_BYTES_MAX);
-        assert_eq!(sink.write(&record(Level::Error, "text"), &greeting()), 0);
-        assert_eq!(sink.write(&record(Level::Warning, &long), &greeting()), 0);
+        sink.say(Level::Error, "text");
+        sink.say(Level::Warning, &long);
+        assert_eq!(sink.owed(), 0);
         let receive = || {
             let mut bytes = vec![0; 2 * SYSLOG_BYTES_MAX];
             let length = syslog.recv(&mut bytes).unwrap();
@@ -268,11 +264,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let services = Services { syslog: dir.path().join("log"), ..Services::default() };
         let mut sink = sink(Level::Debug, Destination::Syslog(String::new()), &services).unwrap();
-        assert_eq!(sink.write(&record(Level::Error, "a"), &greeting()), 3);
-        assert_eq!(sink.write(&record(Level::Error, "b"), &greeting()), 1);
+        sink.say(Level::Error, "a");
+        assert_eq!(sink.owed(), 3);
+        sink.say(Level::Error, "b");
+        assert_eq!(sink.owed(), 4);
 
         let syslog = UnixDatagram::bind(&services.syslog).unwrap();
-        assert_eq!(sink.write(&record(Level::Error, "c"), &greeting()), 0);
+        sink.say(Level::Error, "c");
+        assert_eq!(sink.owed(), 0);
         let mut bytes = [0; 500];
         let length = syslog.recv(&mut bytes).unwrap();
         let told = str::from_utf8(&bytes[..length]).unwrap();
@@ -288,11 +287,9 @@ mod tests {
         let services = Services { syslog: dir.path().join("log"), ..Services::default() };
         let _never_read = UnixDatagram::bind(&services.syslog).unwrap();
         let mut sink = sink(Level::Debug, Destination::Syslog(String::new()), &services).unwrap();
-        let mut lost = 0;
         for _ in 0..5000 {
-            lost += sink.write(&record(Level::Error, "x"), &greeting());
+            sink.say(Level::Error, "x");
         }
-        assert!(lost > 0);
-        assert_eq!(sink.lost, lost);
+        assert!(sink.owed() > 0);
     }
 }

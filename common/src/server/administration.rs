@@ -34,11 +34,17 @@ impl Names {
 }
 
 impl<O> Core<O> {
-    /// Handles a call to the admin server. One that needs names of which none is known is handled
-    /// again when a job has looked them up; it changes nothing.
+    /// Handles a call to the admin server. One that needs names of which none is known, or log files that
+    /// are not open, is handled again when a job has seen to that; it has changed nothing.
     pub(super) fn administer(&mut self, asking: ClientId, call: Call) -> Answer {
         self.unnamed.set(None);
         let outcome = admin::dispatch(&call, self);
+        if let Some((place, opening)) = self.unopened.take() {
+            self.jobs.submit(place, NOT_THE_DAEMONS, move || {
+                Done::Outputs(asking, call, opening.open())
+            });
+            return Answer::Later;
+        }
         if let Some(numbers) = self.unnamed.take() {
             self.jobs.submit(Place::NAMES, NOT_THE_DAEMONS, move || {
                 Done::Names(asking, call, Names::look_up(numbers))
@@ -124,9 +130,15 @@ impl<O> Target for Core<O> {
     }
 
     fn set_log_outputs(&mut self, setting: &str) -> Result<(), rpc::Error> {
-        self.logger.set_outputs(setting).map_err(|error| error.to_rpc())?;
-        self.overrides.log_outputs = Some(setting.to_owned());
-        self.settings_have_changed();
+        match self.opened.take() {
+            Some(outputs) => {
+                self.use_log_outputs(setting, outputs.map_err(|error| error.to_rpc())?);
+            }
+            None => {
+                let opening = self.logger.opening(setting).map_err(|error| error.to_rpc())?;
+                self.unopened = Some((Place::own_log(setting), opening));
+            }
+        }
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod idle;
 pub mod jobs;
 mod keeping;
 mod listener;
+mod own_log;
 mod place;
 mod progress;
 mod run;
@@ -37,6 +38,7 @@ pub use client::ClientId;
 pub use haste::Haste;
 pub use jobs::InFlight;
 pub use listener::Listener;
+pub use own_log::OPEN_PERIOD;
 pub use place::Place;
 pub use progress::Progress;
 pub use run::run;
@@ -51,7 +53,7 @@ use crate::handover::check::Check;
 use crate::handover::document::Document;
 use crate::handover::stored::Kind;
 use crate::handover::{Passing, Reader};
-use crate::logging::Logger;
+use crate::logging::{self, Logger, Opened, Opening};
 use crate::rpc::{self, Call, Program, Reply};
 use crate::sys::process;
 use crate::sys::signal::Signals;
@@ -195,6 +197,10 @@ pub struct Core<O> {
     names: Option<Names>,
     /// Whose names it lacks.
     unnamed: Cell<Option<Numbers>>,
+    /// Log outputs for the call that is being handled.
+    opened: Option<Result<Opened, logging::Error>>,
+    /// Those that it lacks, and where they are.
+    unopened: Option<(Place, Opening)>,
     /// Clients that were answered and can go on.
     answered: VecDeque<ClientId>,
     /// Clients that have gone, or were let go of, and that the daemon was not told of yet.
@@ -217,6 +223,8 @@ pub struct Core<O> {
     upgrade: Upgrade,
     /// An upgrade waits for jobs.
     haste: Haste,
+    /// When the log is looked at for it.
+    looking_again: Option<TimerId>,
     /// The thread of an upgrade that could not ask its target.
     unanswered: Option<Check>,
     /// An upgrade has come to nothing, and the daemon was not told yet.
@@ -231,6 +239,8 @@ enum Done<O> {
     Elsewhere(Errand<O>),
     /// Names that an admin call waits for.
     Names(ClientId, Call, Names),
+    /// Log outputs that an admin call waits for.
+    Outputs(ClientId, Call, Result<Opened, logging::Error>),
     /// What systemd says of our unit.
     Unit(Result<Option<Unit>, AskError>),
 }
@@ -313,6 +323,8 @@ impl<O> Core<O> {
             waker: Some(waker),
             names: None,
             unnamed: Cell::new(None),
+            opened: None,
+            unopened: None,
             answered: VecDeque::new(),
             gone: VecDeque::new(),
             calls_left: 0,
@@ -328,6 +340,7 @@ impl<O> Core<O> {
             lineage: parts.lineage,
             overrides: Overrides::default(),
             upgrade: Upgrade::None,
+            looking_again: None,
             unanswered: None,
             has_resumed: false,
         })

@@ -343,6 +343,9 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
                     daemon.job_goes_on_at(source, place);
                 }
                 Done::Names(asking, call, names) => core.names_are_known(asking, call, names),
+                Done::Outputs(asking, call, outputs) => {
+                    core.outputs_are_open(asking, call, outputs);
+                }
                 Done::Unit(answer) => core.unit_is_known(daemon, answer),
             }
         } else if let Some(source) = core.jobs.take_late() {

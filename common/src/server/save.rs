@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use super::client::{Client, ClientId};
 use super::listener::Listener;
+use super::own_log::OPEN_PERIOD;
 use super::servers::{Limits, Server};
 use super::token::Token;
 use super::{Caller, Core};
@@ -59,9 +60,13 @@ impl<O> Core<O> {
             }
         }
         let filters = from.log_filters.as_ref().map(|filters| self.set_log_filters(filters));
-        let outputs = from.log_outputs.as_ref().map(|outputs| self.set_log_outputs(outputs));
-        for error in [filters, outputs].into_iter().flatten().filter_map(Result::err) {
+        if let Some(Err(error)) = filters {
             tracing::error!(target: "daemon", "A log setting is lost: {}", error.message());
+        }
+        let outputs = from.log_outputs.as_ref();
+        let outputs = outputs.map(|outputs| self.set_log_outputs_within(outputs, OPEN_PERIOD));
+        if let Some(Err(error)) = outputs {
+            tracing::error!(target: "daemon", "A log setting is lost: {error}");
         }
     }
 

@@ -38,6 +38,9 @@ const SETTLE_PERIOD: Duration = Duration::from_secs(1);
 /// How long threads may take to end that have nothing to do any more.
 const THREADS_PERIOD: Duration = Duration::from_secs(1);
 
+/// What jobs do that are not the daemon's.
+const OTHER_JOBS: &str = "a look-up of names, or a log file that is being opened,";
+
 /// How long the supervisor may take to hear of it.
 const NOTIFY_PERIOD: Duration = Duration::from_millis(100);
 
@@ -93,6 +96,16 @@ pub(super) struct Successor {
     reader: Reader,
 }
 
+/// Why it was not executed.
+#[derive(Debug)]
+enum Hindrance {
+    /// This process was asked to stop.
+    Stop,
+    /// An output of the log does not answer.
+    Log(String),
+    Other(String),
+}
+
 /// How far an upgrade is.
 #[derive(Debug, Default)]
 pub(super) enum Upgrade {
@@ -105,7 +118,7 @@ pub(super) enum Upgrade {
     Settling { successor: Successor, timer: TimerId },
     /// Everything is at rest.
     Ready(Successor),
-    /// A job does not end. When it does there is another attempt.
+    /// A job, or the log, does not get on. When it does there is another attempt.
     Postponed,
 }
 
@@ -149,6 +162,9 @@ impl<O> Core<O> {
     pub(super) fn begin_upgrade<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         if !matches!(self.upgrade, Upgrade::None | Upgrade::Postponed) {
             return;
+        }
+        if let Some(output) = self.logger.hanging() {
+            return self.postpone_for_log(&output);
         }
         tracing::info!(target: "daemon", "Upgrade: asking who is to take over");
         if let Err(reason) = self.ask_target(daemon) {
@@ -217,6 +233,9 @@ impl<O> Core<O> {
                 ));
             }
             Upgrade::Settling { successor, .. } if self.jobs.are_over() => {
+                if let Some(output) = self.logger.hanging() {
+                    return self.postpone_for_log(&output);
+                }
                 self.settle_by_force(successor.reader);
                 self.upgrade = Upgrade::Ready(successor);
             }
@@ -224,8 +243,7 @@ impl<O> Core<O> {
                 // A thread that hangs in the kernel may not even be killed by an exec.
                 let oldest = self.jobs.in_flight().min_by_key(|job| job.since);
                 let what = oldest.filter(|job| job.source != NOT_THE_DAEMONS);
-                let what =
-                    what.map_or("a look-up of names".into(), |job| daemon.describe_job(job.source));
+                let what = what.map_or(OTHER_JOBS.into(), |job| daemon.describe_job(job.source));
                 self.refuse_upgrade(&format_args!(
                     "{what} does not answer; to be tried again then"
                 ));
@@ -237,17 +255,17 @@ impl<O> Core<O> {
 
     /// Whether the time has come to [execute](Self::execute) another image.
     pub(super) fn is_ready_for_successor(&mut self) -> bool {
-        if let Upgrade::Settling { successor, timer } = &self.upgrade
+        if let Upgrade::Settling { successor, .. } = &self.upgrade
             && self.is_at_rest(successor.reader)
+            && self.is_log_written()
+            && let Upgrade::Settling { successor, timer } = std::mem::take(&mut self.upgrade)
         {
-            self.reactor.cancel_timer(*timer);
-            if let Upgrade::Settling { successor, .. } = std::mem::take(&mut self.upgrade) {
-                self.upgrade = Upgrade::Ready(successor);
-            }
+            self.reactor.cancel_timer(timer);
+            self.upgrade = Upgrade::Ready(successor);
         }
         match self.upgrade {
             Upgrade::Ready(_) => true,
-            Upgrade::Postponed => self.jobs.are_over(),
+            Upgrade::Postponed => self.jobs.are_over() && !self.hangs_log(),
             Upgrade::None | Upgrade::Asking { .. } | Upgrade::Settling { .. } => false,
         }
     }
@@ -259,15 +277,17 @@ impl<O> Core<O> {
             return self.begin_upgrade(daemon);
         };
         self.announce_successor(successor.reader);
-        let Err(reason) = self.try_execute(daemon, &successor);
+        let Err(hindrance) = self.try_execute(daemon, &successor);
         // What has arrived meanwhile was taken for the successor's.
         self.orphans_may_have_ended = process::is_first();
         if successor.reader == Reader::Libvirts {
             self.begin_keeping_again(daemon);
         }
         self.supervisor().ready();
-        if !self.stopping {
-            self.refuse_upgrade(&reason);
+        match hindrance {
+            Hindrance::Stop => self.stopping = true,
+            Hindrance::Log(output) => self.postpone_for_log(&output),
+            Hindrance::Other(reason) => self.refuse_upgrade(&reason),
         }
     }
 
@@ -275,29 +295,27 @@ impl<O> Core<O> {
         &mut self,
         daemon: &D,
         Successor { target, reader }: &Successor,
-    ) -> Result<Infallible, String> {
-        self.stopping |= self.signals.take().contains(&signal::Request::Stop);
-        if self.stopping {
-            return Err(String::new());
+    ) -> Result<Infallible, Hindrance> {
+        if self.stopping || self.signals.take().contains(&signal::Request::Stop) {
+            return Err(Hindrance::Stop);
         }
-        wait_for_other_threads()?;
         if *reader == Reader::Libvirts && !self.end_keeping() {
-            return Err("the supervisor has not emptied the fd store".into());
+            return Err(Hindrance::Other("the supervisor has not emptied the fd store".into()));
         }
-        let held = self.signals.hold().map_err(|error| format!("signals: {error}"))?;
+        let failed = |what, error: io::Error| Hindrance::Other(format!("{what}: {error}"));
+        let held = self.signals.hold().map_err(|error| failed("signals", error))?;
         // What came before is lost with this image, unless it is looked at now.
-        let requests = self.signals.take();
-        if requests.contains(&signal::Request::Stop) {
-            drop(held);
-            self.stopping = true;
-            return Err(String::new());
+        if self.signals.take().contains(&signal::Request::Stop) {
+            return Err(Hindrance::Stop);
         }
+        let _quiet = self.logger.hold().map_err(Hindrance::Log)?;
+        wait_for_other_threads().map_err(Hindrance::Other)?;
         let passing = Passing::default();
         let document = self.document(daemon, &passing, *reader);
-        let document = document.map_err(|error| format!("no state document: {error}"))?;
+        let document = document.map_err(|error| failed("no state document", error))?;
         let state_file = &self.lineage.state_file;
         handover::exec(target, *reader, document, state_file, &passing, &held)
-            .map_err(|error| error.to_string())
+            .map_err(|error| Hindrance::Other(error.to_string()))
     }
 
     /// The supervisor hears that another image comes. libvirt's give no signs of life.
@@ -320,7 +338,7 @@ impl<O> Core<O> {
     }
 
     /// Goes on after an upgrade that came to nothing.
-    fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
+    pub(super) fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
         self.haste.set(false);
         self.has_resumed = true;
@@ -432,6 +450,7 @@ impl<O> Core<O> {
             private.stored_names = Some(self.stored_names());
             private.unproved_names = Some(self.unproved_names());
             private.removed_names = Some(self.removed_names());
+            private.unwritten = Some(self.logger.unwritten());
             private.essentials = Some(self.pass_essentials(passing));
             (private.notify_socket, private.store_max) = self.store_for_successor();
         }

@@ -16,6 +16,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use configuration::Configuration;
 use failure::Failure;
@@ -35,6 +36,10 @@ use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
 use crate::systemd::{self, Activation, Notify, Passed, PassedSocket};
 use crate::{config, server, sys};
+
+/// How long files of the log may take to be opened by a start for which nobody waits. Then they are
+/// left to whoever writes to them: a daemon without a log is better than none.
+const LOG_OPEN_PERIOD: Duration = Duration::from_secs(5);
 
 /// A daemon, as far as starting it is concerned.
 pub trait Service: Daemon {
@@ -92,6 +97,7 @@ pub trait Service: Daemon {
 /// The whole life of a daemon's process; `arguments` starts with the name it was called by.
 pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     sys::memory::bound_kept();
+    logging::bound_panics();
     let arguments: Vec<_> = arguments.into_iter().collect();
     if let Some(arguments) = check::asked(&arguments) {
         let (answer, is_well) = check::answer::<S>(arguments);
@@ -107,9 +113,12 @@ pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
             ExitCode::from(status)
         }
         Parsed::Run(options) => match start::<S>(options, arguments.clone()) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => {
+                logging::end();
+                ExitCode::SUCCESS
+            }
             Err(failure) => {
-                print(&mut io::stderr(), &failure.line(&own_name));
+                logging::last_words(failure.line(&own_name));
                 ExitCode::from(failure.status())
             }
         },
@@ -146,13 +155,14 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
             made?;
         }
     }
-    let launcher = match options.daemonize && !predecessor.is_there() {
+    let launcher = match is_to_fork(&options, &predecessor) {
         true => match process::daemonize().map_err(|error| Failure::Background { error })? {
             Daemonized::Daemon(launcher) => Some(launcher),
             Daemonized::Launcher(status) => return failure::of_background(status),
         },
         false => None,
     };
+    logger.use_threads();
     let start = Start { options, paths, configuration, logger, arguments, executed };
     let process = start.process(predecessor, passed);
     if let Some(launcher) = launcher {
@@ -174,20 +184,31 @@ fn configure<S: Service>(
         true => Configuration::load_or_keep(options, paths, kept)?,
         false => (Configuration::load(options, paths)?, None),
     };
-    let logger = match Logger::install(S::NAME, options, &configuration.common, paths) {
+    let period = if predecessor.is_there() { server::OPEN_PERIOD } else { LOG_OPEN_PERIOD };
+    let logger = Logger::install(S::NAME, options, &configuration.common, paths, period);
+    let (logger, unused) = match logger {
         Err(error) if predecessor.is_there() => {
-            let logger = Logger::install_with(logging::Settings::default())?;
-            tracing::error!(target: "daemon", "Logging to stderr: {error}");
-            logger
+            (Logger::install_with(logging::Settings::default(), period)?, Some(error))
         }
-        result => result?,
+        result => (result?, None),
     };
+    if !is_to_fork(options, predecessor) {
+        logger.use_threads();
+    }
+    if let Some(error) = unused {
+        tracing::error!(target: "daemon", "Logging to stderr: {error}");
+    }
     if let Some(failure) = broken {
         tracing::error!(
             target: "daemon", "{failure}; going on with the configuration that was in effect"
         );
     }
     Ok((configuration, logger))
+}
+
+/// A successor is in the background already.
+fn is_to_fork(options: &Options, predecessor: &Predecessor) -> bool {
+    options.daemonize && !predecessor.is_there()
 }
 
 /// Everything that a start has found out before it becomes the process that serves.
@@ -346,6 +367,7 @@ fn adopt<S: Service>(
     let clients = core.adopt(Server::Main, main, inherited);
     core.adopt(Server::Admin, admin, inherited);
     core.adopt_overrides(&private);
+    core.tell_of_unwritten(&private);
     daemon.adopt(core, document, clients, inherited);
     leave_store(core, daemon, predecessor);
     daemon.salvage(core, &mut predecessor.inherited);

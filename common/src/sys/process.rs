@@ -172,13 +172,14 @@ pub enum Daemonized {
 /// Goes into the background as libvirt's daemons do: working directory `/`, a session of its own,
 /// stdin, stdout and stderr on `/dev/null`, and no way to get a terminal again.
 ///
-/// Call it before any thread is started. The launcher waits here for the daemon's byte.
+/// Call it before any thread is started that may hold a lock of somebody else's. The launcher waits here
+/// for the daemon's byte.
 ///
 /// # Errors
 /// As `pipe2(2)`, `fork(2)`, `chdir(2)`, `open(2)`.
 pub fn daemonize() -> io::Result<Daemonized> {
     let (status_reader, status_writer) = super::pipe::pipe()?;
-    // SAFETY: no other thread exists yet, so the child may use everything.
+    // SAFETY: no other thread exists yet that holds anything, so the child may use everything.
     match unsafe { fork() }? {
         ForkResult::Parent { .. } => {
             drop(status_writer);

@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Host, Setup, left_out, needs_root};
 
-/// Mounts the file system inside the namespaces: `$server` on `files/slow`, showing `files/backing`.
+/// Mounts the file system inside the namespaces: `$server` on `files/slow`, showing `files/backing`. It
+/// ends with the daemon, unless `$stays` is set.
 const MOUNT: &str = r#"
 mkdir -p "$1/files/slow" "$1/files/backing"
-setpriv --pdeathsig KILL "$server" "$1/files/backing" "$1/files/slow" "$1/disk" \
+setpriv ${stays:---pdeathsig KILL} "$server" "$1/files/backing" "$1/files/slow" "$1/disk" \
     </dev/null >/dev/null &
 echo $! > "$1/slow.pid"
 until mountpoint -q "$1/files/slow"; do sleep 0.01; done
@@ -32,6 +34,29 @@ impl Setup {
     #[must_use]
     pub fn with_slow_files(self, server: &str) -> Self {
         self.prepare(&slow_files(server))
+    }
+}
+
+/// The process behind the files of a daemon that goes into the background, which nothing ends with it.
+#[derive(Debug)]
+pub struct SlowFilesOfBackground(Arc<Host>);
+
+impl Setup {
+    /// The same for a daemon that goes into the background. They are there until the second is dropped.
+    #[must_use]
+    pub fn with_slow_files_of_background(self, server: &str) -> (Self, SlowFilesOfBackground) {
+        let files = SlowFilesOfBackground(self.host());
+        let commands = format!("stays=--no-new-privs\n{}", slow_files(server));
+        (self.prepare(&commands), files)
+    }
+}
+
+impl Drop for SlowFilesOfBackground {
+    fn drop(&mut self) {
+        let text = fs::read_to_string(self.0.path("slow.pid")).unwrap_or_default();
+        if let Ok(pid) = text.trim().parse() {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
     }
 }
 

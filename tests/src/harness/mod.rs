@@ -21,7 +21,7 @@ pub use daemon::{Daemon, Exit};
 pub use descriptors::Descriptors;
 pub use fcntl_lease::FcntlLease;
 pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, write};
-pub use hang::{SlowFiles, can_hang, slow_files};
+pub use hang::{SlowFiles, SlowFilesOfBackground, can_hang, slow_files};
 pub use host::{GROUP, GROUP_GID, Host};
 pub use loss::expect_losses;
 pub use old_kernel::{NoPeerPidfd, old_exec};

@@ -82,6 +82,9 @@ pub struct PrivateDaemon {
     /// Set through the admin socket.
     #[serde(deserialize_with = "lenient")]
     pub log_outputs: Option<String>,
+    /// Outputs of the log, and how many messages for them were neither written nor told of as lost.
+    #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
+    pub unwritten: Option<Vec<(String, u64)>>,
     /// Set through the admin socket: a server's clients and unauthenticated clients at the most.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub main_limits: Option<(u32, u32)>,

@@ -30,6 +30,11 @@ impl Place {
         Self::hashed(&(2, directory.as_os_str()))
     }
 
+    /// The files of a setting of the daemon's own log.
+    pub(super) fn own_log(setting: &str) -> Self {
+        Self::hashed(&(3, setting))
+    }
+
     /// The directory that a file is in, by its name, where nothing is known of mounts.
     fn directory_of(file: &Path) -> Self {
         Self::hashed(&(1, file.parent().unwrap_or(file).as_os_str()))

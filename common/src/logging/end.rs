@@ -1,0 +1,248 @@
+//! The log when the process ends, or executes another image: what waits is written as far as that goes.
+
+use std::io::{self, Write};
+use std::panic;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::dispatcher;
+
+use super::lines::{Hands, Lines};
+use super::output::Destination;
+use super::queue::Queue;
+use super::{Logger, State};
+
+/// How long an orderly end waits for what was logged to be written.
+pub const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long an exec waits for the last lines, and then for the threads to end.
+const HOLD_PERIOD: Duration = Duration::from_millis(50);
+
+/// While it is there no thread writes the log. Messages are taken and wait.
+#[derive(Debug)]
+pub struct Held(Logger);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.hands = Hands::Threads;
+        state.lines_mut().for_each(|(_, lines)| lines.go_on());
+    }
+}
+
+impl Logger {
+    /// Whether all that was logged is written.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.state().queues().all(|(_, queue)| queue.is_written())
+    }
+
+    /// An output that does not answer: a file on a disk that hangs, as a rule.
+    #[must_use]
+    pub fn hanging(&self) -> Option<String> {
+        let state = self.state();
+        let hanging = state.queues().find(|(_, queue)| queue.hangs());
+        hanging.map(|(destination, _)| destination.to_string())
+    }
+
+    /// Ends the threads once they have written what there is, or had the time to, for an exec: one that
+    /// hangs in the kernel would make that wait as well.
+    ///
+    /// # Errors
+    /// The output that does not answer.
+    pub fn hold(&self) -> Result<Held, String> {
+        let written_by = Instant::now() + HOLD_PERIOD;
+        for queue in self.all_queues().1 {
+            queue.wait_until_written(written_by);
+        }
+        let held = Held(self.clone());
+        let mut state = self.state();
+        state.hands = Hands::None;
+        state.lines_mut().for_each(|(_, lines)| lines.queue.hold());
+        drop(state);
+        // A thread may have something to say before it comes to that.
+        let deadline = Instant::now() + HOLD_PERIOD;
+        for queue in self.all_queues().1 {
+            queue.wait_until_put_down(deadline);
+        }
+        let mut state = self.state();
+        let hanging = state.lines_mut().find_map(|(destination, lines)| {
+            let is_back = lines.take_back(deadline);
+            (!is_back).then(|| destination.to_string())
+        });
+        drop(state);
+        hanging.map_or(Ok(held), Err)
+    }
+
+    /// What an image that is executed now would lose: outputs with the number of messages that were
+    /// neither written nor told of as lost.
+    #[must_use]
+    pub fn unwritten(&self) -> Vec<(String, u64)> {
+        let state = self.state();
+        let sinks = state.sinks.iter().map(|sink| (&sink.output.destination, sink.owed()));
+        let leaving = state.leaving.iter();
+        let leaving = leaving.map(|(destination, lines)| (destination, lines.queue.owed()));
+        let owed = sinks.chain(leaving).filter(|(_, owed)| *owed > 0);
+        owed.map(|(destination, owed)| (destination.to_string(), owed)).collect()
+    }
+
+    /// Waits until everything is written, for as long as `period`, but not for outputs in `late`. Gives those
+    /// where it is not, with the number of messages.
+    pub(super) fn flush(
+        &self,
+        period: Duration,
+        late: &[(Destination, u64)],
+    ) -> Vec<(Destination, u64)> {
+        let deadline = Instant::now() + period;
+        let (destinations, queues) = self.all_queues();
+        let is_late = |destination: &Destination| late.iter().any(|(late, _)| late == destination);
+        let each = destinations.into_iter().zip(queues);
+        let each = each.filter(|(destination, _)| !is_late(destination));
+        let late = each.filter(|(_, queue)| !queue.wait_until_written(deadline));
+        late.map(|(destination, queue)| (destination, queue.owed())).collect()
+    }
+
+    /// Nothing waits for a thread with the log locked.
+    fn all_queues(&self) -> (Vec<Destination>, Vec<Queue>) {
+        let state = self.state();
+        state.queues().map(|(destination, queue)| (destination.clone(), queue.clone())).unzip()
+    }
+}
+
+impl State {
+    /// Those included of outputs that were replaced.
+    fn queues(&self) -> impl Iterator<Item = (&Destination, &Queue)> {
+        let sinks = self.sinks.iter();
+        let present = sinks.filter_map(|sink| Some((&sink.output.destination, sink.lines()?)));
+        let leaving = self.leaving.iter().map(|(destination, lines)| (destination, lines));
+        let all = present.chain(leaving.filter(|(_, lines)| !lines.queue.is_over()));
+        all.map(|(destination, lines)| (destination, &lines.queue))
+    }
+
+    /// The same, to be changed.
+    fn lines_mut(&mut self) -> impl Iterator<Item = (Destination, &mut Lines)> {
+        let sinks = self.sinks.iter_mut();
+        let present = sinks.filter_map(|sink| {
+            let destination = sink.output.destination.clone();
+            Some((destination, sink.lines_mut()?))
+        });
+        let leaving = self.leaving.iter_mut();
+        present.chain(leaving.map(|(destination, lines)| (destination.clone(), lines)))
+    }
+}
+
+/// The process is about to end: waits until what was logged is written, for
+/// [a while](FLUSH_PERIOD). What is not is told where it can be told.
+pub fn end() {
+    let installed = |dispatch: &tracing::Dispatch| dispatch.downcast_ref::<Logger>().cloned();
+    let Some(logger) = dispatcher::get_default(installed) else { return };
+    let late = logger.flush(FLUSH_PERIOD, &[]);
+    for (destination, messages) in &late {
+        tracing::error!(
+            target: "daemon", "{messages} messages for the log {destination} could not be written"
+        );
+    }
+    logger.flush(FLUSH_PERIOD, &late);
+}
+
+/// Writes what a process says on stderr at its end, behind everything that was logged. Whoever reads that
+/// is waited for as long as for the log.
+pub fn last_words(text: String) {
+    end();
+    let (sender, is_said) = mpsc::channel::<()>();
+    let thread = thread::Builder::new().spawn(move || {
+        // Nobody can be told when even this fails.
+        drop(io::stderr().write_all(text.as_bytes()));
+        drop(sender);
+    });
+    if thread.is_ok() {
+        // It ends without ever getting anything.
+        is_said.recv_timeout(FLUSH_PERIOD).ok();
+    }
+}
+
+/// Has a panic end the process soon, whoever is to hear of it: it is logged, and then written to stderr, and
+/// when these take too long nobody hears of it.
+pub fn bound_panics() {
+    let say = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        let watch = thread::Builder::new().spawn(|| {
+            thread::sleep(2 * FLUSH_PERIOD);
+            std::process::abort();
+        });
+        if watch.is_ok() {
+            tracing::error!(target: "daemon", "{panic}");
+            end();
+            say(panic);
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::process::ExitStatusExt;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use nix::libc;
+
+    use super::super::{Level, Settings};
+    use super::*;
+    use crate::sys::fd::set_nonblocking;
+
+    /// Where a process of [`panics`] logs.
+    const LOG: &str = "VIRT_TESTS_PANIC_LOG";
+
+    #[test]
+    #[ignore = "not a test: others run it as a process of its own"]
+    fn panics() {
+        let Ok(path) = std::env::var(LOG) else { return };
+        let outputs = format!("1:file:{path}");
+        let settings = Settings { level: Level::Info, outputs, ..Settings::default() };
+        Logger::install_with(settings, FLUSH_PERIOD).unwrap().use_threads();
+        bound_panics();
+        tracing::info!(target: "daemon", "before");
+        panic!("as a test");
+    }
+
+    fn command(log: &Path) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "logging::end::tests::panics", "--ignored", "--nocapture"]);
+        command.env(LOG, log).stdout(Stdio::null());
+        command
+    }
+
+    fn expect_logged(log: &Path) {
+        let said = std::fs::read_to_string(log).unwrap();
+        let last: Vec<_> = said.lines().rev().take(2).collect();
+        assert!(last[0].contains(": error : ") && last[0].contains("as a test"), "{said}");
+        assert!(last[1].ends_with(" : before"), "{said}");
+    }
+
+    #[test]
+    fn a_panic_is_logged_behind_everything_else_and_written_to_stderr() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let output = command(&log).output().unwrap();
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("as a test"));
+        expect_logged(&log);
+    }
+
+    #[test]
+    fn a_panic_ends_the_process_although_nobody_reads_stderr() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let (mut unread, mut stderr) = io::pipe().unwrap();
+        set_nonblocking(&stderr).unwrap();
+        while stderr.write_all(&[0; 4096]).is_ok() {}
+        let blocking = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty());
+        nix::fcntl::fcntl(&stderr, blocking).unwrap();
+        let status = command(&log).stderr(stderr).status().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGABRT));
+        expect_logged(&log);
+        unread.read_exact(&mut [0]).unwrap();
+    }
+}

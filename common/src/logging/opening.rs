@@ -1,0 +1,146 @@
+//! Opening outputs, which may take for ever where a disk hangs.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::output::{Destination, Output, Outputs};
+use super::sink::{Service, Sink};
+use super::stream::{self, LogFile, Stream};
+use super::{Error, journal};
+use crate::sys::signal;
+
+/// Bytes of the stack of a thread that opens files.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// Where the system's two log services listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Services {
+    /// The system log, by the classic protocol.
+    pub syslog: PathBuf,
+    /// The journal, by its native protocol.
+    pub journal: PathBuf,
+}
+
+/// Outputs that are to be opened.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    pub(super) outputs: Outputs,
+    /// It is the default one, whose directory is made.
+    pub(super) is_default: bool,
+    pub(super) services: Services,
+}
+
+/// Outputs that can be used.
+#[derive(Debug)]
+pub struct Opened(pub(super) Vec<Sink>);
+
+impl Default for Services {
+    fn default() -> Self {
+        Self { syslog: "/dev/log".into(), journal: journal::SOCKET.into() }
+    }
+}
+
+impl Opening {
+    /// Opens them, however long it takes. The services may be absent; a file must be there or be
+    /// creatable.
+    ///
+    /// # Errors
+    /// [`Error::Open`] of the first that cannot be opened.
+    pub fn open(self) -> Result<Opened, Error> {
+        let is_default = self.is_default;
+        self.open_by(|path| stream::open(path, is_default).map(Some))
+    }
+
+    /// Opens them as far as that is done within `period`. What is not is opened before the first
+    /// message is written to it, by whoever writes that.
+    ///
+    /// # Errors
+    /// [`Error::Open`] of the first of which it is known that it cannot be opened.
+    pub fn open_within(self, period: Duration) -> Result<Opened, Error> {
+        let deadline = Instant::now() + period;
+        let mut beside = Beside::open(self.files(), self.is_default);
+        let opened = self.open_by(|_| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match beside.as_ref().map(|beside| beside.opened.recv_timeout(left)) {
+                Some(Ok(result)) => result.map(Some),
+                Some(Err(_)) | None => {
+                    // What comes later would be taken for the next one.
+                    beside = None;
+                    Ok(None)
+                }
+            }
+        });
+        if opened.is_ok()
+            && let Some(Beside { thread, .. }) = beside
+        {
+            // Whoever forks next does so with one thread. It cannot panic.
+            drop(thread.join());
+        }
+        opened
+    }
+
+    /// Asks for the files one after the other.
+    fn open_by(
+        self,
+        mut file: impl FnMut(&Path) -> Result<Option<File>, Error>,
+    ) -> Result<Opened, Error> {
+        let Self { outputs, is_default, services } = self;
+        let sinks = outputs.iter().cloned().map(|output| match output.destination.clone() {
+            Destination::Stderr => Ok(Sink::of_stream(output, Stream::Stderr)),
+            Destination::File(path) => {
+                let file = file(&path)?;
+                let log = LogFile { path, makes_directory: is_default, file };
+                Ok(Sink::of_stream(output, Stream::File(log)))
+            }
+            Destination::Syslog(ident) => {
+                let address = services.syslog.clone();
+                of_service(output, &services.syslog, Service::Syslog { address, ident })
+            }
+            Destination::Journald => {
+                let address = services.journal.clone();
+                of_service(output, &services.journal, Service::Journal { address })
+            }
+        });
+        Ok(Opened(sinks.collect::<Result<_, _>>()?))
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let path = |output: &Output| match &output.destination {
+            Destination::File(path) => Some(path.clone()),
+            Destination::Stderr | Destination::Syslog(_) | Destination::Journald => None,
+        };
+        self.outputs.iter().filter_map(path).collect()
+    }
+}
+
+/// Files that are being opened, one after the other.
+struct Beside {
+    opened: mpsc::Receiver<Result<File, Error>>,
+    thread: JoinHandle<()>,
+}
+
+impl Beside {
+    /// `None` if there are none, or no thread is to be had.
+    fn open(files: Vec<PathBuf>, makes_directory: bool) -> Option<Self> {
+        if files.is_empty() {
+            return None;
+        }
+        let (sender, opened) = mpsc::channel();
+        let thread = thread::Builder::new().name("open".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || {
+            // Signals are for the thread that has their handlers. It fails for wrong arguments only.
+            drop(signal::block());
+            let mut files = files.into_iter().map(|path| stream::open(&path, makes_directory));
+            while files.next().is_some_and(|file| sender.send(file).is_ok()) {}
+        });
+        Some(Self { opened, thread: thread.ok()? })
+    }
+}
+
+fn of_service(output: Output, address: &Path, service: Service) -> Result<Sink, Error> {
+    let failed = |source| Error::Open { path: address.to_owned(), source };
+    Sink::of_service(output, service).map_err(failed)
+}

@@ -1,0 +1,370 @@
+//! Who writes the lines of a queue.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::FLUSH_PERIOD;
+use super::queue::{Batch, Queue};
+use super::record::Record;
+use super::stream::Stream;
+use crate::sys::signal;
+
+/// Bytes of the stack of a thread that writes. What it formats is a line about losses.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// How often a writer whose reader is behind looks whether it is to end or to be put down.
+const WAIT_PERIOD: Duration = Duration::from_millis(25);
+
+/// Takes lines out of a queue and writes them.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Queue,
+    stream: Stream,
+    /// The queue of an earlier output to the same place, whose lines come first.
+    follows: Option<Queue>,
+    has_thread: bool,
+    /// The last line was not written to its end.
+    is_cut: bool,
+    has_complained: bool,
+}
+
+impl Writer {
+    pub(super) fn new(queue: Queue, stream: Stream) -> Self {
+        Self {
+            queue,
+            stream,
+            follows: None,
+            has_thread: false,
+            is_cut: false,
+            has_complained: false,
+        }
+    }
+
+    /// What waits in `earlier` is written before, unless that takes too long.
+    pub(super) fn follow(&mut self, earlier: Queue) {
+        self.follows = Some(earlier);
+    }
+
+    /// Writes what waits with the hands of the caller. What is not open yet keeps waiting.
+    pub(super) fn write_waiting(&mut self) {
+        while self.stream.is_open()
+            && let Some(batch) = self.queue.take()
+        {
+            self.write_batch(batch);
+        }
+    }
+
+    /// Goes on on a thread of its own, which gives it back when it is [put down](Queue::hold).
+    ///
+    /// # Errors
+    /// Itself, if there is no thread to be had.
+    pub(super) fn start(mut self) -> Result<JoinHandle<Option<Self>>, Option<Self>> {
+        let queue = self.queue.clone();
+        self.has_thread = true;
+        queue.set_has_thread(true);
+        let passed = Arc::new(Mutex::new(Some(self)));
+        let take = |passed: &Mutex<Option<Self>>| {
+            passed.lock().unwrap_or_else(PoisonError::into_inner).take()
+        };
+        let thread = thread::Builder::new().name("log".into()).stack_size(STACK_BYTES);
+        let given = Arc::clone(&passed);
+        thread.spawn(move || take(&given).and_then(Self::run)).map_err(|_| {
+            queue.set_has_thread(false);
+            take(&passed)
+        })
+    }
+
+    /// Gives itself back when it is put down.
+    fn run(mut self) -> Option<Self> {
+        // Signals are for the thread that has their handlers. It fails for wrong arguments only.
+        drop(signal::block());
+        let queue = self.queue.clone();
+        let rest = self.write_all().then_some(self);
+        if rest.is_none() {
+            queue.end();
+        }
+        queue.set_has_thread(false);
+        rest
+    }
+
+    /// Writes what comes until nothing more does. Says whether it was put down before.
+    fn write_all(&mut self) -> bool {
+        if let Some(earlier) = self.follows.take() {
+            earlier.wait_until_over(Instant::now() + FLUSH_PERIOD);
+            if self.queue.is_held() {
+                self.follows = Some(earlier);
+                return true;
+            }
+        }
+        let mut memory = Vec::new();
+        while let Some(batch) = self.queue.wait_for_lines(memory) {
+            memory = self.write_batch(batch);
+        }
+        let Self { queue, stream, .. } = self;
+        queue.call(|| stream.close()).is_none()
+    }
+
+    /// Gives the memory back that the batch was in.
+    fn write_batch(&mut self, batch: Batch) -> Vec<u8> {
+        self.tell_of_lost();
+        match self.write(&batch.lines, true) {
+            Ok(()) => {}
+            Err(Unwritten { lines, is_held: false }) => self.queue.note_lost(count(lines)),
+            Err(Unwritten { lines, is_held: true }) => {
+                let messages = usize::try_from(count(lines)).unwrap_or(usize::MAX);
+                self.queue.put_back(lines, messages);
+            }
+        }
+        self.queue.note_lost(batch.lost);
+        self.tell_of_lost();
+        self.queue.put_down(batch)
+    }
+
+    fn tell_of_lost(&mut self) {
+        let lost = self.queue.untold();
+        if lost > 0 && self.write(Record::of_lost(lost).line().as_bytes(), false).is_ok() {
+            self.queue.note_told(lost);
+        }
+    }
+
+    /// Writes lines, which may be what others have given us to write.
+    fn write<'a>(&mut self, lines: &'a [u8], are_messages: bool) -> Result<(), Unwritten<'a>> {
+        self.begin().map_err(|failure| failure.of(lines))?;
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let written = self.write_piece(rest).map_err(|failure| failure.of(rest))?;
+            let (written, left) = rest.split_at_checked(written).unwrap_or((rest, b""));
+            self.is_cut = !written.ends_with(b"\n");
+            if are_messages {
+                self.queue.note_written(count(written));
+            }
+            rest = left;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the stream is open and at the beginning of a line.
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.open()?;
+        if self.is_cut {
+            self.write_piece(b"\n")?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<(), Failure> {
+        if self.stream.is_open() {
+            return Ok(());
+        }
+        let Self { queue, stream, .. } = self;
+        let opened = queue.call(|| stream.open()).ok_or(Failure::Held)?;
+        let Err(error) = opened else { return Ok(()) };
+        if !std::mem::replace(&mut self.has_complained, true) {
+            tracing::error!(target: "daemon", "{error}; its messages are lost until that works");
+        }
+        Err(Failure::Failed)
+    }
+
+    fn write_piece(&mut self, lines: &[u8]) -> Result<usize, Failure> {
+        loop {
+            let Self { queue, stream, .. } = self;
+            match queue.call(|| stream.write(lines)).ok_or(Failure::Held)? {
+                Ok(written @ 1..) => return Ok(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_wait() => {
+                    self.stream.wait(WAIT_PERIOD);
+                }
+                Ok(0) | Err(_) => return Err(Failure::Failed),
+            }
+        }
+    }
+
+    /// Whether a reader that is behind is waited for.
+    fn may_wait(&self) -> bool {
+        let closed_at = self.queue.closed_at();
+        self.has_thread && closed_at.is_none_or(|at| at.elapsed() < FLUSH_PERIOD)
+    }
+}
+
+/// Why nothing was written.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// A call has failed.
+    Failed,
+    /// The writer is to be put down.
+    Held,
+}
+
+impl Failure {
+    fn of(self, lines: &[u8]) -> Unwritten<'_> {
+        Unwritten { lines, is_held: matches!(self, Self::Held) }
+    }
+}
+
+/// Lines that were not written.
+#[derive(Debug)]
+struct Unwritten<'a> {
+    lines: &'a [u8],
+    /// The writer is to be put down.
+    is_held: bool,
+}
+
+fn count(lines: &[u8]) -> u64 {
+    let ends = lines.iter().filter(|byte| **byte == b'\n').count();
+    u64::try_from(ends).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::{Path, PathBuf};
+
+    use nix::libc;
+
+    use super::super::queue::QUEUE_BYTES_MAX;
+    use super::super::stream::LogFile;
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn log(path: &Path) -> Stream {
+        Stream::File(LogFile { path: path.to_owned(), makes_directory: false, file: None })
+    }
+
+    fn fifo(dir: &Path) -> (PathBuf, File) {
+        let path = dir.join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = reader(&path);
+        (path, reader)
+    }
+
+    fn reader(path: &Path) -> File {
+        File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
+    }
+
+    /// The next lines, at least so many.
+    fn lines(reader: &mut File, count: u64) -> Vec<String> {
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+        let deadline = Instant::now() + SOON;
+        while super::count(&bytes) < count || !bytes.ends_with(b"\n") {
+            match reader.read(&mut buffer) {
+                Ok(read @ 1..) => bytes.extend_from_slice(&buffer[..read]),
+                _ => thread::sleep(Duration::from_millis(1)),
+            }
+            assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&bytes));
+        }
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// How many messages a line says are lost.
+    fn lost(line: &str) -> Option<usize> {
+        let count = line.strip_suffix(" log messages could not be written here and are lost")?;
+        count.rsplit_once(" : ")?.1.parse().ok()
+    }
+
+    #[test]
+    fn a_reader_that_is_behind_gets_everything_in_order_or_is_told_how_much_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut reader) = fifo(dir.path());
+        let queue = Queue::default();
+        assert!(Writer::new(queue.clone(), log(&path)).start().is_ok());
+        let pushed = 3 * QUEUE_BYTES_MAX / 100;
+        (0..pushed).for_each(|number| queue.push(&format!("{number:099}\n")));
+        let (mut next, mut losses) = (0, 0);
+        while next < pushed {
+            for line in lines(&mut reader, 1) {
+                match lost(&line) {
+                    Some(lost) => (next, losses) = (next + lost, losses + 1),
+                    None => {
+                        assert_eq!(line.parse::<usize>().unwrap(), next);
+                        next += 1;
+                    }
+                }
+            }
+        }
+        assert!(next == pushed && losses > 0, "{next} of {pushed}");
+        assert!(queue.wait_until_written(Instant::now() + SOON));
+        assert_eq!(queue.owed(), 0);
+        queue.close();
+        assert!(queue.wait_until_over(Instant::now() + SOON));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_of_before_what_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, gone) = fifo(dir.path());
+        let queue = Queue::default();
+        let mut stream = log(&path);
+        stream.open().unwrap();
+        let mut writer = Writer::new(queue.clone(), stream);
+        drop(gone);
+        for owed in 1..=2 {
+            queue.push("nobody reads this\n");
+            writer.write_waiting();
+            assert_eq!(queue.owed(), owed);
+        }
+        let mut reader = reader(&path);
+        queue.push("line\n");
+        writer.write_waiting();
+        let lines = lines(&mut reader, 2);
+        assert_eq!((lost(&lines[0]), lines[1].as_str()), (Some(2), "line"), "{lines:?}");
+        assert_eq!(queue.owed(), 0);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_ended_before_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut reader) = fifo(dir.path());
+        nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        let queue = Queue::default();
+        let mut stream = log(&path);
+        stream.open().unwrap();
+        let mut writer = Writer::new(queue.clone(), stream);
+        queue.push(&format!("{}\n", "x".repeat(6000)));
+        writer.write_waiting();
+        let mut cut = [0; 4096];
+        reader.read_exact(&mut cut).unwrap();
+        queue.push("line\n");
+        writer.write_waiting();
+        let lines = lines(&mut reader, 3);
+        assert_eq!((lines[0].as_str(), lost(&lines[1]), lines[2].as_str()), ("", Some(1), "line"));
+    }
+
+    #[test]
+    fn what_an_earlier_output_has_to_write_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut reader) = fifo(dir.path());
+        let (earlier, later) = (Queue::default(), Queue::default());
+        let mut writers = [&earlier, &later].map(|queue| Writer::new(queue.clone(), log(&path)));
+        writers[1].follow(earlier.clone());
+        (0..2000).for_each(|number| earlier.push(&format!("{number:099}\n")));
+        (2000..2010).for_each(|number| later.push(&format!("{number:099}\n")));
+        let [first, second] = writers;
+        assert!(second.start().is_ok());
+        assert!(first.start().is_ok());
+        earlier.close();
+        let lines = lines(&mut reader, 2010);
+        let numbers: Vec<usize> = lines.iter().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(numbers, (0..2010).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("made later/log");
+        let queue = Queue::default();
+        assert!(Writer::new(queue.clone(), log(&path)).start().is_ok());
+        queue.push("lost\n");
+        assert!(queue.wait_until_written(Instant::now() + SOON));
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        queue.push("line\n");
+        assert!(queue.wait_until_written(Instant::now() + SOON));
+        let said = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!((lost(lines[0]), &lines[1..]), (Some(1), &["line"][..]));
+    }
+}
