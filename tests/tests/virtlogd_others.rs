@@ -58,15 +58,18 @@ fn messages_to_another_name_of_a_log_are_not_lost(subject: Subject) {
         return;
     }
     let daemon = subject.setup().config("max_size = 0").with_slow_files(SERVER).start();
-    let (path, name) = (daemon.file("slow/a.log"), daemon.file("slow/./a.log"));
+    let path = daemon.file("slow/a.log");
     let mut guest = daemon.log_client().open(&path).unwrap().pipe;
+    let names = [daemon.file("slow/./a.log"), daemon.file("link.log"), daemon.file("links/a.log")];
+    std::os::unix::fs::symlink(&path, &names[1]).unwrap();
+    std::os::unix::fs::symlink("slow", daemon.file("links")).unwrap();
     SlowFiles::of(&daemon.host()).say("delay-us 3000\n");
     let mut sent = String::new();
     thread::scope(|scope| {
         let client = scope.spawn(|| {
             let mut client = daemon.log_client();
-            (0..12).for_each(|number| {
-                client.append(&name, format!("<other {number}>\n")).unwrap();
+            (0..12).zip(names.iter().cycle()).for_each(|(number, name)| {
+                client.append(name, format!("<other {number}>\n")).unwrap();
             });
         });
         while !client.is_finished() {

@@ -83,18 +83,24 @@ fn send(log: &mut Log, bytes: &[u8]) {
     log.sent.push_str(str::from_utf8(bytes).unwrap());
 }
 
-/// Another process goes on with the log.
+/// Other processes go on with the log.
 #[track_caller]
 fn expect_told_once(scene: &mut Scene, mut log: Log, slow: &SlowFiles) {
     scene.end(Signal::SIGKILL, Duration::from_secs(10), || slow.say(""));
     slow.say("");
     scene.spawn();
     scene.expect_serving();
-    send(&mut log, b"the end\n");
     let backing = slow.backing("log");
-    let text = || fs::read(&backing).unwrap();
-    eventually("the last line is written", || text().ends_with(b"the end\n"));
-    assert_eq!(expect_losses(&text(), log.sent.as_bytes()), 1);
+    let nexts: [fn(&mut Scene); 3] =
+        [|_| (), |scene| scene.upgrade_to_current(), Scene::kill_and_start];
+    for (number, next) in nexts.into_iter().enumerate() {
+        next(scene);
+        let line = format!("process {number}\n");
+        send(&mut log, line.as_bytes());
+        let text = || fs::read(&backing).unwrap();
+        eventually("the last line is written", || text().ends_with(line.as_bytes()));
+        assert_eq!(expect_losses(&text(), log.sent.as_bytes()), 1);
+    }
 }
 
 fn has_words(path: &Path) -> bool {
