@@ -84,6 +84,8 @@ impl Disk {
             Fault::DiskSlow => self.say(fault, format!("delay-us {}\n", 500 + amount % 10_000)),
             Fault::DiskFull => self.say(fault, format!("room {}\n", amount % 8 * 3_000)),
             Fault::IoError => self.say(fault, format!("errno {}\n", libc::EIO)),
+            Fault::ReadOnly => self.say(fault, "read-only 1\n".to_owned()),
+            Fault::AppendOnly => self.say(fault, "append-only 1\n".to_owned()),
             Fault::DirectoryGone => self.rename("movable", "moved"),
             _ => {}
         }
@@ -93,18 +95,24 @@ impl Disk {
     pub(super) fn end(&self, fault: Fault) {
         match fault {
             Fault::DiskHangs => self.signal(Signal::SIGCONT),
-            Fault::DiskSlow | Fault::DiskFull | Fault::IoError => self.say(fault, String::new()),
+            Fault::DiskSlow
+            | Fault::DiskFull
+            | Fault::IoError
+            | Fault::ReadOnly
+            | Fault::AppendOnly => self.say(fault, String::new()),
             Fault::DirectoryGone => self.rename("moved", "movable"),
             _ => {}
         }
     }
 
-    /// What a fault is about; `None` when it is no matter of disks.
+    /// Where files may fail by a fault; `None` where none may.
     pub(super) fn place_of(fault: Fault) -> Option<Place> {
         match fault {
-            Fault::DiskHangs | Fault::DiskSlow | Fault::DiskFull | Fault::IoError => {
-                Some(Place::Sick)
-            }
+            Fault::DiskHangs
+            | Fault::DiskSlow
+            | Fault::DiskFull
+            | Fault::IoError
+            | Fault::ReadOnly => Some(Place::Sick),
             Fault::DirectoryGone => Some(Place::Movable),
             _ => None,
         }

@@ -43,7 +43,8 @@ struct Planner {
 
 impl Planner {
     fn new(program: Program, seed: u64, leave: &Leave) -> Self {
-        let faults = Fault::ALL.iter().filter(|fault| !leave.faults.contains(fault)).copied();
+        let left_out = |fault: &Fault| leave.faults.contains(fault) || !concerns(program, *fault);
+        let faults = Fault::ALL.iter().filter(|fault| !left_out(fault)).copied();
         let faults: Vec<_> = faults.collect();
         let events = Event::ALL.iter().filter(|event| !leave.events.contains(event)).copied();
         Self {
@@ -99,6 +100,11 @@ impl Planner {
         }
         Step::Begin(fault, number)
     }
+}
+
+/// Whether a fault is one for this daemon: nothing is written to images.
+fn concerns(program: Program, fault: Fault) -> bool {
+    program == Program::Virtlogd || !matches!(fault, Fault::AppendOnly | Fault::OtherWriter)
 }
 
 /// The first is what everything begins with; what comes often stands there several times.

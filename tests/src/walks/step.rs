@@ -38,6 +38,12 @@ named! {
         DiskFull = "disk-full",
         /// Each call fails.
         IoError = "io-error",
+        /// Whatever changes something fails.
+        ReadOnly = "read-only",
+        /// Files can be appended to, and that is all.
+        AppendOnly = "append-only",
+        /// Somebody else appends to all logs.
+        OtherWriter = "other-writer",
         /// The directory of the files has gone.
         DirectoryGone = "directory-gone",
         /// The fd store takes few fds, as it says.

@@ -123,10 +123,10 @@ impl World {
                 self.fds_beyond = usize::try_from(amount % 4).expect("a small number");
                 self.service.limit_fds(Some(self.fds_beyond));
             }
-            Fault::StoreFull => {}
+            Fault::StoreFull | Fault::OtherWriter => {}
             fault => return self.disk.begin(fault, amount),
         }
-        self.is_store_doubtful |= fault != Fault::FdLimit;
+        self.is_store_doubtful |= !matches!(fault, Fault::FdLimit | Fault::OtherWriter);
     }
 
     pub(super) fn end(&mut self, fault: Fault) {
@@ -254,6 +254,8 @@ impl World {
         if self.has(Fault::FdLimit) {
             self.service.limit_fds(Some(LIBVIRTS_FDS));
         }
+        // libvirt's daemon gives a log up that it cannot rotate.
+        self.end(Fault::AppendOnly);
         guests.libvirt_takes_over(self);
         if let Upgraded::Refused(reason) = self.service.upgrade(Whose::Theirs) {
             assert!(self.may_refuse(), "libvirt's daemon is refused: {reason}");

@@ -15,9 +15,6 @@ use crate::wire::{self, Answer, Request, WRITE_BYTES_MAX};
 /// The node of the mountpoint, by the protocol.
 const ROOT: u64 = 1;
 
-/// `setattr_in.valid`: the size is to be changed.
-const SIZE_VALID: u32 = 1 << 3;
-
 /// `getattr_in.getattr_flags`: there is a file handle.
 const HANDLE_VALID: u32 = 1;
 
@@ -70,7 +67,7 @@ impl Server {
 
     fn answer(&mut self, request: &Request<'_>) -> io::Result<Answer> {
         let empty = Ok(Answer::default());
-        self.faults.strike(request.opcode)?;
+        self.faults.strike(request)?;
         match request.opcode {
             wire::INIT => Ok(Answer::init()),
             wire::LOOKUP => self.entry(self.child(request.node, request.names(0).0)?),
@@ -152,7 +149,7 @@ impl Server {
 
     /// Only the size; permissions and times are taken and forgotten.
     fn set_attributes(&self, request: &Request<'_>) -> io::Result<Answer> {
-        if request.u32(0) & SIZE_VALID != 0 {
+        if request.u32(0) & wire::SIZE_VALID != 0 {
             let path = self.path(request.node)?;
             File::options().write(true).open(path)?.set_len(request.u64(16))?;
         }

@@ -9,6 +9,9 @@ use std::os::unix::fs::MetadataExt;
 /// Bytes in front of every request.
 const HEADER_BYTES: usize = 40;
 
+/// `setattr_in.valid`: the size is to be changed.
+pub(crate) const SIZE_VALID: u32 = 1 << 3;
+
 /// A write of one request, the kernel's default for a connection.
 pub(crate) const WRITE_BYTES_MAX: u32 = 131_072;
 

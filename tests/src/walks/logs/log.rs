@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::guest::{Guest, Progress};
 use super::judge::{Sent, Verdict, judge};
+use super::others::{self, Written};
 use super::stream::Stream;
 use crate::harness::backup;
 use crate::walks::disk::Place;
@@ -32,6 +33,12 @@ pub(super) struct Log {
     pub(super) guest: Option<Guest>,
     /// Something was wrong at its place since it was opened.
     pub(super) was_wrong: bool,
+    /// A kill may have what was written last written again: it is not spliced.
+    pub(super) is_copied: bool,
+    /// What others have appended.
+    pub(super) others: Written,
+    /// How many of their marks may be overwritten.
+    pub(super) overwritten_max: usize,
     /// A guest wrote much at once.
     pub(super) was_flooded: bool,
     stream: Stream,
@@ -51,6 +58,9 @@ impl Log {
             inode: 0,
             guest: None,
             was_wrong: false,
+            is_copied: false,
+            others: Written::default(),
+            overwritten_max: 0,
             was_flooded: false,
             stream: Stream::of(0),
             sent: Sent::default(),
@@ -101,7 +111,13 @@ impl Log {
     /// # Errors
     /// Says what does not fit.
     pub(super) fn judge(&mut self, path: &Path) -> Result<Option<Verdict>, String> {
+        // Before the files: they have what was written by then.
+        let others = self.others.certain();
         let Some(found) = content(path) else { return Ok(None) };
+        let (found, marks) = others::split(&found);
+        if !self.was_wrong {
+            marks.expect(&others, self.overwritten_max)?;
+        }
         // Behind the files: it may be further than they are, and never the other way round.
         self.progress = self.progress();
         let mut sent = self.sent.clone();

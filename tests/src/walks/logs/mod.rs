@@ -5,6 +5,7 @@ mod actions;
 mod guest;
 mod judge;
 mod log;
+mod others;
 mod stream;
 
 use std::collections::BTreeSet;
@@ -14,10 +15,13 @@ use nix::sys::signal::Signal;
 
 pub(super) use guest::live;
 
+use super::disk::Place;
+use super::step::Fault;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
 use crate::supervisor::{claims, patience};
 use log::Log;
+use others::Others;
 
 /// A write that takes longer while the daemon serves has stalled its guest.
 const STALL: Duration = Duration::from_secs(3);
@@ -33,6 +37,9 @@ pub(super) struct Logs {
     last: u64,
     /// The process that is about to end ends orderly: these logs' guests were at rest before.
     at_rest: BTreeSet<String>,
+    others: Others,
+    /// How many processes there have been at the most.
+    processes: usize,
 }
 
 impl Logs {
@@ -41,10 +48,24 @@ impl Logs {
         self.last
     }
 
+    /// Somebody else appends to all logs, or does no more.
+    fn see_to_others(&mut self, world: &World) {
+        let is_at_work = world.has(Fault::OtherWriter);
+        for log in &mut self.all {
+            let only_appended = log.place == Place::Sick && world.has(Fault::AppendOnly);
+            log.is_copied |= is_at_work || only_appended;
+        }
+        let targets = self.all.iter().filter(|_| is_at_work);
+        let targets =
+            targets.map(|log| (world.disk.path(log.place, &log.name), log.others.clone()));
+        self.others.append_to(targets.collect());
+    }
+
     /// Each log as it has to be now.
     fn check_logs(&mut self, world: &World) {
         for log in &mut self.all {
             log.was_wrong |= world.may_lack_bytes(log.place);
+            log.overwritten_max = others::OVERWRITTEN_MAX * (self.processes + 1);
             expect_unhindered(world, log);
             if !log.is_idle() || world.may_lack_bytes(log.place) {
                 expect_sound(world, log, GLIMPSE);
@@ -105,6 +126,10 @@ impl Guests for Logs {
     fn process_has_ended(&mut self, world: &World, by: Signal) {
         let may_lose_what_is_in_hand = by == Signal::SIGKILL && !world.is_store_trusted();
         for mut log in std::mem::take(&mut self.all) {
+            if by == Signal::SIGKILL && log.is_copied {
+                // What was written last may be written again, as the README says.
+                continue;
+            }
             log.was_wrong |= may_lose_what_is_in_hand;
             let Err(reason) = Self::outlives_the_process(&mut log, world) else {
                 self.all.push(log);
@@ -142,11 +167,13 @@ impl Walk for Logs {
     }
 
     fn before_event(&mut self) {
+        self.processes += 2;
         self.at_rest =
             self.all.iter().filter(|log| log.is_idle()).map(|log| log.name.clone()).collect();
     }
 
     fn check(&mut self, world: &mut World) {
+        self.see_to_others(world);
         self.check_logs(world);
         if world.is_store_wrong() {
             return;
@@ -163,6 +190,7 @@ impl Walk for Logs {
     }
 
     fn finish(&mut self, world: &mut World) {
+        self.others.end();
         for log in &mut self.all {
             eventually_ok("the guest need not wait", patience(), || match log.is_idle() {
                 true => Ok(()),
