@@ -16,8 +16,11 @@ use super::{Logger, State};
 /// How long an orderly end waits for what was logged to be written.
 pub const FLUSH_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long an exec waits for the last lines, and then for the threads to end.
-const HOLD_PERIOD: Duration = Duration::from_millis(50);
+/// How long an exec waits for the last lines.
+const LINES_PERIOD: Duration = Duration::from_millis(50);
+
+/// The same for threads that do not hang: they may wait for a processor.
+const THREADS_PERIOD: Duration = Duration::from_secs(1);
 
 /// While it is there no thread writes the log. Messages are taken and wait.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ impl Logger {
     /// # Errors
     /// The output that does not answer.
     pub fn hold(&self) -> Result<Held, String> {
-        let written_by = Instant::now() + HOLD_PERIOD;
+        let written_by = Instant::now() + LINES_PERIOD;
         for queue in self.all_queues().1 {
             queue.wait_until_written(written_by);
         }
@@ -62,13 +65,13 @@ impl Logger {
         state.lines_mut().for_each(|(_, lines)| lines.queue.hold());
         drop(state);
         // A thread may have something to say before it comes to that.
-        let deadline = Instant::now() + HOLD_PERIOD;
+        let deadline = Instant::now() + THREADS_PERIOD;
         for queue in self.all_queues().1 {
             queue.wait_until_put_down(deadline);
         }
         let mut state = self.state();
         let hanging = state.lines_mut().find_map(|(destination, lines)| {
-            let is_back = lines.take_back(deadline);
+            let is_back = lines.take_back();
             (!is_back).then(|| destination.to_string())
         });
         drop(state);

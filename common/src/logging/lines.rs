@@ -1,7 +1,6 @@
 //! Lines on their way to a file or stderr, which may make whoever writes them wait.
 
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use super::queue::Queue;
 use super::stream::Stream;
@@ -71,10 +70,9 @@ impl Lines {
         matches!(self.writer, Place::Away(_)).then_some(self)
     }
 
-    /// Takes the writer back that its thread was asked to [put down](Queue::hold). Says whether it was,
-    /// by then.
-    pub(super) fn take_back(&mut self, deadline: Instant) -> bool {
-        if !self.queue.wait_until_put_down(deadline) {
+    /// Takes the writer back, if its thread has [put it down](Queue::hold). Says whether no thread has it.
+    pub(super) fn take_back(&mut self) -> bool {
+        if self.queue.has_thread() {
             return false;
         }
         self.writer = match std::mem::replace(&mut self.writer, Place::Nowhere) {
@@ -96,7 +94,7 @@ impl Lines {
     /// One that was put down too late is still to be taken back.
     fn start(&mut self) {
         if !self.queue.is_over() {
-            self.take_back(Instant::now());
+            self.take_back();
         }
         self.writer = match std::mem::replace(&mut self.writer, Place::Nowhere) {
             Place::Here(writer) => match writer.start() {

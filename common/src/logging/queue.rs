@@ -18,6 +18,9 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// How long one call may take until the output is taken to hang.
 const HANG: Duration = Duration::from_millis(250);
 
+/// How often it is looked for that.
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
+
 /// A queue. Clones are the same one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Queue(Arc<Shared>);
@@ -195,6 +198,11 @@ impl Queue {
         self.tell_news(&state);
     }
 
+    /// Whether a thread has the writer.
+    pub(super) fn has_thread(&self) -> bool {
+        self.lock().has_thread
+    }
+
     /// Whether the writer is to be put down.
     pub(super) fn is_held(&self) -> bool {
         self.lock().is_held
@@ -228,9 +236,17 @@ impl Queue {
         self.0.news.notify_all();
     }
 
-    /// Waits until no thread has the writer. Says whether that came about.
+    /// Waits until no thread has the writer, unless that [hangs](Self::hangs). Says whether it came about.
     pub(super) fn wait_until_put_down(&self, deadline: Instant) -> bool {
-        self.wait_until(deadline, |state| !state.has_thread)
+        loop {
+            let next = deadline.min(Instant::now() + LOOK_PERIOD);
+            if self.wait_until(next, |state| !state.has_thread) {
+                return true;
+            }
+            if self.hangs() || Instant::now() >= deadline {
+                return false;
+            }
+        }
     }
 
     /// The writer may be taken up again.

@@ -103,7 +103,9 @@ const SINCE: Duration = Duration::from_secs(2);
 fn held_for(daemon: &Daemon, guest: &Guest, image: &str) -> (u64, bool) {
     let before = daemon.stderr().len();
     client_of(daemon, guest).acquire("", image, 0).unwrap_err();
-    let log = daemon.stderr().split_off(before);
+    let said = || daemon.stderr().split_off(before);
+    eventually("it says since when", || said().contains("has had it for "));
+    let log = said();
     let (_, rest) = log.split_once("has had it for ").expect("it says since when");
     let exact = rest.strip_prefix("at least ");
     let seconds = exact.unwrap_or(rest).split(' ').next().unwrap_or_default();
