@@ -222,7 +222,11 @@ impl World {
 
     /// Whether it came about; it may be refused only where that is said.
     fn upgrade(&mut self) -> bool {
-        let outcome = self.service.upgrade(Whose::Ours);
+        let mut outcome = self.service.upgrade(Whose::Ours);
+        // An upgrade that a kill has cut short may have been about to put another file in place.
+        while matches!(&outcome, Upgraded::Refused(reason) if reason.ends_with("; try again")) {
+            outcome = self.service.upgrade(Whose::Ours);
+        }
         if let Upgraded::Refused(reason) = &outcome {
             assert!(self.may_refuse(), "an upgrade is refused: {reason}");
         }
