@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use common::handover::text;
 use common::rpc::{self, Program, error};
 use common::sys::lock::Mode;
 use common::xdr::{self, Reader};
@@ -112,7 +113,7 @@ impl Request {
     fn decode_register(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
         let guest = Guest {
             uuid: reader.fixed()?,
-            name: string(reader)?,
+            name: text::name(&string(reader)?).into(),
             id: reader.u32()?,
             pid: reader.u32()?,
         };

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use common::handover::text;
 use common::rpc::{self, Program, Reply, error};
 use common::xdr::{self, Reader, Writer};
 
@@ -97,9 +98,9 @@ impl Request {
 impl Domain {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
         Ok(Self {
-            driver: reader.string(STRING_BYTES_MAX)?.into(),
+            driver: text::name(reader.string(STRING_BYTES_MAX)?).into(),
             uuid: reader.fixed()?,
-            name: reader.string(STRING_BYTES_MAX)?.into(),
+            name: text::name(reader.string(STRING_BYTES_MAX)?).into(),
         })
     }
 }

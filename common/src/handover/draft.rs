@@ -7,7 +7,10 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::os::fd::OwnedFd;
 
 use memfd::{FileSeal, Memfd, MemfdOptions};
+use nix::errno::Errno;
 use serde::Serialize;
+
+use super::fds::BYTES_MAX;
 
 /// Bytes that are written at once.
 const PIECE_BYTES: usize = 65_536;
@@ -33,10 +36,13 @@ impl Draft {
         Self::written(|out| out.write_all(bytes))
     }
 
-    fn written(write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<Self> {
+    fn written(
+        write: impl FnOnce(&mut BufWriter<Limited<'_>>) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let options = MemfdOptions::new().allow_sealing(true).close_on_exec(true);
         let memfd = options.create("virt-rs").map_err(io::Error::other)?;
-        let mut out = BufWriter::with_capacity(PIECE_BYTES, memfd.as_file());
+        let limited = Limited { file: memfd.as_file(), room_bytes: BYTES_MAX };
+        let mut out = BufWriter::with_capacity(PIECE_BYTES, limited);
         write(&mut out)?;
         out.flush()?;
         drop(out);
@@ -63,5 +69,41 @@ impl Draft {
             [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
         self.memfd.add_seals(&seals).map_err(io::Error::other)?;
         Ok(self.memfd.into_file().into())
+    }
+}
+
+/// A file that takes no more than readers do.
+struct Limited<'a> {
+    file: &'a File,
+    room_bytes: u64,
+}
+
+impl Write for Limited<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.room_bytes.checked_sub(bytes.len() as u64).ok_or(Errno::EFBIG)?;
+        let written = self.file.write(bytes)?;
+        self.room_bytes = left + (bytes.len() - written) as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_that_nobody_would_read() {
+        let mib = [0; 1 << 20];
+        let write = |out: &mut BufWriter<Limited<'_>>, count: u64| {
+            (0..count).try_for_each(|_| out.write_all(&mib))
+        };
+        let mib_max = BYTES_MAX >> 20;
+        assert_eq!(Draft::written(|out| write(out, mib_max)).unwrap().len, BYTES_MAX);
+        let error = Draft::written(|out| write(out, mib_max + 1)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EFBIG as i32));
     }
 }

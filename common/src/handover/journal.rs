@@ -156,7 +156,7 @@ impl Journal {
     /// Notes a change. Gives whether the journal is worth renewing.
     ///
     /// # Errors
-    /// As `write(2)`; the change is not noted.
+    /// As `write(2)`, or of more than can be read; the change is not noted.
     pub fn note(&mut self, change: &Change) -> io::Result<bool> {
         let text = line(&serde_json::to_string(change)?);
         let (sheet, lines) = match &mut self.draft {
@@ -164,6 +164,9 @@ impl Journal {
             None if self.lines.end == 0 => return Err(io::ErrorKind::NotFound.into()),
             None => (&self.current, &mut self.lines),
         };
+        if lines.end + text.len() as u64 > BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         sheet.file.write_all_at(text.as_bytes(), lines.end)?;
         lines.add(change, text.len() as u64);
         Ok(lines.is_stale())

@@ -24,6 +24,6 @@ mod target;
 pub mod text;
 
 pub use exec::{Error, exec};
-pub use fds::{Inherited, Passing};
+pub use fds::{BYTES_MAX, Inherited, Passing};
 pub use state::{Found, Reader, VARIABLE, WriteError, find, remove};
 pub use target::{Error as TargetError, Target, executed};

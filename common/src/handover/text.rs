@@ -12,6 +12,24 @@ pub fn text(bytes: &[u8]) -> String {
     }
 }
 
+/// Bytes of the name of a guest or its driver that are carried along; ours. Names of libvirt's guests
+/// have 255 at the most.
+pub const NAME_BYTES_MAX: usize = 4096;
+
+/// As much of a name as is carried along. A character is not cut.
+#[must_use]
+pub fn name(bytes: &[u8]) -> &[u8] {
+    let Some(cut) = bytes.get(..NAME_BYTES_MAX) else { return bytes };
+    let is_inside = |byte: &u8| *byte & 0xc0 == 0x80;
+    match bytes.get(NAME_BYTES_MAX) {
+        Some(next) if is_inside(next) && str::from_utf8(bytes).is_ok() => {
+            let start = cut.iter().rposition(|byte| !is_inside(byte));
+            start.and_then(|start| cut.get(..start)).unwrap_or(cut)
+        }
+        _ => cut,
+    }
+}
+
 /// A uuid as 8-4-4-4-12 hexadecimal digits.
 #[must_use]
 pub fn uuid(bytes: &[u8; 16]) -> String {
@@ -78,6 +96,16 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_between_two_characters() {
+        let short = b"guest";
+        assert_eq!(name(short), short);
+        let long = "x".repeat(NAME_BYTES_MAX - 1) + "\u{e4}\u{e4}";
+        assert_eq!(name(long.as_bytes()), &long.as_bytes()[..NAME_BYTES_MAX - 1]);
+        let bytes = [0xff; 2 * NAME_BYTES_MAX];
+        assert_eq!(name(&bytes).len(), NAME_BYTES_MAX);
+    }
 
     #[test]
     fn bytes_become_text_and_back() {

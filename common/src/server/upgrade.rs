@@ -186,6 +186,12 @@ impl<O> Core<O> {
         let document = self.document(daemon, &passing, Reader::Ours);
         let bytes = document.and_then(|document| Ok(serde_json::to_vec(&document)?));
         let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
+        if bytes.len() as u64 > handover::BYTES_MAX {
+            let (len, max) = (bytes.len(), handover::BYTES_MAX);
+            return Err(format!(
+                "the state document has {len} bytes; a successor reads at most {max}"
+            ));
+        }
         let shown = target.path.display().to_string();
         let failed = |error: io::Error| format!("{shown}: {error}");
         let check_configuration = Arc::clone(&self.lineage.check_configuration);
