@@ -11,6 +11,7 @@ use common::handover::text::{hex, parse_uuid, text, unhex, uuid};
 use common::handover::{Inherited, Passing, Reader};
 use common::server::Core;
 use common::sys::{fd, pipe};
+use nix::errno::Errno;
 
 use crate::handler::{Handler, Outcome};
 use crate::intake::Intake;
@@ -66,9 +67,8 @@ impl Handler {
         from: Log,
         inherited: &mut Inherited,
     ) -> io::Result<()> {
-        let guest = inherited.take(from.pipefd)?;
-        let capacity_bytes = pipe::capacity_bytes(&guest)
-            .map_err(|_| io::Error::other("what was handed over is no pipe"))?;
+        let guest = inherited.take_as(from.pipefd, Errno::EINVAL, |fd| pipe::is_pipe(fd))?;
+        let capacity_bytes = pipe::capacity_bytes(&guest)?;
         let private = from.private.unwrap_or_default();
         let path = private.path.as_deref().and_then(unhex).map(OsString::from_vec);
         let Some(path) = path.or(from.path.map(OsString::from)).map(PathBuf::from) else {
@@ -191,7 +191,8 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
 }
 
 fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
-    let mut take = |number: i32| inherited.take(Some(number)).ok();
+    let mut take =
+        |number| inherited.take_as(Some(number), Errno::EINVAL, |fd| pipe::is_pipe(fd)).ok();
     let keys = from.staged_keys.into_iter().flatten().chain(std::iter::repeat(0));
     let staged = from.staged.into_iter().flatten().zip(keys);
     Legacy {

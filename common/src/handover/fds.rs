@@ -12,9 +12,9 @@ use super::draft::Draft;
 use crate::sys::fd;
 use crate::sys::memory::Mapped;
 
-/// Bytes of one memfd that are read; ours. The largest is a document, of which libvirt reads at
-/// most 10 MiB.
-pub(super) const BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of one memfd that are written and read; ours. The largest is a document, of which libvirt
+/// reads at most 10 MiB.
+pub const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What a successor gets: fds that somebody else owns and keeps open for as long as this is there,
 /// and bytes.
@@ -138,12 +138,25 @@ impl Inherited {
     /// # Errors
     /// As [`Self::take`]; of anything else `ENOTSOCK`.
     pub fn take_socket(&mut self, number: Option<RawFd>) -> io::Result<OwnedFd> {
-        let is_socket = |number| fd::is(number, |fd| fd::is_socket(fd));
-        let is_other = number.filter(|number| self.numbers.contains(number) && !is_socket(*number));
-        match is_other {
-            Some(_) => Err(Errno::ENOTSOCK.into()),
-            None => self.take(number),
+        self.take_as(number, Errno::ENOTSOCK, |fd| fd::is_socket(fd))
+    }
+
+    /// The same, if it is what the document takes it for: what is something else may be a listener,
+    /// or hold a lock, and stays for whoever knows it.
+    ///
+    /// # Errors
+    /// As [`Self::take`]; of anything else `otherwise`.
+    pub fn take_as(
+        &mut self,
+        number: Option<RawFd>,
+        otherwise: Errno,
+        is_it: impl Fn(BorrowedFd<'_>) -> bool,
+    ) -> io::Result<OwnedFd> {
+        let is_other = |number: &RawFd| self.numbers.contains(number) && !fd::is(*number, &is_it);
+        if number.as_ref().is_some_and(is_other) {
+            return Err(otherwise.into());
         }
+        self.take(number)
     }
 
     /// Whether there is an fd that `is_wanted`.
@@ -180,9 +193,9 @@ impl Inherited {
     /// The bytes that were passed under this number.
     ///
     /// # Errors
-    /// As [`Self::take`] and `read(2)`; `EFBIG` above [`BYTES_MAX`].
+    /// As [`Self::take_as`] and `read(2)`; `EINVAL` for what is no memfd, `EFBIG` above [`BYTES_MAX`].
     pub fn take_bytes(&mut self, number: Option<RawFd>) -> io::Result<Vec<u8>> {
-        let mut file = File::from(self.take(number)?);
+        let mut file = File::from(self.take_as(number, Errno::EINVAL, fd::is_nameless_file)?);
         if file.metadata()?.len() > BYTES_MAX {
             return Err(Errno::EFBIG.into());
         }
@@ -195,10 +208,11 @@ impl Inherited {
     /// The same, where they are.
     ///
     /// # Errors
-    /// As [`Self::take`], of what is no sealed memfd `EPERM` or `EINVAL`, and as `mmap(2)`; `EFBIG`
+    /// As [`Self::take_as`], of what is no sealed memfd `EPERM` or `EINVAL`, and as `mmap(2)`; `EFBIG`
     /// above [`BYTES_MAX`].
     pub(super) fn take_sealed(&mut self, number: Option<RawFd>) -> io::Result<Mapped> {
-        let bytes = Mapped::sealed(self.take(number)?)?;
+        let memfd = self.take_as(number, Errno::EINVAL, fd::is_nameless_file)?;
+        let bytes = Mapped::sealed(memfd)?;
         if bytes.len() as u64 > BYTES_MAX {
             return Err(Errno::EFBIG.into());
         }
@@ -226,9 +240,24 @@ mod tests {
         let number_of_copy = passing.bytes.borrow()[0].try_clone().unwrap().into_raw_fd();
         assert!(number != number_of_copy);
         let mut inherited = Inherited::of([number_of_copy]);
+        assert!(inherited.take_socket(Some(number_of_copy)).is_err() && !inherited.is_empty());
         assert_eq!(inherited.take_bytes(Some(number_of_copy)).unwrap(), b"precious");
         assert!(inherited.take_bytes(Some(number_of_copy)).is_err());
         assert!(inherited.take(None).is_err() && inherited.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_memfd_stays_where_it_is_taken_for_one() {
+        let socket = std::os::unix::net::UnixDatagram::unbound().unwrap().into_raw_fd();
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let file = named.as_file().try_clone().unwrap().into_raw_fd();
+        let mut inherited = Inherited::of([socket, file]);
+        for number in [socket, file] {
+            assert!(inherited.take_bytes(Some(number)).is_err());
+            assert!(inherited.take_sealed(Some(number)).is_err());
+        }
+        assert!(inherited.take_socket(Some(file)).is_err());
+        assert!(inherited.take_socket(Some(socket)).is_ok() && inherited.take(Some(file)).is_ok());
     }
 
     #[test]

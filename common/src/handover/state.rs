@@ -67,6 +67,15 @@ pub struct Found {
     pub broken: Option<String>,
 }
 
+impl Found {
+    /// One that was passed, and cannot be read; there is no state file.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        let broken = format!("there is none, nor can be read what {VARIABLE} names");
+        Self { document: Document::default(), is_ours: false, broken: Some(broken) }
+    }
+}
+
 /// A document that is in its places. Removes the file when dropped.
 #[derive(Debug)]
 pub(super) struct Written {

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -152,10 +153,11 @@ fn lock(path: &Path) -> Result<Option<File>, Error> {
     Ok(ours.then_some(file))
 }
 
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let ours = file.metadata()?;
+/// Whether it is the file that the path leads to.
+pub(super) fn is_at(file: impl AsFd, path: &Path) -> io::Result<bool> {
+    let ours = fd::device_and_inode(file)?;
     match fs::metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Ok(there) => Ok((there.dev(), there.ino()) == ours),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use super::pid_file::{PidFile, is_pid_file};
+use nix::errno::Errno;
+
+use super::pid_file::{self, PidFile, is_pid_file};
 use super::sockets::Sockets;
 use crate::cli::Paths;
 use crate::handover::document::{Document, PrivateDaemon, Server};
@@ -58,6 +60,8 @@ impl Predecessor {
         let found = handover::find(&paths.state_file, variable.as_deref(), &mut inherited);
         let is_at = |path| inherited.has(|fd| socket::is_listener_at(fd, path));
         let has_listeners = is_at(&paths.socket) || is_at(&paths.admin_socket);
+        // Somebody has left us something, and nobody can tell what.
+        let found = found.or_else(|| variable.is_some().then(Found::unreadable));
         Self { found, has_listeners, stored: None, inherited }
     }
 
@@ -123,7 +127,8 @@ impl Predecessor {
 
     /// The pid file, its lock included where the predecessor could hand that over.
     pub(super) fn pid_file(&mut self, path: &Path, private: &PrivateDaemon) -> Option<PidFile> {
-        let inherited = self.inherited.take(private.pid_file).ok();
+        let is_it = |fd: BorrowedFd<'_>| pid_file::is_at(fd, path).unwrap_or(false);
+        let inherited = self.inherited.take_as(private.pid_file, Errno::EINVAL, is_it).ok();
         let inherited = inherited.and_then(|fd| PidFile::inherited(path, File::from(fd)));
         inherited.or_else(|| {
             PidFile::acquire(path)

@@ -184,6 +184,16 @@ pub fn is_regular_file(fd: impl AsFd) -> bool {
     found.is_ok_and(|found| u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFREG)
 }
 
+/// Whether a regular file is open that has no name any more, as a memfd never has; no server is asked
+/// for that either.
+#[must_use]
+pub fn is_nameless_file(fd: BorrowedFd<'_>) -> bool {
+    let found = known(fd, libc::STATX_TYPE | libc::STATX_NLINK);
+    found.is_ok_and(|found| {
+        u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFREG && found.stx_nlink == 0
+    })
+}
+
 /// What the kernel knows without asking anybody.
 fn known(fd: impl AsFd, mask: libc::c_uint) -> io::Result<libc::statx> {
     let mut found = MaybeUninit::<libc::statx>::uninit();

@@ -82,7 +82,7 @@ impl Daemon {
 
     /// Waits until a notification has a line with this beginning; returns the line's rest.
     #[track_caller]
-    fn wait_for_notification(&mut self, what: &str, beginning: &str) -> String {
+    pub fn wait_for_notification(&mut self, what: &str, beginning: &str) -> String {
         let mut rest = None;
         eventually(what, || {
             self.expect_alive();

@@ -14,6 +14,7 @@ mod hard_cases;
 mod in_flight;
 mod journey;
 mod leases;
+mod lies;
 mod lockspaces;
 mod logs;
 mod lost_leases;

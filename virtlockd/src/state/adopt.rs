@@ -105,7 +105,7 @@ impl Handler {
         let registrant =
             registrant.map(|guest| Registrant::of(core, caller, guest.pid, self.depth));
         let is_own = is_own.unwrap_or(registrant.as_ref().is_some_and(|found| found.is_guest));
-        let is_restricted = from.restricted.unwrap_or(false);
+        let is_restricted = from.restricted.unwrap_or(true);
         ReadSession { caller, is_restricted, guest, is_own, process, registrant }
     }
 
@@ -267,7 +267,8 @@ impl Adoption<'_> {
         private: &document::PrivateResource,
         terms: Terms,
     ) -> io::Result<Lease> {
-        let file = File::from(self.inherited.take(from.fd)?);
+        let is_file = |fd: BorrowedFd<'_>| !fd::is_socket(fd);
+        let file = File::from(self.inherited.take_as(from.fd, Errno::EINVAL, is_file)?);
         let kind = private.lock.map_or(Kind::Posix, |Lock::Ofd| Kind::Ofd);
         let hold = match private.lacks {
             None => Hold::Whole(kind),
