@@ -20,6 +20,10 @@ use crate::sys::{fd, pipe};
 /// Fds of a staging pipe.
 const PIPE_ENDS: usize = 2;
 
+/// The highest number in a name that is believed. Nobody comes as far who counts, and who goes on
+/// counting from there comes to no end of the numbers.
+const NUMBER_MAX: u64 = 1 << 48;
+
 /// What a stored fd is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -62,7 +66,8 @@ impl Kind {
     /// The key, or number, in a name of this kind.
     #[must_use]
     pub fn key(self, name: &str) -> Option<u64> {
-        u64::from_str_radix(name.strip_prefix(self.prefix())?, 16).ok()
+        let number = u64::from_str_radix(name.strip_prefix(self.prefix())?, 16).ok();
+        number.filter(|&number| number <= NUMBER_MAX)
     }
 
     const ALL: [Self; 8] = [

@@ -8,6 +8,7 @@ mod items;
 mod journal;
 mod lost;
 mod marks;
+mod names;
 mod own_log;
 mod places;
 mod silent;

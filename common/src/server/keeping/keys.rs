@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     last: u64,
+    /// Above that, those of a process before this one.
+    used: BTreeSet<u64>,
     free: BTreeSet<u64>,
     /// Given back, and the supervisor may still have what had them.
     given_back: BTreeSet<u64>,
@@ -15,17 +17,20 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Beside those that are used already.
-    pub(super) fn beside(used: &BTreeSet<u64>) -> Self {
-        let last = used.last().copied().unwrap_or(0);
-        let free = (1..last).filter(|key| !used.contains(key)).collect();
-        Self { last, free, given_back: BTreeSet::new() }
+    pub(super) fn beside(used: BTreeSet<u64>) -> Self {
+        Self { used, ..Self::default() }
     }
 
     /// One that nothing has.
     pub(super) fn take(&mut self) -> u64 {
         self.free.pop_first().unwrap_or_else(|| {
-            self.last += 1;
-            self.last
+            // It ends: they are no more than this process has fds.
+            loop {
+                self.last += 1;
+                if !self.used.remove(&self.last) {
+                    return self.last;
+                }
+            }
         })
     }
 
@@ -45,8 +50,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_absurd_key_costs_nothing() {
+        let mut keys = Keys::beside(BTreeSet::from([1, 1 << 40, u64::MAX]));
+        assert_eq!([keys.take(), keys.take()], [2, 3]);
+    }
+
+    #[test]
     fn a_key_is_used_again_once_the_supervisor_knows() {
-        let mut keys = Keys::beside(&BTreeSet::from([2, 4]));
+        let mut keys = Keys::beside(BTreeSet::from([2, 4]));
         assert_eq!([keys.take(), keys.take(), keys.take()], [1, 3, 5]);
         keys.give_back(2);
         assert_eq!(keys.take(), 6);

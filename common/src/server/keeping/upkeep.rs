@@ -24,7 +24,7 @@ impl<O> Core<O> {
         let found: BTreeSet<_> = self.stored_names().into_iter().collect();
         let used = found.iter().chain(self.keeping.essentials.iter().map(|(name, _)| name));
         let used = used.filter_map(|name| key_of(name)).collect();
-        self.keeping.keys = Keys::beside(&used);
+        self.keeping.keys = Keys::beside(used);
         let sentinels = found.iter().filter_map(|name| Kind::Sentinel.key(name));
         self.keeping.proof.number_from(sentinels.max().unwrap_or(0));
         if let Err(error) = self.prepare_essentials(&found) {
