@@ -178,6 +178,19 @@ impl Connection {
         }
     }
 
+    /// Bytes of memory that are taken by a message that has begun to arrive, by what was read behind
+    /// one, and by an answer that is not written out.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let input = match &self.input {
+            Input::Head { .. } => 0,
+            Input::Body { bytes, .. } => bytes.capacity(),
+            Input::Fds { message, .. } => message.payload.capacity(),
+        };
+        let output = self.output.as_ref().map_or(0, |output| output.payload.capacity());
+        input + self.ahead.bytes.capacity() + output
+    }
+
     /// Goes on with what was read already. Gives the next message if it is complete; from then on
     /// nothing is wanted until it is answered or dropped.
     ///

@@ -42,6 +42,8 @@ pub(super) enum Closed {
     Asked,
     #[error("it cannot be handed over to libvirt's daemon")]
     Upgrade,
+    #[error("of all that clients make this daemon hold, its {0} bytes are the most")]
+    Memory(usize),
 }
 
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub(super) struct Client {
     may_have_input: bool,
     /// Its input has an end, of which nothing will tell but reading it.
     is_ending: bool,
+    /// Bytes that its messages took when they were counted last.
+    pub(super) counted_bytes: usize,
 }
 
 impl Client {
@@ -79,6 +83,7 @@ impl Client {
             waits_for_space: false,
             may_have_input: true,
             is_ending: false,
+            counted_bytes: 0,
         }
     }
 

@@ -17,6 +17,7 @@ mod idle;
 pub mod jobs;
 mod keeping;
 mod listener;
+mod memory;
 mod own_log;
 mod place;
 mod progress;

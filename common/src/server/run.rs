@@ -366,11 +366,12 @@ fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
     while let Some(client) = core.servers.client(id) {
         let reading = if core.takes_no_calls { Reading::Nothing } else { core.upgrade.reading() };
         if core.calls_left == 0 && matches!(client.flush(), Ok(true)) {
-            return core.reactor.again(Token::Client(id));
+            core.reactor.again(Token::Client(id));
+            return core.count_bytes(id);
         }
         match next_message(client, reading) {
             Ok(Some(message)) => take_message(core, daemon, id, message),
-            Ok(None) => return,
+            Ok(None) => return core.count_bytes(id),
             Err(reason) => return core.drop_client(id, &reason),
         }
     }
@@ -463,8 +464,9 @@ impl<O> Core<O> {
     pub(super) fn drop_client(&mut self, id: ClientId, reason: &Closed) {
         let server = self.servers.get_mut(id.server);
         let Some(client) = server.clients.remove(&id.number) else { return };
+        server.held_bytes = server.held_bytes.saturating_sub(client.counted_bytes);
         match reason {
-            Closed::Violation(_) | Closed::Io(_) | Closed::Upgrade => {
+            Closed::Violation(_) | Closed::Io(_) | Closed::Upgrade | Closed::Memory(_) => {
                 tracing::warn!(target: "rpc.netserverclient", "Closing {id}: {reason}");
             }
             Closed::End | Closed::EndMidMessage | Closed::Asked => {
@@ -478,7 +480,9 @@ impl<O> Core<O> {
         }
         let gone = match reason {
             Closed::End | Closed::EndMidMessage | Closed::Io(_) => Gone::ByClient,
-            Closed::Violation(_) | Closed::Upgrade | Closed::Asked => Gone::ByUs,
+            Closed::Violation(_) | Closed::Upgrade | Closed::Asked | Closed::Memory(_) => {
+                Gone::ByUs
+            }
         };
         self.gone.push_back((client.caller(), gone));
     }

@@ -34,6 +34,8 @@ pub(super) struct Server {
     pub(super) paused: bool,
     /// The limit was reached, and the log says so.
     was_full: bool,
+    /// Bytes that its clients' messages take.
+    pub(super) held_bytes: usize,
 }
 
 /// What came of looking for a connection.
@@ -98,6 +100,7 @@ impl Server {
             next_number: 1,
             paused: false,
             was_full: false,
+            held_bytes: 0,
         })
     }
 

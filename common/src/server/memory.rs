@@ -1,0 +1,29 @@
+//! The memory that messages of clients take: those that have begun to arrive, and answers that nobody
+//! reads. Each client may have a message and an answer of 32 MiB, and all together not as much.
+
+use super::Core;
+use super::client::{ClientId, Closed};
+
+/// Bytes that messages of one server's clients may take together; ours. libvirtd has a few short
+/// connections, and reads what it has asked for.
+const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+impl<O> Core<O> {
+    /// Counts what a client's messages take after its turn. Beyond the limit the one that takes most has
+    /// to go, of several the one that came first: whoever came last may be about to read.
+    pub(super) fn count_bytes(&mut self, id: ClientId) {
+        let server = self.servers.get_mut(id.server);
+        let Some(client) = server.clients.get_mut(&id.number) else { return };
+        let now = client.connection().held_bytes();
+        let before = std::mem::replace(&mut client.counted_bytes, now);
+        server.held_bytes = server.held_bytes.saturating_sub(before).saturating_add(now);
+        while self.servers.get(id.server).held_bytes > HELD_BYTES_MAX {
+            let clients = self.servers.get(id.server).clients.values();
+            let most = clients
+                .max_by_key(|client| (client.counted_bytes, std::cmp::Reverse(client.id().number)));
+            let Some(most) = most else { return };
+            let (id, bytes) = (most.id(), most.counted_bytes);
+            self.drop_client(id, &Closed::Memory(bytes));
+        }
+    }
+}
