@@ -25,6 +25,7 @@ mod opening;
 mod output;
 mod queue;
 mod record;
+mod repeats;
 mod settings;
 mod sink;
 mod stderr;
@@ -42,8 +43,9 @@ pub use self::settings::{Environment, Settings, Surroundings};
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tracing::callsite::Identifier;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
 use tracing::subscriber::{Interest, set_global_default};
@@ -51,6 +53,7 @@ use tracing::{Event, Metadata, Subscriber};
 
 use self::lines::{Hands, Lines};
 use self::record::Record;
+use self::repeats::{Repeats, Verdict};
 use self::sink::{Greeting, Sink};
 use crate::cli::{Options, Paths};
 use crate::config::Common;
@@ -73,6 +76,7 @@ struct State {
     default_output: Output,
     services: Services,
     greeting: Greeting,
+    repeats: Repeats,
 }
 
 impl Logger {
@@ -188,6 +192,7 @@ impl State {
                 version: settings.version,
                 hostname: hostname.to_string_lossy().into_owned(),
             },
+            repeats: Repeats::default(),
         })
     }
 
@@ -221,6 +226,27 @@ impl State {
         self.sinks.iter().map(|sink| sink.output.level).min().unwrap_or(Level::Error)
     }
 
+    /// Of what is asked for by a filter nothing is left out.
+    fn write_unless_repeated(&mut self, record: &Record<'_>, place: Identifier) {
+        if record.level < Level::Warning {
+            return self.write(record);
+        }
+        let verdict = self.repeats.judge(place, Instant::now());
+        match verdict {
+            Verdict::LeftOut => return,
+            Verdict::Logged { left_out: 0 } | Verdict::Last => {}
+            Verdict::Logged { left_out } => {
+                let text = format!("{left_out} messages like the next one were left out");
+                self.write(&record.beside(record.level, text));
+            }
+        }
+        self.write(record);
+        if verdict == Verdict::Last {
+            let text = "messages like the last one come too often, and are left out for now";
+            self.write(&record.beside(record.level, text.to_owned()));
+        }
+    }
+
     fn write(&mut self, record: &Record<'_>) {
         for sink in &mut self.sinks {
             sink.write(record, &self.greeting, self.hands);
@@ -246,7 +272,7 @@ impl Subscriber for Logger {
 
     fn event(&self, event: &Event<'_>) {
         let record = Record::of(event, event.metadata());
-        self.state().write(&record);
+        self.state().write_unless_repeated(&record, event.metadata().callsite());
     }
 
     // Spans are never enabled, so nothing below is called with one of ours.
