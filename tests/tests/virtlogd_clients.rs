@@ -20,6 +20,11 @@ tests::both! { Virtlogd:
     a_client_that_leaves_takes_its_descriptors_along,
 }
 
+tests::ours! { Virtlogd:
+    refusals_without_end_are_logged_now_and_then,
+    clients_that_read_no_answers_take_bounded_memory,
+}
+
 fn one_client_too_many_waits_and_is_served_later(subject: Subject) {
     let daemon = subject.start_with("max_clients = 2");
     let mut first = daemon.connect_main();
@@ -77,6 +82,46 @@ fn a_client_that_leaves_takes_its_descriptors_along(subject: Subject) {
         assert!(is_served(&mut daemon.connect_main()));
     }
     eventually("nothing is left of 100 clients", || daemon.fd_count() <= before);
+}
+
+/// Whoever is refused in a loop does not fill the disk with that.
+fn refusals_without_end_are_logged_now_and_then(subject: Subject) {
+    const REFUSALS: usize = 6000;
+    if !needs_root("refusals_without_end_are_logged_now_and_then") {
+        return;
+    }
+    let daemon = subject.setup().mode(Mode::SystemOfStranger).start();
+    for _ in 0..REFUSALS {
+        let mut client = daemon.connect_main();
+        assert!(matches!(client.answer(), Answer::Closed));
+    }
+    daemon.expect_said("are left out for now");
+    let lines = daemon.stderr().matches("Disallowing client").count();
+    assert!(lines < REFUSALS / 2, "{lines} lines");
+}
+
+/// Each may have an answer of 4 MiB that it does not read, and all together not as much as they like.
+fn clients_that_read_no_answers_take_bounded_memory(subject: Subject) {
+    const CLIENTS: usize = 120;
+    const LIMIT_KIB: u64 = 400 * 1024;
+    let daemon = subject.start_with("max_clients = 500");
+    let path = daemon.file("a.log");
+    tests::harness::write(&path, vec![b'x'; 4 << 20]);
+    let start = tests::wire::Position { inode: tests::harness::inode(&path), offset: 0 };
+    let mut hogs: Vec<_> = (0..CLIENTS).map(|_| daemon.log_client()).collect();
+    for hog in &mut hogs {
+        let arguments = Writer::new().string(path.as_os_str().as_encoded_bytes());
+        let arguments = arguments.u64(start.inode).u64(start.offset).u64(4 << 20).u32(0);
+        let call = Header::call(LOG_PROGRAM, 3).message(&arguments.into_bytes());
+        hog.connection().send(&call).unwrap();
+    }
+    assert_eq!(daemon.log_client().read(&path, start, 4 << 20).unwrap().len(), 4 << 20);
+    assert!(is_served(&mut daemon.connect_main()));
+    let memory_kib = daemon.memory_kib("VmHWM");
+    assert!(memory_kib < LIMIT_KIB, "{memory_kib} KiB");
+    daemon.expect_said("of all that clients make this daemon hold");
+    drop(hogs);
+    daemon.expect_alive();
 }
 
 fn refuses_us(subject: Subject, mode: Mode) {

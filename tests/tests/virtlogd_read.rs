@@ -23,6 +23,7 @@ tests::both! { Virtlogd:
     an_answer_of_4_mib_arrives_whole,
     nothing_asked_for_is_nothing,
     a_negative_offset_is_invalid,
+    a_negative_offset_in_a_file_that_is_nowhere_cannot_be_sought,
     data_end_at_the_first_nul,
     bytes_need_not_be_utf_8,
     a_file_that_is_nowhere_cannot_be_sought,
@@ -174,6 +175,15 @@ fn a_negative_offset_is_invalid(subject: Subject) {
     let start = at(&path, 1 << 63);
     let error = daemon.log_client().read(&path, start, 100).unwrap_err();
     assert_eq!(error, cannot_seek(start, Errno::EINVAL, "Invalid argument"));
+}
+
+fn a_negative_offset_in_a_file_that_is_nowhere_cannot_be_sought(subject: Subject) {
+    let daemon = subject.start();
+    let path = daemon.file("a.log");
+    write(&path, "text");
+    let start = Position { inode: inode(&path) + 1, offset: 1 << 63 };
+    let error = daemon.log_client().read(&path, start, 100).unwrap_err();
+    assert_eq!(error, cannot_seek(start, Errno::EBADF, "Bad file descriptor"));
 }
 
 fn data_end_at_the_first_nul(subject: Subject) {

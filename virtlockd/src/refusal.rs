@@ -121,7 +121,8 @@ impl From<&Refusal> for rpc::Error {
             ),
             Refusal::NotHolder { pid, .. } => lockspace(
                 Code::InternalError,
-                format!("owner {pid} does not hold the resource lock").into(),
+                // libvirt's is a number with a sign.
+                format!("owner {} does not hold the resource lock", pid.cast_signed()).into(),
             ),
             Refusal::File(failure) => failure.to_rpc(),
         }

@@ -222,11 +222,7 @@ impl World {
 
     /// Whether it came about; it may be refused only where that is said.
     fn upgrade(&mut self) -> bool {
-        let mut outcome = self.service.upgrade(Whose::Ours);
-        // An upgrade that a kill has cut short may have been about to put another file in place.
-        while matches!(&outcome, Upgraded::Refused(reason) if reason.ends_with("; try again")) {
-            outcome = self.service.upgrade(Whose::Ours);
-        }
+        let outcome = self.change_to(Whose::Ours);
         if let Upgraded::Refused(reason) = &outcome {
             assert!(self.may_refuse(), "an upgrade is refused: {reason}");
         }
@@ -239,6 +235,16 @@ impl World {
             self.service.expect_serving();
         }
         outcome == Upgraded::Done
+    }
+
+    /// One that was put off may have begun again when the file was put in its place.
+    fn change_to(&mut self, whose: Whose) -> Upgraded {
+        loop {
+            match self.service.upgrade(whose) {
+                Upgraded::Refused(reason) if reason.ends_with("; try again") => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     fn may_refuse(&self) -> bool {
@@ -261,7 +267,7 @@ impl World {
         // libvirt's daemon gives a log up that it cannot rotate.
         self.end(Fault::AppendOnly);
         guests.libvirt_takes_over(self);
-        if let Upgraded::Refused(reason) = self.service.upgrade(Whose::Theirs) {
+        if let Upgraded::Refused(reason) = self.change_to(Whose::Theirs) {
             assert!(self.may_refuse(), "libvirt's daemon is refused: {reason}");
             self.service.daemon().put(Whose::Ours);
             return self.service.expect_serving();

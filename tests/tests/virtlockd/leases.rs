@@ -34,6 +34,9 @@ fn an_exclusive_lease_excludes_everybody(subject: Subject) {
         assert_eq!(other.acquire("", &image, flags), Err(locked(&image)));
     }
     assert_eq!(other.release("", &image, 0), Err(not_holder(SOMEBODY_ELSE)));
+    let mut unnumbered = client_of(&daemon, u32::MAX);
+    let error = unnumbered.release("", &image, 0).unwrap_err();
+    assert!(format!("{error:?}").contains("owner -1 does not hold"), "{error:?}");
     assert!(is_leased(&image));
     client.release("", &image, 0).unwrap();
     // libvirt releases twice when it suspends a guest.

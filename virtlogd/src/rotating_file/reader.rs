@@ -35,8 +35,8 @@ struct Part {
 ///
 /// # Errors
 ///
-/// EBADF where there is no part at all; EINVAL for an offset over `i64::MAX`, and for a FIFO, a
-/// socket or a device, none of which is opened; EISDIR for a directory.
+/// EBADF where there is no part at all; EINVAL for an offset over `i64::MAX`, but EBADF where no part
+/// has the inode; EINVAL for a FIFO, a socket or a device, none of which is opened; EISDIR for a directory.
 pub fn read(
     path: &Path,
     backups_max: u64,
@@ -50,7 +50,9 @@ pub fn read(
     if parts.is_empty() {
         return Err(seek_error(Errno::EBADF));
     }
-    i64::try_from(offset).map_err(|_| seek_error(Errno::EINVAL))?;
+    // libvirt seeks in a file that it has not found.
+    let errno = if is_position_known { Errno::EINVAL } else { Errno::EBADF };
+    i64::try_from(offset).map_err(|_| seek_error(errno))?;
     let mut offset = if is_position_known { offset } else { 0 };
     let mut left = len_max;
     // Once, so that nothing is copied when the buffer grows, and only for what is there.
@@ -224,9 +226,9 @@ mod tests {
     #[test]
     fn a_negative_offset_is_an_error() {
         let (_dir, path) = log();
-        for inode in [inode(&path), 0] {
-            let error = read(&path, 3, inode, u64::MAX, 100).unwrap_err();
-            assert_eq!(error.errno(), Some(Errno::EINVAL as i32));
+        for (inode, errno) in [(inode(&path), Errno::EINVAL), (0, Errno::EBADF)] {
+            let error = read(&path, 9, inode, u64::MAX, 100).unwrap_err();
+            assert_eq!(error.errno(), Some(errno as i32));
         }
     }
 
