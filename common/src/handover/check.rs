@@ -106,7 +106,7 @@ fn ask(
     name: &str,
     check_configuration: &CheckConfiguration,
 ) -> io::Result<Answer> {
-    let stdin = File::from(Draft::of_bytes(document)?.seal()?);
+    let stdin = File::from(Draft::of_bytes(document)?.seal());
     io::Seek::rewind(&mut &stdin)?;
     let arguments = target.arguments.get(1..).unwrap_or_default();
     let mut question = command(target);

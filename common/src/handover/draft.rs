@@ -1,16 +1,16 @@
 //! Bytes in a memfd: written piece by piece, sealed, passed on and read where they are. The pages
 //! of a long document are touched once that way, and not copied into this process's memory and out
-//! of it again.
+//! of it again. Where there can be no memfd another file has to do, and the reader makes a copy.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::os::fd::OwnedFd;
 
-use memfd::{FileSeal, Memfd, MemfdOptions};
 use nix::errno::Errno;
 use serde::Serialize;
 
 use super::fds::BYTES_MAX;
+use crate::sys::file;
 
 /// Bytes that are written at once.
 const PIECE_BYTES: usize = 65_536;
@@ -18,7 +18,7 @@ const PIECE_BYTES: usize = 65_536;
 /// What may still be written to.
 #[derive(Debug)]
 pub(super) struct Draft {
-    memfd: Memfd,
+    file: File,
     pub(super) len: u64,
 }
 
@@ -39,15 +39,14 @@ impl Draft {
     fn written(
         write: impl FnOnce(&mut BufWriter<Limited<'_>>) -> io::Result<()>,
     ) -> io::Result<Self> {
-        let options = MemfdOptions::new().allow_sealing(true).close_on_exec(true);
-        let memfd = options.create("virt-rs").map_err(io::Error::other)?;
-        let limited = Limited { file: memfd.as_file(), room_bytes: BYTES_MAX };
+        let file = file::nameless("virt-rs")?;
+        let limited = Limited { file: &file, room_bytes: BYTES_MAX };
         let mut out = BufWriter::with_capacity(PIECE_BYTES, limited);
         write(&mut out)?;
         out.flush()?;
         drop(out);
-        let len = memfd.as_file().stream_position()?;
-        Ok(Self { memfd, len })
+        let len = (&file).stream_position()?;
+        Ok(Self { file, len })
     }
 
     /// Writes all of it into a file.
@@ -55,20 +54,15 @@ impl Draft {
     /// # Errors
     /// As `write(2)`.
     pub(super) fn copy_to(&self, file: &mut File) -> io::Result<()> {
-        let mut from = self.memfd.as_file();
+        let mut from = &self.file;
         from.rewind()?;
         io::copy(&mut from, file).map(drop)
     }
 
-    /// Nobody can change it from here.
-    ///
-    /// # Errors
-    /// As `fcntl(2)`.
-    pub(super) fn seal(self) -> io::Result<OwnedFd> {
-        let seals =
-            [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
-        self.memfd.add_seals(&seals).map_err(io::Error::other)?;
-        Ok(self.memfd.into_file().into())
+    /// Nobody can change it from here, where that can be had.
+    pub(super) fn seal(self) -> OwnedFd {
+        file::seal(&self.file);
+        self.file.into()
     }
 }
 

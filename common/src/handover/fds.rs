@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::draft::Draft;
 use crate::sys::fd;
-use crate::sys::memory::Mapped;
+use crate::sys::memory::Content;
 
 /// Bytes of one memfd that are written and read; ours. The largest is a document, of which libvirt
 /// reads at most 10 MiB.
@@ -43,18 +43,15 @@ impl Passing {
     /// # Errors
     /// As `memfd_create(2)` and `write(2)`.
     pub fn bytes(&self, bytes: &[u8]) -> io::Result<RawFd> {
-        self.memory(Draft::of_bytes(bytes)?)
+        Ok(self.memory(Draft::of_bytes(bytes)?))
     }
 
     /// Takes a memfd along, sealed, and gives its number.
-    ///
-    /// # Errors
-    /// As `fcntl(2)`.
-    pub(super) fn memory(&self, draft: Draft) -> io::Result<RawFd> {
-        let file = draft.seal()?;
+    pub(super) fn memory(&self, draft: Draft) -> RawFd {
+        let file = draft.seal();
         let number = file.as_raw_fd();
         self.bytes.borrow_mut().push(file);
-        Ok(number)
+        number
     }
 
     /// Lets all of them stay open across an exec. Gives what undoes that.
@@ -205,18 +202,13 @@ impl Inherited {
         Ok(bytes)
     }
 
-    /// The same, where they are.
+    /// The same, where they are if nobody can change them.
     ///
     /// # Errors
-    /// As [`Self::take_as`], of what is no sealed memfd `EPERM` or `EINVAL`, and as `mmap(2)`; `EFBIG`
-    /// above [`BYTES_MAX`].
-    pub(super) fn take_sealed(&mut self, number: Option<RawFd>) -> io::Result<Mapped> {
-        let memfd = self.take_as(number, Errno::EINVAL, fd::is_nameless_file)?;
-        let bytes = Mapped::sealed(memfd)?;
-        if bytes.len() as u64 > BYTES_MAX {
-            return Err(Errno::EFBIG.into());
-        }
-        Ok(bytes)
+    /// As [`Self::take_as`] and [`Content::of`]; `EINVAL` for what has a name.
+    pub(super) fn take_content(&mut self, number: Option<RawFd>) -> io::Result<Content> {
+        let file = self.take_as(number, Errno::EINVAL, fd::is_nameless_file)?;
+        Content::of(file, BYTES_MAX)
     }
 
     /// Everything that nobody has taken.
@@ -254,7 +246,7 @@ mod tests {
         let mut inherited = Inherited::of([socket, file]);
         for number in [socket, file] {
             assert!(inherited.take_bytes(Some(number)).is_err());
-            assert!(inherited.take_sealed(Some(number)).is_err());
+            assert!(inherited.take_content(Some(number)).is_err());
         }
         assert!(inherited.take_socket(Some(file)).is_err());
         assert!(inherited.take_socket(Some(socket)).is_ok() && inherited.take(Some(file)).is_ok());

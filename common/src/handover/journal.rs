@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 
 use super::document::{self, Change, Document, Ending, Lockspace};
 use super::fds::BYTES_MAX;
-use crate::sys::fd;
+use crate::sys::file::{nameless, write_all_at};
 
 /// Bytes of lines that count no more from which on the journal is worth renewing, however few the
 /// others are.
@@ -144,7 +144,7 @@ impl Journal {
     /// As `write(2)`; the one before counts.
     pub fn complete(&mut self) -> io::Result<()> {
         let Some(Draft { header, lines }) = self.draft.take() else { return Ok(()) };
-        if let Err(error) = self.next.file.write_all_at(header.as_bytes(), 0) {
+        if let Err(error) = write_all_at(&self.next.file, header.as_bytes(), 0) {
             self.next.file.set_len(0)?;
             return Err(error);
         }
@@ -167,7 +167,7 @@ impl Journal {
         if lines.end + text.len() as u64 > BYTES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        sheet.file.write_all_at(text.as_bytes(), lines.end)?;
+        write_all_at(&sheet.file, text.as_bytes(), lines.end)?;
         lines.add(change, text.len() as u64);
         Ok(lines.is_stale())
     }
@@ -196,12 +196,12 @@ impl Journal {
             self.current.file.read_exact_at(bytes.get_mut(from..).unwrap_or_default(), offset)?;
             draft.lines.add_live(key, len);
             if bytes.len() >= PIECE_BYTES {
-                self.next.file.write_all_at(&bytes, start)?;
+                write_all_at(&self.next.file, &bytes, start)?;
                 start = draft.lines.end;
                 bytes.clear();
             }
         }
-        self.next.file.write_all_at(&bytes, start)
+        write_all_at(&self.next.file, &bytes, start)
     }
 
     /// Both memfds, to be stored: their numbers in the store, and the fds.
@@ -219,7 +219,7 @@ impl Journal {
 
 impl Sheet {
     fn new(number: u64) -> io::Result<Self> {
-        Ok(Self { number, file: fd::memory("virt-rs-journal")?.into() })
+        Ok(Self { number, file: nameless("virt-rs-journal")? })
     }
 }
 

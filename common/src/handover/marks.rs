@@ -7,13 +7,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 pub use line::Line;
 
-use crate::sys::fd;
+use crate::sys::{fd, file};
 
 /// Bytes of one mark.
 pub const MARK_BYTES: usize = 16;
@@ -32,7 +33,11 @@ const AT_RISK: u64 = (KEY_MAX + 1) * MARK_BYTES as u64;
 
 /// The memfd.
 #[derive(Debug)]
-pub struct Marks(File);
+pub struct Marks {
+    file: File,
+    /// Whoever makes a mark, on any thread.
+    turn: Mutex<()>,
+}
 
 /// Bytes of each of the second marks.
 const AT_RISK_BYTES: usize = 32;
@@ -66,7 +71,7 @@ impl Marks {
     /// # Errors
     /// As `memfd_create(2)`.
     pub fn new(name: &str) -> io::Result<Self> {
-        let marks = Self(fd::memory(name)?.into());
+        let marks = Self::of(file::nameless(name)?);
         let mut stamp = Mark::default();
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         stamp.copy_from_slice(&since_epoch.unwrap_or_default().as_nanos().to_be_bytes());
@@ -86,7 +91,7 @@ impl Marks {
     /// # Errors
     /// As `pwrite(2)`.
     pub fn set(&self, key: u64, mark: Mark) -> io::Result<()> {
-        self.0.write_all_at(&mark, place(key)?)
+        self.write_at(&mark, place(key)?)
     }
 
     /// The mark of a key.
@@ -95,7 +100,7 @@ impl Marks {
     /// As `pread(2)`.
     pub fn get(&self, key: u64) -> io::Result<Mark> {
         let mut mark = Mark::default();
-        match self.0.read_exact_at(&mut mark, place(key)?) {
+        match self.file.read_exact_at(&mut mark, place(key)?) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Mark::default()),
             result => result.map(|()| mark),
         }
@@ -112,7 +117,7 @@ impl Marks {
         if key > KEY_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.0.write_all_at(&at_risk.to_bytes(), AT_RISK + key * AT_RISK_BYTES as u64)
+        self.write_at(&at_risk.to_bytes(), AT_RISK + key * AT_RISK_BYTES as u64)
     }
 
     /// All that was ever noted to be at risk, by key; with 0 bytes, what is not any more.
@@ -124,18 +129,29 @@ impl Marks {
         let mut all = Vec::new();
         let mut from = AT_RISK;
         // There is little between holes.
-        while let Some(data) = fd::next_data(&self.0, from)?.filter(|data| data.start < end) {
+        while let Some(data) = fd::next_data(&self.file, from)?.filter(|data| data.start < end) {
             let first = (data.start.max(AT_RISK) - AT_RISK) / AT_RISK_BYTES as u64;
             let start = AT_RISK + first * AT_RISK_BYTES as u64;
             let len = data.end.min(end).saturating_sub(start);
             let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-            self.0.read_exact_at(&mut bytes, start)?;
+            self.file.read_exact_at(&mut bytes, start)?;
             let (noted, _) = bytes.as_chunks::<AT_RISK_BYTES>();
             let noted = noted.iter().map(|bytes| AtRisk::from_bytes(*bytes));
             all.extend((first..).zip(noted).filter(|(_, at_risk)| at_risk.round > 0));
             from = data.end;
         }
         Ok(all)
+    }
+}
+
+impl Marks {
+    fn of(file: File) -> Self {
+        Self { file, turn: Mutex::default() }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        file::write_all_at(&self.file, bytes, offset)
     }
 }
 
@@ -168,13 +184,13 @@ impl AtRisk {
 
 impl AsFd for Marks {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
 impl From<OwnedFd> for Marks {
     fn from(fd: OwnedFd) -> Self {
-        Self(fd.into())
+        Self::of(fd.into())
     }
 }
 

@@ -19,7 +19,7 @@ use super::document::{self, Document};
 use super::draft::Draft;
 use super::fds::{BYTES_MAX, Inherited, Passing};
 use crate::rpc::error::io_text;
-use crate::sys::process;
+use crate::sys::{calls, process};
 
 /// Where a successor finds the number of the memfd.
 pub const VARIABLE: &str = "VIRT_RS_STATE";
@@ -52,8 +52,6 @@ pub enum WriteError {
     TooLarge(u64),
     #[error("unable to write the state file {}: {}", path.display(), io_text(error))]
     File { path: PathBuf, error: io::Error },
-    #[error("unable to pass the state document on: {}", io_text(.0))]
-    Memfd(io::Error),
 }
 
 /// A document that was found.
@@ -111,7 +109,7 @@ pub(super) fn write(
         }
     };
     let memfd = match reader {
-        Reader::Ours => Some(passing.memory(text).map_err(WriteError::Memfd)?),
+        Reader::Ours => Some(passing.memory(text)),
         Reader::Libvirts => None,
     };
     Ok(Written { file, memfd })
@@ -132,7 +130,7 @@ pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) ->
     let magic = std::process::id().to_string();
     let is_ours = |document: &Document<'_>| document.magic.as_ref() == Some(&magic);
     let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
-    let text = number.and_then(|number| inherited.take_sealed(Some(number)).ok());
+    let text = number.and_then(|number| inherited.take_content(Some(number)).ok());
     let passed = text.as_ref().and_then(|text| document::read(text).ok());
     let passed = passed.filter(is_ours);
     let known = text.as_deref().filter(|_| passed.is_some());
@@ -201,10 +199,20 @@ fn write_file(path: &Path, text: &Draft) -> io::Result<()> {
     name.push(".new");
     let new = PathBuf::from(name);
     drop(fs::remove_file(&new));
+    let written = write_new_file(&new, text);
+    let renamed = written.and_then(|()| fs::rename(&new, path));
+    let renamed = renamed.inspect_err(|_| drop(fs::remove_file(&new)));
+    // In its place then, as libvirt's daemons do; who waits for it is executed only when it is whole.
+    calls::or_else(renamed, || {
+        drop(fs::remove_file(path));
+        write_new_file(path, text).inspect_err(|_| drop(fs::remove_file(path)))
+    })
+}
+
+fn write_new_file(path: &Path, text: &Draft) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(FILE_MODE);
-    let written = options.open(&new).and_then(|mut file| text.copy_to(&mut file));
-    written.and_then(|()| fs::rename(&new, path)).inspect_err(|_| drop(fs::remove_file(&new)))
+    text.copy_to(&mut options.open(path)?)
 }
 
 /// A file of somebody else, or that is no file, is as none; so is one that says what is known, as
@@ -273,7 +281,7 @@ mod tests {
 
     /// Finds with `passed` in a memfd, and gives the generation of what was found.
     fn found(path: &Path, passed: Option<&Document<'_>>) -> Option<Option<u64>> {
-        let memfd = passed.map(|document| Draft::of(document).unwrap().seal().unwrap());
+        let memfd = passed.map(|document| Draft::of(document).unwrap().seal());
         let variable = memfd.as_ref().map(|memfd| memfd.as_raw_fd().to_string());
         let mut inherited = Inherited::of(memfd.map(IntoRawFd::into_raw_fd));
         let found = find(path, variable.as_deref().map(OsStr::new), &mut inherited)?;

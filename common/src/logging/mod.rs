@@ -41,6 +41,7 @@ pub use self::output::{Destination, OUTPUTS_MAX, Output, Outputs};
 pub use self::record::timestamp;
 pub use self::settings::{Environment, Settings, Surroundings};
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,6 +58,7 @@ use self::repeats::{Repeats, Verdict};
 use self::sink::{Greeting, Sink};
 use crate::cli::{Options, Paths};
 use crate::config::Common;
+use crate::sys::calls;
 
 /// Outputs that were replaced and have not written everything yet.
 pub const LEAVING_MAX: usize = OUTPUTS_MAX;
@@ -292,7 +294,8 @@ impl Subscriber for Logger {
 
 /// Where relative paths of log files start.
 fn working_directory() -> PathBuf {
-    std::env::current_dir().unwrap_or_else(|_| "/".into())
+    let directory = calls::or_else(std::env::current_dir(), || fs::read_link("/proc/self/cwd"));
+    directory.unwrap_or_else(|_| "/".into())
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::fstat;
 use nix::unistd::{Whence, lseek};
+
+use super::calls;
 
 /// No file system has this device number.
 pub const BLOCK_DEVICES: u64 = 0;
@@ -140,7 +143,7 @@ fn first_free(any: impl AsFd, first: RawFd) -> Option<RawFd> {
 /// As `statx(2)`.
 pub fn device_and_inode(fd: impl AsFd) -> io::Result<(u64, u64)> {
     let found = known(fd, libc::STATX_INO)?;
-    Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+    Ok((found.device, found.inode))
 }
 
 /// What tells one file from all others: device and inode number. All nodes of a block device are one
@@ -150,10 +153,10 @@ pub fn device_and_inode(fd: impl AsFd) -> io::Result<(u64, u64)> {
 /// As `statx(2)`.
 pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     let found = known(fd, libc::STATX_INO | libc::STATX_TYPE)?;
-    if u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFBLK {
-        return Ok((BLOCK_DEVICES, libc::makedev(found.stx_rdev_major, found.stx_rdev_minor)));
+    if found.mode & libc::S_IFMT == libc::S_IFBLK {
+        return Ok((BLOCK_DEVICES, found.represented));
     }
-    Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+    Ok((found.device, found.inode))
 }
 
 /// Whether a lock of libvirt's daemon may hang on it: a regular file, or a device that can be written
@@ -162,8 +165,7 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
 pub fn may_have_lock(fd: impl AsFd) -> bool {
     let fd = fd.as_fd();
     let flags = fcntl(fd, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_retain);
-    let kind = known(fd, libc::STATX_TYPE).map_or(0, |found| u32::from(found.stx_mode));
-    match kind & libc::S_IFMT {
+    match kind(fd) {
         libc::S_IFREG => !flags.contains(OFlag::O_APPEND),
         libc::S_IFBLK | libc::S_IFCHR => flags & OFlag::O_ACCMODE == OFlag::O_RDWR,
         _ => false,
@@ -173,15 +175,13 @@ pub fn may_have_lock(fd: impl AsFd) -> bool {
 /// Whether a socket is open.
 #[must_use]
 pub fn is_socket(fd: impl AsFd) -> bool {
-    let found = known(fd, libc::STATX_TYPE);
-    found.is_ok_and(|found| u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFSOCK)
+    kind(fd) == libc::S_IFSOCK
 }
 
 /// Whether a regular file is open; no server is asked for that either.
 #[must_use]
 pub fn is_regular_file(fd: impl AsFd) -> bool {
-    let found = known(fd, libc::STATX_TYPE);
-    found.is_ok_and(|found| u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFREG)
+    kind(fd) == libc::S_IFREG
 }
 
 /// Whether a regular file is open that has no name any more, as a memfd never has; no server is asked
@@ -189,30 +189,56 @@ pub fn is_regular_file(fd: impl AsFd) -> bool {
 #[must_use]
 pub fn is_nameless_file(fd: BorrowedFd<'_>) -> bool {
     let found = known(fd, libc::STATX_TYPE | libc::STATX_NLINK);
-    found.is_ok_and(|found| {
-        u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFREG && found.stx_nlink == 0
+    found.is_ok_and(|found| found.mode & libc::S_IFMT == libc::S_IFREG && found.names_count == 0)
+}
+
+/// Of an open file.
+struct Known {
+    device: u64,
+    inode: u64,
+    mode: u32,
+    names_count: u64,
+    /// The device that a node stands for.
+    represented: u64,
+}
+
+/// What kind of file is open, as in `stat(2)`; 0 for what cannot be told.
+pub(super) fn kind(fd: impl AsFd) -> u32 {
+    known(fd, libc::STATX_TYPE).map_or(0, |found| found.mode & libc::S_IFMT)
+}
+
+/// What the kernel knows without asking anybody. Where it cannot be asked so, a server may be.
+fn known(fd: impl AsFd, mask: libc::c_uint) -> io::Result<Known> {
+    let fd = fd.as_fd();
+    calls::or_else(known_already(fd, mask), || {
+        let found = fstat(fd)?;
+        Ok(Known {
+            device: found.st_dev,
+            inode: found.st_ino,
+            mode: found.st_mode,
+            names_count: found.st_nlink,
+            represented: found.st_rdev,
+        })
     })
 }
 
-/// What the kernel knows without asking anybody.
-fn known(fd: impl AsFd, mask: libc::c_uint) -> io::Result<libc::statx> {
+fn known_already(fd: BorrowedFd<'_>, mask: libc::c_uint) -> io::Result<Known> {
     let mut found = MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    let number = fd.as_fd().as_raw_fd();
+    let (number, no_path, room) = (fd.as_raw_fd(), c"".as_ptr(), found.as_mut_ptr());
+    // The C library's function would ask in another way where the kernel does not know this one.
     // SAFETY: the path ends with a NUL, and the kernel writes no more than the whole of `found`.
-    let result = unsafe { libc::statx(number, c"".as_ptr(), flags, mask, found.as_mut_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_statx, number, no_path, flags, mask, room) };
     Errno::result(result)?;
     // SAFETY: the kernel has filled it in.
-    Ok(unsafe { found.assume_init() })
-}
-
-/// A file in memory, close-on-exec.
-///
-/// # Errors
-/// As `memfd_create(2)`.
-pub fn memory(name: &str) -> io::Result<OwnedFd> {
-    let memfd = memfd::MemfdOptions::new().close_on_exec(true).create(name);
-    Ok(memfd.map_err(io::Error::other)?.into_file().into())
+    let found = unsafe { found.assume_init() };
+    Ok(Known {
+        device: libc::makedev(found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        mode: found.stx_mode.into(),
+        names_count: found.stx_nlink.into(),
+        represented: libc::makedev(found.stx_rdev_major, found.stx_rdev_minor),
+    })
 }
 
 /// The next bytes of a file, from `offset` on, that are no hole; the file's position is moved.

@@ -1,9 +1,10 @@
 //! Memory: what the C library keeps of it, and memfds as a part of it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
@@ -11,6 +12,8 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
+
+use super::fd;
 
 /// Bytes that stay with the process for the next who needs some, so that their pages need not be
 /// made anew, and at once. What is larger is had from the kernel and given back to it. An answer
@@ -31,6 +34,53 @@ pub fn bound_kept() {
     }
 }
 
+/// The bytes of a file that was passed on: where they are, if that is a sealed memfd, which nobody can
+/// change or take away, else a copy.
+#[derive(Debug)]
+pub enum Content {
+    /// Where they are.
+    Mapped(Mapped),
+    /// A copy.
+    Copied(Vec<u8>),
+}
+
+impl Content {
+    /// All bytes, up to `bytes_max`.
+    ///
+    /// # Errors
+    /// `EINVAL` for what is no file, `EFBIG` for one that is larger; as `mmap(2)` and `read(2)`.
+    pub fn of(file: OwnedFd, bytes_max: u64) -> io::Result<Self> {
+        if !fd::is_regular_file(&file) {
+            return Err(Errno::EINVAL.into());
+        }
+        if u64::try_from(fstat(&file)?.st_size).map_or(true, |len| len > bytes_max) {
+            return Err(Errno::EFBIG.into());
+        }
+        match Mapped::sealed(&file) {
+            Ok(mapped) => Ok(Self::Mapped(mapped)),
+            Err(_) => copy(file.into(), bytes_max).map(Self::Copied),
+        }
+    }
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(mapped) => mapped,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+fn copy(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The bytes of a sealed memfd, which nobody can change or take away.
 #[derive(Debug)]
 pub struct Mapped {
@@ -44,7 +94,7 @@ impl Mapped {
     ///
     /// # Errors
     /// `EPERM` for a memfd that may change, `EINVAL` for what is none; as `mmap(2)`.
-    pub fn sealed(memfd: impl AsFd) -> io::Result<Self> {
+    fn sealed(memfd: impl AsFd) -> io::Result<Self> {
         let seals = SealFlag::from_bits_retain(fcntl(memfd.as_fd(), FcntlArg::F_GET_SEALS)?);
         if !seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK) {
             return Err(Errno::EPERM.into());
@@ -81,22 +131,23 @@ impl Drop for Mapped {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::io::Write;
-
-    use memfd::{FileSeal, MemfdOptions};
-
+    use super::super::file;
     use super::*;
 
     #[test]
     fn only_what_cannot_change_is_mapped() {
         for bytes in [&b"text"[..], b""] {
-            let memfd = MemfdOptions::new().allow_sealing(true).create("test").unwrap();
-            memfd.as_file().write_all(bytes).unwrap();
-            assert!(Mapped::sealed(memfd.as_file()).is_err());
-            memfd.add_seals(&[FileSeal::SealWrite, FileSeal::SealShrink]).unwrap();
-            assert_eq!(&*Mapped::sealed(memfd.as_file()).unwrap(), bytes);
+            let memfd = file::nameless("test").unwrap();
+            file::write_all_at(&memfd, bytes, 0).unwrap();
+            let content = || Content::of(memfd.try_clone().unwrap().into(), 4).unwrap();
+            assert!(matches!(content(), Content::Copied(copied) if copied == bytes));
+            assert!(file::seal(&memfd));
+            assert!(matches!(content(), Content::Mapped(mapped) if *mapped == *bytes));
         }
-        assert!(Mapped::sealed(File::open("/dev/null").unwrap()).is_err());
+        let refused = |file: File| Content::of(file.into(), 4).unwrap_err().raw_os_error();
+        assert_eq!(refused(File::open("/dev/null").unwrap()), Some(Errno::EINVAL as i32));
+        let memfd = file::nameless("test").unwrap();
+        file::write_all_at(&memfd, b"texts", 0).unwrap();
+        assert_eq!(refused(memfd), Some(Errno::EFBIG as i32));
     }
 }

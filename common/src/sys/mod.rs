@@ -9,7 +9,9 @@
     reason = "fds are adopted, the environment is changed and the process ended here only"
 )]
 
+pub mod calls;
 pub mod fd;
+pub mod file;
 pub mod lock;
 pub mod memory;
 pub mod pidfd;

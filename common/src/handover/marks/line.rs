@@ -44,7 +44,7 @@ impl Marks {
         let words = [*order, *pipe_inode, inode, size_bytes, *left_bytes, text.len() as u64];
         let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_ne_bytes).collect();
         bytes.extend(text);
-        self.0.write_all_at(&bytes, place(key))
+        self.write_at(&bytes, place(key))
     }
 
     /// The line that was noted last at a key.
@@ -54,7 +54,7 @@ impl Marks {
     pub fn line(&self, key: u64) -> io::Result<Option<Line>> {
         let mut bytes = [0; LINE_BYTES];
         // The last one does not fill its place.
-        let count = if key > KEY_MAX { 0 } else { self.0.read_at(&mut bytes, place(key))? };
+        let count = if key > KEY_MAX { 0 } else { self.file.read_at(&mut bytes, place(key))? };
         Ok(bytes.get(..count).and_then(parse))
     }
 }

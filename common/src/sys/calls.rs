@@ -1,0 +1,153 @@
+//! System calls that need not be there: older kernels lack some, and filters (seccomp) of
+//! containers and services refuse some. Whoever makes one has another way, or the start of the
+//! daemon says what it costs to do without. The table of them is `common/SYSTEM_CALLS.md`.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// A call whose lack is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "they have the kernel's names")]
+pub enum Call {
+    Clone3,
+    DuplicateCloexec,
+    EpollCreate,
+    EpollCtl,
+    EpollWait,
+    MemfdCreate,
+    OfdLock,
+    PidfdOpen,
+    PidfdSendSignal,
+    Splice,
+    Tee,
+}
+
+impl Call {
+    /// The kernel's name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clone3 => "clone3",
+            Self::DuplicateCloexec => "fcntl:F_DUPFD_CLOEXEC",
+            Self::EpollCreate => "epoll_create1",
+            Self::EpollCtl => "epoll_ctl",
+            Self::EpollWait => "epoll_wait",
+            Self::MemfdCreate => "memfd_create",
+            Self::OfdLock => "fcntl:F_OFD_SETLK",
+            Self::PidfdOpen => "pidfd_open",
+            Self::PidfdSendSignal => "pidfd_send_signal",
+            Self::Splice => "splice",
+            Self::Tee => "tee",
+        }
+    }
+
+    /// What the kernel says if it cannot be made here. It is tried in a way that does nothing.
+    #[must_use]
+    pub fn refusal(self) -> Option<io::Error> {
+        let errno = self.try_with_nonsense().err()?;
+        let is_lacking = match (self, errno) {
+            // The C library goes another way by itself where it is unknown, and only there.
+            (Self::Clone3, errno) => errno == Errno::EPERM,
+            // A kernel that knows the command looks for the lock first, and there is none.
+            (Self::OfdLock, Errno::EINVAL) => true,
+            (_, errno) => is_refused(&errno.into()),
+        };
+        is_lacking.then(|| errno.into())
+    }
+
+    /// Fails for a size or a process of 0, an fd that is none, or no memory where there has to be some.
+    fn try_with_nonsense(self) -> Result<(), Errno> {
+        let pipe = super::pipe::pipe().map_err(|_| Errno::UnknownErrno)?;
+        let open = libc::c_long::from(pipe.0.as_raw_fd());
+        let (number, arguments) = match self {
+            Self::Clone3 => (libc::SYS_clone3, [0; 6]),
+            Self::DuplicateCloexec => fcntl(-1, libc::F_DUPFD_CLOEXEC),
+            Self::EpollCreate => (libc::SYS_epoll_create1, [-1, 0, 0, 0, 0, 0]),
+            Self::EpollCtl => (libc::SYS_epoll_ctl, [-1; 6]),
+            Self::EpollWait => (EPOLL_WAIT, [-1, 0, 1, 0, 0, 0]),
+            Self::MemfdCreate => (libc::SYS_memfd_create, [0; 6]),
+            Self::OfdLock => fcntl(open, libc::F_OFD_SETLK),
+            Self::PidfdOpen => (libc::SYS_pidfd_open, [0; 6]),
+            Self::PidfdSendSignal => (libc::SYS_pidfd_send_signal, [-1, 0, 0, 0, 0, 0]),
+            Self::Splice => (libc::SYS_splice, [-1, 0, -1, 0, 1, 0]),
+            Self::Tee => (libc::SYS_tee, [-1, -1, 1, 0, 0, 0]),
+        };
+        let [a, b, c, d, e, f] = arguments;
+        // SAFETY: none of these has memory of ours to touch, or an fd to change.
+        Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) }).map(drop)
+    }
+}
+
+/// What the C library's `epoll_wait` is.
+#[cfg(target_arch = "x86_64")]
+const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_wait;
+#[cfg(not(target_arch = "x86_64"))]
+const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
+
+/// Whether an error says that a call cannot be made here, whatever it is asked to do.
+#[must_use]
+pub fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS))
+}
+
+/// The same of a command of one call, such as `fcntl(2)`, which older kernels do not know.
+#[must_use]
+pub fn is_unknown(error: &io::Error) -> bool {
+    is_refused(error) || error.raw_os_error() == Some(libc::EINVAL)
+}
+
+/// Goes another way if a call cannot be made here.
+///
+/// # Errors
+/// As the one that was made.
+pub fn or_else<T>(
+    result: io::Result<T>,
+    another_way: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    match result {
+        Err(error) if is_refused(&error) => another_way(),
+        result => result,
+    }
+}
+
+fn fcntl(fd: libc::c_long, command: libc::c_int) -> (libc::c_long, [libc::c_long; 6]) {
+    (libc::SYS_fcntl, [fd, command.into(), 0, 0, 0, 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_refused_here() {
+        use Call::*;
+        let all = [
+            Clone3,
+            DuplicateCloexec,
+            EpollCreate,
+            EpollCtl,
+            EpollWait,
+            MemfdCreate,
+            OfdLock,
+            PidfdOpen,
+            PidfdSendSignal,
+            Splice,
+            Tee,
+        ];
+        for call in all {
+            assert!(call.refusal().is_none(), "{call:?}");
+            assert!(call.try_with_nonsense().is_err(), "{call:?} has done something");
+        }
+    }
+
+    #[test]
+    fn another_way_is_gone_only_where_a_call_cannot_be_made() {
+        let go = |errno: Errno| or_else(Err(errno.into()), || Ok(()));
+        assert!(go(Errno::EPERM).is_ok() && go(Errno::ENOSYS).is_ok());
+        assert_eq!(go(Errno::EINVAL).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        or_else(Ok(()), || panic!("it was made")).unwrap();
+    }
+}

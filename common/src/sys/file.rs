@@ -1,0 +1,141 @@
+//! Files by offset, and files without a name.
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use memfd::MemfdOptions;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::sys::uio::pwrite;
+use nix::unistd::{Whence, lseek, write};
+
+use super::calls;
+
+/// Permission bits of a file that has, or had for a moment, a name.
+const MODE: u32 = 0o600;
+
+/// Where there can be a file in memory without `memfd_create(2)`, as a rule.
+const IN_MEMORY: [&str; 2] = ["/dev/shm", "/run"];
+
+/// Writes up to all of `bytes` at `offset`, and gives how many that were. Nobody else may write to the
+/// file over the same open file description meanwhile.
+///
+/// # Errors
+/// As `pwrite(2)`.
+pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    let fd = fd.as_fd();
+    let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    calls::or_else(pwrite(fd, bytes, offset).map_err(io::Error::from), || {
+        lseek(fd, offset, Whence::SeekSet)?;
+        Ok(write(fd, bytes)?)
+    })
+}
+
+/// Writes all of `bytes` at `offset`, as [`write_at`].
+///
+/// # Errors
+/// As `pwrite(2)`; a part may be written then.
+pub fn write_all_at(fd: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write_at(&fd, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = bytes.get(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A file that nobody can find who does not have it open, close-on-exec: a memfd of this name, or
+/// where there can be none, one whose name is gone already.
+///
+/// # Errors
+/// As `memfd_create(2)` and `open(2)`.
+pub fn nameless(name: &str) -> io::Result<File> {
+    let memfd = MemfdOptions::new().allow_sealing(true).close_on_exec(true).create(name);
+    let made = match memfd {
+        Ok(memfd) => Ok(memfd.into_file()),
+        Err(memfd::Error::Create(error)) => Err(error),
+        Err(error) => Err(io::Error::other(error)),
+    };
+    calls::or_else(made, || nameless_on_disk(name))
+}
+
+/// Lets nobody change a file without a name any more. Gives whether that can be: for memfds alone,
+/// and not in every environment.
+pub fn seal(file: &File) -> bool {
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL)).is_ok()
+}
+
+fn nameless_on_disk(name: &str) -> io::Result<File> {
+    let mut result = Err(Errno::ENOENT.into());
+    for directory in IN_MEMORY.map(Path::new).into_iter().chain([&*env::temp_dir()]) {
+        result = unlinked_in(directory, name);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+/// Not every file system can have files that never had a name.
+fn unlinked_in(directory: &Path, name: &str) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).mode(MODE);
+    let flags = OFlag::O_TMPFILE | OFlag::O_EXCL;
+    if let Ok(file) = options.clone().custom_flags(flags.bits()).open(directory) {
+        return Ok(file);
+    }
+    let path = directory.join(format!(".{name}.{}", std::process::id()));
+    // One of a process of this number that was killed right here.
+    drop(fs::remove_file(&path));
+    let file = options.create_new(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_where_they_belong() {
+        let mut file = tempfile::tempfile().unwrap();
+        write_all_at(&file, b"behind", 6).unwrap();
+        write_all_at(&file, b"before", 0).unwrap();
+        write_all_at(&file, b"", 100).unwrap();
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "beforebehind");
+        let error = write_at(&file, b"x", u64::MAX).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EFBIG as i32));
+    }
+
+    #[test]
+    fn a_file_without_a_name_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        for make in [nameless, |name: &str| unlinked_in(&std::env::temp_dir(), name)] {
+            let mut file = make("text").unwrap();
+            write_all_at(&file, b"text", 0).unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "text");
+        }
+        let file = unlinked_in(dir.path(), "text").unwrap();
+        assert!(!seal(&file) && seal(&nameless("text").unwrap()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        unlinked_in(&dir.path().join("missing"), "text").unwrap_err();
+    }
+}
