@@ -18,8 +18,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::draft::Draft;
 use super::target::Target;
 use crate::sys::fd::set_nonblocking;
-use crate::sys::process::pidfd_open;
-use crate::sys::{pipe, signal};
+use crate::sys::process::{self, pidfd_open};
+use crate::sys::{calls, pipe, signal};
 
 /// The hidden option that asks; the document is on stdin then.
 pub const OPTION: &str = "check-handover";
@@ -113,7 +113,7 @@ fn ask(
     question.arg(format!("--{OPTION}")).args(arguments).stdin(stdin);
     let Some((text, status)) = listen(question)? else { return Ok(too_slow()) };
     match text.strip_prefix(GREETING).map(str::trim) {
-        Some(OK) if status.success() => Ok(Answer::Ours),
+        Some(OK) if is_success(status) => Ok(Answer::Ours),
         Some(reason) => Ok(Answer::No(reason.to_owned())),
         None => who_are_you(target, name, check_configuration),
     }
@@ -130,8 +130,9 @@ fn who_are_you(
         question.arg(option).stdin(Stdio::null());
         match listen(question)? {
             None => return Ok(too_slow()),
-            Some((text, status)) if status.success() && text.contains(sign) => {}
+            Some((text, status)) if is_success(status) && text.contains(sign) => {}
             Some((text, status)) => {
+                let status = status.map_or("how it ended is not known".into(), |it| it.to_string());
                 return Ok(Answer::No(format!(
                     "it is neither this program nor libvirt's {name}: asked with {option} it says \
                      {:?} ({status})",
@@ -147,8 +148,14 @@ fn too_slow() -> Answer {
     Answer::No(format!("it did not answer within {} s", ANSWER_PERIOD.as_secs()))
 }
 
-/// What a child says, and how it ended; `None` if it took too long, and it is ended then.
-fn listen(mut command: Command) -> io::Result<Option<(String, ExitStatus)>> {
+/// What it has said counts where nobody can tell how it ended.
+fn is_success(status: Option<ExitStatus>) -> bool {
+    status.is_none_or(|status| status.success())
+}
+
+/// What a child says, and how it ended if that can be told; `None` if it took too long, and it is
+/// ended then.
+fn listen(mut command: Command) -> io::Result<Option<(String, Option<ExitStatus>)>> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pidfd = pidfd_open(child.id().cast_signed())?;
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
@@ -157,7 +164,7 @@ fn listen(mut command: Command) -> io::Result<Option<(String, ExitStatus)>> {
     if !ended {
         child.kill()?;
     }
-    let status = child.wait()?;
+    let status = calls::or_else(process::wait(&mut child).map(Some), || Ok(None))?;
     let mut bytes = Vec::new();
     let outputs = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
     for output in outputs.into_iter().flatten() {

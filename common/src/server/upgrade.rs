@@ -314,6 +314,8 @@ impl<O> Core<O> {
         if self.signals.take().contains(&signal::Request::Stop) {
             return Err(Hindrance::Stop);
         }
+        // Until there is no way back.
+        let _resting = process::rest_watches();
         let _quiet = self.logger.hold().map_err(Hindrance::Log)?;
         wait_for_other_threads().map_err(Hindrance::Other)?;
         let passing = Passing::default();
@@ -467,14 +469,14 @@ impl<O> Core<O> {
 /// Kernels before 5.11 (5.10.220) take all POSIX locks of a process that executes something while a
 /// second thread has its table of open files, too.
 fn wait_for_other_threads() -> Result<(), String> {
-    const PAUSE: Duration = Duration::from_micros(50);
+    const PAUSE: Duration = Duration::from_millis(1);
     let end = Instant::now() + THREADS_PERIOD;
     // Where nobody can tell there is nothing to wait for.
     while process::threads_count().unwrap_or(1) > 1 {
         if Instant::now() >= end {
             return Err("a thread does not end".into());
         }
-        std::thread::sleep(PAUSE);
+        process::pause(PAUSE);
     }
     Ok(())
 }

@@ -13,8 +13,20 @@ use nix::sys::statfs::{FsType, fstatfs};
 /// The magic number of pidfs.
 const PIDFS: i64 = 0x5049_4446;
 
-/// Fields of `/proc/PID/stat` between the one behind the name and the start time.
-const FIELDS_BEFORE_START: usize = 19;
+/// Fields of `/proc/PID/stat` in front of the number of threads, counted from the one behind the name.
+const FIELDS_BEFORE_THREADS: usize = 17;
+
+/// Fields between that number and the start time.
+const FIELDS_BETWEEN: usize = 1;
+
+/// What `/proc` says of a process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stat {
+    /// When it started, in ticks since boot.
+    pub(super) start: u64,
+    /// It is there only because nobody has reaped it.
+    pub(super) has_ended: bool,
+}
 
 /// The numbers of a process: those in the pid namespaces from that of `/proc` down to its own, so
 /// that the last one is what it calls itself. None when it has ended and was reaped.
@@ -22,8 +34,7 @@ const FIELDS_BEFORE_START: usize = 19;
 /// # Errors
 /// As `read(2)`; `Unsupported` on a kernel that does not tell (before 5.5).
 pub fn numbers(pidfd: impl AsFd) -> io::Result<Vec<i32>> {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
-    let numbers = numbers_in(&info).ok_or(io::ErrorKind::Unsupported)?;
+    let numbers = numbers_in(&info(pidfd)?).ok_or(io::ErrorKind::Unsupported)?;
     Ok(numbers.into_iter().filter(|&number| number >= 0).collect())
 }
 
@@ -54,16 +65,39 @@ pub fn inode(pidfd: impl AsFd) -> Option<u64> {
     Some(found.st_ino)
 }
 
+/// Its number where `/proc` is mounted; `None` when it has ended and was reaped.
+///
+/// # Errors
+/// As `read(2)`.
+pub(super) fn number(pidfd: impl AsFd) -> io::Result<Option<i32>> {
+    let info = info(pidfd)?;
+    let number = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    Ok(number.filter(|&number| number > 0))
+}
+
 /// When the process that has this number started, in ticks since boot.
 ///
 /// # Errors
 /// As `read(2)`: `NotFound` also for one that `/proc` hides.
 pub fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    Ok(stat(pid)?.start)
+}
+
+/// What `/proc` says of the process that has this number.
+///
+/// # Errors
+/// As [`start_time`].
+pub(super) fn stat(pid: i32) -> io::Result<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name is in brackets and may have any character.
-    let rest = stat.rsplit_once(") ").map(|(_, rest)| rest);
-    let field = rest.and_then(|rest| rest.split(' ').nth(FIELDS_BEFORE_START));
-    field.and_then(|field| field.parse().ok()).ok_or(io::ErrorKind::InvalidData.into())
+    let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let mut fields = rest.split(' ');
+    let is_zombie = rest.starts_with(['Z', 'X']);
+    let threads = fields.nth(FIELDS_BEFORE_THREADS);
+    let start = fields.nth(FIELDS_BETWEEN).and_then(|field| field.parse().ok());
+    let start = start.ok_or(io::ErrorKind::InvalidData)?;
+    // Its first thread may end before the others.
+    Ok(Stat { start, has_ended: is_zombie && matches!(threads, Some("0" | "1")) })
 }
 
 /// The pid namespace of the process that has this number.
@@ -72,6 +106,10 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
 /// As `stat(2)`: `PermissionDenied` without the right to trace it.
 pub fn namespace(pid: i32) -> io::Result<u64> {
     Ok(nix::sys::stat::stat(format!("/proc/{pid}/ns/pid").as_str())?.st_ino)
+}
+
+fn info(pidfd: impl AsFd) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))
 }
 
 /// What stands in the line `NSpid:`.

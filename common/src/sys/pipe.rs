@@ -3,12 +3,25 @@
 //! Every function here is non-blocking towards pipes: an empty or full pipe is `WouldBlock`.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::calls::{self, is_unknown};
+use super::fd;
+
+/// Bytes that are written into a pipe at once or not at all (`PIPE_BUF`).
+pub const ATOMIC_BYTES: usize = 4096;
+
+/// Bytes that a pipe holds unless somebody changes that.
+const DEFAULT_BYTES: i32 = 65_536;
+
+/// The most that an unprivileged process may ask for, as a rule.
+const LARGE_BYTES: usize = 1_048_576;
 
 mod ioctl {
     nix::ioctl_read_bad!(fionread, nix::libc::FIONREAD, nix::libc::c_int);
@@ -27,7 +40,6 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// As `open(2)`: `ENOENT` where there is no `/proc`.
 pub fn reader_of(fd: impl AsFd) -> io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())?)
@@ -36,19 +48,43 @@ pub fn reader_of(fd: impl AsFd) -> io::Result<OwnedFd> {
 /// Whether `fd` is a pipe.
 #[must_use]
 pub fn is_pipe(fd: impl AsFd) -> bool {
-    capacity_bytes(fd).is_ok()
+    fd::kind(fd) == libc::S_IFIFO
 }
 
-/// How many bytes can be read from `fd` now.
+/// How many bytes can be read from a pipe now; [`None`] for some where nobody can tell how many.
+///
+/// # Errors
+/// As `ioctl(2)`.
+pub fn counted_bytes(fd: impl AsFd) -> io::Result<Option<usize>> {
+    let mut count = 0;
+    let number = fd.as_fd().as_raw_fd();
+    // SAFETY: FIONREAD writes one int, and `count` is one that outlives the call.
+    let counted = unsafe { ioctl::fionread(number, &raw mut count) };
+    let counted = counted.map(|_| Some(usize::try_from(count).unwrap_or(0)));
+    calls::or_else(counted.map_err(io::Error::from), || {
+        Ok(if state(&fd)? == State::Waiting { count_copies(&fd).ok() } else { Some(0) })
+    })
+}
+
+/// Counts copies of the bytes in a pipe, up to what another one can hold.
+fn count_copies(fd: impl AsFd) -> io::Result<usize> {
+    let (_reader, writer) = pipe()?;
+    let capacity_bytes = capacity_bytes(&fd)?;
+    // With fewer there are more the next time.
+    drop(set_capacity_bytes(&writer, i32::try_from(capacity_bytes).unwrap_or(i32::MAX)));
+    tee(fd, &writer, capacity_bytes)
+}
+
+/// How many bytes can be read from a pipe now. Where nobody can tell it is what it can hold, if there
+/// are any.
 ///
 /// # Errors
 /// As `ioctl(2)`.
 pub fn readable_bytes(fd: impl AsFd) -> io::Result<usize> {
-    use std::os::fd::AsRawFd;
-    let mut count = 0;
-    // SAFETY: FIONREAD writes one int, and `count` is one that outlives the call.
-    unsafe { ioctl::fionread(fd.as_fd().as_raw_fd(), &raw mut count) }?;
-    Ok(usize::try_from(count).unwrap_or(0))
+    match counted_bytes(&fd)? {
+        Some(count) => Ok(count),
+        None => capacity_bytes(fd),
+    }
 }
 
 /// How many bytes the pipe holds at the most, when its pages are well filled.
@@ -56,16 +92,39 @@ pub fn readable_bytes(fd: impl AsFd) -> io::Result<usize> {
 /// # Errors
 /// As `fcntl(2)`; `EBADF` when `fd` is no pipe.
 pub fn capacity_bytes(fd: impl AsFd) -> io::Result<usize> {
-    Ok(usize::try_from(fcntl(fd, FcntlArg::F_GETPIPE_SZ)?).unwrap_or(0))
+    let fd = fd.as_fd();
+    match fcntl(fd, FcntlArg::F_GETPIPE_SZ).map_err(io::Error::from) {
+        // Nobody can tell, so nobody has changed it.
+        Err(error) if is_unknown(&error) && is_pipe(fd) => Ok(usual_bytes()),
+        result => Ok(usize::try_from(result?).unwrap_or(0)),
+    }
 }
 
-/// Asks for a pipe of at least `bytes`. The kernel may refuse an unprivileged process.
+/// Asks for a pipe of at least `bytes`, and gives how many it holds then. The kernel may refuse an
+/// unprivileged process.
 ///
 /// # Errors
 /// As `fcntl(2)`; the pipe keeps its size then.
-pub fn set_capacity_bytes(fd: impl AsFd, bytes: i32) -> io::Result<()> {
-    fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes))?;
-    Ok(())
+pub fn set_capacity_bytes(fd: impl AsFd, bytes: i32) -> io::Result<usize> {
+    Ok(usize::try_from(fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes))?).unwrap_or(0))
+}
+
+/// How many bytes a pipe holds that somebody may have enlarged. Where nobody can tell it is made as
+/// large as usual.
+///
+/// # Errors
+/// As [`capacity_bytes`].
+pub fn inherited_capacity_bytes(fd: impl AsFd) -> io::Result<usize> {
+    match fcntl(&fd, FcntlArg::F_GETPIPE_SZ) {
+        Err(errno) if is_unknown(&errno.into()) && is_pipe(&fd) => {
+            match set_capacity_bytes(&fd, DEFAULT_BYTES) {
+                // It holds more at present.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(LARGE_BYTES),
+                result => Ok(result.unwrap_or(usual_bytes())),
+            }
+        }
+        _ => capacity_bytes(fd),
+    }
 }
 
 /// Moves up to `len` bytes from one pipe into another. 0 means that `from` is empty and has no
@@ -110,6 +169,26 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(nix::unistd::read(fd, buffer)?)
 }
 
+/// Writes up to [`ATOMIC_BYTES`], all of them or none.
+///
+/// # Errors
+/// As `write(2)`; `WouldBlock` when there is no room.
+pub fn write(fd: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    if !has_room(&fd)? {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    nix::unistd::write(fd, bytes.get(..ATOMIC_BYTES).unwrap_or(bytes))?;
+    Ok(())
+}
+
+/// Whether [`ATOMIC_BYTES`] can be written into the pipe without waiting.
+///
+/// # Errors
+/// As `poll(2)`.
+pub fn has_room(fd: impl AsFd) -> io::Result<bool> {
+    Ok(look_for(fd, PollFlags::POLLOUT, PollTimeout::ZERO)?.contains(PollFlags::POLLOUT))
+}
+
 /// What a pipe's reader can expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -144,18 +223,30 @@ pub fn has_no_writer(fd: impl AsFd) -> io::Result<bool> {
     Ok(look(fd)?.contains(PollFlags::POLLHUP))
 }
 
+/// Whether nobody can read from the pipe any more that `fd` is the write end of.
+///
+/// # Errors
+/// As `poll(2)`.
+pub fn has_no_reader(fd: impl AsFd) -> io::Result<bool> {
+    Ok(look(fd)?.contains(PollFlags::POLLERR))
+}
+
 /// Waits until nothing can be written into the pipe any more; `false` when `patience` was not enough.
 pub fn wait_for_end(fd: impl AsFd, patience: Duration) -> bool {
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    look_for(fd, timeout).is_ok_and(|seen| seen.contains(PollFlags::POLLHUP))
+    look_for(fd, PollFlags::POLLIN, timeout).is_ok_and(|seen| seen.contains(PollFlags::POLLHUP))
+}
+
+fn usual_bytes() -> usize {
+    DEFAULT_BYTES.unsigned_abs() as usize
 }
 
 fn look(fd: impl AsFd) -> io::Result<PollFlags> {
-    look_for(fd, PollTimeout::ZERO)
+    look_for(fd, PollFlags::POLLIN, PollTimeout::ZERO)
 }
 
-fn look_for(fd: impl AsFd, timeout: PollTimeout) -> io::Result<PollFlags> {
-    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+fn look_for(fd: impl AsFd, events: PollFlags, timeout: PollTimeout) -> io::Result<PollFlags> {
+    let mut polled = [PollFd::new(fd.as_fd(), events)];
     poll(&mut polled, timeout)?;
     let [polled] = polled;
     Ok(polled.revents().unwrap_or(PollFlags::empty()))
@@ -176,5 +267,27 @@ mod tests {
         assert_eq!(state(&reader).unwrap(), State::Waiting);
         read(&reader, &mut [0]).unwrap();
         assert_eq!(state(&reader).unwrap(), State::AtEnd);
+    }
+
+    #[test]
+    fn bytes_can_be_counted_without_a_call_for_it() {
+        let (reader, writer) = pipe().unwrap();
+        for piece in [&[0; 10][..], &[0; 5000]] {
+            nix::unistd::write(&writer, piece).unwrap();
+            assert_eq!(count_copies(&reader).unwrap(), readable_bytes(&reader).unwrap());
+        }
+        assert_eq!(readable_bytes(&reader).unwrap(), 5010);
+    }
+
+    #[test]
+    fn a_pipe_has_room_for_all_of_a_piece_or_none() {
+        let (_reader, writer) = pipe().unwrap();
+        let mut written = 0;
+        while has_room(&writer).unwrap() {
+            write(&writer, &[0; ATOMIC_BYTES]).unwrap();
+            written += ATOMIC_BYTES;
+        }
+        assert_eq!(written, usual_bytes());
+        assert_eq!(write(&writer, &[0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -5,14 +5,23 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
+
+use super::calls::{self, is_refused};
+use super::{pidfd, watch};
+
+pub use watch::{Resting, rest as rest_watches};
 
 /// Children that are reaped before others are looked at.
 const REAPED_AT_ONCE_MAX: usize = 256;
@@ -48,7 +57,11 @@ pub fn is_first() -> bool {
 /// thread, which starts none, has those that this process has inherited.
 pub fn reap_children_of_thread() -> bool {
     let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD | WaitPidFlag::__WALL;
-    let reap = || waitpid(None, Some(flags)).is_ok_and(|status| status.pid().is_some());
+    let reap = || {
+        let reaped = waitpid(None, Some(flags)).map_err(io::Error::from);
+        let reaped = calls::or_else(reaped, || Ok(waitid(Id::All, flags | WaitPidFlag::WEXITED)?));
+        reaped.is_ok_and(|status| status.pid().is_some())
+    };
     (0..REAPED_AT_ONCE_MAX).all(|_| reap())
 }
 
@@ -134,29 +147,71 @@ pub fn boot_time_ms() -> u64 {
 }
 
 /// A pidfd of the process that has the number `pid` now. It becomes readable when the process
-/// ends, also while nobody has reaped it.
+/// ends, also while nobody has reaped it. Where there can be none it is something else that does.
 ///
 /// # Errors
 /// As `pidfd_open(2)`: `ESRCH` when there is no such process, `EINVAL` for 0 and below.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers and no memory.
-    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let number = RawFd::try_from(Errno::result(number)?).map_err(io::Error::other)?;
+    let number = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
+    let number = calls::or_else(number.map_err(io::Error::from).map(Some), || Ok(None))?;
+    let Some(number) = number else { return watch::stand_in(pid) };
+    let number = RawFd::try_from(number).map_err(io::Error::other)?;
     // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether the process of a pidfd has ended; a zombie has.
+pub fn has_ended(pidfd: impl AsFd) -> bool {
+    let pidfd = pidfd.as_fd();
+    let mut polled = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) || watch::has_ended(pidfd)
+}
+
 /// Signals the very process that a pidfd stands for, never one that was given its number later.
+/// Where the kernel does not do that its number is signalled, right after a look at whose it is.
 ///
 /// # Errors
 /// As `pidfd_send_signal(2)`: `ESRCH` when it has ended and was reaped.
 pub fn pidfd_send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
-    let (fd, no_info) = (pidfd.as_fd().as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    let (pidfd, no_info) = (pidfd.as_fd(), std::ptr::null::<libc::siginfo_t>());
+    let number = pidfd.as_raw_fd();
     // SAFETY: a null info is allowed and means what `kill` would say; the rest are integers.
     let status =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, no_info, 0) };
-    Errno::result(status)?;
-    Ok(())
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, signal as i32, no_info, 0) };
+    match Errno::result(status).map_err(io::Error::from) {
+        // Not of a pidfd.
+        Err(error) if is_refused(&error) || error.raw_os_error() == Some(libc::EBADF) => {
+            let number = match watch::number(pidfd) {
+                None => pidfd::number(pidfd)?,
+                number => number,
+            };
+            Ok(kill(Pid::from_raw(number.ok_or(Errno::ESRCH)?), signal)?)
+        }
+        result => result.map(drop),
+    }
+}
+
+/// Waits for the end of a child.
+///
+/// # Errors
+/// As `wait4(2)`.
+pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    calls::or_else(child.wait(), || {
+        let id = Id::Pid(Pid::from_raw(child.id().cast_signed()));
+        match waitid(id, WaitPidFlag::WEXITED)? {
+            WaitStatus::Exited(_, status) => Ok(ExitStatus::from_raw(status << 8)),
+            WaitStatus::Signaled(_, signal, _) => Ok(ExitStatus::from_raw(signal as i32)),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
+    })
+}
+
+/// Waits for so long, rounded up to milliseconds, or until a signal comes.
+pub fn pause(time: Duration) {
+    // Unlike `clock_nanosleep` it is a call that nobody does without.
+    let timeout = PollTimeout::try_from(time.as_micros().div_ceil(1000));
+    poll(&mut [], timeout.unwrap_or(PollTimeout::MAX)).ok();
 }
 
 /// The side of a fork that goes on.
@@ -226,9 +281,7 @@ fn read_status(reader: OwnedFd) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::process::Command;
-    use std::time::Duration;
 
     #[test]
     fn a_pidfd_signals_its_process_and_shows_its_end() {

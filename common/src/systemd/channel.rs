@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
-use crate::sys::socket;
+use crate::sys::{process, socket};
 
 /// Messages that are kept; those behind are lost. Ours: every log and lease at its busiest.
 const KEPT_MAX: usize = 131_072;
@@ -105,7 +105,7 @@ impl Channel {
             if Instant::now() >= end {
                 return false;
             }
-            std::thread::sleep(PAUSE);
+            process::pause(PAUSE);
         }
         true
     }

@@ -1,0 +1,212 @@
+//! Stand-ins for pidfds, where there can be none: the end of a pipe whose other end a thread closes
+//! when the process has ended. It looks for that in `/proc`, now and then, and is
+//! sent away before another image is executed, which only a process of one thread does.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::pidfd::{self, Stat};
+use super::{fd, pipe, process, signal};
+
+/// How late the end of a process may be noticed.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// The same of one that is watched for a short time yet, as programs are that only answer a question,
+/// if there are few.
+const SHORT_PERIOD: Duration = Duration::from_millis(10);
+const SHORT_TIME: Duration = Duration::from_secs(1);
+const FEW: usize = 16;
+
+/// Bytes of the stack of the thread that looks.
+const STACK_BYTES: usize = 65_536;
+
+/// A process that somebody has a stand-in for.
+#[derive(Debug)]
+struct Watched {
+    pid: i32,
+    start: u64,
+    since: Instant,
+    /// Of the pipe, which copies of the stand-in share.
+    inode: u64,
+    writer: OwnedFd,
+}
+
+#[derive(Debug)]
+struct Watch {
+    processes: Vec<Watched>,
+    has_thread: bool,
+    /// How many want it not to be there.
+    resting: usize,
+}
+
+/// While it is there, no thread looks.
+#[derive(Debug)]
+pub struct Resting(());
+
+static WATCH: Mutex<Watch> =
+    Mutex::new(Watch { processes: Vec::new(), has_thread: false, resting: 0 });
+static PAUSE: Condvar = Condvar::new();
+
+/// A stand-in for a pidfd of the process that has this number now.
+///
+/// # Errors
+/// As `pidfd_open(2)`; `NotFound` for one that `/proc` hides, as `pthread_create(3)`.
+pub(super) fn stand_in(pid: i32) -> io::Result<OwnedFd> {
+    if pid <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let found = pidfd::stat(pid);
+    let Stat { start, .. } = found.map_err(|error| match process::exists(pid) {
+        true => error,
+        false => Errno::ESRCH.into(),
+    })?;
+    let (reader, writer) = pipe::pipe()?;
+    let (_, inode) = fd::device_and_inode(&reader)?;
+    let mut watch = watch();
+    watch.call_thread()?;
+    watch.processes.push(Watched { pid, start, since: Instant::now(), inode, writer });
+    Ok(reader)
+}
+
+/// The number of the process that this is a stand-in for, if it is one and the process has not ended.
+pub(super) fn number(stand_in: impl AsFd) -> Option<i32> {
+    find(stand_in, |process| (!process.has_ended()).then_some(process.pid))?
+}
+
+/// Whether this is a stand-in for a process that has ended, as it is seen right now.
+pub(super) fn has_ended(stand_in: impl AsFd) -> bool {
+    find(stand_in, Watched::has_ended).unwrap_or(false)
+}
+
+/// Sends the thread away that looks, which takes a moment. What has ended meanwhile is seen by a thread
+/// that looks afterwards.
+pub fn rest() -> Resting {
+    watch().resting += 1;
+    PAUSE.notify_one();
+    Resting(())
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        let mut watch = watch();
+        watch.resting = watch.resting.saturating_sub(1);
+        if !watch.processes.is_empty()
+            && let Err(error) = watch.call_thread()
+        {
+            tracing::error!(target: "daemon", "Unable to look for ends of processes: {error}");
+        }
+    }
+}
+
+impl Watch {
+    /// One that is to go may be there still.
+    fn call_thread(&mut self) -> io::Result<()> {
+        if !self.has_thread && self.resting == 0 {
+            let thread = thread::Builder::new().name("ends".into()).stack_size(STACK_BYTES);
+            thread.spawn(look)?;
+            self.has_thread = true;
+        }
+        PAUSE.notify_one();
+        Ok(())
+    }
+}
+
+fn find<T>(stand_in: impl AsFd, look: impl FnOnce(&Watched) -> T) -> Option<T> {
+    let watch = watch();
+    if watch.processes.is_empty() {
+        // As a rule.
+        return None;
+    }
+    let (_, inode) = fd::device_and_inode(stand_in).ok()?;
+    watch.processes.iter().find(|process| process.inode == inode).map(look)
+}
+
+impl Watched {
+    /// One that cannot be looked at now is there.
+    fn has_ended(&self) -> bool {
+        match pidfd::stat(self.pid) {
+            Ok(stat) => stat.start != self.start || stat.has_ended,
+            Err(_) => !process::exists(self.pid),
+        }
+    }
+}
+
+/// The thread's life, which ends when there is nobody to look for, or when it is sent away.
+fn look() {
+    // It cannot fail, as the set of signals is a fixed one.
+    drop(signal::block());
+    let mut watch = watch();
+    while watch.resting == 0 && !watch.processes.is_empty() {
+        let is_new = |it: &Watched| it.since.elapsed() < SHORT_TIME;
+        let is_short = watch.processes.len() <= FEW && watch.processes.iter().any(is_new);
+        let period = if is_short { SHORT_PERIOD } else { PERIOD };
+        let timeout = PAUSE.wait_timeout(watch, period);
+        (watch, _) = timeout.unwrap_or_else(PoisonError::into_inner);
+        let is_wanted = |it: &Watched| !pipe::has_no_reader(&it.writer).unwrap_or(false);
+        watch.processes.retain(|process| is_wanted(process) && !process.has_ended());
+    }
+    watch.has_thread = false;
+}
+
+fn watch() -> MutexGuard<'static, Watch> {
+    WATCH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_process_is_seen_at_its_stand_in() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let (first, other) = (stand_in(pid).unwrap(), stand_in(pid).unwrap());
+        let copy = first.try_clone().unwrap();
+        assert_eq!((number(&copy), number(&other)), (Some(pid), Some(pid)));
+        assert!(!has_ended(&copy));
+        drop(other);
+        child.kill().unwrap();
+        let patience = Duration::from_secs(20);
+        assert!(pipe::wait_for_end(&copy, patience), "a zombie has ended");
+        assert_eq!(number(&first), None);
+        child.wait().unwrap();
+        let error = stand_in(pid).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::ESRCH as i32));
+        assert_eq!(stand_in(0).unwrap_err().raw_os_error(), Some(Errno::EINVAL as i32));
+    }
+
+    #[test]
+    fn what_ends_while_nobody_looks_is_seen_later() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let fd = stand_in(child.id().cast_signed()).unwrap();
+        let resting = [rest(), rest()];
+        while watch().has_thread {
+            process::pause(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!pipe::wait_for_end(&fd, 2 * PERIOD));
+        drop(resting);
+        assert!(pipe::wait_for_end(&fd, Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn whoever_has_the_number_later_is_another() {
+        let own = std::process::id().cast_signed();
+        let fd = stand_in(own).unwrap();
+        let (_, inode) = fd::device_and_inode(&fd).unwrap();
+        let mut watch = watch();
+        let found = watch.processes.iter_mut().find(|process| process.inode == inode).unwrap();
+        found.start += 1;
+        drop(watch);
+        assert!(has_ended(&fd) && number(&fd).is_none(), "at once");
+        assert!(pipe::wait_for_end(&fd, Duration::from_secs(20)));
+    }
+}
