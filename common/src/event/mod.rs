@@ -13,7 +13,7 @@ mod timers;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use mio::unix::SourceFd;
 
 pub use timers::TimerId;
 use timers::Timers;
+
+use crate::sys::{calls, fd, pipe};
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 256;
@@ -59,7 +61,14 @@ pub struct Reactor<T> {
 
 /// Ends a [wait](Reactor::wait) from any thread.
 #[derive(Debug)]
-pub struct Waker(mio::Waker);
+pub struct Waker(WakerKind);
+
+#[derive(Debug)]
+enum WakerKind {
+    Event(mio::Waker),
+    /// Where there can be none of those: both ends of a pipe, which nobody reads until it is full.
+    Pipe(Registered<OwnedFd>, OwnedFd),
+}
 
 /// An fd with its place in the reactor.
 #[derive(Debug)]
@@ -130,7 +139,14 @@ impl<T: Token> Reactor<T> {
     /// As `eventfd(2)`.
     pub fn waker(&self, token: T) -> io::Result<Waker> {
         let bits = usize::try_from(token.into_bits()).map_err(io::Error::other)?;
-        Ok(Waker(mio::Waker::new(&self.registry, mio::Token(bits))?))
+        let waker = mio::Waker::new(&self.registry, mio::Token(bits)).map(WakerKind::Event);
+        calls::or_else(waker, || self.pipe_waker(token)).map(Waker)
+    }
+
+    fn pipe_waker(&self, token: T) -> io::Result<WakerKind> {
+        let (reader, writer) = pipe::pipe()?;
+        fd::set_nonblocking(&writer)?;
+        Ok(WakerKind::Pipe(self.register(reader, token, Interest::Read)?, writer))
     }
 
     /// Reports `token` as ready once more, for work that was stopped at a budget. Each
@@ -214,7 +230,17 @@ impl Waker {
     /// # Errors
     /// As `write(2)`.
     pub fn wake(&self) -> io::Result<()> {
-        self.0.wake()
+        match &self.0 {
+            WakerKind::Event(waker) => waker.wake(),
+            // Each byte is reported, whether those before it were read or not.
+            WakerKind::Pipe(reader, writer) => match pipe::write(writer, &[0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    pipe::read(reader, &mut [0; pipe::ATOMIC_BYTES])?;
+                    pipe::write(writer, &[0])
+                }
+                result => result,
+            },
+        }
     }
 }
 
@@ -358,6 +384,22 @@ mod tests {
         two.shutdown(std::net::Shutdown::Write).unwrap();
         reactor.wait(&mut events).unwrap();
         assert_eq!(events, [Event::Ending(7), ready(7)]);
+    }
+
+    #[test]
+    fn a_waker_without_an_event_fd_wakes_however_often_it_did() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut events = VecDeque::new();
+        let waker = Waker(reactor.pipe_waker(7).unwrap());
+        // More often than a pipe has bytes.
+        for _ in 0..70_000 {
+            waker.wake().unwrap();
+        }
+        for _ in 0..3 {
+            reactor.wait(&mut events).unwrap();
+            assert_eq!(events, [ready(7)]);
+            waker.wake().unwrap();
+        }
     }
 
     #[test]

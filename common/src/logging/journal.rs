@@ -3,16 +3,15 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
 use super::record::{Place, Record};
+use crate::sys::file;
+use crate::sys::socket::send_datagram_to;
 
 /// Where the journal listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -29,10 +28,12 @@ pub(super) const FACILITY_DAEMON: u8 = 3;
 /// As `sendmsg(2)` and `memfd_create(2)`; `WouldBlock` when the journal is behind.
 pub(super) fn send(socket: &UnixDatagram, address: &Path, record: &Record<'_>) -> io::Result<()> {
     let entry = entry(record);
-    match socket.send_to(entry.as_bytes(), address) {
-        Ok(_) => Ok(()),
-        Err(error) if too_large(&error) => send_file(socket, address, &entry),
-        Err(error) => Err(error),
+    match send_datagram_to(socket, address, entry.as_bytes(), &[]) {
+        Err(error) if too_large(&error) => {
+            let file = sealed_file(entry.as_bytes())?;
+            send_datagram_to(socket, address, &[], &[file.as_fd()])
+        }
+        result => result,
     }
 }
 
@@ -59,33 +60,22 @@ fn entry(record: &Record<'_>) -> String {
     entry
 }
 
-fn send_file(socket: &UnixDatagram, address: &Path, entry: &str) -> io::Result<()> {
-    let file = sealed_file(entry.as_bytes())?;
-    sendmsg(
-        socket.as_raw_fd(),
-        &[],
-        &[ControlMessage::ScmRights(&[file.as_raw_fd()])],
-        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-        Some(&UnixAddr::new(address)?),
-    )?;
-    Ok(())
-}
-
-/// The journal takes no file that could still change.
-fn sealed_file(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create(c"journal-entry", flags)?);
+/// The journal takes no file that could still change, but for one in `/dev/shm`.
+fn sealed_file(bytes: &[u8]) -> io::Result<File> {
+    let mut file = file::nameless("journal-entry")?;
     file.write_all(bytes)?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
-    Ok(file.into())
+    file::seal(&file);
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Level;
     use super::*;
-    use nix::sys::socket::{ControlMessageOwned, recvmsg, setsockopt, sockopt};
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
     use std::io::{IoSliceMut, Read, Seek};
+    use std::os::fd::AsRawFd;
     use std::time::SystemTime;
 
     fn record(text: String) -> Record<'static> {

@@ -10,6 +10,8 @@ use super::lines::{Hands, Lines};
 use super::output::Output;
 use super::record::Record;
 use super::stream::Stream;
+use crate::sys::fd::set_nonblocking;
+use crate::sys::socket::send_datagram_to;
 
 /// Bytes of one datagram to the system log, what common daemons take at the most (rsyslog's
 /// default). The rest of a longer message is cut.
@@ -58,7 +60,7 @@ impl Sink {
     /// As `socket(2)`.
     pub(super) fn of_service(output: Output, service: Service) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
+        set_nonblocking(&socket)?;
         let channel = Channel::Datagrams { socket, service, lost: 0 };
         Ok(Self { output, channel, greeted: false })
     }
@@ -138,7 +140,7 @@ impl Service {
     fn send(&self, socket: &UnixDatagram, record: &Record<'_>) -> io::Result<()> {
         match self {
             Self::Syslog { address, ident } => {
-                socket.send_to(&syslog_message(record, ident), address).map(drop)
+                send_datagram_to(socket, address, &syslog_message(record, ident), &[])
             }
             Self::Journal { address } => journal::send(socket, address, record),
         }

@@ -284,7 +284,7 @@ impl Client {
 
     fn read_body(&mut self) -> Result<Option<Message>, Closed> {
         let space = self.connection.space();
-        match attempt(|| io::Read::read(&mut &*self.socket, space))? {
+        match attempt(|| Ok(nix::unistd::read(&*self.socket, space)?))? {
             None => self.may_have_input = false,
             Some(0) => return Err(self.ended()),
             Some(count) => return Ok(self.connection.filled(count)?),

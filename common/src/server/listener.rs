@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::rpc::error::io_text;
 use crate::sys::socket;
 
 /// Permission bits of a socket until its owner is set.
@@ -58,12 +59,13 @@ impl Listener {
     pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> io::Result<Self> {
         remove_stale(path)?;
         // Nobody but us gets in before the owner is right.
-        let socket = socket::listen_at(path, OWN_MODE)?;
+        let socket = socket::listen_at(path, if group.is_some() { OWN_MODE } else { mode })?;
         let file = SocketFile::at(path)?;
         if group.is_some() {
-            chown(path, None, group)?;
+            chown(path, None, group).map_err(naming("chown"))?;
+            let permissions = Permissions::from_mode(mode);
+            fs::set_permissions(path, permissions).map_err(naming("chmod"))?;
         }
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
         Ok(Self { socket, file: Some(file) })
     }
 
@@ -72,9 +74,7 @@ impl Listener {
     /// # Errors
     /// As `accept(2)`; `WouldBlock` when none waits.
     pub(super) fn accept(&self) -> io::Result<UnixStream> {
-        let (stream, _) = self.socket.accept()?;
-        stream.set_nonblocking(true)?;
-        Ok(stream)
+        socket::accept(&self.socket)
     }
 
     /// Where it can be reached, for the log.
@@ -108,6 +108,11 @@ impl Drop for SocketFile {
             );
         }
     }
+}
+
+/// Says which system call has failed, where that is not the one that is to be expected.
+fn naming(call: &str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{call}: {}", io_text(&error)))
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {

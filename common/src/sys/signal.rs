@@ -1,4 +1,4 @@
-//! Signals, as bytes on a socket and flags.
+//! Signals, as bytes in a pipe and flags.
 //!
 //! Handlers run on the process's first thread, which [waits](listen) and does nothing else, and all
 //! other threads have these signals [blocked](block): a thread that hangs on a disk could be the one
@@ -8,8 +8,7 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +18,7 @@ use nix::sys::signal::{
 };
 use signal_hook::{flag, low_level};
 
-use super::process;
+use super::{fd, pipe, process};
 
 /// Signals that libvirt's daemons die of by accident; here they are only taken note of.
 /// `SIGXFSZ` then shows as `EFBIG` of the write that caused it.
@@ -42,7 +41,7 @@ const HANDLED: [Signal; 9] = [
 /// The signals that have arrived and were not looked at yet.
 #[derive(Debug)]
 pub struct Signals {
-    wake: UnixStream,
+    wake: OwnedFd,
     stop: Arc<AtomicBool>,
     upgrade: Arc<AtomicBool>,
     hang_up: Arc<AtomicBool>,
@@ -72,10 +71,10 @@ impl Signals {
     /// predecessor, waits until that thread [listens](listen).
     ///
     /// # Errors
-    /// As `socketpair(2)` and `sigaction(2)`.
+    /// As `pipe2(2)` and `sigaction(2)`.
     pub fn install() -> io::Result<Self> {
-        let (wake, waker) = UnixStream::pair()?;
-        wake.set_nonblocking(true)?;
+        let (wake, waker) = pipe::pipe()?;
+        fd::set_nonblocking(&wake)?;
         let signals = Self {
             wake,
             stop: Arc::default(),
@@ -102,7 +101,7 @@ impl Signals {
     /// Takes what has arrived, a stop first. A signal that came several times counts once.
     pub fn take(&self) -> Vec<Request> {
         let mut bytes = [0; 64];
-        while matches!(io::Read::read(&mut (&self.wake), &mut bytes), Ok(count) if count > 0) {}
+        while matches!(pipe::read(&self.wake, &mut bytes), Ok(count) if count > 0) {}
         [
             (&self.stop, Request::Stop),
             (&self.upgrade, Request::Upgrade),
@@ -190,7 +189,7 @@ fn handled() -> SigSet {
 }
 
 /// The flag is registered first: whoever sees the byte sees the flag.
-fn handle(signal: libc::c_int, seen: &Arc<AtomicBool>, waker: &UnixStream) -> io::Result<()> {
+fn handle(signal: libc::c_int, seen: &Arc<AtomicBool>, waker: &OwnedFd) -> io::Result<()> {
     flag::register(signal, Arc::clone(seen))?;
     low_level::pipe::register(signal, waker.try_clone()?)?;
     Ok(())

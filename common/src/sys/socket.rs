@@ -1,18 +1,20 @@
 //! Unix stream sockets: listening, fds as messages, and who is at the other end.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect,
-    getsockopt, listen, recv, sendmsg, socket, sockopt,
+    getsockopt, listen, recv, recvmsg, sendmsg, socket, sockopt,
 };
+
+use super::{calls, process};
 
 /// Connections that wait in the kernel before they are accepted, libvirt's value.
 const BACKLOG: i32 = 30;
@@ -24,6 +26,9 @@ const CONTROL_FDS_MAX: u32 = 253;
 // SAFETY: pure arithmetic.
 const CONTROL_BYTES: usize =
     unsafe { libc::CMSG_SPACE(CONTROL_FDS_MAX * (RawFd::BITS / u8::BITS)) } as usize;
+
+/// How long it takes until somebody who has no room for a connection is asked again.
+const FULL_PERIOD: Duration = Duration::from_millis(10);
 
 /// Up to so many bytes, two parts are cheaper to copy than to have the kernel gather.
 const TOGETHER_BYTES_MAX: usize = 256;
@@ -77,15 +82,55 @@ pub fn is_listened_at(path: &Path) -> bool {
     matches!(connect(stream.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
 }
 
-/// Connects to whoever listens at `path`; while its backlog is full, waits so long for room there.
+/// Connects to whoever listens at `path`; while its backlog is full, waits until the deadline for room
+/// there. Nothing waits in the connection.
 ///
 /// # Errors
 /// As `connect(2)`: `WouldBlock` when there was no room.
-pub fn connect_within(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
-    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let stream = UnixStream::from(stream);
-    stream.set_write_timeout(Some(timeout))?;
-    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+pub fn connect_until(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let address = UnixAddr::new(path)?;
+    loop {
+        match connect(stream.as_raw_fd(), &address) {
+            Err(Errno::EAGAIN) if Instant::now() < deadline => process::pause(FULL_PERIOD),
+            result => return Ok(result.map(|()| stream.into())?),
+        }
+    }
+}
+
+/// Reads what there is, and waits for that until the deadline; 0 is the end.
+///
+/// # Errors
+/// As `read(2)`; `TimedOut` when nothing came.
+pub fn read_until(stream: &UnixStream, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
+    until(stream, PollFlags::POLLIN, deadline, || Ok(nix::unistd::read(stream, bytes)?))
+}
+
+/// Writes as much as there is room for, and waits for some until the deadline.
+///
+/// # Errors
+/// As `send(2)`; `TimedOut` when there was no room.
+pub fn send_until(stream: &UnixStream, bytes: &[u8], deadline: Instant) -> io::Result<usize> {
+    until(stream, PollFlags::POLLOUT, deadline, || send(stream, [bytes, &[]]))
+}
+
+/// The next connection that waits; nothing waits in it.
+///
+/// # Errors
+/// As `accept(2)`; `WouldBlock` when none waits.
+pub fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
+    let stream = calls::or_else(listener.accept().map(|(stream, _)| stream), || {
+        // SAFETY: without memory for an address it takes numbers only.
+        let number = unsafe {
+            libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut())
+        };
+        // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
+        let fd = Errno::result(number).map(|number| unsafe { OwnedFd::from_raw_fd(number) })?;
+        super::fd::set_cloexec(&fd)?;
+        Ok(fd.into())
+    })?;
+    super::fd::set_nonblocking(&stream)?;
     Ok(stream)
 }
 
@@ -180,8 +225,13 @@ pub fn send(stream: &UnixStream, parts: [&[u8]; 2]) -> io::Result<usize> {
         let (front, back) = room.split_at_mut(first.len());
         front.copy_from_slice(first);
         back.copy_from_slice(second);
-        return Ok(nix::sys::socket::send(stream.as_raw_fd(), room, SEND_FLAGS)?);
+        let sent = nix::sys::socket::send(stream.as_raw_fd(), room, SEND_FLAGS);
+        return calls::or_else(sent.map_err(io::Error::from), || gather(stream, parts));
     }
+    gather(stream, parts)
+}
+
+fn gather(stream: &UnixStream, parts: [&[u8]; 2]) -> io::Result<usize> {
     let parts = parts.map(IoSlice::new);
     Ok(sendmsg::<UnixAddr>(stream.as_raw_fd(), &parts, &[], SEND_FLAGS, None)?)
 }
@@ -211,16 +261,20 @@ pub fn send_datagram(
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    sendmsg::<UnixAddr>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(bytes)],
-        if fds.is_empty() { &[] } else { &rights },
-        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
-    Ok(())
+    send_message(socket, None, bytes, fds)
+}
+
+/// The same to whoever listens at `address`.
+///
+/// # Errors
+/// As `sendmsg(2)`.
+pub fn send_datagram_to(
+    socket: &UnixDatagram,
+    address: &Path,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    send_message(socket, Some(UnixAddr::new(address)?), bytes, fds)
 }
 
 /// Reads into `bytes` without waiting, with the fds that came with one of them: the kernel stops
@@ -243,7 +297,11 @@ pub fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
     // SAFETY: the header's pointers are to `bytes` and `control`, which outlive the call, with
     // their lengths.
     let count = unsafe { libc::recvmsg(stream.as_fd().as_raw_fd(), &raw mut message, flags) };
-    let count = usize::try_from(Errno::result(count)?).unwrap_or(0);
+    let count = calls::or_else(Errno::result(count).map_err(io::Error::from), || {
+        // The kernel closes fds that nobody takes.
+        Ok(nix::unistd::read(&stream, bytes)?.cast_signed())
+    })?;
+    let count = usize::try_from(count).unwrap_or(0);
     let fds = rights(&message);
     let is_whole = message.msg_flags & libc::MSG_CTRUNC == 0;
     let may_have_more = count == bytes.len() || !fds.is_empty() || !is_whole;
@@ -256,7 +314,12 @@ pub fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
 /// As `recv(2)`.
 pub fn peek(stream: impl AsFd) -> io::Result<usize> {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    Ok(recv(stream.as_fd().as_raw_fd(), &mut [0], flags)?)
+    let peeked = recv(stream.as_fd().as_raw_fd(), &mut [0], flags).map_err(io::Error::from);
+    calls::or_else(peeked, || {
+        let mut byte = [0];
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        Ok(recvmsg::<UnixAddr>(stream.as_fd().as_raw_fd(), &mut parts, None, flags)?.bytes)
+    })
 }
 
 /// Takes a message of up to `bytes_max` bytes and the fds that came with it.
@@ -272,6 +335,19 @@ pub(crate) fn receive_datagram(
     let Received { count, fds, .. } = receive(socket, &mut bytes)?;
     bytes.truncate(count);
     Ok((bytes, fds))
+}
+
+fn send_message(
+    socket: &UnixDatagram,
+    address: Option<UnixAddr>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let rights = if fds.is_empty() { &[][..] } else { &rights };
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(bytes)], rights, SEND_FLAGS, address.as_ref())?;
+    Ok(())
 }
 
 /// Adopts all fds of a message that was received. (nix gives none at all when some were left out,
@@ -300,9 +376,40 @@ fn rights(message: &libc::msghdr) -> Vec<OwnedFd> {
     fds
 }
 
+/// Tries again, until the deadline, while it would have to wait.
+fn until(
+    stream: &UnixStream,
+    events: PollFlags,
+    deadline: Instant,
+    mut action: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        let mut polled = [PollFd::new(stream.as_fd(), events)];
+        let time = deadline.saturating_duration_since(Instant::now());
+        if time.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // Rounded up: it is not worth waking for less than a millisecond.
+        let time = PollTimeout::try_from(time.as_millis().saturating_add(1));
+        match poll(&mut polled, time.unwrap_or(PollTimeout::MAX)) {
+            Ok(0) | Err(Errno::EINTR) => continue,
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match action() {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            result => return result,
+        }
+    }
+}
+
 fn start_listening(listener: &UnixListener) -> io::Result<()> {
     listen(&listener.as_fd(), Backlog::new(BACKLOG)?)?;
-    listener.set_nonblocking(true)?;
+    super::fd::set_nonblocking(listener)?;
     super::fd::set_cloexec(listener)
 }
 

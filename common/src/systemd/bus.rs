@@ -5,10 +5,10 @@
 
 mod message;
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use thiserror::Error;
 
@@ -79,7 +79,7 @@ pub(super) struct Bus {
 impl Bus {
     /// Connects to whoever listens at `path`.
     pub(super) fn connect(path: &Path, kind: Kind, deadline: Instant) -> Result<Self, Error> {
-        let stream = socket::connect_within(path, remaining(deadline)?)?;
+        let stream = socket::connect_until(path, deadline)?;
         let mut bus = Self { stream, deadline, serial: 0 };
         bus.authenticate()?;
         if kind == Kind::Bus {
@@ -150,8 +150,7 @@ impl Bus {
         let mut line = Vec::new();
         let mut bytes = [0; LINE_BYTES_MAX];
         while !line.ends_with(b"\r\n") {
-            self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
-            let count = uninterrupted(|| self.stream.read(&mut bytes))?;
+            let count = socket::read_until(&self.stream, &mut bytes, self.deadline)?;
             line.extend(bytes.iter().take(count));
             if count == 0 || line.len() > LINE_BYTES_MAX {
                 return Err(Error::Denied);
@@ -162,8 +161,7 @@ impl Bus {
 
     fn send(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
-            self.stream.set_write_timeout(Some(remaining(self.deadline)?))?;
-            let count = uninterrupted(|| self.stream.write(bytes))?;
+            let count = socket::send_until(&self.stream, bytes, self.deadline)?;
             bytes = bytes.get(count..).unwrap_or_default();
         }
         Ok(())
@@ -181,30 +179,13 @@ impl Bus {
 
     fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
-            self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
-            match uninterrupted(|| self.stream.read(bytes))? {
+            match socket::read_until(&self.stream, bytes, self.deadline)? {
                 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 count => bytes = bytes.get_mut(count..).unwrap_or_default(),
             }
         }
         Ok(())
     }
-}
-
-/// A wait with a timeout ends at every signal, also where others go on.
-fn uninterrupted(mut action: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match action() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-/// A timeout of 0 would be none.
-fn remaining(deadline: Instant) -> io::Result<Duration> {
-    let remaining = deadline.saturating_duration_since(Instant::now());
-    if remaining.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(remaining) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::*;
 
