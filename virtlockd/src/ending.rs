@@ -17,12 +17,6 @@ pub(crate) const TERM_PERIOD: Duration = Duration::from_millis(1600);
 /// each of them.
 const STOP_PERIOD: Duration = Duration::from_secs(3);
 
-/// Whether the process has ended; a zombie has.
-pub(crate) fn has_ended(pidfd: impl AsFd) -> bool {
-    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
-
 /// Signals an owner; gives whether it could be. One that has ended needs no signal.
 pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
     if owner.has_ended() {
@@ -119,12 +113,12 @@ mod tests {
     fn a_zombie_has_ended() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pidfd = process::pidfd_open(child.id().cast_signed()).unwrap();
-        assert!(!has_ended(&pidfd));
+        assert!(!process::has_ended(&pidfd));
         process::pidfd_send_signal(&pidfd, Signal::SIGKILL).unwrap();
         let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, PollTimeout::from(20_000_u16)).unwrap();
-        assert!(has_ended(&pidfd), "still there, as nobody has reaped it");
+        assert!(process::has_ended(&pidfd), "still there, as nobody has reaped it");
         child.wait().unwrap();
-        assert!(has_ended(&pidfd));
+        assert!(process::has_ended(&pidfd));
     }
 }

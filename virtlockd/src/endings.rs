@@ -138,7 +138,7 @@ fn save(owner: &Owner) -> document::Holder {
 
 fn wait_for(pidfds: &[OwnedFd]) {
     ending::wait_all(pidfds, Instant::now() + HANDOVER_PERIOD);
-    for pidfd in pidfds.iter().filter(|pidfd| !ending::has_ended(pidfd)) {
+    for pidfd in pidfds.iter().filter(|pidfd| !process::has_ended(pidfd)) {
         // It may have ended right now.
         process::pidfd_send_signal(pidfd, Signal::SIGKILL).ok();
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::server::Place;
+use common::sys::calls::is_unknown;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
@@ -30,7 +31,7 @@ const ATTEMPTS_MAX: usize = 100;
 /// threads.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Files {
-    /// Leases of libvirt's daemon, if that was in this process before us.
+    /// Leases that are POSIX locks.
     pub(crate) posix: PosixFiles,
     pub(crate) devices: Devices,
 }
@@ -41,7 +42,7 @@ pub(crate) struct Lease {
     /// Shared with a job that changes the lock's kind.
     file: Arc<File>,
     inode: Inode,
-    /// Ours are OFD locks, libvirt's POSIX ones.
+    /// Ours are OFD locks where there can be any, libvirt's POSIX ones.
     hold: Hold,
     /// Of a block device.
     _claim: Option<Box<Claim>>,
@@ -91,6 +92,13 @@ pub(crate) enum Done {
     /// Nor has it, and it may be another thing soon: the kernel has told the process that has an
     /// `fcntl(2)` lease on the file to give it up.
     NotYet(Failure),
+}
+
+impl Files {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { posix: PosixFiles::new(), devices: Devices::default() }
+    }
 }
 
 impl Job {
@@ -189,7 +197,10 @@ impl Lease {
         mode: Mode,
     ) -> Result<Option<Done>, Failure> {
         Ok(match Self::take(files, file, inode, path, mode)? {
-            Done::Acquired(lease) if !lease.inode.is_at(path) => None,
+            Done::Acquired(lease) if !lease.inode.is_at(path) => {
+                lease.unlock(files, path, mode);
+                None
+            }
             done => Some(done),
         })
     }
@@ -201,17 +212,22 @@ impl Lease {
         path: &Path,
         mode: Mode,
     ) -> Result<Done, Failure> {
-        let locked =
-            lock::try_lock(&file, Kind::Ofd, mode).map_err(failure(Attempt::Lock, path))?;
-        let claim = (locked && inode.is_device()).then(|| files.devices.claim(inode, mode));
-        Ok(match (locked, claim) {
-            (false, _) | (true, Some(None)) => Done::Busy(Some(inode)),
-            (true, claim) => Done::Acquired(Self {
-                file: Arc::new(file),
-                inode,
-                hold: Hold::Whole(Kind::Ofd),
-                _claim: claim.flatten().map(Box::new),
-            }),
+        let (locked, kind) = match lock::try_lock(&file, Kind::Ofd, mode) {
+            Err(error) if is_unknown(&error) => (files.posix.lock(inode, file, mode), Kind::Posix),
+            locked => (locked.map(|locked| locked.then_some(file)), Kind::Ofd),
+        };
+        let Some(file) = locked.map_err(failure(Attempt::Lock, path))? else {
+            return Ok(Done::Busy(Some(inode)));
+        };
+        let claim = inode.is_device().then(|| files.devices.claim(inode, mode).map(Box::new));
+        let is_excluded = matches!(claim, Some(None));
+        let hold = Hold::Whole(kind);
+        let lease = Self { file: Arc::new(file), inode, hold, _claim: claim.flatten() };
+        Ok(if is_excluded {
+            lease.unlock(files, path, mode);
+            Done::Busy(Some(inode))
+        } else {
+            Done::Acquired(lease)
         })
     }
 
@@ -287,8 +303,12 @@ fn options() -> OpenOptions {
 }
 
 fn create(files: &Files, path: &Path) -> Result<(), Failure> {
-    let file = files.posix.open(options().write(true), true, path);
-    file.map(drop).map_err(failure(Attempt::Create, path))
+    let opened = files.posix.open(options().write(true), true, path);
+    let opened = opened.map_err(failure(Attempt::Create, path))?;
+    if let Opened::File(file, inode) = opened {
+        files.posix.close(inode, file);
+    }
+    Ok(())
 }
 
 /// The file goes while we have it locked, so that nobody's lease on it, whatever its name, is left

@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use common::server::{Caller, Core};
+use common::sys::calls::is_refused;
 use common::sys::{pidfd, process};
 use nix::errno::Errno;
 
-use crate::ending;
 use crate::failure::is_shortage;
 use crate::identity::{Identity, Known, Way};
 use crate::protocol::Guest;
@@ -106,7 +106,7 @@ pub(crate) fn again(guest: &Guest, known: &Known) -> Found {
         _ => process::pidfd_open(signed).into(),
     };
     let Found::Process(pidfd) = found else { return found };
-    if ending::has_ended(&pidfd) {
+    if process::has_ended(&pidfd) {
         return Found::Dead;
     }
     let is_same = match (known.identity, known.way) {
@@ -133,7 +133,7 @@ pub(crate) fn peer_pidfd<O>(core: &mut Core<O>, caller: Caller) -> io::Result<Ow
 
 /// Whether the kernel does not give pidfds of peers.
 pub(crate) fn cannot_tell(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32)
+    is_refused(error) || error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32)
 }
 
 /// The highest pid that a process can get now. It can be changed at any time.

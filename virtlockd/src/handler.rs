@@ -86,7 +86,7 @@ impl Handler {
             lockspaces: Lockspaces::new(),
             owners: Owners::default(),
             lanes: HashMap::new(),
-            files: Files::default(),
+            files: Files::new(),
             sessions: HashMap::new(),
             depth: pidfd::own_depth().unwrap_or(1),
             unstored: BTreeSet::new(),

@@ -18,9 +18,8 @@
 
 use std::os::fd::AsFd;
 
-use common::sys::pidfd;
+use common::sys::{pidfd, process};
 
-use crate::ending;
 use crate::protocol::Guest;
 
 /// What tells a process from all that have had its number or will have it.
@@ -72,7 +71,7 @@ impl Identity {
         }
         let start = pidfd::start_time(number).ok()?;
         // As long as it has not ended nobody else has its number.
-        (!ending::has_ended(pidfd)).then_some(Self::Start(start))
+        (!process::has_ended(pidfd)).then_some(Self::Start(start))
     }
 
     /// Whether both are one process; `None` when that cannot be told.

@@ -13,7 +13,7 @@
 //!   nodes are one block [device](devices), and that we must not open what has a [POSIX lock](posix) of
 //!   ours.
 //! - No process is ever signalled by its number, only by its pidfd, and where there is none, nothing
-//!   is done. One is taken for dead when its pidfd says so; when no process had its number as it
+//!   is done. (Where the kernel has no pidfds `sys` makes do with numbers and start times.) One is taken for dead when its pidfd says so; when no process had its number as it
 //!   was registered (and one could have it: made-up pids of no process are left alone); or when the
 //!   number that it was [known by](identity) is another process's, or nobody's, later.
 //! - A file's content is never read or written.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use common::event::{Registered, TimerId};
 use common::sys::process;
 
-use crate::ending;
 use crate::identity::{Key, Known};
 use crate::lockspace::ResourceId;
 use crate::protocol::Guest;
@@ -230,7 +229,7 @@ impl Owner {
 
     /// Whether the kernel says that it has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.is_dead || self.pidfd.as_ref().is_some_and(ending::has_ended)
+        self.is_dead || self.pidfd.as_ref().is_some_and(process::has_ended)
     }
 }
 

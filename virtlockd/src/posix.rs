@@ -1,12 +1,14 @@
-//! POSIX locks of this process: leases that libvirt's daemon took in it before it became ours, and the
-//! pid file.
+//! POSIX locks of this process: leases that libvirt's daemon took in it before it became ours, all of
+//! them where there are no OFD locks, and the pid file.
 //!
 //! Such a lock is lost as soon as *any* fd of its file is closed. So a file that has one is never
 //! opened, whatever name it is asked for by, and an fd of it is closed only with the last lease. Nor
 //! is one opened whose lease [lacks](Hold) something of its lock, which keeps only strangers off it.
-//! One that is opened all the same, as it took the name of another a moment ago, stays open.
+//! One that is opened all the same, as it took the name of another a moment ago, stays open. Where new
+//! leases are POSIX locks an fd that was open before its file got one must not be closed either, which
+//! is seen to in one place, [`PosixFiles::close`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::handover::Passing;
 use common::startup::own_pid_file;
+use common::sys::calls::Call;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
@@ -23,7 +26,11 @@ use crate::inode::Inode;
 
 /// Files with POSIX locks. Clones are the same set, for jobs on other threads.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PosixFiles(Arc<Mutex<HashMap<Inode, Entry>>>);
+pub(crate) struct PosixFiles {
+    files: Arc<Mutex<HashMap<Inode, Entry>>>,
+    /// New leases are such locks too.
+    get_more: bool,
+}
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -46,6 +53,40 @@ pub(crate) enum Opened {
 }
 
 impl PosixFiles {
+    /// None yet. There will be only those that are taken over, if there are OFD locks.
+    pub(crate) fn new() -> Self {
+        Self { get_more: Call::OfdLock.refusal().is_some(), ..Self::default() }
+    }
+
+    /// Takes a lock for a new lease, where there are no OFD locks. Whatever becomes of it, nobody
+    /// loses one. Gives the file if it is locked.
+    pub(crate) fn lock(&self, inode: Inode, file: File, mode: Mode) -> io::Result<Option<File>> {
+        let hold = Hold::Whole(Kind::Posix);
+        match self.files().entry(inode) {
+            // From now on no fd of it is closed.
+            hash_map::Entry::Vacant(entry) => entry.insert(Entry::default()).count(mode, hold),
+            hash_map::Entry::Occupied(mut entry) => {
+                entry.get_mut().parked.push(Arc::new(file));
+                return Ok(None);
+            }
+        }
+        let locked = lock::try_lock(&file, Kind::Posix, mode);
+        if matches!(locked, Ok(true)) {
+            return Ok(Some(file));
+        }
+        self.files().entry(inode).or_default().discount(mode, hold);
+        self.vacate(inode, vec![Arc::new(file)]);
+        locked.map(|_| None)
+    }
+
+    /// Closes a file without a lease, unless that would cost another its lock.
+    pub(crate) fn close(&self, inode: Inode, file: File) {
+        if self.get_more {
+            self.park(inode, file);
+            self.vacate(inode, Vec::new());
+        }
+    }
+
     /// One more lease of this file.
     pub(crate) fn add(&self, inode: Inode, mode: Mode, hold: Hold) {
         if hold != Hold::Whole(Kind::Ofd) {
@@ -120,19 +161,37 @@ impl PosixFiles {
         before: Hold,
         hold: Hold,
     ) -> io::Result<()> {
-        let mut files = self.files();
-        let entry = files.entry(inode).or_default();
-        entry.discount(mode, before);
-        entry.count(mode, hold);
-        if entry.leases > 0 {
-            return Ok(());
+        {
+            let mut files = self.files();
+            let entry = files.entry(inode).or_default();
+            entry.discount(mode, before);
+            entry.count(mode, hold);
+            if entry.leases > 0 {
+                return Ok(());
+            }
         }
         let unlocked = lock::unlock(file, Kind::Posix);
-        entry.parked.clear();
-        if entry.lacking == 0 {
-            files.remove(&inode);
-        }
+        self.vacate(inode, Vec::new());
         unlocked
+    }
+
+    /// Closes fds of a file that has no POSIX lock any more, or yet, and forgets the file; until then
+    /// nobody opens it. What is closed may hang, which concerns no other file.
+    fn vacate(&self, inode: Inode, mut closing: Vec<Arc<File>>) {
+        loop {
+            drop(closing);
+            let mut files = self.files();
+            let Some(entry) = files.get_mut(&inode).filter(|entry| entry.leases == 0) else {
+                return;
+            };
+            if entry.parked.is_empty() {
+                if entry.lacking == 0 {
+                    files.remove(&inode);
+                }
+                return;
+            }
+            closing = std::mem::take(&mut entry.parked);
+        }
     }
 
     /// One lease less: unlocks and closes the file, unless that would cost another its lock.
@@ -143,19 +202,19 @@ impl PosixFiles {
         mode: Mode,
         hold: Hold,
     ) -> io::Result<()> {
-        let mut files = self.files();
         let unlocked = if hold.is_posix() { Ok(()) } else { lock::unlock(&*file, Kind::Ofd) };
-        let Some(entry) = files.get_mut(&inode) else { return unlocked };
-        entry.discount(mode, hold);
-        if entry.leases > 0 {
-            entry.parked.push(file);
-            return unlocked;
+        {
+            let mut files = self.files();
+            let Some(entry) = files.get_mut(&inode) else { return unlocked };
+            entry.discount(mode, hold);
+            if entry.leases > 0 {
+                entry.parked.push(file);
+                return unlocked;
+            }
         }
-        entry.parked.clear();
-        if entry.lacking == 0 {
-            files.remove(&inode);
-        }
-        lock::unlock(&*file, Kind::Posix).and(unlocked)
+        let unlocked = lock::unlock(&*file, Kind::Posix).and(unlocked);
+        self.vacate(inode, vec![file]);
+        unlocked
     }
 
     /// Opens a file, or makes it where that is wanted, unless it is one of these. As long as there are
@@ -197,7 +256,7 @@ impl PosixFiles {
     }
 
     fn files(&self) -> MutexGuard<'_, HashMap<Inode, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,5 +276,54 @@ impl Entry {
         self.leases = self.leases.saturating_sub(usize::from(hold.is_posix()));
         self.exclusive = self.exclusive.saturating_sub(usize::from(is_exclusive));
         self.lacking = self.lacking.saturating_sub(usize::from(!hold.is_whole()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> File {
+        File::options().read(true).write(true).open(path).unwrap()
+    }
+
+    /// As somebody else sees it.
+    fn is_locked(path: &Path) -> bool {
+        !lock::try_lock(open(path), Kind::Ofd, Mode::Exclusive).unwrap()
+    }
+
+    #[test]
+    fn a_new_posix_lock_is_kept_whoever_else_opens_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease");
+        std::fs::write(&path, "").unwrap();
+        let posix = PosixFiles { get_more: true, ..PosixFiles::default() };
+        // Open since before it is locked.
+        let others = [open(&path), open(&path)];
+        let file = open(&path);
+        let inode = Inode::of_open(&file).unwrap();
+        let file = posix.lock(inode, file, Mode::Exclusive).unwrap().expect("it was free");
+        let [one, two] = others;
+        assert!(posix.lock(inode, one, Mode::Exclusive).unwrap().is_none());
+        posix.close(inode, two);
+        assert!(is_locked(&path));
+        let hold = Hold::Whole(Kind::Posix);
+        posix.release(inode, Arc::new(file), Mode::Exclusive, hold).unwrap();
+        assert!(!is_locked(&path) && posix.files().is_empty());
+    }
+
+    #[test]
+    fn who_does_not_get_a_lock_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease");
+        std::fs::write(&path, "").unwrap();
+        let posix = PosixFiles { get_more: true, ..PosixFiles::default() };
+        let stranger = open(&path);
+        assert!(lock::try_lock(&stranger, Kind::Ofd, Mode::Exclusive).unwrap());
+        let file = open(&path);
+        let inode = Inode::of_open(&file).unwrap();
+        assert!(posix.lock(inode, file, Mode::Exclusive).unwrap().is_none());
+        assert!(posix.files().is_empty());
+        posix.close(inode, open(&path));
     }
 }

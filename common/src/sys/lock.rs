@@ -7,6 +7,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use super::calls::is_unknown;
+
 /// Who a lock belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -84,6 +86,9 @@ pub fn confirm(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
     if matches!(has_ofd, Ok(true)) {
         return Ok(Hold::Whole(Kind::Ofd));
     }
+    if matches!(&has_ofd, Err(error) if is_unknown(error)) {
+        return confirm_posix(fd, mode);
+    }
     if try_lock(fd, Kind::Posix, mode)? {
         return Ok(Hold::Whole(Kind::Posix));
     }
@@ -115,6 +120,10 @@ pub fn confirm_posix(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
 /// As `fcntl(2)`, of a lock that is whole still.
 pub fn make_ofd(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
     let fd = fd.as_fd();
+    // As long as the lock is exclusive this one cannot be had, which is said if there can be any.
+    if matches!(try_lock(fd, Kind::Ofd, Mode::Shared), Err(error) if is_unknown(&error)) {
+        return Ok(Hold::Whole(Kind::Posix));
+    }
     if mode == Mode::Exclusive && !try_lock(fd, Kind::Posix, Mode::Shared)? {
         return Ok(Hold::Nothing);
     }

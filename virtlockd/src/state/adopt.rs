@@ -20,10 +20,10 @@ use common::handover::text::{bytes_of, parse_uuid, unhex};
 use common::server::{Caller, Core};
 use common::sys::fd;
 use common::sys::lock::{Hold, Kind, Mode};
+use common::sys::process;
 use nix::errno::Errno;
 
 use super::flag;
-use crate::ending;
 use crate::file::Lease;
 use crate::find::{self, Found, Registrant};
 use crate::handler::{Handler, Outcome};
@@ -142,7 +142,7 @@ impl Handler {
         adopted: &mut Adopted,
     ) -> OwnerId {
         let found = match found {
-            Found::Process(pidfd) if ending::has_ended(&pidfd) => Found::Dead,
+            Found::Process(pidfd) if process::has_ended(&pidfd) => Found::Dead,
             found => spare(found),
         };
         let is_dead = matches!(found, Found::Dead);
