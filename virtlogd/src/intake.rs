@@ -199,8 +199,9 @@ impl Intake {
 
     /// Asks for a pipe of this size. The kernel has the last word on it.
     pub(crate) fn resize(&mut self, bytes: i32) {
-        drop(pipe::set_capacity_bytes(&self.pipe, bytes));
-        self.flow.resized(pipe::capacity_bytes(&self.pipe).unwrap_or(0));
+        let resized = pipe::set_capacity_bytes(&self.pipe, bytes);
+        let resized = resized.or_else(|_| pipe::capacity_bytes(&self.pipe));
+        self.flow.resized(resized.unwrap_or(0));
     }
 
     /// Whether nobody can write into the pipe any more.
@@ -275,6 +276,7 @@ impl Intake {
         if held == 0 {
             return;
         }
+        staging.put_back();
         match Staging::new() {
             // In front of what was kept meanwhile.
             Ok(fresh) => arrears.kept.push_front(std::mem::replace(staging, fresh)),
@@ -305,8 +307,9 @@ impl Intake {
     pub(crate) fn first_is_back(&mut self) {
         if let Some(arrears) = &mut self.arrears {
             arrears.first_in_hand = false;
-            if arrears.kept.front().is_some_and(|first| first.held() == 0) {
-                arrears.kept.pop_front();
+            match arrears.kept.front() {
+                Some(first) if first.held() > 0 => first.put_back(),
+                _ => drop(arrears.kept.pop_front()),
             }
         }
     }
@@ -423,12 +426,17 @@ impl Arrears {
         }
         let Some(staging) = self.kept.iter().skip(in_hand).next_back() else { return 0 };
         let mut kept = 0;
-        while kept < len
-            && let Ok(count @ 1..) = staging.take_from(guest, len - kept, owner)
-        {
-            kept += count;
+        while kept < len {
+            match staging.take_from(guest, len - kept, owner) {
+                Ok(count @ 1..) => kept += count,
+                // There were fewer: it may be that nobody can tell how many there are.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && staging.has_room() => {
+                    kept = len;
+                }
+                _ => break,
+            }
         }
-        if kept == 0 && self.kept.back().is_some_and(|last| last.held() == 0) {
+        if self.kept.back().is_some_and(|last| last.held() == 0) {
             self.kept.pop_back();
         }
         kept
@@ -458,7 +466,8 @@ fn kept_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
 fn drop_from(guest: BorrowedFd<'_>, len: usize) -> u64 {
     let mut buffer = vec![0; len.min(DROP_BYTES)];
     let mut left = len;
-    while let Some(piece) = buffer.get_mut(..left.min(DROP_BYTES))
+    while let Ok(pipe::State::Waiting) = pipe::state(guest)
+        && let Some(piece) = buffer.get_mut(..left.min(DROP_BYTES))
         && let Ok(count @ 1..) = pipe::read(guest, piece)
     {
         left -= count.min(left);

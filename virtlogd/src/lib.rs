@@ -6,7 +6,8 @@
 //!
 //! Invariants, because they are absences that nobody can see in the code:
 //! - A guest's bytes are taken out of a pipe by a read only when they are stored already, or can
-//!   only be dropped. What has to be looked at is a copy.
+//!   only be dropped. What has to be looked at is a copy. The exception is where `splice` or `tee`
+//!   are refused ([staging]).
 //! - The only thing ever written into a log that nobody sent is the line of [`loss`].
 //! - Nothing beside the log and its numbered older parts is created.
 

@@ -307,21 +307,23 @@ impl Pump {
         guest.progress.note();
         let turn = loop {
             match state {
-                State::Empty => break Turn::Quiet,
-                State::AtEnd => break Turn::End,
+                State::Empty if staging.held() == 0 => break Turn::Quiet,
+                State::AtEnd if staging.held() == 0 => break Turn::End,
                 State::Waiting if left.is_in_pieces() && staging.held() == 0 => break Turn::Racing,
                 _ if left.is_over() && staging.held() == 0 => break Turn::Again,
                 State::Owing if staging.held() == 0 => settle(guest, file, scratch, &mut left)?,
-                State::Owing | State::Waiting => {
+                // Of what had to be taken to be looked at, too.
+                _ => {
                     // What a short write left staged must not stay there: the pipe is not ours alone.
                     let flush = flush || staging.held() > 0;
                     let mut source = GuestBytes::new(guest, staging, scratch, left);
                     let stored = file.append(&mut source, flush)?;
-                    if stored == 0 {
+                    if stored == 0 && flush {
                         source.check_stored(file)?;
                     }
                     (left, of_pipe) = (source.budget, of_pipe + source.taken);
-                    if stored == 0 && state == State::Waiting && !left.is_over() {
+                    let is_held = stored == 0 && staging.held() == 0;
+                    if is_held && state == State::Waiting && !left.is_over() {
                         break Turn::Held;
                     }
                 }

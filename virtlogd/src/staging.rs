@@ -4,33 +4,33 @@
 //! A file system that hangs while it takes bytes holds the pipe that they come from, and with it
 //! whoever writes into that pipe. So it never gets to see the guest's. And `splice` consumes
 //! exactly what was stored: what could not be is still in a pipe.
+//!
+//! Where `splice` or `tee` are refused bytes do go through memory, in pieces so small that few are
+//! lost with the process. What was read and could not be passed on is kept in front of the pipe.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use common::handover::marks::Target;
-use common::sys::fd::set_nonblocking;
-use common::sys::pipe;
+use common::sys::{calls, pipe};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use nix::sys::uio::pwrite;
 
 use crate::budget::Budget;
 use crate::intake::Guest;
 use crate::keeping::{self, AtRisk};
 use crate::rotating_file::{Error, Offset, RotatingFile, Source};
 
+mod copy;
+mod workspace;
+
+pub(crate) use copy::Scratch;
+pub(crate) use workspace::{Workspace, Workspaces};
+
 /// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
 const MOVE_BYTES_MAX: u64 = 65_536;
-
-/// Slots of the pipe for looking at bytes. Each byte looked at may lie in a page of its own, and
-/// 80 are looked at; the kernel rounds up to a power of two pages.
-const SCRATCH_BYTES: i32 = 128 * 4096;
-
-/// Workspaces that are kept while nobody uses them. There are never more than jobs under way.
-const SPARE_WORKSPACES_MAX: usize = 4;
 
 /// A pipe of ours with bytes on their way into one log. Copies are the same pipe: one is for the job
 /// that moves the bytes, another for those who want to know where they are. Nothing but the job may
@@ -42,6 +42,9 @@ pub(crate) struct Staging(Arc<Pipe>);
 struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
+    /// Bytes that were read out of the pipe and have to go before those that are in it. As a rule
+    /// there are none.
+    front: Mutex<Vec<u8>>,
     held: AtomicU64,
     stored: Mutex<Stored>,
 }
@@ -62,33 +65,6 @@ struct Stored {
     is_proved: bool,
     /// What is noted, and at which key, of bytes that would be lost with this process.
     at_risk: Option<AtRisk>,
-}
-
-/// Two more ends and a buffer, for looking at bytes without taking them.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    reader: OwnedFd,
-    writer: OwnedFd,
-    bytes: Vec<u8>,
-}
-
-/// What a turn of a log needs beside the log: one set serves many logs, one after the other.
-#[derive(Debug)]
-pub(crate) struct Workspace {
-    /// Empty between turns.
-    pub(crate) staging: Staging,
-    pub(crate) scratch: Scratch,
-}
-
-/// Workspaces that are not in use, for all jobs.
-#[derive(Debug, Clone)]
-pub(crate) struct Workspaces(Arc<(Mutex<Spare>, Condvar)>);
-
-#[derive(Debug)]
-struct Spare {
-    workspaces: Vec<Workspace>,
-    /// Jobs that wait for one.
-    waiting: usize,
 }
 
 /// Bytes that were staged, and those in the guest's pipe behind them, as a source for a log file.
@@ -117,23 +93,24 @@ impl Staging {
 
     /// An empty one that is not in the fd store.
     pub(crate) fn make() -> io::Result<Self> {
-        let (reader, writer) = pipe::pipe()?;
-        Ok(Self(Arc::new(Pipe {
-            reader,
-            writer,
-            held: AtomicU64::new(0),
-            stored: Mutex::default(),
-        })))
+        Ok(Self::with(pipe::pipe()?, Stored::default()))
     }
 
     /// A pipe of another image of this process, the end to read from first, with what is inside.
     ///
     /// # Errors
     /// As `ioctl(2)`: it is no pipe. Both are closed.
-    pub(crate) fn of((reader, writer): (OwnedFd, OwnedFd), key: u64) -> io::Result<Self> {
-        let held = AtomicU64::new(pipe::readable_bytes(&reader)? as u64);
-        let stored = Mutex::new(Stored { key, ..Stored::default() });
-        Ok(Self(Arc::new(Pipe { reader, writer, held, stored })))
+    pub(crate) fn of(ends: (OwnedFd, OwnedFd), key: u64) -> io::Result<Self> {
+        let count = pipe::counted_bytes(&ends.0)?;
+        let staging = Self::with(ends, Stored { key, ..Stored::default() });
+        let held = count.map_or_else(|| staging.0.count(), Ok)?;
+        staging.0.held.store(held as u64, Ordering::Relaxed);
+        Ok(staging)
+    }
+
+    fn with((reader, writer): (OwnedFd, OwnedFd), stored: Stored) -> Self {
+        let (front, held, stored) = (Mutex::default(), AtomicU64::new(0), Mutex::new(stored));
+        Self(Arc::new(Pipe { reader, writer, front, held, stored }))
     }
 
     /// Its key in the fd store, 0 if it is not there.
@@ -185,6 +162,11 @@ impl Staging {
         self.0.held.load(Ordering::Relaxed)
     }
 
+    /// Whether more can be taken in.
+    pub(crate) fn has_room(&self) -> bool {
+        pipe::has_room(&self.0.writer).unwrap_or(false)
+    }
+
     /// A file of this size is about to take bytes from it.
     fn is_written_to(&self, file: BorrowedFd<'_>, size_bytes: u64) {
         let mut stored = self.0.stored();
@@ -204,19 +186,18 @@ impl Staging {
     /// Takes out what is inside.
     #[cfg(test)]
     pub(crate) fn take(&self) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(self.held()).unwrap()];
-        let count = pipe::read(self.reader(), &mut bytes).unwrap();
-        self.taken(count);
+        self.0.read_out(&mut self.0.front(), usize::MAX).unwrap();
+        let bytes = std::mem::take(&mut *self.0.front());
+        self.taken(bytes.len());
         bytes
     }
 
     /// Drops what is inside; for when there is nowhere to keep it.
     pub(crate) fn discard(&self) {
-        let mut buffer = vec![0; usize::try_from(MOVE_BYTES_MAX).unwrap_or(usize::MAX)];
-        while self.held() > 0 {
-            let Ok(count @ 1..) = pipe::read(&self.0.reader, &mut buffer) else { break };
-            self.taken(count);
-        }
+        let mut front = std::mem::take(&mut *self.0.front());
+        // What cannot be read goes with the pipe.
+        drop(self.0.read_out(&mut front, usize::MAX));
+        self.taken(front.len());
     }
 
     /// Takes up to `len` bytes from a guest's pipe, as far as there is space. 0 means that the
@@ -231,7 +212,9 @@ impl Staging {
         // Before they are inside: a kill in between tells of more than is lost, never of less.
         let is_at_risk = self.0.stored().note_at_risk(self.held() + len, None);
         let bytes = usize::try_from(len).unwrap_or(usize::MAX);
-        let moved = pipe::splice_to_pipe(guest, &self.0.writer, bytes).map(|moved| moved as u64);
+        let moved = pipe::splice_to_pipe(guest, &self.0.writer, bytes);
+        let moved = calls::or_else(moved, || self.0.fill_from(guest, bytes));
+        let moved = moved.map(|moved| moved as u64);
         self.0.held.fetch_add(*moved.as_ref().unwrap_or(&0), Ordering::Relaxed);
         if is_at_risk {
             self.0.stored().note_at_risk(self.held(), None);
@@ -287,85 +270,6 @@ impl Drop for Pipe {
     }
 }
 
-impl Workspaces {
-    /// The staging pipes of those that nobody uses.
-    pub(crate) fn stagings(&self) -> Vec<Staging> {
-        let spare = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.workspaces.iter().map(|workspace| workspace.staging.clone()).collect()
-    }
-
-    /// One is there from the start.
-    pub(crate) fn new() -> io::Result<Self> {
-        let spare = Spare { workspaces: vec![Workspace::new()?], waiting: 0 };
-        Ok(Self(Arc::new((Mutex::new(spare), Condvar::new()))))
-    }
-
-    /// One for the time of a job. When none can be made, for want of descriptors, waits for another
-    /// job's.
-    pub(crate) fn take(&self) -> Workspace {
-        let (spare, given_back) = &*self.0;
-        let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(workspace) = spare.workspaces.pop() {
-                return workspace;
-            }
-            match Workspace::new() {
-                Ok(workspace) => return workspace,
-                Err(error) => tracing::error!(
-                    target: "logging.log_handler", "Unable to make pipes to write a log: {error}"
-                ),
-            }
-            spare.waiting += 1;
-            spare = given_back.wait(spare).unwrap_or_else(PoisonError::into_inner);
-            spare.waiting -= 1;
-        }
-    }
-
-    /// Gives one back, empty.
-    pub(crate) fn give_back(&self, workspace: Workspace) {
-        let (spare, given_back) = &*self.0;
-        let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.workspaces.len() < SPARE_WORKSPACES_MAX {
-            spare.workspaces.push(workspace);
-        }
-        // A system call, whether anybody waits or not.
-        if spare.waiting > 0 {
-            given_back.notify_one();
-        }
-    }
-}
-
-impl Workspace {
-    /// An empty one.
-    pub(crate) fn new() -> io::Result<Self> {
-        let (reader, writer) = pipe::pipe()?;
-        set_nonblocking(&reader)?;
-        if pipe::set_capacity_bytes(&writer, SCRATCH_BYTES).is_err() {
-            tracing::debug!(target: "logging.log_handler", "A small pipe has to do for looking");
-        }
-        let scratch = Scratch { reader, writer, bytes: Vec::new() };
-        Ok(Self { staging: Staging::new()?, scratch })
-    }
-}
-
-impl Scratch {
-    /// Copies up to `len` bytes that wait in `pipe` behind those that were copied already.
-    fn copy_from(&mut self, pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
-        let copied = match pipe::tee(pipe, &self.writer, len) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            result => result?,
-        };
-        let start = self.bytes.len();
-        self.bytes.resize(start + copied, 0);
-        let mut unread = self.bytes.get_mut(start..).unwrap_or_default();
-        while !unread.is_empty() {
-            let count = pipe::read(&self.reader, unread)?;
-            unread = unread.get_mut(count..).unwrap_or_default();
-        }
-        Ok(())
-    }
-}
-
 impl<'a> GuestBytes<'a> {
     /// What is staged, all of it, and what waits in the guest's pipe.
     pub(crate) fn new(
@@ -404,6 +308,29 @@ impl<'a> GuestBytes<'a> {
         Err(Error::Write { path: file.path().into(), source: Errno::EIO.into() })
     }
 
+    /// Copies the first bytes, of those that are staged and those behind them.
+    fn look_ahead(&mut self, len_max: usize) -> io::Result<()> {
+        let Self { guest, staging, scratch, is_kept, .. } = self;
+        scratch.bytes.clear();
+        scratch.bytes.extend(staging.0.front().iter().take(len_max));
+        let left = len_max - scratch.bytes.len();
+        if left > 0 && staging.held() > scratch.bytes.len() as u64 {
+            scratch.copy_from(staging.reader(), left)?;
+        }
+        let left = len_max - scratch.bytes.len().min(len_max);
+        if left > 0 && scratch.bytes.len() as u64 == staging.held() && !*is_kept {
+            guest.intake().look_at(|pipe| scratch.copy_from(pipe, left))?;
+        }
+        Ok(())
+    }
+
+    /// The same where bytes have to be taken to be looked at.
+    fn read_ahead(&mut self, len_max: usize) -> io::Result<()> {
+        self.stage((len_max as u64).saturating_sub(self.staging.held()))?;
+        self.scratch.bytes = self.staging.0.first(len_max)?;
+        Ok(())
+    }
+
     fn stage(&mut self, len: u64) -> io::Result<()> {
         let len = len.min(self.budget.bytes()).min(MOVE_BYTES_MAX);
         if len == 0 || self.is_kept || self.is_drained {
@@ -426,16 +353,9 @@ impl Source for GuestBytes<'_> {
     }
 
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
-        let Self { guest, staging, scratch, is_kept, .. } = self;
-        scratch.bytes.clear();
-        if staging.held() > 0 {
-            scratch.copy_from(staging.reader(), len_max)?;
-        }
-        let left = len_max - scratch.bytes.len().min(len_max);
-        if left > 0 && scratch.bytes.len() as u64 == staging.held() && !*is_kept {
-            guest.intake().look_at(|pipe| scratch.copy_from(pipe, left))?;
-        }
-        Ok(&scratch.bytes)
+        let seen = self.look_ahead(len_max);
+        calls::or_else(seen, || self.read_ahead(len_max))?;
+        Ok(&self.scratch.bytes)
     }
 
     fn prepare(&mut self, len: u64) -> io::Result<u64> {
@@ -453,16 +373,7 @@ impl Source for GuestBytes<'_> {
             return Ok(0);
         }
         staging.is_written_to(file, offset.bytes());
-        let spliced = match offset {
-            Offset::At(offset) => pipe::splice_to_file(staging.reader(), file, offset, len),
-            Offset::End(_) => Err(Errno::EINVAL.into()),
-        };
-        let stored = match spliced {
-            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
-                copy_to_file(staging, scratch, file, offset, len)?
-            }
-            result => result?,
-        };
+        let stored = staging.write_to(file, offset, len, scratch)?;
         staging.taken(stored);
         self.budget.spend(stored as u64);
         self.guest.progress.note();
@@ -472,32 +383,6 @@ impl Source for GuestBytes<'_> {
     fn has_got_on(&self) {
         self.guest.progress.note();
     }
-}
-
-/// For a file that cannot be spliced to. Bytes are copied first and consumed once they are stored.
-fn copy_to_file(
-    staging: &Staging,
-    scratch: &mut Scratch,
-    file: BorrowedFd<'_>,
-    offset: Offset,
-    len: usize,
-) -> io::Result<usize> {
-    static SAID: Once = Once::new();
-    if matches!(offset, Offset::At(_)) {
-        SAID.call_once(|| {
-            tracing::info!(
-                target: "logging.log_handler",
-                "A log is on a file system that cannot splice; its bytes are copied"
-            );
-        });
-    }
-    scratch.bytes.clear();
-    scratch.copy_from(staging.reader(), len)?;
-    // Linux appends with `O_APPEND` whatever the offset.
-    let offset = i64::try_from(offset.bytes()).map_err(|_| Errno::EFBIG)?;
-    let stored = pwrite(file, &scratch.bytes, offset)?;
-    let consumed = scratch.bytes.get_mut(..stored).unwrap_or_default();
-    pipe::read(staging.reader(), consumed)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Handler {
         inherited: &mut Inherited,
     ) -> io::Result<()> {
         let guest = inherited.take_as(from.pipefd, Errno::EINVAL, |fd| pipe::is_pipe(fd))?;
-        let capacity_bytes = pipe::capacity_bytes(&guest)?;
+        let capacity_bytes = pipe::inherited_capacity_bytes(&guest)?;
         let private = from.private.unwrap_or_default();
         let path = private.path.as_deref().and_then(unhex).map(OsString::from_vec);
         let Some(path) = path.or(from.path.map(OsString::from)).map(PathBuf::from) else {

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::startup::is_pid_file;
+use common::sys::process;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
@@ -101,7 +102,7 @@ fn open_soon(path: &Path, options: &OpenOptions) -> io::Result<File> {
     loop {
         match options.open(path) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
-                std::thread::sleep(PAUSE);
+                process::pause(PAUSE);
             }
             result => return result,
         }

@@ -3,8 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use nix::errno::Errno;
-use nix::sys::uio::pwrite;
+use common::sys::file::write_at;
 
 /// Where in a file bytes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,13 +79,12 @@ impl Source for Bytes<'_> {
     }
 
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64> {
-        // Linux appends with `O_APPEND` whatever the offset.
-        let offset = i64::try_from(offset.bytes()).map_err(|_| Errno::EFBIG)?;
         let piece = usize::try_from(len).ok().and_then(|len| self.0.get(..len)).unwrap_or(self.0);
         if piece.is_empty() {
             return Ok(0);
         }
-        let stored = pwrite(file, piece, offset)?;
+        // Linux appends with `O_APPEND` whatever the offset.
+        let stored = write_at(file, piece, offset.bytes())?;
         self.0 = self.0.get(stored..).unwrap_or_default();
         Ok(u64::try_from(stored).unwrap_or(u64::MAX))
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::intake::tests::{guest, write};
 use crate::rotating_file::Limits;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 
 fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
     let Workspace { staging, scratch } = workspace;
@@ -20,6 +21,30 @@ fn looking_takes_nothing_and_sees_staged_bytes_first() {
     assert_eq!(source.peek(11).unwrap(), b"staged then");
     assert_eq!(source.peek(3).unwrap(), b"sta");
     assert_eq!(source.available().unwrap(), 19);
+}
+
+#[test]
+fn bytes_that_have_to_be_taken_to_be_looked_at_are_the_same() {
+    let (guest, writer) = guest();
+    let mut workspace = Workspace::new().unwrap();
+    write(&writer, b"staged");
+    guest.intake().move_to(&workspace.staging, 6).unwrap();
+    write(&writer, b" then waiting");
+    let mut source = source(&guest, &mut workspace, 1000);
+    for len_max in [3, 11] {
+        source.read_ahead(len_max).unwrap();
+        assert_eq!(source.scratch.bytes, b"staged then waiting"[..len_max]);
+        assert_eq!(source.available().unwrap(), 19);
+    }
+    assert_eq!(source.peek(19).unwrap(), b"staged then waiting");
+    let file = tempfile::tempfile().unwrap();
+    let mut stored = 0;
+    while stored < 19 {
+        let len = source.prepare(19 - stored).unwrap();
+        stored += source.write_to(file.as_fd(), Offset::At(stored), len).unwrap();
+    }
+    let text = std::fs::read(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+    assert_eq!(text, b"staged then waiting");
 }
 
 #[test]
