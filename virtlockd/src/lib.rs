@@ -52,6 +52,7 @@ use common::handover::{Inherited, document};
 use common::rpc::Program;
 use common::server::{Caller, Core};
 use common::startup::Service;
+use common::sys::calls::Call;
 
 pub use handler::{Handler, Outcome};
 use inode::Inode;
@@ -59,12 +60,31 @@ use inode::Inode;
 /// The name of the daemon and its server.
 const NAME: &str = "virtlockd";
 
+/// See `common/SYSTEM_CALLS.md`.
+const COSTS: [(Call, &str); 3] = [
+    (
+        Call::OfdLock,
+        "leases are POSIX locks, as libvirt's: they end with this process, and an image that is leased \
+         cannot be leased under another name, not even shared",
+    ),
+    (
+        Call::PidfdOpen,
+        "a guest's end is looked for in /proc and noticed 250 ms late, and a guest that /proc hides \
+         is not watched",
+    ),
+    (
+        Call::PidfdSendSignal,
+        "a guest that must end is signalled by its number, right after a look at whose that is",
+    ),
+];
+
 impl Service for Handler {
     const NAME: &'static str = NAME;
     const ABOUT: &'static str = "Holds the disk leases of virtual machines for libvirt";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PROGRAM: Program = protocol::PROGRAM;
     const CONFIG_KEYS: &'static [&'static str] = &[];
+    const COSTS: &'static [(Call, &'static str)] = &COSTS;
     type Settings = ();
 
     fn configure(_: &Document) -> Result<(), Error> {

@@ -39,10 +39,24 @@ use common::handover::{Inherited, document};
 use common::rpc::Program;
 use common::server::{Caller, Core};
 use common::startup::Service;
+use common::sys::calls::Call;
 
 pub use handler::{Handler, Outcome};
 
 use crate::config::Settings;
+
+/// See `common/SYSTEM_CALLS.md`.
+const COSTS: [(Call, &str); 2] = [
+    (
+        Call::Splice,
+        "a guest's output goes through memory, and a kill -9 may lose up to 4 KiB of it",
+    ),
+    (
+        Call::Tee,
+        "where a log is near its full size a kill -9 may lose the last 80 bytes of output, and up to \
+         4 KiB on a file system that cannot splice",
+    ),
+];
 
 impl Service for Handler {
     const NAME: &'static str = "virtlogd";
@@ -50,6 +64,7 @@ impl Service for Handler {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PROGRAM: Program = protocol::PROGRAM;
     const CONFIG_KEYS: &'static [&'static str] = &config::KEYS;
+    const COSTS: &'static [(Call, &'static str)] = &COSTS;
     type Settings = Settings;
 
     fn configure(document: &Document) -> Result<Settings, Error> {

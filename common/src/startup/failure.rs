@@ -33,6 +33,11 @@ pub(super) enum Failure {
     Signals(io::Error),
     #[error(transparent)]
     Sockets(#[from] sockets::Error),
+    #[error(
+        "the system call {call} is refused, and there is no way without it: {}",
+        io_text(error)
+    )]
+    Refused { call: &'static str, error: io::Error },
     #[error("unable to run the event loop: {}", io_text(.0))]
     Loop(io::Error),
 }
@@ -52,7 +57,7 @@ impl Failure {
             Self::Paths(_) | Self::Config { .. } | Self::Logging(_) | Self::PidFile(_) => 1,
             Self::Background { .. } | Self::InBackground(_) => 1,
             Self::RunDir { .. } => 2,
-            Self::Loop(_) => 3,
+            Self::Refused { .. } | Self::Loop(_) => 3,
             Self::Signals(_) => 4,
             Self::Sockets(_) => 6,
         }

@@ -1,6 +1,7 @@
 //! From the command line to the running loop, the same for both daemons, in libvirt's order:
 //! options, configuration, logging, run directory, background, pid file, sockets, readiness.
 
+mod calls;
 mod check;
 mod configuration;
 mod failure;
@@ -32,6 +33,7 @@ use crate::handover::{self, Inherited};
 use crate::logging::{self, Logger};
 use crate::rpc::Program;
 use crate::server::{Caller, Core, Daemon, Limits, Lineage, Parts, StoreNews};
+use crate::sys::calls::Call;
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
 use crate::systemd::{self, Activation, Notify, Passed, PassedSocket};
@@ -53,6 +55,8 @@ pub trait Service: Daemon {
     const PROGRAM: Program;
     /// Keys of its configuration file beside [`config::Common::KEYS`].
     const CONFIG_KEYS: &'static [&'static str];
+    /// System calls that need not be there, and what it costs to do without.
+    const COSTS: &'static [(Call, &'static str)];
     /// What those keys say.
     type Settings;
 
@@ -146,6 +150,7 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
     }
     let (configuration, logger) = configure::<S>(&options, &paths, &mut predecessor)?;
     configuration.warn_of_unknown_keys();
+    calls::look::<S>()?;
     if let Err(error) = sys::fd::raise_open_files_limit() {
         tracing::warn!(target: "daemon", "Unable to raise the limit of open files: {error}");
     }
