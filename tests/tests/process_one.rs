@@ -4,14 +4,16 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tests::harness::{Daemon, Subject, Whose, eventually, needs_root};
+use tests::harness::{Daemon, Subject, Whose, eventually, needs_root, refusing};
 
 mod virtlogd {
     use super::*;
     tests::ours! { Virtlogd:
         children_of_others_are_reaped,
+        children_of_others_are_reaped_without_the_usual_call,
         its_own_are_not_taken_for_those,
     }
 }
@@ -28,9 +30,19 @@ mod virtlockd {
 const ORPHANS: usize = 300;
 
 fn children_of_others_are_reaped(subject: Subject) {
+    reap(subject, "");
+}
+
+fn children_of_others_are_reaped_without_the_usual_call(subject: Subject) {
+    for errno in [Errno::EPERM, Errno::ENOSYS] {
+        reap(subject, &refusing(errno, "wait4").map(|word| format!("'{word}'")).join(" "));
+    }
+}
+
+fn reap(subject: Subject, through: &str) {
     // Some that it was started with, and then inherited ones.
-    let before = r#"for n in 1 2 3; do sleep 0.0$n & done; exec "$0" "$@""#;
-    let Some((daemon, first)) = start(subject, before) else { return };
+    let before = format!(r#"for n in 1 2 3; do sleep 0.0$n & done; exec {through} "$0" "$@""#);
+    let Some((daemon, first)) = start(subject, &before) else { return };
     let mut parent = leave_orphans(first, ORPHANS, "1000");
     assert!(parent.wait().unwrap().success());
     eventually("it has inherited them", || children(first).len() >= ORPHANS);

@@ -11,6 +11,7 @@ mod loss;
 mod old_kernel;
 mod ours;
 mod passed;
+mod refusing;
 mod route;
 mod setup;
 mod upgrade;
@@ -24,7 +25,8 @@ pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, 
 pub use hang::{SlowFiles, SlowFilesOfBackground, can_hang, slow_files};
 pub use host::{GROUP, GROUP_GID, Host};
 pub use loss::expect_losses;
-pub use old_kernel::{NoPeerPidfd, old_exec};
+pub use old_kernel::old_exec;
+pub use refusing::refusing;
 pub use route::Route;
 pub use setup::{Mode, Setup};
 pub(crate) use wait::now_us;

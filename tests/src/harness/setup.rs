@@ -12,11 +12,13 @@ use super::Subject;
 use super::availability::is_root;
 use super::daemon::{Daemon, Exit, Streams};
 use super::host::{Host, SESSION_UID};
-use super::old_kernel::NoPeerPidfd;
 use super::passed::PassedOn;
 
 /// Nobody, on every distribution; owns the daemon of [`Mode::SystemOfStranger`].
 const STRANGER_UID: u32 = 65534;
+
+/// Words of a command that every daemon is executed through, to run all tests in odd surroundings.
+const THROUGH_VARIABLE: &str = "VIRT_TESTS_THROUGH";
 
 /// Runs inside the new namespaces: `$1` scratch directory, `$2` current directory, `$3` number of
 /// sockets passed as stdin and stdout, `$4` commands of the test's own, `$5` numbers of fds to be
@@ -190,12 +192,6 @@ impl Setup {
         self
     }
 
-    /// Has the kernel refuse to say which process a client is. Needs root and perl.
-    #[must_use]
-    pub fn peer_pidfds_fail(self, how: NoPeerPidfd) -> Self {
-        self.through(how.words())
-    }
-
     /// Runs a copy of the executable that can be replaced, see [`Daemon::put`].
     #[must_use]
     pub fn replaceable(mut self) -> Self {
@@ -311,6 +307,8 @@ impl Setup {
             Mode::System | Mode::SystemOfStranger => {}
         }
         words.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
+        let through = std::env::var(THROUGH_VARIABLE).unwrap_or_default();
+        words.extend(through.split_whitespace().map(OsString::from));
         words.extend(self.wrapper.iter().map(OsString::from));
         words
     }

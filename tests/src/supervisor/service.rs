@@ -63,6 +63,8 @@ pub struct Service {
 pub struct Origin {
     /// Shell commands to be run in the namespaces of each.
     pub preparation: String,
+    /// Another program that executes each, with its arguments.
+    pub through: Vec<String>,
     /// The directory of the executable, if it is not that of the build under test.
     pub executables: Option<PathBuf>,
     /// Fds that the supervisor keeps, if these are fewer than it says.
@@ -129,6 +131,7 @@ impl Service {
         let stored = stored.iter().map(|stored| copy(&stored.name, stored.fd.try_clone()));
         let subject = Subject { whose: Whose::Ours, program: self.program };
         let setup = subject.setup_on(&self.host).prepare(&self.origin.preparation);
+        let setup = setup.through(self.origin.through.iter().cloned());
         let setup = match &self.origin.executables {
             Some(directory) => setup.replaceable_from(directory),
             None => setup.replaceable(),

@@ -5,13 +5,12 @@ use std::fs;
 use std::process::{Child, Command};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::guest::Guest;
-use tests::harness::{
-    Daemon, NoPeerPidfd, Program, Subject, Whose, eventually, left_out, needs_root,
-};
+use tests::harness::{Daemon, Program, Subject, Whose, eventually, left_out, needs_root};
 use tests::wire::{ACQUIRE_SHARED, Header, LOCK_PROGRAM, RpcError, Writer};
 
 use super::guests::A_WHILE;
@@ -30,6 +29,9 @@ tests::ours! { Virtlockd:
 
 /// Set where nobody else takes pids, and with it the scenarios below run.
 const ALONE: &str = "VIRT_TESTS_ALONE_WITH_PIDS";
+
+/// Which process a client is, as the kernel is asked.
+const PEER_PIDFD: &str = "getsockopt:SO_PEERPIDFD";
 
 /// How often a pid is asked for. Only threads of this test can be in the way.
 const ATTEMPTS_MAX: usize = 50;
@@ -182,7 +184,7 @@ fn a_child_of_the_dead_closes_its_connection() {
     let Some(ours) = subject_alone() else {
         return;
     };
-    let setup = ours.setup().replaceable().peer_pidfds_fail(NoPeerPidfd::Unknown);
+    let setup = ours.setup().replaceable().refusing(Errno::ENOPROTOOPT, PEER_PIDFD);
     let mut daemon = setup.start();
     let image = image(&daemon, "image");
     let former = Former::start(&daemon, &image);
@@ -210,7 +212,7 @@ fn a_stranger_has_the_number_of_the_dead() {
     let Some(ours) = subject_alone() else {
         return;
     };
-    let setup = ours.other().setup().replaceable().peer_pidfds_fail(NoPeerPidfd::HasEnded);
+    let setup = ours.other().setup().replaceable().refusing(Errno::ESRCH, PEER_PIDFD);
     let mut daemon = setup.start();
     let image = image(&daemon, "image");
     let former = Former::start(&daemon, &image);
