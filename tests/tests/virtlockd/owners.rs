@@ -24,6 +24,8 @@ tests::ours! { Virtlockd:
     a_pid_that_changed_hands_unseen_is_the_new_process,
     nobody_is_ended_for_a_connection_of_the_dead,
     nobody_has_a_lease_that_the_dead_left_behind,
+    who_speaks_for_the_dead_does_not_speak_for_who_has_their_pid,
+    who_has_the_pid_of_the_dead_keeps_its_leases,
     a_pid_above_what_was_the_highest_is_watched,
 }
 
@@ -222,6 +224,50 @@ fn a_stranger_has_the_number_of_the_dead() {
     drop(former);
     thread::sleep(A_WHILE);
     assert!(stranger.is_running());
+}
+
+fn who_speaks_for_the_dead_does_not_speak_for_who_has_their_pid(subject: Subject) {
+    run_alone(subject, "owners::a_connection_for_the_dead_outlives_an_upgrade");
+}
+
+#[test]
+#[ignore = "runs in a pid namespace of its own, started by another test"]
+fn a_connection_for_the_dead_outlives_an_upgrade() {
+    let Some(ours) = subject_alone() else {
+        return;
+    };
+    let mut daemon = ours.setup().replaceable().start();
+    let image = image(&daemon, "image");
+    let pid = dead_pid();
+    let mut for_the_dead = client_of(&daemon, pid);
+    let _latter = with_pid(pid, || Guest::start(&daemon), Guest::pid);
+    daemon.change_to(Whose::Ours);
+    for_the_dead.acquire("", &image, 0).unwrap();
+    eventually("nobody keeps its lease", || !is_leased(&image));
+}
+
+fn who_has_the_pid_of_the_dead_keeps_its_leases(subject: Subject) {
+    run_alone(subject, "owners::a_connection_for_the_dead_is_beside_the_living");
+}
+
+#[test]
+#[ignore = "runs in a pid namespace of its own, started by another test"]
+fn a_connection_for_the_dead_is_beside_the_living() {
+    let Some(ours) = subject_alone() else {
+        return;
+    };
+    let mut daemon = ours.setup().replaceable().start();
+    let image = image(&daemon, "image");
+    let pid = dead_pid();
+    let mut for_the_dead = client_of(&daemon, pid);
+    let latter = with_pid(pid, Idle::start, Idle::pid);
+    client_of(&daemon, pid).acquire("", &image, 0).unwrap();
+    daemon.change_to(Whose::Ours);
+    assert_eq!(for_the_dead.release("", &image, 0), Err(not_holder(pid)));
+    thread::sleep(A_WHILE);
+    assert!(is_leased(&image), "the living one keeps it");
+    drop(latter);
+    eventually("its end is noticed", || !is_leased(&image));
 }
 
 fn a_pid_above_what_was_the_highest_is_watched(subject: Subject) {

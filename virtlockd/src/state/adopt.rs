@@ -122,7 +122,9 @@ impl Handler {
         self.sessions.insert(caller.client, session);
         let Some(guest) = guest else { return };
         let known = registrant.as_ref().map_or_else(|| known_of(process.as_ref()), |r| r.known);
-        let owner = adopted.find(&guest, &known).filter(|_| !is_own).unwrap_or_else(|| {
+        let may_be_known = !is_own && !is_dead(process.as_ref());
+        let found = adopted.find(&guest, &known).filter(|_| may_be_known);
+        let owner = found.unwrap_or_else(|| {
             let found = match registrant {
                 Some(registrant) => registrant.find(guest.pid),
                 None => find_again(core, caller, &guest, process.as_ref(), is_own),
@@ -178,9 +180,11 @@ impl Adopted {
         }
     }
 
+    /// Of whom more is known than the number is not one that had ended, of whom it is not.
     fn find(&self, guest: &Guest, known: &Known) -> Option<OwnerId> {
-        let &(owner, identity, _) = self.0.get(&known.keys(guest)[0]?)?;
-        known.may_be(&Known { identity, ..*known }).then_some(owner)
+        let &(owner, identity, was_dead) = self.0.get(&known.keys(guest)[0]?)?;
+        let is_another = was_dead && identity.is_none() && known.identity.is_some();
+        (!is_another && known.may_be(&Known { identity, ..*known })).then_some(owner)
     }
 }
 
@@ -338,11 +342,11 @@ impl Adoption<'_> {
         guest: &Arc<Guest>,
         process: Option<&document::Process>,
     ) -> OwnerId {
-        let known = known_of(process);
-        if let Some(known) = self.adopted.find(guest, &known) {
-            return known;
+        let (known, is_dead) = (known_of(process), is_dead(process));
+        if let Some(owner) = self.adopted.find(guest, &known).filter(|_| !is_dead) {
+            return owner;
         }
-        let found = if is_dead(process) { Found::Dead } else { find::again(guest, &known) };
+        let found = if is_dead { Found::Dead } else { find::again(guest, &known) };
         if matches!(found, Found::Dead) {
             tracing::info!(
                 target: "locking.lock_daemon", "{guest} has ended, its leases are released"
