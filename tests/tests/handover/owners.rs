@@ -22,6 +22,7 @@ tests::ours! { Virtlockd:
 tests::mixed! { Virtlockd:
     a_guest_that_cannot_be_handed_over_is_not_ended,
     owners_for_whom_there_are_no_descriptors_are_watched_later,
+    all_leases_of_the_dead_are_released,
 }
 
 /// Long enough for what must not happen.
@@ -59,6 +60,23 @@ fn a_number_of_a_container_proves_nothing_afterwards(subject: Subject) {
     daemon.change_to(Whose::Ours);
     thread::sleep(A_WHILE);
     assert!(!is_free(&ours), "who has the number here is somebody else");
+}
+
+/// libvirt's daemon has not noticed its end, as it had no connection of its own.
+fn all_leases_of_the_dead_are_released(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let images = ["one", "two", "three"].map(|name| image(&daemon, name));
+    let mut process = Command::new("sleep").arg("600").spawn().unwrap();
+    let mut client = daemon.lock_client();
+    client.register(&owner(process.id()), 0).unwrap();
+    images.iter().for_each(|image| client.acquire("", image, 0).unwrap());
+    drop(client);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    daemon.change_to(Whose::Ours);
+    eventually("all are free", || images.iter().all(|image| is_free(image)));
+    let guest = Guest::start(&daemon);
+    images.iter().for_each(|image| client_of(&daemon, &guest).acquire("", image, 0).unwrap());
 }
 
 fn a_guest_in_a_container_is_watched_afterwards(subject: Subject) {

@@ -31,6 +31,7 @@ use crate::holdings::{Holding, Holdings};
 use crate::identity::{Identity, Key, Known, Way};
 use crate::inode::Inode;
 use crate::lane::Task;
+use crate::lockspace::ResourceId;
 use crate::owner::OwnerId;
 use crate::protocol::{Guest, Terms};
 use crate::resource::{Action, Claim};
@@ -58,8 +59,14 @@ impl Handler {
         let mut default = document.default_lockspace.unwrap_or_default();
         default.directory = None;
         let listed = default.private.take().unwrap_or_default();
-        let mut adoption =
-            Adoption { handler: self, core, inherited, adopted, listed: HashMap::new() };
+        let mut adoption = Adoption {
+            handler: self,
+            core,
+            inherited,
+            adopted,
+            listed: HashMap::new(),
+            of_the_dead: Vec::new(),
+        };
         adoption.list(listed.owners.unwrap_or_default());
         for space in document.lockspaces.into_iter().flatten().chain([default]) {
             adoption.adopt_space(space);
@@ -69,6 +76,7 @@ impl Handler {
                 adoption.adopt_ending(&guest, deadline_ms);
             }
         }
+        adoption.release_what_the_dead_have();
         self.settle_all(core);
         self.watch_later(core);
     }
@@ -196,6 +204,8 @@ struct Adoption<'a> {
     adopted: Adopted,
     /// Owners by pid, dead ones too.
     listed: HashMap<u32, OwnerId>,
+    /// Leases of owners that have ended. They are released in the end, as who has none is forgotten.
+    of_the_dead: Vec<(OwnerId, ResourceId)>,
 }
 
 impl Adoption<'_> {
@@ -259,10 +269,16 @@ impl Adoption<'_> {
         for owner in owners {
             self.handler.owners.gained(owner, id);
             if self.handler.owners.get(owner).is_some_and(|owner| owner.is_dead) {
-                self.handler.perform(self.core, id, Task::of_our_own(Action::Disown(owner)));
+                self.of_the_dead.push((owner, id));
             }
         }
         Ok(())
+    }
+
+    fn release_what_the_dead_have(self) {
+        for (owner, id) in self.of_the_dead {
+            self.handler.perform(self.core, id, Task::of_our_own(Action::Disown(owner)));
+        }
     }
 
     fn lease(
