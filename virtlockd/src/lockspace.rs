@@ -142,6 +142,11 @@ impl Lockspaces {
         self.resources.get(&id).is_some_and(Resource::is_held)
     }
 
+    /// Whether there is a lease of this file, under whatever name.
+    pub(crate) fn has_lease_of(&self, inode: Inode) -> bool {
+        self.by_inode.range((inode, ResourceId(0))..=(inode, ResourceId(u64::MAX))).next().is_some()
+    }
+
     /// A resource.
     pub(crate) fn resource_mut(&mut self, id: ResourceId) -> Option<&mut Resource> {
         self.resources.get_mut(&id)

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::handover::Passing;
 use common::startup::own_pid_file;
 use common::sys::calls::Call;
+use common::sys::fd;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
@@ -104,11 +105,19 @@ impl PosixFiles {
         self.files().entry(inode).or_default().parked.push(Arc::new(file));
     }
 
-    /// Takes along what is open of a file and nobody needs: an exec closes it otherwise.
+    /// Takes along what is open of a file and nobody needs: an exec closes it otherwise. Ours that
+    /// comes after libvirt's daemon knows it by a mark.
     pub(crate) fn pass_parked(&self, inode: Inode, passing: &Passing) -> Vec<i32> {
         let files = self.files();
         let parked = files.get(&inode).into_iter().flat_map(|entry| &entry.parked);
-        parked.map(|file| passing.fd(file)).collect()
+        let marked = parked.inspect(|file| {
+            if let Err(error) = fd::mark(file) {
+                tracing::warn!(
+                    target: "util.lockspace", "Unable to mark what is not needed any more: {error}"
+                );
+            }
+        });
+        marked.map(|file| passing.fd(file)).collect()
     }
 
     /// The same of the pid file.

@@ -18,6 +18,13 @@ use super::calls;
 /// No file system has this device number.
 pub const BLOCK_DEVICES: u64 = 0;
 
+/// The kernel's numbers for what [`mark`] does, which libc lacks.
+const F_SETSIG: libc::c_int = 10;
+const F_GETSIG: libc::c_int = 11;
+
+/// A signal that nobody asks a file for; ours.
+const MARK: libc::c_int = libc::SIGURG;
+
 /// Takes over an fd that this process inherited under a known number (socket activation, a state
 /// document). It is made close-on-exec.
 ///
@@ -70,6 +77,24 @@ pub fn set_cloexec_of(number: RawFd, closes: bool) -> io::Result<()> {
     let flags = if closes { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
     fcntl(fd, FcntlArg::F_SETFD(flags))?;
     Ok(())
+}
+
+/// Marks an open file in a way that goes with it, through an exec and another program as well: by
+/// the signal that it would send if it were asked to send any.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn mark(file: impl AsFd) -> io::Result<()> {
+    // SAFETY: both arguments are numbers.
+    let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), F_SETSIG, MARK) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Whether an open file was [marked](mark).
+pub fn is_marked(file: impl AsFd) -> bool {
+    // SAFETY: both arguments are numbers.
+    unsafe { libc::fcntl(file.as_fd().as_raw_fd(), F_GETSIG) == MARK }
 }
 
 /// Looks at the fd with this number, which may be open or not.
@@ -351,6 +376,15 @@ pub fn limit() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_goes_with_the_file_and_not_with_its_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::open(file.path()).unwrap();
+        let (one, other) = (open(), open());
+        mark(&one).unwrap();
+        assert!(is_marked(one.try_clone().unwrap()) && !is_marked(other));
+    }
     use std::os::fd::IntoRawFd;
 
     #[test]

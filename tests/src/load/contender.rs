@@ -36,14 +36,17 @@ impl Contender {
         let (told, images) = (Arc::clone(&ending), images.to_vec());
         let thread = std::thread::spawn(move || {
             let mut attempts = Attempts::default();
-            while !told.load(Ordering::Relaxed) {
+            // Once at the least, however late the thread comes to it.
+            loop {
                 let start = Instant::now();
                 while start.elapsed() < SPELL {
                     images.iter().for_each(|image| attempts.attempt(image));
                 }
+                if told.load(Ordering::Relaxed) {
+                    return attempts;
+                }
                 std::thread::sleep(SPELL);
             }
-            attempts
         });
         Self { ending, thread }
     }

@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use tests::guest::Guest;
 use tests::harness::{Daemon, Route, Whose, eventually};
-use tests::load::is_free;
+use tests::load::{Contender, is_free};
 use tests::supervisor::Supervisor;
 use tests::wire::ACQUIRE_SHARED;
 
@@ -22,6 +22,8 @@ tests::mixed! { Virtlockd:
     an_exclusive_lease_that_is_shared_becomes_exclusive,
     what_a_stranger_shares_our_clients_do_not,
     names_that_libvirts_daemon_gave_one_disk_stay_locked,
+    a_name_that_was_released_takes_no_lock_along_in_an_upgrade,
+    what_was_left_open_keeps_nobody_from_the_file,
     leases_that_become_ours_are_never_free,
 }
 
@@ -36,6 +38,47 @@ fn lose(daemon: &Daemon, guest: &Guest) -> String {
     client.release("", &alias, 0).unwrap();
     assert!(is_free(&image), "libvirt's daemon is better than it was");
     image
+}
+
+fn a_name_that_was_released_takes_no_lock_along_in_an_upgrade(route: Route) {
+    for (flags, next) in [(0, Whose::Ours), (0, Whose::Theirs), (ACQUIRE_SHARED, Whose::Ours)] {
+        let mut daemon = route.start().setup().replaceable().start();
+        let (guest, other) = (Guest::start(&daemon), Guest::start(&daemon));
+        let image = image(&daemon, "image");
+        let alias = text(&daemon.file("alias"));
+        fs::hard_link(&image, &alias).unwrap();
+        client_of(&daemon, &guest).acquire("", &image, flags).unwrap();
+        client_of(&daemon, &other).acquire("", &alias, 0).unwrap();
+        daemon.change_to(Whose::Ours);
+        client_of(&daemon, &other).release("", &alias, 0).unwrap();
+        assert!(!is_free(&image));
+        let contender = Contender::start(std::slice::from_ref(&image));
+        daemon.change_to(next);
+        contender.finish();
+        assert!(!is_free(&image), "to {next:?}");
+        client_of(&daemon, &guest).release("", &image, 0).unwrap();
+        assert!(is_free(&image), "to {next:?}");
+    }
+}
+
+/// An fd of ours that libvirt's daemon has had meanwhile, and never knew of.
+fn what_was_left_open_keeps_nobody_from_the_file(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let image = image(&daemon, "image");
+    let alias = text(&daemon.file("alias"));
+    fs::hard_link(&image, &alias).unwrap();
+    let mut client = client_of(&daemon, &guest);
+    client.acquire("", &image, 0).unwrap();
+    client.acquire("", &alias, 0).unwrap();
+    daemon.change_to(Whose::Ours);
+    client.release("", &alias, 0).unwrap();
+    daemon.change_to(Whose::Theirs);
+    client.release("", &image, 0).unwrap();
+    daemon.change_to(Whose::Ours);
+    assert!(is_free(&image));
+    client.acquire("", &alias, 0).unwrap();
+    assert!(!is_free(&image));
 }
 
 fn a_lost_lease_is_taken_again(route: Route) {

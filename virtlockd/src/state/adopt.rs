@@ -81,11 +81,16 @@ impl Handler {
         self.watch_later(core);
     }
 
-    /// Files of which nothing is known may have POSIX locks, too: they are never opened.
+    /// Files of which nothing is known may have POSIX locks, too: they are never opened. That of a
+    /// leased file is its lease's, and what we left open ourselves needs none.
     pub(crate) fn protect_unknown(&self, inherited: &Inherited) {
         inherited.for_each(|fd| {
-            let is_known = |inode| self.files.posix.has(inode);
-            if fd::may_have_lock(fd) && !Inode::of_open(fd).is_ok_and(is_known) {
+            let is_known =
+                |inode| self.files.posix.has(inode) || self.lockspaces.has_lease_of(inode);
+            if fd::may_have_lock(fd)
+                && !fd::is_marked(fd)
+                && !Inode::of_open(fd).is_ok_and(is_known)
+            {
                 self.protect(fd);
             }
         });
