@@ -235,7 +235,7 @@ impl Lease {
     /// lock is known by this: it can be had exclusively.
     fn release(self, files: &Files, path: &Path, terms: Terms) {
         if terms.autocreate
-            && ((!terms.shared && self.hold.is_whole()) || self.can_be_exclusive())
+            && ((!terms.shared && self.hold.is_whole()) || self.can_be_exclusive(&files.posix))
             && self.inode.is_at(path)
             && let Err(failure) = remove(path)
         {
@@ -253,9 +253,11 @@ impl Lease {
         }
     }
 
-    fn can_be_exclusive(&self) -> bool {
+    /// A POSIX lock stands against nobody in this process.
+    fn can_be_exclusive(&self, posix: &PosixFiles) -> bool {
         let kind = if self.hold.is_posix() { Kind::Posix } else { Kind::Ofd };
-        matches!(lock::try_lock(&*self.file, kind, Mode::Exclusive), Ok(true))
+        let is_alone = kind == Kind::Ofd || posix.is_last(self.inode);
+        is_alone && matches!(lock::try_lock(&*self.file, kind, Mode::Exclusive), Ok(true))
     }
 }
 

@@ -126,6 +126,11 @@ impl PosixFiles {
         pid_file.map(|inode| self.pass_parked(inode, passing)).unwrap_or_default()
     }
 
+    /// Whether no more than one lease has this file's lock.
+    pub(crate) fn is_last(&self, inode: Inode) -> bool {
+        self.files().get(&inode).is_none_or(|entry| entry.leases <= 1)
+    }
+
     /// Finds out what there is of a lease's lock, takes what is missing, and where `is_to_outlive`
     /// makes it one that does not end with this process. One of several leases of a file can be that
     /// only if all are shared; nobody knows of any more than those.

@@ -12,7 +12,7 @@ use tests::guest::Guest;
 use tests::harness::{Daemon, Route, Whose, eventually};
 use tests::load::{Contender, is_free};
 use tests::supervisor::Supervisor;
-use tests::wire::ACQUIRE_SHARED;
+use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED};
 
 use super::leases::{client_of, image, text};
 
@@ -24,6 +24,7 @@ tests::mixed! { Virtlockd:
     names_that_libvirts_daemon_gave_one_disk_stay_locked,
     a_name_that_was_released_takes_no_lock_along_in_an_upgrade,
     what_was_left_open_keeps_nobody_from_the_file,
+    an_automatic_file_that_another_name_shares_is_not_removed,
     leases_that_become_ours_are_never_free,
 }
 
@@ -79,6 +80,21 @@ fn what_was_left_open_keeps_nobody_from_the_file(route: Route) {
     assert!(is_free(&image));
     client.acquire("", &alias, 0).unwrap();
     assert!(!is_free(&image));
+}
+
+fn an_automatic_file_that_another_name_shares_is_not_removed(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let image = image(&daemon, "image");
+    let alias = text(&daemon.file("alias"));
+    fs::hard_link(&image, &alias).unwrap();
+    let mut client = client_of(&daemon, &guest);
+    client.acquire("", &alias, ACQUIRE_SHARED | ACQUIRE_AUTOCREATE).unwrap();
+    // It makes one lock of them, which stays one for both.
+    client.acquire("", &image, 0).unwrap();
+    daemon.change_to(Whose::Ours);
+    client.release("", &alias, 0).unwrap();
+    assert!(fs::exists(&alias).unwrap() && !is_free(&image));
 }
 
 fn a_lost_lease_is_taken_again(route: Route) {
