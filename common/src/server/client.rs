@@ -148,10 +148,10 @@ impl Client {
         socket::peer_pidfd(&self.socket)
     }
 
-    /// Whether the process that connected is no more, not even as a zombie.
-    pub(super) fn peer_is_gone(&self) -> bool {
+    /// Whether the process that connected has ended; a zombie may be no more in a moment.
+    pub(super) fn peer_has_ended(&self) -> bool {
         match self.peer_pidfd() {
-            Ok(pidfd) => pidfd::numbers(pidfd).is_ok_and(|numbers| numbers.is_empty()),
+            Ok(pidfd) => pidfd::has_ended(pidfd),
             Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => true,
             Err(_) => self.peer.pid > 0 && !process::exists(self.peer.pid),
         }

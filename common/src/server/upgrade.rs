@@ -261,13 +261,18 @@ impl<O> Core<O> {
 
     /// Whether the time has come to [execute](Self::execute) another image.
     pub(super) fn is_ready_for_successor(&mut self) -> bool {
-        if let Upgrade::Settling { successor, .. } = &self.upgrade
-            && self.is_at_rest(successor.reader)
-            && self.is_log_written()
-            && let Upgrade::Settling { successor, timer } = std::mem::take(&mut self.upgrade)
-        {
-            self.reactor.cancel_timer(timer);
-            self.upgrade = Upgrade::Ready(successor);
+        if let Upgrade::Settling { successor, timer } = &self.upgrade {
+            let (reader, timer) = (successor.reader, *timer);
+            // Who lets go of the dead drops clients, and is asked last.
+            let is_ready = self.is_at_rest(reader)
+                && self.is_log_written()
+                && !self.lets_go_of_the_dead(reader);
+            if is_ready
+                && let Upgrade::Settling { successor, .. } = std::mem::take(&mut self.upgrade)
+            {
+                self.reactor.cancel_timer(timer);
+                self.upgrade = Upgrade::Ready(successor);
+            }
         }
         match self.upgrade {
             Upgrade::Ready(_) => true,
@@ -373,7 +378,6 @@ impl<O> Core<O> {
                 "Upgrade: {} is libvirt's; handing over what that can take",
                 successor.target.path.display()
             );
-            self.drop_clients(|client| client.peer_is_gone());
         }
         daemon.settle(self, successor.reader);
         self.haste.set(true);
@@ -387,8 +391,17 @@ impl<O> Core<O> {
         let mut clients = servers.into_iter().flat_map(|server| server.clients.values());
         let pid = |client: &Client| client.caller().peer.pid;
         let hidden =
-            clients.find(|client| !process::is_shown(pid(client)) && !client.peer_is_gone());
+            clients.find(|client| !process::is_shown(pid(client)) && !client.peer_has_ended());
         hidden.map(pid)
+    }
+
+    /// libvirt's daemons end when the process of a client has, which a guest may have done last.
+    /// Gives whether there was one.
+    fn lets_go_of_the_dead(&mut self, reader: Reader) -> bool {
+        if reader == Reader::Libvirts {
+            self.drop_clients(|client| client.peer_has_ended());
+        }
+        !self.gone.is_empty()
     }
 
     fn is_at_rest(&self, reader: Reader) -> bool {
@@ -411,7 +424,7 @@ impl<O> Core<O> {
             self.drop_clients(|client| {
                 // One that can be told gets its answer first.
                 drop(client.flush());
-                !is_settled(client, Reader::Libvirts)
+                client.peer_has_ended() || !is_settled(client, Reader::Libvirts)
             });
         }
     }

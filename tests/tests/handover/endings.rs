@@ -11,7 +11,10 @@ use tests::load::is_free;
 use super::leases::{client_of, image};
 
 tests::ours! { Virtlockd: a_guest_that_is_being_ended_is_ended_all_the_same }
-tests::mixed! { Virtlockd: libvirts_daemon_is_left_no_guest_that_is_being_ended }
+tests::mixed! { Virtlockd:
+    libvirts_daemon_is_left_no_guest_that_is_being_ended,
+    libvirts_daemon_is_left_no_connection_of_a_guest_that_was_ended,
+}
 
 /// Between SIGTERM and SIGKILL, libvirt's.
 const PATIENCE: Duration = Duration::from_millis(1600);
@@ -49,4 +52,23 @@ fn libvirts_daemon_is_left_no_guest_that_is_being_ended(route: Route) {
     daemon.change_to(Whose::Theirs);
     assert!(!guest.is_running() && is_free(&image));
     assert_eq!(guest.ending(), Some(Signal::SIGKILL as i32));
+}
+
+/// A child of the guest keeps another one open. libvirt's daemon would end, and all leases with it.
+fn libvirts_daemon_is_left_no_connection_of_a_guest_that_was_ended(route: Route) {
+    let ours = Subject { whose: Whose::Ours, program: route.program };
+    let mut daemon = ours.setup().replaceable().start();
+    let images = ["image", "other"].map(|name| image(&daemon, name));
+    let (mut guest, other) = (Guest::start_stubborn(&daemon), Guest::start(&daemon));
+    guest.tell("lend");
+    guest.tell("connect");
+    client_of(&daemon, &guest).acquire("", &images[0], 0).unwrap();
+    client_of(&daemon, &other).acquire("", &images[1], 0).unwrap();
+    guest.tell("close");
+    // It must not be a zombie, either, when libvirt's daemon comes.
+    let ending = thread::spawn(move || guest.ending());
+    thread::sleep(Duration::from_millis(100));
+    daemon.change_to(Whose::Theirs);
+    assert_eq!(ending.join().unwrap(), Some(Signal::SIGKILL as i32));
+    assert!(is_free(&images[0]) && !is_free(&images[1]));
 }
