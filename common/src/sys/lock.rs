@@ -90,7 +90,9 @@ pub fn confirm(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
         return confirm_posix(fd, mode);
     }
     if try_lock(fd, Kind::Posix, mode)? {
-        return Ok(Hold::Whole(Kind::Posix));
+        // What stood in the way may have been an exclusive one of this process, which is shared now.
+        let is_ofd = mode == Mode::Shared && matches!(try_lock(fd, Kind::Ofd, mode), Ok(true));
+        return Ok(Hold::Whole(if is_ofd { Kind::Ofd } else { Kind::Posix }));
     }
     has_ofd?;
     let is_shared = mode == Mode::Exclusive && try_lock(fd, Kind::Ofd, Mode::Shared)?;
@@ -183,6 +185,16 @@ mod tests {
             assert!(!try_lock(open(), Kind::Ofd, Mode::Exclusive).unwrap());
             assert_eq!(try_lock(open(), Kind::Ofd, Mode::Shared).unwrap(), mode == Mode::Shared);
         }
+    }
+
+    #[test]
+    fn an_exclusive_posix_lock_that_is_to_be_shared_is_in_nobodys_way() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(file.path()).unwrap();
+        let (one, two) = (open(), open());
+        assert!(try_lock(&one, Kind::Posix, Mode::Exclusive).unwrap());
+        assert_eq!(confirm(&one, Mode::Shared).unwrap(), Hold::Whole(Kind::Ofd));
+        assert_eq!(confirm(&two, Mode::Shared).unwrap(), Hold::Whole(Kind::Ofd));
     }
 
     #[test]

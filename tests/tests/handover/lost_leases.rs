@@ -5,10 +5,11 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::Command;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use tests::guest::Guest;
+use tests::guest::{Guest, owner};
 use tests::harness::{Daemon, Route, Whose, eventually};
 use tests::load::{Contender, is_free};
 use tests::supervisor::Supervisor;
@@ -24,6 +25,7 @@ tests::mixed! { Virtlockd:
     names_that_libvirts_daemon_gave_one_disk_stay_locked,
     a_name_that_was_released_takes_no_lock_along_in_an_upgrade,
     what_was_left_open_keeps_nobody_from_the_file,
+    shared_leases_beside_an_exclusive_one_of_the_dead_keep_nobody_from_the_file,
     an_automatic_file_that_another_name_shares_is_not_removed,
     leases_that_become_ours_are_never_free,
 }
@@ -95,6 +97,29 @@ fn an_automatic_file_that_another_name_shares_is_not_removed(route: Route) {
     daemon.change_to(Whose::Ours);
     client.release("", &alias, 0).unwrap();
     assert!(fs::exists(&alias).unwrap() && !is_free(&image));
+}
+
+/// libvirt's daemon has one lock for all of them, which is exclusive.
+fn shared_leases_beside_an_exclusive_one_of_the_dead_keep_nobody_from_the_file(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let mut dead = Command::new("sleep").arg("600").spawn().unwrap();
+    let image = image(&daemon, "image");
+    let names = ["one", "two", "three", "four"].map(|name| text(&daemon.file(name)));
+    names.iter().for_each(|name| fs::hard_link(&image, name).unwrap());
+    let [one, two, three, four] = names;
+    let mut client = client_of(&daemon, &guest);
+    client.acquire("", &one, ACQUIRE_SHARED).unwrap();
+    client.acquire("", &two, ACQUIRE_SHARED).unwrap();
+    let mut client = daemon.lock_client();
+    client.register(&owner(dead.id()), 0).unwrap();
+    client.acquire("", &three, 0).unwrap();
+    drop(client);
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    daemon.change_to(Whose::Ours);
+    client_of(&daemon, &guest).acquire("", &four, ACQUIRE_SHARED).unwrap();
+    assert!(!is_free(&image));
 }
 
 fn a_lost_lease_is_taken_again(route: Route) {
