@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tests::harness::{Subject, can_hang};
-use tests::walks::{Equipment, run};
+use tests::walks::{Course, Equipment, run};
 
 tests::ours! { Virtlogd: virtlogd_loses_no_line_untold }
 tests::ours! { Virtlockd: virtlockd_loses_or_doubles_no_lease }
@@ -26,5 +26,5 @@ fn walk(subject: Subject) {
         file_system: PathBuf::from(env!("CARGO_BIN_EXE_stoppable_fs")),
         daemons: daemon.parent().expect("a directory").to_path_buf(),
     };
-    run(subject.program, &equipment);
+    run(Course::Faults(subject.program), &equipment);
 }

@@ -45,6 +45,8 @@ const REFUSED: &str = "Upgrade failed, going on as before: ";
 #[derive(Debug)]
 pub struct Service {
     program: Program,
+    /// Whose daemon is started.
+    whose: Whose,
     host: Arc<Host>,
     /// Who keeps its fds.
     pub supervisor: Supervisor,
@@ -89,11 +91,24 @@ impl Service {
         Self::start_from(Origin::default(), program, host, told)
     }
 
+    /// Starts this maker's daemon.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub fn start_of(subject: Subject, host: &Arc<Host>, told: usize) -> Self {
+        Self::start_whose(subject, Origin::default(), host, told)
+    }
+
     /// The same of another origin.
     ///
     /// # Panics
     /// When it does not serve.
     pub fn start_from(origin: Origin, program: Program, host: &Arc<Host>, told: usize) -> Self {
+        Self::start_whose(Subject { whose: Whose::Ours, program }, origin, host, told)
+    }
+
+    fn start_whose(subject: Subject, origin: Origin, host: &Arc<Host>, told: usize) -> Self {
+        let Subject { whose, program } = subject;
         let directory = host.path("run/libvirt");
         fs::create_dir_all(&directory).expect("the sockets' directory");
         let listener = |stem: &str, suffix: &str| {
@@ -107,6 +122,7 @@ impl Service {
         let (_, fds_max) = getrlimit(Resource::RLIMIT_NOFILE).expect("asking for a limit");
         let mut service = Self {
             program,
+            whose,
             host,
             supervisor,
             listeners,
@@ -129,7 +145,7 @@ impl Service {
             sockets.map(|(name, socket)| copy(name, socket.try_clone().map(OwnedFd::from)));
         let stored = self.supervisor.stored();
         let stored = stored.iter().map(|stored| copy(&stored.name, stored.fd.try_clone()));
-        let subject = Subject { whose: Whose::Ours, program: self.program };
+        let subject = Subject { whose: self.whose, program: self.program };
         let setup = subject.setup_on(&self.host).prepare(&self.origin.preparation);
         let setup = setup.through(self.origin.through.iter().cloned());
         let setup = match &self.origin.executables {

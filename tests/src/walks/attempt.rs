@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::course::Course;
 use super::meetings::Meetings;
 use super::step::{self, Step};
-use crate::harness::{Program, eventually_within};
+use super::tally::Tally;
+use crate::harness::eventually_within;
 
-/// No walk takes as long that does not hang.
+/// No walk takes as long that does not hang, beside what its steps take.
 const WALK_PERIOD_MAX: Duration = Duration::from_secs(240);
+
+/// No step takes as long on the average.
+const STEP_PERIOD_MAX: Duration = Duration::from_secs(2);
 
 /// Lines of what a daemon or walk has said that are shown.
 const SHOWN_LINES: usize = 40;
@@ -32,6 +37,7 @@ pub(super) struct Attempt {
     /// `None` when all was as it has to be.
     pub(super) failure: Option<Failure>,
     pub(super) meetings: Meetings,
+    pub(super) tally: Tally,
     pub(super) period: Duration,
 }
 
@@ -48,14 +54,14 @@ pub(super) struct Failure {
 
 impl Equipment {
     /// Walks once.
-    pub(super) fn attempt(&self, program: Program, steps: &[Step]) -> Attempt {
-        self.attempt_with(program, steps, &[])
+    pub(super) fn attempt(&self, course: Course, steps: &[Step]) -> Attempt {
+        self.attempt_with(course, steps, &[])
     }
 
     /// Walks once, with these variables in the environment.
     pub(super) fn attempt_with(
         &self,
-        program: Program,
+        course: Course,
         steps: &[Step],
         variables: &[(&str, &str)],
     ) -> Attempt {
@@ -69,7 +75,7 @@ impl Equipment {
             .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--fork"])
             .args(["--kill-child", "--mount-proc", "--propagation", "private"])
             .arg(&self.walker)
-            .args(["walk", program.name()])
+            .args(["walk", course.name()])
             .arg(&self.file_system)
             .arg(step::show(steps))
             .env("TMPDIR", &inside)
@@ -81,8 +87,10 @@ impl Equipment {
             .stderr(File::create(&complained).expect("a file"))
             .spawn()
             .expect("starting a walk");
+        let steps_count = u32::try_from(steps.len()).expect("a walk is not as long");
+        let period_max = WALK_PERIOD_MAX + STEP_PERIOD_MAX * steps_count;
         let has_ended =
-            eventually_within(WALK_PERIOD_MAX, || process.try_wait().expect("waiting").is_some());
+            eventually_within(period_max, || process.try_wait().expect("waiting").is_some());
         if !has_ended {
             process.kill().expect("ending a walk");
         }
@@ -90,7 +98,8 @@ impl Equipment {
         let (said, complained) = (read(&said), read(&complained));
         let passed = status.success() && said.lines().next_back() == Some("PASSED");
         let failure = (!passed).then(|| Failure::new(&said, &complained, has_ended));
-        Attempt { failure, meetings: meetings(&said), period: begin.elapsed() }
+        let (meetings, tally) = (meetings(&said), Tally::read(&said));
+        Attempt { failure, meetings, tally, period: begin.elapsed() }
     }
 }
 
@@ -104,7 +113,8 @@ impl Failure {
             None if has_ended => "nowhere".to_owned(),
             None => "a walk that does not end".to_owned(),
         };
-        Self { place, step: step.to_owned(), text: last_lines(complained) }
+        let text = format!("{}\n{}", last_lines(&without_tally(said)), last_lines(complained));
+        Self { place, step: step.to_owned(), text }
     }
 }
 
@@ -112,6 +122,12 @@ fn meetings(said: &str) -> Meetings {
     let mut meetings = Meetings::default();
     said.lines().filter_map(|line| line.strip_prefix("MET ")).for_each(|met| meetings.parse(met));
     meetings
+}
+
+/// What was done, without what is only counted.
+fn without_tally(said: &str) -> String {
+    let lines: Vec<_> = said.lines().filter(|line| !Tally::is_one(line)).collect();
+    lines.join("\n")
 }
 
 fn read(path: &Path) -> String {

@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{leases, logs, step, walk};
-use crate::harness::Program;
+use super::course::Course;
+use super::{leases, logs, rivals, step, walk};
 
 /// The life of a process of a walk, as its arguments say.
 ///
@@ -17,21 +17,20 @@ pub fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["walk", program, file_system, steps] => {
-            let program = program_named(program);
+        ["walk", course, file_system, steps] => {
             let steps = step::parse(steps).expect("the steps of a walk");
             make_room();
-            walk::walk(program, &steps, Path::new(file_system));
+            match Course::named(course).expect("a kind of walk") {
+                Course::Faults(program) => walk::walk(program, &steps, Path::new(file_system)),
+                Course::Rivals(mode) => rivals::walk(mode, &steps),
+            }
         }
         ["log-guest", number, file] => logs::live(number, Path::new(file)),
         ["lease-owner", number, socket] => leases::live(number, Path::new(socket)),
+        ["rival", kind, socket] => rivals::live(kind, Path::new(socket)),
+        ["stranger"] => rivals::live_as_stranger(),
         _ => panic!("what is {arguments:?}?"),
     }
-}
-
-fn program_named(name: &str) -> Program {
-    let programs = [Program::Virtlogd, Program::Virtlockd];
-    programs.into_iter().find(|program| program.name() == name).expect("a daemon")
 }
 
 /// Files in memory, which go with the namespace, and as many fds as there may be.

@@ -7,18 +7,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::attempt::{Equipment, Failure};
+use super::course::Course;
 use super::meetings::Meetings;
 use super::plan::{Leave, plan};
 use super::shrink::shrink;
 use super::step::{self, Event, Fault, Step};
-use crate::harness::{Program, Subject, Whose, left_out};
+use super::tally::Tally;
+use crate::harness::{Subject, Whose, left_out};
 
 /// The first seed where none is given, so that a failure is the change's.
 const SEED: u64 = 1;
 
 /// Walks where no number is given, and steps of each.
-const WALKS: usize = 16;
-const STEPS: usize = 30;
+const FAULTS_WALKS: (usize, usize) = (16, 30);
+const RIVALS_WALKS: (usize, usize) = (5, 150);
+
+/// Walks at a time, likewise.
 const PARALLEL: usize = 2;
 
 /// Failing walks after which there are no more.
@@ -44,26 +48,31 @@ struct Settings {
 ///
 /// # Panics
 /// When a walk fails.
-pub fn run(program: Program, equipment: &Equipment) {
-    let settings = Settings::from_environment(program);
+pub fn run(course: Course, equipment: &Equipment) {
+    let settings = Settings::from_environment(course);
     let begin = Instant::now();
     let results = Results::default();
     std::thread::scope(|scope| {
         for _ in 0..settings.parallel {
-            scope.spawn(|| walk_on(program, equipment, &settings, &results));
+            scope.spawn(|| walk_on(course, equipment, &settings, &results));
         }
     });
     let count = results.done.load(Ordering::Relaxed);
     let met = results.met.into_inner().expect("no walk has failed to be counted");
+    let tally = results.tally.into_inner().expect("the same");
     say(&format!(
-        "{}: {count} walks of {} steps from seed {} in {:.0?} ({:.1?} each on the average)\n{met}\
-         each event met each fault {} times at least\n",
-        program.name(),
+        "{}: {count} walks of {} steps from seed {} in {:.0?} ({:.1?} each on the average)\n{}\n",
+        course.name(),
         settings.steps,
         settings.seed,
         begin.elapsed(),
         results.period.into_inner().expect("the same") / u32::try_from(count.max(1)).unwrap_or(1),
-        met.fewest()
+        match course {
+            Course::Faults(_) => {
+                format!("{met}each event met each fault {} times at least", met.fewest())
+            }
+            Course::Rivals(_) => tally.to_string(),
+        }
     ));
     let failures = results.failures.into_inner().expect("the same");
     assert!(failures.is_empty(), "{} walks failed:\n{}", failures.len(), failures.join("\n"));
@@ -74,11 +83,12 @@ struct Results {
     next: AtomicUsize,
     done: AtomicUsize,
     met: Mutex<Meetings>,
+    tally: Mutex<Tally>,
     period: Mutex<Duration>,
     failures: Mutex<Vec<String>>,
 }
 
-fn walk_on(program: Program, equipment: &Equipment, settings: &Settings, results: &Results) {
+fn walk_on(course: Course, equipment: &Equipment, settings: &Settings, results: &Results) {
     loop {
         let number = results.next.fetch_add(1, Ordering::Relaxed);
         let has_failed = || {
@@ -90,31 +100,32 @@ fn walk_on(program: Program, equipment: &Equipment, settings: &Settings, results
         let seed = settings.seed.wrapping_add(number as u64);
         let steps = match &settings.replay {
             Some(steps) => steps.clone(),
-            None => plan(program, seed, settings.steps, &settings.leave),
+            None => settings.plan(course, seed),
         };
-        let attempt = equipment.attempt(program, &steps);
+        let attempt = equipment.attempt(course, &steps);
         results.met.lock().expect("nobody fails holding it").add_all(&attempt.meetings);
+        results.tally.lock().expect("nobody fails holding it").add_all(&attempt.tally);
         *results.period.lock().expect("nobody fails holding it") += attempt.period;
         results.done.fetch_add(1, Ordering::Relaxed);
         if let Some(failure) = attempt.failure {
-            let word = word_about(program, equipment, settings, seed, &steps, failure);
+            let word = word_about(course, equipment, settings, seed, &steps, failure);
             results.failures.lock().expect("nobody fails holding it").push(word);
         }
     }
 }
 
 fn word_about(
-    program: Program,
+    course: Course,
     equipment: &Equipment,
     settings: &Settings,
     seed: u64,
     steps: &[Step],
     failure: Failure,
 ) -> String {
-    say(&format!("{} seed {seed} fails at {}: {}\n", program.name(), failure.step, failure.text));
-    let shortest = shrink(equipment, program, steps, failure, settings.shrink_period);
+    say(&format!("{} seed {seed} fails at {}: {}\n", course.name(), failure.step, failure.text));
+    let shortest = shrink(equipment, course, steps, failure, settings.shrink_period);
     [
-        format!("=== {} seed {seed}", program.name()),
+        format!("=== {} seed {seed}", course.name()),
         format!("steps: {}", step::show(steps)),
         format!("shortest: {}", step::show(&shortest.steps)),
         format!("at {}, in {}", shortest.failure.step, shortest.failure.place),
@@ -124,7 +135,14 @@ fn word_about(
 }
 
 impl Settings {
-    fn from_environment(program: Program) -> Self {
+    fn plan(&self, course: Course, seed: u64) -> Vec<Step> {
+        match course {
+            Course::Faults(program) => plan(program, seed, self.steps, &self.leave),
+            Course::Rivals(mode) => mode.plan(seed, self.steps),
+        }
+    }
+
+    fn from_environment(course: Course) -> Self {
         let number = |name: &str, otherwise: usize| {
             let text = env::var(name).ok();
             text.map_or(otherwise, |text| {
@@ -139,22 +157,27 @@ impl Settings {
         let replay = env::var("VIRT_TESTS_REPLAY").ok();
         let replay = replay.map(|text| step::parse(&text).expect("VIRT_TESTS_REPLAY has steps"));
         let shrink_s = number("VIRT_TESTS_SHRINK_S", SHRINK_PERIOD_S);
+        let (walks, steps) = match course {
+            Course::Faults(_) => FAULTS_WALKS,
+            Course::Rivals(_) => RIVALS_WALKS,
+        };
         Self {
-            walks: number("VIRT_TESTS_WALKS", WALKS),
-            steps: number("VIRT_TESTS_STEPS", STEPS),
+            walks: number("VIRT_TESTS_WALKS", walks),
+            steps: number("VIRT_TESTS_STEPS", steps),
             seed,
             parallel: number("VIRT_TESTS_PARALLEL", PARALLEL),
             failures_max: number("VIRT_TESTS_FAILURES", FAILURES_MAX),
             shrink_period: Duration::from_secs(shrink_s as u64),
-            leave: leave(program),
+            leave: leave(course),
             replay,
         }
     }
 }
 
 /// What the environment, or this machine, leaves out.
-fn leave(program: Program) -> Leave {
+fn leave(course: Course) -> Leave {
     let mut leave = Leave::default();
+    let Course::Faults(program) = course else { return leave };
     let names = env::var("VIRT_TESTS_WITHOUT");
     for name in names.unwrap_or_default().split(',') {
         match (Fault::named(name), Event::named(name)) {

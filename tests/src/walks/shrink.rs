@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Equipment, Failure};
+use super::course::Course;
 use super::step::Step;
-use crate::harness::Program;
 use crate::supervisor::PATIENCE_VARIABLE;
 
 /// Tries of each shorter walk, at a time: when things happen is not seeded.
@@ -22,7 +22,7 @@ pub(super) struct Shortest {
 /// Leaves out ever fewer steps at a time, for as long as `patience` allows.
 pub(super) fn shrink(
     equipment: &Equipment,
-    program: Program,
+    course: Course,
     steps: &[Step],
     failure: Failure,
     patience: Duration,
@@ -39,7 +39,7 @@ pub(super) fn shrink(
             }
             let mut shorter = shortest.steps.clone();
             shorter.drain(start..(start + count).min(shorter.len()));
-            match fails(equipment, program, &shorter, &shortest.failure) {
+            match fails(equipment, course, &shorter, &shortest.failure) {
                 Some(failure) => {
                     shortest = Shortest { steps: shorter, failure };
                     has_shrunk = true;
@@ -55,15 +55,10 @@ pub(super) fn shrink(
 }
 
 /// How it fails in the same way, if it does in any of some tries.
-fn fails(
-    equipment: &Equipment,
-    program: Program,
-    steps: &[Step],
-    like: &Failure,
-) -> Option<Failure> {
+fn fails(equipment: &Equipment, course: Course, steps: &[Step], like: &Failure) -> Option<Failure> {
     let attempts: Vec<Attempt> = std::thread::scope(|scope| {
         let tries: Vec<_> = (0..TRIES)
-            .map(|_| scope.spawn(|| equipment.attempt_with(program, steps, &HASTE)))
+            .map(|_| scope.spawn(|| equipment.attempt_with(course, steps, &HASTE)))
             .collect();
         tries.into_iter().map(|attempt| attempt.join().expect("an attempt")).collect()
     });

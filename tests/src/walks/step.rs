@@ -70,7 +70,7 @@ named! {
         Kill = "kill",
         /// `SIGUSR1`, with ours in place.
         Upgrade = "upgrade",
-        /// `SIGUSR1` with libvirt's in place, and back.
+        /// `SIGUSR1` with libvirt's in place, and back; among rivals with the other maker's.
         Libvirt = "libvirt",
         /// `SIGUSR1`, and `SIGKILL` while that is under way.
         KillInUpgrade = "kill-in-upgrade",
@@ -104,13 +104,41 @@ named! {
         Leave = "leave",
         /// A guest is killed.
         Die = "die",
+        /// A guest connects, or once more.
+        Connect = "connect",
+        /// A guest has a child keep a connection open.
+        Lend = "lend",
+        /// Such a child ends.
+        Orphan = "orphan",
+        /// A guest stands still.
+        Halt = "halt",
+        /// It goes on.
+        GoOn = "go-on",
+        /// A guest starts with the pid of one that has ended.
+        Reuse = "reuse",
+        /// Another file takes the name of an image.
+        Replace = "replace",
+        /// Somebody who is no client locks a file.
+        Lock = "lock",
+        /// They unlock it.
+        Unlock = "unlock",
+        /// A resource's file is made.
+        Create = "create",
+        /// It is removed.
+        Delete = "delete",
+        /// A lockspace is made.
+        Space = "space",
+        /// A manager connects for a guest, and stays.
+        Register = "register",
+        /// It leaves.
+        HangUp = "hang-up",
     }
 }
 
 /// One step of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The fd store takes so many fds; before anything else.
+    /// The fd store takes so many fds, or there is none; before anything else.
     Store(usize),
     /// Something is done. The number chooses to what and how much.
     Act(Action, u64),

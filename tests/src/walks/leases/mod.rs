@@ -2,7 +2,6 @@
 //! kernel's, and no guest goes on without a lease that it has been given.
 
 mod actions;
-mod locks;
 mod owner;
 
 use std::collections::BTreeSet;
@@ -16,12 +15,12 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 pub(super) use owner::live;
 
 use super::disk::Place;
+use super::locks::{self, locks};
 use super::step::Fault;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
 use crate::load::is_free;
 use crate::supervisor::{claims, patience};
-use locks::locks;
 use owner::Owner;
 
 /// Images that guests want, by place.
