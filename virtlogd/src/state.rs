@@ -191,6 +191,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
 }
 
 fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
+    let file = inherited.take_as(from.file, Errno::EINVAL, |fd| fd::is_regular_file(fd));
     let mut take =
         |number| inherited.take_as(Some(number), Errno::EINVAL, |fd| pipe::is_pipe(fd)).ok();
     let keys = from.staged_keys.into_iter().flatten().chain(std::iter::repeat(0));
@@ -202,7 +203,7 @@ fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
         staged: staged
             .filter_map(|((reader, writer), key)| Some(((take(reader)?, take(writer)?), key)))
             .collect(),
-        file: from.file.and_then(take).map(File::from),
+        file: file.ok().map(File::from),
         rotation_steps_left: from.rotation_steps_left,
         unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
         line_target: from.line_target,

@@ -8,7 +8,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{FsType, fstatfs};
 
 /// The magic number of pidfs.
@@ -27,12 +26,6 @@ pub(super) struct Stat {
     pub(super) start: u64,
     /// It is there only because nobody has reaped it.
     pub(super) has_ended: bool,
-}
-
-/// Whether a process has ended; a zombie has.
-pub fn has_ended(pidfd: impl AsFd) -> bool {
-    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// The numbers of a process: those in the pid namespaces from that of `/proc` down to its own, so
