@@ -151,17 +151,20 @@ pub fn end() {
 
 /// Writes what a process says on stderr at its end, behind everything that was logged. Whoever reads that
 /// is waited for as long as for the log.
-pub fn last_words(text: String) {
+pub fn last_words(text: &str) {
     end();
+    // Nobody can be told when even this fails.
+    let say = |text: &str| drop(io::stderr().write_all(text.as_bytes()));
     let (sender, is_said) = mpsc::channel::<()>();
+    let words = text.to_owned();
     let thread = thread::Builder::new().spawn(move || {
-        // Nobody can be told when even this fails.
-        drop(io::stderr().write_all(text.as_bytes()));
+        say(&words);
         drop(sender);
     });
-    if thread.is_ok() {
+    match thread {
         // It ends without ever getting anything.
-        is_said.recv_timeout(FLUSH_PERIOD).ok();
+        Ok(_) => drop(is_said.recv_timeout(FLUSH_PERIOD)),
+        Err(_) => say(text),
     }
 }
 

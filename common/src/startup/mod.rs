@@ -122,7 +122,7 @@ pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
                 ExitCode::SUCCESS
             }
             Err(failure) => {
-                logging::last_words(failure.line(&own_name));
+                logging::last_words(&failure.line(&own_name));
                 ExitCode::from(failure.status())
             }
         },

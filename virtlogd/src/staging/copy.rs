@@ -29,6 +29,8 @@ const SCRATCH_BYTES: i32 = 128 * 4096;
 pub(crate) struct Scratch {
     reader: OwnedFd,
     writer: OwnedFd,
+    /// Bytes in the pipe.
+    unread_bytes: usize,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -40,21 +42,34 @@ impl Scratch {
         if pipe::set_capacity_bytes(&writer, SCRATCH_BYTES).is_err() {
             tracing::debug!(target: "logging.log_handler", "A small pipe has to do for looking");
         }
-        Ok(Self { reader, writer, bytes: Vec::new() })
+        Ok(Self { reader, writer, unread_bytes: 0, bytes: Vec::new() })
     }
 
     /// Copies up to `len` bytes that wait in `pipe` behind those that were copied already.
     pub(super) fn copy_from(&mut self, pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
-        let copied = match pipe::tee(pipe, &self.writer, len) {
+        let start = self.bytes.len();
+        // What the read after an earlier copy has left is another log's.
+        self.read_copied()?;
+        self.bytes.truncate(start);
+        self.unread_bytes = match pipe::tee(pipe, &self.writer, len) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             result => result?,
         };
-        let start = self.bytes.len();
-        self.bytes.resize(start + copied, 0);
-        let mut unread = self.bytes.get_mut(start..).unwrap_or_default();
-        while !unread.is_empty() {
-            let count = pipe::read(&self.reader, unread)?;
-            unread = unread.get_mut(count..).unwrap_or_default();
+        self.read_copied()
+    }
+
+    #[cfg(test)]
+    pub(super) fn leave_unread(&mut self, bytes: &[u8]) {
+        self.unread_bytes = nix::unistd::write(&self.writer, bytes).unwrap();
+    }
+
+    fn read_copied(&mut self) -> io::Result<()> {
+        while self.unread_bytes > 0 {
+            let start = self.bytes.len();
+            self.bytes.resize(start + self.unread_bytes, 0);
+            let read = pipe::read(&self.reader, self.bytes.get_mut(start..).unwrap_or_default());
+            self.bytes.truncate(start + read.as_ref().map_or(0, |count| *count));
+            self.unread_bytes -= read?.min(self.unread_bytes);
         }
         Ok(())
     }

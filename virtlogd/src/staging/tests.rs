@@ -91,3 +91,13 @@ fn what_cannot_be_stored_stays_staged() {
     assert_eq!(source.peek(8).unwrap(), b"precious");
     assert_eq!(workspace.staging.held(), 8);
 }
+
+#[test]
+fn what_could_not_be_read_of_another_log_is_not_seen() {
+    let (guest, writer) = guest();
+    let mut workspace = Workspace::new().unwrap();
+    write(&writer, b"this log");
+    workspace.scratch.leave_unread(b"another log");
+    let mut source = source(&guest, &mut workspace, 1000);
+    assert_eq!(source.peek(100).unwrap(), b"this log");
+}

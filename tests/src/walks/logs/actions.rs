@@ -136,7 +136,8 @@ impl Logs {
         let count = self.all.len().max(1);
         let Some(log) = self.all.get(scaled(number, count)) else { return };
         let path = world.disk.path(log.place, &log.name);
-        let is_certain = !world.is_wrong(log.place) && !world.has(Fault::OtherWriter);
+        // What others append behind the last write is not the guest's, and not counted.
+        let is_certain = !world.is_wrong(log.place) && log.others.certain().is_empty();
         let is_at_rest = log.guest.is_some() && log.is_idle() && is_certain;
         let arguments = Writer::new().string(path.as_os_str().as_bytes()).u32(0).into_bytes();
         let answer = call(world, log.place, POSITION, &arguments);
