@@ -140,6 +140,13 @@ impl Refused {
     pub(crate) fn lacks(&self, call: &str) -> bool {
         self.calls.iter().any(|(name, _)| *name == call)
     }
+
+    /// Whether a process is known by something else than a pidfd, or signalled otherwise.
+    pub(crate) fn lacks_pidfds(&self) -> bool {
+        ["pidfd_open", "pidfd_send_signal", "getsockopt:SO_PEERPIDFD"]
+            .iter()
+            .any(|call| self.lacks(call))
+    }
 }
 
 fn told(call: &str) -> String {

@@ -32,6 +32,9 @@ fn live(refused: &Refused) {
     let Some(mut daemon) = refused.start(refused.setup()) else { return };
     exclude(&daemon);
     end_guests(&daemon);
+    if refused.lacks_pidfds() {
+        end_a_guest_all_the_same(&mut daemon);
+    }
     upgrade(&mut daemon);
     let exit = daemon.stop();
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
@@ -73,6 +76,19 @@ fn end_guests(daemon: &Daemon) {
     manager.acquire("", &image, 0).unwrap();
     guest.tell("leave");
     assert_eq!(guest.ending(), Some(Signal::SIGTERM as i32));
+    eventually("its lease is free", || is_free(&image));
+}
+
+/// One that has left its lease behind and does not want to end, with an upgrade meanwhile.
+fn end_a_guest_all_the_same(daemon: &mut Daemon) {
+    let image = image(daemon, "of a stubborn guest");
+    let mut guest = Guest::start_stubborn(daemon);
+    let mut manager = daemon.lock_client();
+    manager.register(&owner(guest.pid()), 0).unwrap();
+    manager.acquire("", &image, 0).unwrap();
+    guest.tell("close");
+    daemon.change_to(Whose::Ours);
+    assert_eq!(guest.ending(), Some(Signal::SIGKILL as i32));
     eventually("its lease is free", || is_free(&image));
 }
 
