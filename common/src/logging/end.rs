@@ -12,6 +12,7 @@ use super::lines::{Hands, Lines};
 use super::output::Destination;
 use super::queue::Queue;
 use super::{Logger, State};
+use crate::sys::{process, signal};
 
 /// How long an orderly end waits for what was logged to be written.
 pub const FLUSH_PERIOD: Duration = Duration::from_secs(1);
@@ -174,7 +175,9 @@ pub fn bound_panics() {
     let say = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         let watch = thread::Builder::new().spawn(|| {
-            thread::sleep(2 * FLUSH_PERIOD);
+            // A signal would end the wait.
+            drop(signal::block());
+            process::pause(2 * FLUSH_PERIOD);
             std::process::abort();
         });
         if watch.is_ok() {

@@ -12,6 +12,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Error, stderr};
+use crate::sys::process;
 
 /// Bytes of one write, the kernel's `PIPE_BUF`: so many stay together in a pipe that others write to
 /// as well. A longer line is a write of its own.
@@ -91,7 +92,7 @@ impl Stream {
         let timeout = PollTimeout::try_from(period).unwrap_or(PollTimeout::MAX);
         // Whatever comes of it, the next write says how things are.
         if !matches!(poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], timeout), Ok(0)) {
-            std::thread::sleep(PAUSE);
+            process::pause(PAUSE);
         }
     }
 }
