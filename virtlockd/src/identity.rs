@@ -66,7 +66,10 @@ pub(crate) enum Key {
 impl Identity {
     /// The identity of a process that has, or had, this number here.
     pub(crate) fn of(pidfd: impl AsFd, number: i32) -> Option<Self> {
-        if let Some(inode) = pidfd::inode(&pidfd) {
+        // A pidfd that came from a socket is of no use where the next one would be another thing.
+        if process::has_pidfds()
+            && let Some(inode) = pidfd::inode(&pidfd)
+        {
             return Some(Self::Inode(inode));
         }
         let start = pidfd::start_time(number).ok()?;

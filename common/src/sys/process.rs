@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -18,7 +19,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
-use super::calls::{self, is_refused};
+use super::calls::{self, Call, is_refused};
 use super::{pidfd, watch};
 
 pub use watch::{Resting, rest as rest_watches};
@@ -159,6 +160,13 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     let number = RawFd::try_from(number).map_err(io::Error::other)?;
     // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Whether a process can have a pidfd that is had by its number.
+#[must_use]
+pub fn has_pidfds() -> bool {
+    static HAS_PIDFDS: LazyLock<bool> = LazyLock::new(|| Call::PidfdOpen.refusal().is_none());
+    *HAS_PIDFDS
 }
 
 /// Whether the process of a pidfd has ended; a zombie has.
