@@ -104,7 +104,10 @@ fn stopping_does_not_wait_for_ever(subject: Subject) {
     slow.stop();
     let mut client = client_of(&daemon, NOBODY);
     let name = image.clone();
+    let threads = || daemon.status_field("Threads").parse::<usize>().expect("a number");
+    let before = threads();
     let acquiring = thread::spawn(move || client.acquire("", &name, 0));
+    eventually("the call hangs, and another thread goes on", || threads() > before);
     expect_others_served(&daemon);
     let (pid_file, socket) = (daemon.pid_file(), daemon.main_socket());
     daemon.signal(Signal::SIGTERM);
