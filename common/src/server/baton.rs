@@ -140,11 +140,12 @@ impl<B: Baton> Crew<B> {
         job: Job<B::Outcome>,
     ) -> Option<(Box<B>, B::Outcome)> {
         let ticket = self.lay_down(baton);
-        let outcome = (job.work)();
+        let id = job.id;
+        let outcome = job.run();
         match self.take_up(ticket) {
             Some(baton) => Some((baton, outcome)),
             None => {
-                self.bring(Returned { id: job.id, outcome, was_quick: false });
+                self.bring(Returned { id, outcome, was_quick: false });
                 None
             }
         }
@@ -265,7 +266,7 @@ impl<B: Baton> Crew<B> {
                 Assignment::Carry(baton) => baton.carry(&self),
                 Assignment::Run(job) => {
                     let begin = Instant::now();
-                    let (id, outcome) = (job.id, (job.work)());
+                    let (id, outcome) = (job.id, job.run());
                     self.bring(Returned { id, outcome, was_quick: begin.elapsed() < PATIENCE });
                 }
             }

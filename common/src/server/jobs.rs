@@ -34,7 +34,7 @@ pub(super) struct Job<O> {
     place: Place,
     since: Instant,
     progress: Option<Progress>,
-    pub(super) work: Box<dyn FnOnce() -> O + Send>,
+    work: Box<dyn FnOnce() -> O + Send>,
 }
 
 /// A job that was handed out and has not ended.
@@ -165,7 +165,7 @@ impl<O> Jobs<O> {
                 self.wait_at(job);
                 continue;
             }
-            job.progress.iter().for_each(Progress::begin);
+            job.progress.iter().for_each(Progress::hand_out);
             self.running = Some((job.id, job.in_flight(), job.progress.clone()));
             return Some(job);
         }
@@ -280,7 +280,7 @@ impl<O> Jobs<O> {
         }
         if let Some(job) = slow.waiting.pop_front() {
             (slow.is_busy, slow.seen) = (true, Instant::now());
-            job.progress.iter().for_each(Progress::begin);
+            job.progress.iter().for_each(Progress::hand_out);
             slow.progress.clone_from(&job.progress);
             self.away.insert(job.id, job.in_flight());
             self.outgoing.push_back(job);
@@ -311,6 +311,15 @@ impl<O> Slow<O> {
 }
 
 impl<O> Job<O> {
+    /// Does it, on this thread.
+    pub(super) fn run(self) -> O {
+        let Self { work, progress, .. } = self;
+        progress.iter().for_each(Progress::note);
+        let outcome = work();
+        progress.iter().for_each(Progress::end);
+        outcome
+    }
+
     fn in_flight(&self) -> InFlight {
         InFlight { source: self.source, since: self.since, place: self.place }
     }
@@ -339,7 +348,7 @@ mod tests {
 
     fn run_away(jobs: &mut Jobs<u64>, was_quick: bool) -> Option<u64> {
         let job = jobs.next_away()?;
-        let (id, outcome) = (job.id, (job.work)());
+        let (id, outcome) = (job.id, job.run());
         jobs.returned(Returned { id, outcome, was_quick });
         jobs.take_ended()
     }

@@ -10,6 +10,13 @@ use crate::sys::process;
 /// those who write to it by so much at the most; one that hangs makes them wait once.
 pub(super) const HANG: Duration = Duration::from_millis(50);
 
+/// The same for a job whose thread has not begun with it, as there is no processor for that, or no
+/// thread.
+const BEGIN_PERIOD: Duration = Duration::from_secs(1);
+
+/// In place of a thread's number: the job has ended, and the loop has not heard of it.
+const ENDED: i32 = -1;
+
 /// A job's account of itself, which others look at while it runs. Copies are the same account.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Account>);
@@ -19,7 +26,7 @@ struct Account {
     since: Instant,
     /// When something was done last, in microseconds since then.
     at_us: AtomicU64,
-    /// The kernel's number of the thread that did it.
+    /// The kernel's number of the thread that did it; 0 before one has begun, and [`ENDED`].
     by_thread: AtomicI32,
     /// It has been seen to wait for something else than a processor since.
     is_stalled: AtomicBool,
@@ -37,28 +44,39 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Something was done: a call on a file has come back. To be called by the job.
+    /// Something was done: a call on a file has come back, or the job begins. To be called by the thread
+    /// that runs it.
     pub fn note(&self) {
         self.0.by_thread.store(process::thread_id_cached(), Ordering::Relaxed);
         self.restart();
     }
 
-    /// A new job begins.
-    pub(super) fn begin(&self) {
+    /// A new job is handed to a thread.
+    pub(super) fn hand_out(&self) {
         self.0.by_thread.store(0, Ordering::Relaxed);
         self.restart();
     }
 
+    /// The job has ended.
+    pub(super) fn end(&self) {
+        self.0.by_thread.store(ENDED, Ordering::Relaxed);
+    }
+
     /// Whether nothing has been done for too long, and not for want of a processor.
     pub(super) fn is_stalled(&self) -> bool {
+        let thread = self.0.by_thread.load(Ordering::Relaxed);
+        let period = match thread {
+            ENDED => return false,
+            0 => BEGIN_PERIOD,
+            _ => HANG,
+        };
         if self.0.is_stalled.load(Ordering::Relaxed) {
             return true;
         }
         let at = Duration::from_micros(self.0.at_us.load(Ordering::Relaxed));
-        if self.0.since.elapsed().saturating_sub(at) < HANG {
+        if self.0.since.elapsed().saturating_sub(at) < period {
             return false;
         }
-        let thread = self.0.by_thread.load(Ordering::Relaxed);
         if thread != 0 && process::is_thread_running(thread) {
             self.restart();
             return false;
@@ -86,10 +104,23 @@ mod tests {
         while Instant::now() < end {
             assert!(!progress.is_stalled(), "its thread runs");
         }
-        progress.begin();
+        let (handed_out, begun) = std::sync::mpsc::channel();
+        let (end, is_over) = std::sync::mpsc::channel::<()>();
+        let job = progress.clone();
+        progress.hand_out();
         std::thread::sleep(2 * HANG);
-        assert!(progress.is_stalled(), "nothing is known of its thread");
-        progress.note();
+        assert!(!progress.is_stalled(), "no thread has begun");
+        let thread = std::thread::spawn(move || {
+            job.note();
+            handed_out.send(()).unwrap();
+            is_over.recv().unwrap();
+        });
+        begun.recv().unwrap();
+        std::thread::sleep(2 * HANG);
+        assert!(progress.is_stalled(), "its thread sleeps");
+        progress.end();
         assert!(!progress.is_stalled());
+        end.send(()).unwrap();
+        thread.join().unwrap();
     }
 }

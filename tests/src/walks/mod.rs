@@ -63,4 +63,4 @@ pub use attempt::Equipment;
 pub use course::Course;
 pub use rivals::Mode;
 pub use role::main;
-pub use runner::run;
+pub use runner::{replay, run};

@@ -78,6 +78,16 @@ pub fn run(course: Course, equipment: &Equipment) {
     assert!(failures.is_empty(), "{} walks failed:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// Walks once more what has failed once: `steps` as they were shown.
+///
+/// # Panics
+/// When it fails again, or what is given are no steps.
+pub fn replay(course: Course, equipment: &Equipment, steps: &str) {
+    let steps = step::parse(steps).expect("steps");
+    let attempt = equipment.attempt(course, &steps);
+    assert!(attempt.failure.is_none(), "{:?}", attempt.failure);
+}
+
 #[derive(Debug, Default)]
 struct Results {
     next: AtomicUsize,

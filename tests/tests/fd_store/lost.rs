@@ -1,6 +1,7 @@
 //! A store that is emptied behind the daemon's back, and one that changes its size.
 
-use tests::harness::{Subject, eventually};
+use tests::harness::{Subject, Whose, eventually};
+use tests::supervisor::Upgraded;
 
 use crate::items::{Item, LARGE, Lease, Log, Scene, expect_all_going_on, parted};
 
@@ -9,6 +10,7 @@ tests::ours! { Virtlogd:
     logs_go_in_again_when_a_store_is_large_again,
     logs_go_in_again_that_a_smaller_store_has_dropped,
     a_log_that_the_store_lacks_is_told_of,
+    logs_with_new_names_are_not_swallowed_by_the_old_ones,
 }
 
 tests::ours! { Virtlockd:
@@ -16,9 +18,36 @@ tests::ours! { Virtlockd:
     leases_go_in_again_when_a_store_is_large_again,
     leases_go_in_again_that_a_smaller_store_has_dropped,
     a_lease_that_the_store_lacks_is_told_of,
+    leases_with_new_names_are_not_swallowed_by_the_old_ones,
 }
 
 const COUNT: usize = 10;
+
+fn logs_with_new_names_are_not_swallowed_by_the_old_ones(subject: Subject) {
+    is_not_swallowed::<Log>(subject);
+}
+
+fn leases_with_new_names_are_not_swallowed_by_the_old_ones(subject: Subject) {
+    is_not_swallowed::<Lease>(subject);
+}
+
+/// What was to be removed for libvirt's daemon stays, as nobody listens, and then everything is to be
+/// stored under new names: systemd stores nothing that it has.
+fn is_not_swallowed<T: Item>(subject: Subject) {
+    let mut scene = Scene::begin(subject, LARGE);
+    let mut items: Vec<T> = scene.items(COUNT);
+    scene.expect_stored(&items);
+    scene.supervisor.leave();
+    let refused = scene.upgrade(Whose::Theirs);
+    assert!(matches!(refused, Upgraded::Refused(_)), "{refused:?}");
+    assert_eq!(scene.upgrade(Whose::Ours), Upgraded::Done);
+    let more: Vec<T> = (0..2).map(|number| T::begin(&scene, &format!("more{number}"))).collect();
+    scene.supervisor.come_back();
+    items.extend(more);
+    scene.expect_stored(&items);
+    scene.kill_and_start();
+    expect_all_going_on(&mut items);
+}
 
 fn logs_that_the_store_loses_are_stored_again(subject: Subject) {
     is_stored_again::<Log>(subject);

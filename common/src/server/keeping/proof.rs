@@ -158,7 +158,13 @@ impl Proof {
     /// Gives whether there was anything.
     pub(super) fn send_removals(&mut self, notify: &mut Notify) -> bool {
         self.note_losses(notify);
-        if !self.sent.is_empty() || self.removals.is_empty() {
+        self.sent.is_empty() && self.send_all_removals(notify)
+    }
+
+    /// Removes what is to be removed, for one who sends everything again behind that: systemd stores
+    /// nothing that it has under another name. Gives whether there was anything.
+    pub(super) fn send_all_removals(&mut self, notify: &mut Notify) -> bool {
+        if self.removals.is_empty() {
             return false;
         }
         self.changes += 1;

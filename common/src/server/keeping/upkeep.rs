@@ -128,7 +128,7 @@ impl<O> Core<O> {
                 tracing::info!(
                     target: "util.systemd", "The supervisor was away; storing again what it may have lost"
                 );
-                self.send_removals();
+                self.keeping.proof.send_all_removals(&mut self.supervision.notify);
                 self.keep_everything(daemon);
             } else {
                 self.store_has_refused(daemon, &names);

@@ -137,7 +137,8 @@ impl Logs {
         let Some(log) = self.all.get(scaled(number, count)) else { return };
         let path = world.disk.path(log.place, &log.name);
         // What others append behind the last write is not the guest's, and not counted.
-        let is_certain = !world.is_wrong(log.place) && log.others.certain().is_empty();
+        let has_others = world.has(Fault::OtherWriter) || !log.others.certain().is_empty();
+        let is_certain = !world.is_wrong(log.place) && !has_others;
         let is_at_rest = log.guest.is_some() && log.is_idle() && is_certain;
         let arguments = Writer::new().string(path.as_os_str().as_bytes()).u32(0).into_bytes();
         let answer = call(world, log.place, POSITION, &arguments);
