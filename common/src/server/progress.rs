@@ -14,6 +14,10 @@ pub(super) const HANG: Duration = Duration::from_millis(50);
 /// thread.
 const BEGIN_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long after a first look at a job that seems to hang a second one has to find it so: a thread may
+/// wait for another one that waits for a processor.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
+
 /// In place of a thread's number: the job has ended, and the loop has not heard of it.
 const ENDED: i32 = -1;
 
@@ -28,7 +32,10 @@ struct Account {
     at_us: AtomicU64,
     /// The kernel's number of the thread that did it; 0 before one has begun, and [`ENDED`].
     by_thread: AtomicI32,
-    /// It has been seen to wait for something else than a processor since.
+    /// When it was seen first to wait for something else than a processor since, in the same way; 0
+    /// before.
+    suspected_at_us: AtomicU64,
+    /// It was seen so twice.
     is_stalled: AtomicBool,
 }
 
@@ -38,6 +45,7 @@ impl Default for Progress {
             since: Instant::now(),
             at_us: AtomicU64::new(0),
             by_thread: AtomicI32::new(0),
+            suspected_at_us: AtomicU64::new(0),
             is_stalled: AtomicBool::new(false),
         }))
     }
@@ -81,13 +89,24 @@ impl Progress {
             self.restart();
             return false;
         }
-        self.0.is_stalled.store(true, Ordering::Relaxed);
-        true
+        let now_us = self.now_us();
+        let suspected_at_us = self.0.suspected_at_us.load(Ordering::Relaxed);
+        if suspected_at_us == 0 {
+            self.0.suspected_at_us.store(now_us, Ordering::Relaxed);
+        }
+        let for_us = now_us.saturating_sub(suspected_at_us);
+        let is_stalled = suspected_at_us > 0 && Duration::from_micros(for_us) >= SECOND_LOOK;
+        self.0.is_stalled.store(is_stalled, Ordering::Relaxed);
+        is_stalled
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn restart(&self) {
-        let now_us = u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.0.at_us.store(now_us, Ordering::Relaxed);
+        self.0.at_us.store(self.now_us(), Ordering::Relaxed);
+        self.0.suspected_at_us.store(0, Ordering::Relaxed);
         self.0.is_stalled.store(false, Ordering::Relaxed);
     }
 }
@@ -117,6 +136,8 @@ mod tests {
         });
         begun.recv().unwrap();
         std::thread::sleep(2 * HANG);
+        assert!(!progress.is_stalled(), "it is looked at twice");
+        std::thread::sleep(2 * SECOND_LOOK);
         assert!(progress.is_stalled(), "its thread sleeps");
         progress.end();
         assert!(!progress.is_stalled());

@@ -133,7 +133,9 @@ impl Leases {
         let claims = claims(&stored).ok_or("there is no complete journal")?;
         let names = stored.iter().map(|stored| stored.name.clone());
         let names: BTreeSet<_> = names.filter(|name| name.starts_with(['r', 'c'])).collect();
-        if names != claims.names() {
+        // What was removed is removed when the supervisor can be asked, which takes two pipes.
+        let may_have_more = world.has(Fault::FdLimit) && names.is_superset(&claims.names());
+        if names != claims.names() && !may_have_more {
             return Err(format!("the store has {names:?}, the journal claims {claims:?}"));
         }
         for image in self.images.iter().filter(|image| matches!(image.holder, Holder::Guest(_))) {

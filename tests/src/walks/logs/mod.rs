@@ -87,7 +87,9 @@ impl Logs {
             .map(|stored| stored.name.clone())
             .filter(|name| name.starts_with('l'))
             .collect();
-        if names != claims.names() {
+        // What was removed is removed when the supervisor can be asked, which takes two pipes.
+        let may_have_more = world.has(Fault::FdLimit) && names.is_superset(&claims.names());
+        if names != claims.names() && !may_have_more {
             return Err(format!("the store has {names:?}, the journal claims {claims:?}"));
         }
         for log in self.all.iter().filter(|log| log.guest.is_some()) {
