@@ -153,6 +153,8 @@ impl<O> Core<O> {
             return true;
         }
         self.forget(kind, key);
+        // It may be in the store still, which would not take it under another name.
+        self.keeping.removals_first = true;
         false
     }
 

@@ -128,7 +128,9 @@ impl<O> Core<O> {
                 tracing::info!(
                     target: "util.systemd", "The supervisor was away; storing again what it may have lost"
                 );
-                self.keeping.proof.send_all_removals(&mut self.supervision.notify);
+                let Keeping { proof, removals_first, .. } = &mut self.keeping;
+                proof.send_all_removals(&mut self.supervision.notify);
+                *removals_first = false;
                 self.keep_everything(daemon);
             } else {
                 self.store_has_refused(daemon, &names);

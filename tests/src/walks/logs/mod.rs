@@ -19,12 +19,16 @@ use super::disk::Place;
 use super::step::Fault;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
+use crate::harness::now_us;
 use crate::supervisor::{claims, patience};
 use log::Log;
 use others::Others;
 
 /// A write that takes longer while the daemon serves has stalled its guest.
 const STALL: Duration = Duration::from_secs(3);
+
+/// How long a new process may take to have it proved what the store has, in microseconds.
+const PROOF_US: u64 = 1_000_000;
 
 /// How long a log may seem wrong while it is written or rotated under the judge's eyes.
 const GLIMPSE: Duration = Duration::from_secs(2);
@@ -126,7 +130,10 @@ impl Logs {
 
 impl Guests for Logs {
     fn process_has_ended(&mut self, world: &World, by: Signal) {
-        let may_lose_what_is_in_hand = by == Signal::SIGKILL && !world.is_store_trusted();
+        // Pipes of ours are not in the store for certain before the supervisor has said so.
+        let is_new = now_us().saturating_sub(world.service.serves_since_us()) < PROOF_US;
+        let may_lose_what_is_in_hand =
+            by == Signal::SIGKILL && (is_new || !world.is_store_trusted());
         for mut log in std::mem::take(&mut self.all) {
             if by == Signal::SIGKILL && log.is_copied {
                 // What was written last may be written again, as the README says.
