@@ -28,7 +28,7 @@ pub use loss::expect_losses;
 pub use old_kernel::old_exec;
 pub use refusing::refusing;
 pub use route::Route;
-pub use setup::{Mode, Setup};
+pub use setup::{CONFINEMENT, Mode, Setup};
 pub(crate) use wait::now_us;
 pub use wait::{eventually, eventually_within};
 

@@ -52,6 +52,29 @@ shift 5
 exec "$@"
 "#;
 
+/// Leaves the daemon nothing to write to but the scratch directory, whatever it is made to do: `/dev`
+/// holds the few devices that it needs, and every other mount is read-only.
+pub const CONFINEMENT: &str = r#"
+scratch=${1%/}
+mount -n --bind "$scratch" "$scratch"
+mkdir -p "$scratch/dev"
+mount -n -t tmpfs tmpfs "$scratch/dev"
+for device in null zero urandom fuse; do
+    if [ -e /dev/$device ]; then
+        touch "$scratch/dev/$device"
+        mount -n --bind /dev/$device "$scratch/dev/$device"
+    fi
+done
+mount -n --rbind "$scratch/dev" /dev
+while read -r point; do
+    case $point in
+    "$scratch" | "$scratch"/* | /etc | /run | /var/log | /dev | /dev/*) ;;
+    *) mount -n -o remount,bind,ro "$point" 2>&- || true ;;
+    esac
+done <<<"$(cut -d ' ' -f 5 /proc/self/mountinfo)"
+if touch /usr/x /x 2>&-; then exit 1; fi
+"#;
+
 /// As whom the daemon runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -183,6 +206,13 @@ impl Setup {
         self.preparation.push_str(command);
         self.preparation.push('\n');
         self
+    }
+
+    /// Lets the daemon write to nothing but the scratch directory: for tests that try to make it do
+    /// worse.
+    #[must_use]
+    pub fn confined(self) -> Self {
+        self.prepare(CONFINEMENT)
     }
 
     /// Executes the daemon through another program, given with its arguments.
