@@ -25,6 +25,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use common::event::Registered;
+use common::handover::document::LogDirectory;
 use common::handover::marks::Target;
 use common::server::Progress;
 use common::sys::pipe;
@@ -70,6 +71,8 @@ pub(crate) struct Intake {
     pub(crate) report: Option<Box<Report>>,
     /// The last line about a loss that was noted, by its order, or 0.
     pub(crate) line_order: u64,
+    /// Where the log was opened, if that has been seen.
+    pub(crate) directory: Option<LogDirectory>,
 }
 
 /// What a log is owed.
@@ -89,12 +92,13 @@ pub(crate) struct Arrears {
     lost_bytes: u64,
 }
 
-/// What is owed to a log, as far as it is noted.
+/// What is noted of a log: what it is owed, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Signature {
     loss_bytes: u64,
     line_bytes: usize,
     in_writing: Option<Box<(u64, Target)>>,
+    directory: Option<LogDirectory>,
 }
 
 /// What can be expected of a guest.
@@ -141,6 +145,7 @@ impl Guest {
             in_writing: None,
             report: None,
             line_order: 0,
+            directory: None,
         };
         Self { domain, progress: Progress::default(), intake: Mutex::new(intake) }
     }
@@ -356,6 +361,7 @@ impl Intake {
             loss_bytes: arrears.and_then(|arrears| arrears.loss).map_or(0, |loss| loss.bytes()),
             line_bytes: arrears.map_or(0, |arrears| arrears.line.len()),
             in_writing: self.in_writing.clone(),
+            directory: self.directory,
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use common::event::Registered;
-use common::handover::document::Loss;
+use common::handover::document::{LogDirectory, Loss};
 use common::handover::marks::Target;
 
 use crate::intake::Guest;
@@ -19,6 +19,8 @@ pub(crate) struct Legacy {
     pub(crate) capacity_bytes: usize,
     /// The open file.
     pub(crate) file: Option<File>,
+    /// Where the log was opened.
+    pub(crate) directory: Option<LogDirectory>,
     /// Steps left of a rotation.
     pub(crate) rotation_steps_left: Option<u64>,
     /// Both ends of pipes with bytes that come before those in the guest's, in their order, and
@@ -44,7 +46,7 @@ impl Legacy {
     /// The guest, with what its log is owed; the rest is about the file.
     pub(crate) fn with_guest(self, domain: Domain, pipe: Registered<OwnedFd>) -> (Guest, Self) {
         let Self { file, rotation_steps_left, staged, key, after_crash, .. } = self;
-        let Self { unfinished_line, line_target, line_order, .. } = self;
+        let Self { unfinished_line, line_target, line_order, directory, .. } = self;
         let Self { loss, capacity_bytes, in_writing, .. } = self;
         let guest = Guest::with_capacity(domain, pipe, capacity_bytes);
         guest.intake().key = key.unwrap_or(0);
@@ -66,6 +68,8 @@ impl Legacy {
         guest.intake().restore(line, staged, loss, reason.unwrap_or_default());
         guest.intake().in_writing = in_writing.map(Box::new);
         guest.intake().line_order = line_order;
-        (guest, Self { file, rotation_steps_left, key, after_crash, ..Self::default() })
+        guest.intake().directory = directory;
+        let file = Self { file, directory, rotation_steps_left, ..Self::default() };
+        (guest, Self { key, after_crash, ..file })
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::handover::document::LogDirectory;
 use common::handover::marks::Target;
 use common::rpc::error::errno_text;
 use nix::libc;
@@ -74,7 +75,9 @@ pub(crate) enum Turn {
 impl Pump {
     /// Joins a guest and a file.
     pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
-        Self { guest, file, trouble: None }
+        let pump = Self { guest, file, trouble: None };
+        pump.note_directory();
+        pump
     }
 
     /// Goes on with a log that an earlier image of this process had, in this file if that was handed
@@ -84,23 +87,26 @@ impl Pump {
         guest: Arc<Guest>,
         path: &Arc<Path>,
         limits: Limits,
-        file: Option<File>,
+        (file, directory): (Option<File>, Option<LogDirectory>),
         rotation_steps_left: Option<u64>,
     ) -> Self {
         let resumed = file
             .map(|file| RotatingFile::resume(Arc::clone(path), limits, file, rotation_steps_left));
         let file = resumed.and_then(Result::ok);
-        Self::new(
-            guest,
-            file.unwrap_or_else(|| {
-                RotatingFile::unopened(Arc::clone(path), limits, rotation_steps_left)
-            }),
-        )
+        let file = file.unwrap_or_else(|| {
+            RotatingFile::unopened(Arc::clone(path), limits, rotation_steps_left)
+        });
+        Self::new(guest, file.known_at(directory))
     }
 
     /// The open file, and the steps left of a rotation that failed half-way.
     pub(crate) fn file(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
         self.file.state()
+    }
+
+    /// Where the log was opened, if that has been seen.
+    pub(crate) fn directory(&self) -> Option<LogDirectory> {
+        self.file.known()
     }
 
     /// Why its file cannot be opened, if it cannot.
@@ -116,6 +122,7 @@ impl Pump {
             Ok(()) => drop(self.drain(workspace)),
             Err(error) => self.note_trouble(&error, workspace),
         }
+        self.note_directory();
     }
 
     /// Whose log it is.
@@ -284,6 +291,7 @@ impl Pump {
             Err(error) => self.note_trouble(error, workspace),
         }
         self.guest.intake().in_hand = None;
+        self.note_directory();
         written
     }
 
@@ -334,6 +342,11 @@ impl Pump {
         Ok((turn, Written { of_pipe, total: left.spent(&budget) }))
     }
 
+    /// What the journal and a successor are to know.
+    fn note_directory(&self) {
+        self.guest.intake().directory = self.file.known();
+    }
+
     fn note_trouble(&mut self, error: &Error, workspace: &mut Workspace) {
         let reason = match error.errno() {
             Some(errno) => format!("{error}: {}", errno_text(errno)),
@@ -350,7 +363,8 @@ impl Pump {
             keeping::free_descriptors();
         }
         self.guest.intake().keep(&reason, &mut workspace.staging);
-        let is_about_opening = matches!(error, Error::Open { .. } | Error::Inspect { .. });
+        let is_about_opening =
+            matches!(error, Error::Open { .. } | Error::Inspect { .. } | Error::Refused { .. });
         let trouble = self.trouble.get_or_insert_default();
         (trouble.reason, trouble.is_about_opening) = (reason, is_about_opening);
     }

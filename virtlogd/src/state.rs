@@ -186,6 +186,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
         loss: arrears.and_then(|arrears| arrears.loss).map(|loss| loss.save()),
         reason: arrears.map(|arrears| arrears.reason.clone()),
         in_writing: intake.in_writing.as_deref().copied(),
+        directory: intake.directory,
         path: None,
     }
 }
@@ -205,6 +206,7 @@ fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
             .collect(),
         file: file.ok().map(File::from),
         rotation_steps_left: from.rotation_steps_left,
+        directory: from.directory,
         unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
         line_target: from.line_target,
         line_order: from.line_order.unwrap_or(0),

@@ -132,12 +132,12 @@ impl Task {
                 None
             }
             Self::Adopt { guest, legacy } => {
-                let Legacy { file, rotation_steps_left, after_crash, .. } = *legacy;
+                let Legacy { file, directory, rotation_steps_left, after_crash, .. } = *legacy;
                 let left = match after_crash {
-                    true => rotating_file::steps_left(path, limits),
+                    true => rotating_file::steps_left(path, directory, limits),
                     false => rotation_steps_left,
                 };
-                let adopted = Pump::adopt(guest, path, limits, file, left);
+                let adopted = Pump::adopt(guest, path, limits, (file, directory), left);
                 let mut adopted = Box::new(adopted);
                 turn = Some(adopted.turn(workspace, false, true, true));
                 pump = Some(adopted);
@@ -168,8 +168,10 @@ impl Task {
             }
             Self::Position { client } => Some((client, position(path, pump.as_deref()))),
             Self::Read { client, inode, offset, len_max } => {
+                let (known, backups_max) =
+                    (pump.as_deref().and_then(Pump::directory), limits.backups_max);
                 let reply = protocol::data(|data| {
-                    rotating_file::read(path, limits.backups_max, inode, offset, len_max, data)
+                    rotating_file::read(path, known, backups_max, inode, offset, len_max, data)
                 });
                 Some((client, to_reply(reply, |reply| reply)))
             }

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use items::Items;
 use lenient::{items, lenient, object, objects, servers, smalls};
 pub use private::{
-    Buffer, Change, Ending, Found, Holder, Lack, Lock, Loss, PrivateClient, PrivateDaemon,
-    PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
+    Buffer, Change, Ending, Found, Holder, Lack, Lock, LogDirectory, Loss, PrivateClient,
+    PrivateDaemon, PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
 };
 
 use super::text;

@@ -6,6 +6,7 @@ mod guests;
 mod in_hand;
 mod items;
 mod journal;
+mod links;
 mod lost;
 mod marks;
 mod names;

@@ -23,7 +23,7 @@ pub(crate) enum Start {
 }
 
 /// Calls, in the words of `refusing`, and what comes of it.
-pub(crate) const CASES: [(&str, Start); 37] = [
+pub(crate) const CASES: [(&str, Start); 40] = [
     ("accept4", Serves),
     ("chmod", Serves),
     ("chown", Serves),
@@ -48,9 +48,11 @@ pub(crate) const CASES: [(&str, Start); 37] = [
     ("pidfd_open", TellsOne(Virtlockd)),
     ("pidfd_send_signal", TellsOne(Virtlockd)),
     ("pwrite64", Serves),
+    ("readlinkat", Serves),
     ("recvfrom", Serves),
     ("recvmsg", Serves),
     ("rename", Serves),
+    ("renameat", Serves),
     ("sendfile", Serves),
     ("sendto", Serves),
     ("setsockopt", Serves),
@@ -60,6 +62,7 @@ pub(crate) const CASES: [(&str, Start); 37] = [
     ("splice", TellsOne(Virtlogd)),
     ("statx", Serves),
     ("tee", TellsOne(Virtlogd)),
+    ("unlinkat", Serves),
     ("wait4", Serves),
 ];
 

@@ -25,6 +25,11 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
+    /// What is found is not what the log was opened as.
+    Refused {
+        path: PathBuf,
+        why: Refusal,
+    },
     /// Where a log is begun anew.
     Delete {
         path: PathBuf,
@@ -60,11 +65,47 @@ pub enum Error {
     },
 }
 
+/// Why a path is not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It leads to a directory of somebody else.
+    #[error("its directory belongs to user {found}, not to user {before} as when it was opened")]
+    Owner {
+        /// Whose it is.
+        found: u32,
+        /// Whose it was at OPEN.
+        before: u32,
+    },
+    /// It leads through a symbolic link whose maker has no say in the directory that is found.
+    #[error("somebody else's symbolic link leads to its directory")]
+    Way,
+    /// The file itself is such a link, or was none at OPEN.
+    #[error("it is a symbolic link")]
+    Link,
+    /// Somebody else's file may be among its names.
+    #[error("the file has {count} names")]
+    Names {
+        /// Hard links.
+        count: u64,
+    },
+}
+
+impl Refusal {
+    fn errno(self) -> Errno {
+        match self {
+            Self::Owner { .. } => Errno::EPERM,
+            Self::Way | Self::Link => Errno::ELOOP,
+            Self::Names { .. } => Errno::EMLINK,
+        }
+    }
+}
+
 impl Error {
     /// The system's reason; `None` where the configuration is at fault.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::TooManyBackups { .. } => None,
+            Self::Refused { why, .. } => Some(why.errno() as i32),
             Self::Open { source, .. }
             | Self::Inspect { source, .. }
             | Self::Delete { source, .. }
@@ -96,6 +137,9 @@ impl Error {
                     .into_bytes()
             }
             Self::Open { path, .. } => about("Unable to open file: ", path),
+            Self::Refused { path, why } => {
+                [about("Refused to open file ", path), format!(": {why}").into_bytes()].concat()
+            }
             Self::Inspect { path, .. } => about("Unable to determine current file inode: ", path),
             Self::Delete { path, .. } => about("Unable to delete file ", path),
             Self::Remove { path, .. } => about("Unable to remove ", path),

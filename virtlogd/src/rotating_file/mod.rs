@@ -4,26 +4,29 @@
 //! rely on both. Nothing else is ever put beside the log.
 
 mod cut;
+mod directory;
 mod error;
 mod open_files;
+mod place;
 mod reader;
 mod rotation;
 mod source;
 mod writer;
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::startup::is_pid_file;
 use common::sys::process;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::libc;
 
-pub use error::Error;
+pub use directory::Directory;
+pub use error::{Error, Refusal};
 pub use open_files::{Deletion, is_open};
 pub use reader::read;
 pub use rotation::steps_left;
@@ -66,41 +69,13 @@ fn check_backups(backups_max: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what would block, or act, when opened: a FIFO, a socket, a device; and our pid file. Other
-/// failures are left to the call that follows, which reports them in libvirt's words.
-fn refuse_special(path: &Path) -> Result<(), Error> {
-    match fs::metadata(path) {
-        Ok(metadata) if is_special(&metadata) => Err(special(path)),
-        _ => Ok(()),
-    }
-}
-
-/// Opens a file or a directory, never anything else, following symbolic links.
-fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Error> {
-    refuse_special(path)?;
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = open_soon(path, options.custom_flags(flags.bits()))
-        .map_err(|source| Error::Open { path: path.into(), source })?;
-    let metadata =
-        file.metadata().map_err(|source| Error::Inspect { path: path.into(), source })?;
-    if is_pid_file(metadata.dev(), metadata.ino()) {
-        // It has taken the name a moment ago. To close it would free its lock.
-        std::mem::forget(file);
-        return Err(special(path));
-    }
-    if is_special(&metadata) {
-        return Err(special(path));
-    }
-    Ok((file, metadata))
-}
-
 /// Waits a little for a process that has an `fcntl(2)` lease on the file, as a file server has for its
 /// clients, and was told by the kernel to give it up.
-fn open_soon(path: &Path, options: &OpenOptions) -> io::Result<File> {
+fn open_soon(open: impl Fn() -> io::Result<File>) -> io::Result<File> {
     const PAUSE: Duration = Duration::from_millis(2);
     let end = Instant::now() + LEASE_PERIOD;
     loop {
-        match options.open(path) {
+        match open() {
             Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
                 process::pause(PAUSE);
             }
@@ -109,8 +84,9 @@ fn open_soon(path: &Path, options: &OpenOptions) -> io::Result<File> {
     }
 }
 
-fn is_special(metadata: &Metadata) -> bool {
-    !metadata.is_file() && !metadata.is_dir() || is_pid_file(metadata.dev(), metadata.ino())
+fn is_special(mode: u32, id: FileId) -> bool {
+    let kind = mode & libc::S_IFMT;
+    kind != libc::S_IFREG && kind != libc::S_IFDIR || is_pid_file(id.dev, id.inode)
 }
 
 fn special(path: &Path) -> Error {
@@ -138,7 +114,7 @@ mod tests {
                 assert_eq!(error.errno(), Some(Errno::EINVAL as i32));
                 assert_eq!(error.to_string(), format!("Unable to open file: {}", path.display()));
             }
-            read(path, 0, 0, 0, 10, &mut Vec::new()).unwrap_err();
+            read(path, None, 0, 0, 0, 10, &mut Vec::new()).unwrap_err();
             assert!(path.exists());
         }
     }

@@ -5,17 +5,17 @@
 //! there. The lock is never held while anything is done to a file.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use common::sys::fd;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
+use super::place::Place;
 use super::rotation::is_refused;
-use super::{Error, FileId, open};
+use super::{Error, FileId};
 
 /// Permissions of a new log file, before the umask; libvirt's value.
 const MODE: u32 = 0o600;
@@ -61,22 +61,22 @@ pub fn is_open(id: FileId) -> bool {
 }
 
 impl OpenFile {
-    /// Opens or creates PATH, which is not deleted from then on; gives its size. With `O_APPEND`, which
+    /// Opens or creates a log, which is not deleted from then on; gives its size. With `O_APPEND`, which
     /// `splice` refuses, only where others write to it as well, and where nothing else is allowed.
     ///
     /// # Errors
-    /// As `open(2)`, and EINVAL for what is special.
-    pub(super) fn at(path: &Path, is_shared: bool) -> Result<(Self, u64), Error> {
+    /// As [`Place::open`].
+    pub(super) fn at(place: &Place<'_>, is_shared: bool) -> Result<(Self, u64), Error> {
         let mut openings = 0;
         loop {
             let begun = now();
-            let opened = open_or_create(path, is_shared).map(|(file, metadata, appends)| {
+            let opened = open_or_create(place, is_shared).map(|(file, metadata, appends)| {
                 (Self::new(file, FileId::of(&metadata), appends), metadata.len())
             });
             openings += 1;
             let is_certain = openings == OPENINGS_MAX || !may_be_deleted_since(begun);
             match &opened {
-                Ok((file, _)) if !is_certain && !leads_to(path, file.id()) => {}
+                Ok((file, _)) if !is_certain && !place.leads_to(file.id()) => {}
                 // As a network's file system says when the file goes while it is opened.
                 Err(error) if !is_certain && error.errno() == Some(Errno::ENOENT as i32) => {}
                 _ => return opened,
@@ -169,20 +169,16 @@ fn may_be_deleted_since(moment: u64) -> bool {
 }
 
 /// Gives whether all writes go to its end, too.
-fn open_or_create(path: &Path, is_shared: bool) -> Result<(File, Metadata, bool), Error> {
+fn open_or_create(place: &Place<'_>, is_shared: bool) -> Result<(File, Metadata, bool), Error> {
     let open = |appends: bool| {
-        let mut options = OpenOptions::new();
-        open(path, options.write(true).append(appends).create(true).mode(MODE))
-            .map(|(file, metadata)| (file, metadata, appends))
+        let mut flags = OFlag::O_WRONLY | OFlag::O_CREAT;
+        flags.set(OFlag::O_APPEND, appends);
+        place.open(None, flags, MODE).map(|(file, metadata)| (file, metadata, appends))
     };
     match open(is_shared) {
         Err(Error::Open { source, .. }) if is_refused(&source) => open(true),
         result => result,
     }
-}
-
-fn leads_to(path: &Path, id: FileId) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| FileId::of(&metadata) == id)
 }
 
 fn files() -> MutexGuard<'static, Files> {

@@ -1,14 +1,17 @@
 //! Reading a log from a remembered position through its rotated parts, without having it open.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use common::handover::document::LogDirectory;
 use common::sys::fd::read_behind;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
+use super::place::{Place, Trust};
 use super::rotation::is_too_long;
-use super::{Error, FileId, backup, check_backups, open};
+use super::{Error, FileId, check_backups};
 
 /// Bytes read from a file at a time: looked through for a NUL while the processor has them at hand.
 const PIECE_BYTES: u64 = 131_072;
@@ -36,16 +39,19 @@ struct Part {
 /// # Errors
 ///
 /// EBADF where there is no part at all; EINVAL for an offset over `i64::MAX`, but EBADF where no part
-/// has the inode; EINVAL for a FIFO, a socket or a device, none of which is opened; EISDIR for a directory.
+/// has the inode; EINVAL for a FIFO, a socket or a device, none of which is opened; EISDIR for a
+/// directory; [`Error::Refused`] for what others have put there. `known` is where the log was opened, if
+/// it is.
 pub fn read(
     path: &Path,
+    known: Option<LogDirectory>,
     backups_max: u64,
     inode: u64,
     offset: u64,
     len_max: u64,
     data: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let Found { parts, is_position_known } = find(path, backups_max, inode)?;
+    let Found { parts, is_position_known } = find(path, known, backups_max, inode)?;
     let seek_error = |errno: Errno| Error::Seek { inode, offset, source: errno.into() };
     if parts.is_empty() {
         return Err(seek_error(Errno::EBADF));
@@ -86,14 +92,22 @@ enum Stop {
 }
 
 /// Looks from the newest part on, as there the position of most readers is.
-fn find(path: &Path, backups_max: u64, inode: u64) -> Result<Found, Error> {
+fn find(
+    path: &Path,
+    known: Option<LogDirectory>,
+    backups_max: u64,
+    inode: u64,
+) -> Result<Found, Error> {
     check_backups(backups_max)?;
+    let Some(place) = absent_is_none(Place::at(path, Trust::in_known(known, Trust::Careful)))?
+    else {
+        return Ok(Found { parts: Vec::new(), is_position_known: false });
+    };
     let mut parts = Vec::new();
     let mut oldest_exists = false;
-    let backups = (0..backups_max).map(|index| backup(path, index));
-    for (age, path) in std::iter::once(path.to_owned()).chain(backups).enumerate() {
-        let part = match Part::open(path) {
-            Err(Error::Open { source, .. }) if age > 0 && is_too_long(&source) => None,
+    for index in std::iter::once(None).chain((0..backups_max).map(Some)) {
+        let part = match Part::open(&place, index) {
+            Err(Error::Open { source, .. }) if index.is_some() && is_too_long(&source) => None,
             result => result?,
         };
         oldest_exists = part.is_some();
@@ -106,15 +120,12 @@ fn find(path: &Path, backups_max: u64, inode: u64) -> Result<Found, Error> {
 }
 
 impl Part {
-    fn open(path: PathBuf) -> Result<Option<Self>, Error> {
-        match open(&path, OpenOptions::new().read(true)) {
-            Ok((file, metadata)) => {
-                let (id, size_bytes) = (FileId::of(&metadata), metadata.len());
-                Ok(Some(Self { path, file, id, size_bytes }))
-            }
-            Err(Error::Open { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn open(place: &Place<'_>, index: Option<u64>) -> Result<Option<Self>, Error> {
+        let opened = absent_is_none(place.open(index, OFlag::O_RDONLY, 0))?;
+        Ok(opened.map(|(file, metadata)| {
+            let (id, size_bytes) = (FileId::of(&metadata), metadata.len());
+            Self { path: place.path(index), file, id, size_bytes }
+        }))
     }
 
     fn read(&self, mut offset: u64, mut left: u64, data: &mut Vec<u8>) -> Result<Stop, Error> {
@@ -148,6 +159,13 @@ impl Part {
     }
 }
 
+fn absent_is_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Err(Error::Open { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// `contains` is the fast one of the two.
 fn find_nul(bytes: &[u8]) -> Option<usize> {
     if bytes.contains(&0) { bytes.iter().position(|&byte| byte == 0) } else { None }
@@ -160,6 +178,7 @@ mod tests {
     use proptest::prelude::*;
     use tempfile::TempDir;
 
+    use super::super::backup;
     use super::*;
 
     fn read(
@@ -170,7 +189,7 @@ mod tests {
         len_max: u64,
     ) -> Result<Vec<u8>, Error> {
         let mut data = Vec::new();
-        super::read(path, backups_max, inode, offset, len_max, &mut data).map(|()| data)
+        super::read(path, None, backups_max, inode, offset, len_max, &mut data).map(|()| data)
     }
 
     /// A log of the parts `old`, `middle` and `new`, as PATH.1, PATH.0 and PATH.

@@ -1,42 +1,46 @@
 //! What is done to names: older parts move up, the file itself makes way, a log is begun anew.
 
-use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use common::handover::document::LogDirectory;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
-use super::{BACKUPS_MAX, Error, Limits, backup, open, refuse_special};
+use super::place::{Place, Trust};
+use super::{BACKUPS_MAX, Error, Limits};
 
 /// The steps that are left of a rotation that was cut off between two of its renames, as a gap in the
 /// numbers shows.
-pub fn steps_left(path: &Path, limits: Limits) -> Option<u64> {
+pub fn steps_left(path: &Path, known: Option<LogDirectory>, limits: Limits) -> Option<u64> {
     let parts = limits.backups_max.min(BACKUPS_MAX);
-    let is_there = |index: u64| fs::symlink_metadata(backup(path, index)).is_ok();
-    let gap = (0..parts).find(|&index| !is_there(index))?;
-    let has_more = (gap + 1..parts).any(is_there);
-    (has_more && fs::symlink_metadata(path).is_ok()).then_some(gap + 1)
+    let place = Place::at(path, Trust::in_known(known, Trust::Full)).ok()?;
+    let is_there = |part| place.directory().look_at(&place.name(part), false).is_ok();
+    let gap = (0..parts).find(|&index| !is_there(Some(index)))?;
+    let has_more = (gap + 1..parts).any(|index| is_there(Some(index)));
+    (has_more && is_there(None)).then_some(gap + 1)
 }
 
-/// Unlinks PATH and its older parts.
-pub(super) fn delete(path: &Path, backups_max: u64) -> Result<(), Error> {
-    refuse_special(path)?;
-    let failed = |path: &Path, source| Error::Delete { path: path.into(), source };
-    absent_is_fine(fs::remove_file(path)).map_err(|source| failed(path, source))?;
-    for part in (0..backups_max).map(|index| backup(path, index)) {
-        remove_part(&part).map_err(|source| failed(&part, source))?;
+/// Unlinks a log and its older parts.
+pub(super) fn delete(log: &Place<'_>, backups_max: u64) -> Result<(), Error> {
+    log.refuse_special()?;
+    let failed = |part, source| Error::Delete { path: log.path(part), source };
+    absent_is_fine(log.directory().remove(&log.name(None)))
+        .map_err(|source| failed(None, source))?;
+    for part in (0..backups_max).map(Some) {
+        remove_part(log, part).map_err(|source| failed(part, source))?;
     }
     Ok(())
 }
 
-/// Looks before anything is moved whether PATH can be: nobody may rename an append-only file.
+/// Looks before anything is moved whether a log can be: nobody may rename an append-only file.
 ///
 /// # Errors
 /// As the last step of the rotation would report it.
-pub(super) fn check(path: &Path) -> Result<(), Error> {
-    match open(path, OpenOptions::new().write(true)) {
+pub(super) fn check(log: &Place<'_>) -> Result<(), Error> {
+    match log.open(None, OFlag::O_WRONLY, 0) {
         Err(Error::Open { source, .. }) if is_refused(&source) => {
-            Err(Error::Rename { from: path.into(), to: backup(path, 0), source })
+            Err(Error::Rename { from: log.path(None), to: log.path(Some(0)), source })
         }
         _ => Ok(()),
     }
@@ -44,28 +48,27 @@ pub(super) fn check(path: &Path) -> Result<(), Error> {
 
 /// Fills slot `slot` from the one in front of it, the highest slot first. What would get a name that
 /// is too long is dropped, as what leaves the last slot is; gives whether something was.
-pub(super) fn step(path: &Path, backups_max: u64, slot: u64) -> Result<bool, Error> {
+pub(super) fn step(log: &Place<'_>, backups_max: u64, slot: u64) -> Result<bool, Error> {
     if backups_max == 0 {
-        return remove(path).map(|()| false);
+        return remove(log).map(|()| false);
     }
-    let from = slot.checked_sub(1).map_or_else(|| path.to_owned(), |newer| backup(path, newer));
-    let to = backup(path, slot);
-    match fs::rename(&from, &to) {
+    let (from, to) = (slot.checked_sub(1), Some(slot));
+    match log.directory().rename(&log.name(from), &log.name(to)) {
         Err(error) if is_too_long(&error) => {
-            remove_part(&from).map_err(|source| Error::Remove { path: from, source })
+            remove_part(log, from).map_err(|source| Error::Remove { path: log.path(from), source })
         }
         result => absent_is_fine(result).map(|()| false).map_err(|source| Error::Rename {
-            from,
-            to,
+            from: log.path(from),
+            to: log.path(to),
             source,
         }),
     }
 }
 
-/// Unlinks a file that is given up.
-pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    absent_is_fine(fs::remove_file(path))
-        .map_err(|source| Error::Remove { path: path.into(), source })
+/// Unlinks a log that is given up.
+pub(super) fn remove(log: &Place<'_>) -> Result<(), Error> {
+    absent_is_fine(log.directory().remove(&log.name(None)))
+        .map_err(|source| Error::Remove { path: log.path(None), source })
 }
 
 /// Whether an older part's name cannot be had, so that there is no such part.
@@ -79,8 +82,8 @@ pub(super) fn is_refused(error: &io::Error) -> bool {
 }
 
 /// Gives whether it was there.
-fn remove_part(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
+fn remove_part(log: &Place<'_>, part: Option<u64>) -> io::Result<bool> {
+    match log.directory().remove(&log.name(part)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound || is_too_long(&error) => Ok(false),
         result => result.map(|()| true),
     }

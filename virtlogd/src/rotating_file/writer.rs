@@ -1,23 +1,26 @@
 //! A log file that is written at its end and goes on in a new file when it is full.
 
 use std::cmp::Ordering;
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::handover::document::LogDirectory;
 use common::rpc::error::errno_text;
 use common::sys::fd;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
 use super::cut::{Cut, Step};
 use super::open_files::OpenFile;
+use super::place::{Place, Trust};
 use super::rotation;
 use super::source::{Offset, Source};
-use super::{Error, FileId, check_backups, open, read};
+use super::{Error, FileId, check_backups, read};
 
 /// How much of what others write is looked through for a text that may be behind it.
 const OTHERS_BYTES_MAX: u64 = 65_536;
@@ -41,6 +44,8 @@ pub struct RotatingFile {
     limits: Limits,
     /// `None` until it could be opened the first time.
     file: Option<OpenFile>,
+    /// Where it was opened; `None` until that has been seen.
+    known: Option<LogDirectory>,
     cut: Cut,
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
@@ -64,23 +69,35 @@ impl RotatingFile {
     pub fn open(path: impl Into<Arc<Path>>, limits: Limits, truncate: bool) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
+        let place = Place::at(&path, Trust::Full).map_err(|error| match error {
+            Error::Open { path, source } if truncate && source.kind() != ErrorKind::NotFound => {
+                Error::Delete { path, source }
+            }
+            error => error,
+        })?;
         if truncate {
-            rotation::delete(&path, limits.backups_max)?;
+            rotation::delete(&place, limits.backups_max)?;
         }
-        let (file, size_bytes) = OpenFile::at(&path, false)?;
-        Ok(Self::with(path, limits, Some(file), size_bytes, None))
+        let (file, size_bytes) = OpenFile::at(&place, false)?;
+        let known = Some(place.known_for(file.id()));
+        drop(place);
+        Ok(Self { known, ..Self::with(path, limits, Some(file), size_bytes, None) })
     }
 
     /// Opens or creates PATH, to add to what may be written by others as well.
     ///
     /// # Errors
     ///
-    /// As [`Self::open`].
+    /// As [`Self::open`], and [`Error::Refused`] for what others have put there.
     pub fn open_shared(path: impl Into<Arc<Path>>, limits: Limits) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
-        let (file, size_bytes) = OpenFile::at(&path, true)?;
-        Ok(Self { is_shared: true, ..Self::with(path, limits, Some(file), size_bytes, None) })
+        let place = Place::at(&path, Trust::Careful)?;
+        let (file, size_bytes) = OpenFile::at(&place, true)?;
+        let known = Some(place.known_for(file.id()));
+        drop(place);
+        let opened = Self::with(path, limits, Some(file), size_bytes, None);
+        Ok(Self { is_shared: true, known, ..opened })
     }
 
     /// A log that is opened, or created, by the first [`Self::refresh`], and then goes on with what is
@@ -114,6 +131,17 @@ impl RotatingFile {
         Ok(Self { is_shared, ..resumed })
     }
 
+    /// An earlier image of this process has opened it there.
+    #[must_use]
+    pub fn known_at(self, known: Option<LogDirectory>) -> Self {
+        Self { known, ..self }
+    }
+
+    /// Where it was opened, if that has been seen.
+    pub fn known(&self) -> Option<LogDirectory> {
+        self.known
+    }
+
     /// The open file, and the steps left of a rotation that failed half-way.
     pub fn state(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
         (self.file.as_ref().map(|open| open.file.as_fd()), self.rotation_steps_left)
@@ -124,10 +152,10 @@ impl RotatingFile {
         &self.path
     }
 
-    /// Whether it is open, and not in the middle of a rotation, so that PATH leads to it if nobody else
-    /// has changed that.
+    /// Whether it is open, where that is has been seen, and it is not in the middle of a rotation, so
+    /// that PATH leads to it if nobody else has changed that.
     pub fn is_in_place(&self) -> bool {
-        self.file.is_some() && !self.is_half_rotated()
+        self.file.is_some() && self.known.is_some() && !self.is_half_rotated()
     }
 
     /// Which file is being written.
@@ -146,7 +174,8 @@ impl RotatingFile {
         let Some(last) = self.cut.pos().checked_sub(1) else {
             return true;
         };
-        let Ok((file, metadata)) = open(&self.path, OpenOptions::new().read(true)) else {
+        let opened = self.place().and_then(|place| place.open(None, OFlag::O_RDONLY, 0));
+        let Ok((file, metadata)) = opened else {
             return false;
         };
         let mut byte = [0];
@@ -160,7 +189,8 @@ impl RotatingFile {
     pub fn written_of(&self, text: &[u8], inode: u64, offset: u64) -> usize {
         let mut found = Vec::new();
         let len_max = text.len() as u64 + OTHERS_BYTES_MAX;
-        let read = read(&self.path, self.limits.backups_max, inode, offset, len_max, &mut found);
+        let (path, backups_max) = (&self.path, self.limits.backups_max);
+        let read = read(path, self.known, backups_max, inode, offset, len_max, &mut found);
         if read.is_ok() && found.windows(text.len().max(1)).any(|piece| piece == text) {
             return text.len();
         }
@@ -209,8 +239,8 @@ impl RotatingFile {
     ///
     /// # Errors
     ///
-    /// Where PATH cannot be opened the old file stays in use. Who goes on all the same may be writing
-    /// into a file that nobody will find.
+    /// Where PATH cannot be opened, or leads where the log may not go, the old file stays in use. Who
+    /// goes on all the same may be writing into a file that nobody will find.
     pub fn refresh(&mut self) -> Result<(), Error> {
         if self.file.is_none() {
             let left = self.rotation_steps_left;
@@ -220,7 +250,9 @@ impl RotatingFile {
         }
         match fs::metadata(&self.path) {
             Ok(metadata) if FileId::of(&metadata) == self.id() => {
-                self.recount(metadata.len()).map(drop)
+                self.recount(metadata.len())?;
+                self.know_place();
+                Ok(())
             }
             _ => self.reopen(),
         }
@@ -282,8 +314,36 @@ impl RotatingFile {
         rotation_steps_left: Option<u64>,
     ) -> Self {
         let cut = Cut::new(size_bytes, limits.size_bytes_max);
-        let (is_put_off, is_told, is_shared) = (false, false, false);
-        Self { path, limits, file, cut, rotation_steps_left, is_put_off, is_told, is_shared }
+        Self {
+            path,
+            limits,
+            file,
+            known: None,
+            cut,
+            rotation_steps_left,
+            is_put_off: false,
+            is_told: false,
+            is_shared: false,
+        }
+    }
+
+    fn place(&self) -> Result<Place<'_>, Error> {
+        self.place_of(&self.path)
+    }
+
+    /// Where the path leads by now, if it may lead there.
+    fn place_of<'a>(&self, path: &'a Path) -> Result<Place<'a>, Error> {
+        let place = Place::at(path, Trust::in_known(self.known, Trust::Full))?;
+        Ok(place.with_current(self.id()))
+    }
+
+    /// What another process has opened counts as opened now. What fails is looked at the next time.
+    fn know_place(&mut self) {
+        if self.known.is_none()
+            && let Ok(place) = self.place()
+        {
+            self.known = Some(place.known_for(self.id()));
+        }
     }
 
     fn is_half_rotated(&self) -> bool {
@@ -329,18 +389,19 @@ impl RotatingFile {
     }
 
     fn move_on(&mut self, source: &impl Source) -> Result<(), Error> {
-        let full = self.id();
+        let (full, path) = (self.id(), Arc::clone(&self.path));
+        let place = self.place_of(&path)?;
         let mut left = match self.rotation_steps_left {
             Some(left) => left,
             None => {
-                rotation::check(&self.path)?;
+                rotation::check(&place)?;
                 self.limits.backups_max.max(1)
             }
         };
         let mut has_dropped = false;
         while left > 0 {
             self.rotation_steps_left = Some(left);
-            has_dropped |= rotation::step(&self.path, self.limits.backups_max, left - 1)?;
+            has_dropped |= rotation::step(&place, self.limits.backups_max, left - 1)?;
             left -= 1;
             source.has_got_on();
         }
@@ -348,11 +409,11 @@ impl RotatingFile {
         if has_dropped {
             self.tell_once("has a name too long for all its older parts; they are dropped");
         }
-        self.reopen()?;
+        self.reopen_at(&place)?;
         if self.id() == full {
             // Renaming does nothing between two names of one file: PATH.0 was PATH already.
-            rotation::remove(&self.path)?;
-            self.reopen()?;
+            rotation::remove(&place)?;
+            self.reopen_at(&place)?;
         }
         Ok(())
     }
@@ -364,7 +425,13 @@ impl RotatingFile {
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
-        let (file, size_bytes) = OpenFile::at(&self.path, self.is_shared)?;
+        let path = Arc::clone(&self.path);
+        self.reopen_at(&self.place_of(&path)?)
+    }
+
+    fn reopen_at(&mut self, place: &Place<'_>) -> Result<(), Error> {
+        let (file, size_bytes) = OpenFile::at(place, self.is_shared)?;
+        self.known.get_or_insert_with(|| place.known_for(file.id()));
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
         (self.rotation_steps_left, self.is_put_off) = (None, false);
@@ -375,7 +442,7 @@ impl RotatingFile {
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => return other,
         }
     }

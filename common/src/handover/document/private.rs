@@ -224,6 +224,24 @@ pub struct PrivateLog {
     /// Steps left of a rotation that failed half-way.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub rotation_steps_left: Option<u64>,
+    /// Where it was opened. Missing, that is wherever its path leads when it is taken over.
+    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
+    pub directory: Option<LogDirectory>,
+}
+
+/// The directory in which a log was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDirectory {
+    /// Device number, as `stat` gives it.
+    pub dev: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// When it was made, where the file system knows that.
+    pub born_unix_ns: Option<u64>,
+    /// Whose it is.
+    pub uid: u32,
+    /// Where the log is a symbolic link: whose the directory is in which the file lies.
+    pub target_uid: Option<u32>,
 }
 
 /// Bytes of a guest that are lost.

@@ -1,0 +1,264 @@
+//! A directory that is kept open: what is done in it stays there, whatever becomes of its name.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use common::sys::calls;
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use super::FileId;
+
+/// Symbolic links that are followed in one path; Linux's value.
+pub(super) const LINKS_MAX: usize = 40;
+
+/// Permission bits; with an access list, the group's are the most that it gives to anybody.
+const WRITABLE_TO_OTHERS: u32 = 0o022;
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Directory {
+    file: File,
+    pub(super) id: FileId,
+    /// When it was made, where the file system knows that: a number of an inode comes back.
+    pub(super) born_unix_ns: Option<u64>,
+    /// Whose it is.
+    pub(super) uid: u32,
+    /// Others may change what is in it.
+    is_open_to_others: bool,
+}
+
+/// Where a path leads, and who made the symbolic links on the way.
+#[derive(Debug)]
+pub(super) struct Walk {
+    pub(super) directory: Directory,
+    makers: Vec<u32>,
+}
+
+impl Directory {
+    /// Follows symbolic links.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = (OFlag::O_PATH | OFlag::O_DIRECTORY).bits();
+        Self::of(OpenOptions::new().read(true).custom_flags(flags).open(path)?)
+    }
+
+    /// The same, where every link was made by somebody who could have put there himself what it leads
+    /// to.
+    ///
+    /// # Errors
+    /// As `open(2)`, and `ELOOP` where one was not.
+    pub fn reach(path: &Path) -> io::Result<Self> {
+        let walk = Self::open(Path::new("."))?.walk(path)?;
+        if walk.is_trusted(None) { Ok(walk.directory) } else { Err(Errno::ELOOP.into()) }
+    }
+
+    /// A directory in this one. No symbolic link is followed.
+    ///
+    /// # Errors
+    /// As `openat(2)`.
+    pub fn nested(&self, name: &OsStr) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        Self::of(self.open_at(name, flags, 0)?)
+    }
+
+    /// The names in it, each with whether it is a directory's.
+    ///
+    /// # Errors
+    /// As `openat(2)`, and for each name as `readdir(3)`.
+    pub fn names(&self) -> io::Result<impl Iterator<Item = io::Result<(OsString, bool)>>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let entries = Dir::openat(&self.file, ".", flags, Mode::empty())?.into_iter();
+        Ok(entries.filter_map(|entry| match entry {
+            Ok(entry) => {
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                let is_directory = || match entry.file_type() {
+                    Some(kind) => kind == Type::Directory,
+                    None => self.look_at(name, false).is_ok_and(|found| is_directory(&found)),
+                };
+                let is_itself = name == "." || name == "..";
+                (!is_itself).then(|| Ok((name.to_owned(), is_directory())))
+            }
+            Err(error) => Some(Err(error.into())),
+        }))
+    }
+
+    fn of(file: File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self {
+            file,
+            id: FileId::of(&metadata),
+            born_unix_ns: born_unix_ns(&metadata),
+            uid: metadata.uid(),
+            is_open_to_others: metadata.mode() & WRITABLE_TO_OTHERS != 0,
+        })
+    }
+
+    /// Opens what has this name, close-on-exec.
+    ///
+    /// # Errors
+    /// As `openat(2)`.
+    pub(super) fn open_at(&self, name: &OsStr, flags: OFlag, mode: u32) -> io::Result<File> {
+        let mode = Mode::from_bits_truncate(mode);
+        Ok(openat(&self.file, name, flags | OFlag::O_CLOEXEC, mode)?.into())
+    }
+
+    /// Looks at what has this name.
+    ///
+    /// # Errors
+    /// As `fstatat(2)`.
+    pub fn look_at(&self, name: &OsStr, follows: bool) -> io::Result<FileStat> {
+        let flags = if follows { AtFlags::empty() } else { AtFlags::AT_SYMLINK_NOFOLLOW };
+        Ok(fstatat(&self.file, name, flags)?)
+    }
+
+    /// Who has made a symbolic link, and where it leads; `None` for anything else.
+    ///
+    /// # Errors
+    /// As `openat(2)` and `readlinkat(2)`.
+    pub(super) fn read_link(&self, name: &OsStr) -> io::Result<Option<(u32, PathBuf)>> {
+        Ok(match step(&self.file, name)? {
+            Step::Link(maker, target) => Some((maker, target)),
+            Step::Other(_) => None,
+        })
+    }
+
+    /// Gives a file, or a link, another name.
+    ///
+    /// # Errors
+    /// As `renameat(2)`.
+    pub(super) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let renamed = renameat(&self.file, from, &self.file, to).map_err(io::Error::from);
+        let path = |name| by_number(&self.file).join(name);
+        calls::or_else(renamed, || fs::rename(path(from), path(to)))
+    }
+
+    /// Takes a name away from a file, or a link.
+    ///
+    /// # Errors
+    /// As `unlinkat(2)`.
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        let removed = unlinkat(&self.file, name, UnlinkatFlags::NoRemoveDir);
+        calls::or_else(removed.map_err(io::Error::from), || {
+            fs::remove_file(by_number(&self.file).join(name))
+        })
+    }
+
+    /// Whether only root and this process can change what is in it.
+    pub(super) fn is_trusted(&self) -> bool {
+        is_trusted(self.uid) && !self.is_open_to_others
+    }
+
+    /// Goes where a path leads from here, one name after the other.
+    ///
+    /// # Errors
+    /// As `openat(2)`.
+    pub(super) fn walk(&self, path: &Path) -> io::Result<Walk> {
+        let (mut at, mut makers) = (self.file.as_fd().try_clone_to_owned()?, Vec::new());
+        let mut left = VecDeque::new();
+        lead(&mut at, &mut left, path)?;
+        while let Some(name) = left.pop_front() {
+            match step(&at, &name)? {
+                Step::Other(next) => at = next,
+                Step::Link(..) if makers.len() == LINKS_MAX => return Err(Errno::ELOOP.into()),
+                Step::Link(maker, target) => {
+                    makers.push(maker);
+                    lead(&mut at, &mut left, &target)?;
+                }
+            }
+        }
+        let directory = Self::of(at.into())?;
+        match directory.file.metadata()?.is_dir() {
+            true => Ok(Walk { directory, makers }),
+            false => Err(Errno::ENOTDIR.into()),
+        }
+    }
+}
+
+impl Walk {
+    /// Whether each link on the way, and one more, was made by somebody who could have put there
+    /// himself what the link leads to.
+    pub(super) fn is_trusted(&self, maker: Option<u32>) -> bool {
+        let mut makers = self.makers.iter().copied().chain(maker);
+        makers.all(|uid| is_trusted(uid) || uid == self.directory.uid)
+    }
+}
+
+/// What a name is.
+enum Step {
+    /// A symbolic link: who has made it, and where it leads.
+    Link(u32, PathBuf),
+    Other(OwnedFd),
+}
+
+/// The link that is read is the one whose maker is seen.
+fn step(at: impl AsFd, name: &OsStr) -> io::Result<Step> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let next = openat(&at, name, flags, Mode::empty())?;
+    let found = fstat(&next)?;
+    if !is_link(&found) {
+        return Ok(Step::Other(next));
+    }
+    let target = readlinkat(&next, "").map(PathBuf::from).map_err(io::Error::from);
+    let target = calls::or_else(target, || fs::read_link(by_number(&at).join(name)))?;
+    Ok(Step::Link(found.st_uid, target))
+}
+
+/// Where calls that take no fd find it.
+fn by_number(fd: impl AsFd) -> PathBuf {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into()
+}
+
+/// What is left of a path to go is `path`, and then what was left before.
+fn lead(at: &mut OwnedFd, left: &mut VecDeque<OsString>, path: &Path) -> io::Result<()> {
+    if path.is_absolute() {
+        *at = Directory::open(Path::new("/"))?.file.into();
+    }
+    let names =
+        path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
+    for name in names.rev() {
+        left.push_front(name.as_os_str().into());
+    }
+    Ok(())
+}
+
+/// Whether it is a symbolic link.
+pub(super) fn is_link(found: &FileStat) -> bool {
+    found.st_mode & libc::S_IFMT == libc::S_IFLNK
+}
+
+fn is_directory(found: &FileStat) -> bool {
+    found.st_mode & libc::S_IFMT == libc::S_IFDIR
+}
+
+/// The directory's part of a path, and the name in it.
+pub(super) fn split(path: &Path) -> (&Path, &OsStr) {
+    let bytes = path.as_os_str().as_bytes();
+    let start = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    let (directory, name) = bytes.split_at(start);
+    let name = if name.is_empty() { b"." } else { name };
+    (Path::new(OsStr::from_bytes(directory)), OsStr::from_bytes(name))
+}
+
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
+}
+
+fn born_unix_ns(metadata: &Metadata) -> Option<u64> {
+    let since = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok()
+}
