@@ -2,17 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::{lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use tests::harness::{
     Daemon, SlowFiles, Subject, backup, can_hang, eventually, eventually_within, expect_file,
-    expect_missing, size, write,
+    expect_missing, needs_root, size, write,
 };
 use tests::wire::OpenLog;
 
 tests::ours! { Virtlogd:
     old_logs_go_and_open_ones_stay,
+    logs_to_which_somebody_else_has_led_stay,
     logs_that_are_opened_while_others_go_stay,
     no_guest_waits_for_a_whole_pass,
 }
@@ -45,6 +47,24 @@ fn old_logs_go_and_open_ones_stay(subject: Subject) {
     expect_file(&backup(&young, 0), "old");
     expect_file(&open, "old");
     expect_file(&backup(&open, 0), "old");
+}
+
+fn logs_to_which_somebody_else_has_led_stay(subject: Subject) {
+    if !needs_root("somebody else's link") {
+        return;
+    }
+    let setup = subject.setup();
+    let host = setup.host();
+    let (root, log) = (host.file("root"), host.file("gone.log"));
+    write_old(&log);
+    symlink(host.path("files"), &root).unwrap();
+    lchown(&root, Some(4321), Some(4321)).unwrap();
+    let config = format!("max_age_days = 1\nlog_root = \"{}\"\n", root.display());
+    let daemon = setup.config(&config).confined().start();
+    let said = format!("Unable to look for old logs in {}", root.display());
+    let is_over = || !log.exists() || daemon.stderr().contains(&said);
+    assert!(eventually_within(FIRST_PASS_DEADLINE, is_over));
+    expect_file(&log, "old");
 }
 
 fn logs_that_are_opened_while_others_go_stay(subject: Subject) {

@@ -5,7 +5,9 @@
 //!
 //! compat: as in libvirt, parts with a number above `max_backups` are deleted whatever their age.
 //! Unlike there, nothing of an open log's chain is ever deleted, by whatever name it was opened,
-//! and symbolic links to directories are not entered.
+//! symbolic links to directories are not entered, `log_root` is not reached through links of those who
+//! have no say where they lead, and each directory is kept open while it is cleaned, so that nobody can
+//! put another one in its place.
 //!
 //! Guests start and write meanwhile. So each file is looked at again right before it is deleted, and
 //! the chain's log with it: one that has changed, or that a log is written to by now, is left for the
@@ -14,15 +16,18 @@
 mod chain;
 
 use std::collections::HashSet;
-use std::fs::{self, DirEntry, Metadata};
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chain::{Chains, Condemned, Entry, Policy, Seen, head_and_number};
 
-use crate::rotating_file::{Deletion, FileId, is_open};
+use nix::libc;
+use nix::sys::stat::FileStat;
+
+use crate::rotating_file::{Deletion, Directory, FileId, is_open};
 
 const DAY_S: u64 = 86_400;
 
@@ -55,8 +60,11 @@ pub fn clean(
     }
     let age_s_max = i64::try_from(age_days_max.saturating_mul(DAY_S)).unwrap_or(i64::MAX);
     let policy = Policy { oldest_mtime_s: unix_time_s(now).saturating_sub(age_s_max), backups_max };
-    match fs::canonicalize(log_root) {
-        Ok(root) => Pass { policy, open: Heads::of(open), report: &mut report }.tree(&root),
+    let root = fs::canonicalize(log_root);
+    match root.and_then(|path| Ok((Directory::reach(log_root)?, path))) {
+        Ok((root, path)) => {
+            Pass { policy, open: Heads::of(open), report: &mut report }.tree(&root, &path);
+        }
         Err(error) => report.skip("look for old logs in", log_root, &error),
     }
     report
@@ -70,42 +78,44 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn tree(&mut self, root: &Path) {
-        for directory in self.directory(root) {
-            self.directory(&directory);
+    fn tree(&mut self, root: &Directory, path: &Path) {
+        for name in self.directory(root, path) {
+            let path = path.join(&name);
+            match root.nested(&name) {
+                Ok(nested) => drop(self.directory(&nested, &path)),
+                Err(error) => self.report.skip("read directory", &path, &error),
+            }
         }
     }
 
-    /// Cleans one directory and returns those directly in it.
-    fn directory(&mut self, directory: &Path) -> Vec<PathBuf> {
-        let (chains, nested) = self.look(directory);
+    /// Cleans one directory and returns the names of those directly in it.
+    fn directory(&mut self, directory: &Directory, path: &Path) -> Vec<OsString> {
+        let (chains, nested) = self.look(directory, path);
         let policy = self.policy;
         for chain in chains.into_iter().flat_map(|chains| chains.condemned(policy)) {
-            self.delete_chain(directory, &chain);
+            self.delete_chain(directory, path, &chain);
         }
         nested
     }
 
     /// The chains of a directory, and the directories in it. No chains if not all of it could be seen:
     /// what was not might be a chain's newest part.
-    fn look(&mut self, directory: &Path) -> (Option<Chains>, Vec<PathBuf>) {
+    fn look(&mut self, directory: &Directory, path: &Path) -> (Option<Chains>, Vec<OsString>) {
         let mut chains = Chains::default();
         let mut nested = Vec::new();
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => entries,
+        let names = match directory.names() {
+            Ok(names) => names,
             Err(error) => {
-                self.report.skip("read directory", directory, &error);
+                self.report.skip("read directory", path, &error);
                 return (None, nested);
             }
         };
-        for entry in entries {
-            match entry {
-                Ok(entry) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => {
-                    nested.push(entry.path());
-                }
-                Ok(entry) => self.note(&mut chains, &entry),
+        for name in names {
+            match name {
+                Ok((name, true)) => nested.push(name),
+                Ok((name, false)) => self.note(&mut chains, directory, path, name),
                 Err(error) => {
-                    self.report.skip("read directory", directory, &error);
+                    self.report.skip("read directory", path, &error);
                     return (None, nested);
                 }
             }
@@ -113,39 +123,37 @@ impl Pass<'_> {
         (Some(chains), nested)
     }
 
-    fn note(&mut self, chains: &mut Chains, entry: &DirEntry) {
-        let name = entry.file_name();
+    fn note(&mut self, chains: &mut Chains, directory: &Directory, path: &Path, name: OsString) {
         let Some((head, number)) = head_and_number(&name) else {
             return;
         };
-        let path = entry.path();
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => metadata,
+        let found = match directory.look_at(&name, true) {
+            Ok(found) if found.st_mode & libc::S_IFMT == libc::S_IFREG => found,
             Ok(_) => return,
-            Err(error) => return self.report.skip("look at", &path, &error),
+            Err(error) => return self.report.skip("look at", &path.join(&name), &error),
         };
-        let seen = Seen::of(&metadata);
-        let is_open = is_open(seen.id) || self.open.0.contains(&path.with_file_name(&head));
+        let seen = Seen::of(&found);
+        let is_open = is_open(seen.id) || self.open.0.contains(&path.join(&head));
         let entry = Entry { name, head, number, seen, is_open };
         self.report.postponed += u64::from(!chains.add(entry));
     }
 
-    fn delete_chain(&mut self, directory: &Path, chain: &Condemned) {
+    fn delete_chain(&mut self, directory: &Directory, path: &Path, chain: &Condemned) {
         let Condemned { head, head_seen, parts } = chain;
-        let head = directory.join(head);
         for (name, seen) in parts {
-            let path = directory.join(name);
             let _deletion = Deletion::begin(seen.id.dev);
-            if is_untouched(&path, Some(*seen)) && is_untouched(&head, *head_seen) {
-                self.delete(&path);
+            if is_untouched(directory, name, Some(*seen))
+                && is_untouched(directory, head, *head_seen)
+            {
+                self.delete(directory, name, &path.join(name));
             } else {
                 self.report.postponed += 1;
             }
         }
     }
 
-    fn delete(&mut self, path: &Path) {
-        match fs::remove_file(path) {
+    fn delete(&mut self, directory: &Directory, name: &OsStr, path: &Path) {
+        match directory.remove(name) {
             Ok(()) => {
                 self.report.deleted += 1;
                 tracing::info!(target: "logging.log_cleaner", "Deleted {}", path.display());
@@ -178,16 +186,17 @@ impl Heads {
 }
 
 impl Seen {
-    fn of(metadata: &Metadata) -> Self {
-        Self { id: FileId::of(metadata), mtime_s: metadata.mtime() }
+    fn of(found: &FileStat) -> Self {
+        let id = FileId { dev: found.st_dev, inode: found.st_ino };
+        Self { id, mtime_s: found.st_mtime }
     }
 }
 
 /// Whether a file, or none, is what it was before, and no log.
-fn is_untouched(path: &Path, before: Option<Seen>) -> bool {
-    match fs::metadata(path) {
-        Ok(metadata) => {
-            let now = Seen::of(&metadata);
+fn is_untouched(directory: &Directory, name: &OsStr, before: Option<Seen>) -> bool {
+    match directory.look_at(name, true) {
+        Ok(found) => {
+            let now = Seen::of(&found);
             before == Some(now) && !is_open(now.id)
         }
         Err(error) => before.is_none() && error.kind() == io::ErrorKind::NotFound,

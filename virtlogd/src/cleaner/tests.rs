@@ -37,14 +37,21 @@ impl Tree {
 
     /// Cleans the root alone; `meanwhile` happens between a look at it and the first deletion.
     fn clean_root(&self, meanwhile: impl FnOnce()) -> Report {
+        self.clean_one("root", meanwhile)
+    }
+
+    /// Cleans this directory alone.
+    fn clean_one(&self, name: &str, meanwhile: impl FnOnce()) -> Report {
         let oldest_mtime_s = unix_time_s(self.now) - 10 * 86_400;
         let policy = Policy { oldest_mtime_s, backups_max: 3 };
         let mut report = Report::default();
         let mut pass = Pass { policy, open: Heads::of(&[]), report: &mut report };
-        let root = self.path("root");
-        let (chains, _) = pass.look(&root);
+        let path = self.path(name);
+        let directory = Directory::open(&path).unwrap();
+        let (chains, _) = pass.look(&directory, &path);
         meanwhile();
-        chains.unwrap().condemned(policy).for_each(|chain| pass.delete_chain(&root, &chain));
+        let condemned = chains.unwrap().condemned(policy);
+        condemned.for_each(|chain| pass.delete_chain(&directory, &path, &chain));
         report
     }
 
@@ -211,6 +218,21 @@ fn links_do_not_lead_out_of_the_tree() {
     symlink(tree.path("outside/a.log"), tree.path("root/b.log")).unwrap();
     assert_eq!(tree.clean(&[]).deleted, 1);
     assert!(tree.has("outside/a.log") && !tree.has("root/b.log"));
+}
+
+/// The same file is found there, so that nothing but the directory tells.
+#[test]
+fn nothing_is_deleted_in_a_directory_that_is_put_there_meanwhile() {
+    let tree = Tree::new();
+    fs::create_dir(tree.path("outside")).unwrap();
+    tree.file("root/qemu/a.log", 20);
+    fs::hard_link(tree.path("root/qemu/a.log"), tree.path("outside/a.log")).unwrap();
+    let report = tree.clean_one("root/qemu", || {
+        fs::rename(tree.path("root/qemu"), tree.path("aside")).unwrap();
+        symlink(tree.path("outside"), tree.path("root/qemu")).unwrap();
+    });
+    assert_eq!(report.deleted, 1);
+    assert!(tree.has("outside/a.log") && !tree.has("aside/a.log"));
 }
 
 #[test]
