@@ -28,6 +28,7 @@ tests::ours! { Virtlogd:
     a_directory_that_is_made_again_is_gone_on_in,
     a_directory_that_root_gives_away_is_gone_on_in,
     a_file_that_the_owner_puts_there_is_gone_on_with,
+    a_link_in_the_pid_files_place_is_not_followed,
 }
 
 tests::mixed! { Virtlogd:
@@ -402,6 +403,21 @@ fn a_file_that_the_owner_puts_there_is_gone_on_with(subject: Subject) {
     chown(&scene.path, Some(MALLORY), None).unwrap();
     pipe.write_all(b"second\n").unwrap();
     expect_file(&scene.path, "new\nsecond\n");
+}
+
+fn a_link_in_the_pid_files_place_is_not_followed(subject: Subject) {
+    if !needs_root("a pid file in somebody else's directory") {
+        return;
+    }
+    let setup = subject.setup();
+    let host = setup.host();
+    let (home, keys) = (host.file("home"), host.file("keys"));
+    make_directory(&home, MALLORY);
+    write(&keys, SECRET);
+    link(&keys, &home.join("pid"));
+    let exit = setup.confined().args(["-p".into(), home.join("pid").into_os_string()]).run();
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    expect_file(&keys, SECRET);
 }
 
 fn a_log_that_is_a_link_is_rotated_beside_the_link(subject: Subject) {

@@ -1,11 +1,14 @@
 //! A socket that clients connect to.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use crate::rpc::error::io_text;
 use crate::sys::socket;
@@ -61,10 +64,8 @@ impl Listener {
         // Nobody but us gets in before the owner is right.
         let socket = socket::listen_at(path, if group.is_some() { OWN_MODE } else { mode })?;
         let file = SocketFile::at(path)?;
-        if group.is_some() {
-            chown(path, None, group).map_err(naming("chown"))?;
-            let permissions = Permissions::from_mode(mode);
-            fs::set_permissions(path, permissions).map_err(naming("chmod"))?;
+        if let Some(group) = group {
+            file.open_to(group, mode)?;
         }
         Ok(Self { socket, file: Some(file) })
     }
@@ -93,7 +94,25 @@ impl AsFd for Listener {
 impl SocketFile {
     fn at(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
+        if !metadata.file_type().is_socket() {
+            return Err(Errno::ESTALE.into());
+        }
         Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Gives it to a group with these permission bits. What somebody puts in its place meanwhile stays
+    /// as it is.
+    fn open_to(&self, group: u32, mode: u32) -> io::Result<()> {
+        let flags = (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits();
+        let file = File::options().read(true).custom_flags(flags).open(&self.path)?;
+        let found = file.metadata()?;
+        if (found.dev(), found.ino()) != (self.device, self.inode) {
+            return Err(Errno::ESTALE.into());
+        }
+        // No call that changes the permissions takes such an fd; this name leads to the very file.
+        let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+        chown(&itself, None, Some(group)).map_err(naming("chown"))?;
+        fs::set_permissions(itself, Permissions::from_mode(mode)).map_err(naming("chmod"))
     }
 }
 
@@ -133,7 +152,29 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    #[test]
+    fn what_is_put_in_a_sockets_place_is_given_to_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, keys) = (dir.path().join("socket"), dir.path().join("keys"));
+        fs::write(&keys, "root's").unwrap();
+        fs::set_permissions(&keys, Permissions::from_mode(0o600)).unwrap();
+        let listener = Listener::bind(&path, 0o666, Some(nix::unistd::getegid().as_raw())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+        let file = listener.file.as_ref().unwrap();
+        fs::rename(&path, dir.path().join("aside")).unwrap();
+        let ways: [fn(&Path, &Path) -> io::Result<()>; 2] =
+            [|to, at| symlink(to, at), |to, at| fs::hard_link(to, at)];
+        for put in ways {
+            put(&keys, &path).unwrap();
+            file.open_to(0, 0o666).unwrap_err();
+            assert_eq!(fs::metadata(&keys).unwrap().mode() & 0o777, 0o600);
+            fs::remove_file(&path).unwrap();
+        }
+    }
 
     #[test]
     fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {

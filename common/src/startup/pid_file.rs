@@ -10,9 +10,11 @@ use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
+use nix::fcntl::OFlag;
+
 use crate::cli::PID_FILE_MODE;
-use crate::sys::fd;
 use crate::sys::lock::{Kind, Mode, try_lock};
+use crate::sys::{fd, process};
 
 /// Device and inode number of ours. The lock is the process's, and so everybody in it has to know.
 static OURS: OnceLock<(u64, u64)> = OnceLock::new();
@@ -137,13 +139,12 @@ impl Drop for PidFile {
 /// Opens and locks the file; `None` when it was replaced between the two, so that the lock is on
 /// a file that nobody else will look at.
 fn lock(path: &Path) -> Result<Option<File>, Error> {
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(PID_FILE_MODE)
-        .open(path)
-        .map_err(|error| Error::Open { path: path.into(), error })?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(PID_FILE_MODE);
+    if !is_link_of_root_or_us(path) {
+        options.custom_flags(OFlag::O_NOFOLLOW.bits());
+    }
+    let file = options.open(path).map_err(|error| Error::Open { path: path.into(), error })?;
     let locked = try_lock(&file, Kind::Posix, Mode::Exclusive)
         .map_err(|error| Error::Acquire { path: path.into(), error })?;
     if !locked {
@@ -151,6 +152,14 @@ fn lock(path: &Path) -> Result<Option<File>, Error> {
     }
     let ours = is_at(&file, path).map_err(|error| Error::Acquire { path: path.into(), error })?;
     Ok(ours.then_some(file))
+}
+
+/// Anybody else's would have us overwrite what it leads to.
+fn is_link_of_root_or_us(path: &Path) -> bool {
+    let found = fs::symlink_metadata(path);
+    found.is_ok_and(|found| {
+        found.is_symlink() && [0, process::effective_uid()].contains(&found.uid())
+    })
 }
 
 /// Whether it is the file that the path leads to.
