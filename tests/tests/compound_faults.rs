@@ -8,6 +8,7 @@ use tests::walks::{Course, Equipment, replay, run};
 tests::ours! { Virtlogd:
     virtlogd_loses_no_line_untold,
     what_did_not_fit_under_its_old_name_is_not_swallowed_by_that,
+    what_was_stopped_stays_in_the_journal,
 }
 tests::ours! { Virtlockd:
     virtlockd_loses_or_doubles_no_lease,
@@ -35,6 +36,14 @@ const GIVEN_UP: &str = "store 512; act open 3538716737; act open 3225399796; act
     act flood 1430595487; act flood 874947152; end fd-limit; begin disk-slow 1412586224; \
     begin read-only 4049316282; act read 1302633168; act open 4243042405";
 
+/// A supervisor that has been away is noticed at the stop only, when the journal must not be begun anew:
+/// of logs that were stopped already nothing is at hand.
+const AWAY_AT_A_STOP: &str = "store 512; act open 3597656967; act open 512834696; act open 723742360; event kill \
+    2054328710; event kill 1569208711; act write 984521976; act flood 2781299735; act \
+    die 4234499996; act write 3625449684; begin supervisor-gone 248952660; end \
+    supervisor-gone; act append 264892330; begin read-only 3250231539; begin io-error \
+    3666105915; act flood 1674283456; begin disk-slow 3589726916; event stop 1911590020";
+
 fn virtlogd_loses_no_line_untold(subject: Subject) {
     walk(subject);
 }
@@ -45,6 +54,10 @@ fn virtlockd_loses_or_doubles_no_lease(subject: Subject) {
 
 fn what_did_not_fit_under_its_old_name_is_not_swallowed_by_that(subject: Subject) {
     walk_again(subject, GIVEN_UP);
+}
+
+fn what_was_stopped_stays_in_the_journal(subject: Subject) {
+    (0..3).for_each(|_| walk_again(subject, AWAY_AT_A_STOP));
 }
 
 fn what_is_stored_under_new_names_is_not_swallowed_by_the_old_ones(subject: Subject) {

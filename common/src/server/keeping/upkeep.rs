@@ -42,7 +42,9 @@ impl<O> Core<O> {
         self.keeping.claimed = Some(HashSet::new());
         self.keeping.is_incomplete = false;
         let header = self.journal_header(daemon);
-        let begun = self.keeping.journal.as_mut().map(|journal| journal.begin(&header));
+        // Of what was stopped and goes on in another process nothing is at hand to be noted anew.
+        let journal = self.keeping.journal.as_mut().filter(|_| !self.stopping);
+        let begun = journal.map(|journal| journal.begin(&header));
         self.send_essentials();
         daemon.keep_all(self);
         let completed = match begun {
