@@ -18,11 +18,13 @@ pub mod jobs;
 mod keeping;
 mod listener;
 mod memory;
+mod overrides;
 mod own_log;
 mod place;
 mod progress;
 mod run;
 mod save;
+mod serve;
 mod servers;
 mod supervision;
 mod token;
@@ -65,12 +67,13 @@ use errand::Errand;
 use idle::Idle;
 use jobs::Jobs;
 use keeping::Keeping;
+use overrides::Overrides;
 use place::Mounts;
 use servers::{Server, Servers};
 use supervision::Supervision;
 use token::Token;
 use unit::Asking;
-use upgrade::{Overrides, Upgrade};
+use upgrade::Upgrade;
 
 /// What a handler has to say to a call.
 #[derive(Debug)]

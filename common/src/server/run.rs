@@ -6,18 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::baton::{Baton, Crew};
-use super::client::{Client, ClientId, Closed};
 use super::jobs::Job;
-use super::servers::Accepted;
+use super::serve::serve;
 use super::token::Token;
-use super::upgrade::Reading;
-use super::{Answer, Core, Daemon, Done, Gone, NOT_THE_DAEMONS};
-use crate::admin;
+use super::{Core, Daemon, Done, Gone, NOT_THE_DAEMONS};
 use crate::event::{Event, TimerId};
-use crate::handover::stored::Kind;
-use crate::rpc::Call;
-use crate::rpc::connection::Message;
-use crate::rpc::program::{Incoming, ReplyTo};
 use crate::sys::process;
 use crate::sys::signal::Request;
 
@@ -25,14 +18,8 @@ use crate::sys::signal::Request;
 /// is answered: then others are looked at.
 const CALLS_PER_EVENT_MAX: usize = 4;
 
-/// Connections accepted before others are looked at; the rest waits for the next turn.
-const ACCEPTS_PER_TURN_MAX: usize = 32;
-
 /// How long jobs are done in a row before it is looked at whether anything has happened.
 const JOBS_TURN: Duration = Duration::from_millis(4);
-
-/// How long accepting rests after the kernel could not give a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the supervisor may take, when the daemon stops, to prove what the fd store has. What it
 /// has not proved by then is treated as if it were not there.
@@ -357,134 +344,6 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
         } else {
             return;
         }
-    }
-}
-
-/// One client's turn: write, read, call, until there is nothing to do, an answer has to be waited
-/// for, or it was long enough.
-fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
-    while let Some(client) = core.servers.client(id) {
-        let reading = if core.takes_no_calls { Reading::Nothing } else { core.upgrade.reading() };
-        if core.calls_left == 0 && matches!(client.flush(), Ok(true)) {
-            core.reactor.again(Token::Client(id));
-            return core.count_bytes(id);
-        }
-        match next_message(client, reading) {
-            Ok(Some(message)) => take_message(core, daemon, id, message),
-            Ok(None) => return core.count_bytes(id),
-            Err(reason) => return core.drop_client(id, &reason),
-        }
-    }
-}
-
-fn next_message(client: &mut Client, reading: Reading) -> Result<Option<Message>, Closed> {
-    if !client.flush()? || reading == Reading::Nothing {
-        return Ok(None);
-    }
-    let only_rest = reading == Reading::Rest;
-    if only_rest && client.connection().is_idle() {
-        return Ok(None);
-    }
-    client.read_message(only_rest)
-}
-
-fn take_message<D: Daemon>(
-    core: &mut Core<D::Outcome>,
-    daemon: &mut D,
-    id: ClientId,
-    message: Message,
-) {
-    core.calls_left = core.calls_left.saturating_sub(1);
-    let incoming = core.servers.get(id.server).program.accept(message);
-    tracing::debug!(target: "rpc.netserverclient", "{id}: {incoming}");
-    let Some(client) = core.servers.client(id) else { return };
-    match incoming {
-        Incoming::Answered(answer) => client.send(answer),
-        Incoming::Dropped => client.dropped(),
-        Incoming::Call(call, reply_to) => take_call(core, daemon, id, call, reply_to),
-    }
-}
-
-fn take_call<D: Daemon>(
-    core: &mut Core<D::Outcome>,
-    daemon: &mut D,
-    id: ClientId,
-    call: Call,
-    reply_to: ReplyTo,
-) {
-    let Some(client) = core.servers.client(id) else { return };
-    client.begin(reply_to);
-    let caller = client.caller();
-    let answer = match id.server {
-        admin::Server::Main => daemon.call(core, caller, call),
-        admin::Server::Admin => core.administer(id, call),
-    };
-    match answer {
-        Answer::Now(result) if core.is_to_hold_back() => core.answer(id, result),
-        Answer::Now(result) => {
-            if let Some(client) = core.servers.client(id) {
-                client.answer(result);
-            }
-        }
-        Answer::Later => {}
-    }
-}
-
-impl<O> Core<O> {
-    /// Accepts on all listeners of a server: one that was full, or paused, has room again.
-    pub(super) fn accept(&mut self, server: admin::Server) {
-        for index in 0..self.servers.get(server).listeners_count() {
-            self.accept_from(server, index);
-        }
-    }
-
-    fn accept_from(&mut self, server: admin::Server, index: u64) {
-        if self.upgrade.holds_back() {
-            return;
-        }
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
-            match self.servers.get_mut(server).accept(index, server, &self.reactor) {
-                Accepted::One => {}
-                Accepted::None => return,
-                Accepted::Pause(error) => {
-                    tracing::error!(
-                        target: "rpc.netserver",
-                        "Unable to accept a client of server {}, trying again in {} s: {error}",
-                        self.servers.get(server).name, ACCEPT_PAUSE.as_secs()
-                    );
-                    self.reactor.set_timer(ACCEPT_PAUSE, Token::Accept(server));
-                    self.servers.get_mut(server).paused = true;
-                    return;
-                }
-            }
-        }
-        self.reactor.again(Token::Listener(server, index));
-    }
-
-    pub(super) fn drop_client(&mut self, id: ClientId, reason: &Closed) {
-        let server = self.servers.get_mut(id.server);
-        let Some(client) = server.clients.remove(&id.number) else { return };
-        server.held_bytes = server.held_bytes.saturating_sub(client.counted_bytes);
-        match reason {
-            Closed::Violation(_) | Closed::Io(_) | Closed::Upgrade | Closed::Memory(_) => {
-                tracing::warn!(target: "rpc.netserverclient", "Closing {id}: {reason}");
-            }
-            Closed::End | Closed::EndMidMessage | Closed::Asked => {
-                tracing::debug!(target: "rpc.netserverclient", "{id} has gone: {reason}");
-            }
-        }
-        if let Some(key) = client.key() {
-            // Closing ends nothing while the store has it too.
-            client.shut_down();
-            self.forget(Kind::Client, key);
-        }
-        let gone = match reason {
-            Closed::End | Closed::EndMidMessage | Closed::Io(_) => Gone::ByClient,
-            Closed::Violation(_) | Closed::Upgrade | Closed::Asked | Closed::Memory(_) => {
-                Gone::ByUs
-            }
-        };
-        self.gone.push_back((client.caller(), gone));
     }
 }
 

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::client::{Client, ClientId, Closed};
-use super::servers::Limits;
 use super::token::Token;
 use super::{Core, Daemon, NOT_THE_DAEMONS, Place};
 use crate::admin;
@@ -62,31 +61,6 @@ pub struct Lineage {
     pub pid_file: Option<Arc<File>>,
     /// Inherited fds that nobody could make sense of and whose locks may be somebody's.
     pub parked: Vec<OwnedFd>,
-}
-
-/// What was set through the admin socket and outlives this image.
-#[derive(Debug, Default)]
-pub(super) struct Overrides {
-    pub(super) timeout_s: Option<u32>,
-    pub(super) log_filters: Option<String>,
-    pub(super) log_outputs: Option<String>,
-    pub(super) main_limits: Option<Limits>,
-    pub(super) admin_limits: Option<Limits>,
-}
-
-impl Overrides {
-    /// For a successor.
-    pub(super) fn save(&self) -> PrivateDaemon {
-        let pair = |limits: Limits| (limits.clients_max, limits.unauthenticated_max);
-        PrivateDaemon {
-            timeout_s: self.timeout_s,
-            log_filters: self.log_filters.clone(),
-            log_outputs: self.log_outputs.clone(),
-            main_limits: self.main_limits.map(pair),
-            admin_limits: self.admin_limits.map(pair),
-            ..PrivateDaemon::default()
-        }
-    }
 }
 
 /// An image that is to be executed.

@@ -1,0 +1,149 @@
+//! Clients: letting them in, their turns, and seeing them off.
+
+use std::time::Duration;
+
+use super::client::{Client, ClientId, Closed};
+use super::servers::Accepted;
+use super::token::Token;
+use super::upgrade::Reading;
+use super::{Answer, Core, Daemon, Gone};
+use crate::admin;
+use crate::handover::stored::Kind;
+use crate::rpc::Call;
+use crate::rpc::connection::Message;
+use crate::rpc::program::{Incoming, ReplyTo};
+
+/// Connections accepted before others are looked at; the rest waits for the next turn.
+const ACCEPTS_PER_TURN_MAX: usize = 32;
+
+/// How long accepting rests after the kernel could not give a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// One client's turn: write, read, call, until there is nothing to do, an answer has to be waited
+/// for, or it was long enough.
+pub(super) fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
+    while let Some(client) = core.servers.client(id) {
+        let reading = if core.takes_no_calls { Reading::Nothing } else { core.upgrade.reading() };
+        if core.calls_left == 0 && matches!(client.flush(), Ok(true)) {
+            core.reactor.again(Token::Client(id));
+            return core.count_bytes(id);
+        }
+        match next_message(client, reading) {
+            Ok(Some(message)) => take_message(core, daemon, id, message),
+            Ok(None) => return core.count_bytes(id),
+            Err(reason) => return core.drop_client(id, &reason),
+        }
+    }
+}
+
+fn next_message(client: &mut Client, reading: Reading) -> Result<Option<Message>, Closed> {
+    if !client.flush()? || reading == Reading::Nothing {
+        return Ok(None);
+    }
+    let only_rest = reading == Reading::Rest;
+    if only_rest && client.connection().is_idle() {
+        return Ok(None);
+    }
+    client.read_message(only_rest)
+}
+
+fn take_message<D: Daemon>(
+    core: &mut Core<D::Outcome>,
+    daemon: &mut D,
+    id: ClientId,
+    message: Message,
+) {
+    core.calls_left = core.calls_left.saturating_sub(1);
+    let incoming = core.servers.get(id.server).program.accept(message);
+    tracing::debug!(target: "rpc.netserverclient", "{id}: {incoming}");
+    let Some(client) = core.servers.client(id) else { return };
+    match incoming {
+        Incoming::Answered(answer) => client.send(answer),
+        Incoming::Dropped => client.dropped(),
+        Incoming::Call(call, reply_to) => take_call(core, daemon, id, call, reply_to),
+    }
+}
+
+fn take_call<D: Daemon>(
+    core: &mut Core<D::Outcome>,
+    daemon: &mut D,
+    id: ClientId,
+    call: Call,
+    reply_to: ReplyTo,
+) {
+    let Some(client) = core.servers.client(id) else { return };
+    client.begin(reply_to);
+    let caller = client.caller();
+    let answer = match id.server {
+        admin::Server::Main => daemon.call(core, caller, call),
+        admin::Server::Admin => core.administer(id, call),
+    };
+    match answer {
+        Answer::Now(result) if core.is_to_hold_back() => core.answer(id, result),
+        Answer::Now(result) => {
+            if let Some(client) = core.servers.client(id) {
+                client.answer(result);
+            }
+        }
+        Answer::Later => {}
+    }
+}
+
+impl<O> Core<O> {
+    /// Accepts on all listeners of a server: one that was full, or paused, has room again.
+    pub(super) fn accept(&mut self, server: admin::Server) {
+        for index in 0..self.servers.get(server).listeners_count() {
+            self.accept_from(server, index);
+        }
+    }
+
+    /// Accepts on one of them, as far as a turn goes.
+    pub(super) fn accept_from(&mut self, server: admin::Server, index: u64) {
+        if self.upgrade.holds_back() {
+            return;
+        }
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            match self.servers.get_mut(server).accept(index, server, &self.reactor) {
+                Accepted::One => {}
+                Accepted::None => return,
+                Accepted::Pause(error) => {
+                    tracing::error!(
+                        target: "rpc.netserver",
+                        "Unable to accept a client of server {}, trying again in {} s: {error}",
+                        self.servers.get(server).name, ACCEPT_PAUSE.as_secs()
+                    );
+                    self.reactor.set_timer(ACCEPT_PAUSE, Token::Accept(server));
+                    self.servers.get_mut(server).paused = true;
+                    return;
+                }
+            }
+        }
+        self.reactor.again(Token::Listener(server, index));
+    }
+
+    pub(super) fn drop_client(&mut self, id: ClientId, reason: &Closed) {
+        let server = self.servers.get_mut(id.server);
+        let Some(client) = server.clients.remove(&id.number) else { return };
+        server.held_bytes = server.held_bytes.saturating_sub(client.counted_bytes);
+        match reason {
+            Closed::Violation(_) | Closed::Io(_) | Closed::Upgrade | Closed::Memory(_) => {
+                tracing::warn!(target: "rpc.netserverclient", "Closing {id}: {reason}");
+            }
+            Closed::End | Closed::EndMidMessage | Closed::Asked => {
+                tracing::debug!(target: "rpc.netserverclient", "{id} has gone: {reason}");
+            }
+        }
+        if let Some(key) = client.key() {
+            // Closing ends nothing while the store has it too.
+            client.shut_down();
+            self.forget(Kind::Client, key);
+        }
+        let gone = match reason {
+            Closed::End | Closed::EndMidMessage | Closed::Io(_) => Gone::ByClient,
+            Closed::Violation(_) | Closed::Upgrade | Closed::Asked | Closed::Memory(_) => {
+                Gone::ByUs
+            }
+        };
+        self.gone.push_back((client.caller(), gone));
+    }
+}
