@@ -13,6 +13,9 @@ use crate::items::{LARGE, Scene};
 
 tests::ours! { Virtlockd: of_several_sets_of_call_marks_the_newest_counts }
 
+/// Longer than a note takes.
+const NOTE_PERIOD: Duration = Duration::from_millis(200);
+
 /// Bytes of a mark.
 const MARK_BYTES: usize = 16;
 
@@ -25,6 +28,8 @@ fn of_several_sets_of_call_marks_the_newest_counts(subject: Subject) {
     let mut tenant = Tenant::start(&scene, "i", 1).remove(0);
     eventually("its connection is stored", || scene.names("c").len() == 1);
     eventually("its lease is stored", || tenant.is_stored(&scene));
+    // Behind its answer is noted that nothing is owed; a kill before that costs the connection.
+    std::thread::sleep(NOTE_PERIOD);
     scene.end(Signal::SIGKILL, Duration::from_secs(5), || ());
     for number in 0xa0..0xa8 {
         scene.supervisor.keep(&format!("o{number:x}"), old_marks().into());
