@@ -1,9 +1,13 @@
 //! Both daemons on seeded random walks through faults that come together: see [`tests::walks`].
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use tests::harness::{Subject, can_hang};
 use tests::walks::{Course, Equipment, replay, run};
+
+/// One old walk at a time, beside the new ones.
+static TURN: Mutex<()> = Mutex::new(());
 
 tests::ours! { Virtlogd:
     virtlogd_loses_no_line_untold,
@@ -65,6 +69,7 @@ fn what_is_stored_under_new_names_is_not_swallowed_by_the_old_ones(subject: Subj
 }
 
 fn walk_again(subject: Subject, steps: &str) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if can_hang("a walk through faults that come together") {
         replay(Course::Faults(subject.program), &equipment(subject), steps);
     }
