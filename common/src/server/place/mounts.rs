@@ -4,15 +4,13 @@
 //! followed by a job, as far as they stay on one file system. Where they leave it, the job goes on at
 //! the other one. So no job ever waits for a file system but that of its place.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::makedev;
@@ -28,12 +26,6 @@ const TABLE_BYTES_MAX: u64 = 16 << 20;
 /// Symbolic links that are followed, the kernel's limit.
 const LINKS_MAX: u32 = 40;
 
-/// Paths of which something is remembered.
-const KNOWN_MAX: usize = 1_024;
-
-/// How long a path that has led nowhere else is taken to do so.
-const STAY_PERIOD: Duration = Duration::from_secs(1);
-
 /// The mount table, read anew when it has changed.
 #[derive(Debug, Default)]
 pub(in super::super) struct Mounts {
@@ -43,19 +35,7 @@ pub(in super::super) struct Mounts {
 
 /// Where everything was mounted at one time.
 #[derive(Debug, Default)]
-pub(in super::super) struct Table {
-    mounts: Vec<Mount>,
-    /// What was found of paths that are asked for again and again.
-    known: Mutex<HashMap<PathBuf, Known>>,
-}
-
-/// What is known of a path.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    place: Place,
-    /// When it was seen last to lead nowhere else.
-    stays_at: Option<Instant>,
-}
+pub(in super::super) struct Table(Vec<Mount>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
@@ -101,51 +81,17 @@ impl Mounts {
 impl Table {
     fn parse(text: &[u8]) -> Self {
         let lines = text.split(|&byte| byte == b'\n');
-        Self { mounts: lines.filter_map(Mount::parse).collect(), known: Mutex::default() }
+        Self(lines.filter_map(Mount::parse).collect())
     }
 
     /// Where a path begins, by its text alone.
     pub(in super::super) fn place_of(&self, path: &Path) -> Place {
-        if let Some(known) = self.known().get(path) {
-            return known.place;
-        }
-        let mount = self.mount_of(path);
-        let place = mount.map_or_else(|| Place::directory_of(path), |mount| mount.place);
-        self.note(path, Known { place, stays_at: None });
-        place
+        self.mount_of(path).map_or_else(|| Place::directory_of(path), |mount| mount.place)
     }
 
     /// Follows the symbolic links of a path on the file system where it begins, which may hang. Gives
     /// where it leads to when that is another.
-    ///
-    /// A path that has led nowhere else is not followed again for a moment: a link that is put there
-    /// meanwhile costs no more than that the wrong file system is taken to be slow.
     pub(in super::super) fn elsewhere(&self, path: &Path) -> Option<PathBuf> {
-        let known = self.known().get(path).copied();
-        let stays_at = known.and_then(|known| known.stays_at);
-        if stays_at.is_some_and(|at| at.elapsed() < STAY_PERIOD) {
-            return None;
-        }
-        let elsewhere = self.follow(path);
-        if let (None, Some(known)) = (&elsewhere, known) {
-            self.note(path, Known { stays_at: Some(Instant::now()), ..known });
-        }
-        elsewhere
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, path: &Path, what: Known) {
-        let mut known = self.known();
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(path.to_owned(), what);
-    }
-
-    fn follow(&self, path: &Path) -> Option<PathBuf> {
         let mut path = path.to_owned();
         let start = self.mount_of(&path)?;
         for _ in 0..LINKS_MAX {
@@ -160,7 +106,7 @@ impl Table {
 
     /// The innermost mount; of several at one point, the last one.
     fn mount_of(&self, path: &Path) -> Option<&Mount> {
-        let around = self.mounts.iter().filter(|mount| path.starts_with(&mount.point));
+        let around = self.0.iter().filter(|mount| path.starts_with(&mount.point));
         around.max_by_key(|mount| mount.point.as_os_str().len())
     }
 }
