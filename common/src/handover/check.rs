@@ -148,13 +148,13 @@ fn too_slow() -> Answer {
     Answer::No(format!("it did not answer within {} s", ANSWER_PERIOD.as_secs()))
 }
 
-/// What it has said counts where nobody can tell how it ended.
+/// Whether a child succeeded. Where its status cannot be read, its output alone decides.
 fn is_success(status: Option<ExitStatus>) -> bool {
     status.is_none_or(|status| status.success())
 }
 
-/// What a child says, and how it ended if that can be told; `None` if it took too long, and it is
-/// ended then.
+/// The output of a child, and its exit status if that can be read; `None` if it took too long, and it
+/// is ended then.
 fn listen(mut command: Command) -> io::Result<Option<(String, Option<ExitStatus>)>> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pidfd = pidfd_open(child.id().cast_signed())?;

@@ -59,7 +59,7 @@ impl Draft {
         io::copy(&mut from, file).map(drop)
     }
 
-    /// Nobody can change it from here, where that can be had.
+    /// Seals the file against changes, where the kernel can do that.
     pub(super) fn seal(self) -> OwnedFd {
         file::seal(&self.file);
         self.file.into()

@@ -79,8 +79,8 @@ impl Logger {
         hanging.map_or(Ok(held), Err)
     }
 
-    /// What an image that is executed now would lose: outputs with the number of messages that were
-    /// neither written nor told of as lost.
+    /// Outputs, each with the number of messages that an exec now would lose: those that were neither
+    /// written nor told of as lost.
     #[must_use]
     pub fn unwritten(&self) -> Vec<(String, u64)> {
         let state = self.state();

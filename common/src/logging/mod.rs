@@ -73,7 +73,7 @@ struct State {
     filters: Filters,
     sinks: Vec<Sink>,
     hands: Hands,
-    /// What outputs that were replaced have not written yet.
+    /// Lines of outputs that were replaced, which are not written yet.
     leaving: Vec<(Destination, Lines)>,
     default_output: Output,
     services: Services,

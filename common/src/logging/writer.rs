@@ -24,7 +24,6 @@ pub(super) struct Writer {
     stream: Stream,
     /// The queue of an earlier output to the same place, whose lines come first.
     follows: Option<Queue>,
-    has_thread: bool,
     /// The last line was not written to its end.
     is_cut: bool,
     has_complained: bool,
@@ -32,14 +31,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(queue: Queue, stream: Stream) -> Self {
-        Self {
-            queue,
-            stream,
-            follows: None,
-            has_thread: false,
-            is_cut: false,
-            has_complained: false,
-        }
+        Self { queue, stream, follows: None, is_cut: false, has_complained: false }
     }
 
     /// What waits in `earlier` is written before, unless that takes too long.
@@ -60,9 +52,8 @@ impl Writer {
     ///
     /// # Errors
     /// Itself, if there is no thread to be had.
-    pub(super) fn start(mut self) -> Result<JoinHandle<Option<Self>>, Option<Self>> {
+    pub(super) fn start(self) -> Result<JoinHandle<Option<Self>>, Option<Self>> {
         let queue = self.queue.clone();
-        self.has_thread = true;
         queue.set_has_thread(true);
         let passed = Arc::new(Mutex::new(Some(self)));
         let take = |passed: &Mutex<Option<Self>>| {
@@ -184,7 +175,7 @@ impl Writer {
     /// Whether a reader that is behind is waited for.
     fn may_wait(&self) -> bool {
         let closed_at = self.queue.closed_at();
-        self.has_thread && closed_at.is_none_or(|at| at.elapsed() < FLUSH_PERIOD)
+        self.queue.has_thread() && closed_at.is_none_or(|at| at.elapsed() < FLUSH_PERIOD)
     }
 }
 

@@ -65,8 +65,8 @@ impl<O> Core<O> {
         }
     }
 
-    /// Whether all that was logged is written.
-    pub(super) fn is_log_written(&mut self) -> bool {
+    /// Looks whether all that was logged is written, and sees to another look if it is not.
+    pub(super) fn check_log_written(&mut self) -> bool {
         let is_written = self.logger.is_written();
         if !is_written {
             self.look_again(WRITING_PERIOD);
@@ -74,8 +74,8 @@ impl<O> Core<O> {
         is_written
     }
 
-    /// Whether an output does not answer.
-    pub(super) fn hangs_log(&mut self) -> bool {
+    /// Looks whether an output does not answer, and sees to another look if one does not.
+    pub(super) fn check_log_hangs(&mut self) -> bool {
         let hangs = self.logger.hanging().is_some();
         if hangs {
             self.look_again(HANGING_PERIOD);

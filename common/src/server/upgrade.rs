@@ -239,7 +239,7 @@ impl<O> Core<O> {
             let (reader, timer) = (successor.reader, *timer);
             // Who lets go of the dead drops clients, and is asked last.
             let is_ready = self.is_at_rest(reader)
-                && self.is_log_written()
+                && self.check_log_written()
                 && !self.lets_go_of_the_dead(reader);
             if is_ready
                 && let Upgrade::Settling { successor, .. } = std::mem::take(&mut self.upgrade)
@@ -250,7 +250,7 @@ impl<O> Core<O> {
         }
         match self.upgrade {
             Upgrade::Ready(_) => true,
-            Upgrade::Postponed => self.jobs.are_over() && !self.hangs_log(),
+            Upgrade::Postponed => self.jobs.are_over() && !self.check_log_hangs(),
             Upgrade::None | Upgrade::Asking { .. } | Upgrade::Settling { .. } => false,
         }
     }

@@ -238,9 +238,9 @@ pub struct LogDirectory {
     pub inode: u64,
     /// When it was made, where the file system knows that.
     pub born_unix_ns: Option<u64>,
-    /// Whose it is.
+    /// The owner's user id.
     pub uid: u32,
-    /// Where the log is a symbolic link: whose the directory is in which the file lies.
+    /// For a log that is a symbolic link: the user id of the owner of the directory it leads to.
     pub target_uid: Option<u32>,
 }
 
