@@ -17,6 +17,7 @@ tests::ours! { Virtlogd:
 tests::ours! { Virtlockd:
     virtlockd_loses_or_doubles_no_lease,
     what_is_stored_under_new_names_is_not_swallowed_by_the_old_ones,
+    a_journal_without_a_sentinel_is_not_taken_to_be_in_the_store,
 }
 
 /// With a supervisor that has gone the store is not emptied for libvirt's daemon, and all keys are new.
@@ -48,6 +49,17 @@ const AWAY_AT_A_STOP: &str = "store 512; act open 3597656967; act open 512834696
     supervisor-gone; act append 264892330; begin read-only 3250231539; begin io-error \
     3666105915; act flood 1674283456; begin disk-slow 3589726916; event stop 1911590020";
 
+/// The store is emptied behind a process that got nothing but a journal from it, no sentinel to watch.
+const EMPTIED: &str = "store 512; act start 734104199; act start 3082935422; act start 3271464093; act die \
+    1514610589; act start 1189593299; begin supervisor-slow 438909136; begin disk-hangs \
+    2307554514; begin store-emptied 3583526467; act contend 1979500776; event libvirt \
+    2527998927; act leave 2668487344; begin supervisor-gone 3062209987; event upgrade \
+    821618608; act contend 2486305374; end supervisor-gone; end disk-hangs; act release \
+    3643088646; act die 2847075993; act acquire 1587106105; act start 4254443086; event \
+    kill-in-upgrade 2715471322; begin store-emptied 3154744536; end supervisor-slow; begin \
+    io-error 2166577385; act die 435614138; act release 1520662104; end io-error; act \
+    acquire 375070479; begin supervisor-gone 1246957322";
+
 fn virtlogd_loses_no_line_untold(subject: Subject) {
     walk(subject);
 }
@@ -66,6 +78,10 @@ fn what_was_stopped_stays_in_the_journal(subject: Subject) {
 
 fn what_is_stored_under_new_names_is_not_swallowed_by_the_old_ones(subject: Subject) {
     walk_again(subject, SWALLOWED);
+}
+
+fn a_journal_without_a_sentinel_is_not_taken_to_be_in_the_store(subject: Subject) {
+    walk_again(subject, EMPTIED);
 }
 
 fn walk_again(subject: Subject, steps: &str) {

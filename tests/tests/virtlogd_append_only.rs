@@ -83,6 +83,7 @@ impl Log {
 
     #[track_caller]
     fn expect_said_once(&self, words: &str) {
+        self.daemon.expect_said(words);
         let said = self.daemon.stderr();
         assert_eq!(said.matches(words).count(), 1, "{said}");
     }
@@ -205,6 +206,7 @@ fn older_parts_with_too_long_names_are_dropped(subject: Subject) {
     let open = daemon.log_client().open(&path).unwrap();
     guest_writes(&open.pipe, lines(500));
     expect_end(&path, &lines(500));
+    daemon.expect_said("has a name too long");
     let said = daemon.stderr();
     assert_eq!(said.matches("has a name too long").count(), 1, "{said}");
 }

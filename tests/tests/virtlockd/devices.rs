@@ -54,8 +54,7 @@ fn two_nodes_of_a_device_are_one_disk(subject: Subject) {
         }
         assert_eq!(other.delete("", &two, 0), Err(locked(&two)));
         assert!(!is_leased(&two));
-        let log = daemon.stderr();
-        assert!(log.contains(&format!("pid {NOBODY}) has had it")), "{log}");
+        daemon.expect_said(&format!("pid {NOBODY}) has had it"));
         daemon.change_to(Whose::Ours);
     }
     let (mut client, mut other) = (client_of(&daemon, NOBODY), client_of(&daemon, SOMEBODY_ELSE));

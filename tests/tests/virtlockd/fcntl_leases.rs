@@ -75,7 +75,7 @@ fn nobody_else_waits_for_it(subject: Subject) {
     }
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert!(waiting.iter().all(|call| !call.is_finished()));
-    assert!(daemon.stderr().contains("has an fcntl lease on"), "{}", daemon.stderr());
+    daemon.expect_said("has an fcntl lease on");
     lease.give_up();
     // One of them was the first.
     let results = waiting.into_iter().map(|call| call.join().unwrap());

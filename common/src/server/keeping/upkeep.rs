@@ -27,6 +27,7 @@ impl<O> Core<O> {
         self.keeping.keys = Keys::beside(used);
         let sentinels = found.iter().filter_map(|name| Kind::Sentinel.key(name));
         self.keeping.proof.number_from(sentinels.max().unwrap_or(0));
+        self.doubt_what_has_no_sentinel(&found);
         if let Err(error) = self.prepare_essentials(&found) {
             self.keeping.fds_max = 0;
             return self.complain(&error.to_string());
@@ -35,6 +36,16 @@ impl<O> Core<O> {
         let mut claimed = self.keep_everything(daemon);
         claimed.extend(self.keeping.proof.sentinels().map(|(name, _)| name.to_owned()));
         self.keeping.unclaimed = found.into_iter().filter(|name| !claimed.contains(name)).collect();
+    }
+
+    /// Without a sentinel nothing would tell that the store was emptied after a predecessor's fds were
+    /// handed over: all of them are sent again, which systemd takes for what it has.
+    fn doubt_what_has_no_sentinel(&mut self, found: &BTreeSet<String>) {
+        if self.keeping.proof.sentinels().next().is_none() {
+            let notify = &self.supervision.notify;
+            let names: Vec<_> = found.iter().filter(|name| notify.has(name)).cloned().collect();
+            self.keeping.proof.doubt(&names);
+        }
     }
 
     /// Notes everything, and sends what the store may lack. Gives the names of all that.
