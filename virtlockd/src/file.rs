@@ -115,6 +115,12 @@ impl Job {
         }
     }
 
+    /// Does what takes no more than opening a file to which no symbolic link leads. `None`: nothing was done.
+    pub(crate) fn try_without_links(&self, files: &Files) -> Option<Done> {
+        let Self::Acquire { path, terms } = self else { return None };
+        Some(done(Lease::acquire_without_links(files, path, *terms)?))
+    }
+
     /// Does it, without touching what must not be.
     pub(crate) fn run(self, files: &Files) -> Done {
         let result = match self {
@@ -130,11 +136,15 @@ impl Job {
                 Ok(settle(&files.posix, &file, inode, lease, is_to_outlive))
             }
         };
-        result.unwrap_or_else(|failure| match failure.may_be_over_soon() {
-            true => Done::NotYet(failure),
-            false => Done::Failed(failure),
-        })
+        done(result)
     }
+}
+
+fn done(result: Result<Done, Failure>) -> Done {
+    result.unwrap_or_else(|failure| match failure.may_be_over_soon() {
+        true => Done::NotYet(failure),
+        false => Done::Failed(failure),
+    })
 }
 
 impl Lease {
@@ -164,6 +174,21 @@ impl Lease {
     /// The locked file, and how it is locked.
     pub(crate) fn lock(&self) -> (BorrowedFd<'_>, Hold) {
         (self.file.as_fd(), self.hold)
+    }
+
+    fn acquire_without_links(
+        files: &Files,
+        path: &Path,
+        terms: Terms,
+    ) -> Option<Result<Done, Failure>> {
+        if terms.autocreate {
+            return None;
+        }
+        let opened = files.posix.open_without_links(path)?;
+        Some(opened.map_err(failure(Attempt::Open, path)).and_then(|opened| match opened {
+            Opened::File(file, inode) => Self::take(files, file, inode, path, terms.mode()),
+            Opened::Locked(inode) => Ok(Done::Busy(Some(inode))),
+        }))
     }
 
     fn acquire(files: &Files, path: &Path, terms: Terms) -> Result<Done, Failure> {

@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use common::server::{ClientId, Core, Progress};
+use common::server::{ClientId, Core, PathWork, Progress};
 
-use crate::file::{Done, Location};
+use crate::file::{Done, Files, Job, Location};
 use crate::handler::{Ended, Handler, Outcome};
 use crate::lockspace::ResourceId;
 use crate::refusal::Refusal;
@@ -30,6 +30,32 @@ pub(crate) struct Task {
     pub(crate) client: Option<ClientId>,
     /// When it is tried for the last time, if it was put off.
     pub(crate) deadline: Option<Instant>,
+}
+
+/// A job of a resource.
+struct Work {
+    resource: ResourceId,
+    job: Job,
+    files: Files,
+}
+
+impl PathWork for Work {
+    type Outcome = Outcome;
+
+    fn try_without_links(&mut self) -> Option<Outcome> {
+        let done = self.job.try_without_links(&self.files)?;
+        Some(Outcome(Ended::Action(self.resource, done)))
+    }
+
+    fn run(self: Box<Self>) -> Outcome {
+        (*self).finish()
+    }
+}
+
+impl Work {
+    fn finish(self) -> Outcome {
+        Outcome(Ended::Action(self.resource, self.job.run(&self.files)))
+    }
 }
 
 impl Lane {
@@ -91,15 +117,17 @@ impl Handler {
                         self.keep_lease(core, resource);
                     }
                     let (location, files) = (job.location(), self.files.clone());
-                    let work = move || Outcome(Ended::Action(resource, job.run(&files)));
+                    let work = Work { resource, job, files };
                     match location {
                         Location::Path(path) => {
                             core.submit_at_path(&path, resource.0, Progress::default(), work);
                         }
                         Location::Place(place) if is_waited_for => {
-                            core.submit(place, resource.0, work);
+                            core.submit(place, resource.0, move || work.finish());
                         }
-                        Location::Place(place) => core.submit_unhurried(place, resource.0, work),
+                        Location::Place(place) => {
+                            core.submit_unhurried(place, resource.0, move || work.finish());
+                        }
                     }
                     self.changed(core, resource, change);
                 }

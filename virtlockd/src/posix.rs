@@ -20,6 +20,7 @@ use common::handover::Passing;
 use common::startup::own_pid_file;
 use common::sys::calls::Call;
 use common::sys::fd;
+use common::sys::file::open_without_links;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
@@ -256,6 +257,13 @@ impl PosixFiles {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens one to which no symbolic link leads. `None`: it cannot be opened so, or more has to be looked at.
+    pub(crate) fn open_without_links(&self, path: &Path) -> Option<io::Result<Opened>> {
+        let is_simple = self.files().is_empty();
+        let file = is_simple.then(|| open_without_links(path).ok()).flatten()?;
+        Some(self.opened(file))
     }
 
     /// What is noticed too late is noticed once: from then on the file is one of these.

@@ -2,13 +2,37 @@
 //! a symbolic link leads out of that file system it is sent on.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::place::Table;
+use super::place::{Start, Table, plain};
 use super::{Core, Done, Place, Progress};
 
 /// How often work is sent on at the most; then it is done where it is.
 const SENT_ON_MAX: u32 = 8;
+
+/// Work on a path.
+pub trait PathWork: Send + 'static {
+    /// What it brings back.
+    type Outcome;
+
+    /// Does it if that takes no more than opening a file to which no symbolic link leads. `None`: nothing
+    /// was done.
+    fn try_without_links(&mut self) -> Option<Self::Outcome> {
+        None
+    }
+
+    /// Does it, wherever the path leads.
+    fn run(self: Box<Self>) -> Self::Outcome;
+}
+
+impl<O, F: FnOnce() -> O + Send + 'static> PathWork for F {
+    type Outcome = O;
+
+    fn run(self: Box<Self>) -> O {
+        (*self)()
+    }
+}
 
 /// The work, and how far its path was followed.
 pub(super) struct Errand<O> {
@@ -17,7 +41,7 @@ pub(super) struct Errand<O> {
     /// The daemon's number for what it is done for.
     pub(super) source: u64,
     progress: Progress,
-    work: Box<dyn FnOnce() -> O + Send>,
+    work: Box<dyn PathWork<Outcome = O>>,
 }
 
 impl<O: 'static> Core<O> {
@@ -28,10 +52,10 @@ impl<O: 'static> Core<O> {
         path: &Path,
         source: u64,
         progress: Progress,
-        work: impl FnOnce() -> O + Send + 'static,
+        work: impl PathWork<Outcome = O>,
     ) -> Place {
         self.send_on(Errand {
-            path: path.to_owned(),
+            path: plain(path),
             sent_on: 0,
             source,
             progress,
@@ -41,24 +65,35 @@ impl<O: 'static> Core<O> {
 
     pub(super) fn send_on(&mut self, errand: Errand<O>) -> Place {
         let table = self.mounts.table();
-        let place = table.place_of(&errand.path);
+        let start = table.start_of(&errand.path);
         let (source, progress) = (errand.source, errand.progress.clone());
-        self.jobs.submit_with_progress(place, source, progress, move || errand.run(&table));
-        place
+        let work = move || errand.run(&table, start);
+        self.jobs.submit_with_progress(start.place, source, progress, work);
+        start.place
     }
 }
 
-impl<O> Errand<O> {
-    fn run(mut self, table: &Table) -> Done<O> {
+impl<O: 'static> Errand<O> {
+    fn run(mut self, table: &Table, start: Start) -> Done<O> {
+        if !has_parents(&self.path)
+            && let Some(outcome) = self.work.try_without_links()
+        {
+            return Done::Daemons(outcome);
+        }
         let is_to_follow = self.sent_on < SENT_ON_MAX;
-        match is_to_follow.then(|| table.elsewhere(&self.path)).flatten() {
+        match is_to_follow.then(|| table.elsewhere(&self.path, start)).flatten() {
             Some(path) => {
                 (self.path, self.sent_on) = (path, self.sent_on + 1);
                 Done::Elsewhere(self)
             }
-            None => Done::Daemons((self.work)()),
+            None => Done::Daemons(self.work.run()),
         }
     }
+}
+
+/// Whether a path may leave a file system by `..`.
+fn has_parents(path: &Path) -> bool {
+    path.as_os_str().as_bytes().windows(3).any(|bytes| bytes == b"/..")
 }
 
 impl<O> fmt::Debug for Errand<O> {

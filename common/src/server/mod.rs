@@ -38,6 +38,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 pub use client::ClientId;
+pub use errand::PathWork;
 pub use haste::Haste;
 pub use jobs::InFlight;
 pub use listener::Listener;

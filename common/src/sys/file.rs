@@ -9,7 +9,7 @@ use std::path::Path;
 
 use memfd::MemfdOptions;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag, fcntl, openat2};
 use nix::sys::uio::pwrite;
 use nix::unistd::{Whence, lseek, write};
 
@@ -52,6 +52,17 @@ pub fn write_all_at(fd: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Res
         }
     }
     Ok(())
+}
+
+/// Opens what is there for reading and writing, close-on-exec, without waiting and without becoming its
+/// terminal, unless a symbolic link leads to it.
+///
+/// # Errors
+/// As `openat2(2)`.
+pub fn open_without_links(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(AT_FDCWD, path, how)?.into())
 }
 
 /// A file that nobody can find who does not have it open, close-on-exec: a memfd of this name, or

@@ -23,7 +23,7 @@ pub(crate) enum Start {
 }
 
 /// Calls, in the words of `refusing`, and what comes of it.
-pub(crate) const CASES: [(&str, Start); 40] = [
+pub(crate) const CASES: [(&str, Start); 41] = [
     ("accept4", Serves),
     ("chmod", Serves),
     ("chown", Serves),
@@ -45,6 +45,7 @@ pub(crate) const CASES: [(&str, Start); 40] = [
     ("getsockopt:SO_PEERPIDFD", Serves),
     ("ioctl:FIONREAD", Serves),
     ("memfd_create", Tells),
+    ("openat2", Serves),
     ("pidfd_open", TellsOne(Virtlockd)),
     ("pidfd_send_signal", TellsOne(Virtlockd)),
     ("pwrite64", Serves),

@@ -6,7 +6,7 @@ mod mounts;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-pub(super) use mounts::{Mounts, Table};
+pub(super) use mounts::{Mounts, Start, Table, plain};
 
 /// A file system, or what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,11 +4,12 @@
 //! followed by a job, as far as they stay on one file system. Where they leave it, the job goes on at
 //! the other one. So no job ever waits for a file system but that of its place.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,14 +34,16 @@ pub(in super::super) struct Mounts {
     table: Arc<Table>,
 }
 
-/// Where everything was mounted at one time.
+/// Where everything was mounted at one time: places by mount points, the last of several at one point.
 #[derive(Debug, Default)]
-pub(in super::super) struct Table(Vec<Mount>);
+pub(in super::super) struct Table(HashMap<Vec<u8>, Place>);
 
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    point: PathBuf,
-    place: Place,
+/// Where a path begins.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Start {
+    pub(in super::super) place: Place,
+    /// Bytes of the path up to the mount point; `None` where nothing is known of mounts.
+    point_bytes: Option<usize>,
 }
 
 impl Mounts {
@@ -81,62 +84,83 @@ impl Mounts {
 impl Table {
     fn parse(text: &[u8]) -> Self {
         let lines = text.split(|&byte| byte == b'\n');
-        Self(lines.filter_map(Mount::parse).collect())
+        Self(lines.filter_map(parse_mount).collect())
     }
 
-    /// Where a path begins, by its text alone.
-    pub(in super::super) fn place_of(&self, path: &Path) -> Place {
-        self.mount_of(path).map_or_else(|| Place::directory_of(path), |mount| mount.place)
+    /// Where a [plain](plain) path begins, by its text alone.
+    pub(in super::super) fn start_of(&self, path: &Path) -> Start {
+        let found = self.mount_of(path.as_os_str().as_bytes());
+        let place = found.map_or_else(|| Place::directory_of(path), |(_, place)| place);
+        Start { place, point_bytes: found.map(|(point_bytes, _)| point_bytes) }
     }
 
-    /// Follows the symbolic links of a path on the file system where it begins, which may hang. Gives
-    /// where it leads to when that is another.
-    pub(in super::super) fn elsewhere(&self, path: &Path) -> Option<PathBuf> {
-        let mut path = path.to_owned();
-        let start = self.mount_of(&path)?;
-        for _ in 0..LINKS_MAX {
-            let target = follow_first(&path, &start.point)?;
-            if self.mount_of(&target).map(|mount| mount.place) != Some(start.place) {
+    /// Follows the symbolic links of a [plain](plain) path on the file system where it begins, which may
+    /// hang. Gives where it leads to when that is another.
+    pub(in super::super) fn elsewhere(&self, path: &Path, start: Start) -> Option<PathBuf> {
+        let mut target = plain(&follow_first(path, start.point_bytes?)?);
+        for _ in 1..LINKS_MAX {
+            let next = self.start_of(&target);
+            if next.place != start.place {
                 return Some(target);
             }
-            path = target;
+            target = plain(&follow_first(&target, next.point_bytes?)?);
         }
         None
     }
 
-    /// The innermost mount; of several at one point, the last one.
-    fn mount_of(&self, path: &Path) -> Option<&Mount> {
-        let around = self.0.iter().filter(|mount| path.starts_with(&mount.point));
-        around.max_by_key(|mount| mount.point.as_os_str().len())
+    /// The innermost mount, with the length of its point. Takes as long as the path is deep, however many
+    /// mounts there are.
+    fn mount_of(&self, path: &[u8]) -> Option<(usize, Place)> {
+        let mut point = path;
+        loop {
+            if let Some(&place) = self.0.get(point) {
+                return Some((point.len(), place));
+            }
+            let end = point.iter().rposition(|&byte| byte == b'/')?;
+            point = match end {
+                0 if point.len() > 1 => b"/",
+                _ => point.get(..end)?,
+            };
+        }
     }
 }
 
-impl Mount {
-    /// A line such as `36 35 98:0 /root /mount/point rw - ext4 /dev/root rw`.
-    fn parse(line: &[u8]) -> Option<Self> {
-        let mut words = line.split(|&byte| byte == b' ').skip(2);
-        let (device, point) = (str::from_utf8(words.next()?).ok()?, words.nth(1)?);
-        let (major, minor) = device.split_once(':')?;
-        let device = makedev(major.parse().ok()?, minor.parse().ok()?);
-        let point = PathBuf::from(OsString::from_vec(unescape(point)));
-        Some(Self { point, place: Place::device(device) })
-    }
+/// A path as mount points are written: without a slash or a `.` too much.
+pub(in super::super) fn plain(path: &Path) -> PathBuf {
+    let bytes = path.as_os_str().as_bytes();
+    let is_plain =
+        !bytes.ends_with(b"/") && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."));
+    if is_plain { path.to_owned() } else { path.components().collect() }
 }
 
-/// The path with the first symbolic link, or `..`, behind `start` replaced by what it stands for.
-fn follow_first(path: &Path, start: &Path) -> Option<PathBuf> {
-    let rest = path.strip_prefix(start).ok()?;
-    let mut known = start.to_owned();
-    let mut components = rest.components();
+/// The point and the place of a line such as `36 35 98:0 /root /mount/point rw - ext4 /dev/root rw`.
+fn parse_mount(line: &[u8]) -> Option<(Vec<u8>, Place)> {
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    let (device, point) = (str::from_utf8(words.next()?).ok()?, words.nth(1)?);
+    let (major, minor) = device.split_once(':')?;
+    let device = makedev(major.parse().ok()?, minor.parse().ok()?);
+    Some((unescape(point), Place::device(device)))
+}
+
+/// The path with the first symbolic link, or `..`, behind the mount point replaced by what it stands
+/// for.
+fn follow_first(path: &Path, point_bytes: usize) -> Option<PathBuf> {
+    let (point, rest) = path.as_os_str().as_bytes().split_at_checked(point_bytes)?;
+    let mut known = PathBuf::from(OsStr::from_bytes(point));
+    let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+    let mut components = Path::new(OsStr::from_bytes(rest)).components();
     while let Some(component) = components.next() {
         let target = match component {
-            Component::Normal(name) => fs::read_link(known.join(name)).ok(),
-            Component::ParentDir => Some(known.parent().unwrap_or(&known).to_owned()),
+            Component::Normal(name) => {
+                known.push(name);
+                fs::read_link(&known).ok()
+            }
+            Component::ParentDir => Some(PathBuf::new()),
             Component::Prefix(_) | Component::RootDir | Component::CurDir => continue,
         };
-        match target {
-            Some(target) => return Some(known.join(target).join(components.as_path())),
-            None => known.push(component),
+        if let Some(target) = target {
+            known.pop();
+            return Some(known.join(target).join(components.as_path()));
         }
     }
     None
@@ -178,11 +202,11 @@ mod tests {
     #[test]
     fn the_innermost_mount_counts() {
         let table = table(Path::new("/r"));
-        assert_eq!(table.place_of(Path::new("/r/nfs/a.log")), device(2));
-        assert_eq!(table.place_of(Path::new("/r/nfsother/a.log")), device(1));
-        assert_eq!(table.place_of(Path::new("/r/nfs/in side/a.log")), device(3));
+        assert_eq!(table.start_of(Path::new("/r/nfs/a.log")).place, device(2));
+        assert_eq!(table.start_of(Path::new("/r/nfsother/a.log")).place, device(1));
+        assert_eq!(table.start_of(Path::new("/r/nfs/in side/a.log")).place, device(3));
         let (a, b) = (Path::new("/x/a"), Path::new("/x/b"));
-        assert_eq!(table.place_of(a), table.place_of(b), "one directory");
+        assert_eq!(table.start_of(a).place, table.start_of(b).place, "one directory");
     }
 
     #[test]
@@ -195,7 +219,10 @@ mod tests {
         symlink("../lib/absolute/deep", root.join("lib/relative")).unwrap();
         symlink("inner", root.join("lib/same")).unwrap();
         symlink("circle", root.join("lib/circle")).unwrap();
-        let elsewhere = |path: &str| table.elsewhere(&root.join(path));
+        let elsewhere = |path: &str| {
+            let path = plain(&root.join(path));
+            table.elsewhere(&path, table.start_of(&path))
+        };
         assert_eq!(elsewhere("lib/absolute/x.log"), Some(root.join("nfs/x.log")));
         assert_eq!(elsewhere("lib/relative/x.log"), Some(root.join("nfs/deep/x.log")));
         assert_eq!(elsewhere("lib/same/../../lib/relative"), Some(root.join("nfs/deep")));
@@ -209,6 +236,6 @@ mod tests {
     fn the_real_table_knows_devices() {
         let table = Mounts::default().table();
         let proc = fs::metadata("/proc").unwrap().dev();
-        assert_eq!(table.place_of(Path::new("/proc/self")), Place::device(proc));
+        assert_eq!(table.start_of(Path::new("/proc/self")).place, Place::device(proc));
     }
 }

@@ -58,7 +58,7 @@ fn numbers() -> Vec<(&'static str, Option<u32>)> {
         SYS_fstat SYS_fstatfs SYS_ftruncate SYS_futex SYS_getcwd SYS_getdents64 SYS_getegid
         SYS_geteuid SYS_getgid SYS_getpid SYS_getrandom SYS_getsockname SYS_getsockopt SYS_gettid
         SYS_getuid SYS_ioctl SYS_kill SYS_listen SYS_lseek SYS_madvise SYS_memfd_create
-        SYS_mkdirat SYS_mmap SYS_mprotect SYS_mremap SYS_munmap SYS_openat SYS_pidfd_open
+        SYS_mkdirat SYS_mmap SYS_mprotect SYS_mremap SYS_munmap SYS_openat SYS_openat2 SYS_pidfd_open
         SYS_pidfd_send_signal SYS_pipe2 SYS_ppoll SYS_prctl SYS_pread64 SYS_prlimit64 SYS_pwrite64
         SYS_read SYS_readlinkat SYS_recvfrom SYS_recvmsg SYS_renameat SYS_restart_syscall SYS_rseq
         SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sched_getaffinity SYS_sendfile
