@@ -120,6 +120,11 @@ impl Flow {
         self.enlarged.is_some()
     }
 
+    /// How many bytes it holds then.
+    pub(crate) fn enlarged_bytes(&self) -> Option<usize> {
+        self.is_large().then(|| usize::try_from(self.capacity_bytes).ok()).flatten()
+    }
+
     /// How long may gather what comes as `moved` bytes came within `time`.
     fn rest(&self, moved: u64, time: Duration) -> Duration {
         let expected_bytes = u128::from(moved) * LONG_REST.as_micros() / time.as_micros().max(1);

@@ -20,7 +20,7 @@ use common::sys::pipe;
 use crate::cleaner;
 use crate::config::Settings;
 use crate::flow;
-use crate::intake::Guest;
+use crate::guest::Guest;
 use crate::keeping;
 use crate::lane::{Lane, PathBytes, Timer};
 use crate::legacy::Legacy;
@@ -30,6 +30,7 @@ use crate::protocol::{self, Domain, Request};
 use crate::pump::Turn;
 use crate::staging::Workspaces;
 use crate::stop::Stops;
+use crate::suspect::{Closings, is_suspect};
 use crate::task::{Done, Task};
 
 /// How long a partial line may wait for its end near the end of a file.
@@ -62,18 +63,29 @@ pub struct Handler {
     /// Logs that the fd store had no room for, by the numbers of their lanes.
     pub(crate) unstored: BTreeSet<u64>,
     pub(crate) orphans: Orphans,
+    pub(crate) closings: Closings,
     pub(crate) stopping: bool,
     pub(crate) stops: Stops,
 }
 
 /// What a job brings back.
 #[derive(Debug)]
-pub struct Outcome(Ended);
+pub struct Outcome(pub(crate) Ended);
 
 #[derive(Debug)]
-enum Ended {
+pub(crate) enum Ended {
     /// A task of the lane with this number.
     Task(u64, Done),
+    /// What takes the bytes of a guest, by its number, beside the tasks of a lane.
+    Fetch {
+        number: u64,
+        guest: u64,
+        is_left: bool,
+    },
+    /// The pipe of a guest of this number is closed.
+    Closing(u64),
+    /// So far a pipe of nobody's was emptied; whether it is at its end.
+    Orphan(u64, bool),
     Cleaning,
 }
 
@@ -95,6 +107,7 @@ impl Handler {
             open_logs: 0,
             unstored: BTreeSet::new(),
             orphans: Orphans::default(),
+            closings: Closings::default(),
             stopping: false,
             stops: Stops::default(),
         })
@@ -136,8 +149,9 @@ impl Handler {
         };
         let (reader, writer) = pipe::pipe().map_err(failed)?;
         let number = self.lane_of(path);
-        let guest = match core.watch(reader, number) {
-            Ok(pipe) => Arc::new(Guest::new(domain, pipe)),
+        self.last_number += 1;
+        let guest = match core.watch(Arc::new(reader), number) {
+            Ok(pipe) => Arc::new(Guest::new(self.last_number, domain, pipe)),
             Err(error) => {
                 self.advance(core, number);
                 return Err(failed(error));
@@ -161,9 +175,11 @@ impl Handler {
         domain: Domain,
         legacy: Legacy,
     ) -> io::Result<()> {
-        let pipe = core.watch(guest, self.last_number + 1)?;
-        let (guest, legacy) = legacy.with_guest(domain, pipe);
-        let (number, guest) = (self.lane_of(path), Arc::new(guest));
+        let pipe = core.watch(Arc::new(guest), self.last_number + 1)?;
+        let number = self.lane_of(path);
+        self.last_number += 1;
+        let (guest, legacy) = legacy.with_guest(self.last_number, domain, pipe);
+        let guest = Arc::new(guest);
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.guest = Some(Arc::clone(&guest));
             lane.key = legacy.key;
@@ -249,6 +265,10 @@ impl Handler {
         if lane.waiting.is_empty() && lane.place.is_some_and(|place| core.holds_back(place)) {
             return;
         }
+        if self.waits_for_suspect(core, number) {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(&number) else { return };
         let Some(task) = lane.next_task(core.is_crowded()) else { return };
         let left = lane.left.take();
         lane.busy = true;
@@ -268,8 +288,8 @@ impl Handler {
     /// Looks after the guest of a task that takes long.
     fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.get_mut(&number) else { return };
-        if lane.relieve(core, number) {
-            self.keep_log_with_pipes(core, number);
+        if lane.is_to_be_relieved(core, number) {
+            self.fetch(core, number);
         }
     }
 
@@ -288,10 +308,13 @@ impl Handler {
             // What it is owed, the last time.
             self.keep_log(core, number);
         }
+        let mut ended = None;
         if let Some(lane) = self.lanes.get_mut(&number) {
             self.open_logs += usize::from(done.pump.is_some());
             self.open_logs -= usize::from(lane.guest.is_some());
-            lane.task_ended(core, number, done.pump);
+            let key = lane.key;
+            ended = lane.task_ended(core, number, done.pump).map(|guest| (key, guest));
+            lane.is_failing = matches!(done.turn, Some(Turn::Trouble));
             if let Some((task, left)) = done.unfinished {
                 lane.waiting.push_front(task);
                 lane.left = Some(left);
@@ -311,10 +334,14 @@ impl Handler {
         } else {
             keeping::forget_pipes(core);
         }
+        if let Some((key, guest)) = ended {
+            self.close(core, key, guest);
+        }
         if let Some((client, result)) = done.answer {
             core.answer(client, result);
         }
         self.advance(core, number);
+        self.see_to_suspect(core, number);
     }
 
     fn clean(&self, core: &mut Core<Outcome>) {
@@ -344,6 +371,9 @@ impl Daemon for Handler {
 
     fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(lane) = self.lanes.get_mut(&number) {
+            if is_suspect(core, lane) {
+                return self.fetch(core, number);
+            }
             lane.ready = true;
             self.relieve(core, number);
             self.advance(core, number);
@@ -365,6 +395,10 @@ impl Daemon for Handler {
             }
             Timer::Relief => {
                 lane.relief_timer = None;
+                if is_suspect(core, lane) {
+                    self.fetch_is_late(core, number);
+                    return self.fetch(core, number);
+                }
                 self.relieve(core, number);
             }
             Timer::Flush => {
@@ -378,6 +412,11 @@ impl Daemon for Handler {
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
         match outcome.0 {
             Ended::Task(number, done) => self.task_ended(core, number, done),
+            Ended::Fetch { number, guest, is_left } => {
+                self.fetch_ended(core, number, guest, is_left);
+            }
+            Ended::Closing(number) => self.closings.ended(number),
+            Ended::Orphan(number, is_at_end) => self.orphans.emptied(core, number, is_at_end),
             Ended::Cleaning => {
                 core.set_timer(CLEANING_PERIOD, Timer::Flush.of(CLEANER));
             }
@@ -388,6 +427,7 @@ impl Daemon for Handler {
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.task_is_late();
             self.relieve(core, number);
+            self.fetch_is_late(core, number);
         }
     }
 
@@ -400,7 +440,10 @@ impl Daemon for Handler {
     fn describe_job(&self, number: u64) -> String {
         match self.lanes.get(&number) {
             Some(lane) => lane.to_string(),
-            None => format!("looking for old logs in {}", self.settings.log_root.display()),
+            None if number == CLEANER => {
+                format!("looking for old logs in {}", self.settings.log_root.display())
+            }
+            None => self.closings.describe(number).unwrap_or_else(Orphans::describe),
         }
     }
 
@@ -452,6 +495,10 @@ impl Daemon for Handler {
 
     fn keep_more(&mut self, core: &mut Core<Outcome>) {
         self.keep_unstored(core);
+    }
+
+    fn has_left_store(&mut self, core: &mut Core<Outcome>, key: u64) {
+        self.close_stored(core, key);
     }
 
     fn is_not_stored(&mut self, kind: Kind, key: u64) {

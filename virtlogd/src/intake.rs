@@ -19,46 +19,25 @@ mod line;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use common::event::Registered;
 use common::handover::document::LogDirectory;
 use common::handover::marks::Target;
-use common::server::Progress;
 use common::sys::pipe;
 
 use crate::flow::Flow;
 use crate::loss::{self, Loss};
-use crate::protocol::Domain;
 use crate::report::Report;
 use crate::staging::Staging;
-
-/// Bytes that are left in the pipe of a guest, a large one too: with what its staging pipe holds,
-/// all that such a log costs.
-const KEPT_IN_PIPE_BYTES_MAX: usize = 16_384;
-
-/// Bytes read at a time when they can only be dropped.
-const DROP_BYTES: usize = 65_536;
-
-/// How often a guest's pipe is emptied before others are looked at.
-const RELIEF_ROUNDS_MAX: usize = 4;
-
-/// A guest and its output.
-#[derive(Debug)]
-pub(crate) struct Guest {
-    pub(crate) domain: Domain,
-    /// Of the job that writes its log.
-    pub(crate) progress: Progress,
-    intake: Mutex<Intake>,
-}
 
 /// The guest's pipe and what is owed to the log in front of it.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    pub(crate) pipe: Registered<OwnedFd>,
+    pub(crate) pipe: Registered<Arc<OwnedFd>>,
     pub(crate) flow: Flow,
     /// What a job has staged, or is about to stage.
     pub(crate) in_hand: Option<Staging>,
@@ -83,6 +62,8 @@ pub(crate) struct Arrears {
     /// Where that begins, if a process before this one may have written something of it.
     pub(crate) line_target: Option<Target>,
     pub(crate) kept: VecDeque<Staging>,
+    /// One behind those that bytes are being moved into.
+    filling: Option<Staging>,
     /// A job writes the first of the kept ones.
     first_in_hand: bool,
     pub(crate) loss: Option<Loss>,
@@ -123,22 +104,12 @@ pub(crate) enum Debt {
     Loss,
 }
 
-impl Guest {
-    pub(crate) fn new(domain: Domain, pipe: Registered<OwnedFd>) -> Self {
-        let capacity_bytes = pipe::capacity_bytes(&pipe).unwrap_or(0);
-        Self::with_capacity(domain, pipe, capacity_bytes)
-    }
-
-    /// Its pipe holds so many bytes.
-    pub(crate) fn with_capacity(
-        domain: Domain,
-        pipe: Registered<OwnedFd>,
-        capacity_bytes: usize,
-    ) -> Self {
-        let flow = Flow::new(capacity_bytes, Instant::now());
-        let intake = Intake {
+impl Intake {
+    /// Nothing is owed. `pipe` holds so many bytes.
+    pub(crate) fn new(pipe: Registered<Arc<OwnedFd>>, capacity_bytes: usize) -> Self {
+        Self {
             pipe,
-            flow,
+            flow: Flow::new(capacity_bytes, Instant::now()),
             in_hand: None,
             arrears: None,
             key: 0,
@@ -146,24 +117,20 @@ impl Guest {
             report: None,
             line_order: 0,
             directory: None,
-        };
-        Self { domain, progress: Progress::default(), intake: Mutex::new(intake) }
+        }
     }
 
-    pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
-        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Intake {
-    pub(crate) fn state(&self) -> io::Result<State> {
-        if self.owes() {
+    /// What can be expected. What is in the pipe counts if its bytes may be taken.
+    pub(crate) fn state(&self, is_direct: bool) -> io::Result<State> {
+        let arrears = self.arrears.as_ref();
+        if self.in_writing.is_some() || arrears.is_some_and(|arrears| arrears.have_debt()) {
             return Ok(State::Owing);
         }
+        let is_filling = arrears.is_some_and(|arrears| arrears.filling.is_some());
         Ok(match pipe::state(&self.pipe)? {
-            pipe::State::Empty => State::Empty,
-            pipe::State::Waiting => State::Waiting,
-            pipe::State::AtEnd => State::AtEnd,
+            pipe::State::Waiting if is_direct && !is_filling => State::Waiting,
+            pipe::State::AtEnd if !is_filling => State::AtEnd,
+            _ => State::Empty,
         })
     }
 
@@ -173,74 +140,47 @@ impl Intake {
             || self.arrears.as_ref().is_some_and(|arrears| !arrears.are_settled())
     }
 
-    /// Bytes that wait in the guest's pipe.
-    pub(crate) fn waiting(&self) -> io::Result<usize> {
-        pipe::readable_bytes(&self.pipe)
+    /// Whether anything was kept that is to be written before more is fetched.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.arrears.as_ref().is_some_and(|arrears| arrears.kept_bytes() > 0)
     }
 
-    /// Bytes that are to be written of what the guest has written until now.
-    pub(crate) fn outstanding(&self) -> io::Result<u64> {
-        let arrears = self.arrears.as_ref();
-        Ok(self.waiting()? as u64 + arrears.map_or(0, |arrears| arrears.kept_bytes()))
+    /// Bytes that were kept.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.arrears.as_ref().map_or(0, |arrears| arrears.kept_bytes())
     }
 
-    /// Bytes that may be taken from the guest's pipe.
-    pub(crate) fn takeable(&self) -> io::Result<u64> {
-        if self.owes() { Ok(0) } else { Ok(self.waiting()? as u64) }
-    }
-
-    /// Moves up to `len` bytes of the guest's into a pipe of ours, unless others have to go first.
-    pub(crate) fn move_to(&self, staging: &Staging, len: u64) -> io::Result<u64> {
-        if self.owes() { Ok(0) } else { staging.take_from(self.pipe.as_fd(), len, self.key) }
-    }
-
-    /// Shows the guest's pipe, unless others have to go first.
-    pub(crate) fn look_at(
-        &self,
-        look: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        if self.owes() { Ok(()) } else { look(self.pipe.as_fd()) }
-    }
-
-    /// Asks for a pipe of this size. The kernel has the last word on it.
-    pub(crate) fn resize(&mut self, bytes: i32) {
-        let resized = pipe::set_capacity_bytes(&self.pipe, bytes);
-        let resized = resized.or_else(|_| pipe::capacity_bytes(&self.pipe));
-        self.flow.resized(resized.unwrap_or(0));
-    }
-
-    /// Whether nobody can write into the pipe any more.
-    pub(crate) fn guest_has_gone(&self) -> bool {
-        pipe::has_no_writer(&self.pipe).unwrap_or(false)
-    }
-
-    /// Bytes that are not in the log and of which the log does not say so.
-    pub(crate) fn unwritten_bytes(&self) -> u64 {
-        let waiting = self.waiting().unwrap_or(0) as u64;
+    /// Bytes that are not in the log and of which the log does not say so, with so many in the pipe.
+    pub(crate) fn unwritten_bytes(&self, waiting: u64) -> u64 {
         let in_writing = self.in_writing.as_ref().map_or(0, |in_writing| in_writing.0);
         waiting + in_writing + self.arrears.as_ref().map_or(0, |arrears| arrears.bytes())
     }
 
-    /// Writing does not work for `reason`: empties the guest's pipe if it is about to fill, even
-    /// where that loses bytes. Gives whether something is left in it.
-    pub(crate) fn relieve(&mut self, reason: &str, path: &Path) -> bool {
-        for _ in 0..RELIEF_ROUNDS_MAX {
-            let waiting = self.waiting().unwrap_or(0);
-            if waiting == 0 || waiting < kept_in_pipe_bytes(self.pipe.as_fd()) {
-                return waiting > 0;
-            }
-            self.empty(waiting, reason, path);
+    /// A pipe of the log's own to move bytes of the guest's into, which nobody writes to the log before
+    /// [`Self::filled`]. `None` if there is none, or they would overtake what was lost.
+    pub(crate) fn begin_filling(&mut self) -> Option<Staging> {
+        let arrears = self.arrears.get_or_insert_default();
+        if arrears.loss.is_some() {
+            return None;
         }
-        self.waiting().is_ok_and(|waiting| waiting > 0)
+        // Not into a pipe from which a file may be taking bytes.
+        let in_hand = usize::from(arrears.first_in_hand);
+        let last = if arrears.kept.len() > in_hand { arrears.kept.pop_back() } else { None };
+        arrears.filling = last.or_else(|| Staging::new().ok());
+        arrears.filling.clone()
     }
 
-    /// Takes `waiting` bytes out of the guest's pipe. All of them: a guest that waits in the middle
-    /// of a large write makes the pipe ready again only when it finds it empty.
-    fn empty(&mut self, waiting: usize, reason: &str, path: &Path) {
-        let Self { pipe, arrears, key, report, .. } = self;
+    /// What was moved into that pipe is owed to the log.
+    pub(crate) fn filled(&mut self) {
+        if let Some(arrears) = &mut self.arrears {
+            arrears.kept.extend(arrears.filling.take().filter(|staging| staging.held() > 0));
+        }
+    }
+
+    /// So many bytes of the guest's were dropped, for `reason`.
+    pub(crate) fn drop_bytes(&mut self, dropped: u64, reason: &str, path: &Path) {
+        let Self { arrears, report, .. } = self;
         let arrears = arrears.get_or_insert_default();
-        let kept = usize::try_from(arrears.keep_from(pipe.as_fd(), waiting as u64, *key));
-        let dropped = drop_from(pipe.as_fd(), waiting.saturating_sub(kept.unwrap_or(waiting)));
         if dropped == 0 {
             return;
         }
@@ -256,12 +196,8 @@ impl Intake {
         arrears.lose(dropped);
     }
 
-    /// Everything that the log is owed, with what is still in the pipe of a guest that has gone.
-    pub(crate) fn take_last_words(&mut self, reason: &str, path: &Path) -> Option<Box<Arrears>> {
-        let waiting = self.waiting().unwrap_or(0);
-        if waiting > 0 {
-            self.empty(waiting, reason, path);
-        }
+    /// Everything that the log is owed.
+    pub(crate) fn take_arrears(&mut self) -> Option<Box<Arrears>> {
         self.arrears.take_if(|arrears| !arrears.are_settled())
     }
 
@@ -274,8 +210,13 @@ impl Intake {
     /// Writing has failed for `reason`. Takes over what was staged, since others need the pipe
     /// that it is in.
     pub(crate) fn keep(&mut self, reason: &str, staging: &mut Staging) {
+        reason.clone_into(&mut self.arrears.get_or_insert_default().reason);
+        self.keep_staged(staging);
+    }
+
+    /// Takes over what was staged.
+    pub(crate) fn keep_staged(&mut self, staging: &mut Staging) {
         let arrears = self.arrears.get_or_insert_default();
-        reason.clone_into(&mut arrears.reason);
         arrears.first_in_hand = false;
         let held = staging.held();
         if held == 0 {
@@ -305,7 +246,7 @@ impl Intake {
             arrears.first_in_hand = true;
             return Some(Debt::Kept(first.clone()));
         }
-        arrears.loss.is_some().then_some(Debt::Loss)
+        arrears.has_loss_to_tell().then_some(Debt::Loss)
     }
 
     /// A job is done with the first pipe of kept bytes, which it may have emptied.
@@ -367,7 +308,8 @@ impl Intake {
 
     /// Pipes of ours that have bytes of the guest's, or are about to get some.
     pub(crate) fn stagings(&self) -> impl Iterator<Item = &Staging> {
-        let kept = self.arrears.iter().flat_map(|arrears| &arrears.kept);
+        let arrears = self.arrears.iter();
+        let kept = arrears.flat_map(|arrears| arrears.kept.iter().chain(&arrears.filling));
         self.in_hand.iter().chain(kept)
     }
 
@@ -399,11 +341,24 @@ impl Intake {
 
 impl Arrears {
     fn are_settled(&self) -> bool {
-        self.line.is_empty() && self.kept.is_empty() && self.loss.is_none()
+        self.line.is_empty()
+            && self.kept.is_empty()
+            && self.filling.is_none()
+            && self.loss.is_none()
+    }
+
+    /// Whether there is something that can be written now.
+    fn have_debt(&self) -> bool {
+        !self.line.is_empty() || !self.kept.is_empty() || self.has_loss_to_tell()
+    }
+
+    /// What is being moved comes before a loss.
+    fn has_loss_to_tell(&self) -> bool {
+        self.loss.is_some() && self.filling.is_none()
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.kept.iter().map(Staging::held).sum()
+        self.kept.iter().chain(&self.filling).map(Staging::held).sum()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -420,34 +375,6 @@ impl Arrears {
         );
     }
 
-    /// Moves up to `len` bytes into a pipe of the log's own, as far as that has room.
-    fn keep_from(&mut self, guest: BorrowedFd<'_>, len: u64, owner: u64) -> u64 {
-        if self.loss.is_some() {
-            return 0;
-        }
-        // Not into a pipe from which a file may be taking bytes.
-        let in_hand = usize::from(self.first_in_hand);
-        if self.kept.len() == in_hand {
-            self.kept.extend(Staging::new().ok());
-        }
-        let Some(staging) = self.kept.iter().skip(in_hand).next_back() else { return 0 };
-        let mut kept = 0;
-        while kept < len {
-            match staging.take_from(guest, len - kept, owner) {
-                Ok(count @ 1..) => kept += count,
-                // There were fewer: it may be that nobody can tell how many there are.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && staging.has_room() => {
-                    kept = len;
-                }
-                _ => break,
-            }
-        }
-        if self.kept.back().is_some_and(|last| last.held() == 0) {
-            self.kept.pop_back();
-        }
-        kept
-    }
-
     fn lose(&mut self, bytes: u64) {
         loss::count(bytes);
         self.lost_bytes = self.lost_bytes.saturating_add(bytes);
@@ -456,29 +383,6 @@ impl Arrears {
             None => self.loss = Some(Loss::new(bytes)),
         }
     }
-}
-
-/// From how many waiting bytes on a guest might soon have to wait. A pipe can be full with half its
-/// bytes, because small writes do not share a page with every other one, and one of a single page
-/// with a single byte.
-fn kept_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
-    const PAGE_BYTES: usize = 4096;
-    match pipe::capacity_bytes(guest).unwrap_or(0) {
-        ..=PAGE_BYTES => 0,
-        capacity => (capacity / 4).min(KEPT_IN_PIPE_BYTES_MAX),
-    }
-}
-
-fn drop_from(guest: BorrowedFd<'_>, len: usize) -> u64 {
-    let mut buffer = vec![0; len.min(DROP_BYTES)];
-    let mut left = len;
-    while let Ok(pipe::State::Waiting) = pipe::state(guest)
-        && let Some(piece) = buffer.get_mut(..left.min(DROP_BYTES))
-        && let Ok(count @ 1..) = pipe::read(guest, piece)
-    {
-        left -= count.min(left);
-    }
-    (len - left) as u64
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use common::handover::marks::{self, Marks, Target};
 use common::handover::stored::{Kind, Mark};
 use common::server::Core;
 
+use crate::guest::Guest;
 use crate::handler::{Handler, Outcome};
-use crate::intake::Guest;
 use crate::lane::Lane;
 use crate::staging::{Staging, WeakStaging};
 use crate::state;
@@ -350,8 +350,7 @@ impl Handler {
         let mut stagings = self.workspaces.stagings();
         for guest in self.lanes().filter_map(|lane| lane.guest.as_ref()) {
             let intake = guest.intake();
-            stagings.extend(intake.in_hand.clone());
-            stagings.extend(intake.arrears().into_iter().flat_map(|arrears| arrears.kept.clone()));
+            stagings.extend(intake.stagings().cloned());
         }
         stagings
     }

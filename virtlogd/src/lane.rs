@@ -14,15 +14,13 @@ use common::event::TimerId;
 use common::server::{Core, Place};
 use common::sys::pipe;
 
+use crate::guest::Guest;
 use crate::handler::Outcome;
-use crate::intake::{Guest, Signature};
+use crate::intake::Signature;
 use crate::pump::Pump;
 use crate::rotating_file::FileId;
+use crate::suspect::{FETCH_PERIOD, Fetch};
 use crate::task::Task;
-
-/// How often it is looked whether the guest of a late task is about to wait, beside each time that
-/// it has written.
-const RELIEF_PERIOD: Duration = Duration::from_millis(50);
 
 /// One path and what is to be done with it.
 #[derive(Debug)]
@@ -43,6 +41,10 @@ pub(crate) struct Lane {
     pub(crate) busy: bool,
     /// It takes long.
     is_late: bool,
+    /// The last task could not write the log.
+    pub(crate) is_failing: bool,
+    /// What takes bytes of the guest's beside the tasks.
+    pub(crate) fetch: Fetch,
     /// The pipe has become ready since the last turn began.
     pub(crate) ready: bool,
     /// Bounded by the clients, of whom each has one call in flight.
@@ -81,6 +83,8 @@ impl Lane {
             owed_noted: None,
             busy: false,
             is_late: false,
+            is_failing: false,
+            fetch: Fetch::default(),
             ready: false,
             waiting: VecDeque::new(),
             left: None,
@@ -113,6 +117,7 @@ impl Lane {
     }
 
     pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
+        self.fetch.is_used();
         if let Some(task) = self.waiting.pop_front() {
             if self.waiting.is_empty() {
                 // Most logs never have a second one; what the first took is not kept for it.
@@ -124,27 +129,42 @@ impl Lane {
         Some(Task::Turn { flush: false, retry: false, is_short })
     }
 
-    /// A task has brought the log back, if the path is one.
+    /// A task has brought the log back, if the path is one. Gives the guest of one that has ended.
     pub(crate) fn task_ended(
         &mut self,
         core: &mut Core<Outcome>,
         number: u64,
         pump: Option<Box<Pump>>,
-    ) {
+    ) -> Option<Arc<Guest>> {
         self.busy = false;
         if let Some(FileId { dev: dev @ 1.., .. }) = pump.as_ref().map(|pump| pump.file_id()) {
             (self.place, self.is_located) = (Some(Place::device(dev)), true);
         }
-        self.guest = pump.as_ref().map(|pump| Arc::clone(pump.guest()));
-        self.pump = pump;
+        let guest = pump.as_ref().map(|pump| Arc::clone(pump.guest()));
+        let is_same = |before: &&mut Arc<Guest>| {
+            guest.as_ref().is_some_and(|guest| Arc::ptr_eq(before, guest))
+        };
+        let ended = self.guest.as_mut().filter(|before| !is_same(before)).cloned();
+        if ended.is_some() {
+            self.fetch = Fetch::default();
+        }
+        (self.guest, self.pump) = (guest, pump);
         if std::mem::take(&mut self.is_late) {
-            if let Some(timer) = self.relief_timer.take() {
-                core.cancel_timer(timer);
-            }
+            self.end_relief_timer(core);
             if self.guest.as_ref().is_some_and(|guest| guest.intake().owes()) {
                 core.again(number);
             }
         }
+        ended
+    }
+
+    /// Why the guest is kept from waiting even where that loses bytes; `None`: its log can be written.
+    pub(crate) fn relief_reason(&self, core: &mut Core<Outcome>) -> Option<String> {
+        if self.is_late && self.place.is_some_and(|place| core.hangs(place)) {
+            return Some("the file system did not answer in time".to_owned());
+        }
+        let intake = self.guest.as_ref().filter(|_| self.is_failing)?.intake();
+        Some(intake.arrears().map_or_else(String::new, |arrears| arrears.reason.clone()))
     }
 
     /// The task under way will not end soon: from now on it is looked after its guest.
@@ -152,26 +172,39 @@ impl Lane {
         self.is_late = self.busy;
     }
 
-    /// Keeps the guest from waiting while the file system hangs. While it gets on, there is just more
-    /// than it can take, and nothing is dropped. Gives whether there was a guest to look after.
-    pub(crate) fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
+    /// Whether the guest is to be kept from waiting because the file system hangs. While it gets on, there
+    /// is just more than it can take, and nothing is dropped.
+    pub(crate) fn is_to_be_relieved(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
         let (Some(guest), true) = (&self.guest, self.is_late) else { return false };
-        let is_to_be_seen_to = !self.place.is_some_and(|place| core.hangs(place)) || {
-            let mut intake = guest.intake();
-            // It may have been left alone. If it cannot be watched there is still the timer.
-            let is_watched = intake.pipe.watch().is_ok();
-            intake.relieve("the file system did not answer in time", &self.path) || !is_watched
-        };
-        if is_to_be_seen_to && self.relief_timer.is_none() {
-            self.relief_timer = Some(core.set_timer(RELIEF_PERIOD, Timer::Relief.of(number)));
+        // It may have been left alone. If it cannot be watched there is still the timer.
+        let is_watched = guest.intake().pipe.watch().is_ok();
+        let hangs = self.place.is_some_and(|place| core.hangs(place));
+        if !hangs || !is_watched {
+            self.relieve_after(core, FETCH_PERIOD, number);
         }
-        true
+        hangs
     }
 
-    /// Ends the guest's pipe although its log cannot be ended.
+    /// Looks after the guest again, unless that is about to happen anyway.
+    pub(crate) fn relieve_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
+        if self.relief_timer.is_none() {
+            self.relief_timer = Some(core.set_timer(after, Timer::Relief.of(number)));
+        }
+    }
+
+    /// Nothing is to be looked after any more.
+    pub(crate) fn end_relief_timer(&mut self, core: &mut Core<Outcome>) {
+        self.relief_timer.take().into_iter().for_each(|timer| core.cancel_timer(timer));
+    }
+
+    /// Ends the guest's pipe although its log cannot be ended, unless that could not be ended either.
     pub(crate) fn leave_guest(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(guest) = self.guest.take() else { return };
-        let Ok(Ok(ended)) = pipe::pipe().map(|(reader, _)| core.watch(reader, number)) else {
+        let Some(guest) = self.guest.take().filter(|guest| !core.is_peer_suspect(guest.number))
+        else {
+            return;
+        };
+        let Ok(Ok(ended)) = pipe::pipe().map(|(reader, _)| core.watch(Arc::new(reader), number))
+        else {
             return;
         };
         guest.intake().pipe = ended;
@@ -218,6 +251,12 @@ impl Eq for PathBytes {}
 impl fmt::Display for Lane {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.guest {
+            Some(guest) if guest.holds_up() => write!(
+                formatter,
+                "log {} of {}, which keeps its pipe locked until it is ended",
+                self.path.display(),
+                guest.domain
+            ),
             Some(guest) => write!(formatter, "log {} of {}", self.path.display(), guest.domain),
             None => write!(formatter, "log {}", self.path.display()),
         }

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use common::event::Registered;
 use common::handover::document::{LogDirectory, Loss};
 use common::handover::marks::Target;
 
-use crate::intake::Guest;
+use crate::guest::Guest;
 use crate::loss;
 use crate::protocol::Domain;
 use crate::staging::Staging;
@@ -15,8 +16,8 @@ use crate::staging::Staging;
 /// All but the first may be missing: libvirt's daemon knows nothing of this.
 #[derive(Debug, Default)]
 pub(crate) struct Legacy {
-    /// Bytes that the guest's pipe holds.
-    pub(crate) capacity_bytes: usize,
+    /// How many bytes the guest's pipe holds, if that is known.
+    pub(crate) pipe_bytes: Option<usize>,
     /// The open file.
     pub(crate) file: Option<File>,
     /// Where the log was opened.
@@ -44,11 +45,17 @@ pub(crate) struct Legacy {
 
 impl Legacy {
     /// The guest, with what its log is owed; the rest is about the file.
-    pub(crate) fn with_guest(self, domain: Domain, pipe: Registered<OwnedFd>) -> (Guest, Self) {
+    /// `number` is the guest's.
+    pub(crate) fn with_guest(
+        self,
+        number: u64,
+        domain: Domain,
+        pipe: Registered<Arc<OwnedFd>>,
+    ) -> (Guest, Self) {
         let Self { file, rotation_steps_left, staged, key, after_crash, .. } = self;
         let Self { unfinished_line, line_target, line_order, directory, .. } = self;
-        let Self { loss, capacity_bytes, in_writing, .. } = self;
-        let guest = Guest::with_capacity(domain, pipe, capacity_bytes);
+        let Self { loss, in_writing, pipe_bytes, .. } = self;
+        let guest = Guest::inherited(number, domain, pipe, pipe_bytes);
         guest.intake().key = key.unwrap_or(0);
         let staged = staged.into_iter().filter_map(|(ends, pipe_key)| {
             let staging = Staging::of(ends, pipe_key);

@@ -15,6 +15,7 @@ mod budget;
 pub mod cleaner;
 pub mod config;
 mod flow;
+mod guest;
 mod handler;
 mod intake;
 mod keeping;
@@ -30,6 +31,7 @@ pub mod rotating_file;
 mod staging;
 mod state;
 mod stop;
+mod suspect;
 mod task;
 
 use std::io;

@@ -4,19 +4,28 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use common::event::Registered;
-use common::server::Core;
+use common::server::{Core, Progress};
 use common::sys::pipe::{self, State};
 
-use crate::handler::Outcome;
+use crate::handler::{Ended, Outcome};
 
 /// Bytes taken at a time.
 const READ_BYTES: usize = 65_536;
 
 /// Pipes, by the number that they are watched under.
 #[derive(Debug, Default)]
-pub(crate) struct Orphans(HashMap<u64, Registered<OwnedFd>>);
+pub(crate) struct Orphans(HashMap<u64, Orphan>);
+
+#[derive(Debug)]
+struct Orphan {
+    pipe: Registered<Arc<OwnedFd>>,
+    /// Of the job that touches it.
+    progress: Progress,
+    is_busy: bool,
+}
 
 impl Orphans {
     /// Adds one.
@@ -29,7 +38,9 @@ impl Orphans {
         number: u64,
         pipe: OwnedFd,
     ) -> io::Result<()> {
-        self.0.insert(number, core.watch(pipe, number)?);
+        let pipe = core.watch(Arc::new(pipe), number)?;
+        let orphan = Orphan { pipe, progress: Progress::of_peer(number), is_busy: false };
+        self.0.insert(number, orphan);
         Ok(())
     }
 
@@ -39,23 +50,58 @@ impl Orphans {
     }
 
     /// Their fds, for a successor to go on with.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Registered<OwnedFd>> {
-        self.0.values()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Registered<Arc<OwnedFd>>> {
+        self.0.values().map(|orphan| &orphan.pipe)
     }
 
-    /// Empties one that is ready, as far as one turn goes.
+    /// What is done to one, in words.
+    pub(crate) fn describe() -> String {
+        "emptying a pipe that was handed over without a path".to_owned()
+    }
+
+    /// Has one emptied that is ready, as far as one turn goes.
     pub(crate) fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(pipe) = self.0.get(&number) else { return };
-        match pipe::state(pipe.as_fd()) {
-            Ok(State::Waiting) => {
-                // Reading can only fail for want of anything to read.
-                drop(pipe::read(pipe, &mut vec![0; READ_BYTES]));
+        let Some(orphan) = self.0.get_mut(&number).filter(|orphan| !orphan.is_busy) else { return };
+        orphan.is_busy = true;
+        let (pipe, progress) = (Arc::clone(&orphan.pipe), orphan.progress.clone());
+        core.submit_at_peer(number, progress.clone(), move || {
+            let is_at_end = progress.at_peer(|| Ok(empty(&pipe)));
+            Outcome(Ended::Orphan(number, is_at_end.unwrap_or(false)))
+        });
+    }
+
+    /// One was emptied, or `is_at_end`.
+    pub(crate) fn emptied(&mut self, core: &mut Core<Outcome>, number: u64, is_at_end: bool) {
+        let Some(orphan) = self.0.get_mut(&number) else { return };
+        orphan.is_busy = false;
+        if !is_at_end {
+            if matches!(pipe::state(&orphan.pipe), Ok(State::Waiting)) {
                 core.again(number);
             }
-            Ok(State::Empty) => {}
-            Ok(State::AtEnd) | Err(_) => {
-                self.0.remove(&number);
-            }
+            return;
         }
+        let Some(Orphan { pipe, progress, .. }) = self.0.remove(&number) else { return };
+        core.submit_at_peer(number, progress.clone(), move || {
+            let closed = progress.at_peer(|| {
+                drop(pipe);
+                Ok(())
+            });
+            // It is closed all the same.
+            closed.ok();
+            Outcome(Ended::Orphan(number, true))
+        });
+    }
+}
+
+/// Gives whether the pipe is at its end.
+fn empty(pipe: impl AsFd) -> bool {
+    match pipe::state(&pipe) {
+        Ok(State::Waiting) => {
+            // Reading can only fail for want of anything to read.
+            pipe::read(&pipe, &mut vec![0; READ_BYTES]).ok();
+            false
+        }
+        Ok(State::Empty) => false,
+        Ok(State::AtEnd) | Err(_) => true,
     }
 }

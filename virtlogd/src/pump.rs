@@ -16,7 +16,8 @@ use nix::libc;
 
 use crate::budget::Budget;
 use crate::flow::{self, Pace};
-use crate::intake::{Arrears, Debt, Guest, State};
+use crate::guest::Guest;
+use crate::intake::{Arrears, Debt, State};
 use crate::keeping;
 use crate::loss;
 use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
@@ -156,6 +157,8 @@ impl Pump {
         let budget = Budget::turn(is_short);
         let (turn, moved) = match self.write(workspace, budget, flush) {
             Ok((turn, written)) => (turn, written.of_pipe),
+            // From now on others touch the guest's pipe.
+            Err(error) if error.is_left_behind() => return Turn::Again,
             Err(_) => (self.wait_out(), 0),
         };
         match turn {
@@ -179,7 +182,7 @@ impl Pump {
     ) -> Result<Option<u64>, Error> {
         let outstanding = match left {
             Some(left) => left,
-            None => self.file.of_source(self.guest.intake().outstanding())?,
+            None => self.file.of_source(self.guest.outstanding())?,
         };
         if outstanding == 0 && self.trouble.is_none() && !self.guest.intake().owes() {
             return Ok(None);
@@ -192,7 +195,7 @@ impl Pump {
     /// Stores what waits now, partial lines too, so that everything the guest has written up to
     /// this call is in the file. What it writes meanwhile is left for later turns.
     pub(crate) fn drain(&mut self, workspace: &mut Workspace) -> Result<(), Error> {
-        let outstanding = self.file.of_source(self.guest.intake().outstanding())?;
+        let outstanding = self.file.of_source(self.guest.outstanding())?;
         if outstanding == 0 && self.trouble.is_none() && !self.guest.intake().owes() {
             return Ok(());
         }
@@ -201,7 +204,7 @@ impl Pump {
 
     /// Whether the guest has written something that is not stored.
     pub(crate) fn has_more(&self) -> bool {
-        matches!(self.guest.intake().state(), Ok(State::Owing | State::Waiting))
+        matches!(self.guest.state(), Ok(State::Owing | State::Waiting))
     }
 
     /// What a turn would have to say after something else was done to the log, if anything. What the
@@ -222,14 +225,14 @@ impl Pump {
 
     /// Whether nobody can write into the log any more.
     pub(crate) fn guest_has_gone(&self) -> bool {
-        self.guest.intake().guest_has_gone()
+        self.guest.has_gone()
     }
 
     /// Ends the log, whose guest has gone, and gives what could not be stored yet, for the next guest's
     /// log at the same path.
     pub(crate) fn end(self) -> Option<Box<Arrears>> {
         let trouble = self.trouble?;
-        self.guest.intake().take_last_words(&trouble.reason, self.file.path())
+        self.guest.take_last_words(&trouble.reason, self.file.path())
     }
 
     /// Ends the log although something of it could not be stored; the daemon's log is told.
@@ -244,7 +247,7 @@ impl Pump {
             );
         }
         let Some(trouble) = self.trouble else { return };
-        let unwritten_bytes = self.guest.intake().unwritten_bytes();
+        let unwritten_bytes = self.guest.unwritten_bytes();
         loss::count(unwritten_bytes);
         tracing::error!(
             target: "logging.log_handler",
@@ -262,7 +265,11 @@ impl Pump {
         let mut intake = self.guest.intake();
         match intake.flow.pace(moved, Instant::now()) {
             Pace::Rest(time) if intake.pipe.rest().is_ok() => return Turn::Rest(time),
-            Pace::Resize(bytes) => intake.resize(bytes),
+            Pace::Resize(bytes) => {
+                drop(intake);
+                self.guest.resize(bytes);
+                intake = self.guest.intake();
+            }
             Pace::Watch | Pace::Rest(_) => {}
         }
         if intake.pipe.watch().is_err() {
@@ -288,6 +295,9 @@ impl Pump {
         let written = self.store(workspace, budget, flush);
         match &written {
             Ok(_) => self.leave_trouble(),
+            Err(error) if error.is_left_behind() => {
+                self.guest.intake().keep_staged(&mut workspace.staging);
+            }
             Err(error) => self.note_trouble(error, workspace),
         }
         self.guest.intake().in_hand = None;
@@ -304,7 +314,7 @@ impl Pump {
         let Self { guest, file, .. } = self;
         let Workspace { staging, scratch } = workspace;
         let (mut left, mut of_pipe) = (budget, 0);
-        let mut state = file.of_source(guest.intake().state())?;
+        let mut state = file.of_source(guest.state())?;
         match state {
             State::Owing | State::Waiting => file.refresh()?,
             State::Empty if !file.is_in_place() => file.refresh()?,
@@ -336,7 +346,7 @@ impl Pump {
                     }
                 }
             }
-            state = file.of_source(guest.intake().state())?;
+            state = file.of_source(guest.state())?;
         };
         GuestBytes::new(guest, staging, scratch, left).check_stored(file)?;
         Ok((turn, Written { of_pipe, total: left.spent(&budget) }))
@@ -392,9 +402,8 @@ impl Pump {
     /// has gone and its last words were kept for long enough.
     fn wait_out(&mut self) -> Turn {
         let Some(trouble) = &mut self.trouble else { return Turn::Quiet };
-        let mut intake = self.guest.intake();
-        let gone = intake.guest_has_gone();
-        intake.relieve(&trouble.reason, self.file.path());
+        let gone = self.guest.has_gone();
+        self.guest.relieve(&trouble.reason, self.file.path());
         let since = trouble.guest_gone_since;
         trouble.guest_gone_since = gone.then(|| since.unwrap_or_else(Instant::now));
         match trouble.guest_gone_since {

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use crate::budget::Budget;
-use crate::intake::Guest;
+use crate::guest::Guest;
 use crate::keeping::{self, AtRisk};
 use crate::rotating_file::{Error, Offset, RotatingFile, Source};
 
@@ -296,7 +296,7 @@ impl<'a> GuestBytes<'a> {
         if self.is_kept || self.is_drained || self.budget.is_over() {
             return Ok(0);
         }
-        Ok(self.guest.intake().takeable()?.min(self.budget.bytes()))
+        Ok(self.guest.takeable()?.min(self.budget.bytes()))
     }
 
     /// To be called when the log has taken what it could: nothing may be left staged that it should
@@ -319,7 +319,7 @@ impl<'a> GuestBytes<'a> {
         }
         let left = len_max - scratch.bytes.len().min(len_max);
         if left > 0 && scratch.bytes.len() as u64 == staging.held() && !*is_kept {
-            guest.intake().look_at(|pipe| scratch.copy_from(pipe, left))?;
+            guest.look_at(|pipe| scratch.copy_from(pipe, left))?;
         }
         Ok(())
     }
@@ -336,7 +336,7 @@ impl<'a> GuestBytes<'a> {
         if len == 0 || self.is_kept || self.is_drained {
             return Ok(());
         }
-        let taken = match self.guest.intake().move_to(self.staging, len) {
+        let taken = match self.guest.move_to(self.staging, len) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             result => result?,
         };

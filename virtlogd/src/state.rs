@@ -68,7 +68,6 @@ impl Handler {
         inherited: &mut Inherited,
     ) -> io::Result<()> {
         let guest = inherited.take_as(from.pipefd, Errno::EINVAL, |fd| pipe::is_pipe(fd))?;
-        let capacity_bytes = pipe::inherited_capacity_bytes(&guest)?;
         let private = from.private.unwrap_or_default();
         let path = private.path.as_deref().and_then(unhex).map(OsString::from_vec);
         let Some(path) = path.or(from.path.map(OsString::from)).map(PathBuf::from) else {
@@ -91,8 +90,7 @@ impl Handler {
             );
             return self.adopt_orphan(core, guest);
         }
-        let legacy = Legacy { capacity_bytes, ..legacy(private, inherited) };
-        self.adopt(core, &path, guest, domain, legacy)
+        self.adopt(core, &path, guest, domain, legacy(private, inherited))
     }
 
     /// Pipes that were left without a word.
@@ -187,6 +185,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
         reason: arrears.map(|arrears| arrears.reason.clone()),
         in_writing: intake.in_writing.as_deref().copied(),
         directory: intake.directory,
+        pipe_bytes: intake.flow.enlarged_bytes(),
         path: None,
     }
 }
@@ -198,7 +197,6 @@ fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
     let keys = from.staged_keys.into_iter().flatten().chain(std::iter::repeat(0));
     let staged = from.staged.into_iter().flatten().zip(keys);
     Legacy {
-        capacity_bytes: 0,
         key: from.key,
         after_crash: from.after_crash == Some(true),
         staged: staged
@@ -207,6 +205,7 @@ fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
         file: file.ok().map(File::from),
         rotation_steps_left: from.rotation_steps_left,
         directory: from.directory,
+        pipe_bytes: from.pipe_bytes,
         unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
         line_target: from.line_target,
         line_order: from.line_order.unwrap_or(0),

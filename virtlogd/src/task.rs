@@ -13,7 +13,8 @@ use common::rpc::{self, Reply, error};
 use common::server::ClientId;
 use nix::errno::Errno;
 
-use crate::intake::{Arrears, Guest};
+use crate::guest::Guest;
+use crate::intake::Arrears;
 use crate::legacy::Legacy;
 use crate::protocol;
 use crate::pump::{Pump, Turn};
@@ -74,6 +75,10 @@ impl Done {
     pub(crate) fn put_off(pump: Option<Box<Pump>>) -> Self {
         Self { pump, answer: None, turn: Some(Turn::Again), unfinished: None }
     }
+
+    fn unfinished(task: Task, left: u64, pump: Option<Box<Pump>>) -> Self {
+        Self { pump, answer: None, turn: None, unfinished: Some((task, left)) }
+    }
 }
 
 impl Task {
@@ -102,9 +107,8 @@ impl Task {
             _ => Ok(None),
         };
         let done = match drained {
-            Ok(Some(left)) => {
-                Done { unfinished: Some((self, left)), turn: None, ..Done::put_off(pump) }
-            }
+            Ok(Some(left)) => Done::unfinished(self, left, pump),
+            Err(error) if error.is_left_behind() => Done::unfinished(self, 1, pump),
             drained => self.perform(path, pump, &mut workspace, limits, drained.err()),
         };
         workspaces.give_back(workspace);
@@ -132,6 +136,7 @@ impl Task {
                 None
             }
             Self::Adopt { guest, legacy } => {
+                guest.measure();
                 let Legacy { file, directory, rotation_steps_left, after_crash, .. } = *legacy;
                 let left = match after_crash {
                     true => rotating_file::steps_left(path, directory, limits),
@@ -152,11 +157,12 @@ impl Task {
             Self::Stop { is_kept } => {
                 if let Some(mut ended) = pump.take() {
                     store_all(&mut ended, workspace);
-                    if is_kept {
-                        ended.guest().intake().lose_unstored();
-                    } else {
+                    let guest = Arc::clone(ended.guest());
+                    if !is_kept {
                         ended.give_up();
                     }
+                    // Also of one that is not in the fd store for certain: it may go on all the same.
+                    guest.intake().lose_unstored();
                 }
                 None
             }

@@ -13,7 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::baton::{Returned, THREADS_MAX};
+use super::baton::{PATIENCE, Returned, THREADS_MAX};
 use super::place::Place;
 use super::progress::{HANG, Progress};
 
@@ -22,6 +22,15 @@ const AWAY_MAX: usize = 48;
 
 /// Jobs in a row that have to end quickly until their place is not slow any more.
 const QUICK_ROW: u32 = 8;
+
+/// Threads that may wait for peers, beside those that wait for file systems. Each costs some 20 KiB.
+const PEERS_MAX: usize = 128;
+
+/// How long what a peer can hold is left to threads after it has held up one.
+const PEER_MEMORY: Duration = Duration::from_secs(10 * 60);
+
+/// How long that of all peers is after one of them has held up a thread: there may be more of its kind.
+const ALARM_PERIOD: Duration = Duration::from_secs(10);
 
 /// How long a slow place is remembered at which nothing happens.
 const MEMORY: Duration = Duration::from_secs(60);
@@ -45,6 +54,8 @@ pub struct InFlight {
     /// When it was handed out.
     pub since: Instant,
     place: Place,
+    /// It may wait for a peer.
+    is_at_peer: bool,
 }
 
 /// All jobs that have not ended, and the outcomes of those that have.
@@ -63,6 +74,10 @@ pub(super) struct Jobs<O> {
     outgoing: VecDeque<Job<O>>,
     /// What other threads run, or are to run next.
     away: HashMap<u64, InFlight>,
+    /// How many of these may wait for peers.
+    at_peers: usize,
+    /// Until when peers are not trusted.
+    alarm_until: Option<Instant>,
     slow: HashMap<Place, Slow<O>>,
     /// Sources of jobs that have not ended and will not soon; the daemon is not told yet.
     late: VecDeque<u64>,
@@ -73,6 +88,10 @@ pub(super) struct Jobs<O> {
 struct Slow<O> {
     waiting: VecDeque<Job<O>>,
     is_busy: bool,
+    /// It is what a peer can hold.
+    is_peers: bool,
+    /// When the peer has held up a job last.
+    blamed_at: Option<Instant>,
     /// Of the job that it is busy with.
     progress: Option<Progress>,
     /// Jobs in a row that ended quickly.
@@ -91,6 +110,8 @@ impl<O> Jobs<O> {
             running: None,
             outgoing: VecDeque::new(),
             away: HashMap::new(),
+            at_peers: 0,
+            alarm_until: None,
             slow: HashMap::new(),
             late: VecDeque::new(),
             ended: VecDeque::new(),
@@ -125,6 +146,28 @@ impl<O> Jobs<O> {
         work: impl FnOnce() -> O + Send + 'static,
     ) {
         self.submit_job(place, source, false, None, Box::new(work));
+    }
+
+    /// A job that touches what its peer can hold. The loop's own thread runs it while all peers can be
+    /// trusted.
+    pub(super) fn submit_at_peer(
+        &mut self,
+        source: u64,
+        progress: Progress,
+        work: impl FnOnce() -> O + Send + 'static,
+    ) {
+        let place = Place::peer(progress.peer());
+        if self.is_peer_suspect(progress.peer()) {
+            self.slow.entry(place).or_insert_with(Slow::of_peer);
+        }
+        self.submit_job(place, source, true, Some(progress), Box::new(work));
+    }
+
+    /// Whether a job that touches what a peer can hold is to be submitted as such, beside all others.
+    pub(super) fn is_peer_suspect(&self, peer: u64) -> bool {
+        self.at_peers >= PEERS_MAX
+            || self.alarm_until.is_some_and(|until| Instant::now() < until)
+            || self.slow.get(&Place::peer(peer)).is_some_and(|slow| slow.is_peers)
     }
 
     fn submit_job(
@@ -186,35 +229,72 @@ impl<O> Jobs<O> {
     /// The loop goes on on another thread, because its own is in a job.
     pub(super) fn overtaken(&mut self) {
         let Some((id, job, progress)) = self.running.take() else { return };
-        self.slow.retain(|_, slow| slow.is_in_use() || slow.seen.elapsed() < MEMORY);
-        let slow = self.slow.entry(job.place).or_insert_with(Slow::new);
-        (slow.is_busy, slow.quick, slow.seen) = (true, 0, Instant::now());
-        slow.progress = progress;
-        self.away.insert(id, job);
+        self.slow.retain(|_, slow| slow.is_in_use() || slow.seen.elapsed() < slow.memory());
         self.late.push_back(job.source);
+        self.away.insert(id, job);
+        let is_at_peer = progress.as_ref().is_some_and(|progress| self.blame_peer(id, progress));
+        if !is_at_peer {
+            let slow = self.slow.entry(job.place).or_insert_with(Slow::new);
+            (slow.is_busy, slow.quick, slow.seen) = (true, 0, Instant::now());
+            slow.progress = progress;
+        }
         if !self.may_run_here() {
             let queued = self.queue.iter().chain(&self.unhurried);
             self.late.extend(queued.map(|job| job.source));
         }
     }
 
+    /// A job of another thread is held up by a peer: others go on at its place. `false`: it is not.
+    fn blame_peer(&mut self, id: u64, progress: &Progress) -> bool {
+        let Some(job) = self.away.get_mut(&id).filter(|_| progress.leave_behind()) else {
+            return false;
+        };
+        self.at_peers += usize::from(!std::mem::replace(&mut job.is_at_peer, true));
+        job.place = Place::peer(progress.peer());
+        self.alarm_until = Some(Instant::now() + ALARM_PERIOD);
+        let slow = self.slow.entry(job.place).or_insert_with(Slow::of_peer);
+        (slow.is_busy, slow.is_peers, slow.quick) = (true, true, 0);
+        (slow.progress, slow.blamed_at) = (Some(progress.clone()), Some(Instant::now()));
+        true
+    }
+
+    /// Lets others go on at a place whose job is held up by a peer.
+    fn go_on_without_peer(&mut self, place: Place) {
+        let Some(slow) = self.slow.get(&place).filter(|slow| !slow.is_peers && slow.is_held_up())
+        else {
+            return;
+        };
+        let (Some(progress), Some(id)) = (slow.progress.clone(), self.job_away_at(place)) else {
+            return;
+        };
+        if self.blame_peer(id, &progress) {
+            if let Some(slow) = self.slow.get_mut(&place) {
+                (slow.is_busy, slow.progress) = (false, None);
+            }
+            self.send_away(place);
+        }
+    }
+
+    fn job_away_at(&self, place: Place) -> Option<u64> {
+        self.away.iter().find(|(_, job)| job.place == place).map(|(id, _)| *id)
+    }
+
     /// A job of another thread has ended.
     pub(super) fn returned(&mut self, returned: Returned<O>) {
         let Returned { id, outcome, was_quick } = returned;
         self.ended.push_back(outcome);
-        let Some(InFlight { place, .. }) = self.away.remove(&id) else { return };
+        let Some(InFlight { place, is_at_peer, .. }) = self.away.remove(&id) else { return };
+        self.at_peers -= usize::from(is_at_peer);
         if let Some(slow) = self.slow.get_mut(&place) {
-            (slow.is_busy, slow.progress) = (false, None);
-            slow.seen = Instant::now();
-            slow.quick = if was_quick { slow.quick + 1 } else { 0 };
-            if slow.quick >= QUICK_ROW
+            slow.job_ended(was_quick);
+            if slow.is_over()
                 && let Some(slow) = self.slow.remove(&place)
             {
                 self.queue.extend(slow.waiting);
             }
         }
         self.send_away(place);
-        if self.away.len() + 1 == AWAY_MAX {
+        if self.at_file_systems() + 1 == AWAY_MAX || self.at_peers + 1 == PEERS_MAX {
             let others: Vec<_> = self.slow.keys().copied().collect();
             others.into_iter().for_each(|place| self.send_away(place));
         }
@@ -244,8 +324,13 @@ impl<O> Jobs<O> {
         here.chain(away).chain(queued.chain(waiting).map(Job::in_flight))
     }
 
+    fn at_file_systems(&self) -> usize {
+        self.away.len() - self.at_peers
+    }
+
     /// Whether a job at this place does not get on.
-    pub(super) fn hangs(&self, place: Place) -> bool {
+    pub(super) fn hangs(&mut self, place: Place) -> bool {
+        self.go_on_without_peer(place);
         self.slow.get(&place).is_some_and(Slow::hangs) || !self.may_run_here()
     }
 
@@ -263,26 +348,34 @@ impl<O> Jobs<O> {
 
     /// A job that runs here may need a thread to overtake it.
     fn may_run_here(&self) -> bool {
-        self.away.len() + 1 < THREADS_MAX
+        self.at_file_systems() + 1 < THREADS_MAX
     }
 
     fn wait_at(&mut self, job: Job<O>) {
         let place = job.place;
-        self.late.push_back(job.source);
-        self.slow.entry(place).or_insert_with(Slow::new).waiting.push_back(job);
+        let slow = self.slow.entry(place).or_insert_with(Slow::new);
+        if !slow.is_peers {
+            self.late.push_back(job.source);
+        }
+        slow.waiting.push_back(job);
+        self.go_on_without_peer(place);
         self.send_away(place);
     }
 
     fn send_away(&mut self, place: Place) {
+        let (at_peers, at_file_systems) = (self.at_peers, self.at_file_systems());
         let Some(slow) = self.slow.get_mut(&place) else { return };
-        if slow.is_busy || self.away.len() >= AWAY_MAX {
+        let is_full =
+            if slow.is_peers { at_peers >= PEERS_MAX } else { at_file_systems >= AWAY_MAX };
+        if slow.is_busy || is_full {
             return;
         }
         if let Some(job) = slow.waiting.pop_front() {
             (slow.is_busy, slow.seen) = (true, Instant::now());
             job.progress.iter().for_each(Progress::hand_out);
             slow.progress.clone_from(&job.progress);
-            self.away.insert(job.id, job.in_flight());
+            self.at_peers += usize::from(slow.is_peers);
+            self.away.insert(job.id, InFlight { is_at_peer: slow.is_peers, ..job.in_flight() });
             self.outgoing.push_back(job);
         }
     }
@@ -293,10 +386,43 @@ impl<O> Slow<O> {
         Self {
             waiting: VecDeque::new(),
             is_busy: false,
+            is_peers: false,
+            blamed_at: None,
             progress: None,
             quick: 0,
             seen: Instant::now(),
         }
+    }
+
+    fn of_peer() -> Self {
+        Self { is_peers: true, ..Self::new() }
+    }
+
+    fn job_ended(&mut self, was_quick: bool) {
+        (self.is_busy, self.progress, self.seen) = (false, None, Instant::now());
+        self.quick = if was_quick { self.quick + 1 } else { 0 };
+        if self.is_peers && !was_quick {
+            self.blamed_at = Some(Instant::now());
+        }
+    }
+
+    /// Whether its jobs can be run as all others again.
+    fn is_over(&self) -> bool {
+        let is_forgiven = self.blamed_at.is_none_or(|at| at.elapsed() >= PEER_MEMORY);
+        match self.is_peers {
+            true => is_forgiven && self.waiting.is_empty(),
+            false => self.quick >= QUICK_ROW,
+        }
+    }
+
+    /// How long it is remembered while nothing happens there.
+    fn memory(&self) -> Duration {
+        if self.is_peers { PEER_MEMORY } else { MEMORY }
+    }
+
+    /// Whether its job is held up by a peer, which is seen when it takes long.
+    fn is_held_up(&self) -> bool {
+        self.seen.elapsed() >= PATIENCE && self.progress.as_ref().is_some_and(Progress::is_at_peer)
     }
 
     fn hangs(&self) -> bool {
@@ -321,7 +447,7 @@ impl<O> Job<O> {
     }
 
     fn in_flight(&self) -> InFlight {
-        InFlight { source: self.source, since: self.since, place: self.place }
+        InFlight { source: self.source, since: self.since, place: self.place, is_at_peer: false }
     }
 }
 

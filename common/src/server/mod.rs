@@ -44,7 +44,7 @@ pub use jobs::InFlight;
 pub use listener::Listener;
 pub use own_log::OPEN_PERIOD;
 pub use place::Place;
-pub use progress::Progress;
+pub use progress::{Progress, is_left_behind};
 pub use run::run;
 pub use save::adopt_listeners;
 pub use servers::Limits;
@@ -165,6 +165,10 @@ pub trait Daemon: Send + Sized + 'static {
 
     /// There is room in the fd store: has kept what did not fit, until something does not.
     fn keep_more(&mut self, core: &mut Core<Self::Outcome>);
+
+    /// The supervisor has heard that it is to remove the item with this key, of which that
+    /// [was to be told](Core::watch_removal).
+    fn has_left_store(&mut self, _: &mut Core<Self::Outcome>, _key: u64) {}
 
     /// An item that was sent did not fit, and has no key any more.
     fn is_not_stored(&mut self, kind: Kind, key: u64);
@@ -404,6 +408,23 @@ impl<O> Core<O> {
         self.jobs.submit_unhurried(place, source, || Done::Daemons(work()));
     }
 
+    /// [`Self::submit`] of something that does nothing but touch what its peer can hold, as `progress`
+    /// says. `source` is told to [`Daemon::job_is_late`] if the peer does.
+    pub fn submit_at_peer(
+        &mut self,
+        source: u64,
+        progress: Progress,
+        work: impl FnOnce() -> O + Send + 'static,
+    ) {
+        self.jobs.submit_at_peer(source, progress, || Done::Daemons(work()));
+    }
+
+    /// Whether a peer has held up a job, or may do so, as another one has a moment ago: what it can hold
+    /// is to be touched by jobs [of its own](Self::submit_at_peer) alone.
+    pub fn is_peer_suspect(&self, peer: u64) -> bool {
+        self.jobs.is_peer_suspect(peer)
+    }
+
     /// Tells jobs that have not begun whether an upgrade waits for them.
     pub fn haste(&self) -> Haste {
         self.haste.clone()
@@ -415,7 +436,7 @@ impl<O> Core<O> {
     }
 
     /// Whether a place does not even get on slowly with its jobs.
-    pub fn hangs(&self, place: Place) -> bool {
+    pub fn hangs(&mut self, place: Place) -> bool {
         self.jobs.hangs(place)
     }
 

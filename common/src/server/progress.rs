@@ -1,7 +1,8 @@
 //! How far a job has got, so that a disk that is slow is not taken for one that hangs.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sys::process;
@@ -21,6 +22,15 @@ const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// In place of a thread's number: the job has ended, and the loop has not heard of it.
 const ENDED: i32 = -1;
 
+/// The job is not in a call that ends when a peer lets it.
+const ALONE: u8 = 0;
+
+/// It is in one.
+const AT_PEER: u8 = 1;
+
+/// It is, and others have gone on at its place meanwhile.
+const LEFT_BEHIND: u8 = 2;
+
 /// A job's account of itself, which others look at while it runs. Copies are the same account.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Account>);
@@ -37,21 +47,65 @@ struct Account {
     suspected_at_us: AtomicU64,
     /// It was seen so twice.
     is_stalled: AtomicBool,
+    /// The number of the peer that can hold up such a job; 0: there is none.
+    peer: u64,
+    /// [`ALONE`], [`AT_PEER`] or [`LEFT_BEHIND`].
+    at_peer: AtomicU8,
 }
 
 impl Default for Progress {
     fn default() -> Self {
+        Self::of_peer(0)
+    }
+}
+
+impl Progress {
+    /// The account of jobs that a peer can hold up. The daemon numbers its peers, from 1 on.
+    #[must_use]
+    pub fn of_peer(peer: u64) -> Self {
         Self(Arc::new(Account {
             since: Instant::now(),
             at_us: AtomicU64::new(0),
             by_thread: AtomicI32::new(0),
             suspected_at_us: AtomicU64::new(0),
             is_stalled: AtomicBool::new(false),
+            peer,
+            at_peer: AtomicU8::new(ALONE),
         }))
     }
-}
 
-impl Progress {
+    /// Makes a call that ends when the peer lets it, one on the peer's pipe say. To be called by the job.
+    ///
+    /// # Errors
+    /// As the call. One that [`is_left_behind`] when it has taken so long that other jobs have gone on at
+    /// the place of this one: whatever the call has done, the job has to end without touching that place.
+    pub fn at_peer<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.0.at_peer.store(AT_PEER, Ordering::Release);
+        let result = call();
+        match self.0.at_peer.swap(ALONE, Ordering::AcqRel) {
+            LEFT_BEHIND => Err(io::ErrorKind::ResourceBusy.into()),
+            _ => result,
+        }
+    }
+
+    /// Whether the job is in such a call.
+    #[must_use]
+    pub fn is_at_peer(&self) -> bool {
+        self.0.at_peer.load(Ordering::Acquire) != ALONE
+    }
+
+    /// The number of the peer.
+    pub(super) fn peer(&self) -> u64 {
+        self.0.peer
+    }
+
+    /// Others go on at the place of a job that is in such a call, which is told when that ends. `false`:
+    /// it is in none.
+    pub(super) fn leave_behind(&self) -> bool {
+        let at_peer = &self.0.at_peer;
+        at_peer.compare_exchange(AT_PEER, LEFT_BEHIND, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
     /// Something was done: a call on a file has come back, or the job begins. To be called by the thread
     /// that runs it.
     pub fn note(&self) {
@@ -109,6 +163,13 @@ impl Progress {
         self.0.suspected_at_us.store(0, Ordering::Relaxed);
         self.0.is_stalled.store(false, Ordering::Relaxed);
     }
+}
+
+/// Whether other jobs have gone on at the place of a job that was held up by a peer, see
+/// [`Progress::at_peer`].
+#[must_use]
+pub fn is_left_behind(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy && error.raw_os_error().is_none()
 }
 
 #[cfg(test)]

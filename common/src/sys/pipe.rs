@@ -237,7 +237,9 @@ pub fn wait_for_end(fd: impl AsFd, patience: Duration) -> bool {
     look_for(fd, PollFlags::POLLIN, timeout).is_ok_and(|seen| seen.contains(PollFlags::POLLHUP))
 }
 
-fn usual_bytes() -> usize {
+/// How many bytes a pipe holds that nobody has resized.
+#[must_use]
+pub fn usual_bytes() -> usize {
     DEFAULT_BYTES.unsigned_abs() as usize
 }
 

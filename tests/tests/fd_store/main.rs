@@ -7,6 +7,7 @@ mod in_hand;
 mod items;
 mod journal;
 mod links;
+mod locked;
 mod lost;
 mod marks;
 mod names;

@@ -3,7 +3,11 @@ use std::io::Write;
 
 use common::event::{Interest, Reactor, Token};
 
+use common::sys::pipe;
+
 use super::*;
+use crate::guest::Guest;
+use crate::protocol::Domain;
 
 const TARGET: Target = Target { inode: 1, size_bytes: 0 };
 
@@ -23,8 +27,9 @@ impl Token for Only {
 pub(crate) fn guest() -> (Guest, File) {
     let (reader, writer) = pipe::pipe().unwrap();
     let domain = Domain { driver: Box::default(), uuid: [0; 16], name: Box::default() };
+    let reader = Arc::new(reader);
     let reader = Reactor::new().unwrap().register(reader, Only, Interest::Read).unwrap();
-    (Guest::new(domain, reader), writer.into())
+    (Guest::new(1, domain, reader), writer.into())
 }
 
 pub(crate) fn write(mut guest: &File, bytes: &[u8]) {
@@ -34,14 +39,14 @@ pub(crate) fn write(mut guest: &File, bytes: &[u8]) {
 #[test]
 fn a_guest_is_relieved_into_a_pipe_and_then_of_its_bytes() {
     let (guest, writer) = guest();
-    let mut intake = guest.intake();
     write(&writer, &[b'a'; 20_000]);
-    assert!(!intake.relieve("disk", Path::new("log")));
+    assert!(!guest.relieve_beside("disk", Path::new("log")));
     for _ in 0..4 {
         write(&writer, &[b'b'; 20_000]);
-        intake.relieve("disk", Path::new("log"));
+        guest.relieve("disk", Path::new("log"));
     }
-    assert_eq!((intake.waiting().unwrap(), intake.takeable().unwrap()), (0, 0));
+    let mut intake = guest.intake();
+    assert_eq!(pipe::readable_bytes(&intake.pipe).unwrap(), 0);
     let Some(Debt::Kept(kept)) = intake.next_debt() else { panic!("nothing kept") };
     let lost = 100_000 - kept.held();
     assert!(kept.take().starts_with(&[b'a'; 20_000]));
@@ -55,12 +60,12 @@ fn a_guest_is_relieved_into_a_pipe_and_then_of_its_bytes() {
 #[test]
 fn what_comes_while_kept_bytes_are_written_goes_elsewhere() {
     let (guest, writer) = guest();
-    let mut intake = guest.intake();
     write(&writer, &[b'a'; 20_000]);
-    intake.relieve("disk", Path::new("log"));
-    let Some(Debt::Kept(first)) = intake.next_debt() else { panic!("nothing kept") };
+    guest.relieve("disk", Path::new("log"));
+    let Some(Debt::Kept(first)) = guest.intake().next_debt() else { panic!("nothing kept") };
     write(&writer, &[b'b'; 20_000]);
-    intake.relieve("disk", Path::new("log"));
+    guest.relieve("disk", Path::new("log"));
+    let mut intake = guest.intake();
     assert_eq!(first.held(), 20_000);
     first.discard();
     intake.first_is_back();
@@ -71,13 +76,13 @@ fn what_comes_while_kept_bytes_are_written_goes_elsewhere() {
 #[test]
 fn a_line_that_was_not_begun_counts_on() {
     let (guest, writer) = guest();
-    let mut intake = guest.intake();
     let mut staging = Staging::new().unwrap();
-    intake.keep("disk", &mut staging);
+    guest.intake().keep("disk", &mut staging);
     for _ in 0..6 {
         write(&writer, &[b'a'; 20_000]);
-        intake.relieve("disk", Path::new("log"));
+        guest.relieve("disk", Path::new("log"));
     }
+    let mut intake = guest.intake();
     while let Some(Debt::Kept(kept)) = intake.next_debt() {
         kept.discard();
         intake.first_is_back();
@@ -88,4 +93,28 @@ fn a_line_that_was_not_begun_counts_on() {
     assert_eq!(again.bytes(), loss.bytes());
     intake.line_is_written(b"");
     assert_eq!(intake.forget_settled(), Some(loss.bytes()));
+}
+
+/// Who writes a log finds what was fetched for it, in order, and nothing before all of it is there.
+#[test]
+fn what_is_fetched_of_a_suspect_is_owed_to_its_log() {
+    let (guest, writer) = guest();
+    guest.set_direct(false);
+    write(&writer, b"one");
+    assert_eq!((guest.state().unwrap(), guest.takeable().unwrap()), (State::Empty, 0));
+    let staging = Staging::new().unwrap();
+    assert_eq!(guest.move_to(&staging, 3).unwrap(), 0);
+    assert!(!guest.fetch());
+    write(&writer, b" and two");
+    assert!(!guest.fetch());
+    assert_eq!(guest.state().unwrap(), State::Owing);
+    let mut intake = guest.intake();
+    let Some(Debt::Kept(kept)) = intake.next_debt() else { panic!("nothing kept") };
+    assert_eq!(kept.take(), b"one and two");
+    intake.first_is_back();
+    let filling = intake.begin_filling().unwrap();
+    assert!(intake.owes() && intake.next_debt().is_none());
+    assert_eq!(intake.state(true).unwrap(), State::Empty);
+    intake.filled();
+    assert!(!intake.owes() && filling.held() == 0);
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use common::server::is_left_behind;
 use nix::errno::Errno;
 
 use super::BACKUPS_MAX;
@@ -118,6 +119,12 @@ impl Error {
                 Some(source.raw_os_error().unwrap_or(Errno::EINVAL as i32))
             }
         }
+    }
+
+    /// Whether the guest has kept the job that takes its bytes for so long that others have gone on with
+    /// what is on the same file system: nothing more may be done to the file by this job.
+    pub fn is_left_behind(&self) -> bool {
+        matches!(self, Self::Source { source, .. } if is_left_behind(source))
     }
 
     /// Whether a log could not be rotated for a reason that does not pass by waiting, while it can be

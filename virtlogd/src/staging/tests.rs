@@ -14,7 +14,7 @@ fn looking_takes_nothing_and_sees_staged_bytes_first() {
     let (guest, writer) = guest();
     let mut workspace = Workspace::new().unwrap();
     write(&writer, b"staged");
-    guest.intake().move_to(&workspace.staging, 6).unwrap();
+    guest.move_to(&workspace.staging, 6).unwrap();
     write(&writer, b" then waiting");
     let mut source = source(&guest, &mut workspace, 1000);
     assert_eq!(source.available().unwrap(), 19);
@@ -28,7 +28,7 @@ fn bytes_that_have_to_be_taken_to_be_looked_at_are_the_same() {
     let (guest, writer) = guest();
     let mut workspace = Workspace::new().unwrap();
     write(&writer, b"staged");
-    guest.intake().move_to(&workspace.staging, 6).unwrap();
+    guest.move_to(&workspace.staging, 6).unwrap();
     write(&writer, b" then waiting");
     let mut source = source(&guest, &mut workspace, 1000);
     for len_max in [3, 11] {

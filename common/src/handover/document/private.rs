@@ -227,6 +227,10 @@ pub struct PrivateLog {
     /// Where it was opened. Missing, that is wherever its path leads when it is taken over.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub directory: Option<LogDirectory>,
+    /// How many bytes the guest's pipe holds, if it was enlarged. Its guest may keep anybody who asks the
+    /// kernel for that.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub pipe_bytes: Option<usize>,
 }
 
 /// The directory in which a log was opened.

@@ -81,6 +81,10 @@ pub(super) struct Keeping {
     /// name: nothing is offered until the removals are sent.
     removals_first: bool,
     held_back: HeldBack,
+    /// Keys of items that were removed, of which the daemon is told when the supervisor has heard it.
+    leaving: HashSet<u64>,
+    /// It is asked about them although nothing was sent.
+    is_to_ask_for_leaving: bool,
     complaint: String,
 }
 
@@ -232,6 +236,19 @@ impl<O> Core<O> {
         self.note(&Change { key: Some(key), ..Change::default() });
         self.keeping.proof.remove(&mut self.supervision.notify, &kind.name(key));
         self.keeping.keys.give_back(key);
+    }
+
+    /// Has [`Daemon::has_left_store`](super::Daemon::has_left_store) called when the supervisor has heard
+    /// that an item [has gone](Self::forget): until then it may close the last fd of it. `false`: it does
+    /// not have it.
+    pub fn watch_removal(&mut self, kind: Kind, key: u64) -> bool {
+        let name = kind.name(key);
+        let is_there = self.has_store() && self.keeping.proof.removed().any(|it| it == name);
+        if is_there {
+            self.keeping.leaving.insert(key);
+            self.keeping.is_to_ask_for_leaving = true;
+        }
+        is_there
     }
 
     /// Has a client's connection kept, so that its end is noticed by whoever comes after us; or

@@ -188,6 +188,11 @@ impl Proof {
         self.questions.is_empty() && !self.sent.is_empty()
     }
 
+    /// Whether something was removed, and nothing was asked since.
+    pub(super) fn are_removals_unasked(&self) -> bool {
+        self.questions.is_empty() && !self.removed.is_empty()
+    }
+
     /// Asks about everything that was sent.
     ///
     /// # Errors

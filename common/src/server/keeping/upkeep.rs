@@ -105,7 +105,11 @@ impl<O> Core<O> {
     pub(in super::super) fn ask_for_proof(&mut self) {
         if self.has_store() {
             self.send_removals();
-            if self.keeping.proof.is_to_ask() {
+            let is_to_ask_for_leaving = &mut self.keeping.is_to_ask_for_leaving;
+            let is_to_ask = self.keeping.proof.is_to_ask()
+                || (self.keeping.proof.are_removals_unasked()
+                    && std::mem::take(is_to_ask_for_leaving));
+            if is_to_ask {
                 self.ask();
             }
         }
@@ -135,8 +139,14 @@ impl<O> Core<O> {
         while let Some(answer) = self.keeping.proof.next_answer(&mut self.supervision.notify) {
             let Answer { is_taken, is_doubtful, names, removed } = answer;
             if is_taken {
-                self.keeping.keys.are_free(removed.iter().filter_map(|name| key_of(name)));
+                let keys: Vec<_> = removed.iter().filter_map(|name| key_of(name)).collect();
+                self.keeping.keys.are_free(keys.iter().copied());
                 self.store_has_taken();
+                for key in keys {
+                    if self.keeping.leaving.remove(&key) {
+                        daemon.has_left_store(self, key);
+                    }
+                }
             } else if is_doubtful {
                 tracing::info!(
                     target: "util.systemd", "The supervisor was away; storing again what it may have lost"

@@ -35,6 +35,11 @@ impl Place {
         Self::hashed(&(3, setting))
     }
 
+    /// What a peer can hold, its pipe say.
+    pub(super) fn peer(number: u64) -> Self {
+        Self::hashed(&(4, number))
+    }
+
     /// The directory that a file is in, by its name, where nothing is known of mounts.
     fn directory_of(file: &Path) -> Self {
         Self::hashed(&(1, file.parent().unwrap_or(file).as_os_str()))

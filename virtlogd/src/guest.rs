@@ -1,0 +1,326 @@
+//! A guest, and what may be done to its pipe.
+//!
+//! Whoever has an end of a pipe can keep the kernel's lock of it for as long as it likes, with a
+//! `splice(2)` from something on which nothing comes. Whatever else is done to the pipe waits for
+//! that, in the kernel and out of reach of signals: reading from it, asking how much it holds, closing
+//! its last fd. Only `poll`, `fstat` and `F_GETFL` return.
+//!
+//! So the loop never touches a guest's pipe. Jobs do, one at a time, and say so in their
+//! [progress](Progress::at_peer): one that does not come back costs its own guest, and nobody else. As a
+//! rule a log's job takes bytes out of the pipe itself. Of a guest that is
+//! [suspect](common::server::Core::is_peer_suspect) it does not; jobs that touch nothing else
+//! [fetch](Guest::fetch) what there is into a pipe of ours, from which it is written like anything that
+//! the log is owed.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use common::event::Registered;
+use common::server::Progress;
+use common::sys::pipe;
+
+use crate::flow::Flow;
+use crate::intake::{Arrears, Intake, State};
+use crate::protocol::Domain;
+use crate::staging::Staging;
+
+/// Bytes that are left in the pipe of a guest, a large one too: with what its staging pipe holds,
+/// all that such a log costs.
+const KEPT_IN_PIPE_BYTES_MAX: usize = 16_384;
+
+/// Bytes read at a time when they can only be dropped.
+const DROP_BYTES: usize = 65_536;
+
+/// How often a guest's pipe is emptied before others are looked at.
+const RELIEF_ROUNDS_MAX: usize = 4;
+
+/// A guest and its output.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// The number under which it can be a suspect.
+    pub(crate) number: u64,
+    pub(crate) domain: Domain,
+    /// Of the job that writes its log.
+    pub(crate) progress: Progress,
+    /// Of the job that does nothing but touch its pipe.
+    pub(crate) fetching: Progress,
+    /// The job that writes its log may touch its pipe.
+    is_direct: AtomicBool,
+    /// For the job that touches its pipe. Taken before the intake, and never by the loop.
+    touching: Mutex<()>,
+    intake: Mutex<Intake>,
+}
+
+impl Guest {
+    /// One with a pipe that nobody else has yet.
+    pub(crate) fn new(number: u64, domain: Domain, pipe: Registered<Arc<OwnedFd>>) -> Self {
+        let capacity_bytes = pipe::capacity_bytes(&pipe).unwrap_or(0);
+        Self::with_capacity(number, domain, pipe, capacity_bytes)
+    }
+
+    /// One that an earlier image of this process had, with a pipe that holds so many bytes, if it knew.
+    pub(crate) fn inherited(
+        number: u64,
+        domain: Domain,
+        pipe: Registered<Arc<OwnedFd>>,
+        pipe_bytes: Option<usize>,
+    ) -> Self {
+        let capacity_bytes = pipe_bytes.unwrap_or_else(pipe::usual_bytes);
+        Self::with_capacity(number, domain, pipe, capacity_bytes)
+    }
+
+    fn with_capacity(
+        number: u64,
+        domain: Domain,
+        pipe: Registered<Arc<OwnedFd>>,
+        capacity_bytes: usize,
+    ) -> Self {
+        Self {
+            number,
+            domain,
+            progress: Progress::of_peer(number),
+            fetching: Progress::of_peer(number),
+            is_direct: AtomicBool::new(true),
+            touching: Mutex::default(),
+            intake: Mutex::new(Intake::new(pipe, capacity_bytes)),
+        }
+    }
+
+    /// What is known of it, for a moment: nothing that may take long is done meanwhile.
+    pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the job that writes its log may touch its pipe.
+    pub(crate) fn set_direct(&self, is_direct: bool) {
+        self.is_direct.store(is_direct, Ordering::Relaxed);
+    }
+
+    fn is_direct(&self) -> bool {
+        self.is_direct.load(Ordering::Relaxed)
+    }
+
+    /// Finds out how large its pipe is, if that is not known to have been enlarged. To be called by the job
+    /// that writes its log.
+    pub(crate) fn measure(&self) {
+        if self.intake().flow.is_large() {
+            return;
+        }
+        let found = self.touch_directly(|pipe| pipe::inherited_capacity_bytes(pipe));
+        if let Ok(Some(capacity_bytes)) = found {
+            self.intake().flow = Flow::new(capacity_bytes, Instant::now());
+        }
+    }
+
+    /// Whether it holds up a job that touches its pipe.
+    pub(crate) fn holds_up(&self) -> bool {
+        self.progress.is_at_peer() || self.fetching.is_at_peer()
+    }
+
+    /// What can be expected of it.
+    pub(crate) fn state(&self) -> io::Result<State> {
+        self.intake().state(self.is_direct())
+    }
+
+    /// Bytes that are to be written of what the guest has written until now.
+    pub(crate) fn outstanding(&self) -> io::Result<u64> {
+        Ok(self.waiting()? + self.intake().kept_bytes())
+    }
+
+    /// Bytes that may be taken from its pipe.
+    pub(crate) fn takeable(&self) -> io::Result<u64> {
+        if !self.is_direct() || self.intake().owes() {
+            return Ok(0);
+        }
+        self.touch(&self.progress, |pipe| match self.intake().owes() {
+            true => Ok(0),
+            false => Ok(pipe::readable_bytes(pipe)? as u64),
+        })
+    }
+
+    /// Moves up to `len` bytes of its pipe into one of ours, unless others have to go first.
+    pub(crate) fn move_to(&self, staging: &Staging, len: u64) -> io::Result<u64> {
+        if !self.is_direct() {
+            return Ok(0);
+        }
+        self.touch(&self.progress, |pipe| {
+            // A value of its own: the lock is not held while bytes are moved.
+            let key = Some(self.intake()).filter(|intake| !intake.owes()).map(|intake| intake.key);
+            key.map_or(Ok(0), |key| staging.take_from(pipe, len, key))
+        })
+    }
+
+    /// Shows its pipe, unless others have to go first.
+    pub(crate) fn look_at(
+        &self,
+        look: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if !self.is_direct() {
+            return Ok(());
+        }
+        self.touch(&self.progress, |pipe| {
+            let is_behind = self.intake().owes();
+            if is_behind { Ok(()) } else { look(pipe) }
+        })
+    }
+
+    /// Asks for a pipe of this size. The kernel has the last word on it.
+    pub(crate) fn resize(&self, bytes: i32) {
+        if !self.is_direct() {
+            return;
+        }
+        let resized = self.touch(&self.progress, |pipe| {
+            pipe::set_capacity_bytes(pipe, bytes).or_else(|_| pipe::capacity_bytes(pipe))
+        });
+        self.intake().flow.resized(resized.unwrap_or(0));
+    }
+
+    /// Whether nobody can write into its pipe any more.
+    pub(crate) fn has_gone(&self) -> bool {
+        pipe::has_no_writer(&self.intake().pipe).unwrap_or(false)
+    }
+
+    /// Writing does not work for `reason`: empties its pipe if that is about to fill, even where that
+    /// loses bytes. Gives whether something is left in it. To be called by the job that writes the log.
+    pub(crate) fn relieve(&self, reason: &str, path: &Path) {
+        if self.is_direct() {
+            self.relieve_as(&self.progress, reason, path);
+        }
+    }
+
+    /// The same for the job that touches nothing else.
+    pub(crate) fn relieve_beside(&self, reason: &str, path: &Path) -> bool {
+        self.relieve_as(&self.fetching, reason, path)
+    }
+
+    /// Moves what its pipe has into one of ours, as far as that has room, for the job that writes its log.
+    /// Gives whether nothing could be taken of what there is. To be called by the job that touches nothing
+    /// else.
+    pub(crate) fn fetch(&self) -> bool {
+        let taken = self.touch(&self.fetching, |pipe| {
+            let waiting = pipe::readable_bytes(pipe)?;
+            Ok(waiting == 0 || self.keep_from(pipe, waiting as u64) > 0)
+        });
+        !taken.unwrap_or(false)
+    }
+
+    /// Everything that its log is owed, with what is still in its pipe, when it has gone.
+    pub(crate) fn take_last_words(&self, reason: &str, path: &Path) -> Option<Box<Arrears>> {
+        let emptied = self.touch_directly(|pipe| {
+            let waiting = pipe::readable_bytes(pipe)?;
+            if waiting > 0 {
+                self.empty(pipe, waiting, reason, path);
+            }
+            Ok(())
+        });
+        // What cannot be had is not owed to anybody.
+        emptied.ok();
+        self.intake().take_arrears()
+    }
+
+    /// Bytes that are not in the log and of which the log does not say so.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
+        let waiting = self.waiting().unwrap_or(0);
+        self.intake().unwritten_bytes(waiting)
+    }
+
+    /// Bytes in its pipe that the job that writes its log may take.
+    fn waiting(&self) -> io::Result<u64> {
+        let waiting = self.touch_directly(|pipe| Ok(pipe::readable_bytes(pipe)? as u64))?;
+        Ok(waiting.unwrap_or(0))
+    }
+
+    fn touch_directly<T>(
+        &self,
+        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        match self.is_direct() {
+            true => self.touch(&self.progress, call).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Does something to the pipe, which may end with the guest only.
+    fn touch<T>(
+        &self,
+        progress: &Progress,
+        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let pipe = Arc::clone(&self.intake().pipe);
+        progress.at_peer(|| {
+            let _turn = self.touching.lock().unwrap_or_else(PoisonError::into_inner);
+            call(pipe.as_fd())
+        })
+    }
+
+    fn relieve_as(&self, progress: &Progress, reason: &str, path: &Path) -> bool {
+        let left = self.touch(progress, |pipe| {
+            for _ in 0..RELIEF_ROUNDS_MAX {
+                let waiting = pipe::readable_bytes(pipe).unwrap_or(0);
+                if waiting == 0 || waiting < kept_in_pipe_bytes(pipe) {
+                    return Ok(waiting);
+                }
+                self.empty(pipe, waiting, reason, path);
+            }
+            pipe::readable_bytes(pipe)
+        });
+        left.is_ok_and(|left| left > 0)
+    }
+
+    /// Takes `waiting` bytes out of the pipe. All of them: a guest that waits in the middle of a large
+    /// write makes the pipe ready again only when it finds it empty.
+    fn empty(&self, pipe: BorrowedFd<'_>, waiting: usize, reason: &str, path: &Path) {
+        let kept = usize::try_from(self.keep_from(pipe, waiting as u64)).unwrap_or(waiting);
+        let dropped = drop_from(pipe, waiting.saturating_sub(kept));
+        self.intake().drop_bytes(dropped, reason, path);
+    }
+
+    /// Moves up to `len` bytes into a pipe of the log's own, as far as that has room.
+    fn keep_from(&self, pipe: BorrowedFd<'_>, len: u64) -> u64 {
+        let (staging, key) = {
+            let mut intake = self.intake();
+            let Some(staging) = intake.begin_filling() else { return 0 };
+            (staging, intake.key)
+        };
+        let mut kept = 0;
+        while kept < len {
+            match staging.take_from(pipe, len - kept, key) {
+                Ok(count @ 1..) => kept += count,
+                // There were fewer: it may be that nobody can tell how many there are.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && staging.has_room() => {
+                    kept = len;
+                }
+                _ => break,
+            }
+        }
+        self.intake().filled();
+        kept
+    }
+}
+
+/// From how many waiting bytes on a guest might soon have to wait. A pipe can be full with half its
+/// bytes, because small writes do not share a page with every other one, and one of a single page
+/// with a single byte.
+fn kept_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
+    const PAGE_BYTES: usize = 4096;
+    match pipe::capacity_bytes(guest).unwrap_or(0) {
+        ..=PAGE_BYTES => 0,
+        capacity => (capacity / 4).min(KEPT_IN_PIPE_BYTES_MAX),
+    }
+}
+
+fn drop_from(guest: BorrowedFd<'_>, len: usize) -> u64 {
+    let mut buffer = vec![0; len.min(DROP_BYTES)];
+    let mut left = len;
+    while let Ok(pipe::State::Waiting) = pipe::state(guest)
+        && let Some(piece) = buffer.get_mut(..left.min(DROP_BYTES))
+        && let Ok(count @ 1..) = pipe::read(guest, piece)
+    {
+        left -= count.min(left);
+    }
+    (len - left) as u64
+}
