@@ -124,7 +124,7 @@ impl Inherited {
     /// `EBADF` where there is no number, it was not inherited, or was taken already.
     pub fn take(&mut self, number: Option<RawFd>) -> io::Result<OwnedFd> {
         match number {
-            Some(number) if self.numbers.remove(&number) => fd::adopt_listed(number),
+            Some(number) if self.numbers.remove(&number) => adopt(number),
             _ => Err(Errno::EBADF.into()),
         }
     }
@@ -214,8 +214,15 @@ impl Inherited {
     /// Everything that nobody has taken.
     pub fn take_rest(&mut self) -> Vec<OwnedFd> {
         let numbers = std::mem::take(&mut self.numbers);
-        numbers.into_iter().filter_map(|number| fd::adopt_listed(number).ok()).collect()
+        numbers.into_iter().filter_map(|number| adopt(number).ok()).collect()
     }
+}
+
+#[expect(unsafe_code, reason = "a number has to get an owner somewhere")]
+fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: `Inherited` was made when the process began, of what was open then, and gives each number
+    // once. Whoever else adopts some has them left out.
+    unsafe { fd::adopt_listed(number) }
 }
 
 #[cfg(test)]

@@ -131,7 +131,10 @@ mod tests {
         let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else {
             panic!("no fd");
         };
-        let mut file = File::from(crate::sys::fd::adopt(fds[0]).unwrap());
+        #[expect(unsafe_code, reason = "a number has to get an owner")]
+        // SAFETY: it has just been received, and nobody else knows of it.
+        let file = unsafe { crate::sys::fd::adopt(fds[0]) };
+        let mut file = File::from(file.unwrap());
         let seals = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap();
         let sealed = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
         assert!(SealFlag::from_bits_retain(seals).contains(sealed));

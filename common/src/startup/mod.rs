@@ -161,7 +161,7 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
         }
     }
     let launcher = match is_to_fork(&options, &predecessor) {
-        true => match process::daemonize().map_err(|error| Failure::Background { error })? {
+        true => match daemonize().map_err(|error| Failure::Background { error })? {
             Daemonized::Daemon(launcher) => Some(launcher),
             Daemonized::Launcher(status) => return failure::of_background(status),
         },
@@ -209,6 +209,12 @@ fn configure<S: Service>(
         );
     }
     Ok((configuration, logger))
+}
+
+#[expect(unsafe_code, reason = "the process forks")]
+fn daemonize() -> io::Result<Daemonized> {
+    // SAFETY: the daemon's log uses threads from here on only, and nothing else has any yet.
+    unsafe { process::daemonize() }
 }
 
 /// A successor is in the background already.

@@ -56,7 +56,7 @@ impl Predecessor {
     /// Looks for it. To be called before anything is opened.
     pub(super) fn find(paths: &Paths, mut inherited: Inherited) -> Self {
         let variable = std::env::var_os(VARIABLE);
-        process::remove_env(VARIABLE);
+        forget_variable();
         let found = handover::find(&paths.state_file, variable.as_deref(), &mut inherited);
         let is_at = |path| inherited.has(|fd| socket::is_listener_at(fd, path));
         let has_listeners = is_at(&paths.socket) || is_at(&paths.admin_socket);
@@ -217,6 +217,12 @@ impl Predecessor {
         );
         Some(Listener::inherited(listener))
     }
+}
+
+#[expect(unsafe_code, reason = "the environment is changed")]
+fn forget_variable() {
+    // SAFETY: the process has just begun, and no other thread was started.
+    unsafe { process::remove_env(VARIABLE) }
 }
 
 /// Whether somebody depends on what the document of an fd store says.

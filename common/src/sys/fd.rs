@@ -30,10 +30,12 @@ const MARK: libc::c_int = libc::SIGURG;
 ///
 /// # Errors
 /// `EBADF` when no such fd is open; nothing is owned then.
-pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+///
+/// # Safety
+/// Nothing else in this process owns an fd with this number.
+pub unsafe fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     set_cloexec_of(number, true)?;
-    // SAFETY: the fd is open, as just seen, and the caller names it as inherited: nothing else in
-    // this process owns it.
+    // SAFETY: the fd is open, as just seen, and by the caller's word nobody's.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -41,12 +43,14 @@ pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// `EBADF` for a negative number.
-pub fn adopt_listed(number: RawFd) -> io::Result<OwnedFd> {
+///
+/// # Safety
+/// The fd was open when this process began, nothing in it owns it, and nothing has closed it since.
+pub unsafe fn adopt_listed(number: RawFd) -> io::Result<OwnedFd> {
     if number < 0 {
         return Err(Errno::EBADF.into());
     }
-    // SAFETY: the fd was seen to be open, and the caller names it as inherited: nothing else in
-    // this process owns it, so that nothing can have closed it since.
+    // SAFETY: by the caller's word it is open and nobody's.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -156,8 +160,8 @@ pub fn open_numbers() -> io::Result<Vec<RawFd>> {
 /// files, beyond which there may be some from before it was lowered.
 fn first_free(any: impl AsFd, first: RawFd) -> Option<RawFd> {
     let free = fcntl(any, FcntlArg::F_DUPFD_CLOEXEC(first)).ok()?;
-    // Nobody else's: it has just been made.
-    drop(adopt_listed(free));
+    // SAFETY: it has just been made, and nobody else knows of it.
+    drop(unsafe { adopt_listed(free) });
     Some(free)
 }
 
@@ -390,7 +394,8 @@ mod tests {
     #[test]
     fn an_inherited_fd_is_adopted_close_on_exec() {
         let number = File::open("/dev/null").unwrap().into_raw_fd();
-        let fd = adopt(number).unwrap();
+        // SAFETY: it has just been taken from its owner.
+        let fd = unsafe { adopt(number) }.unwrap();
         let flags = fcntl(&fd, FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags, FdFlag::FD_CLOEXEC.bits());
     }
@@ -410,14 +415,21 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_open_is_refused() {
-        assert_eq!(adopt(-1).unwrap_err().raw_os_error(), Some(nix::libc::EBADF));
-        assert_eq!(adopt(1_000_000).unwrap_err().raw_os_error(), Some(nix::libc::EBADF));
+        for number in [-1, 1_000_000] {
+            // SAFETY: nothing has this number.
+            let error = unsafe { adopt(number) }.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(nix::libc::EBADF));
+        }
     }
 
     #[test]
     fn open_numbers_are_found_run_by_run() {
         let file = File::open("/dev/null").unwrap();
-        let high = |first| adopt_listed(fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(first)).unwrap());
+        let high = |first| {
+            let number = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(first)).unwrap();
+            // SAFETY: it has just been made, and nobody else knows of it.
+            unsafe { adopt_listed(number) }
+        };
         // So high that no other test comes near them.
         let fds = [800, 801, 803, 900].map(|first| high(first).unwrap());
         let open = fds.each_ref().map(AsRawFd::as_raw_fd);

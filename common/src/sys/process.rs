@@ -124,10 +124,10 @@ pub fn threads_count() -> io::Result<usize> {
 
 /// Takes a variable out of the environment, so that no child or successor takes it for its own.
 ///
-/// Call it from the main thread before any other thread is started.
-pub fn remove_env(name: &str) {
-    // SAFETY: the documented condition is that no other thread reads or writes the environment
-    // meanwhile; the daemons call this at start, when the main thread is the only one.
+/// # Safety
+/// No other thread reads or writes the environment meanwhile.
+pub unsafe fn remove_env(name: &str) {
+    // SAFETY: the same condition.
     unsafe { std::env::remove_var(name) }
 }
 
@@ -235,14 +235,16 @@ pub enum Daemonized {
 /// Goes into the background as libvirt's daemons do: working directory `/`, a session of its own,
 /// stdin, stdout and stderr on `/dev/null`, and no way to get a terminal again.
 ///
-/// Call it before any thread is started that may hold a lock of somebody else's. The launcher waits here
-/// for the daemon's byte.
+/// The launcher waits here for the daemon's byte.
 ///
 /// # Errors
 /// As `pipe2(2)`, `fork(2)`, `chdir(2)`, `open(2)`.
-pub fn daemonize() -> io::Result<Daemonized> {
+///
+/// # Safety
+/// No other thread has been started that may hold a lock: the daemon would wait for it for ever.
+pub unsafe fn daemonize() -> io::Result<Daemonized> {
     let (status_reader, status_writer) = super::pipe::pipe()?;
-    // SAFETY: no other thread exists yet that holds anything, so the child may use everything.
+    // SAFETY: by the caller's word no other thread holds anything, so the child may use everything.
     match unsafe { fork() }? {
         ForkResult::Parent { .. } => {
             drop(status_writer);

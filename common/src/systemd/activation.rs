@@ -101,7 +101,7 @@ impl Activation {
             names: std::env::var_os("LISTEN_FDNAMES"),
         };
         for name in ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
-            process::remove_env(name);
+            forget_variable(name);
         }
         taken
     }
@@ -143,11 +143,23 @@ impl Activation {
     }
 }
 
+#[expect(unsafe_code, reason = "the environment is changed")]
+fn forget_variable(name: &str) {
+    // SAFETY: the process has just begun, and no other thread was started.
+    unsafe { process::remove_env(name) }
+}
+
+#[expect(unsafe_code, reason = "a number has to get an owner somewhere")]
+fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: what systemd has passed is nobody's until then, and each number is taken once.
+    unsafe { fd::adopt(number) }
+}
+
 impl Passed {
     fn add(&mut self, number: RawFd, name: Option<String>) -> Result<(), Error> {
         let unusable = |error| Error::Unusable { number, error };
         let named_socket = name.as_ref().is_some_and(|name| name.ends_with(SOCKET_SUFFIX));
-        let fd = match fd::adopt(number) {
+        let fd = match adopt(number) {
             Ok(fd) => fd,
             Err(error) if named_socket => return Err(unusable(error)),
             // Not even open: there is nothing that could be lost.

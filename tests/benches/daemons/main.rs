@@ -10,6 +10,7 @@ mod content;
 mod crowd;
 mod guest;
 mod leases;
+mod locked;
 mod many;
 mod memory;
 mod owners;
@@ -39,6 +40,7 @@ fn main() {
     memory::run(&mut bench);
     throughput::run(&mut bench);
     many::run(&mut bench);
+    locked::run(&mut bench);
     crowd::run(&mut bench);
     println!("\nFrom here on everything runs on one processor.");
     usage::stay_on_one_processor();

@@ -132,7 +132,7 @@ fn flood_until(guest: &Guest, stop: &AtomicBool) -> Flood {
 /// Writes `count` lines, fewer if that would take too long.
 ///
 /// Waits as `tail -f` does, so that the waiting takes no time on a CPU from the daemon.
-fn probe_lines(probe: &Guest, count: usize) -> Vec<Duration> {
+pub(crate) fn probe_lines(probe: &Guest, count: usize) -> Vec<Duration> {
     let watch = Inotify::init(InitFlags::IN_CLOEXEC).expect("watching files");
     watch.add_watch(&probe.path, AddWatchFlags::IN_MODIFY).expect("watching a log");
     let mut content = Content::lines();
