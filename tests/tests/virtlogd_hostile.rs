@@ -19,6 +19,7 @@ tests::ours! { Virtlogd:
     a_guest_that_holds_up_a_thread_is_named_by_a_refused_upgrade,
     a_guest_that_holds_up_a_thread_is_named_at_the_stop,
     a_guest_that_is_ended_leaves_nothing_behind,
+    a_position_is_behind_all_that_a_suspect_has_written,
 }
 
 /// How long the line of another guest may take.
@@ -229,6 +230,23 @@ fn a_guest_that_is_ended_leaves_nothing_behind(subject: Subject) {
     }
     let is_closed = || daemon.fd_count() <= before + SPARE_FDS_MAX;
     assert!(eventually_within(BOUND, is_closed), "{before}: {:?}", daemon.descriptors());
+}
+
+/// Also when that does not fit into one pipe of the daemon's.
+fn a_position_is_behind_all_that_a_suspect_has_written(subject: Subject) {
+    let daemon = subject.start_with("max_size = 0");
+    let mut other = Other::open(&daemon, "other");
+    let holders = lock_at_once(&daemon, 1, "x");
+    other.expect_served(&daemon);
+    let freed = holders.into_iter().map(|holder| holder.let_go("\n"));
+    let [(path, mut pipe)] = <[_; 1]>::try_from(freed.collect::<Vec<_>>()).unwrap();
+    let mut client = daemon.log_client();
+    let mut written = 2;
+    for size in (0..60).map(|round| 20_000 + round * 3_000) {
+        pipe.write_all(&vec![b'y'; size]).unwrap();
+        written += size as u64;
+        assert_eq!(client.position(&path).unwrap().offset, written);
+    }
 }
 
 #[track_caller]

@@ -55,6 +55,15 @@ pub(crate) struct Guest {
     intake: Mutex<Intake>,
 }
 
+/// What was done to a pipe beside the job that writes its log, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fetched {
+    /// What was in it.
+    pub(crate) waiting: u64,
+    /// What of that was taken.
+    pub(crate) taken: u64,
+}
+
 impl Guest {
     /// One with a pipe that nobody else has yet.
     pub(crate) fn new(number: u64, domain: Domain, pipe: Registered<Arc<OwnedFd>>) -> Self {
@@ -193,19 +202,21 @@ impl Guest {
     }
 
     /// The same for the job that touches nothing else.
-    pub(crate) fn relieve_beside(&self, reason: &str, path: &Path) -> bool {
-        self.relieve_as(&self.fetching, reason, path)
+    pub(crate) fn relieve_beside(&self, reason: &str, path: &Path) -> Fetched {
+        let is_left = self.relieve_as(&self.fetching, reason, path);
+        Fetched { waiting: is_left.into(), taken: 0 }
     }
 
     /// Moves what its pipe has into one of ours, as far as that has room, for the job that writes its log.
-    /// Gives whether nothing could be taken of what there is. To be called by the job that touches nothing
-    /// else.
-    pub(crate) fn fetch(&self) -> bool {
-        let taken = self.touch(&self.fetching, |pipe| {
-            let waiting = pipe::readable_bytes(pipe)?;
-            Ok(waiting == 0 || self.keep_from(pipe, waiting as u64) > 0)
+    /// To be called by the job that touches nothing else.
+    pub(crate) fn fetch(&self) -> Fetched {
+        let fetched = self.touch(&self.fetching, |pipe| {
+            let waiting = pipe::readable_bytes(pipe)? as u64;
+            let taken = if waiting > 0 { self.keep_from(pipe, waiting) } else { 0 };
+            Ok(Fetched { waiting, taken })
         });
-        !taken.unwrap_or(false)
+        // What it is of one that was left behind is seen the next time.
+        fetched.unwrap_or(Fetched { waiting: 1, taken: 0 })
     }
 
     /// Everything that its log is owed, with what is still in its pipe, when it has gone.

@@ -20,7 +20,7 @@ use common::sys::pipe;
 use crate::cleaner;
 use crate::config::Settings;
 use crate::flow;
-use crate::guest::Guest;
+use crate::guest::{Fetched, Guest};
 use crate::keeping;
 use crate::lane::{Lane, PathBytes, Timer};
 use crate::legacy::Legacy;
@@ -30,7 +30,7 @@ use crate::protocol::{self, Domain, Request};
 use crate::pump::Turn;
 use crate::staging::Workspaces;
 use crate::stop::Stops;
-use crate::suspect::{Closings, is_suspect};
+use crate::suspect::{Before, Closings, is_suspect};
 use crate::task::{Done, Task};
 
 /// How long a partial line may wait for its end near the end of a file.
@@ -55,10 +55,10 @@ pub struct Handler {
     settings: Settings,
     /// In the order in which they were made, and so in memory: all of them are gone through at an
     /// upgrade. Boxed, since a map leaves places empty.
-    lanes: BTreeMap<u64, Box<Lane>>,
-    by_path: HashMap<PathBytes, u64>,
+    pub(crate) lanes: BTreeMap<u64, Box<Lane>>,
+    pub(crate) by_path: HashMap<PathBytes, u64>,
     pub(crate) workspaces: Workspaces,
-    last_number: u64,
+    pub(crate) last_number: u64,
     open_logs: usize,
     /// Logs that the fd store had no room for, by the numbers of their lanes.
     pub(crate) unstored: BTreeSet<u64>,
@@ -80,7 +80,7 @@ pub(crate) enum Ended {
     Fetch {
         number: u64,
         guest: u64,
-        is_left: bool,
+        fetched: Fetched,
     },
     /// The pipe of a guest of this number is closed.
     Closing(u64),
@@ -161,11 +161,6 @@ impl Handler {
         Ok(())
     }
 
-    /// Whether something is done with this path, or it is a log.
-    pub(crate) fn has_lane(&self, path: &Path) -> bool {
-        self.by_path.contains_key(path.as_os_str())
-    }
-
     /// Watches a pipe that an earlier image of this process had, and goes on with its log.
     pub(crate) fn adopt(
         &mut self,
@@ -199,54 +194,12 @@ impl Handler {
         self.orphans.add(core, self.last_number, pipe)
     }
 
-    /// Lanes by their numbers.
-    pub(crate) fn lane_numbers(&self) -> impl Iterator<Item = u64> {
-        self.lanes.keys().copied()
-    }
-
-    /// Whether there is a lane of this number.
-    pub(crate) fn has_lane_number(&self, number: u64) -> bool {
-        self.lanes.contains_key(&number)
-    }
-
-    /// A lane.
-    pub(crate) fn lane_mut(&mut self, number: u64) -> Option<&mut Lane> {
-        self.lanes.get_mut(&number).map(Box::as_mut)
-    }
-
-    /// A lane, to be looked at.
-    pub(crate) fn lane(&self, number: u64) -> Option<&Lane> {
-        self.lanes.get(&number).map(Box::as_ref)
-    }
-
-    /// All lanes, to be changed.
-    pub(crate) fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.lanes.values_mut().map(Box::as_mut)
-    }
-
-    /// Everything that is done with paths, logs among it.
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.values().map(Box::as_ref)
-    }
-
     fn enqueue(&mut self, core: &mut Core<Outcome>, path: &Path, task: Task) {
         let number = self.lane_of(path);
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.waiting.push_back(task);
         }
         self.advance(core, number);
-    }
-
-    /// The lane of a path, a new one if it has none.
-    fn lane_of(&mut self, path: &Path) -> u64 {
-        if let Some(&number) = self.by_path.get(path.as_os_str()) {
-            return number;
-        }
-        self.last_number += 1;
-        let path = Arc::from(path);
-        self.by_path.insert(PathBytes(Arc::clone(&path)), self.last_number);
-        self.lanes.insert(self.last_number, Box::new(Lane::new(path)));
-        self.last_number
     }
 
     /// Starts the lane's next task if it can be started; forgets the lane if nothing is left of
@@ -265,12 +218,15 @@ impl Handler {
         if lane.waiting.is_empty() && lane.place.is_some_and(|place| core.holds_back(place)) {
             return;
         }
-        if self.waits_for_suspect(core, number) {
-            return;
-        }
+        let before = self.before_task_of_suspect(core, number);
         let Some(lane) = self.lanes.get_mut(&number) else { return };
-        let Some(task) = lane.next_task(core.is_crowded()) else { return };
-        let left = lane.left.take();
+        let task = match before {
+            Before::Nothing => lane.next_task(core.is_crowded()),
+            Before::Turn => Some(Task::Turn { flush: true, retry: true, is_short: true }),
+            Before::Fetch => None,
+        };
+        let Some(task) = task else { return };
+        let left = lane.left.take_if(|_| before == Before::Nothing);
         lane.busy = true;
         let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
         let workspaces = self.workspaces.clone();
@@ -291,14 +247,6 @@ impl Handler {
         if lane.is_to_be_relieved(core, number) {
             self.fetch(core, number);
         }
-    }
-
-    fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(lane) = self.lanes.remove(&number) else { return };
-        self.unstored.remove(&number);
-        self.stops.ended(number);
-        self.by_path.remove(lane.path.as_os_str());
-        lane.timers().for_each(|timer| core.cancel_timer(timer));
     }
 
     fn task_ended(&mut self, core: &mut Core<Outcome>, number: u64, done: Done) {
@@ -412,8 +360,8 @@ impl Daemon for Handler {
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
         match outcome.0 {
             Ended::Task(number, done) => self.task_ended(core, number, done),
-            Ended::Fetch { number, guest, is_left } => {
-                self.fetch_ended(core, number, guest, is_left);
+            Ended::Fetch { number, guest, fetched } => {
+                self.fetch_ended(core, number, guest, fetched);
             }
             Ended::Closing(number) => self.closings.ended(number),
             Ended::Orphan(number, is_at_end) => self.orphans.emptied(core, number, is_at_end),

@@ -32,6 +32,7 @@ mod staging;
 mod state;
 mod stop;
 mod suspect;
+mod table;
 mod task;
 
 use std::io;

@@ -8,7 +8,7 @@ use common::handover::stored::Kind;
 use common::server::Core;
 use common::sys::pipe::{self, State};
 
-use crate::guest::Guest;
+use crate::guest::{Fetched, Guest};
 use crate::handler::{Ended, Handler, Outcome};
 use crate::lane::Lane;
 
@@ -20,10 +20,24 @@ pub(crate) const FETCH_PERIOD: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(crate) struct Fetch {
     is_under_way: bool,
+    /// It was begun after the first task came.
+    is_for_task: bool,
     /// Nobody waits for it any longer.
     is_late: bool,
-    /// What the guest has written until now was fetched, or is not waited for.
+    /// What the guest had written when the first task came was fetched, or is not waited for.
     is_done: bool,
+    /// How many bytes of that are left, once that is known.
+    left: Option<u64>,
+}
+
+/// What has to be done before the next task of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    Nothing,
+    /// What was fetched is to be written, so that there is room for more.
+    Turn,
+    /// More is to be fetched, which is under way.
+    Fetch,
 }
 
 /// Guests whose logs have ended, until their pipes are closed.
@@ -36,9 +50,17 @@ pub(crate) struct Closings {
 }
 
 impl Fetch {
+    /// One has ended. What was begun before a task came says nothing of what was written before that.
+    fn end(&mut self, Fetched { waiting, taken }: Fetched) {
+        let left = self.left.or_else(|| self.is_for_task.then_some(waiting));
+        let left = left.map(|left| left.saturating_sub(taken));
+        let is_done = left.is_some_and(|left| left == 0 || taken == 0);
+        *self = Self { is_done, left, ..Self::default() };
+    }
+
     /// The next task is taken up.
     pub(crate) fn is_used(&mut self) {
-        self.is_done = false;
+        (self.is_done, self.left) = (false, None);
     }
 }
 
@@ -64,53 +86,69 @@ pub(crate) fn is_suspect(core: &Core<Outcome>, lane: &Lane) -> bool {
 }
 
 impl Handler {
-    /// Whether a task has to wait until what its suspect guest has written before it is fetched.
-    pub(crate) fn waits_for_suspect(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
-        let Some(lane) = self.lane_mut(number) else { return false };
-        let is_to_wait = is_suspect(core, lane)
-            && lane.pump.is_some()
-            && !lane.waiting.is_empty()
-            && !lane.fetch.is_done
-            && !lane.fetch.is_late;
-        if is_to_wait {
-            self.fetch(core, number);
-            if let Some(lane) = self.lane_mut(number) {
-                lane.relieve_after(core, FETCH_PERIOD, number);
-            }
+    /// What has to be done before the next task, so that all comes first that a suspect guest has written
+    /// before.
+    pub(crate) fn before_task_of_suspect(
+        &mut self,
+        core: &mut Core<Outcome>,
+        number: u64,
+    ) -> Before {
+        let Some(lane) = self.lane_mut(number) else { return Before::Nothing };
+        if !is_suspect(core, lane)
+            || lane.pump.is_none()
+            || lane.waiting.is_empty()
+            || lane.fetch.is_done
+            || lane.fetch.is_late
+        {
+            return Before::Nothing;
         }
-        is_to_wait
+        let has_kept = lane.guest.as_ref().is_some_and(|guest| guest.intake().has_kept());
+        if has_kept && !lane.is_failing && !lane.fetch.is_under_way {
+            return Before::Turn;
+        }
+        self.fetch_for(core, number, true);
+        if let Some(lane) = self.lane_mut(number) {
+            lane.relieve_after(core, FETCH_PERIOD, number);
+        }
+        Before::Fetch
     }
 
     /// Has fetched what a guest has written, or if its log cannot be written as much as is necessary.
     pub(crate) fn fetch(&mut self, core: &mut Core<Outcome>, number: u64) {
+        self.fetch_for(core, number, false);
+    }
+
+    fn fetch_for(&mut self, core: &mut Core<Outcome>, number: u64, is_for_task: bool) {
         let Some(lane) = self.lane_mut(number) else { return };
         let Some(guest) = lane.guest.clone().filter(|_| !lane.fetch.is_under_way) else { return };
-        lane.fetch = Fetch { is_under_way: true, ..Fetch::default() };
+        let left = lane.fetch.left;
+        lane.fetch = Fetch { is_under_way: true, is_for_task, left, ..Fetch::default() };
         let (reason, path) = (lane.relief_reason(core), Arc::clone(&lane.path));
         core.submit_at_peer(number, guest.fetching.clone(), move || {
-            let is_left = match reason {
+            let fetched = match reason {
                 Some(reason) => guest.relieve_beside(&reason, &path),
                 None => guest.fetch(),
             };
-            Outcome(Ended::Fetch { number, guest: guest.number, is_left })
+            Outcome(Ended::Fetch { number, guest: guest.number, fetched })
         });
     }
 
-    /// A fetch has ended. Something `is_left` in the pipe that could not be taken.
+    /// A fetch has ended.
     pub(crate) fn fetch_ended(
         &mut self,
         core: &mut Core<Outcome>,
         number: u64,
         guest: u64,
-        is_left: bool,
+        fetched: Fetched,
     ) {
         let Some(lane) = self.lane_mut(number) else { return };
         if lane.guest.as_ref().is_none_or(|now| now.number != guest) {
             return;
         }
-        lane.fetch = Fetch { is_done: true, ..Fetch::default() };
+        let Fetched { waiting, taken } = fetched;
+        lane.fetch.end(fetched);
         lane.end_relief_timer(core);
-        if is_left {
+        if waiting > 0 && taken == 0 {
             lane.relieve_after(core, FETCH_PERIOD, number);
         }
         lane.ready |= is_suspect(core, lane);

@@ -10,30 +10,24 @@
 //! it. One at a time also means that no two jobs of a device work on one file at once, by whatever
 //! names they have it open.
 
+mod slow;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::baton::{PATIENCE, Returned, THREADS_MAX};
+use super::baton::{Returned, THREADS_MAX};
 use super::place::Place;
-use super::progress::{HANG, Progress};
+use super::progress::Progress;
+use slow::Slow;
 
 /// Jobs that run on threads of their own while there are enough of those for every other place.
 const AWAY_MAX: usize = 48;
 
-/// Jobs in a row that have to end quickly until their place is not slow any more.
-const QUICK_ROW: u32 = 8;
-
 /// Threads that may wait for peers, beside those that wait for file systems. Each costs some 20 KiB.
 const PEERS_MAX: usize = 128;
 
-/// How long what a peer can hold is left to threads after it has held up one.
-const PEER_MEMORY: Duration = Duration::from_secs(10 * 60);
-
 /// How long that of all peers is after one of them has held up a thread: there may be more of its kind.
 const ALARM_PERIOD: Duration = Duration::from_secs(10);
-
-/// How long a slow place is remembered at which nothing happens.
-const MEMORY: Duration = Duration::from_secs(60);
 
 /// A piece of work.
 pub(super) struct Job<O> {
@@ -82,22 +76,6 @@ pub(super) struct Jobs<O> {
     /// Sources of jobs that have not ended and will not soon; the daemon is not told yet.
     late: VecDeque<u64>,
     ended: VecDeque<O>,
-}
-
-#[derive(Debug)]
-struct Slow<O> {
-    waiting: VecDeque<Job<O>>,
-    is_busy: bool,
-    /// It is what a peer can hold.
-    is_peers: bool,
-    /// When the peer has held up a job last.
-    blamed_at: Option<Instant>,
-    /// Of the job that it is busy with.
-    progress: Option<Progress>,
-    /// Jobs in a row that ended quickly.
-    quick: u32,
-    /// When its last job began or ended.
-    seen: Instant,
 }
 
 impl<O> Jobs<O> {
@@ -381,61 +359,6 @@ impl<O> Jobs<O> {
     }
 }
 
-impl<O> Slow<O> {
-    fn new() -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            is_busy: false,
-            is_peers: false,
-            blamed_at: None,
-            progress: None,
-            quick: 0,
-            seen: Instant::now(),
-        }
-    }
-
-    fn of_peer() -> Self {
-        Self { is_peers: true, ..Self::new() }
-    }
-
-    fn job_ended(&mut self, was_quick: bool) {
-        (self.is_busy, self.progress, self.seen) = (false, None, Instant::now());
-        self.quick = if was_quick { self.quick + 1 } else { 0 };
-        if self.is_peers && !was_quick {
-            self.blamed_at = Some(Instant::now());
-        }
-    }
-
-    /// Whether its jobs can be run as all others again.
-    fn is_over(&self) -> bool {
-        let is_forgiven = self.blamed_at.is_none_or(|at| at.elapsed() >= PEER_MEMORY);
-        match self.is_peers {
-            true => is_forgiven && self.waiting.is_empty(),
-            false => self.quick >= QUICK_ROW,
-        }
-    }
-
-    /// How long it is remembered while nothing happens there.
-    fn memory(&self) -> Duration {
-        if self.is_peers { PEER_MEMORY } else { MEMORY }
-    }
-
-    /// Whether its job is held up by a peer, which is seen when it takes long.
-    fn is_held_up(&self) -> bool {
-        self.seen.elapsed() >= PATIENCE && self.progress.as_ref().is_some_and(Progress::is_at_peer)
-    }
-
-    fn hangs(&self) -> bool {
-        self.is_busy
-            && self.seen.elapsed() >= HANG
-            && self.progress.as_ref().is_none_or(Progress::is_stalled)
-    }
-
-    fn is_in_use(&self) -> bool {
-        self.is_busy || !self.waiting.is_empty()
-    }
-}
-
 impl<O> Job<O> {
     /// Does it, on this thread.
     pub(super) fn run(self) -> O {
@@ -459,6 +382,7 @@ impl<O> std::fmt::Debug for Job<O> {
 
 #[cfg(test)]
 mod tests {
+    use super::slow::QUICK_ROW;
     use super::*;
 
     const HERE: Place = Place::of(1);

@@ -99,10 +99,13 @@ impl Progress {
         self.0.peer
     }
 
-    /// Others go on at the place of a job that is in such a call, which is told when that ends. `false`:
-    /// it is in none.
+    /// Others go on at the place of a job that waits in such a call, which is told when that ends. `false`:
+    /// it is in none, or gets on with it.
     pub(super) fn leave_behind(&self) -> bool {
         let at_peer = &self.0.at_peer;
+        if process::is_thread_running(self.0.by_thread.load(Ordering::Relaxed)) {
+            return false;
+        }
         at_peer.compare_exchange(AT_PEER, LEFT_BEHIND, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
