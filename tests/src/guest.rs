@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{Daemon, eventually};
-use crate::wire::{LOCK_PROGRAM, LockClient, Owner};
+use crate::wire::{Answer, LOCK_PROGRAM, LockClient, Owner};
 
 /// Where a stand-in finds the daemon.
 const SOCKET: &str = "VIRT_TESTS_GUEST_SOCKET";
@@ -50,6 +50,8 @@ pub fn stand_in() {
                 continue;
             }
             "stammer" => connections.iter_mut().for_each(stammer),
+            "release" => connections.iter_mut().for_each(be_restricted),
+            "babble" => connections.iter_mut().for_each(babble),
             "lend" => lend(connections.last_mut().expect("a connection")),
             command => {
                 let words: Vec<_> = command.split(' ').collect();
@@ -78,6 +80,18 @@ fn connect(images: &[&str], socket: &Path) -> LockClient {
 /// Says half of something.
 fn stammer(client: &mut LockClient) {
     client.connection().send(&[0, 0]).expect("sending half a length");
+}
+
+/// Code 29: a restricted connection may do nothing.
+fn be_restricted(client: &mut LockClient) {
+    assert_eq!(client.release("", "image", 0).expect_err("a release").code, 29);
+}
+
+/// Says what no client of libvirt's says, and hears that the connection has been closed.
+fn babble(client: &mut LockClient) {
+    let connection = client.connection();
+    connection.send(&[0xff; 32]).expect("sending nonsense");
+    assert!(matches!(connection.answer(), Answer::Closed), "nonsense was taken");
 }
 
 /// Has a child keep a connection open.

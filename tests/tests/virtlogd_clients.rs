@@ -1,5 +1,6 @@
 //! Who may talk to a daemon, and how many at once.
 
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ tests::both! { Virtlogd:
 tests::ours! { Virtlogd:
     refusals_without_end_are_logged_now_and_then,
     clients_that_read_no_answers_take_bounded_memory,
+    a_name_forges_no_line_of_the_daemons_log,
 }
 
 fn one_client_too_many_waits_and_is_served_later(subject: Subject) {
@@ -122,6 +124,27 @@ fn clients_that_read_no_answers_take_bounded_memory(subject: Subject) {
     daemon.expect_said("of all that clients make this daemon hold");
     drop(hogs);
     daemon.expect_alive();
+}
+
+/// A guest's name is in what is said of its log, and is no line of its own there.
+fn a_name_forges_no_line_of_the_daemons_log(subject: Subject) {
+    const OPEN: i32 = 1;
+    const FORGED: &str = "2026-01-01 00:00:00.000+0000: 1: error : forged";
+    let daemon = subject.start();
+    let directory = daemon.file("directory");
+    fs::create_dir(&directory).unwrap();
+    let arguments = Writer::new().string("qemu").fixed(&[7; 16]);
+    let arguments = arguments.string(format!("a\n{FORGED}\r\n\x1b[2J"));
+    let path = directory.join("a.log");
+    let arguments = arguments.string(path.as_os_str().as_encoded_bytes()).u32(0).into_bytes();
+    let (_, mut fds) = daemon.connect_main().call(LOG_PROGRAM, OPEN, &arguments).unwrap();
+    let mut pipe = File::from(fds.pop().expect("a pipe"));
+    fs::remove_dir_all(directory).unwrap();
+    pipe.write_all(b"line\n").unwrap();
+    daemon.expect_said(FORGED);
+    let said = daemon.stderr();
+    assert!(!said.lines().any(|line| line.starts_with(FORGED)), "{said}");
+    assert!(!said.contains(['\r', '\x1b']), "{said}");
 }
 
 fn refuses_us(subject: Subject, mode: Mode) {

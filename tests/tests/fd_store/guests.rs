@@ -1,15 +1,29 @@
 //! Guests that are connected to virtlockd for themselves, so that they end with it.
 
 use tests::guest::Guest;
+use tests::harness::{Subject, eventually};
 use tests::load::is_free;
 use tests::supervisor::Service;
 
-use crate::items::{image, is_stored_as};
+use crate::items::{LARGE, Scene, image, is_stored_as};
+
+tests::ours! { Virtlockd: a_restricted_connection_stays_restricted_after_a_crash }
 
 #[test]
 #[ignore = "not a test: other tests run it as a process of its own"]
 fn stand_in() {
     tests::guest::stand_in();
+}
+
+fn a_restricted_connection_stays_restricted_after_a_crash(subject: Subject) {
+    let mut scene = Scene::begin(subject, LARGE);
+    let mut tenants = Tenant::start(&scene, "i", 1);
+    eventually("the lease is in the store", || tenants[0].is_stored(&scene));
+    for _ in 0..2 {
+        scene.kill_and_start();
+        tenants[0].guest.tell("release");
+        tenants[0].expect_going_on();
+    }
 }
 
 /// A guest with a lease.

@@ -24,6 +24,7 @@ tests::both! { Virtlockd:
 
 tests::ours! { Virtlockd:
     others_are_served_while_a_guest_is_being_ended,
+    a_guest_that_talks_nonsense_keeps_its_lease,
     nothing_stays_behind_of_a_lease_acquired_twice,
     a_dead_guests_leases_go_even_without_a_connection_of_its_own,
     a_lease_for_the_dead_is_not_kept,
@@ -178,6 +179,20 @@ fn a_zombies_leases_are_free(subject: Subject) {
     eventually("the lease can be had", || other.acquire("", &image, 0).is_ok());
     let proc = format!("/proc/{}/stat", guest.pid());
     assert!(std::fs::exists(proc).unwrap(), "nobody has reaped it");
+}
+
+/// libvirt's daemon ends it.
+fn a_guest_that_talks_nonsense_keeps_its_lease(subject: Subject) {
+    let daemon = subject.start();
+    let image = image(&daemon, "image");
+    let mut guest = Guest::start(&daemon);
+    client_of(&daemon, guest.pid()).acquire("", &image, 0).unwrap();
+    guest.tell("babble");
+    std::thread::sleep(A_WHILE);
+    assert!(guest.is_running());
+    assert_eq!(client_of(&daemon, NOBODY).acquire("", &image, 0), Err(locked(&image)));
+    guest.kill();
+    eventually("its lease is free", || !is_leased(&image));
 }
 
 /// libvirt's daemon forgets one of the two, and the other stays until it stops.
