@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tests::harness::{
     Daemon, Route, Setup, Subject, Whose, backup, eventually, expect_file, expect_missing,
     guest_writes, left_out, needs_root, size, write,
@@ -21,6 +22,7 @@ tests::both! { Virtlogd:
 }
 
 tests::ours! { Virtlogd:
+    an_append_only_log_gets_packets_once,
     an_append_only_log_that_is_full_goes_on,
     a_log_that_becomes_append_only_goes_on,
     without_backups_an_append_only_log_goes_on,
@@ -105,6 +107,22 @@ fn an_append_only_log_is_appended_to(subject: Subject) {
     let _pipe = log.open();
     assert_eq!(log.daemon.log_client().append(&log.path, "open\n"), Ok(0));
     expect_file(&log.seen, "old\nclosed\nopen\n");
+}
+
+/// Of a guest whose writes are packets, of which a read takes one at a time, and libvirt's daemon what fits
+/// into its buffer.
+fn an_append_only_log_gets_packets_once(subject: Subject) {
+    let Some(log) = Log::append_only(subject.setup().config("max_size = 0"), "") else { return };
+    let mut pipe = log.open();
+    fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_DIRECT)).unwrap();
+    let mut sent = String::new();
+    for number in 0..300 {
+        let packet = format!("{number} ").repeat(1 + number * 37 % 700) + "\n";
+        pipe.write_all(packet.as_bytes()).unwrap();
+        sent.push_str(&packet);
+    }
+    drop(pipe);
+    expect_file(&log.seen, sent);
 }
 
 fn an_append_only_log_cannot_be_begun_anew(subject: Subject) {

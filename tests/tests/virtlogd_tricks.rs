@@ -12,6 +12,7 @@ use tests::harness::{Daemon, Subject, backup, eventually};
 tests::ours! { Virtlogd:
     a_pipe_in_packet_mode_loses_nothing,
     a_pipe_in_packet_mode_loses_nothing_at_rotations,
+    a_pipe_in_packet_mode_loses_nothing_where_bytes_are_copied,
     a_pipe_in_packet_mode_costs_others_nothing_where_bytes_are_copied,
     a_pipe_of_one_page_loses_nothing,
     a_pipe_that_a_guest_resizes_all_the_time_loses_nothing,
@@ -33,6 +34,13 @@ fn a_pipe_in_packet_mode_loses_nothing(subject: Subject) {
 fn a_pipe_in_packet_mode_loses_nothing_at_rotations(subject: Subject) {
     let daemon = subject.start_with(ROTATED);
     expect_complete(&daemon, &daemon.file("a.log"), |pipe, _| use_packets(pipe));
+}
+
+fn a_pipe_in_packet_mode_loses_nothing_where_bytes_are_copied(subject: Subject) {
+    for calls in ["splice", "tee", "splice,tee"] {
+        let daemon = subject.setup().config(ROTATED).refusing(Errno::EPERM, calls).start();
+        expect_complete(&daemon, &daemon.file("a.log"), |pipe, _| use_packets(pipe));
+    }
 }
 
 /// As where a filter refuses these calls, or in a file that is appended to.

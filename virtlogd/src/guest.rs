@@ -325,13 +325,14 @@ fn kept_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
 }
 
 fn drop_from(guest: BorrowedFd<'_>, len: usize) -> u64 {
-    let mut buffer = vec![0; len.min(DROP_BYTES)];
-    let mut left = len;
-    while let Ok(pipe::State::Waiting) = pipe::state(guest)
-        && let Some(piece) = buffer.get_mut(..left.min(DROP_BYTES))
-        && let Ok(count @ 1..) = pipe::read(guest, piece)
+    // Of a packet that does not fit into the buffer the rest is gone.
+    let mut buffer = vec![0; len.clamp(pipe::ATOMIC_BYTES, DROP_BYTES)];
+    let mut dropped = 0;
+    while dropped < len
+        && let Ok(pipe::State::Waiting) = pipe::state(guest)
+        && let Ok(count @ 1..) = pipe::read(guest, &mut buffer)
     {
-        left -= count.min(left);
+        dropped += count;
     }
-    (len - left) as u64
+    dropped as u64
 }

@@ -213,7 +213,10 @@ impl Staging {
         let is_at_risk = self.0.stored().note_at_risk(self.held() + len, None);
         let bytes = usize::try_from(len).unwrap_or(usize::MAX);
         let moved = pipe::splice_to_pipe(guest, &self.0.writer, bytes);
-        let moved = calls::or_else(moved, || self.0.fill_from(guest, bytes));
+        let moved = calls::or_else(moved, || {
+            self.0.stored().note_at_risk(self.held() + len + copy::PIECE_BYTES as u64, None);
+            self.0.fill_from(guest, bytes)
+        });
         let moved = moved.map(|moved| moved as u64);
         self.0.held.fetch_add(*moved.as_ref().unwrap_or(&0), Ordering::Relaxed);
         if is_at_risk {

@@ -3,6 +3,10 @@
 //!
 //! What is in memory alone is lost with the process, so that is no more than a piece. Whatever was
 //! read and could not be passed on stays in [front](Pipe::front) of the pipe.
+//!
+//! A guest can have each of its writes be a packet (`O_DIRECT`), also in the pipes that they are moved
+//! to. `read` takes one of them, and drops what of it does not fit into the buffer: so that is never
+//! smaller than the largest packet, and more may be read than was asked for.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -17,8 +21,8 @@ use nix::errno::Errno;
 use super::{Pipe, Staging};
 use crate::rotating_file::Offset;
 
-/// Bytes that are in memory alone at a time.
-const PIECE_BYTES: usize = pipe::ATOMIC_BYTES;
+/// Bytes that are in memory alone at a time: what the largest packet has.
+pub(super) const PIECE_BYTES: usize = pipe::ATOMIC_BYTES;
 
 /// Slots of the pipe for looking at bytes. Each byte looked at may lie in a page of its own, and
 /// 80 are looked at; the kernel rounds up to a power of two pages.
@@ -56,6 +60,22 @@ impl Scratch {
             result => result?,
         };
         self.read_copied()
+    }
+
+    /// Takes `len` bytes out of `pipe`, of the last packet no more than belongs to them. Gives how many
+    /// that were.
+    fn take_from(&mut self, pipe: BorrowedFd<'_>, len: usize) -> usize {
+        let mut left = len;
+        while left > 0
+            && let Ok(count @ 1..) = pipe::splice_to_pipe(pipe, &self.writer, left)
+        {
+            left -= count.min(left);
+            self.unread_bytes += count;
+            // What cannot be read is dropped before the pipe is used again.
+            self.read_copied().ok();
+            self.bytes.clear();
+        }
+        len - left
     }
 
     #[cfg(test)]
@@ -124,8 +144,11 @@ impl Staging {
         scratch.copy_from(self.reader(), len)?;
         // Linux appends with `O_APPEND` whatever the offset.
         let stored = write_at(file, &scratch.bytes, offset)?;
-        let consumed = scratch.bytes.get_mut(..stored).unwrap_or_default();
-        pipe::read(self.reader(), consumed)
+        let left = stored - scratch.take_from(self.reader(), stored);
+        if left > 0 {
+            self.0.read_away(left)?;
+        }
+        Ok(stored)
     }
 }
 
@@ -135,12 +158,12 @@ impl Pipe {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves up to `len` bytes from a guest's pipe into this one, piece by piece; as
-    /// [`pipe::splice_to_pipe`].
+    /// Moves `len` bytes from a guest's pipe into this one, piece by piece, as [`pipe::splice_to_pipe`];
+    /// up to a piece more.
     pub(super) fn fill_from(&self, guest: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
         let mut moved = 0;
         while moved < len {
-            match self.take_piece(guest, len - moved) {
+            match self.take_piece(guest) {
                 Ok(0) => break,
                 Ok(count) => moved += count,
                 Err(error) if moved == 0 => return Err(error),
@@ -150,7 +173,7 @@ impl Pipe {
         Ok(moved)
     }
 
-    fn take_piece(&self, guest: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
+    fn take_piece(&self, guest: BorrowedFd<'_>) -> io::Result<usize> {
         let state = pipe::state(guest)?;
         if state == pipe::State::AtEnd {
             return Ok(0);
@@ -159,8 +182,7 @@ impl Pipe {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut piece = [0; PIECE_BYTES];
-        let piece = piece.get_mut(..len.min(PIECE_BYTES)).unwrap_or_default();
-        let count = pipe::read(guest, piece)?;
+        let count = pipe::read(guest, &mut piece)?;
         let piece = piece.get(..count).unwrap_or_default();
         if pipe::write(&self.writer, piece).is_err() {
             self.keep(&mut self.front(), piece);
@@ -223,17 +245,25 @@ impl Pipe {
         front.extend_from_slice(bytes);
     }
 
-    /// Reads up to `len_max` bytes out of the pipe, behind those in `bytes`.
-    pub(super) fn read_out(&self, bytes: &mut Vec<u8>, len_max: usize) -> io::Result<usize> {
-        let mut left = len_max;
+    /// Reads `len` bytes out of the pipe, behind those in `bytes`, and up to a piece more.
+    pub(super) fn read_out(&self, bytes: &mut Vec<u8>, len: usize) -> io::Result<usize> {
+        let mut read = 0;
         let mut piece = [0; PIECE_BYTES];
-        while left > 0 && pipe::state(&self.reader)? == pipe::State::Waiting {
-            let piece = piece.get_mut(..left.min(PIECE_BYTES)).unwrap_or_default();
-            let count = pipe::read(&self.reader, piece)?;
+        while read < len && pipe::state(&self.reader)? == pipe::State::Waiting {
+            let count = pipe::read(&self.reader, &mut piece)?;
             bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
-            left -= count;
+            read += count;
         }
-        Ok(len_max - left)
+        Ok(read)
+    }
+
+    /// Reads the first `len` bytes away. Of the last packet the rest stays in front.
+    fn read_away(&self, len: usize) -> io::Result<()> {
+        let mut front = self.front();
+        self.read_out(&mut front, len)?;
+        let len = len.min(front.len());
+        front.drain(..len);
+        Ok(())
     }
 }
 
@@ -272,7 +302,7 @@ mod tests {
         };
         assert!(is_blocked(fill(1)), "nothing is there");
         nix::unistd::write(&writer, &[b'x'; 10_000]).unwrap();
-        assert_eq!((fill(9000).unwrap(), fill(9000).unwrap()), (9000, 1000));
+        assert_eq!(fill(9000).unwrap(), 10_000, "up to a piece more");
         for _ in 0..13 {
             nix::unistd::write(&writer, &[b'y'; PIECE_BYTES]).unwrap();
             fill(PIECE_BYTES).unwrap();
