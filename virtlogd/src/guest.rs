@@ -46,8 +46,6 @@ pub(crate) struct Guest {
     pub(crate) domain: Domain,
     /// Of the job that writes its log.
     pub(crate) progress: Progress,
-    /// Of the job that does nothing but touch its pipe.
-    pub(crate) fetching: Progress,
     /// The job that writes its log may touch its pipe.
     is_direct: AtomicBool,
     /// For the job that touches its pipe. Taken before the intake, and never by the loop.
@@ -92,7 +90,6 @@ impl Guest {
             number,
             domain,
             progress: Progress::of_peer(number),
-            fetching: Progress::of_peer(number),
             is_direct: AtomicBool::new(true),
             touching: Mutex::default(),
             intake: Mutex::new(Intake::new(pipe, capacity_bytes)),
@@ -125,9 +122,9 @@ impl Guest {
         }
     }
 
-    /// Whether it holds up a job that touches its pipe.
-    pub(crate) fn holds_up(&self) -> bool {
-        self.progress.is_at_peer() || self.fetching.is_at_peer()
+    /// Of a job that does nothing but touch its pipe.
+    pub(crate) fn new_progress(&self) -> Progress {
+        Progress::of_peer(self.number)
     }
 
     /// What can be expected of it.
@@ -142,25 +139,14 @@ impl Guest {
 
     /// Bytes that may be taken from its pipe.
     pub(crate) fn takeable(&self) -> io::Result<u64> {
-        if !self.is_direct() || self.intake().owes() {
-            return Ok(0);
-        }
-        self.touch(&self.progress, |pipe| match self.intake().owes() {
-            true => Ok(0),
-            false => Ok(pipe::readable_bytes(pipe)? as u64),
-        })
+        let waiting = self.take_in_order(|pipe, _| Ok(pipe::readable_bytes(pipe)? as u64))?;
+        Ok(waiting.unwrap_or(0))
     }
 
     /// Moves up to `len` bytes of its pipe into one of ours, unless others have to go first.
     pub(crate) fn move_to(&self, staging: &Staging, len: u64) -> io::Result<u64> {
-        if !self.is_direct() {
-            return Ok(0);
-        }
-        self.touch(&self.progress, |pipe| {
-            // A value of its own: the lock is not held while bytes are moved.
-            let key = Some(self.intake()).filter(|intake| !intake.owes()).map(|intake| intake.key);
-            key.map_or(Ok(0), |key| staging.take_from(pipe, len, key))
-        })
+        let moved = self.take_in_order(|pipe, key| staging.take_from(pipe, len, key))?;
+        Ok(moved.unwrap_or(0))
     }
 
     /// Shows its pipe, unless others have to go first.
@@ -168,13 +154,7 @@ impl Guest {
         &self,
         look: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        if !self.is_direct() {
-            return Ok(());
-        }
-        self.touch(&self.progress, |pipe| {
-            let is_behind = self.intake().owes();
-            if is_behind { Ok(()) } else { look(pipe) }
-        })
+        self.take_in_order(|pipe, _| look(pipe)).map(drop)
     }
 
     /// Asks for a pipe of this size. The kernel has the last word on it.
@@ -202,15 +182,15 @@ impl Guest {
     }
 
     /// The same for the job that touches nothing else.
-    pub(crate) fn relieve_beside(&self, reason: &str, path: &Path) -> Fetched {
-        let is_left = self.relieve_as(&self.fetching, reason, path);
+    pub(crate) fn relieve_beside(&self, progress: &Progress, reason: &str, path: &Path) -> Fetched {
+        let is_left = self.relieve_as(progress, reason, path);
         Fetched { waiting: is_left.into(), taken: 0 }
     }
 
     /// Moves what its pipe has into one of ours, as far as that has room, for the job that writes its log.
     /// To be called by the job that touches nothing else.
-    pub(crate) fn fetch(&self) -> Fetched {
-        let fetched = self.touch(&self.fetching, |pipe| {
+    pub(crate) fn fetch(&self, progress: &Progress) -> Fetched {
+        let fetched = self.touch(progress, |pipe| {
             let waiting = pipe::readable_bytes(pipe)? as u64;
             let taken = if waiting > 0 { self.keep_from(pipe, waiting) } else { 0 };
             Ok(Fetched { waiting, taken })
@@ -243,6 +223,27 @@ impl Guest {
     fn waiting(&self) -> io::Result<u64> {
         let waiting = self.touch_directly(|pipe| Ok(pipe::readable_bytes(pipe)? as u64))?;
         Ok(waiting.unwrap_or(0))
+    }
+
+    /// Does something with the next bytes, for which the log's key in the fd store is given too. `None`:
+    /// they are not the next that the log gets, or not for the job that writes it.
+    fn take_in_order<T>(
+        &self,
+        call: impl FnOnce(BorrowedFd<'_>, u64) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        if !self.is_direct() {
+            return Ok(None);
+        }
+        self.progress.at_peer(|| {
+            let _turn = self.touching.lock().unwrap_or_else(PoisonError::into_inner);
+            let intake = self.intake();
+            if intake.owes() {
+                return Ok(None);
+            }
+            let (pipe, key) = (Arc::clone(&intake.pipe), intake.key);
+            drop(intake);
+            call(pipe.as_fd(), key).map(Some)
+        })
     }
 
     fn touch_directly<T>(

@@ -251,7 +251,7 @@ impl Eq for PathBytes {}
 impl fmt::Display for Lane {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.guest {
-            Some(guest) if guest.holds_up() => write!(
+            Some(guest) if guest.progress.is_at_peer() || self.fetch.is_held_up() => write!(
                 formatter,
                 "log {} of {}, which keeps its pipe locked until it is ended",
                 self.path.display(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::handover::stored::Kind;
-use common::server::Core;
+use common::server::{Core, Progress};
 use common::sys::pipe::{self, State};
 
 use crate::guest::{Fetched, Guest};
@@ -19,7 +19,8 @@ pub(crate) const FETCH_PERIOD: Duration = Duration::from_millis(50);
 /// A job that touches a guest's pipe and nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct Fetch {
-    is_under_way: bool,
+    /// Of one that is under way.
+    progress: Option<Progress>,
     /// It was begun after the first task came.
     is_for_task: bool,
     /// Nobody waits for it any longer.
@@ -56,6 +57,11 @@ impl Fetch {
         let left = left.map(|left| left.saturating_sub(taken));
         let is_done = left.is_some_and(|left| left == 0 || taken == 0);
         *self = Self { is_done, left, ..Self::default() };
+    }
+
+    /// Whether the guest holds it up.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.progress.as_ref().is_some_and(Progress::is_at_peer)
     }
 
     /// The next task is taken up.
@@ -103,7 +109,7 @@ impl Handler {
             return Before::Nothing;
         }
         let has_kept = lane.guest.as_ref().is_some_and(|guest| guest.intake().has_kept());
-        if has_kept && !lane.is_failing && !lane.fetch.is_under_way {
+        if has_kept && !lane.is_failing && lane.fetch.progress.is_none() {
             return Before::Turn;
         }
         self.fetch_for(core, number, true);
@@ -120,14 +126,18 @@ impl Handler {
 
     fn fetch_for(&mut self, core: &mut Core<Outcome>, number: u64, is_for_task: bool) {
         let Some(lane) = self.lane_mut(number) else { return };
-        let Some(guest) = lane.guest.clone().filter(|_| !lane.fetch.is_under_way) else { return };
+        let Some(guest) = lane.guest.clone().filter(|_| lane.fetch.progress.is_none()) else {
+            return;
+        };
         let left = lane.fetch.left;
-        lane.fetch = Fetch { is_under_way: true, is_for_task, left, ..Fetch::default() };
+        let progress = guest.new_progress();
+        lane.fetch =
+            Fetch { progress: Some(progress.clone()), is_for_task, left, ..Fetch::default() };
         let (reason, path) = (lane.relief_reason(core), Arc::clone(&lane.path));
-        core.submit_at_peer(number, guest.fetching.clone(), move || {
+        core.submit_at_peer(number, progress.clone(), move || {
             let fetched = match reason {
-                Some(reason) => guest.relieve_beside(&reason, &path),
-                None => guest.fetch(),
+                Some(reason) => guest.relieve_beside(&progress, &reason, &path),
+                None => guest.fetch(&progress),
             };
             Outcome(Ended::Fetch { number, guest: guest.number, fetched })
         });
@@ -159,7 +169,7 @@ impl Handler {
     /// A fetch takes long: nobody waits for it any longer.
     pub(crate) fn fetch_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lane_mut(number) else { return };
-        if lane.fetch.is_under_way {
+        if lane.fetch.progress.is_some() {
             lane.fetch.is_late = true;
             self.advance(core, number);
         }
@@ -196,7 +206,7 @@ impl Handler {
     }
 
     fn close_now(&mut self, core: &mut Core<Outcome>, guest: Arc<Guest>) {
-        let (number, progress) = (guest.number, guest.fetching.clone());
+        let (number, progress) = (guest.number, guest.new_progress());
         self.closings.under_way.insert(number, guest.domain.to_string());
         core.submit_at_peer(number, progress.clone(), move || {
             let closed = progress.at_peer(|| {

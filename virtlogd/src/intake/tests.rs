@@ -40,7 +40,7 @@ pub(crate) fn write(mut guest: &File, bytes: &[u8]) {
 fn a_guest_is_relieved_into_a_pipe_and_then_of_its_bytes() {
     let (guest, writer) = guest();
     write(&writer, &[b'a'; 20_000]);
-    assert_eq!(guest.relieve_beside("disk", Path::new("log")).waiting, 0);
+    assert_eq!(guest.relieve_beside(&guest.new_progress(), "disk", Path::new("log")).waiting, 0);
     for _ in 0..4 {
         write(&writer, &[b'b'; 20_000]);
         guest.relieve("disk", Path::new("log"));
@@ -104,9 +104,9 @@ fn what_is_fetched_of_a_suspect_is_owed_to_its_log() {
     assert_eq!((guest.state().unwrap(), guest.takeable().unwrap()), (State::Empty, 0));
     let staging = Staging::new().unwrap();
     assert_eq!(guest.move_to(&staging, 3).unwrap(), 0);
-    assert_eq!(guest.fetch().taken, 3);
+    assert_eq!(guest.fetch(&guest.new_progress()).taken, 3);
     write(&writer, b" and two");
-    assert_eq!(guest.fetch().taken, 8);
+    assert_eq!(guest.fetch(&guest.new_progress()).taken, 8);
     assert_eq!(guest.state().unwrap(), State::Owing);
     let mut intake = guest.intake();
     let Some(Debt::Kept(kept)) = intake.next_debt() else { panic!("nothing kept") };
