@@ -21,7 +21,7 @@ tests::ours! { Virtlogd:
 
 const SERVER: &str = env!("CARGO_BIN_EXE_stoppable_fs");
 
-/// The first pass comes a minute after the start.
+/// The first pass comes ten seconds after the start.
 const FIRST_PASS_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Old logs on a disk that takes a while to look at each and to delete it.

@@ -131,7 +131,7 @@ fn expect_all_served_after(holders: Vec<Holder>, inside: &str) {
 }
 
 fn costs_its_own_guest_only(subject: Subject, count: usize, inside: &str) {
-    let daemon = subject.start();
+    let daemon = subject.setup().confined().start();
     let mut other = Other::open(&daemon, "other");
     let holders = lock_at_once(&daemon, count, inside);
     other.expect_served(&daemon);
@@ -155,7 +155,7 @@ fn a_hundred_locked_pipes_at_once_cost_their_guests_only(subject: Subject) {
 }
 
 fn a_guest_that_locks_its_pipe_again_and_again_costs_itself_only(subject: Subject) {
-    let daemon = subject.start();
+    let daemon = subject.setup().confined().start();
     let mut other = Other::open(&daemon, "other");
     let (path, mut pipe) = open(&daemon, "held");
     let mut expected = String::new();
@@ -173,7 +173,7 @@ fn a_guest_that_locks_its_pipe_again_and_again_costs_itself_only(subject: Subjec
 }
 
 fn pipes_that_are_locked_at_an_upgrade_are_adopted(subject: Subject) {
-    let mut daemon = subject.setup().replaceable().start();
+    let mut daemon = subject.setup().confined().replaceable().start();
     let mut other = Other::open(&daemon, "other");
     // An empty pipe is not touched.
     let held = (0..10).map(|number| Holder::begin(open(&daemon, &format!("held.{number}"))));
@@ -184,7 +184,7 @@ fn pipes_that_are_locked_at_an_upgrade_are_adopted(subject: Subject) {
 }
 
 fn a_guest_that_holds_up_a_thread_is_named_by_a_refused_upgrade(subject: Subject) {
-    let mut daemon = subject.setup().replaceable().start();
+    let mut daemon = subject.setup().confined().replaceable().start();
     let mut other = Other::open(&daemon, "other");
     let holders = lock_at_once(&daemon, 1, "x");
     other.expect_served(&daemon);
@@ -203,7 +203,7 @@ fn a_guest_that_holds_up_a_thread_is_named_by_a_refused_upgrade(subject: Subject
 }
 
 fn a_guest_that_holds_up_a_thread_is_named_at_the_stop(subject: Subject) {
-    let mut daemon = subject.start();
+    let mut daemon = subject.setup().confined().start();
     let mut other = Other::open(&daemon, "other");
     let holders = lock_at_once(&daemon, 1, "x");
     other.expect_served(&daemon);
@@ -218,7 +218,7 @@ fn a_guest_that_holds_up_a_thread_is_named_at_the_stop(subject: Subject) {
 }
 
 fn a_guest_that_is_ended_leaves_nothing_behind(subject: Subject) {
-    let daemon = subject.start();
+    let daemon = subject.setup().confined().start();
     let mut other = Other::open(&daemon, "other");
     let before = daemon.fd_count();
     let holders = lock_at_once(&daemon, 20, "x");
@@ -234,7 +234,7 @@ fn a_guest_that_is_ended_leaves_nothing_behind(subject: Subject) {
 
 /// Also when that does not fit into one pipe of the daemon's.
 fn a_position_is_behind_all_that_a_suspect_has_written(subject: Subject) {
-    let daemon = subject.start_with("max_size = 0");
+    let daemon = subject.setup().confined().config("max_size = 0").start();
     let mut other = Other::open(&daemon, "other");
     let holders = lock_at_once(&daemon, 1, "x");
     other.expect_served(&daemon);

@@ -27,18 +27,19 @@ const ROTATED: &str = "max_size = 4000\nmax_backups = 32\n";
 const PIECE_BYTES_MAX: usize = 600;
 
 fn a_pipe_in_packet_mode_loses_nothing(subject: Subject) {
-    let daemon = subject.start_with("max_size = 0\n");
+    let daemon = subject.setup().confined().config("max_size = 0\n").start();
     expect_complete(&daemon, &daemon.file("a.log"), |pipe, _| use_packets(pipe));
 }
 
 fn a_pipe_in_packet_mode_loses_nothing_at_rotations(subject: Subject) {
-    let daemon = subject.start_with(ROTATED);
+    let daemon = subject.setup().confined().config(ROTATED).start();
     expect_complete(&daemon, &daemon.file("a.log"), |pipe, _| use_packets(pipe));
 }
 
 fn a_pipe_in_packet_mode_loses_nothing_where_bytes_are_copied(subject: Subject) {
     for calls in ["splice", "tee", "splice,tee"] {
-        let daemon = subject.setup().config(ROTATED).refusing(Errno::EPERM, calls).start();
+        let daemon =
+            subject.setup().confined().config(ROTATED).refusing(Errno::EPERM, calls).start();
         expect_complete(&daemon, &daemon.file("a.log"), |pipe, _| use_packets(pipe));
     }
 }
@@ -46,7 +47,8 @@ fn a_pipe_in_packet_mode_loses_nothing_where_bytes_are_copied(subject: Subject) 
 /// As where a filter refuses these calls, or in a file that is appended to.
 fn a_pipe_in_packet_mode_costs_others_nothing_where_bytes_are_copied(subject: Subject) {
     for calls in ["splice", "tee", "splice,tee"] {
-        let daemon = subject.setup().config(ROTATED).refusing(Errno::EPERM, calls).start();
+        let daemon =
+            subject.setup().confined().config(ROTATED).refusing(Errno::EPERM, calls).start();
         let mut packets = daemon.log_client().open(&daemon.file("packets.log")).unwrap().pipe;
         use_packets(&packets);
         expect_complete(&daemon, &daemon.file("a.log"), |_, number| {
@@ -56,12 +58,12 @@ fn a_pipe_in_packet_mode_costs_others_nothing_where_bytes_are_copied(subject: Su
 }
 
 fn a_pipe_of_one_page_loses_nothing(subject: Subject) {
-    let daemon = subject.start_with(ROTATED);
+    let daemon = subject.setup().confined().config(ROTATED).start();
     expect_complete(&daemon, &daemon.file("a.log"), |pipe, _| resize(pipe, 4096));
 }
 
 fn a_pipe_that_a_guest_resizes_all_the_time_loses_nothing(subject: Subject) {
-    let daemon = subject.start_with(ROTATED);
+    let daemon = subject.setup().confined().config(ROTATED).start();
     let sizes = [4096, 1 << 20, 8192, 65_536];
     expect_complete(&daemon, &daemon.file("a.log"), |pipe, number| {
         resize(pipe, sizes[number % sizes.len()]);
