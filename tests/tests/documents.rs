@@ -55,7 +55,10 @@ fn broken_links(document: &Path) -> Vec<String> {
         !file.exists() || (!heading.is_empty() && !headings_of(&file).contains(heading))
     };
     let relative = links_of(&text).into_iter().filter(|target| !target.contains("://"));
-    relative.filter(|target| is_broken(target)).map(|target| format!("{}: {target}", document.display())).collect()
+    relative
+        .filter(|target| is_broken(target))
+        .map(|target| format!("{}: {target}", document.display()))
+        .collect()
 }
 
 fn links_of(text: &str) -> Vec<&str> {
