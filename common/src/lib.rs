@@ -1,4 +1,6 @@
-//! What virtlogd and virtlockd share: everything but what they do.
+//! Shared code of virtlogd and virtlockd: everything but what they do.
+//!
+#![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod admin;
 pub mod cli;

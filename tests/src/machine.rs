@@ -8,7 +8,7 @@
 //! With `MACHINE_ROOT` in the environment it is another distribution's systemd and libvirt, those
 //! in that directory.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -118,9 +118,12 @@ fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString
     files.extend(slow);
     let entries = units.read_dir().map_err(|error| format!("{}: {error}", units.display()))?;
     for entry in entries {
-        let entry = entry.map_err(|error| error.to_string())?;
-        let unit = entry.file_name().into_string().expect("a unit's name is text");
-        files.push((entry.path(), format!("/etc/systemd/system/{unit}")));
+        let path = entry.map_err(|error| error.to_string())?.path();
+        if matches!(path.extension().and_then(OsStr::to_str), Some("service" | "socket")) {
+            let unit = path.file_name().and_then(OsStr::to_str).expect("a unit's name is text");
+            let installed = format!("/etc/systemd/system/{unit}");
+            files.push((path, installed));
+        }
     }
     for program in [Program::Virtlogd, Program::Virtlockd] {
         for maker in [Whose::Ours, Whose::Theirs] {
@@ -162,7 +165,7 @@ pub fn use_libvirts_units() {
     systemctl(&["daemon-reload"]);
 }
 
-/// Ours take their place again, by the README's commands.
+/// Ours take their place again, by the commands of `systemd/README.md`.
 pub fn install_our_units() {
     succeed("sh", &["-ec", "install -m 644 /opt/units/* /etc/systemd/system/"]);
     systemctl(&["daemon-reload"]);

@@ -4,6 +4,9 @@
 //! [`lockspace`]; what touches files is a [job](mod@file) in between. Leases belong to [owners](owner),
 //! processes that are [watched](watch) for their [end](ending).
 //!
+//! Five journeys through the code, and a glossary, are in the documentation of [`common`]; behaviour and
+//! settings are in `virtlockd/README.md`.
+//!
 //! Invariants, because they are absences that nobody can see in the code:
 //! - Only [`mod@file`] opens, closes, makes or removes a path that a client named, and [`directory`]
 //!   makes those of lockspaces, and only in jobs. One job at a time works on a resource.

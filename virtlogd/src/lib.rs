@@ -4,6 +4,9 @@
 //! a log's [pump]: guest's pipe -> [staging] pipe -> [`rotating_file`]. What it shares with the loop,
 //! so that the guest does not wait while it hangs, is the guest's [intake].
 //!
+//! Five journeys through the code, and a glossary, are in the documentation of [`common`]; behaviour and
+//! settings are in `virtlogd/README.md`.
+//!
 //! Invariants, because they are absences that nobody can see in the code:
 //! - A guest's bytes are taken out of a pipe by a read only when they are stored already, or can
 //!   only be dropped. What has to be looked at is a copy. The exception is where `splice` or `tee`

@@ -1,7 +1,8 @@
 //! The error object of the wire.
 //!
-//! Every error of ours becomes one of these in one place (the `wire` module of the daemon or the
-//! program that raised it); this module knows the three shapes that libvirt gives them.
+//! Every error of ours becomes one of these in one place of the module that raises it: in virtlockd
+//! `refusal` and `failure`, in virtlogd `task` for log files, and in both `protocol` for calls that
+//! are refused unread. This module knows the three shapes that libvirt gives them.
 
 use std::io;
 

@@ -41,7 +41,7 @@ both_daemons! {
 /// The first systemd that keeps what is stored for a service that is stopped.
 const PRESERVES_SINCE: u32 = 254;
 
-/// What the README says to add to libvirt's units.
+/// What `systemd/README.md` says to add to libvirt's units.
 const DROP_IN: &str = "[Unit]\nStartLimitIntervalSec=0\n\n[Service]\nNotifyAccess=main\n\
     FileDescriptorStoreMax=32768\nFileDescriptorStorePreserve=yes\nRestart=on-failure\n";
 
@@ -142,7 +142,7 @@ fn a_refused_reload_fails_at_once(program: Program) {
     guests.finish();
 }
 
-/// By the README's command, which ends when the other image serves.
+/// By the command of `systemd/README.md`, which ends when the other image serves.
 #[track_caller]
 pub(super) fn reload_to(program: Program, whose: Whose) {
     let before = main_pid(program);

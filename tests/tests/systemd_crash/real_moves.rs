@@ -1,5 +1,5 @@
 //! Real guests under libvirtd while both daemons are moved from libvirt's to ours and back, in the
-//! orders that the README allows, and killed, restarted and stopped in between.
+//! orders that `systemd/README.md` allows, and killed, restarted and stopped in between.
 
 use nix::sys::signal::Signal;
 use tests::harness::{Program, Whose, eventually};

@@ -87,7 +87,7 @@ fn it_starts_when_nobody_does(program: Program) {
     assert!(!journal(&unit).contains(TOLD), "{}", journal(&unit));
 }
 
-/// By the README's commands.
+/// By the commands of `systemd/README.md`.
 fn what_is_left_can_be_given_up(program: Program) {
     let unit = service(program);
     enable(program);

@@ -87,14 +87,14 @@ impl Table {
         Self(lines.filter_map(parse_mount).collect())
     }
 
-    /// Where a [plain](plain) path begins, by its text alone.
+    /// Where a [plain] path begins, by its text alone.
     pub(in super::super) fn start_of(&self, path: &Path) -> Start {
         let found = self.mount_of(path.as_os_str().as_bytes());
         let place = found.map_or_else(|| Place::directory_of(path), |(_, place)| place);
         Start { place, point_bytes: found.map(|(point_bytes, _)| point_bytes) }
     }
 
-    /// Follows the symbolic links of a [plain](plain) path on the file system where it begins, which may
+    /// Follows the symbolic links of a [plain] path on the file system where it begins, which may
     /// hang. Gives where it leads to when that is another.
     pub(in super::super) fn elsewhere(&self, path: &Path, start: Start) -> Option<PathBuf> {
         let mut target = plain(&follow_first(path, start.point_bytes?)?);

@@ -136,7 +136,7 @@ impl Guests for Logs {
             by == Signal::SIGKILL && (is_new || !world.is_store_trusted());
         for mut log in std::mem::take(&mut self.all) {
             if by == Signal::SIGKILL && log.is_copied {
-                // What was written last may be written again, as the README says.
+                // What was written last may be written again, as virtlogd/README.md says.
                 continue;
             }
             log.was_wrong |= may_lose_what_is_in_hand;
