@@ -310,8 +310,12 @@ impl<O> Core<O> {
         if reader == Reader::Libvirts {
             self.supervisor().watchdog_off();
         }
+        // libvirt's tell the supervisor that they are ready only where their environment says how.
+        let will_tell_ready = reader == Reader::Ours || std::env::var_os("NOTIFY_SOCKET").is_some();
         let notify = self.supervisor();
-        notify.reloading();
+        if will_tell_ready {
+            notify.reloading();
+        }
         if !notify.drain(NOTIFY_PERIOD) {
             tracing::debug!(target: "util.systemd", "The supervisor does not listen");
         }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tests::harness::{Program, Whose, eventually, eventually_within};
 use tests::machine::{
-    drop_in, install, install_our_units, journal, main_pid, main_process, property, service,
-    stored_count, succeed, systemctl, systemctl_fails, systemd_version, use_libvirts_units,
+    drop_in, expect_property, install, install_our_units, journal, main_pid, main_process,
+    property, service, stored_count, succeed, systemctl, systemctl_fails, systemd_version,
+    use_libvirts_units,
 };
 
 use super::guests::Guests;
@@ -33,6 +34,8 @@ macro_rules! both_daemons {
 both_daemons! {
     units_first,
     program_first,
+    a_process_that_was_moved_is_moved_back,
+    a_process_that_was_moved_is_restarted,
     a_unit_that_gets_a_store_later_is_noticed,
     what_it_costs_is_told,
     a_refused_reload_fails_at_once,
@@ -67,6 +70,32 @@ fn program_first(program: Program) {
     install_our_units();
     reload_to(program, Whose::Ours);
     lives_through_everything(program);
+    guests.finish();
+}
+
+/// libvirt's program has no `NOTIFY_SOCKET` then where its own unit gives it none: it never says that it
+/// is ready.
+fn a_process_that_was_moved_is_moved_back(program: Program) {
+    use_libvirts_units();
+    let guests = Guests::start(program);
+    install_our_units();
+    reload_to(program, Whose::Ours);
+    expect_stored(program);
+    reload_to(program, Whose::Theirs);
+    expect_property(&service(program), "ActiveState", "active");
+    eventually("the store is empty", || stored_count(program) == 0);
+    reload_to(program, Whose::Ours);
+    guests.finish();
+}
+
+fn a_process_that_was_moved_is_restarted(program: Program) {
+    use_libvirts_units();
+    let guests = Guests::start(program);
+    install_our_units();
+    reload_to(program, Whose::Ours);
+    expect_stored(program);
+    systemctl(&["restart", &service(program)]);
+    expect_stored(program);
     guests.finish();
 }
 
