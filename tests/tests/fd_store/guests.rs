@@ -20,6 +20,8 @@ fn a_restricted_connection_stays_restricted_after_a_crash(subject: Subject) {
     let mut tenants = Tenant::start(&scene, "i", 1);
     eventually("the lease is in the store", || tenants[0].is_stored(&scene));
     for _ in 0..2 {
+        // A call that is killed in the moment in which it is answered is answered once more.
+        scene.expect_serving();
         scene.kill_and_start();
         tenants[0].guest.tell("release");
         tenants[0].expect_going_on();
