@@ -21,7 +21,7 @@ fn every_test_of_the_threat_model_exists() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// What is written as `` `file::test` ``, well or badly.
+/// Code spans of the form `` `file::test` ``, whether there is such a test or not.
 fn named(text: &str) -> BTreeSet<(&str, &str)> {
     let codes = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     codes.filter_map(|code| code.split_once("::")).collect()

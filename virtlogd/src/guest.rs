@@ -122,7 +122,7 @@ impl Guest {
         }
     }
 
-    /// Of a job that does nothing but touch its pipe.
+    /// An account for a job that does nothing but touch its pipe.
     pub(crate) fn new_progress(&self) -> Progress {
         Progress::of_peer(self.number)
     }
@@ -174,14 +174,14 @@ impl Guest {
     }
 
     /// Writing does not work for `reason`: empties its pipe if that is about to fill, even where that
-    /// loses bytes. Gives whether something is left in it. To be called by the job that writes the log.
+    /// loses bytes. To be called by the job that writes the log.
     pub(crate) fn relieve(&self, reason: &str, path: &Path) {
         if self.is_direct() {
             self.relieve_as(&self.progress, reason, path);
         }
     }
 
-    /// The same for the job that touches nothing else.
+    /// The same for the job that touches nothing else. What is left in it is waiting.
     pub(crate) fn relieve_beside(&self, progress: &Progress, reason: &str, path: &Path) -> Fetched {
         let is_left = self.relieve_as(progress, reason, path);
         Fetched { waiting: is_left.into(), taken: 0 }

@@ -244,7 +244,7 @@ impl Handler {
     /// Looks after the guest of a task that takes long.
     fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(lane) = self.lanes.get_mut(&number) else { return };
-        if lane.is_to_be_relieved(core, number) {
+        if lane.look_after_guest(core, number) {
             self.fetch(core, number);
         }
     }

@@ -179,11 +179,11 @@ impl Intake {
 
     /// So many bytes of the guest's were dropped, for `reason`.
     pub(crate) fn drop_bytes(&mut self, dropped: u64, reason: &str, path: &Path) {
-        let Self { arrears, report, .. } = self;
-        let arrears = arrears.get_or_insert_default();
         if dropped == 0 {
             return;
         }
+        let Self { arrears, report, .. } = self;
+        let arrears = arrears.get_or_insert_default();
         if arrears.loss.is_none() {
             if report.get_or_insert_default().is_to_warn(Instant::now()) {
                 tracing::error!(

@@ -117,7 +117,7 @@ impl Lane {
     }
 
     pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
-        self.fetch.is_used();
+        self.fetch.forget();
         if let Some(task) = self.waiting.pop_front() {
             if self.waiting.is_empty() {
                 // Most logs never have a second one; what the first took is not kept for it.
@@ -172,9 +172,9 @@ impl Lane {
         self.is_late = self.busy;
     }
 
-    /// Whether the guest is to be kept from waiting because the file system hangs. While it gets on, there
-    /// is just more than it can take, and nothing is dropped.
-    pub(crate) fn is_to_be_relieved(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
+    /// Watches the guest of a task that takes long. Gives whether it is to be kept from waiting because the
+    /// file system hangs. While that gets on, there is just more than it can take, and nothing is dropped.
+    pub(crate) fn look_after_guest(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
         let (Some(guest), true) = (&self.guest, self.is_late) else { return false };
         // It may have been left alone. If it cannot be watched there is still the timer.
         let is_watched = guest.intake().pipe.watch().is_ok();

@@ -64,8 +64,8 @@ impl Fetch {
         self.progress.as_ref().is_some_and(Progress::is_at_peer)
     }
 
-    /// The next task is taken up.
-    pub(crate) fn is_used(&mut self) {
+    /// Forgets what was fetched for the task that is taken up.
+    pub(crate) fn forget(&mut self) {
         (self.is_done, self.left) = (false, None);
     }
 }

@@ -13,7 +13,7 @@ const SENT_ON_MAX: u32 = 8;
 
 /// Work on a path.
 pub trait PathWork: Send + 'static {
-    /// What it brings back.
+    /// The result of the work.
     type Outcome;
 
     /// Does it if that takes no more than opening a file to which no symbolic link leads. `None`: nothing

@@ -16,7 +16,7 @@ const BESIDE_NONE: &str = "latency of a line beside no locked pipe, p99, us";
 /// How long a guest that does it again and again keeps its pipe locked, and lets it go.
 const TOGGLE_PERIOD: Duration = Duration::from_millis(20);
 
-/// What the guests beside the probe do.
+/// Behaviour of the guests beside the probe.
 #[derive(Debug, Clone, Copy)]
 enum Lock {
     /// They keep their pipes locked.

@@ -73,14 +73,20 @@ fn program_first(program: Program) {
     guests.finish();
 }
 
-/// libvirt's program has no `NOTIFY_SOCKET` then where its own unit gives it none: it never says that it
-/// is ready.
-fn a_process_that_was_moved_is_moved_back(program: Program) {
+/// Guests of libvirt's process, which became ours a moment ago.
+fn moved_live(program: Program) -> Guests {
     use_libvirts_units();
     let guests = Guests::start(program);
     install_our_units();
     reload_to(program, Whose::Ours);
     expect_stored(program);
+    guests
+}
+
+/// libvirt's program has no `NOTIFY_SOCKET` then where its own unit gives it none: it never says that it
+/// is ready.
+fn a_process_that_was_moved_is_moved_back(program: Program) {
+    let guests = moved_live(program);
     reload_to(program, Whose::Theirs);
     expect_property(&service(program), "ActiveState", "active");
     eventually("the store is empty", || stored_count(program) == 0);
@@ -89,11 +95,7 @@ fn a_process_that_was_moved_is_moved_back(program: Program) {
 }
 
 fn a_process_that_was_moved_is_restarted(program: Program) {
-    use_libvirts_units();
-    let guests = Guests::start(program);
-    install_our_units();
-    reload_to(program, Whose::Ours);
-    expect_stored(program);
+    let guests = moved_live(program);
     systemctl(&["restart", &service(program)]);
     expect_stored(program);
     guests.finish();
@@ -161,11 +163,7 @@ fn what_it_costs_is_told(program: Program) {
 
 fn a_refused_reload_fails_at_once(program: Program) {
     let unit = service(program);
-    use_libvirts_units();
-    let guests = Guests::start(program);
-    install_our_units();
-    reload_to(program, Whose::Ours);
-    expect_stored(program);
+    let guests = moved_live(program);
     let path = format!("/usr/sbin/{}", program.name());
     succeed("cp", &["--remove-destination", "/bin/false", &path]);
     let began = Instant::now();

@@ -16,7 +16,7 @@ const PEER_MEMORY: Duration = Duration::from_secs(10 * 60);
 /// How long a slow place is remembered at which nothing happens.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// What waits at such a place, and how it gets on.
+/// Jobs of a slow place, and how quickly they end.
 #[derive(Debug)]
 pub(super) struct Slow<O> {
     pub(super) waiting: VecDeque<Job<O>>,

@@ -35,7 +35,7 @@ impl Place {
         Self::hashed(&(3, setting))
     }
 
-    /// What a peer can hold, its pipe say.
+    /// Something that a peer can lock, such as its pipe.
     pub(super) fn peer(number: u64) -> Self {
         Self::hashed(&(4, number))
     }
