@@ -54,13 +54,7 @@ enum Kind {
 
 /// Tries to lock one byte of a file without waiting; `lock_type` as in fcntl(2).
 fn try_lock(file: &File, kind: Kind, lock_type: i32, byte: i64) -> bool {
-    let range = libc::flock {
-        l_type: lock_type.try_into().expect("a lock type is small"),
-        l_whence: 0,
-        l_start: byte,
-        l_len: 1,
-        l_pid: 0,
-    };
+    let range = one_byte(lock_type, byte);
     let command = match kind {
         Kind::Posix => FcntlArg::F_SETLK(&range),
         Kind::Ofd => FcntlArg::F_OFD_SETLK(&range),
@@ -72,13 +66,27 @@ fn try_lock(file: &File, kind: Kind, lock_type: i32, byte: i64) -> bool {
     }
 }
 
+/// A lock of `lock_type` on one byte, for `fcntl`.
+fn one_byte(lock_type: i32, byte: i64) -> libc::flock {
+    libc::flock {
+        l_type: lock_type.try_into().expect("a lock type is small"),
+        l_whence: 0,
+        l_start: byte,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
 fn open(path: &str) -> File {
     File::options().read(true).write(true).open(path).expect("opening a file")
 }
 
-/// Whether somebody else has a lease on the file.
+/// Whether somebody else has a lease on the file. Asks and does not try: an ACQUIRE that comes
+/// meanwhile would be refused.
 fn is_leased(path: &str) -> bool {
-    !try_lock(&open(path), Kind::Ofd, libc::F_WRLCK, 0)
+    let mut lock = one_byte(libc::F_WRLCK, 0);
+    fcntl(&open(path), FcntlArg::F_OFD_GETLK(&mut lock)).expect("asking for a lock");
+    i32::from(lock.l_type) != libc::F_UNLCK
 }
 
 /// Code 87: somebody has it.
