@@ -2,8 +2,9 @@
 //! daemon to libvirt's and back.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tests::guest::owner;
@@ -20,13 +21,14 @@ tests::mixed! { Virtlockd: leases_of_two_names_are_stored_again }
 tests::ours! { Virtlockd:
     lockspaces_and_settings_outlive_a_crash,
     lockspaces_and_settings_outlive_a_restart,
+    clients_that_never_pause_leave_the_supervisor_its_time,
 }
 
 /// A pid that no process has: the kernel's own limit is below.
 const NOBODY: u32 = 5_000_000;
 
-/// Fds that the store takes.
-const STORE: usize = 50;
+/// Fds that the store takes: some more than any test has leases under way.
+const STORE: usize = 500;
 
 /// Descriptors are passed to whatever process is started, so one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -155,6 +157,47 @@ fn outlive(signal: Signal) {
         let answer = second.answer_within(Duration::from_millis(300));
         assert!(matches!(answer, Answer::Silence), "the limit is forgotten: {answer:?}");
     }
+}
+
+/// Leases that may be stored in a row, and each second after that; what else there is to say.
+const LEASES_IN_A_ROW: usize = 512;
+const LEASES_PER_S: usize = 400;
+const OTHERS_IN_A_ROW: usize = 500;
+const OTHERS_PER_S: usize = 300;
+
+fn clients_that_never_pause_leave_the_supervisor_its_time(_: Subject) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut service = Service::start();
+    let (begin, before) = (Instant::now(), service.supervisor.message_count());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (mut client, image) =
+                (service.client(), service.image(&format!("rented-{number}")));
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    client.acquire("", &image, 0).unwrap();
+                    client.release("", &image, 0).unwrap();
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_secs(4));
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let took = service.supervisor.message_count() - before;
+    let seconds = usize::try_from(begin.elapsed().as_secs() + 1).unwrap();
+    let leases = LEASES_IN_A_ROW + LEASES_PER_S * seconds;
+    let most = 2 * leases + OTHERS_IN_A_ROW + OTHERS_PER_S * seconds;
+    assert!(took <= most, "{took} messages in {seconds} s, not {most} at most");
+    // What was granted at last is safe all the same, and the store has not passed for full.
+    let image = service.image("kept");
+    service.client().acquire("", &image, 0).unwrap();
+    let log = service.daemon.stderr();
+    assert!(!log.contains("Not everything is in the fd store"), "{log}");
+    service.end_and_start(Signal::SIGKILL);
+    assert!(!is_free(&image));
+    service.client().release("", &image, 0).unwrap();
 }
 
 fn set_limit(daemon: &Daemon, clients_max: u32) {

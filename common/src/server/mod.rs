@@ -471,7 +471,7 @@ impl<O> Core<O> {
     /// What is not in the fd store yet is not promised to anybody: the answer waits for that.
     pub fn answer(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
         if self.is_to_hold_back() {
-            return self.keeping.hold_back(client, result);
+            return self.hold_back(client, result);
         }
         self.answer_now(client, result);
     }

@@ -188,6 +188,7 @@ impl<D: Daemon> State<D> {
         self.core.takes_no_calls = true;
         self.core.haste.set(false);
         self.core.supervision.notify.stopping();
+        self.core.supervision.notify.set_paced(false);
         self.core.ask_for_proof();
         self.deadline = Some(self.core.reactor.set_timer(PROOF_PERIOD, Token::Deadline));
     }

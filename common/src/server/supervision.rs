@@ -76,14 +76,20 @@ impl Supervision {
 
     /// Before the loop waits: nothing that has to be done is forgotten.
     pub(super) fn before_wait(&mut self, reactor: &mut Reactor<Token>) {
-        if !self.has_retry_timer && self.notify.waiting() > 0 {
-            reactor.set_timer(self.retry, Token::Supervisor(Duty::Retry));
-            self.has_retry_timer = true;
+        if self.notify.waiting() > 0 {
+            self.try_again(reactor);
         }
         if self.is_active && !self.has_status_timer && self.notify.has_supervisor() {
             reactor.set_timer(STATUS_PERIOD, Token::Supervisor(Duty::Status));
             self.has_status_timer = true;
             self.is_active = false;
+        }
+    }
+
+    /// Something is to be sent, or asked, a little later.
+    pub(super) fn try_again(&mut self, reactor: &mut Reactor<Token>) {
+        if !std::mem::replace(&mut self.has_retry_timer, true) {
+            reactor.set_timer(self.retry, Token::Supervisor(Duty::Retry));
         }
     }
 
@@ -171,7 +177,7 @@ impl<O> Core<O> {
 
     fn tell_status<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         let clients = self.servers.main.clients.len();
-        if self.supervision.notify.waiting() > 0 {
+        if self.supervision.notify.is_blocked() {
             // There is more important news, and this may have changed when its turn comes.
             return self.supervision.note_activity();
         }

@@ -332,6 +332,7 @@ impl<O> Core<O> {
     pub(super) fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
         self.haste.set(false);
+        self.supervisor().set_paced(true);
         self.has_resumed = true;
         tracing::error!(target: "daemon", "Upgrade failed, going on as before: {reason}");
         self.note_upgrade(&format!("failed: {reason}"));
@@ -359,6 +360,7 @@ impl<O> Core<O> {
         }
         daemon.settle(self, successor.reader);
         self.haste.set(true);
+        self.supervisor().set_paced(false);
         let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
         self.upgrade = Upgrade::Settling { successor, timer };
     }

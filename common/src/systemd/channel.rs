@@ -1,7 +1,8 @@
 //! The way to the supervisor: one socket, and what it could not take yet.
 //!
 //! Nothing here waits, but [`Channel::drain`]. A supervisor that is busy has a full queue (512
-//! messages at the most) soon: what does not fit is kept, in order, until [`Channel::flush`].
+//! messages at the most) soon: what does not fit is kept, in order, until [`Channel::flush`]. So is
+//! what clients would make us send at more than a [`Pace`], as the supervisor has others to serve.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -14,16 +15,41 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
+use super::pace::Pace;
 use crate::sys::{process, socket};
 
 /// Messages that are kept; those behind are lost. Ours: every log and lease at its busiest.
 const KEPT_MAX: usize = 131_072;
 
+/// Items that clients may have stored in a row, as when a host starts its guests, and the time for
+/// each one after that. Ours.
+const ITEMS_IN_A_ROW_MAX: u32 = 512;
+const ITEM_PERIOD: Duration = Duration::from_micros(2_500);
+
+/// What a message is about, which decides when it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// How the service is: waits for no pace, and goes before what does.
+    State,
+    /// What is in the store: in order.
+    Store,
+    /// The same, no faster than the pace.
+    PacedStore,
+}
+
 #[derive(Debug)]
 pub(super) struct Channel {
     address: SocketAddr,
     socket: UnixDatagram,
-    kept: VecDeque<Message>,
+    /// Messages about the state of the service that are kept.
+    states: VecDeque<Message>,
+    /// Messages about the store that are kept.
+    stores: VecDeque<Message>,
+    last_number: u64,
+    pace: Pace,
+    is_paced: bool,
+    /// The supervisor had no room for the last message.
+    is_blocked: bool,
     /// How often the supervisor had a new socket: what the one before held is lost.
     losses: u64,
     /// The last message was lost, and the log says so.
@@ -32,6 +58,9 @@ pub(super) struct Channel {
 
 #[derive(Debug)]
 struct Message {
+    /// Those of later messages are greater.
+    number: u64,
+    class: Class,
     text: String,
     fds: Vec<OwnedFd>,
 }
@@ -48,33 +77,71 @@ impl Channel {
             Err(error) if has_gone(&error) => UnixDatagram::unbound()?,
             result => result?,
         };
-        Ok(Self { address, socket, kept: VecDeque::new(), losses: 0, is_lossy: false })
+        Ok(Self {
+            address,
+            socket,
+            states: VecDeque::new(),
+            stores: VecDeque::new(),
+            last_number: 0,
+            pace: Pace::new(ITEMS_IN_A_ROW_MAX, ITEM_PERIOD),
+            is_paced: true,
+            is_blocked: false,
+            losses: 0,
+            is_lossy: false,
+        })
     }
 
-    /// Sends a message behind all that are kept, or keeps it. The fds stay the caller's.
-    pub(super) fn send(&mut self, text: String, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let sent = match self.flush() {
-            true => self.try_send(&text, fds),
+    /// Sends a message behind those that it must not overtake, or keeps it. The fds stay the caller's.
+    pub(super) fn send(
+        &mut self,
+        text: String,
+        fds: &[BorrowedFd<'_>],
+        class: Class,
+    ) -> io::Result<()> {
+        self.flush();
+        self.last_number += 1;
+        let sent = match self.may_send(class) {
+            true => self.try_send(&text, fds, class),
             false => Err(io::ErrorKind::WouldBlock.into()),
         };
         let result = match sent {
-            Err(error) if must_wait(&error) => self.keep(text, fds),
+            Err(error) if must_wait(&error) => self.keep(text, fds, class),
             other => other,
         };
         self.note(result.as_ref().err());
         result
     }
 
-    /// Takes back a message that is kept, if it is. Nothing is, mostly.
+    /// Takes back a message about the store that is kept, if it is. Nothing is, mostly.
     pub(super) fn take_back(&mut self, text: &str) {
-        if let Some(index) = self.kept.iter().rposition(|message| message.text == text) {
-            self.kept.remove(index);
+        if let Some(index) = self.stores.iter().rposition(|message| message.text == text) {
+            self.stores.remove(index);
         }
     }
 
     /// How many messages are kept.
     pub(super) fn waiting(&self) -> usize {
-        self.kept.len()
+        self.states.len() + self.stores.len()
+    }
+
+    /// Whether the supervisor had no room for the last message.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// The number of the last message.
+    pub(super) fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
+    /// The number up to which no message about the store is kept.
+    pub(super) fn stored_up_to(&self) -> u64 {
+        self.stores.front().map_or(self.last_number, |message| message.number - 1)
+    }
+
+    /// Keeps to the pace, or not.
+    pub(super) fn set_paced(&mut self, is_paced: bool) {
+        self.is_paced = is_paced;
     }
 
     /// Changes whenever messages that were sent may have been lost.
@@ -84,43 +151,82 @@ impl Channel {
 
     /// Sends what is kept; `false` when some of it still has to wait.
     pub(super) fn flush(&mut self) -> bool {
-        while let Some(message) = self.kept.pop_front() {
+        self.is_blocked = false;
+        while let Some(message) = self.next_kept() {
             let fds: Vec<_> = message.fds.iter().map(AsFd::as_fd).collect();
-            match self.try_send(&message.text, &fds) {
+            match self.try_send(&message.text, &fds, message.class) {
                 Err(error) if must_wait(&error) => {
-                    self.kept.push_front(message);
-                    return false;
+                    self.queue(message.class).push_front(message);
+                    break;
                 }
                 result => self.note(result.as_ref().err()),
             }
         }
-        true
+        self.waiting() == 0
     }
 
-    /// Sends what is kept and waits up to `patience` for that; `false` when it was not enough.
+    /// Sends what is kept, at any pace, and waits up to `patience` for that; `false` when it was not
+    /// enough.
     pub(super) fn drain(&mut self, patience: Duration) -> bool {
         const PAUSE: Duration = Duration::from_millis(1);
         let end = Instant::now() + patience;
-        while !self.flush() {
-            if Instant::now() >= end {
-                return false;
-            }
+        let was_paced = std::mem::replace(&mut self.is_paced, false);
+        while !self.flush() && Instant::now() < end {
             process::pause(PAUSE);
         }
-        true
+        self.is_paced = was_paced;
+        self.waiting() == 0
     }
 
-    fn keep(&mut self, text: String, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        if self.kept.len() >= KEPT_MAX {
+    /// The next message that is kept and may be sent: the oldest, or the oldest about the state of the
+    /// service.
+    fn next_kept(&mut self) -> Option<Message> {
+        let state = self.states.front().map(|message| message.number);
+        let store = self.stores.front().map(|message| (message.number, message.class));
+        match (state, store) {
+            (Some(state), Some((store, _))) if state < store => self.states.pop_front(),
+            (_, Some((_, class))) if self.is_due(class) => self.stores.pop_front(),
+            _ => self.states.pop_front(),
+        }
+    }
+
+    fn may_send(&self, class: Class) -> bool {
+        let is_first = class == Class::State || self.stores.is_empty();
+        !self.is_blocked && is_first && self.is_due(class)
+    }
+
+    fn is_due(&self, class: Class) -> bool {
+        class != Class::PacedStore || !self.is_paced || self.pace.is_due(Instant::now())
+    }
+
+    fn queue(&mut self, class: Class) -> &mut VecDeque<Message> {
+        match class {
+            Class::State => &mut self.states,
+            Class::Store | Class::PacedStore => &mut self.stores,
+        }
+    }
+
+    fn keep(&mut self, text: String, fds: &[BorrowedFd<'_>], class: Class) -> io::Result<()> {
+        if self.waiting() >= KEPT_MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let fds = fds.iter().map(BorrowedFd::try_clone_to_owned).collect::<io::Result<_>>()?;
-        self.kept.push_back(Message { text, fds });
+        let number = self.last_number;
+        self.queue(class).push_back(Message { number, class, text, fds });
         Ok(())
     }
 
+    fn try_send(&mut self, text: &str, fds: &[BorrowedFd<'_>], class: Class) -> io::Result<()> {
+        let result = self.send_now(text, fds);
+        self.is_blocked = result.as_ref().is_err_and(must_wait);
+        if result.is_ok() && class == Class::PacedStore {
+            self.pace.step(Instant::now());
+        }
+        result
+    }
+
     /// Once more over a new socket if the supervisor has a new one.
-    fn try_send(&mut self, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    fn send_now(&mut self, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         match socket::send_datagram(&self.socket, text.as_bytes(), fds) {
             Err(error) if has_gone(&error) => {
                 self.socket = connect(&self.address)?;

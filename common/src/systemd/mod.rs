@@ -6,11 +6,13 @@ mod bus;
 mod channel;
 mod names;
 mod notify;
+mod pace;
 mod unit;
 mod watchdog;
 
 pub use activation::{Activation, Error as ActivationError, Passed, PassedSocket, StoredFd};
 pub use bus::Error as AskError;
 pub use notify::{MESSAGE_FDS_MAX, Notify, StoreError};
+pub use pace::Pace;
 pub use unit::{Job, Preserve, Unit};
 pub use watchdog::ping_period;

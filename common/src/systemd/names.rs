@@ -50,6 +50,11 @@ impl Names {
         self.counts.contains_key(name)
     }
 
+    /// How many fds of this name there are.
+    pub(super) fn count(&self, name: &str) -> usize {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+
     /// All names, and how many fds each has.
     pub(super) fn all(&self) -> Vec<(String, usize)> {
         self.counts.iter().map(|(name, &count)| (name.to_string(), count)).collect()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
-use super::channel::Channel;
+use super::channel::{Channel, Class};
 use super::names::Names;
 use crate::sys::pipe;
 
@@ -124,6 +124,28 @@ impl Notify {
     /// # Errors
     /// [`StoreError`]; nothing is stored then.
     pub fn store(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<(), StoreError> {
+        self.store_as(name, fds, Class::Store)
+    }
+
+    /// The same, sent no faster than a pace: for what clients can make us store as often as they like.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn store_paced(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<(), StoreError> {
+        self.store_as(name, fds, Class::PacedStore)
+    }
+
+    /// Keeps to that pace, or not: who waits for an end is not to wait for it.
+    pub fn set_paced(&mut self, is_paced: bool) {
+        self.channel.iter_mut().for_each(|channel| channel.set_paced(is_paced));
+    }
+
+    fn store_as(
+        &mut self,
+        name: &str,
+        fds: &[BorrowedFd<'_>],
+        class: Class,
+    ) -> Result<(), StoreError> {
         let channel = self.channel.as_mut().ok_or(StoreError::NoSupervisor)?;
         if !Names::is_valid(name) {
             return Err(StoreError::Name(name.to_owned()));
@@ -134,7 +156,7 @@ impl Notify {
         if !self.names.add(name, fds.len()) {
             return Err(StoreError::Full);
         }
-        if let Err(error) = channel.send(store_message(name), fds) {
+        if let Err(error) = channel.send(store_message(name), fds, class) {
             self.names.take(name, fds.len());
             return Err(error.into());
         }
@@ -146,7 +168,7 @@ impl Notify {
     pub fn remove(&mut self, name: &str) {
         self.take_back(name);
         // Even then: it may have been sent before, too.
-        self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        self.send(format!("FDSTOREREMOVE=1\nFDNAME={name}"), Class::Store);
     }
 
     /// Takes back fds that the supervisor was not sent yet, if there are any.
@@ -184,6 +206,12 @@ impl Notify {
         self.names.fds()
     }
 
+    /// How many fds of this name are in the store.
+    #[must_use]
+    pub fn count(&self, name: &str) -> usize {
+        self.names.count(name)
+    }
+
     /// Whether there is room for the names of so many fds more, and a few others.
     #[must_use]
     pub fn has_room(&self, fds: usize) -> bool {
@@ -202,7 +230,7 @@ impl Notify {
     /// `NotConnected` without a supervisor, else as `sendmsg(2)`.
     pub fn barrier(&mut self, end: BorrowedFd<'_>) -> io::Result<()> {
         let channel = self.channel.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        channel.send("BARRIER=1".to_owned(), &[end])
+        channel.send("BARRIER=1".to_owned(), &[end], Class::Store)
     }
 
     /// Sends what is kept and waits up to `patience` until the supervisor has seen to all of it;
@@ -219,6 +247,24 @@ impl Notify {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.channel.as_ref().map_or(0, Channel::waiting)
+    }
+
+    /// Whether the supervisor had no room for the last message.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.channel.as_ref().is_some_and(Channel::is_blocked)
+    }
+
+    /// The number of the last message.
+    #[must_use]
+    pub fn last_number(&self) -> u64 {
+        self.channel.as_ref().map_or(0, Channel::last_number)
+    }
+
+    /// The number up to which no message about the store is kept.
+    #[must_use]
+    pub fn stored_up_to(&self) -> u64 {
+        self.channel.as_ref().map_or(u64::MAX, Channel::stored_up_to)
     }
 
     /// Changes whenever the supervisor may have lost messages that were sent to it, as it had a new
@@ -239,10 +285,14 @@ impl Notify {
         self.channel.as_mut().is_none_or(|channel| channel.drain(patience))
     }
 
-    /// What cannot be said is noted in the log and does no harm.
     fn tell(&mut self, text: String) {
+        self.send(text, Class::State);
+    }
+
+    /// What cannot be said is noted in the log and does no harm.
+    fn send(&mut self, text: String, class: Class) {
         if let Some(channel) = &mut self.channel {
-            drop(channel.send(text, &[]));
+            drop(channel.send(text, &[], class));
         }
     }
 }

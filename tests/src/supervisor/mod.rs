@@ -59,6 +59,7 @@ struct State {
     /// Something was stored, and no barrier has come since.
     is_storing: bool,
     ready_count: usize,
+    message_count: usize,
     statuses: Vec<String>,
 }
 
@@ -76,6 +77,7 @@ impl Supervisor {
             store: Store::new(limit),
             is_storing: false,
             ready_count: 0,
+            message_count: 0,
             statuses: Vec::new(),
         };
         let shared = Arc::new(Mutex::new(state));
@@ -107,6 +109,11 @@ impl Supervisor {
     /// How often the service has said that it is ready.
     pub fn ready_count(&self) -> usize {
         self.state().ready_count
+    }
+
+    /// How many messages it has taken.
+    pub fn message_count(&self) -> usize {
+        self.state().message_count
     }
 
     /// What the service has said of itself, the latest last.
@@ -244,6 +251,7 @@ impl State {
             self.is_storing = false;
             drop(fds);
         }
+        self.message_count += 1;
         self.ready_count += usize::from(message.is_ready);
         self.statuses.extend(message.status);
         let surplus = self.statuses.len().saturating_sub(STATUSES_MAX);

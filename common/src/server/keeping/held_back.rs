@@ -1,13 +1,14 @@
-//! Answers that wait until the supervisor has taken what they promise.
+//! Answers that wait until the supervisor was sent what they promise.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::super::ClientId;
 use crate::rpc::{self, Reply};
+use crate::systemd::Notify;
 
-/// How long an answer waits. A supervisor that takes longer is deaf, and not waited for until it
-/// has taken everything.
+/// How long an answer waits for a supervisor that has no room for messages. One that takes longer is
+/// deaf, and not waited for until it has taken everything.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A client, and what it is to be told.
@@ -16,26 +17,35 @@ pub(super) type Told = (ClientId, Result<Reply, rpc::Error>);
 /// Bounded by the clients, of whom each has one call in flight.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
-    answers: VecDeque<(Instant, Told)>,
+    answers: VecDeque<Waiting>,
     is_deaf: bool,
 }
 
+#[derive(Debug)]
+struct Waiting {
+    /// The last message before it.
+    number: u64,
+    since: Instant,
+    told: Told,
+}
+
 impl HeldBack {
-    /// Whether an answer has to wait while the supervisor lacks so many messages.
-    pub(super) fn is_needed(&mut self, waiting: usize) -> bool {
-        self.is_deaf &= waiting > 0;
-        waiting > 0 && !self.is_deaf
+    /// Whether an answer has to wait now.
+    pub(super) fn is_needed(&mut self, notify: &Notify) -> bool {
+        self.is_deaf &= notify.waiting() > 0;
+        !self.is_deaf && notify.stored_up_to() < notify.last_number()
     }
 
-    pub(super) fn push(&mut self, told: Told) {
-        self.answers.push_back((Instant::now(), told));
+    pub(super) fn push(&mut self, told: Told, notify: &Notify) {
+        let number = notify.last_number();
+        self.answers.push_back(Waiting { number, since: Instant::now(), told });
     }
 
     /// The next answer that has waited for long enough.
-    pub(super) fn next(&mut self, waiting: usize) -> Option<Told> {
-        let &(since, _) = self.answers.front()?;
-        if self.is_needed(waiting) {
-            if since.elapsed() < PATIENCE {
+    pub(super) fn next(&mut self, notify: &Notify) -> Option<Told> {
+        let &Waiting { number, since, .. } = self.answers.front()?;
+        if number > notify.stored_up_to() && self.is_needed(notify) {
+            if !notify.is_blocked() || since.elapsed() < PATIENCE {
                 return None;
             }
             tracing::warn!(
@@ -49,6 +59,6 @@ impl HeldBack {
 
     /// The next answer, whatever the supervisor has taken.
     pub(super) fn take(&mut self) -> Option<Told> {
-        self.answers.pop_front().map(|(_, told)| told)
+        self.answers.pop_front().map(|waiting| waiting.told)
     }
 }

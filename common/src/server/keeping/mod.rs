@@ -28,6 +28,7 @@ use crate::handover::journal::Journal;
 use crate::handover::marks::Marks;
 use crate::handover::stored::Kind;
 use crate::rpc::{self, Reply};
+use crate::systemd::StoreError;
 use held_back::HeldBack;
 use keys::Keys;
 use proof::Proof;
@@ -89,11 +90,6 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// An answer that has to wait.
-    pub(super) fn hold_back(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
-        self.held_back.push((client, result));
-    }
-
     fn claim(&mut self, name: &str) {
         if let Some(claimed) = &mut self.claimed {
             claimed.insert(name.to_owned());
@@ -173,7 +169,8 @@ impl<O> Core<O> {
         }
         let (notify, keeping) = (&self.supervision.notify, &mut self.keeping);
         let is_room = !keeping.removals_first
-            && notify.stored_fds() + fds + SPARE_FDS <= keeping.fds_max
+            && notify.stored_fds() + keeping.proof.leaving_fds() + fds + SPARE_FDS
+                <= keeping.fds_max
             && notify.has_room(fds)
             && keeping.offers_max.is_none_or(|most| keeping.proof.sent_count() < most);
         keeping.has_unstored |= !is_room;
@@ -188,7 +185,7 @@ impl<O> Core<O> {
         if kind != Kind::Pipe {
             self.note(&Change { key: Some(key), ..change });
         }
-        if let Err(error) = self.supervision.notify.store(&name, fds) {
+        if let Err(error) = self.store(&name, fds) {
             self.note(&Change { key: Some(key), ..Change::default() });
             self.keeping.keys.give_back(key);
             self.keeping.has_unstored = true;
@@ -208,7 +205,7 @@ impl<O> Core<O> {
             self.note(&Change { key: Some(key), ..change });
         }
         self.keeping.claim(&name);
-        match self.supervision.notify.store(&name, fds) {
+        match self.store(&name, fds) {
             Ok(()) => self.keeping.proof.sent(&name),
             Err(error) => {
                 self.keeping.is_to_send_again = true;
@@ -216,6 +213,14 @@ impl<O> Core<O> {
                 self.supervision.store_is_to_be_seen_to(&mut self.reactor);
                 self.complain(&error.to_string());
             }
+        }
+    }
+
+    /// Sends an item: at a pace, unless we go through everything.
+    fn store(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<(), StoreError> {
+        match self.keeping.claimed {
+            Some(_) => self.supervision.notify.store(name, fds),
+            None => self.supervision.notify.store_paced(name, fds),
         }
     }
 
@@ -295,14 +300,19 @@ impl<O> Core<O> {
         !self.has_store() || self.supervision.notify.drain(DRAIN_PERIOD)
     }
 
-    /// Whether the supervisor has not taken everything yet.
+    /// Whether the supervisor was not sent everything yet.
     pub(super) fn is_to_hold_back(&mut self) -> bool {
-        self.has_store() && self.keeping.held_back.is_needed(self.supervision.notify.waiting())
+        self.has_store() && self.keeping.held_back.is_needed(&self.supervision.notify)
+    }
+
+    /// An answer that has to wait for that.
+    pub(super) fn hold_back(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
+        self.keeping.held_back.push((client, result), &self.supervision.notify);
     }
 
     /// The next answer that has waited for the supervisor.
     pub(super) fn next_held_back(&mut self) -> Option<(ClientId, Result<Reply, rpc::Error>)> {
-        self.keeping.held_back.next(self.supervision.notify.waiting())
+        self.keeping.held_back.next(&self.supervision.notify)
     }
 
     /// Gives all answers that wait for the supervisor.

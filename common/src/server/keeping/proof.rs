@@ -15,12 +15,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use crate::event::{Interest, Reactor, Registered};
 use crate::handover::stored::Kind;
 use crate::server::token::Token;
 use crate::sys::pipe::{self, State};
-use crate::systemd::Notify;
+use crate::systemd::{Notify, Pace};
 
 /// A question that was answered.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) struct Answer {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Proof {
     /// Sent, and not known to be taken.
     unproved: HashSet<Box<str>>,
@@ -44,9 +45,12 @@ pub(super) struct Proof {
     sent: Vec<Box<str>>,
     /// To be removed behind the next sentinel.
     removals: Vec<Box<str>>,
+    /// Fds of these, as far as that is known: they have their places in the store still.
+    leaving_fds: usize,
     /// Removed, and no question covers them yet.
     removed: Vec<Box<str>>,
     questions: VecDeque<Question>,
+    pace: Pace,
     /// Proved ones: the first and the latest.
     sentinels: Vec<Sentinel>,
     last_number: u64,
@@ -62,6 +66,14 @@ pub(super) struct Proof {
 
 /// Its read end and its write end.
 type Pipe = (OwnedFd, OwnedFd);
+
+/// Questions that may be asked in a row, and the time for each one after that: each is three messages.
+/// Ours.
+const QUESTIONS_IN_A_ROW_MAX: u32 = 64;
+const QUESTION_PERIOD: Duration = Duration::from_millis(20);
+
+/// Removals that wait for a question until it is asked at once. Ours.
+const REMOVALS_MAX: usize = 16;
 
 /// Pipes of a question.
 const QUESTION_PIPES: usize = 2;
@@ -79,6 +91,26 @@ struct Question {
 struct Sentinel {
     name: Box<str>,
     reader: Registered<OwnedFd>,
+}
+
+impl Default for Proof {
+    fn default() -> Self {
+        Self {
+            unproved: HashSet::new(),
+            sent: Vec::new(),
+            removals: Vec::new(),
+            leaving_fds: 0,
+            removed: Vec::new(),
+            questions: VecDeque::new(),
+            pace: Pace::new(QUESTIONS_IN_A_ROW_MAX, QUESTION_PERIOD),
+            sentinels: Vec::new(),
+            last_number: 0,
+            losses: 0,
+            is_doubtful: false,
+            changes: 0,
+            spare: Vec::new(),
+        }
+    }
 }
 
 impl Proof {
@@ -140,6 +172,7 @@ impl Proof {
     /// Has a name taken out of the store, if it has got there at all.
     pub(super) fn remove(&mut self, notify: &mut Notify, name: &str) {
         self.unproved.remove(name);
+        self.leaving_fds += notify.count(name);
         notify.take_back(name);
         self.removals.push(name.into());
     }
@@ -168,6 +201,7 @@ impl Proof {
             return false;
         }
         self.changes += 1;
+        self.leaving_fds = 0;
         for name in std::mem::take(&mut self.removals) {
             // Essentials may have been stored again under the same name.
             if !notify.has(&name) {
@@ -178,6 +212,11 @@ impl Proof {
         true
     }
 
+    /// How many fds are to be removed, and have their places in the store still.
+    pub(super) fn leaving_fds(&self) -> usize {
+        self.leaving_fds
+    }
+
     /// Whether something is to be removed that cannot be yet.
     pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
@@ -186,6 +225,11 @@ impl Proof {
     /// Whether there is anything to ask about, and nothing was asked.
     pub(super) fn is_to_ask(&self) -> bool {
         self.questions.is_empty() && !self.sent.is_empty()
+    }
+
+    /// Whether another question would not be one too many for the supervisor.
+    pub(super) fn may_ask(&self) -> bool {
+        self.removals.len() >= REMOVALS_MAX || self.pace.is_due(Instant::now())
     }
 
     /// Whether something was removed, and nothing was asked since.
@@ -205,11 +249,13 @@ impl Proof {
         let name = Kind::Sentinel.name(self.last_number + 1);
         notify.store(&name, &[writer.as_fd()]).map_err(io::Error::other)?;
         self.last_number += 1;
+        self.pace.step(Instant::now());
         notify.barrier(end.as_fd()).inspect_err(|_| notify.remove(&name))?;
         // The first stays, and is joined by this one.
         let last = self.sentinels.drain(1.min(self.sentinels.len())..);
         for Sentinel { name, .. } in last {
             notify.forget(&name);
+            self.leaving_fds += 1;
             self.removals.push(name);
         }
         let (names, removed) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.removed));
@@ -267,7 +313,7 @@ impl Proof {
     /// Nothing is known of the store any more. What was to be removed still is.
     pub(super) fn start_over(&mut self) {
         let before = std::mem::take(self);
-        let Self { mut removals, removed, last_number, losses, changes, spare, .. } = before;
+        let Self { mut removals, removed, last_number, losses, changes, pace, spare, .. } = before;
         let mut sentinels: Vec<_> = before.sentinels;
         for Question { answer, sentinel, .. } in before.questions {
             removals.extend(answer.removed);
@@ -275,7 +321,7 @@ impl Proof {
         }
         removals.extend(removed.into_iter().chain(sentinels.into_iter().map(|it| it.name)));
         let changes = changes + 1;
-        *self = Self { removals, last_number, losses, changes, spare, ..Self::default() };
+        *self = Self { removals, last_number, losses, changes, pace, spare, ..Self::default() };
     }
 
     /// Takes everything out of the store at once. That it was removed is known until the supervisor

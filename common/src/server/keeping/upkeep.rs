@@ -105,13 +105,16 @@ impl<O> Core<O> {
     pub(in super::super) fn ask_for_proof(&mut self) {
         if self.has_store() {
             self.send_removals();
-            let is_to_ask_for_leaving = &mut self.keeping.is_to_ask_for_leaving;
-            let is_to_ask = self.keeping.proof.is_to_ask()
-                || (self.keeping.proof.are_removals_unasked()
-                    && std::mem::take(is_to_ask_for_leaving));
-            if is_to_ask {
-                self.ask();
+            let Keeping { proof, is_to_ask_for_leaving, .. } = &mut self.keeping;
+            let is_for_leaving = *is_to_ask_for_leaving && proof.are_removals_unasked();
+            if !is_for_leaving && !proof.is_to_ask() {
+                return;
             }
+            if !proof.may_ask() && !self.stopping {
+                return self.supervision.try_again(&mut self.reactor);
+            }
+            *is_to_ask_for_leaving &= !is_for_leaving;
+            self.ask();
         }
     }
 

@@ -191,3 +191,36 @@ fn a_supervisor_that_was_started_anew_is_found_again() {
     notify.ready();
     assert_eq!(supervisor.next_text(), "READY=1");
 }
+
+#[test]
+fn what_clients_have_stored_goes_at_a_pace_that_nothing_else_waits_for() {
+    let (supervisor, mut notify) = Supervisor::new();
+    let reader = std::thread::spawn(move || {
+        let mut texts = Vec::new();
+        loop {
+            match supervisor.next() {
+                Some((text, _)) if text == "STOPPING=1" => return (texts, supervisor),
+                Some((text, _)) => texts.push(text),
+                None => std::thread::yield_now(),
+            }
+        }
+    });
+    let (file, mut stored) = (null(), 0);
+    // The supervisor may be behind for a moment.
+    while notify.flush() || notify.is_blocked() {
+        notify.store_paced(&format!("f{stored}"), &[file.as_fd()]).unwrap();
+        stored += 1;
+    }
+    notify.ready();
+    assert!(notify.stored_up_to() < notify.last_number());
+    notify.remove("f0");
+    assert!(notify.drain(Duration::from_secs(10)));
+    assert_eq!(notify.stored_up_to(), notify.last_number());
+    notify.stopping();
+    notify.drain(Duration::from_secs(10));
+    let (texts, _supervisor) = reader.join().unwrap();
+    let [.., state, kept, removal] = &*texts else { panic!("{texts:?}") };
+    assert_eq!((state.as_str(), texts.len()), ("READY=1", stored + 2));
+    assert!(kept.ends_with(&format!("FDNAME=f{}", stored - 1)), "{kept}");
+    assert_eq!(removal, "FDSTOREREMOVE=1\nFDNAME=f0");
+}
