@@ -1,7 +1,7 @@
 //! Which files a file names something of. Re-exports lead on to where an item is defined, and are no
 //! uses themselves. What is for tests alone does not count.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use syn::visit::{self, Visit};
 
@@ -9,6 +9,9 @@ use crate::source::{Crate, File, Module, is_for_tests};
 
 /// How many re-exports are followed.
 const LEADS_MAX: usize = 16;
+
+/// The modules that a file uses, and the paths that lead there.
+pub(crate) type Uses = BTreeMap<Module, Vec<String>>;
 
 /// What the modules of a crate are made of.
 pub(crate) struct Names<'a> {
@@ -31,12 +34,17 @@ impl<'a> Names<'a> {
         Self { source, scopes: scopes.collect() }
     }
 
-    /// The modules that a file uses, itself apart.
-    pub(crate) fn used_by(&self, module: &Module, file: &File) -> BTreeSet<Module> {
+    /// The modules that a file uses, itself apart, and by which paths.
+    pub(crate) fn used_by(&self, module: &Module, file: &File) -> Uses {
         let mut paths = Paths::default();
         paths.visit_file(file.syntax());
-        let used = paths.found.iter().filter_map(|path| self.definition(module, path, LEADS_MAX));
-        used.filter(|used| used != module).collect()
+        let mut uses = Uses::new();
+        for path in &paths.found {
+            if let Some(used) = self.definition(module, path, LEADS_MAX).filter(|it| it != module) {
+                uses.entry(used).or_default().push(path.join("::"));
+            }
+        }
+        uses
     }
 
     /// The module that defines what `path` leads to, seen from `module`.
