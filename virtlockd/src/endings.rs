@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::handover::Reader;
 use common::handover::document::{self, Change};
 use common::server::{Core, Place};
-use common::sys::process;
+use common::sys::{pidfd, process};
 use nix::sys::signal::Signal;
 
 use crate::ending::{self, TERM_PERIOD};
@@ -138,9 +138,9 @@ fn save(owner: &Owner) -> document::Holder {
 
 fn wait_for(pidfds: &[OwnedFd]) {
     ending::wait_all(pidfds, Instant::now() + HANDOVER_PERIOD);
-    for pidfd in pidfds.iter().filter(|pidfd| !process::has_ended(pidfd)) {
+    for pidfd in pidfds.iter().filter(|pidfd| !pidfd::has_ended(pidfd)) {
         // It may have ended right now.
-        process::pidfd_send_signal(pidfd, Signal::SIGKILL).ok();
+        pidfd::send_signal(pidfd, Signal::SIGKILL).ok();
     }
     ending::wait_all(pidfds, Instant::now() + KILL_PERIOD);
 }

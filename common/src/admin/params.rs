@@ -1,8 +1,10 @@
 //! Typed parameters: a list of named values, each with its type.
 
-use super::dispatch::STRING_BYTES_MAX;
 use crate::rpc::error::{Code, Domain, Error};
 use crate::xdr::{self, Reader, Writer};
+
+/// Bytes of a string in a request, libvirt's value, on the wire.
+pub(super) const STRING_BYTES_MAX: u32 = 4_194_304;
 
 /// Parameters in one request, libvirt's value, on the wire.
 const PARAMETERS_MAX: u32 = 32;

@@ -6,8 +6,10 @@
 
 mod common;
 mod parser;
+mod value;
 
 pub use self::common::{Common, ServerSockets};
+pub use self::value::{Entry, Value};
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -47,30 +49,6 @@ pub enum Error {
     /// A value has the right type and makes no sense. No case of libvirt's.
     #[error("{}:{line}: invalid value '{value}' for '{key}' parameter: {what}", path.display())]
     Value { path: PathBuf, line: usize, key: &'static str, value: String, what: &'static str },
-}
-
-/// One value of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
-    /// Without a minus sign; `None` when it exceeds 64 bits.
-    Unsigned(Option<u64>),
-    /// With a minus sign. No key of libvirt's takes one.
-    Negative,
-    /// The bytes between the quotes, up to the first NUL as in C.
-    String(Vec<u8>),
-    /// Values of any types.
-    List(Vec<Self>),
-}
-
-/// One `key = value` of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Letters, digits and underscores.
-    pub key: String,
-    /// Where the key stands, from 1.
-    pub line: usize,
-    /// What it is set to.
-    pub value: Value,
 }
 
 /// A parsed file. Where a key is repeated, the first one counts.

@@ -1,6 +1,6 @@
 //! The grammar, on bytes. Every rule and message here was seen on libvirt 9.0.0's daemons.
 
-use super::{Entry, Value};
+use super::value::{Entry, Value};
 
 /// Lists within lists. Ours; C recurses until its stack ends.
 const DEPTH_MAX: usize = 64;

@@ -18,8 +18,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::draft::Draft;
 use super::target::Target;
 use crate::sys::fd::set_nonblocking;
-use crate::sys::process::{self, pidfd_open};
 use crate::sys::{calls, pipe, signal};
+use crate::sys::{pidfd, process};
 
 /// The hidden option that asks; the document is on stdin then.
 pub const OPTION: &str = "check-handover";
@@ -157,7 +157,7 @@ fn is_success(status: Option<ExitStatus>) -> bool {
 /// is ended then.
 fn listen(mut command: Command) -> io::Result<Option<(String, Option<ExitStatus>)>> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let pidfd = pidfd_open(child.id().cast_signed())?;
+    let pidfd = pidfd::open(child.id().cast_signed())?;
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(ANSWER_PERIOD).unwrap_or(PollTimeout::MAX);
     let ended = poll(&mut polled, patience)? > 0;

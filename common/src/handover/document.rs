@@ -7,6 +7,7 @@
 //! Reading never fails for one bad item: a field that is missing or of another type reads as
 //! `None`, and who adopts the item decides what it is still good for. Writers fill in all fields.
 
+mod change;
 mod items;
 mod lenient;
 mod private;
@@ -17,11 +18,13 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use change::Change;
 pub use items::Items;
-use lenient::{items, lenient, object, objects, servers, smalls};
+pub use lenient::Several;
+use lenient::{items, lenient, object, objects, several, smalls};
 pub use private::{
-    Buffer, Change, Ending, Found, Holder, Lack, Lock, LogDirectory, Loss, PrivateClient,
-    PrivateDaemon, PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
+    Buffer, Ending, Found, Holder, Lack, Lock, LogDirectory, Loss, PrivateClient, PrivateDaemon,
+    PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
 };
 
 use super::text;
@@ -108,17 +111,8 @@ pub struct Server {
     #[serde(deserialize_with = "objects")]
     pub clients: Option<Vec<Client>>,
     /// It is none, but has some. For reading a [`Daemon`] alone.
-    #[serde(deserialize_with = "servers", skip_serializing)]
-    pub servers: Option<Box<Servers>>,
-}
-
-/// Several servers.
-#[derive(Debug, Clone)]
-pub enum Servers {
-    /// As in [`Daemon::Named`].
-    Named(BTreeMap<String, Server>),
-    /// As in [`Daemon::Listed`].
-    Listed(Vec<Server>),
+    #[serde(deserialize_with = "several", skip_serializing)]
+    pub servers: Option<Box<Several<Self>>>,
 }
 
 /// Something that is listened on.
@@ -389,8 +383,8 @@ impl Lockspace<'_> {
 impl From<Server> for Daemon {
     fn from(mut server: Server) -> Self {
         match server.servers.take().map(|servers| *servers) {
-            Some(Servers::Named(servers)) => Self::Named { servers },
-            Some(Servers::Listed(servers)) => Self::Listed { servers },
+            Some(Several::Named(servers)) => Self::Named { servers },
+            Some(Several::Listed(servers)) => Self::Listed { servers },
             None => Self::Flat(Box::new(server)),
         }
     }

@@ -9,8 +9,11 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use serde::Serialize;
 
-use super::fds::BYTES_MAX;
 use crate::sys::file;
+
+/// Bytes of one memfd that are written and read; ours. The largest is a document, of which libvirt
+/// reads at most 10 MiB.
+pub const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Bytes that are written at once.
 const PIECE_BYTES: usize = 65_536;

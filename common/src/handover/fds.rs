@@ -8,13 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::draft::Draft;
+use super::draft::{BYTES_MAX, Draft};
 use crate::sys::fd;
 use crate::sys::memory::Content;
-
-/// Bytes of one memfd that are written and read; ours. The largest is a document, of which libvirt
-/// reads at most 10 MiB.
-pub const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What a successor gets: fds that somebody else owns and keeps open for as long as this is there,
 /// and bytes.

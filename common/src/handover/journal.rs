@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use super::document::{self, Change, Document, Ending, Lockspace};
-use super::fds::BYTES_MAX;
+use super::draft::BYTES_MAX;
 use crate::sys::file::{nameless, write_all_at};
 
 /// Bytes of lines that count no more from which on the journal is worth renewing, however few the

@@ -23,7 +23,8 @@ pub mod stored;
 mod target;
 pub mod text;
 
+pub use draft::BYTES_MAX;
 pub use exec::{Error, exec};
-pub use fds::{BYTES_MAX, Inherited, Passing};
+pub use fds::{Inherited, Passing};
 pub use state::{Found, Reader, VARIABLE, WriteError, find, remove};
 pub use target::{Error as TargetError, Target, executed};

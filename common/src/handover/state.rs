@@ -16,8 +16,9 @@ use nix::fcntl::OFlag;
 use thiserror::Error;
 
 use super::document::{self, Document};
+use super::draft::BYTES_MAX;
 use super::draft::Draft;
-use super::fds::{BYTES_MAX, Inherited, Passing};
+use super::fds::{Inherited, Passing};
 use crate::rpc::error::io_text;
 use crate::sys::{calls, process};
 

@@ -5,11 +5,10 @@ mod line;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::time::SystemTime;
 
 use super::document::{
-    Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, Loss, PrivateClient,
-    PrivateDaemon, PrivateLog, Server, Socket,
+    Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, PrivateClient,
+    PrivateDaemon, Server, Socket,
 };
 use super::fds::Inherited;
 use super::journal::{self, Told};
@@ -337,22 +336,8 @@ fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Opti
             _ => lost.push((*pipe_key, *bytes)),
         }
     }
-    add_loss(private, lost.into_iter().filter(is_lost).map(|(_, bytes)| bytes).sum());
+    line::add_loss(private, lost.into_iter().filter(is_lost).map(|(_, bytes)| bytes).sum());
     Some(log)
-}
-
-/// Bytes were in pipes that the store has not.
-fn add_loss(log: &mut PrivateLog, lost_bytes: u64) {
-    if lost_bytes == 0 {
-        return;
-    }
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now_us = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
-    let before = Loss { bytes: 0, first_unix_us: now_us, last_unix_us: now_us };
-    let Loss { bytes, first_unix_us, .. } = log.loss.unwrap_or(before);
-    let bytes = bytes.saturating_add(lost_bytes);
-    log.loss = Some(Loss { bytes, first_unix_us, last_unix_us: now_us });
-    log.reason.get_or_insert_with(|| "the daemon has ended in between".to_owned());
 }
 
 /// `None`, so that the connection ends, also for one of which nobody can tell what it waits for.

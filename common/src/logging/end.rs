@@ -10,12 +10,9 @@ use tracing::dispatcher;
 
 use super::lines::{Hands, Lines};
 use super::output::Destination;
-use super::queue::Queue;
+use super::queue::{FLUSH_PERIOD, Queue};
 use super::{Logger, State};
 use crate::sys::{process, signal};
-
-/// How long an orderly end waits for what was logged to be written.
-pub const FLUSH_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long an exec waits for the last lines.
 const LINES_PERIOD: Duration = Duration::from_millis(50);

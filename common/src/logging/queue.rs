@@ -6,6 +6,9 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long an orderly end waits for what was logged to be written.
+pub const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+
 /// Bytes of lines that wait for one output.
 pub(super) const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::FLUSH_PERIOD;
-use super::queue::{Batch, Queue};
+use super::queue::{Batch, FLUSH_PERIOD, Queue};
 use super::record::Record;
 use super::stream::Stream;
 use crate::sys::signal;

@@ -16,8 +16,8 @@ use crate::handover::owed::Owed;
 use crate::rpc::connection::{Message, Outgoing, READ_BYTES_MAX, Unsent, Violation, Want};
 use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection, Reply};
-use crate::sys::process;
 use crate::sys::socket::{self, Peer, Received};
+use crate::sys::{pidfd, process};
 
 /// Names a client for as long as the daemon runs; never given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,7 +151,7 @@ impl Client {
     /// Whether the process that connected has ended; a zombie may be no more in a moment.
     pub(super) fn peer_has_ended(&self) -> bool {
         match self.peer_pidfd() {
-            Ok(pidfd) => process::has_ended(pidfd),
+            Ok(pidfd) => pidfd::has_ended(pidfd),
             Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => true,
             Err(_) => self.peer.pid > 0 && !process::exists(self.peer.pid),
         }

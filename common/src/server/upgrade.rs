@@ -26,7 +26,7 @@ use crate::handover::document::{Document, PrivateDaemon};
 use crate::handover::{self, Passing, Reader, Target};
 use crate::rpc;
 use crate::rpc::error::Domain;
-use crate::sys::{process, signal};
+use crate::sys::{process, signal, watch};
 
 /// How long it may take to ask the target, who has two questions to answer.
 const CHECK_PERIOD: Duration = Duration::from_secs(30);
@@ -294,7 +294,7 @@ impl<O> Core<O> {
             return Err(Hindrance::Stop);
         }
         // Until there is no way back.
-        let _resting = process::rest_watches();
+        let _resting = watch::rest();
         let _quiet = self.logger.hold().map_err(Hindrance::Log)?;
         wait_for_other_threads().map_err(Hindrance::Other)?;
         let passing = Passing::default();

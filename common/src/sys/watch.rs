@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::pidfd::{self, Stat};
-use super::{fd, pipe, process, signal};
+use super::process::{self, Stat};
+use super::{fd, pipe, signal};
 
 /// How late the end of a process may be noticed.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -60,7 +60,7 @@ pub(super) fn stand_in(pid: i32) -> io::Result<OwnedFd> {
     if pid <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let found = pidfd::stat(pid);
+    let found = process::stat(pid);
     let Stat { start, .. } = found.map_err(|error| match process::exists(pid) {
         true => error,
         false => Errno::ESRCH.into(),
@@ -129,7 +129,7 @@ fn find<T>(stand_in: impl AsFd, look: impl FnOnce(&Watched) -> T) -> Option<T> {
 impl Watched {
     /// One that cannot be looked at now is there.
     fn has_ended(&self) -> bool {
-        match pidfd::stat(self.pid) {
+        match process::stat(self.pid) {
             Ok(stat) => stat.start != self.start || stat.has_ended,
             Err(_) => !process::exists(self.pid),
         }

@@ -20,7 +20,7 @@ use common::handover::text::{bytes_of, parse_uuid, unhex};
 use common::server::{Caller, Core};
 use common::sys::fd;
 use common::sys::lock::{Hold, Kind, Mode};
-use common::sys::process;
+use common::sys::pidfd;
 use nix::errno::Errno;
 
 use super::flag;
@@ -157,7 +157,7 @@ impl Handler {
         adopted: &mut Adopted,
     ) -> OwnerId {
         let found = match found {
-            Found::Process(pidfd) if process::has_ended(&pidfd) => Found::Dead,
+            Found::Process(pidfd) if pidfd::has_ended(&pidfd) => Found::Dead,
             found => spare(found),
         };
         let is_dead = matches!(found, Found::Dead);

@@ -1,7 +1,8 @@
 //! What a log is owed, when the line that tells of it had been begun.
 
-use super::add_loss;
-use crate::handover::document::PrivateLog;
+use std::time::SystemTime;
+
+use crate::handover::document::{Loss, PrivateLog};
 use crate::handover::marks::Line;
 use crate::handover::text::hex;
 
@@ -27,10 +28,23 @@ pub(super) fn resume(log: &mut PrivateLog, line: &Line) {
     (log.unfinished_line, log.line_target) = (Some(hex(&line.text)), Some(line.target));
 }
 
+/// Bytes were in pipes that the store has not.
+pub(super) fn add_loss(log: &mut PrivateLog, lost_bytes: u64) {
+    if lost_bytes == 0 {
+        return;
+    }
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now_us = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
+    let before = Loss { bytes: 0, first_unix_us: now_us, last_unix_us: now_us };
+    let Loss { bytes, first_unix_us, .. } = log.loss.unwrap_or(before);
+    let bytes = bytes.saturating_add(lost_bytes);
+    log.loss = Some(Loss { bytes, first_unix_us, last_unix_us: now_us });
+    log.reason.get_or_insert_with(|| "the daemon has ended in between".to_owned());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handover::document::Loss;
     use crate::handover::marks::Target;
 
     const TARGET: Target = Target { inode: 3, size_bytes: 4 };

@@ -59,7 +59,7 @@ fn a_stored_fd_may_be_of_any_kind() {
         stream.into(),
         File::open("/").unwrap().into(),
         File::open("/dev/null").unwrap().into(),
-        process::pidfd_open(std::process::id().cast_signed()).unwrap(),
+        crate::sys::pidfd::open(std::process::id().cast_signed()).unwrap(),
     ];
     for fd in fds {
         let passed = passed(Some("a1"), fd).unwrap();
