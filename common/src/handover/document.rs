@@ -24,7 +24,7 @@ pub use lenient::Several;
 use lenient::{items, lenient, object, objects, several, smalls};
 pub use private::{
     Buffer, Ending, Found, Holder, Lack, Lock, LogDirectory, Loss, PrivateClient, PrivateDaemon,
-    PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
+    PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process, Target,
 };
 
 use super::text;

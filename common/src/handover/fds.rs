@@ -103,7 +103,7 @@ impl Inherited {
     }
 
     /// An fd that was taken over under this number, and is whoever takes it from here.
-    pub(super) fn add(&mut self, number: RawFd) {
+    pub(crate) fn add(&mut self, number: RawFd) {
         self.numbers.insert(number);
     }
 

@@ -15,14 +15,11 @@ pub mod document;
 mod draft;
 mod exec;
 mod fds;
-pub mod journal;
-pub mod marks;
-pub mod owed;
 mod state;
-pub mod stored;
 mod target;
 pub mod text;
 
+pub use crate::fd_store::{journal, pending_reply as owed, recovery as stored, slots as marks};
 pub use draft::BYTES_MAX;
 pub use exec::{Error, exec};
 pub use fds::{Inherited, Passing};

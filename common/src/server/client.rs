@@ -8,24 +8,15 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 use thiserror::Error;
 
-use super::Caller;
-use super::keeping::Slip;
-use crate::admin::Server;
+use super::caller::{Caller, ClientId};
 use crate::event::{Interest, Registered};
-use crate::handover::owed::Owed;
+use crate::fd_store::pending_reply::Owed;
+use crate::fd_store::reply_record::Slip;
 use crate::rpc::connection::{Message, Outgoing, READ_BYTES_MAX, Unsent, Violation, Want};
 use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection, Reply};
 use crate::sys::socket::{self, Peer, Received};
 use crate::sys::{pidfd, process};
-
-/// Names a client for as long as the daemon runs; never given to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId {
-    pub(super) server: Server,
-    /// From 1, libvirt's first.
-    pub(super) number: u64,
-}
 
 /// Why a client is let go.
 #[derive(Debug, Error)]
@@ -319,24 +310,6 @@ impl Client {
             self.waits_for_space = wait;
         }
         Ok(())
-    }
-}
-
-impl ClientId {
-    /// The main server's client of this number.
-    #[must_use]
-    pub fn of_main_server(number: u64) -> Self {
-        Self { server: Server::Main, number }
-    }
-}
-
-impl std::fmt::Display for ClientId {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let server = match self.server {
-            Server::Main => "client",
-            Server::Admin => "admin client",
-        };
-        write!(formatter, "{server} {}", self.number)
     }
 }
 

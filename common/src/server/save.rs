@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 
-use super::client::{Client, ClientId};
+use super::caller::Caller;
+use super::caller::ClientId;
+use super::client::Client;
+use super::core::Core;
 use super::listener::Listener;
 use super::own_log::OPEN_PERIOD;
 use super::servers::{Limits, Server};
 use super::token::Token;
-use super::{Caller, Core};
 use crate::admin::{self, Target as _};
 use crate::event::{Interest, Reactor};
 use crate::handover::document::{

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::client::{Client, ClientId, Closed};
+use super::caller::ClientId;
+use super::caller::Gone;
+use super::client::{Client, Closed};
+use super::core::Core;
+use super::daemon::{Answer, Daemon};
 use super::servers::Accepted;
 use super::token::Token;
 use super::upgrade::Reading;
-use super::{Answer, Core, Daemon, Gone};
 use crate::admin;
-use crate::handover::stored::Kind;
+use crate::fd_store::names::Kind;
 use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{Incoming, ReplyTo};

@@ -4,29 +4,33 @@
 //! bounded by [`SETTLE_PERIOD`]: no new call is taken up meanwhile, but guests' pipes are still
 //! read. Whatever fails, this image serves on, and says why.
 
+mod stage;
+
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::client::{Client, ClientId, Closed};
+use super::caller::ClientId;
+use super::client::{Client, Closed};
+use super::core::{Core, NOT_THE_DAEMONS};
+use super::daemon::Daemon;
 use super::token::Token;
-use super::{Core, Daemon, NOT_THE_DAEMONS, Place};
 use crate::admin;
-use crate::event::{Interest, Registered, TimerId};
-use crate::handover::check::{Answer, Check, CheckConfiguration};
+use crate::event::Interest;
+use crate::handover::check::{Answer, Check};
 use crate::handover::document::{Document, PrivateDaemon};
 use crate::handover::{self, Passing, Reader, Target};
+use crate::jobs::storage::Place;
 use crate::rpc;
 use crate::rpc::error::Domain;
 use crate::sys::{process, signal, watch};
+pub use stage::Lineage;
+use stage::{Hindrance, Successor};
+pub(crate) use stage::{Reading, Upgrade};
 
 /// How long it may take to ask the target, who has two questions to answer.
 const CHECK_PERIOD: Duration = Duration::from_secs(30);
@@ -42,94 +46,6 @@ const OTHER_JOBS: &str = "a look-up of names, or a log file that is being opened
 
 /// How long the supervisor may take to hear of it.
 const NOTIFY_PERIOD: Duration = Duration::from_millis(100);
-
-/// What an upgrade needs to know of how this process came about.
-pub struct Lineage {
-    /// All arguments, the name first.
-    pub arguments: Vec<OsString>,
-    /// The path that was executed, in case that the name leads nowhere.
-    pub executed: Option<PathBuf>,
-    /// Where libvirt's daemons look for the document.
-    pub state_file: PathBuf,
-    /// How many times this process has executed a successor.
-    pub generation: u64,
-    /// The configuration file's bytes, as they are in effect.
-    pub configuration: Vec<u8>,
-    /// Reads the configuration as a successor would, and says what is wrong with it.
-    pub check_configuration: Arc<CheckConfiguration>,
-    /// The locked pid file.
-    pub pid_file: Option<Arc<File>>,
-    /// Inherited fds that nobody could make sense of and whose locks may be somebody's.
-    pub parked: Vec<OwnedFd>,
-}
-
-/// An image that is to be executed.
-#[derive(Debug)]
-pub(super) struct Successor {
-    target: Target,
-    reader: Reader,
-}
-
-/// Why it was not executed.
-#[derive(Debug)]
-enum Hindrance {
-    /// This process was asked to stop.
-    Stop,
-    /// An output of the log does not answer.
-    Log(String),
-    Other(String),
-}
-
-/// How far an upgrade is.
-#[derive(Debug, Default)]
-pub(super) enum Upgrade {
-    /// There is none.
-    #[default]
-    None,
-    /// The target is being asked.
-    Asking { target: Target, check: Check, _answered: Registered<OwnedFd>, timer: TimerId },
-    /// Calls and jobs in flight come to their end.
-    Settling { successor: Successor, timer: TimerId },
-    /// Everything is at rest.
-    Ready(Successor),
-    /// A job, or the log, does not get on. When it does there is another attempt.
-    Postponed,
-}
-
-/// What may be read from clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
-    Everything,
-    /// Of messages that have begun to arrive, and not a byte further.
-    Rest,
-    Nothing,
-}
-
-impl Upgrade {
-    /// Whether no new message may be taken up.
-    pub(super) fn holds_back(&self) -> bool {
-        matches!(self, Self::Settling { .. } | Self::Ready(_))
-    }
-
-    /// Whether the time for this stage is not over.
-    fn is_early(&self, now: Instant) -> bool {
-        match self {
-            Self::Asking { timer, .. } | Self::Settling { timer, .. } => timer.due() > now,
-            Self::None | Self::Ready(_) | Self::Postponed => true,
-        }
-    }
-
-    /// What may be read from clients.
-    pub(super) fn reading(&self) -> Reading {
-        match self {
-            Self::None | Self::Asking { .. } | Self::Postponed => Reading::Everything,
-            Self::Settling { successor, .. } if successor.reader == Reader::Libvirts => {
-                Reading::Rest
-            }
-            Self::Settling { .. } | Self::Ready(_) => Reading::Nothing,
-        }
-    }
-}
 
 impl<O> Core<O> {
     /// Begins an upgrade unless one is under way.
@@ -482,13 +398,4 @@ fn is_settled(client: &Client, reader: Reader) -> bool {
 fn interrupted() -> rpc::Error {
     let detail = "this daemon is being upgraded, and what was asked for takes too long: try again";
     rpc::Error::system(Domain::Rpc, detail, Errno::EAGAIN as i32)
-}
-
-impl fmt::Debug for Lineage {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Lineage")
-            .field("generation", &self.generation)
-            .finish_non_exhaustive()
-    }
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::lenient::{lenient, object, objects, scalars, small, smalls};
-use crate::handover::marks::Target;
 
 /// What only we know of the process.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -377,6 +376,15 @@ pub struct Ending {
     /// When it is made to, in milliseconds since boot; missing, it has ended.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub deadline_boot_ms: Option<u64>,
+}
+
+/// A file at the moment before a write. By what it has grown since, so much less is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its inode; not 0.
+    pub inode: u64,
+    /// Its size.
+    pub size_bytes: u64,
 }
 
 #[cfg(test)]
