@@ -30,7 +30,7 @@ pub struct InFlight {
 
 /// How long a job may take before the loop goes on without it; up to twice as long, since the
 /// watcher does not know when it began. A look costs as much as a line of a guest's does.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(8);
+pub(crate) const BLOCKING_THRESHOLD: Duration = Duration::from_millis(8);
 
 /// Threads beside the first.
 pub(crate) const THREADS_MAX: usize = 64;

@@ -6,7 +6,7 @@
 //!
 //! The [place](Place) of such a job is *slow* from then on: its further jobs are run by threads of
 //! their own, one at a time, until some in a row have ended quickly. So a file system that hangs
-//! costs the loop one [patience](super::job::PATIENCE) and one thread, however many files are on
+//! costs the loop one [patience](super::job::BLOCKING_THRESHOLD) and one thread, however many files are on
 //! it. One at a time also means that no two jobs of a device work on one file at once, by whatever
 //! names they have it open.
 
@@ -180,7 +180,7 @@ impl<O> Jobs<O> {
     }
 
     /// The loop goes on on another thread, because its own is in a job.
-    pub(crate) fn overtaken(&mut self) {
+    pub(crate) fn thread_changed(&mut self) {
         let Some((id, job, progress)) = self.running.take() else { return };
         self.slow.retain(|_, slow| slow.is_in_use() || slow.seen.elapsed() < slow.memory());
         self.late.push_back(job.source);
@@ -299,7 +299,7 @@ impl<O> Jobs<O> {
         self.ended.is_empty() && self.in_flight().next().is_none()
     }
 
-    /// A job that runs here may need a thread to overtake it.
+    /// A job that runs here may block, and the loop then needs another thread.
     fn may_run_here(&self) -> bool {
         self.at_file_systems() + 1 < THREADS_MAX
     }

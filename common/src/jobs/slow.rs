@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::job::{Job, PATIENCE};
+use super::job::{BLOCKING_THRESHOLD, Job};
 use super::progress::{HANG, Progress};
 
 /// Jobs in a row that have to end quickly until their place is not slow any more.
@@ -73,7 +73,8 @@ impl<O> Slow<O> {
 
     /// Whether its job is held up by a peer, which is seen when it takes long.
     pub(crate) fn is_held_up(&self) -> bool {
-        self.seen.elapsed() >= PATIENCE && self.progress.as_ref().is_some_and(Progress::is_at_peer)
+        self.seen.elapsed() >= BLOCKING_THRESHOLD
+            && self.progress.as_ref().is_some_and(Progress::is_at_peer)
     }
 
     pub(crate) fn hangs(&self) -> bool {

@@ -1,16 +1,16 @@
-//! Who runs the loop.
+//! Threads that run the loop and its jobs.
 //!
-//! The loop's state is a baton. The thread that has it runs the loop, and runs a job with its own
-//! hands, but while it does it lays the baton down. Handing each job to another thread would cost
-//! two context switches; this costs two uncontended locks. The process's first thread only watches:
-//! when the baton has lain there for longer than a [patience](PATIENCE), it gives it to another
-//! thread, which goes on as the loop. The one in the job brings the outcome when it has one, and is
-//! a spare thread then.
+//! One thread at a time owns the loop's state and runs the loop. It runs a job itself, and releases
+//! the state meanwhile. If the job blocks for longer than a [threshold](BLOCKING_THRESHOLD), the main
+//! thread, which only watches, hands the state to another thread, which goes on as the loop. That is
+//! what Go's scheduler does with a thread that blocks in a system call. The thread with the job
+//! delivers its outcome later and is a spare thread then. To hand every job to another thread would
+//! cost two context switches; to release and reclaim the state costs two uncontended locks.
 //!
-//! The watcher looks every now and then while jobs are run, and sleeps until the next job when
-//! there are none. As it runs nothing itself, signals come to it, and the process can always be
-//! ended. Before it executes another image it sends all other threads away, as kernels before 5.11
-//! (5.10.220) take the POSIX locks of a process that executes something while it has others.
+//! The main thread looks every threshold while jobs run, and sleeps while there are none. As it runs
+//! nothing itself, signals come to it, and the process can always be ended. Before it executes
+//! another program it ends all other threads, as kernels before 5.11 (5.10.220) take the POSIX locks
+//! of a process that executes something while it has others.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,11 +18,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use super::job::{Job, PATIENCE, Returned};
+use super::job::{BLOCKING_THRESHOLD, Job, Returned};
 use crate::event::Waker;
 use crate::sys::{process, signal};
 
-/// Patiences for a job that computes or waits for a processor: another thread would not be quicker.
+/// Thresholds for a job that computes or waits for a processor: another thread would not be quicker.
 const COMPUTING_PERIODS: u32 = 10;
 
 /// Threads that are kept while there is nothing for them to do.
@@ -31,33 +31,33 @@ const SPARE_THREADS_MAX: usize = 2;
 /// Stack of a thread. Only what is touched costs memory.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// The state of a loop.
-pub(crate) trait Baton: Send + Sized + 'static {
-    /// What its jobs bring back.
+/// State of a loop, owned by the thread that runs it.
+pub(crate) trait LoopState: Send + Sized + 'static {
+    /// Outcome of its jobs.
     type Outcome: Send + 'static;
 
-    /// Runs the loop until it is over, or until the baton is another's.
-    fn carry(self: Box<Self>, crew: &Arc<Crew<Self>>);
+    /// Runs the loop until it is over, or until another thread owns the state.
+    fn run_loop(self: Box<Self>, threads: &Arc<LoopThreads<Self>>);
 
-    /// Does what only the process's first thread may do, after [`Crew::bring_to_first`]. An exec by
+    /// Does the work of [`LoopThreads::run_on_main_thread`]. An exec by
     /// any other would show the process as a zombie for a moment. The other threads that are left are
     /// about to end.
-    fn at_first_thread(&mut self);
+    fn on_main_thread(&mut self);
 }
 
 /// All threads.
-pub(crate) struct Crew<B: Baton> {
+pub(crate) struct LoopThreads<B: LoopState> {
     shared: Mutex<Shared<B>>,
     watcher: Condvar,
     spares: Condvar,
     waker: Waker,
 }
 
-struct Shared<B: Baton> {
-    /// Laid down for the time of a job.
-    baton: Option<Box<B>>,
-    /// How often it was laid down.
-    laid_down: u64,
+struct Shared<B: LoopState> {
+    /// Released for the time of a job.
+    state: Option<Box<B>>,
+    /// How often it was released.
+    releases: u64,
     /// The kernel's number of the thread that did so last.
     by_thread: i32,
     watcher_sleeps: bool,
@@ -65,70 +65,70 @@ struct Shared<B: Baton> {
     spare_threads: usize,
     spare_threads_max: usize,
     returned: VecDeque<Returned<B::Outcome>>,
-    for_first: Option<Box<B>>,
+    for_main: Option<Box<B>>,
     over: Option<(Box<B>, io::Result<()>)>,
 }
 
-enum Assignment<B: Baton> {
-    Carry(Box<B>),
+enum Assignment<B: LoopState> {
+    Loop(Box<B>),
     Run(Job<B::Outcome>),
 }
 
-impl<B: Baton> Crew<B> {
-    /// Nobody yet; `waker` wakes the loop.
+impl<B: LoopState> LoopThreads<B> {
+    /// Makes the threads' shared state; `waker` wakes the loop.
     pub(crate) fn new(waker: Waker) -> Arc<Self> {
         let shared = Mutex::new(Shared {
-            baton: None,
-            laid_down: 0,
+            state: None,
+            releases: 0,
             by_thread: 0,
             watcher_sleeps: false,
             assignments: VecDeque::new(),
             spare_threads: 0,
             spare_threads_max: SPARE_THREADS_MAX,
             returned: VecDeque::new(),
-            for_first: None,
+            for_main: None,
             over: None,
         });
         Arc::new(Self { shared, watcher: Condvar::new(), spares: Condvar::new(), waker })
     }
 
-    /// Has the loop run until it is over, and watches over it and listens to signals meanwhile.
+    /// Runs the loop on another thread until it is over; watches it and receives signals meanwhile.
     ///
     /// # Errors
     /// As `pthread_create(3)` and `pthread_sigmask(3)`.
-    pub(crate) fn run(self: &Arc<Self>, baton: Box<B>) -> io::Result<(Box<B>, io::Result<()>)> {
+    pub(crate) fn run(self: &Arc<Self>, state: Box<B>) -> io::Result<(Box<B>, io::Result<()>)> {
         signal::listen()?;
         let mut shared = self.lock();
-        shared.assignments.push_back(Assignment::Carry(baton));
-        self.call_a_thread(&mut shared)?;
+        shared.assignments.push_back(Assignment::Loop(state));
+        self.wake_thread(&mut shared)?;
         drop(shared);
         Ok(self.watch())
     }
 
-    /// Has the first thread do its part; the loop goes on afterwards.
-    pub(crate) fn bring_to_first(&self, baton: Box<B>) {
-        self.lock().for_first = Some(baton);
+    /// Has the main thread run [`LoopState::on_main_thread`]; the loop goes on afterwards.
+    pub(crate) fn run_on_main_thread(&self, state: Box<B>) {
+        self.lock().for_main = Some(state);
         self.watcher.notify_one();
     }
 
     /// The loop is over.
-    pub(crate) fn finish(&self, baton: Box<B>, result: io::Result<()>) {
-        self.lock().over = Some((baton, result));
+    pub(crate) fn finish(&self, state: Box<B>, result: io::Result<()>) {
+        self.lock().over = Some((state, result));
         self.watcher.notify_one();
     }
 
-    /// Runs a job with the baton laid down. `None`: the baton is another's by now, who also gets
-    /// the outcome.
+    /// Runs a job with the state released. `None`: another thread owns the state by now, and gets the
+    /// outcome.
     pub(crate) fn run_job(
         &self,
-        baton: Box<B>,
+        state: Box<B>,
         job: Job<B::Outcome>,
     ) -> Option<(Box<B>, B::Outcome)> {
-        let ticket = self.lay_down(baton);
+        let ticket = self.release(state);
         let id = job.id;
         let outcome = job.run();
-        match self.take_up(ticket) {
-            Some(baton) => Some((baton, outcome)),
+        match self.reclaim(ticket) {
+            Some(state) => Some((state, outcome)),
             None => {
                 self.bring(Returned { id, outcome, was_quick: false });
                 None
@@ -140,30 +140,30 @@ impl<B: Baton> Crew<B> {
     pub(crate) fn send(self: &Arc<Self>, job: Job<B::Outcome>) {
         let mut shared = self.lock();
         shared.assignments.push_back(Assignment::Run(job));
-        if let Err(error) = self.call_a_thread(&mut shared) {
+        if let Err(error) = self.wake_thread(&mut shared) {
             tracing::error!(target: "daemon", "Unable to start a thread for a job: {error}");
         }
     }
 
-    /// What other threads have brought since the last time.
+    /// Takes the outcomes that other threads have delivered.
     pub(crate) fn take_returned(&self) -> VecDeque<Returned<B::Outcome>> {
         std::mem::take(&mut self.lock().returned)
     }
 
-    fn lay_down(&self, baton: Box<B>) -> u64 {
+    fn release(&self, state: Box<B>) -> u64 {
         let mut shared = self.lock();
-        shared.baton = Some(baton);
-        shared.laid_down += 1;
+        shared.state = Some(state);
+        shared.releases += 1;
         shared.by_thread = process::thread_id_cached();
         if std::mem::take(&mut shared.watcher_sleeps) {
             self.watcher.notify_one();
         }
-        shared.laid_down
+        shared.releases
     }
 
-    fn take_up(&self, ticket: u64) -> Option<Box<B>> {
+    fn reclaim(&self, ticket: u64) -> Option<Box<B>> {
         let mut shared = self.lock();
-        if shared.laid_down == ticket { shared.baton.take() } else { None }
+        if shared.releases == ticket { shared.state.take() } else { None }
     }
 
     fn bring(&self, returned: Returned<B::Outcome>) {
@@ -175,31 +175,31 @@ impl<B: Baton> Crew<B> {
 
     fn watch(self: &Arc<Self>) -> (Box<B>, io::Result<()>) {
         let mut shared = self.lock();
-        let (mut seen, mut periods) = (shared.laid_down, 0);
+        let (mut seen, mut periods) = (shared.releases, 0);
         loop {
             if let Some(over) = shared.over.take() {
                 return over;
             }
-            if let Some(baton) = shared.for_first.take() {
-                shared = self.alone(shared, baton);
-                self.overtake(&mut shared);
+            if let Some(state) = shared.for_main.take() {
+                shared = self.alone(shared, state);
+                self.hand_off(&mut shared);
             }
-            if shared.laid_down != seen {
-                (seen, periods) = (shared.laid_down, 0);
-            } else if shared.baton.is_some() {
+            if shared.releases != seen {
+                (seen, periods) = (shared.releases, 0);
+            } else if shared.state.is_some() {
                 periods += 1;
                 if periods >= COMPUTING_PERIODS || !process::is_thread_running(shared.by_thread) {
-                    self.overtake(&mut shared);
+                    self.hand_off(&mut shared);
                 }
             } else {
                 shared.watcher_sleeps = true;
                 shared = self.watcher.wait(shared).unwrap_or_else(PoisonError::into_inner);
-                (seen, periods) = (shared.laid_down, 0);
-                if shared.over.is_some() || shared.for_first.is_some() {
+                (seen, periods) = (shared.releases, 0);
+                if shared.over.is_some() || shared.for_main.is_some() {
                     continue;
                 }
             }
-            let waited = self.watcher.wait_timeout(shared, PATIENCE);
+            let waited = self.watcher.wait_timeout(shared, BLOCKING_THRESHOLD);
             (shared, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -207,52 +207,56 @@ impl<B: Baton> Crew<B> {
     fn alone<'a>(
         &'a self,
         mut shared: MutexGuard<'a, Shared<B>>,
-        mut baton: Box<B>,
+        mut state: Box<B>,
     ) -> MutexGuard<'a, Shared<B>> {
         shared.spare_threads_max = 0;
         self.spares.notify_all();
         drop(shared);
-        baton.at_first_thread();
+        state.on_main_thread();
         shared = self.lock();
         shared.spare_threads_max = SPARE_THREADS_MAX;
-        shared.baton = Some(baton);
+        shared.state = Some(state);
         shared
     }
 
-    fn overtake(self: &Arc<Self>, shared: &mut Shared<B>) {
-        let Some(baton) = shared.baton.take() else { return };
-        shared.assignments.push_front(Assignment::Carry(baton));
-        if self.call_a_thread(shared).is_err()
-            && let Some(Assignment::Carry(baton)) = shared.assignments.pop_front()
+    fn hand_off(self: &Arc<Self>, shared: &mut Shared<B>) {
+        let Some(state) = shared.state.take() else { return };
+        shared.assignments.push_front(Assignment::Loop(state));
+        if self.wake_thread(shared).is_err()
+            && let Some(Assignment::Loop(state)) = shared.assignments.pop_front()
         {
             // Another time. The job may end before.
-            shared.baton = Some(baton);
+            shared.state = Some(state);
         }
     }
 
-    /// Sees to it that somebody looks at the assignments.
-    fn call_a_thread(self: &Arc<Self>, shared: &mut Shared<B>) -> io::Result<()> {
+    /// Wakes or starts a thread for the assignments.
+    fn wake_thread(self: &Arc<Self>, shared: &mut Shared<B>) -> io::Result<()> {
         if shared.spare_threads >= shared.assignments.len() {
             self.spares.notify_one();
             return Ok(());
         }
-        let crew = Arc::clone(self);
+        let threads = Arc::clone(self);
         let builder = thread::Builder::new().name("loop".into()).stack_size(STACK_BYTES);
-        builder.spawn(move || crew.serve())?;
+        builder.spawn(move || threads.serve())?;
         Ok(())
     }
 
-    /// A thread's life.
+    /// Runs assignments, until no spare thread is needed.
     fn serve(self: Arc<Self>) {
         // Whoever started it may be the watcher. It cannot fail, as the set of signals is a fixed one.
         drop(signal::block());
         while let Some(assignment) = self.next_assignment() {
             match assignment {
-                Assignment::Carry(baton) => baton.carry(&self),
+                Assignment::Loop(state) => state.run_loop(&self),
                 Assignment::Run(job) => {
                     let begin = Instant::now();
                     let (id, outcome) = (job.id, job.run());
-                    self.bring(Returned { id, outcome, was_quick: begin.elapsed() < PATIENCE });
+                    self.bring(Returned {
+                        id,
+                        outcome,
+                        was_quick: begin.elapsed() < BLOCKING_THRESHOLD,
+                    });
                 }
             }
         }

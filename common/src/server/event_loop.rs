@@ -12,7 +12,7 @@ use super::serve::serve;
 use super::token::Token;
 use crate::event::{Event, TimerId};
 use crate::jobs::job::Job;
-use crate::jobs::threads::{Baton, Crew};
+use crate::jobs::threads::{LoopState, LoopThreads};
 use crate::sys::process;
 use crate::sys::signal::Request;
 
@@ -52,7 +52,7 @@ pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
         phase: Phase::Serving,
         deadline: None,
     };
-    let (mut state, result) = Crew::new(waker).run(Box::new(state))?;
+    let (mut state, result) = LoopThreads::new(waker).run(Box::new(state))?;
     if !state.core.drain_store() {
         tracing::error!(target: "util.systemd", "The supervisor has not taken everything");
     }
@@ -92,30 +92,30 @@ enum Phase {
     Over,
 }
 
-impl<D: Daemon> Baton for State<D> {
+impl<D: Daemon> LoopState for State<D> {
     type Outcome = Done<D::Outcome>;
 
-    fn carry(mut self: Box<Self>, crew: &Arc<Crew<Self>>) {
-        self.core.jobs.overtaken();
+    fn run_loop(mut self: Box<Self>, threads: &Arc<LoopThreads<Self>>) {
+        self.core.jobs.thread_changed();
         loop {
             settle(&mut self.core, &mut self.daemon);
             while let Some(job) = self.core.jobs.next_away() {
-                crew.send(job);
+                threads.send(job);
             }
             if let Some(job) = self.next_job() {
                 let began = Instant::now();
-                let Some((state, outcome)) = crew.run_job(self, job) else { return };
+                let Some((state, outcome)) = threads.run_job(self, job) else { return };
                 self = state;
                 self.core.jobs.ended_here(outcome);
                 self.jobs_for += began.elapsed();
             } else if let Some(event) = self.events.pop_front() {
-                self.take_event(crew, event);
+                self.take_event(threads, event);
             } else if self.is_to_look() {
                 if let Err(error) = self.core.reactor.look(&mut self.events) {
-                    return crew.finish(self, Err(error));
+                    return threads.finish(self, Err(error));
                 }
             } else if self.is_to_give_way() {
-                return crew.bring_to_first(self);
+                return threads.run_on_main_thread(self);
             } else if self.is_to_stop() {
                 self.prove();
             } else if self.is_proved() {
@@ -123,15 +123,15 @@ impl<D: Daemon> Baton for State<D> {
             } else if self.is_to_stop_rest() {
                 self.stop_rest();
             } else if self.is_over() {
-                return crew.finish(self, Ok(()));
+                return threads.finish(self, Ok(()));
             } else if let Err(error) = self.wait() {
-                return crew.finish(self, Err(error));
+                return threads.finish(self, Err(error));
             }
         }
     }
 
     /// Executes another image. What fails leaves everything as it was.
-    fn at_first_thread(&mut self) {
+    fn on_main_thread(&mut self) {
         let Self { core, daemon, .. } = self;
         if core.orphans_may_have_ended {
             core.orphans_may_have_ended = process::reap_children_of_thread();
@@ -143,12 +143,15 @@ impl<D: Daemon> Baton for State<D> {
 }
 
 impl<D: Daemon> State<D> {
-    fn take_event(&mut self, crew: &Crew<Self>, event: Event<Token>) {
+    fn take_event(&mut self, threads: &LoopThreads<Self>, event: Event<Token>) {
         let Self { core, daemon, phase, .. } = self;
         core.calls_left = CALLS_PER_EVENT_MAX;
         match event {
             Event::Ready(Token::Jobs) => {
-                crew.take_returned().into_iter().for_each(|returned| core.jobs.returned(returned));
+                threads
+                    .take_returned()
+                    .into_iter()
+                    .for_each(|returned| core.jobs.returned(returned));
             }
             Event::Timer(Token::Deadline) => self.phase_is_over(),
             Event::Ready(Token::Store) => core.look_at_store(daemon),

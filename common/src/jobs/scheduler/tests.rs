@@ -23,7 +23,7 @@ fn run_away(jobs: &mut Jobs<u64>, was_quick: bool) -> Option<u64> {
 fn what_was_overtaken_makes_its_place_slow_and_no_other() {
     let mut jobs = jobs(&[(HUNG, 1), (HUNG, 2), (HERE, 3), (HUNG, 4)]);
     let hung = jobs.next_here().unwrap();
-    jobs.overtaken();
+    jobs.thread_changed();
     assert_eq!(jobs.next_here().map(|job| job.source), Some(3));
     jobs.ended_here(3);
     assert!(jobs.next_here().is_none() && jobs.next_away().is_none());
@@ -53,7 +53,7 @@ fn whoever_waits_is_not_behind_all_for_which_nobody_does() {
 fn a_place_is_quick_again_after_enough_quick_jobs() {
     let mut jobs = jobs(&[(HUNG, 0)]);
     let hung = jobs.next_here().unwrap();
-    jobs.overtaken();
+    jobs.thread_changed();
     jobs.returned(Returned { id: hung.id, outcome: 0, was_quick: false });
     for source in 0..QUICK_ROW.into() {
         jobs.submit(HUNG, source, move || source);
@@ -70,7 +70,7 @@ fn however_many_places_hang_a_thread_is_left_for_the_loop() {
     let hanging = (0..THREADS_MAX as u64).filter(|&number| {
         jobs.submit(Place::of(number), number, move || number);
         let begun = jobs.next_here().is_some();
-        jobs.overtaken();
+        jobs.thread_changed();
         begun
     });
     assert_eq!(hanging.count(), THREADS_MAX - 1);

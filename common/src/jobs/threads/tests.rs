@@ -14,28 +14,28 @@ struct Toy {
     ended: Vec<u64>,
 }
 
-impl Baton for Toy {
+impl LoopState for Toy {
     type Outcome = u64;
 
-    fn at_first_thread(&mut self) {}
+    fn on_main_thread(&mut self) {}
 
-    fn carry(mut self: Box<Self>, crew: &Arc<Crew<Self>>) {
-        self.jobs.overtaken();
+    fn run_loop(mut self: Box<Self>, threads: &Arc<LoopThreads<Self>>) {
+        self.jobs.thread_changed();
         let mut events = VecDeque::new();
         loop {
             self.ended.extend(std::iter::from_fn(|| self.jobs.take_ended()));
             while let Some(job) = self.jobs.next_away() {
-                crew.send(job);
+                threads.send(job);
             }
             if let Some(job) = self.jobs.next_here() {
-                let Some((toy, outcome)) = crew.run_job(self, job) else { return };
+                let Some((toy, outcome)) = threads.run_job(self, job) else { return };
                 self = toy;
                 self.jobs.ended_here(outcome);
             } else if self.jobs.are_over() {
-                return crew.finish(self, Ok(()));
+                return threads.finish(self, Ok(()));
             } else {
                 self.reactor.wait(&mut events).unwrap();
-                crew.take_returned().into_iter().for_each(|job| self.jobs.returned(job));
+                threads.take_returned().into_iter().for_each(|job| self.jobs.returned(job));
             }
         }
     }
@@ -47,10 +47,10 @@ fn place(number: u64) -> Place {
 
 fn run(submit: impl FnOnce(&mut Jobs<u64>)) -> Vec<u64> {
     let reactor = Reactor::new().unwrap();
-    let crew = Crew::new(reactor.waker(0).unwrap());
+    let threads = LoopThreads::new(reactor.waker(0).unwrap());
     let mut jobs = Jobs::new();
     submit(&mut jobs);
-    let (toy, result) = crew.run(Box::new(Toy { reactor, jobs, ended: Vec::new() })).unwrap();
+    let (toy, result) = threads.run(Box::new(Toy { reactor, jobs, ended: Vec::new() })).unwrap();
     result.unwrap();
     toy.ended
 }
