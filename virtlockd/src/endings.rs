@@ -7,9 +7,9 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use common::handover::Reader;
+use common::handover::Successor;
 use common::handover::document::{self, Change};
-use common::server::{Core, Place};
+use common::server::{Core, StorageId};
 use common::sys::{pidfd, process};
 use nix::sys::signal::Signal;
 
@@ -87,8 +87,8 @@ impl Handler {
     }
 
     /// Sees guests to their end that libvirt's daemon would know nothing of.
-    pub(crate) fn finish_endings(&mut self, core: &mut Core<Outcome>, reader: Reader) {
-        if reader == Reader::Ours {
+    pub(crate) fn finish_endings(&mut self, core: &mut Core<Outcome>, reader: Successor) {
+        if reader == Successor::Ours {
             return;
         }
         let ending = self.owners.iter().filter(|(_, owner)| owner.ending.is_some());
@@ -96,7 +96,7 @@ impl Handler {
         let copies = pidfds.filter_map(|(id, pidfd)| Some((id, pidfd.try_clone().ok()?)));
         let (ids, pidfds): (Vec<OwnerId>, Vec<OwnedFd>) = copies.unzip();
         if !ids.is_empty() {
-            core.submit(Place::device(WAITING), WAITING, move || {
+            core.submit(StorageId::device(WAITING), WAITING, move || {
                 wait_for(&pidfds);
                 Outcome(Ended::Waited(ids))
             });

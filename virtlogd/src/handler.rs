@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use common::fd_store::names::Kind;
 use common::handover::document::Document;
-use common::handover::stored::Kind;
-use common::handover::{Passing, Reader};
+use common::handover::{FdSet, Successor};
 use common::rpc::{self, Call, error};
-use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
+use common::server::{Answer, Caller, ClientId, Core, Daemon, StorageId};
 use common::sys::pipe;
 
 use crate::cleaner;
@@ -296,7 +296,7 @@ impl Handler {
         let open: Vec<_> = self.by_path.keys().map(|path| path.0.to_path_buf()).collect();
         let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
         let backups_max = self.settings.limits.backups_max;
-        core.submit(Place::alone(&root), CLEANER, move || {
+        core.submit(StorageId::alone(&root), CLEANER, move || {
             cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
             Outcome(Ended::Cleaning)
         });
@@ -371,7 +371,7 @@ impl Daemon for Handler {
         }
     }
 
-    fn job_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
+    fn job_stalled(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.task_is_late();
             self.relieve(core, number);
@@ -379,7 +379,7 @@ impl Daemon for Handler {
         }
     }
 
-    fn job_goes_on_at(&mut self, number: u64, place: Place) {
+    fn job_moved_to(&mut self, number: u64, place: StorageId) {
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.place = Some(place);
         }
@@ -396,7 +396,7 @@ impl Daemon for Handler {
     }
 
     /// The guest's pipe ends, so that it does not wait for ever in front of it.
-    fn job_given_up(&mut self, core: &mut Core<Outcome>, number: u64) {
+    fn job_abandoned(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.guest.iter().for_each(|guest| guest.intake().lose_unstored());
             self.keep_log(core, number);
@@ -410,13 +410,13 @@ impl Daemon for Handler {
         self.open_logs > 0 || !self.orphans.are_gone()
     }
 
-    fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader) {
-        self.save_into(document, passing, reader);
+    fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, reader: Successor) {
+        self.save_into(document, fd_set, reader);
     }
 
     /// libvirt's daemons reopen all files, so it must be seen now which of them can be.
-    fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
-        if reader == Reader::Ours {
+    fn prepare_handover(&mut self, core: &mut Core<Outcome>, reader: Successor) {
+        if reader == Successor::Ours {
             return;
         }
         let logs = self.lanes.iter().filter(|(_, lane)| lane.guest.is_some());
@@ -433,15 +433,15 @@ impl Daemon for Handler {
         document.private.get_or_insert_default().at_risk_round = keeping::round();
     }
 
-    fn keep_essentials(&mut self, core: &mut Core<Outcome>) {
+    fn store_essentials(&mut self, core: &mut Core<Outcome>) {
         self.keep_marks(core);
     }
 
-    fn keep_all(&mut self, core: &mut Core<Outcome>) {
+    fn store_all(&mut self, core: &mut Core<Outcome>) {
         self.keep_everything(core);
     }
 
-    fn keep_more(&mut self, core: &mut Core<Outcome>) {
+    fn store_more(&mut self, core: &mut Core<Outcome>) {
         self.keep_unstored(core);
     }
 
@@ -449,14 +449,14 @@ impl Daemon for Handler {
         self.close_stored(core, key);
     }
 
-    fn is_not_stored(&mut self, kind: Kind, key: u64) {
+    fn not_stored(&mut self, kind: Kind, key: u64) {
         self.forget_key(kind, key);
     }
 
     /// No client of virtlogd is kept.
-    fn client_is_not_stored(&mut self, _: ClientId) {}
+    fn client_not_stored(&mut self, _: ClientId) {}
 
-    fn keep_no_more(&mut self) {
+    fn clear_store_keys(&mut self) {
         self.forget_keys();
     }
 

@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use common::event::Registered;
 use common::handover::document::LogDirectory;
-use common::handover::marks::Target;
+use common::handover::document::Target;
 use common::sys::pipe;
 
 use crate::flow::Flow;

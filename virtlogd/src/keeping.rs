@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use common::fd_store::names::Kind;
+use common::fd_store::recovery::Mark;
+use common::fd_store::slots::{self, SlotFile};
 use common::handover::document::Change;
-use common::handover::marks::{self, Marks, Target};
-use common::handover::stored::{Kind, Mark};
+use common::handover::document::Target;
 use common::server::Core;
 
 use crate::guest::Guest;
@@ -33,9 +35,9 @@ static STORE: OnceLock<Store> = OnceLock::new();
 /// What jobs do to staging pipes that are kept.
 #[derive(Debug)]
 struct Store {
-    marks: Marks,
+    marks: SlotFile,
     order: AtomicU64,
-    /// See [`marks::AtRisk`].
+    /// See [`slots::AtRisk`].
     round: u32,
     /// How many bytes are noted to be at risk, by the key where that is.
     at_risk: Mutex<HashMap<u64, u64>>,
@@ -142,17 +144,17 @@ pub(crate) fn note_at_risk(before: Option<AtRisk>, now: Option<AtRisk>) {
     for AtRisk { key, owner, target, .. } in now.into_iter().chain(before) {
         let bytes = noted.get(&key).copied().unwrap_or(0);
         let owner = u32::try_from(owner).unwrap_or(0);
-        store.mark_at_risk(key, marks::AtRisk { round: store.round, owner, bytes, target });
+        store.mark_at_risk(key, slots::AtRisk { round: store.round, owner, bytes, target });
     }
     noted.retain(|_, sum| *sum > 0);
 }
 
 /// Notes the line of the log with this key, with an order behind the one that it has, and gives that.
 /// It is not noted if it is too long, or there is no store.
-pub(crate) fn note_line(key: u64, line: marks::Line) -> Option<u64> {
+pub(crate) fn note_line(key: u64, line: slots::Line) -> Option<u64> {
     let store = STORE.get().filter(|_| key != 0)?;
     let order = store.order.fetch_add(1, Ordering::Relaxed).max(line.order) + 1;
-    store.marks.set_line(key, &marks::Line { order, ..line }).ok().map(|()| order)
+    store.marks.set_line(key, &slots::Line { order, ..line }).ok().map(|()| order)
 }
 
 impl Store {
@@ -160,7 +162,7 @@ impl Store {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn mark_at_risk(&self, key: u64, at_risk: marks::AtRisk) {
+    fn mark_at_risk(&self, key: u64, at_risk: slots::AtRisk) {
         if let Err(error) = self.marks.set_at_risk(key, at_risk) {
             tracing::error!(target: "logging.log_handler", "Unable to mark a pipe: {error}");
         }
@@ -180,7 +182,7 @@ impl Handler {
             // They were made when keeping was begun before.
             return;
         }
-        let marks = match core.essential_marks(Kind::Marks, "virt-rs-marks") {
+        let marks = match core.essential_marks(Kind::StagingOwners, "virt-rs-marks") {
             Ok(marks) => marks,
             Err(error) => {
                 return tracing::error!(
@@ -318,7 +320,7 @@ impl Handler {
         }
         let guests_key = guest.as_ref().map(|guest| guest.intake().key);
         if let Some(key) = lane.key.take_if(|key| guests_key != Some(*key)) {
-            core.forget(Kind::Log, key);
+            core.remove_stored(Kind::Log, key);
         }
         let Some(guest) = guest else { return };
         let owed = guest.intake().signature();
@@ -331,8 +333,8 @@ impl Handler {
             let intake = guest.intake();
             let fds = [intake.pipe.as_fd()];
             lane.key = match lane.key {
-                Some(key) => core.keep_as(key, Kind::Log, &fds, change).then_some(key),
-                None => core.keep(Kind::Log, &fds, change),
+                Some(key) => core.store_as(key, Kind::Log, &fds, change).then_some(key),
+                None => core.store(Kind::Log, &fds, change),
             };
         }
         lane.owed_noted = Some(Box::new(owed));
@@ -405,7 +407,7 @@ fn store_pipes(core: &mut Core<Outcome>) {
         // What waits for a supervisor has copies of its descriptors there.
         let is_short = pipes.freed_at.is_some_and(|at| at.elapsed() < SHORTAGE_PERIOD);
         if !is_short && !core.is_all_sent() {
-            core.has_more_to_store();
+            core.note_unstored();
         }
         let spare_max = if is_short || !core.is_all_sent() { 0 } else { SPARE_MAX };
         let missing = spare_max.saturating_sub(pipes.spare.len() + pipes.sent.len());
@@ -444,7 +446,7 @@ pub(crate) fn forget_pipes(core: &mut Core<Outcome>) {
     let Some(store) = STORE.get() else { return };
     let gone = std::mem::take(&mut store.pipes().gone);
     for key in gone {
-        core.forget(Kind::Pipe, key);
+        core.remove_stored(Kind::Pipe, key);
     }
 }
 
@@ -453,8 +455,8 @@ fn keep_pipe(core: &mut Core<Outcome>, staging: &Staging) -> bool {
     let (reader, writer) = staging.ends();
     let (fds, change) = ([reader, writer], Change::default());
     let key = match staging.key() {
-        0 => core.keep(Kind::Pipe, &fds, change),
-        key => core.keep_as(key, Kind::Pipe, &fds, change).then_some(key),
+        0 => core.store(Kind::Pipe, &fds, change),
+        key => core.store_as(key, Kind::Pipe, &fds, change).then_some(key),
     };
     staging.is_kept_as(key.unwrap_or(0));
     if let (Some(key), Some(store)) = (key, STORE.get()) {

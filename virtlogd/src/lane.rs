@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::event::TimerId;
-use common::server::{Core, Place};
+use common::server::{Core, StorageId};
 use common::sys::pipe;
 
 use crate::guest::Guest;
@@ -27,7 +27,7 @@ use crate::task::Task;
 pub(crate) struct Lane {
     pub(crate) path: Arc<Path>,
     /// Where its file is, as far as that is known; `None` before anything was done.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<StorageId>,
     /// That is known for certain, by the file.
     is_located: bool,
     /// Its log, unless a task has it.
@@ -138,7 +138,7 @@ impl Lane {
     ) -> Option<Arc<Guest>> {
         self.busy = false;
         if let Some(FileId { dev: dev @ 1.., .. }) = pump.as_ref().map(|pump| pump.file_id()) {
-            (self.place, self.is_located) = (Some(Place::device(dev)), true);
+            (self.place, self.is_located) = (Some(StorageId::device(dev)), true);
         }
         let guest = pump.as_ref().map(|pump| Arc::clone(pump.guest()));
         let is_same = |before: &&mut Arc<Guest>| {

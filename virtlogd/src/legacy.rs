@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use common::event::Registered;
+use common::handover::document::Target;
 use common::handover::document::{LogDirectory, Loss};
-use common::handover::marks::Target;
 
 use crate::guest::Guest;
 use crate::loss;

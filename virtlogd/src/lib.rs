@@ -41,7 +41,7 @@ mod task;
 use std::io;
 
 use common::config::{Document, Error};
-use common::handover::{Inherited, document};
+use common::handover::{InheritedFds, document};
 use common::rpc::Program;
 use common::server::{Caller, Core};
 use common::startup::Service;
@@ -86,12 +86,12 @@ impl Service for Handler {
         core: &mut Core<Outcome>,
         document: document::Document<'static>,
         _: Vec<(Caller, document::Session)>,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     ) {
         self.adopt_from(core, document, inherited);
     }
 
-    fn salvage(&mut self, core: &mut Core<Outcome>, inherited: &mut Inherited) {
+    fn adopt_unclaimed(&mut self, core: &mut Core<Outcome>, inherited: &mut InheritedFds) {
         self.salvage_from(core, inherited);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::handover::document::LogDirectory;
-use common::handover::marks::Target;
+use common::handover::document::Target;
 use common::rpc::error::errno_text;
 use nix::libc;
 

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use common::handover::marks::Target;
+use common::handover::document::Target;
 use common::sys::{calls, pipe};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use common::handover::document::{Document, Items, Log, LogHandler, PrivateLog};
 use common::handover::text::{hex, parse_uuid, text, unhex, uuid};
-use common::handover::{Inherited, Passing, Reader};
+use common::handover::{FdSet, InheritedFds, Successor};
 use common::server::Core;
 use common::sys::{fd, pipe};
 use nix::errno::Errno;
@@ -29,15 +29,15 @@ impl Handler {
     pub(crate) fn save_into<'a>(
         &'a self,
         document: &mut Document<'a>,
-        passing: &'a Passing,
-        reader: Reader,
+        fd_set: &'a FdSet,
+        reader: Successor,
     ) {
-        let files = Items::shown(move |sink| {
+        let files = Items::lazy(move |sink| {
             // libvirt's daemons would die of an entry without a name.
-            if reader == Reader::Ours {
-                self.orphans.iter().map(|pipe| orphan(passing.fd(pipe))).for_each(&mut *sink);
+            if reader == Successor::Ours {
+                self.orphans.iter().map(|pipe| orphan(fd_set.fd(pipe))).for_each(&mut *sink);
             }
-            self.lanes().filter_map(|lane| save(lane, passing, reader)).for_each(sink);
+            self.lanes().filter_map(|lane| save(lane, fd_set, reader)).for_each(sink);
         });
         document.handler = Some(LogHandler { files: Some(files) });
     }
@@ -47,7 +47,7 @@ impl Handler {
         &mut self,
         core: &mut Core<Outcome>,
         document: Document<'static>,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     ) {
         let logs = document.handler.and_then(|handler| handler.files);
         for log in logs.into_iter().flat_map(Items::into_vec) {
@@ -65,7 +65,7 @@ impl Handler {
         &mut self,
         core: &mut Core<Outcome>,
         from: Log,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     ) -> io::Result<()> {
         let guest = inherited.take_as(from.pipefd, Errno::EINVAL, |fd| pipe::is_pipe(fd))?;
         let private = from.private.unwrap_or_default();
@@ -94,7 +94,7 @@ impl Handler {
     }
 
     /// Pipes that were left without a word.
-    pub(crate) fn salvage_from(&mut self, core: &mut Core<Outcome>, inherited: &mut Inherited) {
+    pub(crate) fn salvage_from(&mut self, core: &mut Core<Outcome>, inherited: &mut InheritedFds) {
         while let Some(guest) = inherited.take_if(|fd| pipe::is_pipe(fd) && fd::is_readable(fd)) {
             tracing::error!(
                 target: "logging.log_handler",
@@ -109,17 +109,17 @@ impl Handler {
 
 /// A log for the journal.
 pub(crate) fn record(lane: &Lane) -> Option<Log> {
-    save(lane, &Passing::default(), Reader::Ours)
+    save(lane, &FdSet::default(), Successor::Ours)
 }
 
 /// `None` for one that the reader could not take.
-fn save(lane: &Lane, passing: &Passing, reader: Reader) -> Option<Log> {
+fn save(lane: &Lane, fd_set: &FdSet, reader: Successor) -> Option<Log> {
     let guest = lane.guest.as_ref()?;
     let path = &lane.path;
     let domain = &guest.domain;
     let intake = guest.intake();
     let is_text = path.to_str().is_some();
-    if reader == Reader::Libvirts {
+    if reader == Successor::Libvirt {
         let pump = lane.pump.as_deref();
         let trouble = if is_text { pump.and_then(Pump::not_to_be_opened) } else { Some(NO_TEXT) };
         if let Some(reason) = trouble {
@@ -141,17 +141,17 @@ fn save(lane: &Lane, passing: &Passing, reader: Reader) -> Option<Log> {
         drop(fd::set_blocking(&intake.pipe));
     }
     Some(Log {
-        pipefd: Some(passing.fd(&intake.pipe)),
+        pipefd: Some(fd_set.fd(&intake.pipe)),
         path: Some(text(path.as_os_str().as_bytes())),
         driver: Some(text(&domain.driver)),
         domname: Some(text(&domain.name)),
         domuuid: Some(uuid(&domain.uuid)),
         private: match reader {
-            Reader::Ours => Some(PrivateLog {
+            Successor::Ours => Some(PrivateLog {
                 path: (!is_text).then(|| hex(path.as_os_str().as_bytes())),
-                ..save_private(lane, &intake, passing)
+                ..save_private(lane, &intake, fd_set)
             }),
-            Reader::Libvirts => None,
+            Successor::Libvirt => None,
         },
     })
 }
@@ -160,7 +160,7 @@ fn orphan(pipefd: i32) -> Log {
     Log { pipefd: Some(pipefd), ..Log::default() }
 }
 
-fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
+fn save_private(lane: &Lane, intake: &Intake, fd_set: &FdSet) -> PrivateLog {
     let (file, rotation_steps_left) =
         lane.pump.as_ref().map(|pump| pump.file()).unwrap_or_default();
     let arrears = intake.arrears();
@@ -168,7 +168,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
     let staged = intake.in_hand.iter().chain(arrears.iter().flat_map(|arrears| &arrears.kept));
     let mut pass = |staging: &Staging| {
         let (reader, writer) = staging.ends();
-        (passing.fd(reader), passing.fd(writer))
+        (fd_set.fd(reader), fd_set.fd(writer))
     };
     PrivateLog {
         key: lane.key,
@@ -176,7 +176,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
         staged_bytes: None,
         after_crash: None,
         staged: Some(staged.map(&mut pass).collect()),
-        file: file.map(|file| passing.fd(file)),
+        file: file.map(|file| fd_set.fd(file)),
         rotation_steps_left,
         unfinished_line: arrears.map(|arrears| hex(&arrears.line)),
         line_target: arrears.and_then(|arrears| arrears.line_target),
@@ -190,7 +190,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
     }
 }
 
-fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
+fn legacy(from: PrivateLog, inherited: &mut InheritedFds) -> Legacy {
     let file = inherited.take_as(from.file, Errno::EINVAL, |fd| fd::is_regular_file(fd));
     let mut take =
         |number| inherited.take_as(Some(number), Errno::EINVAL, |fd| pipe::is_pipe(fd)).ok();

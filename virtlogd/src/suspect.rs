@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::handover::stored::Kind;
+use common::fd_store::names::Kind;
 use common::server::{Core, Progress};
 use common::sys::pipe::{self, State};
 

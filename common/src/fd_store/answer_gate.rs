@@ -10,12 +10,12 @@ use crate::systemd::Notify;
 /// deaf, and not waited for until it has taken everything.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A client, and what it is to be told.
-pub(crate) type Told<C> = (C, Result<Reply, rpc::Error>);
+/// A client, and what it is to be answer.
+pub(crate) type DeferredAnswer<C> = (C, Result<Reply, rpc::Error>);
 
 /// Answers to clients `C`. Bounded by the clients, of whom each has one call in flight.
 #[derive(Debug)]
-pub(crate) struct HeldBack<C> {
+pub(crate) struct AnswerGate<C> {
     answers: VecDeque<Waiting<C>>,
     is_deaf: bool,
 }
@@ -25,31 +25,31 @@ struct Waiting<C> {
     /// The last message before it.
     number: u64,
     since: Instant,
-    told: Told<C>,
+    answer: DeferredAnswer<C>,
 }
 
-impl<C> Default for HeldBack<C> {
+impl<C> Default for AnswerGate<C> {
     fn default() -> Self {
         Self { answers: VecDeque::new(), is_deaf: false }
     }
 }
 
-impl<C> HeldBack<C> {
+impl<C> AnswerGate<C> {
     /// Whether an answer has to wait now.
-    pub(crate) fn is_needed(&mut self, notify: &Notify) -> bool {
+    pub(crate) fn must_wait(&mut self, notify: &Notify) -> bool {
         self.is_deaf &= notify.waiting() > 0;
         !self.is_deaf && notify.stored_up_to() < notify.last_number()
     }
 
-    pub(crate) fn push(&mut self, told: Told<C>, notify: &Notify) {
+    pub(crate) fn push(&mut self, answer: DeferredAnswer<C>, notify: &Notify) {
         let number = notify.last_number();
-        self.answers.push_back(Waiting { number, since: Instant::now(), told });
+        self.answers.push_back(Waiting { number, since: Instant::now(), answer });
     }
 
     /// The next answer that has waited for long enough.
-    pub(crate) fn next(&mut self, notify: &Notify) -> Option<Told<C>> {
+    pub(crate) fn next(&mut self, notify: &Notify) -> Option<DeferredAnswer<C>> {
         let &Waiting { number, since, .. } = self.answers.front()?;
-        if number > notify.stored_up_to() && self.is_needed(notify) {
+        if number > notify.stored_up_to() && self.must_wait(notify) {
             if !notify.is_blocked() || since.elapsed() < PATIENCE {
                 return None;
             }
@@ -63,7 +63,7 @@ impl<C> HeldBack<C> {
     }
 
     /// The next answer, whatever the supervisor has taken.
-    pub(crate) fn take(&mut self) -> Option<Told<C>> {
-        self.answers.pop_front().map(|waiting| waiting.told)
+    pub(crate) fn take(&mut self) -> Option<DeferredAnswer<C>> {
+        self.answers.pop_front().map(|waiting| waiting.answer)
     }
 }

@@ -9,7 +9,7 @@
 //! at every instant at least one is complete, and of two that are, which say the same then, readers
 //! take the one with the higher number.
 //!
-//! To renew the journal, the lines that count are copied. So it forgets nothing but what it was told
+//! To renew the journal, the lines that count are copied. So it forgets nothing but what it was contents
 //! to forget, whatever the daemon has at hand at that moment.
 //!
 //! Fds have names in the store, made of a letter and the item's key.
@@ -79,7 +79,7 @@ struct Line {
 
 /// What a journal says.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct JournalContents {
     /// How it began.
     pub document: Document<'static>,
     /// What has come since, the latest of each key.
@@ -258,7 +258,7 @@ fn is_end(change: &Change) -> bool {
 ///
 /// # Errors
 /// As `read(2)`.
-pub fn read(file: &File) -> io::Result<Option<Told>> {
+pub fn read(file: &File) -> io::Result<Option<JournalContents>> {
     let bytes_max = file.metadata()?.len().min(BYTES_MAX);
     let mut bytes = vec![0; usize::try_from(bytes_max).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
@@ -266,16 +266,16 @@ pub fn read(file: &File) -> io::Result<Option<Told>> {
     let Some(document) = lines.next().and_then(|text| document::read(text).ok()) else {
         return Ok(None);
     };
-    let mut told = Told { document, ..Told::default() };
+    let mut contents = JournalContents { document, ..JournalContents::default() };
     // A line that is whole and not understood is of another version, and costs only itself.
     for change in lines.filter_map(|text| document::read::<Change>(text).ok()) {
-        told.endings.extend(change.ending.clone());
+        contents.endings.extend(change.ending.clone());
         match change.key {
-            Some(key) => drop(told.changes.insert(key, change)),
-            None => told.spaces.extend(change.space()),
+            Some(key) => drop(contents.changes.insert(key, change)),
+            None => contents.spaces.extend(change.space()),
         }
     }
-    Ok(Some(told))
+    Ok(Some(contents))
 }
 
 /// A line with its checksum.

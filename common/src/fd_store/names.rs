@@ -14,13 +14,13 @@ pub enum Kind {
     /// Both ends of a staging pipe.
     Pipe,
     /// A memfd that says whose bytes are in which staging pipe: a mark at the place of each key.
-    Marks,
+    StagingOwners,
     /// A locked file.
     Lease,
     /// A connection of an owner of leases.
     Client,
-    /// A memfd that says what clients are owed: a mark at the place of each key.
-    Calls,
+    /// A memfd that says what clients are pending: a mark at the place of each key.
+    PendingReplies,
     /// A memfd of the journal, by its number.
     Journal,
     /// The end of a pipe whose other end tells when the store lets go of it, by its number.
@@ -44,10 +44,10 @@ impl Kind {
     const ALL: [Self; 8] = [
         Self::Log,
         Self::Pipe,
-        Self::Marks,
+        Self::StagingOwners,
         Self::Lease,
         Self::Client,
-        Self::Calls,
+        Self::PendingReplies,
         Self::Journal,
         Self::Sentinel,
     ];
@@ -56,10 +56,10 @@ impl Kind {
         match self {
             Self::Log => "l",
             Self::Pipe => "p",
-            Self::Marks => "m",
+            Self::StagingOwners => "m",
             Self::Lease => "r",
             Self::Client => "c",
-            Self::Calls => "o",
+            Self::PendingReplies => "o",
             Self::Journal => "j",
             // An earlier version would take the number for a key.
             Self::Sentinel => "s.",

@@ -1,4 +1,4 @@
-//! What a client of a process that has crashed was owed by it.
+//! What a client of a process that has crashed was pending by it.
 
 use super::slots::{MARK_BYTES, Mark};
 use crate::rpc::program::ReplyTo;
@@ -8,7 +8,7 @@ const NO_PROGRAM: u32 = u32::MAX;
 
 /// What a client is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owed {
+pub enum PendingReply {
     /// Nothing: no byte of a call has been read that is not answered.
     Nothing,
     /// An answer.
@@ -17,7 +17,7 @@ pub enum Owed {
     Unknown,
 }
 
-impl Owed {
+impl PendingReply {
     /// As a mark.
     #[must_use]
     pub fn to_mark(self) -> Mark {
@@ -54,10 +54,10 @@ mod tests {
 
     #[test]
     fn marks_say_what_they_were_made_of() {
-        let answer = Owed::Answer(ReplyTo::from_words([0x8665_6b70, 1, u32::MAX, 9]));
-        for owed in [Owed::Nothing, Owed::Unknown, answer] {
-            assert_eq!(Owed::from_mark(owed.to_mark()), owed);
+        let answer = PendingReply::Answer(ReplyTo::from_words([0x8665_6b70, 1, u32::MAX, 9]));
+        for pending in [PendingReply::Nothing, PendingReply::Unknown, answer] {
+            assert_eq!(PendingReply::from_mark(pending.to_mark()), pending);
         }
-        assert_eq!(Owed::from_mark(Mark::default()), Owed::Nothing);
+        assert_eq!(PendingReply::from_mark(Mark::default()), PendingReply::Nothing);
     }
 }

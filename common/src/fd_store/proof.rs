@@ -177,7 +177,7 @@ impl Proof {
     pub(crate) fn remove(&mut self, notify: &mut Notify, name: &str) {
         self.unproved.remove(name);
         self.leaving_fds += notify.count(name);
-        notify.take_back(name);
+        notify.withdraw(name);
         self.removals.push(name.into());
     }
 

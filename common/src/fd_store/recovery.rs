@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
-use super::journal::{self, Told};
+use super::journal::{self, JournalContents};
 pub use super::names::Kind;
-use super::pending_reply::Owed;
-use super::slots::{self as marks, AtRisk, Marks};
-use crate::handover::Inherited;
+use super::pending_reply::PendingReply;
+use super::slots::{self as marks, AtRisk, SlotFile};
+use crate::handover::InheritedFds;
 use crate::handover::document::{
     Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, PrivateClient,
     PrivateDaemon, Server, Socket,
@@ -34,19 +34,20 @@ pub struct Returned {
 /// Makes a document of what the supervisor has given back, if it has given anything. The fds are
 /// with `inherited` then, under the numbers that the document has for them.
 #[must_use]
-pub fn take_back(
+pub fn from_fd_store(
     stored: Vec<(String, OwnedFd)>,
     main_server: &str,
-    inherited: &mut Inherited,
+    inherited: &mut InheritedFds,
 ) -> Option<Returned> {
     if stored.is_empty() {
         return None;
     }
     let names: Vec<String> = stored.iter().map(|(name, _)| name.clone()).collect();
-    let told = newest_journal(&stored);
+    let contents = newest_journal(&stored);
     let by_name = Numbers::new(stored, inherited);
     let mut missing = Vec::new();
-    let document = told.map(|told| assemble(told, main_server, &by_name, &mut missing));
+    let document =
+        contents.map(|contents| build_document(contents, main_server, &by_name, &mut missing));
     Some(Returned { document, names, missing })
 }
 
@@ -82,7 +83,7 @@ pub fn keys_of(document: &Document<'_>, main_server: &str) -> BTreeSet<String> {
 struct Numbers(HashMap<String, Vec<RawFd>>);
 
 impl Numbers {
-    fn new(stored: Vec<(String, OwnedFd)>, inherited: &mut Inherited) -> Self {
+    fn new(stored: Vec<(String, OwnedFd)>, inherited: &mut InheritedFds) -> Self {
         let mut numbers: HashMap<String, Vec<RawFd>> = HashMap::new();
         for (name, fd) in stored {
             let number = fd.into_raw_fd();
@@ -102,11 +103,11 @@ impl Numbers {
 
     /// Memfds of marks with their names, the newest last. There are two when the start of a process
     /// of an earlier version was cut off.
-    fn marks(&self, kind: Kind) -> Vec<(String, RawFd, Marks)> {
+    fn marks(&self, kind: Kind) -> Vec<(String, RawFd, SlotFile)> {
         let open = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
         let marks = |key| {
             let number = self.one(kind, key)?;
-            Some((kind.name(key), number, Marks::from(open(number)?)))
+            Some((kind.name(key), number, SlotFile::from(open(number)?)))
         };
         let mut all: Vec<_> = self.keys(kind).filter_map(marks).collect();
         all.sort_by_cached_key(|(name, _, marks)| (marks.stamp(), name.clone()));
@@ -122,7 +123,7 @@ impl Numbers {
             Some((Kind::Sentinel.name(number), self.one(Kind::Sentinel, number)?))
         });
         let newest = |kind| self.marks(kind).pop().map(|(name, number, _)| (name, number));
-        let marks = newest(Kind::Marks).into_iter().chain(newest(Kind::Calls));
+        let marks = newest(Kind::StagingOwners).into_iter().chain(newest(Kind::PendingReplies));
         journals.chain(marks).chain(sentinels).collect()
     }
 
@@ -132,7 +133,7 @@ impl Numbers {
 }
 
 /// The last one that is complete.
-fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<Told> {
+fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<JournalContents> {
     let journal = |(name, fd): &(String, OwnedFd)| {
         Some((Kind::Journal.key(name)?, File::from(fd.try_clone().ok()?)))
     };
@@ -141,20 +142,21 @@ fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<Told> {
     journals.iter().find_map(|(_, file)| journal::read(file).ok()?)
 }
 
-fn assemble(
-    mut told: Told,
+fn build_document(
+    mut contents: JournalContents,
     main_server: &str,
     numbers: &Numbers,
     missing: &mut Vec<String>,
 ) -> Document<'static> {
-    let owners = told.document.default_lockspace.as_mut().and_then(|space| space.private.take());
-    let owners = owners.unwrap_or_default().with_later(std::mem::take(&mut told.endings));
-    let next_client_id = spread_out(&mut told, main_server);
-    let private = told.document.private.take().unwrap_or_default();
+    let owners =
+        contents.document.default_lockspace.as_mut().and_then(|space| space.private.take());
+    let owners = owners.unwrap_or_default().with_later(std::mem::take(&mut contents.endings));
+    let next_client_id = spread_out(&mut contents, main_server);
+    let private = contents.document.private.take().unwrap_or_default();
     let staged = Staged::read(numbers, private.at_risk_round.unwrap_or(0));
-    let calls = numbers.marks(Kind::Calls).pop().map(|(_, _, calls)| calls);
+    let calls = numbers.marks(Kind::PendingReplies).pop().map(|(_, _, calls)| calls);
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
-    for (key, change) in told.changes {
+    for (key, change) in contents.changes {
         if let Some(words) = is_missing(&change, key, numbers) {
             missing.push(words);
         }
@@ -166,7 +168,7 @@ fn assemble(
     }
     clients.sort_by_key(|client| client.id);
     let main = Server { clients: Some(clients), next_client_id, ..Server::default() };
-    leases.extend(told.spaces);
+    leases.extend(contents.spaces);
     Document {
         daemon: Some(Daemon::Named { servers: BTreeMap::from([(main_server.to_owned(), main)]) }),
         handler: Some(LogHandler { files: Some(Items::Read(logs)) }),
@@ -203,8 +205,8 @@ fn is_missing(change: &Change, key: u64, numbers: &Numbers) -> Option<String> {
 
 /// Puts every item of the journal's document among its changes, if none of these is about it. Gives
 /// the number for the next client.
-fn spread_out(told: &mut Told, main_server: &str) -> Option<u64> {
-    let Told { document, changes, spaces, .. } = told;
+fn spread_out(contents: &mut JournalContents, main_server: &str) -> Option<u64> {
+    let JournalContents { document, changes, spaces, .. } = contents;
     let mut add = |key: Option<u64>, change: Change| {
         if let Some(key) = key {
             changes.entry(key).or_insert(change);
@@ -272,17 +274,17 @@ fn found_client(
     mut client: Client,
     key: u64,
     numbers: &Numbers,
-    calls: Option<&Marks>,
+    calls: Option<&SlotFile>,
 ) -> Option<Client> {
     let fd = Some(numbers.one(Kind::Client, key)?);
     let mark = calls.and_then(|calls| calls.get(key).ok()).unwrap_or_default();
-    let owed = match Owed::from_mark(mark) {
-        Owed::Nothing => None,
-        Owed::Answer(reply_to) => Some(reply_to.to_words()),
-        Owed::Unknown => return None,
+    let pending = match PendingReply::from_mark(mark) {
+        PendingReply::Nothing => None,
+        PendingReply::Answer(reply_to) => Some(reply_to.to_words()),
+        PendingReply::Unknown => return None,
     };
     client.sock = Some(Socket { fd, ..Socket::default() });
-    client.private = Some(PrivateClient { key: Some(key), owed, ..Default::default() });
+    client.private = Some(PrivateClient { key: Some(key), owed: pending, ..Default::default() });
     Some(client)
 }
 
@@ -304,7 +306,7 @@ fn found_lease(
 /// What is staged, by the log's key.
 struct Staged {
     /// With lines about losses.
-    marks: Option<Marks>,
+    marks: Option<SlotFile>,
     /// Staging pipes with bytes inside, in the order of each log.
     pipes: HashMap<u64, Vec<StagedPipe>>,
     /// Bytes in pipes that the store may lack, by the key of each.
@@ -322,9 +324,9 @@ impl Staged {
     /// Of bytes at risk only what was noted in this round or later.
     fn read(numbers: &Numbers, round: u32) -> Self {
         let mut pipes: HashMap<u64, Vec<StagedPipe>> = HashMap::new();
-        let marks = numbers.marks(Kind::Marks);
+        let marks = numbers.marks(Kind::StagingOwners);
         for key in numbers.keys(Kind::Pipe) {
-            let mark = |marks: &Marks| marks.get(key).ok().and_then(Mark::parse);
+            let mark = |marks: &SlotFile| marks.get(key).ok().and_then(Mark::parse);
             let latest = marks.iter().filter_map(|(.., marks)| mark(marks));
             let latest = latest.max_by_key(|mark| mark.order);
             if let (Some(Mark { owner, order }), Some(ends)) =

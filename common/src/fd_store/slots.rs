@@ -32,7 +32,7 @@ const AT_RISK: u64 = (KEY_MAX + 1) * MARK_BYTES as u64;
 
 /// The memfd.
 #[derive(Debug)]
-pub struct Marks {
+pub struct SlotFile {
     file: File,
     /// Whoever makes a mark, on any thread.
     turn: Mutex<()>,
@@ -55,7 +55,7 @@ pub struct AtRisk {
     pub target: Option<Target>,
 }
 
-impl Marks {
+impl SlotFile {
     /// Without any mark. The name is for those who look at open files.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl Marks {
     }
 }
 
-impl Marks {
+impl SlotFile {
     /// Notes at a key how many bytes of a log would be lost with this process. It is a second mark of
     /// the key, behind all others. A kill at any moment leaves it or the one before.
     ///
@@ -134,7 +134,7 @@ impl Marks {
     }
 }
 
-impl Marks {
+impl SlotFile {
     fn of(file: File) -> Self {
         Self { file, turn: Mutex::default() }
     }
@@ -172,13 +172,13 @@ impl AtRisk {
     }
 }
 
-impl AsFd for Marks {
+impl AsFd for SlotFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
-impl From<OwnedFd> for Marks {
+impl From<OwnedFd> for SlotFile {
     fn from(fd: OwnedFd) -> Self {
         Self::of(fd.into())
     }
@@ -194,20 +194,20 @@ mod tests {
 
     #[test]
     fn each_key_has_a_mark_of_its_own() {
-        let marks = Marks::new("marks").unwrap();
+        let marks = SlotFile::new("marks").unwrap();
         marks.set(7, [7; MARK_BYTES]).unwrap();
         marks.set(9, [9; MARK_BYTES]).unwrap();
         assert_eq!(marks.get(7).unwrap(), [7; MARK_BYTES]);
         for absent in [8, 10] {
             assert_eq!(marks.get(absent).unwrap(), Mark::default());
         }
-        assert!(marks.stamp() < Marks::new("marks").unwrap().stamp());
+        assert!(marks.stamp() < SlotFile::new("marks").unwrap().stamp());
         marks.set(u64::MAX, [1; MARK_BYTES]).unwrap_err();
     }
 
     #[test]
     fn what_is_at_risk_is_noted_beside_the_marks() {
-        let marks = Marks::new("marks").unwrap();
+        let marks = SlotFile::new("marks").unwrap();
         assert_eq!(marks.at_risk().unwrap(), []);
         let target = Some(Target { inode: u64::MAX, size_bytes: 12 });
         let at_risk = AtRisk { round: 7, owner: 3, bytes: 65_536, target };

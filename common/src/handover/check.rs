@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::draft::Draft;
+use super::memfd::Memfd;
 use super::target::Target;
 use crate::sys::fd::set_nonblocking;
 use crate::sys::{calls, pipe, signal};
@@ -106,7 +106,7 @@ fn ask(
     name: &str,
     check_configuration: &CheckConfiguration,
 ) -> io::Result<Answer> {
-    let stdin = File::from(Draft::of_bytes(document)?.seal());
+    let stdin = File::from(Memfd::of_bytes(document)?.seal());
     io::Seek::rewind(&mut &stdin)?;
     let arguments = target.arguments.get(1..).unwrap_or_default();
     let mut question = command(target);

@@ -8,25 +8,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::draft::{BYTES_MAX, Draft};
+use super::memfd::{BYTES_MAX, Memfd};
 use crate::sys::fd;
 use crate::sys::memory::Content;
 
 /// What a successor gets: fds that somebody else owns and keeps open for as long as this is there,
 /// and bytes.
 #[derive(Debug, Default)]
-pub struct Passing {
+pub struct FdSet {
     numbers: RefCell<Vec<RawFd>>,
     bytes: RefCell<Vec<OwnedFd>>,
 }
 
 /// What a predecessor has left open. Each can be had once.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub struct InheritedFds {
     numbers: BTreeSet<RawFd>,
 }
 
-impl Passing {
+impl FdSet {
     /// Takes `fd` along and gives its number.
     pub fn fd(&self, fd: impl AsFd) -> RawFd {
         let number = fd.as_fd().as_raw_fd();
@@ -39,12 +39,12 @@ impl Passing {
     /// # Errors
     /// As `memfd_create(2)` and `write(2)`.
     pub fn bytes(&self, bytes: &[u8]) -> io::Result<RawFd> {
-        Ok(self.memory(Draft::of_bytes(bytes)?))
+        Ok(self.memory(Memfd::of_bytes(bytes)?))
     }
 
     /// Takes a memfd along, sealed, and gives its number.
-    pub(super) fn memory(&self, draft: Draft) -> RawFd {
-        let file = draft.seal();
+    pub(super) fn memory(&self, memfd: Memfd) -> RawFd {
+        let file = memfd.seal();
         let number = file.as_raw_fd();
         self.bytes.borrow_mut().push(file);
         number
@@ -67,7 +67,7 @@ impl Passing {
 }
 
 /// Ends with its drop.
-pub(super) struct KeptOpen<'a>(&'a Passing);
+pub(super) struct KeptOpen<'a>(&'a FdSet);
 
 impl Drop for KeptOpen<'_> {
     fn drop(&mut self) {
@@ -76,7 +76,7 @@ impl Drop for KeptOpen<'_> {
     }
 }
 
-impl Inherited {
+impl InheritedFds {
     /// Everything that is open now but the standard streams, close-on-exec from here. To be called
     /// before this process opens anything itself.
     ///
@@ -216,7 +216,7 @@ impl Inherited {
 
 #[expect(unsafe_code, reason = "a number has to get an owner somewhere")]
 fn adopt(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: `Inherited` was made when the process began, of what was open then, and gives each number
+    // SAFETY: `InheritedFds` was made when the process began, of what was open then, and gives each number
     // once. Whoever else adopts some has them left out.
     unsafe { fd::adopt_listed(number) }
 }

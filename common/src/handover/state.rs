@@ -16,9 +16,9 @@ use nix::fcntl::OFlag;
 use thiserror::Error;
 
 use super::document::{self, Document};
-use super::draft::BYTES_MAX;
-use super::draft::Draft;
-use super::fds::{Inherited, Passing};
+use super::fds::{FdSet, InheritedFds};
+use super::memfd::BYTES_MAX;
+use super::memfd::Memfd;
 use crate::rpc::error::io_text;
 use crate::sys::{calls, process};
 
@@ -36,11 +36,11 @@ const FILE_MODE: u32 = 0o600;
 
 /// Who is to read a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum Successor {
     /// A daemon of ours.
     Ours,
     /// One of libvirt's.
-    Libvirts,
+    Libvirt,
 }
 
 /// Why a document cannot be handed over.
@@ -86,32 +86,32 @@ pub(super) struct Written {
 /// Puts a document where its reader finds it. For our own successor the file is dispensable.
 pub(super) fn write(
     mut document: Document<'_>,
-    reader: Reader,
+    reader: Successor,
     path: &Path,
-    passing: &Passing,
+    fd_set: &FdSet,
 ) -> Result<Written, WriteError> {
     let text = match reader {
-        Reader::Ours => Draft::of(&document)?,
-        Reader::Libvirts => for_libvirt(&mut document)?,
+        Successor::Ours => Memfd::of(&document)?,
+        Successor::Libvirt => for_libvirt(&mut document)?,
     };
     let written = write_file(path, &text);
     let (file, text) = match (written, reader) {
         (Ok(()), _) => (Some(path.to_owned()), text),
-        (Err(error), Reader::Libvirts) => {
+        (Err(error), Successor::Libvirt) => {
             return Err(WriteError::File { path: path.to_owned(), error });
         }
-        (Err(error), Reader::Ours) => {
+        (Err(error), Successor::Ours) => {
             tracing::warn!(
                 target: "daemon",
                 "Unable to write the state file {}: {error}; going on without it", path.display()
             );
             document.private.get_or_insert_default().stale_file = identity(path);
-            (None, Draft::of(&document)?)
+            (None, Memfd::of(&document)?)
         }
     };
     let memfd = match reader {
-        Reader::Ours => Some(passing.memory(text)),
-        Reader::Libvirts => None,
+        Successor::Ours => Some(fd_set.memory(text)),
+        Successor::Libvirt => None,
     };
     Ok(Written { file, memfd })
 }
@@ -127,7 +127,7 @@ impl Drop for Written {
 /// Looks for a document that a predecessor has left, in the memfd that `variable` names and in the
 /// file at `path`. Nothing is removed.
 #[must_use]
-pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) -> Option<Found> {
+pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut InheritedFds) -> Option<Found> {
     let magic = std::process::id().to_string();
     let is_ours = |document: &Document<'_>| document.magic.as_ref() == Some(&magic);
     let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
@@ -181,13 +181,13 @@ fn is_newer(
 }
 
 /// Private keys go where the whole would be too large with them.
-fn for_libvirt(document: &mut Document<'_>) -> Result<Draft, WriteError> {
-    let text = Draft::of(document)?;
+fn for_libvirt(document: &mut Document<'_>) -> Result<Memfd, WriteError> {
+    let text = Memfd::of(document)?;
     if text.len <= LIBVIRT_BYTES_MAX {
         return Ok(text);
     }
     document.strip_private();
-    let text = Draft::of(document)?;
+    let text = Memfd::of(document)?;
     if text.len > LIBVIRT_BYTES_MAX {
         return Err(WriteError::TooLarge(text.len));
     }
@@ -195,7 +195,7 @@ fn for_libvirt(document: &mut Document<'_>) -> Result<Draft, WriteError> {
 }
 
 /// Whole or not at all: under another name first.
-fn write_file(path: &Path, text: &Draft) -> io::Result<()> {
+fn write_file(path: &Path, text: &Memfd) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
@@ -210,7 +210,7 @@ fn write_file(path: &Path, text: &Draft) -> io::Result<()> {
     })
 }
 
-fn write_new_file(path: &Path, text: &Draft) -> io::Result<()> {
+fn write_new_file(path: &Path, text: &Memfd) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(FILE_MODE);
     text.copy_to(&mut options.open(path)?)

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use super::storage::Place;
+use super::storage::StorageId;
 
 /// A piece of work.
 pub(crate) struct Job<O> {
     pub(crate) id: u64,
     /// The daemon's number for what it is done for.
     pub(crate) source: u64,
-    pub(crate) place: Place,
+    pub(crate) place: StorageId,
     pub(crate) since: Instant,
     pub(crate) progress: Option<Progress>,
     pub(crate) work: Box<dyn FnOnce() -> O + Send>,
@@ -23,7 +23,7 @@ pub struct InFlight {
     pub source: u64,
     /// When it was handed out.
     pub since: Instant,
-    pub(crate) place: Place,
+    pub(crate) place: StorageId,
     /// It may wait for a peer.
     pub(crate) is_at_peer: bool,
 }

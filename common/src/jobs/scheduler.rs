@@ -4,7 +4,7 @@
 //! anything with it. As a rule the loop's own thread runs it, one after the other, at the cost of a
 //! call; [`super::threads`] sees to it that the loop goes on elsewhere when one takes long.
 //!
-//! The [place](Place) of such a job is *slow* from then on: its further jobs are run by threads of
+//! The [place](StorageId) of such a job is *slow* from then on: its further jobs are run by threads of
 //! their own, one at a time, until some in a row have ended quickly. So a file system that hangs
 //! costs the loop one [patience](super::job::BLOCKING_THRESHOLD) and one thread, however many files are on
 //! it. One at a time also means that no two jobs of a device work on one file at once, by whatever
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::job::{InFlight, Job, Returned, THREADS_MAX};
 use super::progress::Progress;
 use super::slow::Slow;
-use super::storage::Place;
+use super::storage::StorageId;
 
 /// Jobs that run on threads of their own while there are enough of those for every other place.
 const AWAY_MAX: usize = 48;
@@ -47,7 +47,7 @@ pub(crate) struct Jobs<O> {
     at_peers: usize,
     /// Until when peers are not trusted.
     alarm_until: Option<Instant>,
-    slow: HashMap<Place, Slow<O>>,
+    slow: HashMap<StorageId, Slow<O>>,
     /// Sources of jobs that have not ended and will not soon; the daemon is not told yet.
     late: VecDeque<u64>,
     ended: VecDeque<O>,
@@ -73,7 +73,7 @@ impl<O> Jobs<O> {
 
     pub(crate) fn submit(
         &mut self,
-        place: Place,
+        place: StorageId,
         source: u64,
         work: impl FnOnce() -> O + Send + 'static,
     ) {
@@ -83,7 +83,7 @@ impl<O> Jobs<O> {
     /// The same of one that tells how far it has got.
     pub(crate) fn submit_with_progress(
         &mut self,
-        place: Place,
+        place: StorageId,
         source: u64,
         progress: Progress,
         work: impl FnOnce() -> O + Send + 'static,
@@ -94,7 +94,7 @@ impl<O> Jobs<O> {
     /// The same for which nobody waits.
     pub(crate) fn submit_unhurried(
         &mut self,
-        place: Place,
+        place: StorageId,
         source: u64,
         work: impl FnOnce() -> O + Send + 'static,
     ) {
@@ -109,7 +109,7 @@ impl<O> Jobs<O> {
         progress: Progress,
         work: impl FnOnce() -> O + Send + 'static,
     ) {
-        let place = Place::peer(progress.peer());
+        let place = StorageId::peer(progress.peer());
         if self.is_peer_suspect(progress.peer()) {
             self.slow.entry(place).or_insert_with(Slow::of_peer);
         }
@@ -120,12 +120,12 @@ impl<O> Jobs<O> {
     pub(crate) fn is_peer_suspect(&self, peer: u64) -> bool {
         self.at_peers >= PEERS_MAX
             || self.alarm_until.is_some_and(|until| Instant::now() < until)
-            || self.slow.get(&Place::peer(peer)).is_some_and(|slow| slow.is_peers)
+            || self.slow.get(&StorageId::peer(peer)).is_some_and(|slow| slow.is_peers)
     }
 
     fn submit_job(
         &mut self,
-        place: Place,
+        place: StorageId,
         source: u64,
         is_waited_for: bool,
         progress: Option<Progress>,
@@ -203,7 +203,7 @@ impl<O> Jobs<O> {
             return false;
         };
         self.at_peers += usize::from(!std::mem::replace(&mut job.is_at_peer, true));
-        job.place = Place::peer(progress.peer());
+        job.place = StorageId::peer(progress.peer());
         self.alarm_until = Some(Instant::now() + ALARM_PERIOD);
         let slow = self.slow.entry(job.place).or_insert_with(Slow::of_peer);
         (slow.is_busy, slow.is_peers, slow.quick) = (true, true, 0);
@@ -212,7 +212,7 @@ impl<O> Jobs<O> {
     }
 
     /// Lets others go on at a place whose job is held up by a peer.
-    fn go_on_without_peer(&mut self, place: Place) {
+    fn go_on_without_peer(&mut self, place: StorageId) {
         let Some(slow) = self.slow.get(&place).filter(|slow| !slow.is_peers && slow.is_held_up())
         else {
             return;
@@ -228,7 +228,7 @@ impl<O> Jobs<O> {
         }
     }
 
-    fn job_away_at(&self, place: Place) -> Option<u64> {
+    fn job_away_at(&self, place: StorageId) -> Option<u64> {
         self.away.iter().find(|(_, job)| job.place == place).map(|(id, _)| *id)
     }
 
@@ -254,7 +254,7 @@ impl<O> Jobs<O> {
     }
 
     /// Whether jobs of this place are run by other threads.
-    pub(crate) fn is_slow(&self, place: Place) -> bool {
+    pub(crate) fn is_slow(&self, place: StorageId) -> bool {
         self.slow.contains_key(&place)
     }
 
@@ -282,7 +282,7 @@ impl<O> Jobs<O> {
     }
 
     /// Whether a job at this place does not get on.
-    pub(crate) fn hangs(&mut self, place: Place) -> bool {
+    pub(crate) fn hangs(&mut self, place: StorageId) -> bool {
         self.go_on_without_peer(place);
         self.slow.get(&place).is_some_and(Slow::hangs) || !self.may_run_here()
     }
@@ -315,7 +315,7 @@ impl<O> Jobs<O> {
         self.send_away(place);
     }
 
-    fn send_away(&mut self, place: Place) {
+    fn send_away(&mut self, place: StorageId) {
         let (at_peers, at_file_systems) = (self.at_peers, self.at_file_systems());
         let Some(slow) = self.slow.get_mut(&place) else { return };
         let is_full =

@@ -5,7 +5,7 @@ use crate::handover::document::PrivateDaemon;
 
 /// What was set through the admin socket and outlives this image.
 #[derive(Debug, Default)]
-pub(super) struct Overrides {
+pub(super) struct AdminOverrides {
     pub(super) timeout_s: Option<u32>,
     pub(super) log_filters: Option<String>,
     pub(super) log_outputs: Option<String>,
@@ -13,7 +13,7 @@ pub(super) struct Overrides {
     pub(super) admin_limits: Option<Limits>,
 }
 
-impl Overrides {
+impl AdminOverrides {
     /// For a successor.
     pub(super) fn save(&self) -> PrivateDaemon {
         let pair = |limits: Limits| (limits.clients_max, limits.unauthenticated_max);

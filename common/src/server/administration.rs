@@ -8,7 +8,7 @@ use super::core::{Core, Done, NOT_THE_DAEMONS};
 use super::daemon::Answer;
 use super::names::{Names, Numbers};
 use crate::admin::{self, Client, Identity, Limits, Server, Target};
-use crate::jobs::storage::Place;
+use crate::jobs::storage::StorageId;
 use crate::rpc::{self, Call};
 
 impl<O> Core<O> {
@@ -24,7 +24,7 @@ impl<O> Core<O> {
             return Answer::Later;
         }
         if let Some(numbers) = self.unnamed.take() {
-            self.jobs.submit(Place::NAMES, NOT_THE_DAEMONS, move || {
+            self.jobs.submit(StorageId::NAMES, NOT_THE_DAEMONS, move || {
                 Done::Names(asking, call, Names::look_up(numbers))
             });
             return Answer::Later;
@@ -114,7 +114,7 @@ impl<O> Target for Core<O> {
             }
             None => {
                 let opening = self.logger.opening(setting).map_err(|error| error.to_rpc())?;
-                self.unopened = Some((Place::own_log(setting), opening));
+                self.unopened = Some((StorageId::own_log(setting), opening));
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ impl<O> Core<O> {
     ///
     /// What is not in the fd store yet is not promised to anybody: the answer waits for that.
     pub fn answer(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
-        if self.is_to_hold_back() {
+        if self.must_hold_back() {
             return self.hold_back(client, result);
         }
         self.answer_now(client, result);

@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use super::caller::{Caller, ClientId};
 use crate::event::{Interest, Registered};
-use crate::fd_store::pending_reply::Owed;
-use crate::fd_store::reply_record::Slip;
+use crate::fd_store::pending_reply::PendingReply;
+use crate::fd_store::reply_record::ReplyRecord;
 use crate::rpc::connection::{Message, Outgoing, READ_BYTES_MAX, Unsent, Violation, Want};
 use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection, Reply};
@@ -45,7 +45,7 @@ pub(super) struct Client {
     socket: Registered<UnixStream>,
     connection: Connection,
     /// Its key in the fd store, and where is noted what it is owed.
-    kept: Option<(u64, Option<Slip>)>,
+    kept: Option<(u64, Option<ReplyRecord>)>,
     in_flight: Option<ReplyTo>,
     /// The call in flight, or one whose answer is not sent.
     unanswered: Option<ReplyTo>,
@@ -107,13 +107,13 @@ impl Client {
     }
 
     /// It is kept under this key.
-    pub(super) fn keep_as(&mut self, key: u64, slip: Option<Slip>) {
-        self.kept = Some((key, slip));
-        self.note(self.owed());
+    pub(super) fn set_key(&mut self, key: u64, record: Option<ReplyRecord>) {
+        self.kept = Some((key, record));
+        self.note(self.pending_reply());
     }
 
     /// Nothing is kept of it.
-    pub(super) fn keep_no_more(&mut self) {
+    pub(super) fn clear_key(&mut self) {
         self.kept = None;
     }
 
@@ -166,7 +166,7 @@ impl Client {
     pub(super) fn begin(&mut self, reply_to: ReplyTo) {
         self.in_flight = Some(reply_to);
         self.unanswered = Some(reply_to);
-        self.note(self.owed());
+        self.note(self.pending_reply());
     }
 
     /// Answers the call in flight, if there is one.
@@ -216,7 +216,7 @@ impl Client {
             return Err(Closed::Asked);
         }
         if self.in_flight.is_none() && self.unanswered.take().is_some() {
-            self.note(self.owed());
+            self.note(self.pending_reply());
         }
         self.wait_for_space(false)?;
         Ok(true)
@@ -238,20 +238,20 @@ impl Client {
             };
         }
         if message.is_none() {
-            self.note(self.owed());
+            self.note(self.pending_reply());
         }
         Ok(message)
     }
 
-    /// Of one that is kept, notes before it is read that nobody could tell what it is owed; gives
+    /// Of one that is kept, notes before it is read that nobody could tell what it is pending; gives
     /// whether there is anything to read. A look comes first: most often there is nothing, and a
     /// kill right then must not cost the connection.
     fn prepare_to_read(&mut self) -> Result<bool, Closed> {
-        if let Some((_, Some(slip))) = &mut self.kept {
+        if let Some((_, Some(record))) = &mut self.kept {
             match attempt(|| socket::peek(&self.socket))? {
                 None => self.may_have_input = false,
                 Some(0) => {}
-                Some(_) => slip.note(Owed::Unknown),
+                Some(_) => record.note(PendingReply::Unknown),
             }
         }
         Ok(self.may_have_input)
@@ -283,18 +283,18 @@ impl Client {
         Ok(None)
     }
 
-    fn owed(&self) -> Owed {
+    fn pending_reply(&self) -> PendingReply {
         match self.unanswered {
-            _ if self.connection.has_read_on() => Owed::Unknown,
-            Some(reply_to) => Owed::Answer(reply_to),
-            None => Owed::Nothing,
+            _ if self.connection.has_read_on() => PendingReply::Unknown,
+            Some(reply_to) => PendingReply::Answer(reply_to),
+            None => PendingReply::Nothing,
         }
     }
 
     /// For one that is kept.
-    fn note(&mut self, owed: Owed) {
-        if let Some((_, Some(slip))) = &mut self.kept {
-            slip.note(owed);
+    fn note(&mut self, pending: PendingReply) {
+        if let Some((_, Some(record))) = &mut self.kept {
+            record.note(pending);
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use super::admin_overrides::Overrides;
+use super::admin_overrides::AdminOverrides;
 use super::caller::{Caller, ClientId, Gone};
-use super::fd_store::Keeping;
+use super::fd_store::StoreState;
 use super::idle::Idle;
 use super::listener::Listener;
 use super::names::{Names, Numbers};
@@ -15,14 +15,14 @@ use super::servers::{Limits, Server, Servers};
 use super::supervisor::Supervision;
 use super::token::Token;
 use super::unit::{Asking, StoreNews};
-use super::upgrade::{Lineage, Upgrade};
+use super::upgrade::{ProcessInfo, Upgrade};
 use crate::admin;
 use crate::event::{Interest, Reactor, Registered, TimerId, Waker};
 use crate::handover::check::Check;
 use crate::jobs::haste::Haste;
 use crate::jobs::path_work::Errand;
 use crate::jobs::scheduler::Jobs;
-use crate::jobs::storage::{Mounts, Place};
+use crate::jobs::storage::{Mounts, StorageId};
 use crate::logging::{self, Logger, Opened, Opening};
 use crate::rpc::{Call, Program};
 use crate::sys::process;
@@ -44,7 +44,7 @@ pub struct Core<O> {
     /// Log outputs for the call that is being handled.
     pub(super) opened: Option<Result<Opened, logging::Error>>,
     /// Those that it lacks, and where they are.
-    pub(super) unopened: Option<(Place, Opening)>,
+    pub(super) unopened: Option<(StorageId, Opening)>,
     /// Clients that were answered and can go on.
     pub(super) answered: VecDeque<ClientId>,
     /// Clients that have gone, or were let go of, and that the daemon was not told of yet.
@@ -59,11 +59,11 @@ pub struct Core<O> {
     /// As process 1: children of others, which it has inherited, may have ended.
     pub(super) orphans_may_have_ended: bool,
     pub(super) supervision: Supervision,
-    pub(super) keeping: Keeping,
+    pub(super) store: StoreState,
     pub(super) asking: Asking,
     pub(super) logger: Logger,
-    pub(super) lineage: Lineage,
-    pub(super) overrides: Overrides,
+    pub(super) process_info: ProcessInfo,
+    pub(super) overrides: AdminOverrides,
     pub(super) upgrade: Upgrade,
     /// An upgrade waits for jobs.
     pub(super) haste: Haste,
@@ -120,7 +120,7 @@ pub struct Parts {
     /// The daemon's own log.
     pub logger: Logger,
     /// What an upgrade needs to know.
-    pub lineage: Lineage,
+    pub process_info: ProcessInfo,
 }
 
 impl<O> Core<O> {
@@ -171,11 +171,11 @@ impl<O> Core<O> {
             signals,
             orphans_may_have_ended: process::is_first(),
             supervision: Supervision::new(parts.notify, parts.ping_period),
-            keeping: Keeping::default(),
+            store: StoreState::default(),
             asking: Asking::new(parts.store),
             logger: parts.logger,
-            lineage: parts.lineage,
-            overrides: Overrides::default(),
+            process_info: parts.process_info,
+            overrides: AdminOverrides::default(),
             upgrade: Upgrade::None,
             looking_again: None,
             unanswered: None,

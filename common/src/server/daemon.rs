@@ -4,8 +4,8 @@ use super::caller::{Caller, ClientId};
 use super::core::Core;
 use crate::fd_store::names::Kind;
 use crate::handover::document::Document;
-use crate::handover::{Passing, Reader};
-use crate::jobs::storage::Place;
+use crate::handover::{FdSet, Successor};
+use crate::jobs::storage::StorageId;
 use crate::rpc::{self, Call, Reply};
 
 /// What a handler has to say to a call.
@@ -45,23 +45,23 @@ pub trait Daemon: Send + Sized + 'static {
 
     /// A job for `source` has not ended and will not soon, or it waits for one that does not. Said
     /// once of each such job.
-    fn job_is_late(&mut self, core: &mut Core<Self::Outcome>, source: u64);
+    fn job_stalled(&mut self, core: &mut Core<Self::Outcome>, source: u64);
 
     /// A job that was [submitted by a path](Core::submit_at_path) for `source` is done at this place.
-    fn job_goes_on_at(&mut self, _source: u64, _place: Place) {}
+    fn job_moved_to(&mut self, _source: u64, _place: StorageId) {}
 
     /// What is under way for `source`, for the log.
     fn describe_job(&self, source: u64) -> String;
 
     /// The process exits although a job for `source` has not ended. Whatever others wait for is to
     /// be let go of now: the kernel does not do that before the job has ended.
-    fn job_given_up(&mut self, core: &mut Core<Self::Outcome>, source: u64);
+    fn job_abandoned(&mut self, core: &mut Core<Self::Outcome>, source: u64);
 
     /// Whether anybody depends on the daemon beside its clients, so that it must not exit idle.
     fn is_in_use(&self) -> bool;
 
     /// Puts its own part into a state document for `reader`.
-    fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader);
+    fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, reader: Successor);
 
     /// Puts into the beginning of the journal what has no key in the fd store and is to outlive the
     /// process all the same.
@@ -69,7 +69,7 @@ pub trait Daemon: Send + Sized + 'static {
 
     /// An upgrade is near: bring everything into a form that `reader` understands. Jobs for that
     /// are waited for, within a bound.
-    fn settle(&mut self, core: &mut Core<Self::Outcome>, reader: Reader);
+    fn prepare_handover(&mut self, core: &mut Core<Self::Outcome>, reader: Successor);
 
     /// How things are, in a few words without clients, for `systemctl status`. It is asked for once
     /// a second and must not cost more with more guests.
@@ -81,26 +81,26 @@ pub trait Daemon: Send + Sized + 'static {
 
     /// There is an fd store: has [marks](Core::essential_marks) kept, if it makes any. Once in the
     /// life of the process at the most.
-    fn keep_essentials(&mut self, _: &mut Core<Self::Outcome>) {}
+    fn store_essentials(&mut self, _: &mut Core<Self::Outcome>) {}
 
     /// There is an fd store: has everything kept, what has a key [under that](Core::keep_as).
-    fn keep_all(&mut self, core: &mut Core<Self::Outcome>);
+    fn store_all(&mut self, core: &mut Core<Self::Outcome>);
 
     /// There is room in the fd store: has kept what did not fit, until something does not.
-    fn keep_more(&mut self, core: &mut Core<Self::Outcome>);
+    fn store_more(&mut self, core: &mut Core<Self::Outcome>);
 
     /// The supervisor has heard that it is to remove the item with this key, of which that
     /// [was to be told](Core::watch_removal).
     fn has_left_store(&mut self, _: &mut Core<Self::Outcome>, _key: u64) {}
 
     /// An item that was sent did not fit, and has no key any more.
-    fn is_not_stored(&mut self, kind: Kind, key: u64);
+    fn not_stored(&mut self, kind: Kind, key: u64);
 
     /// The connection of a client did not fit.
-    fn client_is_not_stored(&mut self, client: ClientId);
+    fn client_not_stored(&mut self, client: ClientId);
 
     /// The fd store was emptied: nothing has a key any more.
-    fn keep_no_more(&mut self);
+    fn clear_store_keys(&mut self);
 
     /// The upgrade came to nothing: work that was [held back](Core::holds_back) goes on.
     fn resume(&mut self, core: &mut Core<Self::Outcome>);

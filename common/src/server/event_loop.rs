@@ -98,7 +98,7 @@ impl<D: Daemon> LoopState for State<D> {
     fn run_loop(mut self: Box<Self>, threads: &Arc<LoopThreads<Self>>) {
         self.core.jobs.thread_changed();
         loop {
-            settle(&mut self.core, &mut self.daemon);
+            run_pending(&mut self.core, &mut self.daemon);
             while let Some(job) = self.core.jobs.next_away() {
                 threads.send(job);
             }
@@ -110,13 +110,13 @@ impl<D: Daemon> LoopState for State<D> {
                 self.jobs_for += began.elapsed();
             } else if let Some(event) = self.events.pop_front() {
                 self.take_event(threads, event);
-            } else if self.is_to_look() {
+            } else if self.begin_look() {
                 if let Err(error) = self.core.reactor.look(&mut self.events) {
                     return threads.finish(self, Err(error));
                 }
-            } else if self.is_to_give_way() {
+            } else if self.check_main_thread_work() {
                 return threads.run_on_main_thread(self);
-            } else if self.is_to_stop() {
+            } else if self.check_stop() {
                 self.prove();
             } else if self.is_proved() {
                 self.stop();
@@ -136,7 +136,7 @@ impl<D: Daemon> LoopState for State<D> {
         if core.orphans_may_have_ended {
             core.orphans_may_have_ended = process::reap_children_of_thread();
         }
-        if core.is_ready_for_successor() {
+        if core.check_ready_for_successor() {
             core.execute(daemon);
         }
     }
@@ -173,19 +173,19 @@ impl<D: Daemon> State<D> {
         if self.jobs_for < JOBS_TURN { self.core.jobs.next_here() } else { None }
     }
 
-    fn is_to_look(&mut self) -> bool {
+    fn begin_look(&mut self) -> bool {
         self.jobs_for >= JOBS_TURN && !std::mem::replace(&mut self.has_looked, true)
     }
 
-    fn is_to_stop(&mut self) -> bool {
-        self.phase == Phase::Serving && self.core.stopping && self.core.knows_what_a_stop_keeps()
+    fn check_stop(&mut self) -> bool {
+        self.phase == Phase::Serving && self.core.stopping && self.core.check_stop_effect()
     }
 
-    fn is_to_give_way(&mut self) -> bool {
+    fn check_main_thread_work(&mut self) -> bool {
         let Self { core, .. } = self;
         self.phase == Phase::Serving
             && !core.stopping
-            && (core.orphans_may_have_ended || core.is_ready_for_successor())
+            && (core.orphans_may_have_ended || core.check_ready_for_successor())
     }
 
     fn prove(&mut self) {
@@ -207,7 +207,7 @@ impl<D: Daemon> State<D> {
     fn stop(&mut self) {
         self.phase = Phase::Stopping;
         self.deadline.take().into_iter().for_each(|timer| self.core.reactor.cancel_timer(timer));
-        self.core.keep_what_a_stop_keeps(&self.daemon);
+        self.core.apply_stop_to_store(&self.daemon);
         self.daemon.stop(&mut self.core);
         self.deadline = Some(self.core.reactor.set_timer(STOP_PERIOD, Token::Deadline));
     }
@@ -266,7 +266,7 @@ impl<D: Daemon> State<D> {
             tracing::error!(target: "daemon", "And {others} more");
         }
         for job in &jobs {
-            self.daemon.job_given_up(&mut self.core, job.source);
+            self.daemon.job_abandoned(&mut self.core, job.source);
         }
         let Self { core, daemon, .. } = self;
         std::mem::forget(daemon);
@@ -313,7 +313,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
 
 /// Carries on what the last event or job has set free: jobs that ended, clients that were answered,
 /// clients that have gone.
-fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
+fn run_pending<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
     loop {
         if let Some((caller, gone)) = core.gone.pop_front() {
             match gone {
@@ -323,8 +323,8 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
             core.accept(caller.client.server);
         } else if let Some((client, result)) = core.next_held_back() {
             core.answer_now(client, result);
-        } else if core.is_to_go_on_keeping() {
-            core.go_on_keeping(daemon);
+        } else if core.is_store_to_be_tended() {
+            core.tend_store(daemon);
         } else if std::mem::take(&mut core.has_resumed) {
             daemon.resume(core);
         } else if let Some(done) = core.jobs.take_ended() {
@@ -333,7 +333,7 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
                 Done::Elsewhere(errand) => {
                     let source = errand.source;
                     let place = core.send_on(errand);
-                    daemon.job_goes_on_at(source, place);
+                    daemon.job_moved_to(source, place);
                 }
                 Done::Names(asking, call, names) => core.names_are_known(asking, call, names),
                 Done::Outputs(asking, call, outputs) => {
@@ -343,7 +343,7 @@ fn settle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
             }
         } else if let Some(source) = core.jobs.take_late() {
             if source != NOT_THE_DAEMONS {
-                daemon.job_is_late(core, source);
+                daemon.job_stalled(core, source);
             }
         } else if let Some(client) = core.answered.pop_front() {
             serve(core, daemon, client);

@@ -41,10 +41,10 @@ pub use own_log::OPEN_PERIOD;
 pub use save::adopt_listeners;
 pub use servers::Limits;
 pub use unit::StoreNews;
-pub use upgrade::Lineage;
+pub use upgrade::ProcessInfo;
 
 pub use crate::jobs::haste::Haste;
 pub use crate::jobs::job::InFlight;
 pub use crate::jobs::path_work::PathWork;
 pub use crate::jobs::progress::{Progress, is_left_behind};
-pub use crate::jobs::storage::Place;
+pub use crate::jobs::storage::StorageId;

@@ -82,7 +82,7 @@ fn take_call<D: Daemon>(
         admin::Server::Admin => core.administer(id, call),
     };
     match answer {
-        Answer::Now(result) if core.is_to_hold_back() => core.answer(id, result),
+        Answer::Now(result) if core.must_hold_back() => core.answer(id, result),
         Answer::Now(result) => {
             if let Some(client) = core.servers.client(id) {
                 client.answer(result);
@@ -139,7 +139,7 @@ impl<O> Core<O> {
         if let Some(key) = client.key() {
             // Closing ends nothing while the store has it too.
             client.shut_down();
-            self.forget(Kind::Client, key);
+            self.remove_stored(Kind::Client, key);
         }
         let gone = match reason {
             Closed::End | Closed::EndMidMessage | Closed::Io(_) => Gone::ByClient,

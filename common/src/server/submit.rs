@@ -12,7 +12,7 @@ use crate::jobs::haste::Haste;
 use crate::jobs::job::InFlight;
 use crate::jobs::path_work::{Errand, PathWork, Step};
 use crate::jobs::progress::Progress;
-use crate::jobs::storage::Place;
+use crate::jobs::storage::StorageId;
 
 impl<O> Core<O> {
     /// Watches `fd` for data; [`Daemon::ready`](super::Daemon::ready) is told `source`, a number that the daemon never
@@ -41,7 +41,12 @@ impl<O> Core<O> {
 
     /// Hands out a piece of work that touches files at `place`; [`Daemon::job_ended`](super::Daemon::job_ended) gets its
     /// outcome. `source` is a number of the daemon's own.
-    pub fn submit(&mut self, place: Place, source: u64, work: impl FnOnce() -> O + Send + 'static) {
+    pub fn submit(
+        &mut self,
+        place: StorageId,
+        source: u64,
+        work: impl FnOnce() -> O + Send + 'static,
+    ) {
         self.jobs.submit(place, source, || Done::Daemons(work()));
     }
 
@@ -49,7 +54,7 @@ impl<O> Core<O> {
     /// slow is not taken for one that hangs.
     pub fn submit_with_progress(
         &mut self,
-        place: Place,
+        place: StorageId,
         source: u64,
         progress: Progress,
         work: impl FnOnce() -> O + Send + 'static,
@@ -61,7 +66,7 @@ impl<O> Core<O> {
     /// not wait for all of its kind.
     pub fn submit_unhurried(
         &mut self,
-        place: Place,
+        place: StorageId,
         source: u64,
         work: impl FnOnce() -> O + Send + 'static,
     ) {
@@ -69,7 +74,7 @@ impl<O> Core<O> {
     }
 
     /// [`Self::submit`] of something that does nothing but touch what its peer can hold, as `progress`
-    /// says. `source` is told to [`Daemon::job_is_late`](super::Daemon::job_is_late) if the peer does.
+    /// says. `source` is told to [`Daemon::job_stalled`](super::Daemon::job_stalled) if the peer does.
     pub fn submit_at_peer(
         &mut self,
         source: u64,
@@ -91,12 +96,12 @@ impl<O> Core<O> {
     }
 
     /// Whether jobs at a place take long.
-    pub fn is_slow(&self, place: Place) -> bool {
+    pub fn is_slow(&self, place: StorageId) -> bool {
         self.jobs.is_slow(place)
     }
 
     /// Whether a place does not even get on slowly with its jobs.
-    pub fn hangs(&mut self, place: Place) -> bool {
+    pub fn hangs(&mut self, place: StorageId) -> bool {
         self.jobs.hangs(place)
     }
 
@@ -113,18 +118,18 @@ impl<O> Core<O> {
 
 impl<O: 'static> Core<O> {
     /// [`Self::submit`] of work on a path, wherever that leads. Gives where it is done first;
-    /// [`Daemon::job_goes_on_at`](super::Daemon::job_goes_on_at) tells of other places.
+    /// [`Daemon::job_moved_to`](super::Daemon::job_moved_to) tells of other places.
     pub fn submit_at_path(
         &mut self,
         path: &Path,
         source: u64,
         progress: Progress,
         work: impl PathWork<Outcome = O>,
-    ) -> Place {
+    ) -> StorageId {
         self.send_on(Errand::new(path, source, progress, work))
     }
 
-    pub(super) fn send_on(&mut self, errand: Errand<O>) -> Place {
+    pub(super) fn send_on(&mut self, errand: Errand<O>) -> StorageId {
         let table = self.mounts.table();
         let start = table.start_of(&errand.path);
         let (source, progress) = (errand.source, errand.progress.clone());

@@ -19,7 +19,7 @@ impl<O> Core<O> {
 
     /// Says to the supervisor that the daemon serves and how things are; pings begin.
     pub fn announce<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        self.begin_keeping(daemon);
+        self.fill_store(daemon);
         self.supervision.notify.ready();
         self.tell_status(daemon);
         self.supervision.ping(&mut self.reactor);

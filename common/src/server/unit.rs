@@ -15,7 +15,7 @@ use super::core::{Core, Done, NOT_THE_DAEMONS};
 use super::daemon::Daemon;
 use super::duty::Duty;
 use super::token::Token;
-use crate::jobs::storage::Place;
+use crate::jobs::storage::StorageId;
 use crate::sys::pipe;
 use crate::systemd::{AskError, Unit};
 pub(crate) use asking::Asking;
@@ -61,7 +61,7 @@ impl<O> Core<O> {
             self.asking.expected = self.proved_fds();
             self.asking.reserve = None;
             let ask = move || Done::Unit(Unit::ask(patience));
-            self.jobs.submit(Place::SYSTEMD, NOT_THE_DAEMONS, ask);
+            self.jobs.submit(StorageId::SYSTEMD, NOT_THE_DAEMONS, ask);
         }
     }
 
@@ -142,17 +142,17 @@ impl<O> Core<O> {
 
     /// Begins to keep, keeps no more, or keeps more or less than before, by what is known now.
     fn fit_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let (before, now) = (self.keeping.said_max, self.store_size());
+        let (before, now) = (self.store.said_max, self.store_size());
         if before == now {
             return;
         }
-        self.keeping.said_max = now;
+        self.store.said_max = now;
         tracing::info!(
             target: "util.systemd", "The fd store takes {now} fds, by what systemd says of our unit"
         );
         match (before, now) {
-            (_, 0) => self.keep_no_more(daemon),
-            (0, _) => self.begin_keeping(daemon),
+            (_, 0) => self.abandon_store(daemon),
+            (0, _) => self.fill_store(daemon),
             _ => self.store_has_changed(now),
         }
     }

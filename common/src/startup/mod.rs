@@ -30,9 +30,9 @@ use sockets::Sockets;
 
 use crate::admin::Server;
 use crate::cli::{self, Options, Parsed, Paths};
-use crate::handover::{self, Inherited};
+use crate::handover::{self, InheritedFds};
 use crate::logging::{self, Logger};
-use crate::server::{Core, Limits, Lineage, Parts, StoreNews};
+use crate::server::{Core, Limits, Parts, ProcessInfo, StoreNews};
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
 use crate::systemd::{self, Activation, Notify, Passed, PassedSocket};
@@ -76,7 +76,7 @@ pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
 fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
     // First of all, before an fd of our own can be taken for a passed or inherited one. A fork
     // makes passed ones somebody else's, as in libvirt.
-    let mut inherited = Inherited::at_start().unwrap_or_default();
+    let mut inherited = InheritedFds::at_start().unwrap_or_default();
     let activation = Activation::from_environment();
     let passed = match options.daemonize {
         true => Passed::default(),
@@ -230,7 +230,7 @@ impl<S: Service> Start<S> {
             adopt(&mut core, &mut daemon, legacy, &mut predecessor);
             handover::remove(&state_file);
         } else if complaint.is_some() {
-            daemon.salvage(&mut core, &mut predecessor.inherited);
+            daemon.adopt_unclaimed(&mut core, &mut predecessor.inherited);
         } else {
             core.adopt_essentials(predecessor.essentials(Vec::new()));
             leave_store(&mut core, &mut daemon, &mut predecessor);
@@ -266,14 +266,14 @@ impl<S: Service> Start<S> {
         let idle_timeout = options.timeout;
         let notify_socket = legacy.and_then(|legacy| legacy.private.notify_socket.clone());
         let notify_socket = notify_socket.map(OsString::from);
-        let lineage = Lineage {
+        let process_info = ProcessInfo {
             arguments,
             executed,
             state_file: paths.state_file.clone(),
             generation: legacy.and_then(|legacy| legacy.private.generation).unwrap_or(0),
             configuration: bytes,
             pid_file: pid_file.map(PidFile::file),
-            parked: Vec::new(),
+            unclaimed_fds: Vec::new(),
             check_configuration: Arc::new(move || {
                 Configuration::<S>::check(&options, &paths).map_err(|failure| failure.to_string())
             }),
@@ -291,7 +291,7 @@ impl<S: Service> Start<S> {
             store,
             ping_period: systemd::ping_period(std::process::id(), std::env::var_os),
             logger,
-            lineage,
+            process_info,
         };
         (parts, settings)
     }
@@ -325,8 +325,8 @@ fn adopt<S: Service>(
     core.tell_of_unwritten(&private);
     daemon.adopt(core, document, clients, inherited);
     leave_store(core, daemon, predecessor);
-    daemon.salvage(core, &mut predecessor.inherited);
-    core.park(predecessor.parked(&private, |fd| daemon.must_stay_open(fd)));
+    daemon.adopt_unclaimed(core, &mut predecessor.inherited);
+    core.keep_unclaimed(predecessor.unclaimed_fds(&private, |fd| daemon.must_stay_open(fd)));
     tracing::info!(
         target: "daemon", "Took over, generation {}", private.generation.unwrap_or(0)
     );

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::config;
-use crate::handover::Inherited;
+use crate::handover::InheritedFds;
 use crate::handover::document::{Document, Session};
 use crate::rpc::Program;
 use crate::server::{Caller, Core, Daemon};
@@ -46,7 +46,7 @@ pub trait Service: Daemon {
         core: &mut Core<Self::Outcome>,
         document: Document<'static>,
         clients: Vec<(Caller, Session)>,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     );
 
     /// Lets go of fds that came out of the fd store, where they still are for a moment, and that the
@@ -57,7 +57,7 @@ pub trait Service: Daemon {
 
     /// Looks at fds that were inherited without a word that could be understood: nobody must
     /// suffer from their being left alone.
-    fn salvage(&mut self, core: &mut Core<Self::Outcome>, inherited: &mut Inherited);
+    fn adopt_unclaimed(&mut self, core: &mut Core<Self::Outcome>, inherited: &mut InheritedFds);
 
     /// Whether closing an fd would do harm to what was adopted.
     fn must_stay_open(&self, _: BorrowedFd<'_>) -> bool {

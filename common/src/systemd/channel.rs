@@ -113,7 +113,7 @@ impl Channel {
     }
 
     /// Takes back a message about the store that is kept, if it is. Nothing is, mostly.
-    pub(super) fn take_back(&mut self, text: &str) {
+    pub(super) fn withdraw(&mut self, text: &str) {
         if let Some(index) = self.stores.iter().rposition(|message| message.text == text) {
             self.stores.remove(index);
         }

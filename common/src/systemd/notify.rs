@@ -166,16 +166,16 @@ impl Notify {
     /// Takes every fd of this name out of the store, if there are any. A lock of theirs is freed
     /// with the last copy of the fd, so unlock first.
     pub fn remove(&mut self, name: &str) {
-        self.take_back(name);
+        self.withdraw(name);
         // Even then: it may have been sent before, too.
         self.send(format!("FDSTOREREMOVE=1\nFDNAME={name}"), Class::Store);
     }
 
     /// Takes back fds that the supervisor was not sent yet, if there are any.
-    pub fn take_back(&mut self, name: &str) {
+    pub fn withdraw(&mut self, name: &str) {
         self.forget(name);
         let message = store_message(name);
-        self.channel.iter_mut().for_each(|channel| channel.take_back(&message));
+        self.channel.iter_mut().for_each(|channel| channel.withdraw(&message));
     }
 
     /// Tells that there is nothing of this name in the store.
@@ -219,7 +219,7 @@ impl Notify {
     }
 
     /// Tells what is in the store already: it came from there.
-    pub fn is_stored(&mut self, name: &str) {
+    pub fn adopt_stored(&mut self, name: &str) {
         self.names.add_stored(name);
     }
 

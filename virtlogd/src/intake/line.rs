@@ -1,7 +1,8 @@
 //! The line about what was lost: made, written, and noted before that, so that a kill in between makes
 //! the next process write what is left of it, and not all of it again.
 
-use common::handover::marks::{self, Target};
+use common::fd_store::slots;
+use common::handover::document::Target;
 use nix::sys::stat::fstat;
 
 use super::Intake;
@@ -29,7 +30,7 @@ impl Intake {
     pub(crate) fn note_line(&mut self, target: Target) {
         let Some(arrears) = &mut self.arrears else { return };
         arrears.line_target = None;
-        let line = marks::Line {
+        let line = slots::Line {
             order: self.line_order,
             pipe_inode: fstat(&self.pipe).map_or(0, |stat| stat.st_ino),
             target,

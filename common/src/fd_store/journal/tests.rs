@@ -14,7 +14,7 @@ fn journal() -> Journal {
 }
 
 /// What a successor reads: the complete memfd with the highest number.
-fn told(journal: &Journal) -> Told {
+fn contents(journal: &Journal) -> JournalContents {
     let mut sheets = [&journal.current, &journal.next];
     sheets.sort_by_key(|sheet| std::cmp::Reverse(sheet.number));
     sheets.into_iter().find_map(|sheet| read(&sheet.file).unwrap()).unwrap()
@@ -22,7 +22,7 @@ fn told(journal: &Journal) -> Told {
 
 fn paths(journal: &Journal) -> Vec<(u64, Option<String>)> {
     let path = |change: Change| change.log.and_then(|log| log.path);
-    told(journal).changes.into_iter().map(|(key, change)| (key, path(change))).collect()
+    contents(journal).changes.into_iter().map(|(key, change)| (key, path(change))).collect()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a log is owed, when the line that tells of it had been begun.
+//! What a log is pending, when the line that tells of it had been begun.
 
 use std::time::SystemTime;
 
@@ -15,7 +15,7 @@ pub(super) fn resume(log: &mut PrivateLog, line: &Line) {
         return;
     }
     if line.order > known {
-        // What a process before that was writing had been seen to, and is told of or left.
+        // What a process before that was writing had been seen to, and is contents of or left.
         (log.in_writing, log.line_order) = (None, Some(line.order));
         match &mut log.loss {
             Some(loss) if line.left_bytes > 0 => loss.bytes = line.left_bytes,

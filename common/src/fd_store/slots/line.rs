@@ -4,7 +4,7 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::{KEY_MAX, Marks};
+use super::{KEY_MAX, SlotFile};
 use crate::handover::document::Target;
 
 /// Where they begin in the memfd, in bytes: behind all other marks, and none lies on two pages.
@@ -31,7 +31,7 @@ pub struct Line {
     pub text: Vec<u8>,
 }
 
-impl Marks {
+impl SlotFile {
     /// Notes a line at the key of its log. A kill at any moment leaves the note or the one before.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn each_key_has_a_line_of_its_own() {
-        let marks = Marks::new("marks").unwrap();
+        let marks = SlotFile::new("marks").unwrap();
         assert_eq!(marks.line(4).unwrap(), None);
         marks.set_line(4, &line(1, "a long line\n")).unwrap();
         marks.set_line(4, &line(2, "a line\n")).unwrap();
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_not_noted() {
-        let marks = Marks::new("marks").unwrap();
+        let marks = SlotFile::new("marks").unwrap();
         marks.set_line(1, &line(1, &"x".repeat(LINE_BYTES))).unwrap_err();
         marks.set_line(KEY_MAX + 1, &line(1, "")).unwrap_err();
         assert_eq!(marks.line(1).unwrap(), None);
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn lines_are_clear_of_other_marks() {
-        let marks = Marks::new("marks").unwrap();
+        let marks = SlotFile::new("marks").unwrap();
         let at_risk = AtRisk { round: 1, owner: 2, bytes: 3, target: None };
         marks.set_at_risk(KEY_MAX, at_risk).unwrap();
         marks.set_line(0, &line(9, "text")).unwrap();

@@ -61,7 +61,7 @@ pub struct PrivateDaemon {
     /// How many fds the store takes, as far as that is known from systemd.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub store_max: Option<u64>,
-    /// For the journal: bytes that were noted as [at risk](crate::handover::marks::AtRisk) in rounds
+    /// For the journal: bytes that were noted as [at risk](crate::fd_store::slots::AtRisk) in rounds
     /// before this one are told of here already, where they are lost.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub at_risk_round: Option<u32>,
@@ -164,7 +164,7 @@ pub struct PrivateLog {
     /// Where that begins, if it is not certain that nothing of it is in the file.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub line_target: Option<Target>,
-    /// The last line about a loss that was [noted](crate::handover::marks::Line), by its order.
+    /// The last line about a loss that was [noted](crate::fd_store::slots::Line), by its order.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub line_order: Option<u64>,
     /// Bytes that were lost behind those and that the log was not told of yet.

@@ -4,12 +4,12 @@ use std::os::fd::IntoRawFd;
 
 #[test]
 fn bytes_arrive_once_and_cannot_be_changed() {
-    let passing = Passing::default();
-    let number = passing.bytes(b"precious").unwrap();
-    (&File::from(passing.bytes.borrow()[0].try_clone().unwrap())).write_all(b"x").unwrap_err();
-    let number_of_copy = passing.bytes.borrow()[0].try_clone().unwrap().into_raw_fd();
+    let fd_set = FdSet::default();
+    let number = fd_set.bytes(b"precious").unwrap();
+    (&File::from(fd_set.bytes.borrow()[0].try_clone().unwrap())).write_all(b"x").unwrap_err();
+    let number_of_copy = fd_set.bytes.borrow()[0].try_clone().unwrap().into_raw_fd();
     assert!(number != number_of_copy);
-    let mut inherited = Inherited::of([number_of_copy]);
+    let mut inherited = InheritedFds::of([number_of_copy]);
     assert!(inherited.take_socket(Some(number_of_copy)).is_err() && !inherited.is_empty());
     assert_eq!(inherited.take_bytes(Some(number_of_copy)).unwrap(), b"precious");
     assert!(inherited.take_bytes(Some(number_of_copy)).is_err());
@@ -21,7 +21,7 @@ fn what_is_no_memfd_stays_where_it_is_taken_for_one() {
     let socket = std::os::unix::net::UnixDatagram::unbound().unwrap().into_raw_fd();
     let named = tempfile::NamedTempFile::new().unwrap();
     let file = named.as_file().try_clone().unwrap().into_raw_fd();
-    let mut inherited = Inherited::of([socket, file]);
+    let mut inherited = InheritedFds::of([socket, file]);
     for number in [socket, file] {
         assert!(inherited.take_bytes(Some(number)).is_err());
         assert!(inherited.take_content(Some(number)).is_err());
@@ -37,9 +37,9 @@ fn fds_stay_open_for_as_long_as_it_is_wanted() {
         let flags = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFD).unwrap();
         flags & nix::libc::FD_CLOEXEC != 0
     };
-    let passing = Passing::default();
-    assert_eq!(passing.fd(&file), file.as_raw_fd());
-    let kept = passing.keep_open().unwrap();
+    let fd_set = FdSet::default();
+    assert_eq!(fd_set.fd(&file), file.as_raw_fd());
+    let kept = fd_set.keep_open().unwrap();
     assert!(!closes());
     drop(kept);
     assert!(closes());

@@ -18,9 +18,9 @@ fn write_to(path: &Path, document: &Document<'_>) {
 
 /// Finds with `passed` in a memfd, and gives the generation of what was found.
 fn found(path: &Path, passed: Option<&Document<'_>>) -> Option<Option<u64>> {
-    let memfd = passed.map(|document| Draft::of(document).unwrap().seal());
+    let memfd = passed.map(|document| Memfd::of(document).unwrap().seal());
     let variable = memfd.as_ref().map(|memfd| memfd.as_raw_fd().to_string());
-    let mut inherited = Inherited::of(memfd.map(IntoRawFd::into_raw_fd));
+    let mut inherited = InheritedFds::of(memfd.map(IntoRawFd::into_raw_fd));
     let found = find(path, variable.as_deref().map(OsStr::new), &mut inherited)?;
     found.is_ours.then(|| found.document.private.and_then(|own| own.generation))
 }
@@ -56,10 +56,10 @@ fn a_strangers_document_is_known_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
     write_to(&path, &Document { magic: Some("1".into()), ..Document::default() });
-    assert!(!find(&path, None, &mut Inherited::default()).unwrap().is_ours);
+    assert!(!find(&path, None, &mut InheritedFds::default()).unwrap().is_ours);
     assert_eq!(found(&path, Some(&document(Some(4)))), Some(Some(4)));
     fs::write(&path, "{").unwrap();
-    let broken = find(&path, None, &mut Inherited::default()).unwrap();
+    let broken = find(&path, None, &mut InheritedFds::default()).unwrap();
     assert!(!broken.is_ours && broken.broken.is_some());
 }
 
@@ -67,17 +67,17 @@ fn a_strangers_document_is_known_as_such() {
 fn our_successor_does_without_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("missing/state");
-    let passing = Passing::default();
-    let written = write(document(Some(1)), Reader::Ours, &path, &passing).unwrap();
+    let fd_set = FdSet::default();
+    let written = write(document(Some(1)), Successor::Ours, &path, &fd_set).unwrap();
     assert!(written.memfd.is_some());
-    write(document(Some(1)), Reader::Libvirts, &path, &passing).unwrap_err();
+    write(document(Some(1)), Successor::Libvirt, &path, &fd_set).unwrap_err();
 }
 
 #[test]
 fn a_document_that_was_not_needed_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
-    let written = write(document(None), Reader::Libvirts, &path, &Passing::default()).unwrap();
+    let written = write(document(None), Successor::Libvirt, &path, &FdSet::default()).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, FILE_MODE);
     drop(written);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

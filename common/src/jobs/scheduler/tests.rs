@@ -1,10 +1,10 @@
 use super::*;
 use crate::jobs::slow::QUICK_ROW;
 
-const HERE: Place = Place::of(1);
-const HUNG: Place = Place::of(2);
+const HERE: StorageId = StorageId::of(1);
+const HUNG: StorageId = StorageId::of(2);
 
-fn jobs(list: &[(Place, u64)]) -> Jobs<u64> {
+fn jobs(list: &[(StorageId, u64)]) -> Jobs<u64> {
     let mut jobs = Jobs::new();
     for &(place, source) in list {
         jobs.submit(place, source, move || source);
@@ -68,7 +68,7 @@ fn a_place_is_quick_again_after_enough_quick_jobs() {
 fn however_many_places_hang_a_thread_is_left_for_the_loop() {
     let mut jobs: Jobs<u64> = Jobs::new();
     let hanging = (0..THREADS_MAX as u64).filter(|&number| {
-        jobs.submit(Place::of(number), number, move || number);
+        jobs.submit(StorageId::of(number), number, move || number);
         let begun = jobs.next_here().is_some();
         jobs.thread_changed();
         begun

@@ -10,9 +10,9 @@ pub(crate) use mounts::{Mounts, Start, Table, plain};
 
 /// A file system, or what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place(u64);
+pub struct StorageId(u64);
 
-impl Place {
+impl StorageId {
     /// The databases of users and groups.
     pub(crate) const NAMES: Self = Self(0);
     /// systemd, to be asked about our unit.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::makedev;
 
-use super::Place;
+use super::StorageId;
 
 /// The mount table of this process. What waits for a change of it sees `POLLERR` and `POLLPRI`.
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -36,12 +36,12 @@ pub(crate) struct Mounts {
 
 /// Where everything was mounted at one time: places by mount points, the last of several at one point.
 #[derive(Debug, Default)]
-pub(crate) struct Table(HashMap<Vec<u8>, Place>);
+pub(crate) struct Table(HashMap<Vec<u8>, StorageId>);
 
 /// Where a path begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start {
-    pub(crate) place: Place,
+    pub(crate) place: StorageId,
     /// Bytes of the path up to the mount point; `None` where nothing is known of mounts.
     point_bytes: Option<usize>,
 }
@@ -90,7 +90,7 @@ impl Table {
     /// Where a [plain] path begins, by its text alone.
     pub(crate) fn start_of(&self, path: &Path) -> Start {
         let found = self.mount_of(path.as_os_str().as_bytes());
-        let place = found.map_or_else(|| Place::directory_of(path), |(_, place)| place);
+        let place = found.map_or_else(|| StorageId::directory_of(path), |(_, place)| place);
         Start { place, point_bytes: found.map(|(point_bytes, _)| point_bytes) }
     }
 
@@ -110,7 +110,7 @@ impl Table {
 
     /// The innermost mount, with the length of its point. Takes as long as the path is deep, however many
     /// mounts there are.
-    fn mount_of(&self, path: &[u8]) -> Option<(usize, Place)> {
+    fn mount_of(&self, path: &[u8]) -> Option<(usize, StorageId)> {
         let mut point = path;
         loop {
             if let Some(&place) = self.0.get(point) {
@@ -134,12 +134,12 @@ pub(crate) fn plain(path: &Path) -> PathBuf {
 }
 
 /// The point and the place of a line such as `36 35 98:0 /root /mount/point rw - ext4 /dev/root rw`.
-fn parse_mount(line: &[u8]) -> Option<(Vec<u8>, Place)> {
+fn parse_mount(line: &[u8]) -> Option<(Vec<u8>, StorageId)> {
     let mut words = line.split(|&byte| byte == b' ').skip(2);
     let (device, point) = (str::from_utf8(words.next()?).ok()?, words.nth(1)?);
     let (major, minor) = device.split_once(':')?;
     let device = makedev(major.parse().ok()?, minor.parse().ok()?);
-    Some((unescape(point), Place::device(device)))
+    Some((unescape(point), StorageId::device(device)))
 }
 
 /// The path with the first symbolic link, or `..`, behind the mount point replaced by what it stands

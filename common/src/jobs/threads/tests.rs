@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::event::Reactor;
 use crate::jobs::scheduler::Jobs;
-use crate::jobs::storage::Place;
+use crate::jobs::storage::StorageId;
 
 /// A loop that hands out all its jobs at once and notes their outcomes.
 struct Toy {
@@ -41,8 +41,8 @@ impl LoopState for Toy {
     }
 }
 
-fn place(number: u64) -> Place {
-    Place::device(number)
+fn place(number: u64) -> StorageId {
+    StorageId::device(number)
 }
 
 fn run(submit: impl FnOnce(&mut Jobs<u64>)) -> Vec<u64> {

@@ -5,16 +5,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::fd_store::answer_gate::HeldBack;
+use crate::fd_store::answer_gate::AnswerGate;
 use crate::fd_store::journal::Journal;
 use crate::fd_store::keys::Keys;
 use crate::fd_store::proof::Proof;
-use crate::fd_store::slots::Marks;
+use crate::fd_store::slots::SlotFile;
 use crate::server::caller::ClientId;
 
 /// What is kept, for whoever comes after us.
 #[derive(Debug, Default)]
-pub(crate) struct Keeping {
+pub(crate) struct StoreState {
     /// Fds that the store takes, as far as that is known; 0: there is none.
     pub(crate) fds_max: usize,
     /// Fds that it takes by what is said of it.
@@ -31,7 +31,7 @@ pub(crate) struct Keeping {
     /// A predecessor's, not in use yet.
     pub(crate) adopted: Vec<(String, OwnedFd)>,
     /// What clients are owed.
-    pub(crate) calls: Option<Arc<Marks>>,
+    pub(crate) calls: Option<Arc<SlotFile>>,
     pub(crate) proof: Proof,
     /// What has been named since it was begun to go through everything.
     pub(crate) claimed: Option<HashSet<String>>,
@@ -50,7 +50,7 @@ pub(crate) struct Keeping {
     /// What was refused may be in the store all the same, and systemd stores nothing under a second
     /// name: nothing is offered until the removals are sent.
     pub(crate) removals_first: bool,
-    pub(crate) held_back: HeldBack<ClientId>,
+    pub(crate) answer_gate: AnswerGate<ClientId>,
     /// Keys of items that were removed, of which the daemon is told when the supervisor has heard it.
     pub(crate) leaving: HashSet<u64>,
     /// It is asked about them although nothing was sent.
@@ -58,7 +58,7 @@ pub(crate) struct Keeping {
     pub(crate) complaint: String,
 }
 
-impl Keeping {
+impl StoreState {
     pub(crate) fn claim(&mut self, name: &str) {
         if let Some(claimed) = &mut self.claimed {
             claimed.insert(name.to_owned());

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
-use super::state::{DRAIN_PERIOD, JOURNAL_PAUSE, Keeping, SPARE_FDS};
+use super::state::{DRAIN_PERIOD, JOURNAL_PAUSE, SPARE_FDS, StoreState};
 use crate::fd_store::journal::Journal;
 use crate::fd_store::keys::Keys;
 use crate::fd_store::names::{Kind, key_of};
@@ -17,88 +17,88 @@ use crate::server::token::Token;
 impl<O> Core<O> {
     /// Begins to keep, if there is a store: puts in what is not there yet and takes out what nobody
     /// has claimed. In this order: a kill in between leaves too much, not too little.
-    pub(in crate::server) fn begin_keeping<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        self.keeping.said_max = self.store_size();
-        self.keeping.fds_max = self.keeping.said_max;
+    pub(in crate::server) fn fill_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        self.store.said_max = self.store_size();
+        self.store.fds_max = self.store.said_max;
         if !self.has_store() {
             return tracing::debug!(target: "util.systemd", "There is no fd store");
         }
         let found: BTreeSet<_> = self.stored_names().into_iter().collect();
-        let used = found.iter().chain(self.keeping.essentials.iter().map(|(name, _)| name));
+        let used = found.iter().chain(self.store.essentials.iter().map(|(name, _)| name));
         let used = used.filter_map(|name| key_of(name)).collect();
-        self.keeping.keys = Keys::beside(used);
+        self.store.keys = Keys::beside(used);
         let sentinels = found.iter().filter_map(|name| Kind::Sentinel.key(name));
-        self.keeping.proof.number_from(sentinels.max().unwrap_or(0));
+        self.store.proof.number_from(sentinels.max().unwrap_or(0));
         self.doubt_what_has_no_sentinel(&found);
         if let Err(error) = self.prepare_essentials(&found) {
-            self.keeping.fds_max = 0;
+            self.store.fds_max = 0;
             return self.complain(&error.to_string());
         }
-        daemon.keep_essentials(self);
-        let mut claimed = self.keep_everything(daemon);
-        claimed.extend(self.keeping.proof.sentinels().map(|(name, _)| name.to_owned()));
-        self.keeping.unclaimed = found.into_iter().filter(|name| !claimed.contains(name)).collect();
+        daemon.store_essentials(self);
+        let mut claimed = self.store_everything(daemon);
+        claimed.extend(self.store.proof.sentinels().map(|(name, _)| name.to_owned()));
+        self.store.unclaimed = found.into_iter().filter(|name| !claimed.contains(name)).collect();
     }
 
     /// Without a sentinel nothing would tell that the store was emptied after a predecessor's fds were
     /// handed over: all of them are sent again, which systemd takes for what it has.
     fn doubt_what_has_no_sentinel(&mut self, found: &BTreeSet<String>) {
-        if self.keeping.proof.sentinels().next().is_none() {
+        if self.store.proof.sentinels().next().is_none() {
             let notify = &self.supervision.notify;
             let names: Vec<_> = found.iter().filter(|name| notify.has(name)).cloned().collect();
-            self.keeping.proof.doubt(&names);
+            self.store.proof.doubt(&names);
         }
     }
 
     /// Notes everything, and sends what the store may lack. Gives the names of all that.
-    fn keep_everything<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) -> HashSet<String> {
-        self.keeping.claimed = Some(HashSet::new());
-        self.keeping.is_incomplete = false;
+    fn store_everything<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) -> HashSet<String> {
+        self.store.claimed = Some(HashSet::new());
+        self.store.is_incomplete = false;
         let header = self.journal_header(daemon);
         // Of what was stopped and goes on in another process nothing is at hand to be noted anew.
-        let journal = self.keeping.journal.as_mut().filter(|_| !self.stopping);
+        let journal = self.store.journal.as_mut().filter(|_| !self.stopping);
         let begun = journal.map(|journal| journal.begin(&header));
         self.send_essentials();
-        daemon.keep_all(self);
+        daemon.store_all(self);
         let completed = match begun {
-            Some(Ok(())) => self.keeping.journal.as_mut().map(Journal::complete),
+            Some(Ok(())) => self.store.journal.as_mut().map(Journal::complete),
             other => other,
         };
         if let Some(Err(error)) = completed {
-            self.keeping.is_incomplete = true;
+            self.store.is_incomplete = true;
             self.complain(&error.to_string());
         }
-        self.keeping.journal_failed_at = self.keeping.is_incomplete.then(Instant::now);
-        self.keeping.claimed.take().unwrap_or_default()
+        self.store.journal_failed_at = self.store.is_incomplete.then(Instant::now);
+        self.store.claimed.take().unwrap_or_default()
     }
 
-    /// Whether there is something to be done before the loop goes on: see [`Self::go_on_keeping`].
-    pub(in crate::server) fn is_to_go_on_keeping(&self) -> bool {
-        let Keeping { has_room, has_unstored, .. } = self.keeping;
+    /// Whether there is something to be done before the loop goes on: see [`Self::tend_store`].
+    pub(in crate::server) fn is_store_to_be_tended(&self) -> bool {
+        let StoreState { has_room, has_unstored, .. } = self.store;
         self.is_journal_due() || (has_room && has_unstored && !self.stopping)
     }
 
     /// Not as long as the daemon stops, when not everything is at hand that the journal says.
     fn is_journal_due(&self) -> bool {
-        let Keeping { is_stale, is_incomplete, journal_failed_at, .. } = &self.keeping;
+        let StoreState { is_stale, is_incomplete, journal_failed_at, .. } = &self.store;
         (*is_stale || (*is_incomplete && !self.stopping))
             && journal_failed_at.is_none_or(|at| at.elapsed() > JOURNAL_PAUSE)
     }
 
     /// Renews the journal when it is due, and offers what did not fit when there is room.
-    pub(in crate::server) fn go_on_keeping<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+    pub(in crate::server) fn tend_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.is_journal_due() {
-            if self.keeping.is_incomplete && !self.stopping {
-                self.keep_everything(daemon);
-            } else if std::mem::take(&mut self.keeping.is_stale) {
+            if self.store.is_incomplete && !self.stopping {
+                self.store_everything(daemon);
+            } else if std::mem::take(&mut self.store.is_stale) {
                 self.renew_journal(daemon);
             }
         } else {
-            (self.keeping.has_room, self.keeping.has_unstored) = (false, false);
-            if std::mem::take(&mut self.keeping.is_to_send_again) {
-                self.keep_everything(daemon);
+            (self.store.has_room, self.store.has_unstored) = (false, false);
+            if std::mem::take(&mut self.store.is_to_send_again) {
+                self.store_everything(daemon);
             }
-            daemon.keep_more(self);
+            daemon.store_more(self);
         }
     }
 
@@ -107,7 +107,7 @@ impl<O> Core<O> {
     pub(in crate::server) fn ask_for_proof(&mut self) {
         if self.has_store() {
             self.send_removals();
-            let Keeping { proof, is_to_ask_for_leaving, .. } = &mut self.keeping;
+            let StoreState { proof, is_to_ask_for_leaving, .. } = &mut self.store;
             let is_for_leaving = *is_to_ask_for_leaving && proof.are_removals_unasked();
             if !is_for_leaving && !proof.is_to_ask() {
                 return;
@@ -121,14 +121,14 @@ impl<O> Core<O> {
     }
 
     pub(super) fn send_removals(&mut self) {
-        let Keeping { proof, has_room, removals_first, .. } = &mut self.keeping;
+        let StoreState { proof, has_room, removals_first, .. } = &mut self.store;
         *has_room |= proof.send_removals(&mut self.supervision.notify);
         *removals_first &= proof.has_removals();
     }
 
     pub(super) fn ask(&mut self) {
         let notify = &mut self.supervision.notify;
-        if let Err(error) = self.keeping.proof.ask(notify, &self.reactor, Token::Store) {
+        if let Err(error) = self.store.proof.ask(notify, &self.reactor, Token::Store) {
             self.complain(&error.to_string());
             self.supervision.store_is_to_be_seen_to(&mut self.reactor);
         }
@@ -136,19 +136,19 @@ impl<O> Core<O> {
 
     /// Whether it is known of all that was sent whether the store has it.
     pub(in crate::server) fn is_all_proved(&self) -> bool {
-        self.keeping.proof.is_complete()
+        self.store.proof.is_complete()
     }
 
     /// The supervisor has answered, or the store has lost something.
     pub(in crate::server) fn look_at_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        while let Some(answer) = self.keeping.proof.next_answer(&mut self.supervision.notify) {
+        while let Some(answer) = self.store.proof.next_answer(&mut self.supervision.notify) {
             let Answer { is_taken, is_doubtful, names, removed } = answer;
             if is_taken {
                 let keys: Vec<_> = removed.iter().filter_map(|name| key_of(name)).collect();
-                self.keeping.keys.are_free(keys.iter().copied());
+                self.store.keys.are_free(keys.iter().copied());
                 self.store_has_taken();
                 for key in keys {
-                    if self.keeping.leaving.remove(&key) {
+                    if self.store.leaving.remove(&key) {
                         daemon.has_left_store(self, key);
                     }
                 }
@@ -156,15 +156,15 @@ impl<O> Core<O> {
                 tracing::info!(
                     target: "util.systemd", "The supervisor was away; storing again what it may have lost"
                 );
-                let Keeping { proof, removals_first, .. } = &mut self.keeping;
+                let StoreState { proof, removals_first, .. } = &mut self.store;
                 proof.send_all_removals(&mut self.supervision.notify);
                 *removals_first = false;
-                self.keep_everything(daemon);
+                self.store_everything(daemon);
             } else {
                 self.store_has_refused(daemon, &names);
             }
         }
-        if self.keeping.proof.is_lost() {
+        if self.store.proof.is_lost() {
             self.store_is_lost(daemon);
         }
     }
@@ -175,11 +175,11 @@ impl<O> Core<O> {
             tracing::warn!(
                 target: "util.systemd", "The fd store has lost what was in it; storing it again"
             );
-            self.keeping.proof.start_over();
+            self.store.proof.start_over();
             self.supervision.notify.forget_all();
             // First: systemd stores nothing that it has under another name.
             self.send_removals();
-            self.keep_everything(daemon);
+            self.store_everything(daemon);
         }
     }
 
@@ -188,7 +188,7 @@ impl<O> Core<O> {
     pub(in crate::server) fn proved_fds(&self) -> Option<(u64, usize)> {
         let notify = &self.supervision.notify;
         let is_known = self.has_store() && self.is_all_proved() && notify.waiting() == 0;
-        is_known.then(|| (self.keeping.proof.changes(), notify.stored_fds()))
+        is_known.then(|| (self.store.proof.changes(), notify.stored_fds()))
     }
 
     /// The supervisor says how many fds it has, having been asked when the store had the `expected`.
@@ -205,10 +205,10 @@ impl<O> Core<O> {
 
     fn store_has_taken(&mut self) {
         if self.are_essentials_proved() {
-            self.keeping.is_begun_anew = false;
+            self.store.is_begun_anew = false;
             self.remove_unclaimed();
         }
-        let keeping = &mut self.keeping;
+        let keeping = &mut self.store;
         keeping.offers_max = keeping.offers_max.map(|most| most.saturating_mul(2));
         keeping.has_room = true;
     }
@@ -219,46 +219,46 @@ impl<O> Core<O> {
             return self.essentials_are_refused(daemon);
         }
         for name in names {
-            self.is_not_stored(daemon, name);
+            self.item_not_stored(daemon, name);
         }
         if names.is_empty() {
             return;
         }
         // What has got in after all goes out before anything else is offered.
-        self.keeping.removals_first = true;
+        self.store.removals_first = true;
         self.send_removals();
         let stored = self.supervision.notify.stored_fds();
-        if names.len() == 1 && stored + SPARE_FDS < self.keeping.fds_max {
-            let said = std::mem::replace(&mut self.keeping.fds_max, stored + SPARE_FDS);
+        if names.len() == 1 && stored + SPARE_FDS < self.store.fds_max {
+            let said = std::mem::replace(&mut self.store.fds_max, stored + SPARE_FDS);
             self.complain(&format!("it takes {stored} fds, and was said to take {said}"));
         }
-        self.keeping.has_room = names.len() > 1;
-        self.keeping.offers_max = Some((names.len() / 2).max(1));
-        self.keeping.has_unstored = true;
+        self.store.has_room = names.len() > 1;
+        self.store.offers_max = Some((names.len() / 2).max(1));
+        self.store.has_unstored = true;
         self.supervision.store_is_to_be_seen_to(&mut self.reactor);
     }
 
-    fn is_not_stored<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, name: &str) {
+    fn item_not_stored<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, name: &str) {
         let kinds = [Kind::Log, Kind::Pipe, Kind::Lease, Kind::Client];
         let item = kinds.into_iter().find_map(|kind| Some((kind, kind.key(name)?)));
         let Some((kind, key)) = item.filter(|_| self.supervision.notify.has(name)) else { return };
-        self.forget(kind, key);
+        self.remove_stored(kind, key);
         let mut clients = self.servers.main.clients.values_mut();
         let client = clients.find(|client| kind == Kind::Client && client.key() == Some(key));
         match client {
             Some(client) => {
-                client.keep_no_more();
+                client.clear_key();
                 let id = client.id();
-                daemon.client_is_not_stored(id);
+                daemon.client_not_stored(id);
             }
-            None => daemon.is_not_stored(kind, key),
+            None => daemon.not_stored(kind, key),
         }
     }
 
     pub(super) fn remove_unclaimed(&mut self) {
-        for name in std::mem::take(&mut self.keeping.unclaimed) {
-            self.keeping.proof.remove(&mut self.supervision.notify, &name);
-            key_of(&name).into_iter().for_each(|key| self.keeping.keys.give_back(key));
+        for name in std::mem::take(&mut self.store.unclaimed) {
+            self.store.proof.remove(&mut self.supervision.notify, &name);
+            key_of(&name).into_iter().for_each(|key| self.store.keys.give_back(key));
         }
     }
 
@@ -268,48 +268,45 @@ impl<O> Core<O> {
             return;
         }
         if !self.has_store() {
-            return self.begin_keeping(daemon);
+            return self.fill_store(daemon);
         }
-        if self.keeping.has_unstored {
-            self.keeping.fds_max = self.keeping.said_max;
-            (self.keeping.has_room, self.keeping.offers_max) = (true, Some(1));
+        if self.store.has_unstored {
+            self.store.fds_max = self.store.said_max;
+            (self.store.has_room, self.store.offers_max) = (true, Some(1));
         }
     }
 
     /// The store takes more or less than it did.
     pub(in crate::server) fn store_has_changed(&mut self, fds_max: usize) {
-        self.keeping.fds_max = fds_max;
-        (self.keeping.has_room, self.keeping.offers_max) = (true, None);
+        self.store.fds_max = fds_max;
+        (self.store.has_room, self.store.offers_max) = (true, None);
     }
 
     /// libvirt's daemons know nothing of the store, and would not free what it holds. Gives whether
     /// the supervisor has done that.
-    pub(in crate::server) fn end_keeping(&mut self) -> bool {
+    pub(in crate::server) fn empty_store(&mut self) -> bool {
         if !self.has_store() {
             return true;
         }
         let notify = &mut self.supervision.notify;
-        self.keeping.proof.end(notify);
+        self.store.proof.end(notify);
         notify.settle(DRAIN_PERIOD)
     }
 
-    /// Begins anew after [`Self::end_keeping`].
-    pub(in crate::server) fn begin_keeping_again<D: Daemon<Outcome = O>>(
-        &mut self,
-        daemon: &mut D,
-    ) {
+    /// Begins anew after [`Self::empty_store`].
+    pub(in crate::server) fn fill_store_again<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.has_store() {
-            self.servers.main.clients.values_mut().for_each(Client::keep_no_more);
-            daemon.keep_no_more();
-            self.begin_keeping(daemon);
+            self.servers.main.clients.values_mut().for_each(Client::clear_key);
+            daemon.clear_store_keys();
+            self.fill_store(daemon);
         }
     }
 
     /// There is no store any more, or none that outlives us: everything is as without.
-    pub(in crate::server) fn keep_no_more<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        self.keeping.proof.end(&mut self.supervision.notify);
-        self.keeping.fds_max = 0;
-        self.servers.main.clients.values_mut().for_each(Client::keep_no_more);
-        daemon.keep_no_more();
+    pub(in crate::server) fn abandon_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        self.store.proof.end(&mut self.supervision.notify);
+        self.store.fds_max = 0;
+        self.servers.main.clients.values_mut().for_each(Client::clear_key);
+        daemon.clear_store_keys();
     }
 }

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use crate::event::{Registered, TimerId};
 use crate::handover::check::{Check, CheckConfiguration};
-use crate::handover::{Reader, Target};
+use crate::handover::{Successor, Target};
 
 /// What an upgrade needs to know of how this process came about.
-pub struct Lineage {
+pub struct ProcessInfo {
     /// All arguments, the name first.
     pub arguments: Vec<OsString>,
     /// The path that was executed, in case that the name leads nowhere.
@@ -28,15 +28,15 @@ pub struct Lineage {
     pub check_configuration: Arc<CheckConfiguration>,
     /// The locked pid file.
     pub pid_file: Option<Arc<File>>,
-    /// Inherited fds that nobody could make sense of and whose locks may be somebody's.
-    pub parked: Vec<OwnedFd>,
+    /// InheritedFds fds that nobody could make sense of and whose locks may be somebody's.
+    pub unclaimed_fds: Vec<OwnedFd>,
 }
 
 /// An image that is to be executed.
 #[derive(Debug)]
-pub(crate) struct Successor {
+pub(crate) struct NextProgram {
     pub(crate) target: Target,
-    pub(crate) reader: Reader,
+    pub(crate) reader: Successor,
 }
 
 /// Why it was not executed.
@@ -58,9 +58,9 @@ pub(crate) enum Upgrade {
     /// The target is being asked.
     Asking { target: Target, check: Check, _answered: Registered<OwnedFd>, timer: TimerId },
     /// Calls and jobs in flight come to their end.
-    Settling { successor: Successor, timer: TimerId },
+    Settling { successor: NextProgram, timer: TimerId },
     /// Everything is at rest.
-    Ready(Successor),
+    Ready(NextProgram),
     /// A job, or the log, does not get on. When it does there is another attempt.
     Postponed,
 }
@@ -92,7 +92,7 @@ impl Upgrade {
     pub(crate) fn reading(&self) -> Reading {
         match self {
             Self::None | Self::Asking { .. } | Self::Postponed => Reading::Everything,
-            Self::Settling { successor, .. } if successor.reader == Reader::Libvirts => {
+            Self::Settling { successor, .. } if successor.reader == Successor::Libvirt => {
                 Reading::Rest
             }
             Self::Settling { .. } | Self::Ready(_) => Reading::Nothing,
@@ -100,10 +100,10 @@ impl Upgrade {
     }
 }
 
-impl fmt::Debug for Lineage {
+impl fmt::Debug for ProcessInfo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Lineage")
+            .debug_struct("ProcessInfo")
             .field("generation", &self.generation)
             .finish_non_exhaustive()
     }

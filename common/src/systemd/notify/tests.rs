@@ -98,12 +98,12 @@ fn fds_go_into_the_store_and_out_again() {
     notify.store("a1", &[one.as_fd(), two.as_fd()]).unwrap();
     let (text, fds) = supervisor.next().unwrap();
     assert_eq!((text.as_str(), fds.len()), ("FDSTORE=1\nFDPOLL=0\nFDNAME=a1", 2));
-    notify.take_back("unknown");
+    notify.withdraw("unknown");
     assert!(notify.has("a1"));
     notify.remove("a1");
     assert!(!notify.has("a1"));
     assert_eq!(supervisor.next_text(), "FDSTOREREMOVE=1\nFDNAME=a1");
-    notify.is_stored("b");
+    notify.adopt_stored("b");
     notify.remove("b");
     assert_eq!(supervisor.next_text(), "FDSTOREREMOVE=1\nFDNAME=b");
 }
@@ -125,7 +125,7 @@ fn what_systemd_would_misunderstand_is_not_sent() {
 fn names_that_no_process_could_be_started_with_are_refused() {
     let (_supervisor, mut notify) = Supervisor::new();
     for _ in 0..Names::BYTES_MAX / 256 {
-        notify.is_stored(&"n".repeat(255));
+        notify.adopt_stored(&"n".repeat(255));
     }
     assert!(matches!(notify.store(&"n".repeat(255), &[null().as_fd()]), Err(StoreError::Full)));
 }

@@ -10,8 +10,8 @@ fn table(root: &Path) -> Table {
     Table::parse(lines.map(|(number, point)| line(number, point)).concat().as_bytes())
 }
 
-fn device(number: u64) -> Place {
-    Place::device(makedev(0, number))
+fn device(number: u64) -> StorageId {
+    StorageId::device(makedev(0, number))
 }
 
 #[test]
@@ -51,5 +51,5 @@ fn links_are_followed_to_where_they_leave_the_file_system() {
 fn the_real_table_knows_devices() {
     let table = Mounts::default().table();
     let proc = fs::metadata("/proc").unwrap().dev();
-    assert_eq!(table.start_of(Path::new("/proc/self")).place, Place::device(proc));
+    assert_eq!(table.start_of(Path::new("/proc/self")).place, StorageId::device(proc));
 }

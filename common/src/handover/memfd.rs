@@ -20,12 +20,12 @@ const PIECE_BYTES: usize = 65_536;
 
 /// What may still be written to.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct Memfd {
     file: File,
     pub(super) len: u64,
 }
 
-impl Draft {
+impl Memfd {
     /// A value as JSON.
     ///
     /// # Errors
@@ -99,8 +99,8 @@ mod tests {
             (0..count).try_for_each(|_| out.write_all(&mib))
         };
         let mib_max = BYTES_MAX >> 20;
-        assert_eq!(Draft::written(|out| write(out, mib_max)).unwrap().len, BYTES_MAX);
-        let error = Draft::written(|out| write(out, mib_max + 1)).unwrap_err();
+        assert_eq!(Memfd::written(|out| write(out, mib_max)).unwrap().len, BYTES_MAX);
+        let error = Memfd::written(|out| write(out, mib_max + 1)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::EFBIG as i32));
     }
 }
