@@ -85,7 +85,7 @@ fn open(path: &str) -> File {
 /// meanwhile would be refused.
 fn is_leased(path: &str) -> bool {
     let mut lock = one_byte(libc::F_WRLCK, 0);
-    fcntl(&open(path), FcntlArg::F_OFD_GETLK(&mut lock)).expect("asking for a lock");
+    fcntl(open(path), FcntlArg::F_OFD_GETLK(&mut lock)).expect("asking for a lock");
     i32::from(lock.l_type) != libc::F_UNLCK
 }
 
