@@ -3,11 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
-use tests::harness::Subject;
+use tests::harness::{Subject, eventually};
+use tests::wire::ACQUIRE_SHARED;
 
 use crate::guests::Tenant;
-use crate::items::{Item, LARGE, Lease, Log, Scene, expect_all_going_on};
+use crate::items::{Item, LARGE, Lease, Log, Scene, client_for, expect_all_going_on, image};
 
 tests::ours! { Virtlogd:
     logs_of_a_time_when_the_supervisor_was_slow_are_stored,
@@ -17,6 +19,7 @@ tests::ours! { Virtlogd:
 tests::ours! { Virtlockd:
     leases_of_a_time_when_the_supervisor_was_slow_are_stored,
     a_stop_while_the_supervisor_is_slow_ends_guests_without_leases,
+    a_lease_with_the_last_descriptor_is_stored_later,
 }
 
 /// A caller is not left waiting for longer: a second, and what a busy machine takes.
@@ -84,7 +87,7 @@ fn a_stop_while_the_supervisor_is_slow_stores_what_is_in_pipes(subject: Subject)
 fn a_stop_while_the_supervisor_is_slow_ends_guests_without_leases(subject: Subject) {
     let mut scene = Scene::begin(subject, LARGE);
     let mut proved = Tenant::start(&scene, "i", 2);
-    tests::harness::eventually("the leases are in the store", || {
+    eventually("the leases are in the store", || {
         proved.iter().all(|tenant| tenant.is_stored(&scene))
     });
     scene.supervisor.pause();
@@ -97,4 +100,28 @@ fn a_stop_while_the_supervisor_is_slow_ends_guests_without_leases(subject: Subje
     scene.expect_serving();
     proved.iter_mut().for_each(Tenant::expect_going_on);
     others.iter_mut().for_each(Tenant::expect_ended);
+}
+
+/// A lease that is to wait for the supervisor takes one more, and nothing else is under way.
+fn a_lease_with_the_last_descriptor_is_stored_later(subject: Subject) {
+    let mut scene = Scene::begin(subject, LARGE);
+    let mut leases = ["first", "last"].map(|name| Lease { image: image(&scene, name) });
+    let mut client = client_for(&scene, scene.guest.id());
+    client.acquire("", &leases[0].image, ACQUIRE_SHARED).unwrap();
+    scene.expect_stored(&leases[..1]);
+    let fds_max = getrlimit(Resource::RLIMIT_NOFILE).unwrap().1;
+    eventually("nothing is under way", || {
+        let before = scene.daemon().fd_count();
+        thread::sleep(Duration::from_millis(200));
+        scene.daemon().fd_count() == before
+    });
+    scene.supervisor.pause();
+    scene.daemon().allow_more_fds(1);
+    client.acquire("", &leases[1].image, ACQUIRE_SHARED).unwrap();
+    scene.daemon().expect_said("Not everything is in the fd store");
+    scene.daemon().limit_fds(fds_max);
+    scene.supervisor.go_on();
+    scene.expect_stored(&leases);
+    scene.kill_and_start();
+    expect_all_going_on(&mut leases);
 }

@@ -28,6 +28,7 @@ use crate::handover::journal::Journal;
 use crate::handover::marks::Marks;
 use crate::handover::stored::Kind;
 use crate::rpc::{self, Reply};
+use crate::systemd::StoreError;
 use held_back::HeldBack;
 use keys::Keys;
 use proof::Proof;
@@ -191,8 +192,7 @@ impl<O> Core<O> {
         if let Err(error) = self.supervision.notify.store(&name, fds) {
             self.note(&Change { key: Some(key), ..Change::default() });
             self.keeping.keys.give_back(key);
-            self.keeping.has_unstored = true;
-            self.complain(&error.to_string());
+            self.could_not_send(&error);
             return false;
         }
         self.keeping.claim(&name);
@@ -212,11 +212,17 @@ impl<O> Core<O> {
             Ok(()) => self.keeping.proof.sent(&name),
             Err(error) => {
                 self.keeping.is_to_send_again = true;
-                self.keeping.has_unstored = true;
-                self.supervision.store_is_to_be_seen_to(&mut self.reactor);
-                self.complain(&error.to_string());
+                self.could_not_send(&error);
             }
         }
+    }
+
+    /// Something could not be sent, for want of descriptors, and is offered again before long: there may
+    /// be no answer to wait for.
+    fn could_not_send(&mut self, error: &StoreError) {
+        self.keeping.has_unstored = true;
+        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.complain(&error.to_string());
     }
 
     /// What is known of an item has changed.
