@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::libc;
 
 use crate::sys::{process, socket};
@@ -24,10 +25,13 @@ pub(super) struct Channel {
     address: SocketAddr,
     socket: UnixDatagram,
     kept: VecDeque<Message>,
-    /// How often the supervisor had a new socket: what the one before held is lost.
+    /// How often messages were lost: the supervisor had a new socket, and what the one before held is
+    /// gone, or what was kept had to go.
     losses: u64,
     /// The last message was lost, and the log says so.
     is_lossy: bool,
+    /// Until then no descriptor is copied.
+    copies_nothing_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -48,7 +52,8 @@ impl Channel {
             Err(error) if has_gone(&error) => UnixDatagram::unbound()?,
             result => result?,
         };
-        Ok(Self { address, socket, kept: VecDeque::new(), losses: 0, is_lossy: false })
+        let (kept, losses, is_lossy) = (VecDeque::new(), 0, false);
+        Ok(Self { address, socket, kept, losses, is_lossy, copies_nothing_until: None })
     }
 
     /// Sends a message behind all that are kept, or keeps it. The fds stay the caller's.
@@ -70,6 +75,14 @@ impl Channel {
         if let Some(index) = self.kept.iter().rposition(|message| message.text == text) {
             self.kept.remove(index);
         }
+    }
+
+    /// Frees the descriptors of messages that are kept, which are lost, and keeps none for so long.
+    pub(super) fn free_descriptors(&mut self, period: Duration) {
+        let before = self.kept.len();
+        self.kept.retain(|message| message.fds.is_empty());
+        self.losses += u64::from(self.kept.len() < before);
+        self.copies_nothing_until = Some(Instant::now() + period);
     }
 
     /// How many messages are kept.
@@ -113,6 +126,10 @@ impl Channel {
     fn keep(&mut self, text: String, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         if self.kept.len() >= KEPT_MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        if !fds.is_empty() && self.copies_nothing_until.is_some_and(|until| Instant::now() < until)
+        {
+            return Err(Errno::EMFILE.into());
         }
         let fds = fds.iter().map(BorrowedFd::try_clone_to_owned).collect::<io::Result<_>>()?;
         self.kept.push_back(Message { text, fds });

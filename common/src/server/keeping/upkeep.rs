@@ -149,7 +149,7 @@ impl<O> Core<O> {
                 }
             } else if is_doubtful {
                 tracing::info!(
-                    target: "util.systemd", "The supervisor was away; storing again what it may have lost"
+                    target: "util.systemd", "The supervisor may have lost what it was sent; storing that again"
                 );
                 let Keeping { proof, removals_first, .. } = &mut self.keeping;
                 proof.send_all_removals(&mut self.supervision.notify);
