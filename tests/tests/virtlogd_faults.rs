@@ -27,6 +27,7 @@ tests::ours! { Virtlogd:
     a_guest_that_died_on_a_full_disk_can_be_restarted,
     a_limit_on_file_sizes_does_not_kill,
     a_backup_that_cannot_be_replaced_does_not_close_the_log,
+    what_was_lost_behind_half_a_line_is_told_on_a_line_of_its_own,
     four_thousand_logs_each_get_their_own_bytes,
 }
 
@@ -226,6 +227,28 @@ fn a_backup_that_cannot_be_replaced_does_not_close_the_log(subject: Subject) {
         guest_writes(&log.pipe, *b"again\n");
         fs::read(&path).is_ok_and(|found| found.ends_with(b"again\n"))
     });
+}
+
+/// With one descriptor left a full file can be moved, and the new one not be made.
+fn what_was_lost_behind_half_a_line_is_told_on_a_line_of_its_own(subject: Subject) {
+    const SIZE_MAX: usize = 30_000;
+    let daemon = subject.start_with(&format!("max_size = {SIZE_MAX}\nmax_backups = 1"));
+    let path = daemon.file("a.log");
+    let mut client = daemon.log_client();
+    let log = client.open(&path).unwrap();
+    let (_, fds_max) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let (half, rest) = (vec![b'x'; SIZE_MAX], lines(2_000));
+    guest_writes(&log.pipe, half.clone());
+    eventually("the file is full", || size(&path) == Some(SIZE_MAX as u64));
+    daemon.allow_more_fds(1);
+    guest_writes(&log.pipe, rest.clone());
+    daemon.expect_said("is being lost");
+    assert!(backup(&path, 0).exists() && !path.exists());
+    daemon.limit_fds(fds_max);
+    drop(log);
+    eventually("the log is closed", || client.position(&path).is_err());
+    let found = [backup(&path, 0), path].map(|part| fs::read(part).unwrap()).concat();
+    assert_eq!(expect_losses(&found, &[half, rest].concat()), 1);
 }
 
 fn four_thousand_logs_each_get_their_own_bytes(subject: Subject) {

@@ -29,6 +29,10 @@ const SPARE_MAX: usize = 8;
 /// How long after a shortage of descriptors no spare pipes are made.
 const SHORTAGE_PERIOD: Duration = Duration::from_secs(10);
 
+/// How long none are copied for a supervisor that is slow: for longer than a log is left alone that could
+/// not be written.
+const NO_COPIES_PERIOD: Duration = Duration::from_secs(1);
+
 /// There is a store.
 static STORE: OnceLock<Store> = OnceLock::new();
 
@@ -46,6 +50,8 @@ struct Store {
     is_closed: AtomicBool,
     /// Some that are in use are not in the store.
     lacks_pipes: AtomicBool,
+    /// Descriptors are short, and the loop has not freed what it can.
+    is_short: AtomicBool,
 }
 
 /// Bytes in one staging pipe that would be lost with this process.
@@ -89,9 +95,11 @@ pub(crate) fn made(staging: &Staging) {
     }
 }
 
-/// There are no descriptors left for a log: those of spare staging pipes are free again, for a while.
+/// There are no descriptors left for a log: those of spare staging pipes are free again, for a while, and
+/// soon those of what waits for the supervisor.
 pub(crate) fn free_descriptors() {
     if let Some(store) = STORE.get() {
+        store.is_short.store(true, Ordering::Relaxed);
         let mut pipes = store.pipes();
         let freed = (std::mem::take(&mut pipes.spare), std::mem::take(&mut pipes.sent));
         pipes.freed_at = Some(Instant::now());
@@ -195,12 +203,13 @@ impl Handler {
         let order = since_epoch.map_or(0, |since| since.as_nanos());
         let order = AtomicU64::new(u64::try_from(order).unwrap_or(0));
         let (pipes, is_closed) = (Mutex::default(), AtomicBool::new(false));
-        let lacks_pipes = AtomicBool::new(false);
+        let (lacks_pipes, is_short) = (AtomicBool::new(false), AtomicBool::new(false));
         let at_risk = marks.at_risk().unwrap_or_default();
         let last_round = at_risk.iter().map(|(_, at_risk)| at_risk.round).max().unwrap_or(0);
         let (round, at_risk) = (last_round.saturating_add(1), Mutex::default());
         // Nobody else sets it.
-        drop(STORE.set(Store { marks, order, round, at_risk, pipes, is_closed, lacks_pipes }));
+        let store = Store { marks, order, round, at_risk, pipes, is_closed, lacks_pipes, is_short };
+        drop(STORE.set(store));
         for (key, staging) in self.kept_stagings() {
             staging.belongs_to(key);
         }
@@ -397,6 +406,9 @@ impl Handler {
 /// Stores the staging pipes that were made, and some in advance.
 fn store_pipes(core: &mut Core<Outcome>) {
     let Some(store) = STORE.get() else { return };
+    if store.is_short.swap(false, Ordering::Relaxed) {
+        core.supervisor().free_descriptors(NO_COPIES_PERIOD);
+    }
     note_proved(core, store);
     let (made, missing) = {
         let mut pipes = store.pipes();

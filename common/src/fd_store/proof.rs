@@ -6,8 +6,8 @@
 //! and then for all that came before, as nothing is removed in between: removals wait until all that
 //! was sent has a sentinel behind it.
 //!
-//! A supervisor that went away and came back may have lost what it was sent before: a question that
-//! spans that proves nothing.
+//! A supervisor that went away and came back may have lost what it was sent before, and what waited for
+//! one may have had to go: a question that spans that proves nothing.
 //!
 //! Sentinels stay in the store, the first one and the latest. When the pipe of one of them ends, the
 //! store has lost what was in it, or some of that.

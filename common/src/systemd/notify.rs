@@ -243,6 +243,12 @@ impl Notify {
         is_sent && pipe::wait_for_end(&reader, end.saturating_duration_since(Instant::now()))
     }
 
+    /// Frees the copies of descriptors that wait for the supervisor, and makes none for so long: others
+    /// need descriptors more. What was to be stored with them is not, and counts as [lost](Self::losses).
+    pub fn free_descriptors(&mut self, period: Duration) {
+        self.channel.iter_mut().for_each(|channel| channel.free_descriptors(period));
+    }
+
     /// How many messages are kept.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -267,8 +273,8 @@ impl Notify {
         self.channel.as_ref().map_or(u64::MAX, Channel::stored_up_to)
     }
 
-    /// Changes whenever the supervisor may have lost messages that were sent to it, as it had a new
-    /// socket.
+    /// Changes whenever messages may have been lost: the supervisor had a new socket, or descriptors were
+    /// [freed](Self::free_descriptors).
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.channel.as_ref().map_or(0, Channel::losses)

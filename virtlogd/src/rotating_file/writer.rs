@@ -1,7 +1,7 @@
 //! A log file that is written at its end and goes on in a new file when it is full.
 
 use std::cmp::Ordering;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -168,20 +168,17 @@ impl RotatingFile {
         (self.id().inode, self.cut.pos())
     }
 
-    /// Whether the next byte begins a line. The file is not open for reading, so this looks at
-    /// PATH; where that fails the answer is no.
+    /// Whether the next byte begins a line: a new file goes on with the line in which the part before it
+    /// was cut. The file is not open for reading, so this looks at PATH; where that fails the answer is
+    /// no.
     pub fn is_at_line_start(&self) -> bool {
         let Some(last) = self.cut.pos().checked_sub(1) else {
-            return true;
+            return self.is_behind_line();
         };
-        let opened = self.place().and_then(|place| place.open(None, OFlag::O_RDONLY, 0));
-        let Ok((file, metadata)) = opened else {
+        let Ok((file, metadata)) = self.open_part(None) else {
             return false;
         };
-        let mut byte = [0];
-        FileId::of(&metadata) == self.id()
-            && file.read_exact_at(&mut byte, last).is_ok()
-            && byte == *b"\n"
+        FileId::of(&metadata) == self.id() && is_newline(&file, last)
     }
 
     /// How many bytes of `text` are in the log from this position on, where it was being written when
@@ -337,6 +334,24 @@ impl RotatingFile {
         Ok(place.with_current(self.id()))
     }
 
+    /// Whether the part before the file ends with a line, or there is none.
+    fn is_behind_line(&self) -> bool {
+        if self.limits.backups_max == 0 {
+            return true;
+        }
+        match self.open_part(Some(0)) {
+            Ok((file, metadata)) => match metadata.len().checked_sub(1) {
+                Some(last) => is_newline(&file, last),
+                None => true,
+            },
+            Err(error) => error.errno() == Some(Errno::ENOENT as i32),
+        }
+    }
+
+    fn open_part(&self, part: Option<u64>) -> Result<(File, Metadata), Error> {
+        self.place()?.open(part, OFlag::O_RDONLY, 0)
+    }
+
     /// What another process has opened counts as opened now. What fails is looked at the next time.
     fn know_place(&mut self) {
         if self.known.is_none()
@@ -437,6 +452,11 @@ impl RotatingFile {
         (self.rotation_steps_left, self.is_put_off) = (None, false);
         Ok(())
     }
+}
+
+fn is_newline(file: &File, offset: u64) -> bool {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).is_ok() && byte == *b"\n"
 }
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -90,6 +90,7 @@ impl<O> Core<O> {
 
     /// Sends the essentials that the store may lack, and has the supervisor prove them.
     pub(super) fn send_essentials(&mut self) {
+        let mut failure = None;
         for (name, fd) in &self.store.essentials {
             if let Some(claimed) = &mut self.store.claimed {
                 claimed.insert(name.clone());
@@ -99,9 +100,14 @@ impl<O> Core<O> {
                 continue;
             }
             notify.forget(name);
-            if notify.store(name, &[fd.as_fd()]).is_ok() {
-                self.store.proof.sent(name);
+            match notify.store(name, &[fd.as_fd()]) {
+                Ok(()) => self.store.proof.sent(name),
+                Err(error) => failure = Some(error),
             }
+        }
+        if let Some(error) = failure {
+            self.store.is_to_send_again = true;
+            self.could_not_send(&error);
         }
         self.ask();
     }

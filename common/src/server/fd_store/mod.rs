@@ -115,8 +115,7 @@ impl<O> Core<O> {
         if let Err(error) = self.send_item(&name, fds) {
             self.note(&Change { key: Some(key), ..Change::default() });
             self.store.keys.give_back(key);
-            self.store.has_unstored = true;
-            self.complain(&error.to_string());
+            self.could_not_send(&error);
             return false;
         }
         self.store.claim(&name);
@@ -136,9 +135,7 @@ impl<O> Core<O> {
             Ok(()) => self.store.proof.sent(&name),
             Err(error) => {
                 self.store.is_to_send_again = true;
-                self.store.has_unstored = true;
-                self.supervision.store_is_to_be_seen_to(&mut self.reactor);
-                self.complain(&error.to_string());
+                self.could_not_send(&error);
             }
         }
     }
@@ -149,6 +146,14 @@ impl<O> Core<O> {
             Some(_) => self.supervision.notify.store(name, fds),
             None => self.supervision.notify.store_paced(name, fds),
         }
+    }
+
+    /// Something could not be sent, for want of descriptors, and is offered again before long: there may
+    /// be no answer to wait for.
+    fn could_not_send(&mut self, error: &StoreError) {
+        self.store.has_unstored = true;
+        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.complain(&error.to_string());
     }
 
     /// What is known of an item has changed.

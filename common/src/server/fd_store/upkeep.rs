@@ -154,7 +154,7 @@ impl<O> Core<O> {
                 }
             } else if is_doubtful {
                 tracing::info!(
-                    target: "util.systemd", "The supervisor was away; storing again what it may have lost"
+                    target: "util.systemd", "The supervisor may have lost what it was sent; storing that again"
                 );
                 let StoreState { proof, removals_first, .. } = &mut self.store;
                 proof.send_all_removals(&mut self.supervision.notify);

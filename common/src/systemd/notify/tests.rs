@@ -167,6 +167,30 @@ fn a_busy_supervisor_gets_everything_later_in_order() {
 }
 
 #[test]
+fn copies_that_wait_make_way_and_what_has_none_does_not() {
+    const PERIOD: Duration = Duration::from_millis(50);
+    let (supervisor, mut notify) = Supervisor::new();
+    let (reader, writer) = pipe::pipe().unwrap();
+    while notify.flush() {
+        notify.ready();
+    }
+    notify.store("a", &[writer.as_fd()]).unwrap();
+    notify.barrier(writer.as_fd()).unwrap();
+    drop(writer);
+    let (losses, waiting) = (notify.losses(), notify.waiting());
+    notify.free_descriptors(PERIOD);
+    assert_eq!((notify.losses(), notify.waiting()), (losses + 1, waiting - 2));
+    assert_eq!(pipe::state(&reader).unwrap(), State::AtEnd);
+    assert!(notify.store("b", &[reader.as_fd()]).is_err() && !notify.has("b"));
+    notify.free_descriptors(PERIOD);
+    assert_eq!(notify.losses(), losses + 1, "nothing was lost");
+    std::thread::sleep(PERIOD);
+    notify.store("b", &[reader.as_fd()]).unwrap();
+    assert_eq!(notify.waiting(), waiting - 1);
+    assert_eq!(supervisor.next_text(), "READY=1");
+}
+
+#[test]
 fn a_supervisor_that_is_away_at_the_start_is_found_later() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
