@@ -92,6 +92,8 @@ fn a_stop_while_the_supervisor_is_slow_ends_guests_without_leases(subject: Subje
     eventually("the leases are in the store", || {
         proved.iter().all(|tenant| tenant.is_stored(&scene))
     });
+    // The daemon hears of that by a question.
+    std::thread::sleep(Duration::from_millis(300));
     scene.supervisor.pause();
     let mut others = Tenant::start(&scene, "o", 5);
     scene.end(Signal::SIGTERM, PATIENCE * 2, || ());

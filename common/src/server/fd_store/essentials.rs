@@ -27,7 +27,7 @@ impl<O> Core<O> {
         self.store.proof.adopt(sentinels, &self.reactor, crate::server::token::Token::Store);
     }
 
-    /// SlotFile of a daemon as an essential: the predecessor's, or new ones.
+    /// Slots of a daemon as an essential: the predecessor's, or new ones.
     ///
     /// # Errors
     /// As `memfd_create(2)`.
