@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::source::{Crate, Module};
-use crate::uses::{Names, Uses};
+use super::source::{Crate, Module};
+use super::uses::{Names, Uses};
 
 type Graph = BTreeMap<Module, Uses>;
 

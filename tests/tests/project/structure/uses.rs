@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use syn::visit::{self, Visit};
 
-use crate::source::{Crate, File, Module, is_for_tests};
+use super::source::{Crate, File, Module, is_for_tests};
 
 /// How many re-exports are followed.
 const LEADS_MAX: usize = 16;

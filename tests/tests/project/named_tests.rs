@@ -45,7 +45,7 @@ fn names_are_told_from_other_code() {
     let text = "`one::a_1`, `two::b` `x` `c-d::e-f`\n`three::c` not::this";
     let expected = [("one", "a_1"), ("two", "b"), ("c-d", "e-f"), ("three", "c")];
     assert_eq!(named(text), BTreeSet::from(expected));
-    assert!(exists("documents_named", "names_are_told_from_other_code"));
-    assert!(!exists("documents_named", "names_are"));
+    assert!(exists("project/named_tests", "names_are_told_from_other_code"));
+    assert!(!exists("project/named_tests", "names_are"));
     assert!(exists("fd_store", "stand_in"));
 }
