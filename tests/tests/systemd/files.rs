@@ -76,7 +76,7 @@ fn guests_of_other_users_are_ended() {
     let mut client = registered_lock_client();
     fs::write("/srv/disk.img", "").unwrap();
     let mut guest = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "stand_in", "--ignored"])
+        .args(["--exact", "files::stand_in", "--ignored"])
         .env(IMAGE, "/srv/disk.img")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

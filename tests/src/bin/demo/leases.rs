@@ -77,11 +77,20 @@ fn refused(guest: &mut DiskUser, image: &Path) -> Result<String, Failure> {
     Ok(format!("refused\n  \"{message}\""))
 }
 
-/// What the daemon's log says at the end of a refusal, which has to name the holder.
+/// What the daemon's log says at the end of a refusal, which has to name the holder. A thread writes
+/// the log, maybe after the answer.
 fn holder(virtlockd: &Daemon, pid: u32) -> Result<String, Failure> {
-    let messages = virtlockd.messages();
-    let said = messages.lines().next_back().and_then(|line| line.rsplit(": ").next());
-    said.filter(|said| said.contains(&format!("pid {pid})")))
-        .map(str::to_owned)
-        .ok_or_else(|| Failure::Promise(format!("virtlockd's log does not say who: {messages}")))
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let messages = virtlockd.messages();
+        let said = messages.lines().next_back().and_then(|line| line.rsplit(": ").next());
+        if let Some(said) = said.filter(|said| said.contains(&format!("pid {pid})"))) {
+            return Ok(said.to_owned());
+        }
+        if Instant::now() >= end {
+            let reason = format!("virtlockd's log does not say who: {messages}");
+            return Err(Failure::Promise(reason));
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
