@@ -19,19 +19,19 @@ use common::sys::pipe;
 
 use crate::cleaner;
 use crate::config::Settings;
-use crate::flow;
-use crate::guest::{Fetched, Guest};
-use crate::keeping;
-use crate::lane::{Lane, PathBytes, Timer};
-use crate::legacy::Legacy;
-use crate::loss;
-use crate::orphan::Orphans;
+use crate::guest::access::{Fetched, Guest};
+use crate::guest::loss;
+use crate::guest::rate;
+use crate::guest::staging::Workspaces;
+use crate::logs::queue::{Lane, PathBytes, Timer};
+use crate::logs::stops::Stops;
+use crate::logs::suspects::{Before, Closings, is_suspect};
+use crate::logs::task::{Done, Task};
+use crate::logs::writer::Turn;
+use crate::persist::fd_store;
+use crate::persist::restored_log::Legacy;
+use crate::persist::unclaimed_pipes::Orphans;
 use crate::protocol::{self, Domain, Request};
-use crate::pump::Turn;
-use crate::staging::Workspaces;
-use crate::stop::Stops;
-use crate::suspect::{Before, Closings, is_suspect};
-use crate::task::{Done, Task};
 
 /// How long a partial line may wait for its end near the end of a file.
 const HOLD: Duration = Duration::from_millis(50);
@@ -272,7 +272,7 @@ impl Handler {
                 Some(Turn::Rest(time)) => lane.rest(core, time, number),
                 Some(Turn::Held) => lane.flush_after(core, HOLD, number),
                 Some(Turn::Trouble) => lane.flush_after(core, RETRY, number),
-                Some(Turn::Large) => lane.flush_after(core, flow::LARGE, number),
+                Some(Turn::Large) => lane.flush_after(core, rate::LARGE, number),
                 Some(Turn::Quiet | Turn::End) | None => {}
             }
         }
@@ -280,7 +280,7 @@ impl Handler {
         if !self.stopping || is_log {
             self.keep_log_with_pipes(core, number);
         } else {
-            keeping::forget_pipes(core);
+            fd_store::forget_pipes(core);
         }
         if let Some((key, guest)) = ended {
             self.close(core, key, guest);
@@ -430,7 +430,7 @@ impl Daemon for Handler {
     }
 
     fn save_header(&self, document: &mut Document<'_>) {
-        document.private.get_or_insert_default().at_risk_round = keeping::round();
+        document.private.get_or_insert_default().at_risk_round = fd_store::round();
     }
 
     fn keep_essentials(&mut self, core: &mut Core<Outcome>) {

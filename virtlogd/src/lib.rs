@@ -1,8 +1,8 @@
 //! virtlogd: owns the pipes that guests write their logs into, and keeps the files they end in.
 //!
 //! A call or a ready pipe becomes a [task] on its path's lane ([`handler`]). A task works on
-//! a log's [pump]: guest's pipe -> [staging] pipe -> [`rotating_file`]. What it shares with the loop,
-//! so that the guest does not wait while it hangs, is the guest's [intake].
+//! a log's [writer](logs::writer): guest's pipe -> [staging](guest::staging) pipe -> [`rotating_file`]. What it shares with the loop,
+//! so that the guest does not wait while it hangs, is the [guest's pipe](guest::pipe).
 //!
 //! Five journeys through the code, and a glossary, are in the documentation of [`common`]; behaviour and
 //! settings are in `virtlogd/README.md`.
@@ -10,33 +10,18 @@
 //! Invariants, because they are absences that nobody can see in the code:
 //! - A guest's bytes are taken out of a pipe by a read only when they are stored already, or can
 //!   only be dropped. What has to be looked at is a copy. The exception is where `splice` or `tee`
-//!   are refused ([staging]).
-//! - The only thing ever written into a log that nobody sent is the line of [`loss`].
+//!   are refused ([staging](guest::staging)).
+//! - The only thing ever written into a log that nobody sent is the line of [`guest::loss`].
 //! - Nothing beside the log and its numbered older parts is created.
 
-mod budget;
 pub mod cleaner;
 pub mod config;
-mod flow;
 mod guest;
 mod handler;
-mod intake;
-mod keeping;
-mod lane;
-mod legacy;
-mod loss;
-mod orphan;
+mod logs;
+mod persist;
 mod protocol;
-mod pump;
-mod report;
-mod room;
 pub mod rotating_file;
-mod staging;
-mod state;
-mod stop;
-mod suspect;
-mod table;
-mod task;
 
 use std::io;
 

@@ -8,10 +8,10 @@ use common::event::Registered;
 use common::handover::document::{LogDirectory, Loss};
 use common::handover::marks::Target;
 
-use crate::guest::Guest;
-use crate::loss;
+use crate::guest::access::Guest;
+use crate::guest::loss;
+use crate::guest::staging::Staging;
 use crate::protocol::Domain;
-use crate::staging::Staging;
 
 /// All but the first may be missing: libvirt's daemon knows nothing of this.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use common::event::{Interest, Reactor, Token};
 use common::sys::pipe;
 
 use super::*;
-use crate::guest::Guest;
+use crate::guest::access::Guest;
 use crate::protocol::Domain;
 
 const TARGET: Target = Target { inode: 1, size_bytes: 0 };

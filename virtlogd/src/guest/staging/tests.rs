@@ -1,5 +1,5 @@
 use super::*;
-use crate::intake::tests::{guest, write};
+use crate::guest::pipe::tests::{guest, write};
 use crate::rotating_file::Limits;
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::room::{self, Share};
+use crate::guest::pipe_budget::{self, Share};
 
 /// Two turns with output within this time, beside that for which the pipe was left alone, make a
 /// quick writer.
@@ -70,7 +70,10 @@ impl Flow {
     pub(crate) fn new(capacity_bytes: usize, now: Instant) -> Self {
         let capacity_bytes = capacity_bytes as u64;
         let enlarged = is_large(capacity_bytes).then(|| {
-            Box::new(Enlarged { last_filled: now, _share: room::ENLARGED.count(capacity_bytes) })
+            Box::new(Enlarged {
+                last_filled: now,
+                _share: pipe_budget::ENLARGED.count(capacity_bytes),
+            })
         });
         Self { last_output: None, rested: Duration::ZERO, capacity_bytes, fixed: false, enlarged }
     }
@@ -142,7 +145,7 @@ impl Flow {
         if self.is_large() || self.fixed {
             return false;
         }
-        let share = room::ENLARGED.take(LARGE_BYTES.unsigned_abs().into());
+        let share = pipe_budget::ENLARGED.take(LARGE_BYTES.unsigned_abs().into());
         self.enlarged = share.map(|_share| Box::new(Enlarged { last_filled: now, _share }));
         self.is_large()
     }

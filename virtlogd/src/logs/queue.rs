@@ -14,13 +14,13 @@ use common::event::TimerId;
 use common::server::{Core, Place};
 use common::sys::pipe;
 
-use crate::guest::Guest;
+use crate::guest::access::Guest;
+use crate::guest::pipe::Signature;
 use crate::handler::Outcome;
-use crate::intake::Signature;
-use crate::pump::Pump;
+use crate::logs::suspects::{FETCH_PERIOD, Fetch};
+use crate::logs::task::Task;
+use crate::logs::writer::Pump;
 use crate::rotating_file::FileId;
-use crate::suspect::{FETCH_PERIOD, Fetch};
-use crate::task::Task;
 
 /// One path and what is to be done with it.
 #[derive(Debug)]

@@ -13,13 +13,13 @@ use common::rpc::{self, Reply, error};
 use common::server::ClientId;
 use nix::errno::Errno;
 
-use crate::guest::Guest;
-use crate::intake::Arrears;
-use crate::legacy::Legacy;
+use crate::guest::access::Guest;
+use crate::guest::pipe::Arrears;
+use crate::guest::staging::{Workspace, Workspaces};
+use crate::logs::writer::{Pump, Turn};
+use crate::persist::restored_log::Legacy;
 use crate::protocol;
-use crate::pump::{Pump, Turn};
 use crate::rotating_file::{self, Bytes, Limits, RotatingFile};
-use crate::staging::{Workspace, Workspaces};
 
 /// Something to do with a path.
 #[derive(Debug)]

@@ -23,10 +23,10 @@ use common::event::Registered;
 use common::server::Progress;
 use common::sys::pipe;
 
-use crate::flow::Flow;
-use crate::intake::{Arrears, Intake, State};
+use crate::guest::pipe::{Arrears, Intake, State};
+use crate::guest::rate::Flow;
+use crate::guest::staging::Staging;
 use crate::protocol::Domain;
-use crate::staging::Staging;
 
 /// Bytes that are left in the pipe of a guest, a large one too: with what its staging pipe holds,
 /// all that such a log costs.

@@ -15,11 +15,11 @@ use common::handover::marks::{self, Marks, Target};
 use common::handover::stored::{Kind, Mark};
 use common::server::Core;
 
-use crate::guest::Guest;
+use crate::guest::access::Guest;
+use crate::guest::staging::{Staging, WeakStaging};
 use crate::handler::{Handler, Outcome};
-use crate::lane::Lane;
-use crate::staging::{Staging, WeakStaging};
-use crate::state;
+use crate::logs::queue::Lane;
+use crate::persist::save;
 
 /// Staging pipes that are stored in advance: as many as jobs may need before the loop gets on.
 const SPARE_MAX: usize = 8;
@@ -464,5 +464,5 @@ fn keep_pipe(core: &mut Core<Outcome>, staging: &Staging) -> bool {
 }
 
 fn change_of(lane: &Lane) -> Change {
-    Change { log: state::record(lane), ..Change::default() }
+    Change { log: save::record(lane), ..Change::default() }
 }

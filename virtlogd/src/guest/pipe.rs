@@ -29,10 +29,10 @@ use common::handover::document::LogDirectory;
 use common::handover::marks::Target;
 use common::sys::pipe;
 
-use crate::flow::Flow;
-use crate::loss::{self, Loss};
-use crate::report::Report;
-use crate::staging::Staging;
+use crate::guest::loss::{self, Loss};
+use crate::guest::loss_report::Report;
+use crate::guest::rate::Flow;
+use crate::guest::staging::Staging;
 
 /// The guest's pipe and what is owed to the log in front of it.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use common::server::Core;
 
 use crate::handler::{Handler, Outcome};
-use crate::lane::{Lane, PathBytes};
+use crate::logs::queue::{Lane, PathBytes};
 
 impl Handler {
     /// Whether something is done with this path, or it is a log.

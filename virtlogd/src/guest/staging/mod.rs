@@ -18,9 +18,9 @@ use common::sys::{calls, pipe};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
-use crate::budget::Budget;
-use crate::guest::Guest;
-use crate::keeping::{self, AtRisk};
+use crate::guest::access::Guest;
+use crate::logs::budget::Budget;
+use crate::persist::fd_store::{self, AtRisk};
 use crate::rotating_file::{Error, Offset, RotatingFile, Source};
 
 mod copy;
@@ -85,10 +85,10 @@ pub(crate) struct GuestBytes<'a> {
 impl Staging {
     /// An empty one, in the fd store if there is one.
     pub(crate) fn new() -> io::Result<Self> {
-        if let Some(spare) = keeping::spare() {
+        if let Some(spare) = fd_store::spare() {
             return Ok(spare);
         }
-        Self::make().inspect(keeping::made)
+        Self::make().inspect(fd_store::made)
     }
 
     /// An empty one that is not in the fd store.
@@ -123,10 +123,10 @@ impl Staging {
     pub(crate) fn is_kept_as(&self, key: u64) {
         let mut stored = self.0.stored();
         if stored.key != key {
-            keeping::mark(stored.key, 0);
+            fd_store::mark(stored.key, 0);
         }
         (stored.key, stored.is_proved) = (key, false);
-        keeping::mark(key, stored.owner);
+        fd_store::mark(key, stored.owner);
         stored.note_at_risk(self.held(), None);
     }
 
@@ -143,7 +143,7 @@ impl Staging {
     pub(crate) fn belongs_to(&self, owner: u64) {
         let mut stored = self.0.stored();
         stored.owner = owner;
-        keeping::mark(stored.key, owner);
+        fd_store::mark(stored.key, owner);
         stored.note_at_risk(self.held(), None);
     }
 
@@ -247,7 +247,7 @@ impl Stored {
         let is_any = !self.is_proved && self.owner != 0 && bytes > 0;
         let at_risk = is_any.then_some(AtRisk { key, owner: self.owner, bytes, target });
         if at_risk != self.at_risk {
-            keeping::note_at_risk(self.at_risk, at_risk);
+            fd_store::note_at_risk(self.at_risk, at_risk);
             self.at_risk = at_risk;
         }
         !self.is_proved
@@ -268,7 +268,7 @@ impl Drop for Pipe {
             stored.key
         };
         if key != 0 {
-            keeping::gone(key);
+            fd_store::gone(key);
         }
     }
 }

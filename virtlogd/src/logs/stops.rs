@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use common::server::Core;
 
 use crate::handler::{CLEANER, Handler, Outcome};
-use crate::keeping;
-use crate::task::Task;
+use crate::logs::task::Task;
+use crate::persist::fd_store;
 
 /// Lanes that are being stopped, by their numbers.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Handler {
     pub(crate) fn begin_stop(&mut self, core: &mut Core<Outcome>) {
         self.stopping = true;
         if core.has_store() {
-            keeping::close();
+            fd_store::close();
         }
         let numbers: Vec<u64> = self.lane_numbers().collect();
         for number in numbers {

@@ -1,4 +1,4 @@
-//! Guests that hold up whoever touches their pipes, or may do so: see [`crate::guest`].
+//! Guests that hold up whoever touches their pipes, or may do so: see [`crate::guest::access`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use common::handover::stored::Kind;
 use common::server::{Core, Progress};
 use common::sys::pipe::{self, State};
 
-use crate::guest::{Fetched, Guest};
+use crate::guest::access::{Fetched, Guest};
 use crate::handler::{Ended, Handler, Outcome};
-use crate::lane::Lane;
+use crate::logs::queue::Lane;
 
 /// How long what a suspect has written is waited for before what is to be done behind it, and how often
 /// it is looked whether it can be fetched.

@@ -13,13 +13,13 @@ use common::server::Core;
 use common::sys::{fd, pipe};
 use nix::errno::Errno;
 
+use crate::guest::pipe::Intake;
+use crate::guest::staging::Staging;
 use crate::handler::{Handler, Outcome};
-use crate::intake::Intake;
-use crate::lane::Lane;
-use crate::legacy::Legacy;
+use crate::logs::queue::Lane;
+use crate::logs::writer::Pump;
+use crate::persist::restored_log::Legacy;
 use crate::protocol::Domain;
-use crate::pump::Pump;
-use crate::staging::Staging;
 
 /// Why a log cannot go on with libvirt's daemon.
 const NO_TEXT: &str = "its path is no UTF-8";

@@ -14,14 +14,14 @@ use common::handover::marks::Target;
 use common::rpc::error::errno_text;
 use nix::libc;
 
-use crate::budget::Budget;
-use crate::flow::{self, Pace};
-use crate::guest::Guest;
-use crate::intake::{Arrears, Debt, State};
-use crate::keeping;
-use crate::loss;
+use crate::guest::access::Guest;
+use crate::guest::loss;
+use crate::guest::pipe::{Arrears, Debt, State};
+use crate::guest::rate::{self, Pace};
+use crate::guest::staging::{GuestBytes, Scratch, Workspace};
+use crate::logs::budget::Budget;
+use crate::persist::fd_store;
 use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
-use crate::staging::{GuestBytes, Scratch, Workspace};
 
 /// How long the last words of a guest that has gone are kept while they cannot be written.
 const LAST_WORDS: Duration = Duration::from_secs(60);
@@ -273,7 +273,7 @@ impl Pump {
             Pace::Watch | Pace::Rest(_) => {}
         }
         if intake.pipe.watch().is_err() {
-            return Turn::Rest(flow::REST);
+            return Turn::Rest(rate::REST);
         }
         if otherwise == Turn::Quiet && intake.flow.is_large() { Turn::Large } else { otherwise }
     }
@@ -370,7 +370,7 @@ impl Pump {
             );
         }
         if matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE)) {
-            keeping::free_descriptors();
+            fd_store::free_descriptors();
         }
         self.guest.intake().keep(&reason, &mut workspace.staging);
         let is_about_opening =

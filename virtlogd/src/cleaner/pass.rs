@@ -13,8 +13,6 @@
 //! the chain's log with it: one that has changed, or that a log is written to by now, is left for the
 //! next pass.
 
-mod chain;
-
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -22,8 +20,7 @@ use std::io;
 use std::path::{self, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chain::{Chains, Condemned, Entry, Policy, Seen, head_and_number};
-
+use super::chain::{Chains, Condemned, Entry, Policy, Seen, head_and_number};
 use nix::libc;
 use nix::sys::stat::FileStat;
 

@@ -5,8 +5,8 @@ use common::handover::marks::{self, Target};
 use nix::sys::stat::fstat;
 
 use super::Intake;
-use crate::keeping;
-use crate::loss::Loss;
+use crate::guest::loss::Loss;
+use crate::persist::fd_store;
 
 impl Intake {
     /// Makes the line about what was lost, which goes to `target`, and gives the loss in case that
@@ -36,7 +36,7 @@ impl Intake {
             left_bytes: arrears.loss.map_or(0, |loss| loss.bytes()),
             text: arrears.line.clone(),
         };
-        self.line_order = keeping::note_line(self.key, line).unwrap_or(self.line_order);
+        self.line_order = fd_store::note_line(self.key, line).unwrap_or(self.line_order);
     }
 
     /// A line of which something may be in the file already, and where it begins there.

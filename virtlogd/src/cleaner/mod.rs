@@ -1,0 +1,6 @@
+//! Deletes the logs of guests that are long gone.
+
+mod chain;
+mod pass;
+
+pub use pass::{Report, clean};

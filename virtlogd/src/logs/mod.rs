@@ -1,0 +1,9 @@
+//! Logs: the table of paths, the queue of each path, the tasks in it, and the writer of a log's file.
+
+pub(crate) mod budget;
+pub(crate) mod queue;
+pub(crate) mod stops;
+pub(crate) mod suspects;
+pub(crate) mod table;
+pub(crate) mod task;
+pub(crate) mod writer;

@@ -1,0 +1,6 @@
+//! State that outlives the process: in the document for its successor, and in the supervisor's fd store.
+
+pub(crate) mod fd_store;
+pub(crate) mod restored_log;
+pub(crate) mod save;
+pub(crate) mod unclaimed_pipes;
