@@ -26,9 +26,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
 
+use super::blocking::{is_special, open_soon, special};
 use super::directory::{Directory, LINKS_MAX, is_link, split};
-use super::error::Refusal;
-use super::{Error, FileId, backup, is_special, open_soon, special};
+use super::parts::backup;
+use super::{Error, FileId, Refusal};
 
 /// How far a path is followed.
 #[derive(Debug, Clone, Copy)]

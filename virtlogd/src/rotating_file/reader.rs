@@ -9,9 +9,9 @@ use common::sys::fd::read_behind;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::parts::{check_backups, is_too_long};
 use super::place::{Place, Trust};
-use super::rotation::is_too_long;
-use super::{Error, FileId, check_backups};
+use super::{Error, FileId};
 
 /// Bytes read from a file at a time: looked through for a NUL while the processor has them at hand.
 const PIECE_BYTES: u64 = 131_072;
@@ -178,7 +178,7 @@ mod tests {
     use proptest::prelude::*;
     use tempfile::TempDir;
 
-    use super::super::backup;
+    use super::super::parts::backup;
     use super::*;
 
     fn read(

@@ -7,6 +7,7 @@ use common::handover::document::LogDirectory;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::parts::is_too_long;
 use super::place::{Place, Trust};
 use super::{BACKUPS_MAX, Error, Limits};
 
@@ -69,11 +70,6 @@ pub(super) fn step(log: &Place<'_>, backups_max: u64, slot: u64) -> Result<bool,
 pub(super) fn remove(log: &Place<'_>) -> Result<(), Error> {
     absent_is_fine(log.directory().remove(&log.name(None)))
         .map_err(|source| Error::Remove { path: log.path(None), source })
-}
-
-/// Whether an older part's name cannot be had, so that there is no such part.
-pub(super) fn is_too_long(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::ENAMETOOLONG as i32)
 }
 
 /// What opening an append-only file for anything but appending reports.

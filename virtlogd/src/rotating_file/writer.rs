@@ -17,25 +17,18 @@ use nix::sys::stat::fstat;
 
 use super::cut::{Cut, Step};
 use super::open_files::OpenFile;
+use super::parts::check_backups;
 use super::place::{Place, Trust};
+use super::reader::read;
 use super::rotation;
 use super::source::{Offset, Source};
-use super::{Error, FileId, check_backups, read};
+use super::{Error, FileId, Limits};
 
 /// How much of what others write is looked through for a text that may be behind it.
 const OTHERS_BYTES_MAX: u64 = 65_536;
 
 /// The identity of no file.
 const NONE: FileId = FileId { dev: 0, inode: 0 };
-
-/// How large a log may grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes in one file; 0: no limit, and no rotation.
-    pub size_bytes_max: u64,
-    /// Older parts kept beside the file, at most [`super::BACKUPS_MAX`].
-    pub backups_max: u64,
-}
 
 /// A log file open for writing. It owns its fd and keeps it through every failure.
 #[derive(Debug)]

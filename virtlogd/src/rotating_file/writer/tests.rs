@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::super::backup;
+use super::super::parts::backup;
 use super::super::rotation;
 use super::super::source::Bytes;
 use super::*;
