@@ -22,6 +22,7 @@ mod logs;
 mod persist;
 mod protocol;
 pub mod rotating_file;
+mod scheduler;
 
 use std::io;
 
@@ -32,7 +33,8 @@ use common::server::{Caller, Core};
 use common::startup::Service;
 use common::sys::calls::Call;
 
-pub use handler::{Handler, Outcome};
+pub use handler::Handler;
+pub use logs::outcome::Outcome;
 
 use crate::config::Settings;
 
@@ -73,10 +75,10 @@ impl Service for Handler {
         _: Vec<(Caller, document::Session)>,
         inherited: &mut Inherited,
     ) {
-        self.adopt_from(core, document, inherited);
+        self.adopt_logs(core, document, inherited);
     }
 
     fn salvage(&mut self, core: &mut Core<Outcome>, inherited: &mut Inherited) {
-        self.salvage_from(core, inherited);
+        self.adopt_unnamed(core, inherited);
     }
 }

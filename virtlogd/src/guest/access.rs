@@ -23,9 +23,10 @@ use common::event::Registered;
 use common::server::Progress;
 use common::sys::pipe;
 
-use crate::guest::pipe::{Arrears, Intake, State};
+use crate::guest::backlog::Arrears;
+use crate::guest::pipe::{Intake, State};
 use crate::guest::rate::Flow;
-use crate::guest::staging::Staging;
+use crate::guest::staging::{Staging, StagingPool};
 use crate::protocol::Domain;
 
 /// Bytes that are left in the pipe of a guest, a large one too: with what its staging pipe holds,
@@ -64,9 +65,14 @@ pub(crate) struct Fetched {
 
 impl Guest {
     /// One with a pipe that nobody else has yet.
-    pub(crate) fn new(number: u64, domain: Domain, pipe: Registered<Arc<OwnedFd>>) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        domain: Domain,
+        pipe: Registered<Arc<OwnedFd>>,
+        pool: &Arc<StagingPool>,
+    ) -> Self {
         let capacity_bytes = pipe::capacity_bytes(&pipe).unwrap_or(0);
-        Self::with_capacity(number, domain, pipe, capacity_bytes)
+        Self::with_capacity(number, domain, pipe, capacity_bytes, pool)
     }
 
     /// One that an earlier image of this process had, with a pipe that holds so many bytes, if it knew.
@@ -75,9 +81,10 @@ impl Guest {
         domain: Domain,
         pipe: Registered<Arc<OwnedFd>>,
         pipe_bytes: Option<usize>,
+        pool: &Arc<StagingPool>,
     ) -> Self {
         let capacity_bytes = pipe_bytes.unwrap_or_else(pipe::usual_bytes);
-        Self::with_capacity(number, domain, pipe, capacity_bytes)
+        Self::with_capacity(number, domain, pipe, capacity_bytes, pool)
     }
 
     fn with_capacity(
@@ -85,6 +92,7 @@ impl Guest {
         domain: Domain,
         pipe: Registered<Arc<OwnedFd>>,
         capacity_bytes: usize,
+        pool: &Arc<StagingPool>,
     ) -> Self {
         Self {
             number,
@@ -92,7 +100,7 @@ impl Guest {
             progress: Progress::of_peer(number),
             is_direct: AtomicBool::new(true),
             touching: Mutex::default(),
-            intake: Mutex::new(Intake::new(pipe, capacity_bytes)),
+            intake: Mutex::new(Intake::new(pipe, capacity_bytes, Arc::clone(pool))),
         }
     }
 
@@ -229,7 +237,7 @@ impl Guest {
     /// they are not the next that the log gets, or not for the job that writes it.
     fn take_in_order<T>(
         &self,
-        call: impl FnOnce(BorrowedFd<'_>, u64) -> io::Result<T>,
+        call: impl FnOnce(BorrowedFd<'_>, Option<u64>) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
         if !self.is_direct() {
             return Ok(None);

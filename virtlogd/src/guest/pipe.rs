@@ -15,8 +15,6 @@
 //! The lock is never held while anything is done to a file, nor is a pipe touched from which a file
 //! may be taking bytes.
 
-mod line;
-
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,10 +27,11 @@ use common::handover::document::LogDirectory;
 use common::handover::marks::Target;
 use common::sys::pipe;
 
-use crate::guest::loss::{self, Loss};
+use crate::guest::backlog::{Arrears, Debt};
+use crate::guest::loss::Loss;
 use crate::guest::loss_report::Report;
 use crate::guest::rate::Flow;
-use crate::guest::staging::Staging;
+use crate::guest::staging::{Staging, StagingPool};
 
 /// The guest's pipe and what is owed to the log in front of it.
 #[derive(Debug)]
@@ -41,36 +40,19 @@ pub(crate) struct Intake {
     pub(crate) flow: Flow,
     /// What a job has staged, or is about to stage.
     pub(crate) in_hand: Option<Staging>,
-    arrears: Option<Box<Arrears>>,
-    /// The log's key in the fd store, or 0.
-    pub(crate) key: u64,
+    pub(super) arrears: Option<Box<Arrears>>,
+    /// Source of staging pipes.
+    pub(super) pool: Arc<StagingPool>,
+    /// The log's key in the fd store.
+    pub(crate) key: Option<u64>,
     /// Bytes that a process before this one was writing when it ended, and where to.
     pub(crate) in_writing: Option<Box<(u64, Target)>>,
     /// `None` until something was lost.
     pub(crate) report: Option<Box<Report>>,
-    /// The last line about a loss that was noted, by its order, or 0.
-    pub(crate) line_order: u64,
+    /// Order of the last line about a loss that was recorded.
+    pub(crate) line_order: Option<u64>,
     /// Where the log was opened, if that has been seen.
     pub(crate) directory: Option<LogDirectory>,
-}
-
-/// What a log is owed.
-#[derive(Debug, Default)]
-pub(crate) struct Arrears {
-    /// The rest of a line about a loss.
-    pub(crate) line: Vec<u8>,
-    /// Where that begins, if a process before this one may have written something of it.
-    pub(crate) line_target: Option<Target>,
-    pub(crate) kept: VecDeque<Staging>,
-    /// One behind those that bytes are being moved into.
-    filling: Option<Staging>,
-    /// A job writes the first of the kept ones.
-    first_in_hand: bool,
-    pub(crate) loss: Option<Loss>,
-    /// Why writing did not work the last time.
-    pub(crate) reason: String,
-    /// Everything that was lost, told or not.
-    lost_bytes: u64,
 }
 
 /// What is noted of a log: what it is owed, and where it is.
@@ -95,29 +77,30 @@ pub(crate) enum State {
     AtEnd,
 }
 
-/// The next thing that a log is owed.
-#[derive(Debug)]
-pub(crate) enum Debt {
-    Line(Vec<u8>),
-    Kept(Staging),
-    /// A line about a loss that was not begun.
-    Loss,
-}
-
 impl Intake {
     /// Nothing is owed. `pipe` holds so many bytes.
-    pub(crate) fn new(pipe: Registered<Arc<OwnedFd>>, capacity_bytes: usize) -> Self {
+    pub(crate) fn new(
+        pipe: Registered<Arc<OwnedFd>>,
+        capacity_bytes: usize,
+        pool: Arc<StagingPool>,
+    ) -> Self {
         Self {
             pipe,
+            pool,
             flow: Flow::new(capacity_bytes, Instant::now()),
             in_hand: None,
             arrears: None,
-            key: 0,
+            key: None,
             in_writing: None,
             report: None,
-            line_order: 0,
+            line_order: None,
             directory: None,
         }
+    }
+
+    /// Returns the source of its staging pipes.
+    pub(crate) fn pool(&self) -> Arc<StagingPool> {
+        Arc::clone(&self.pool)
     }
 
     /// What can be expected. What is in the pipe counts if its bytes may be taken.
@@ -159,22 +142,12 @@ impl Intake {
     /// A pipe of the log's own to move bytes of the guest's into, which nobody writes to the log before
     /// [`Self::filled`]. `None` if there is none, or they would overtake what was lost.
     pub(crate) fn begin_filling(&mut self) -> Option<Staging> {
-        let arrears = self.arrears.get_or_insert_default();
-        if arrears.loss.is_some() {
-            return None;
-        }
-        // Not into a pipe from which a file may be taking bytes.
-        let in_hand = usize::from(arrears.first_in_hand);
-        let last = if arrears.kept.len() > in_hand { arrears.kept.pop_back() } else { None };
-        arrears.filling = last.or_else(|| Staging::new().ok());
-        arrears.filling.clone()
+        self.arrears.get_or_insert_default().begin_filling(&self.pool)
     }
 
     /// What was moved into that pipe is owed to the log.
     pub(crate) fn filled(&mut self) {
-        if let Some(arrears) = &mut self.arrears {
-            arrears.kept.extend(arrears.filling.take().filter(|staging| staging.held() > 0));
-        }
+        self.arrears.as_mut().into_iter().for_each(|arrears| arrears.filled());
     }
 
     /// So many bytes of the guest's were dropped, for `reason`.
@@ -204,7 +177,7 @@ impl Intake {
     /// The log is owed what one at the same path before it was.
     pub(crate) fn inherit(&mut self, arrears: Box<Arrears>) {
         let key = self.key;
-        self.arrears.insert(arrears).kept.iter().for_each(|staging| staging.belongs_to(key));
+        self.arrears.insert(arrears).kept.iter().for_each(|staging| staging.set_owner(key));
     }
 
     /// Writing has failed for `reason`. Takes over what was staged, since others need the pipe
@@ -216,48 +189,17 @@ impl Intake {
 
     /// Takes over what was staged.
     pub(crate) fn keep_staged(&mut self, staging: &mut Staging) {
-        let arrears = self.arrears.get_or_insert_default();
-        arrears.first_in_hand = false;
-        let held = staging.held();
-        if held == 0 {
-            return;
-        }
-        staging.put_back();
-        match Staging::new() {
-            // In front of what was kept meanwhile.
-            Ok(fresh) => arrears.kept.push_front(std::mem::replace(staging, fresh)),
-            Err(error) => {
-                tracing::error!(
-                    target: "logging.log_handler", "No pipe to keep {held} bytes in: {error}"
-                );
-                staging.discard();
-                arrears.lose(held);
-            }
-        }
+        self.arrears.get_or_insert_default().keep_staged(staging, &self.pool);
     }
 
     /// What is to be written next, if anything is owed.
     pub(crate) fn next_debt(&mut self) -> Option<Debt> {
-        let arrears = self.arrears.as_mut()?;
-        if !arrears.line.is_empty() {
-            return Some(Debt::Line(arrears.line.clone()));
-        }
-        if let Some(first) = arrears.kept.front() {
-            arrears.first_in_hand = true;
-            return Some(Debt::Kept(first.clone()));
-        }
-        arrears.has_loss_to_tell().then_some(Debt::Loss)
+        self.arrears.as_mut()?.next_debt()
     }
 
     /// A job is done with the first pipe of kept bytes, which it may have emptied.
     pub(crate) fn first_is_back(&mut self) {
-        if let Some(arrears) = &mut self.arrears {
-            arrears.first_in_hand = false;
-            match arrears.kept.front() {
-                Some(first) if first.held() > 0 => first.put_back(),
-                _ => drop(arrears.kept.pop_front()),
-            }
-        }
+        self.arrears.as_mut().into_iter().for_each(|arrears| arrears.first_is_back());
     }
 
     /// Goes on with what an earlier image of this process owed.
@@ -289,10 +231,10 @@ impl Intake {
         }
     }
 
-    /// The log has this key in the fd store now, or 0.
-    pub(crate) fn is_kept_as(&mut self, key: u64) {
+    /// Sets the log's key in the fd store.
+    pub(crate) fn set_key(&mut self, key: Option<u64>) {
         self.key = key;
-        self.stagings().for_each(|staging| staging.belongs_to(key));
+        self.stagings().for_each(|staging| staging.set_owner(key));
     }
 
     /// Changes when what is owed does, kept bytes aside.
@@ -315,7 +257,7 @@ impl Intake {
 
     /// The process is about to end: what is in pipes that are not in the fd store is lost with it.
     pub(crate) fn lose_unstored(&mut self) {
-        let is_lost = |staging: &Staging| staging.key() == 0 && staging.held() > 0;
+        let is_lost = |staging: &Staging| staging.key().is_none() && staging.held() > 0;
         let in_hand = self.in_hand.take_if(|staging| is_lost(staging));
         let kept = self.arrears.iter().flat_map(|arrears| &arrears.kept);
         let lost = in_hand.iter().chain(kept).filter(|staging| is_lost(staging));
@@ -336,52 +278,6 @@ impl Intake {
     pub(crate) fn forget_settled(&mut self) -> Option<u64> {
         let arrears = self.arrears.take_if(|arrears| arrears.are_settled())?;
         Some(arrears.lost_bytes)
-    }
-}
-
-impl Arrears {
-    fn are_settled(&self) -> bool {
-        self.line.is_empty()
-            && self.kept.is_empty()
-            && self.filling.is_none()
-            && self.loss.is_none()
-    }
-
-    /// Whether there is something that can be written now.
-    fn have_debt(&self) -> bool {
-        !self.line.is_empty() || !self.kept.is_empty() || self.has_loss_to_tell()
-    }
-
-    /// What is being moved comes before a loss.
-    fn has_loss_to_tell(&self) -> bool {
-        self.loss.is_some() && self.filling.is_none()
-    }
-
-    fn kept_bytes(&self) -> u64 {
-        self.kept.iter().chain(&self.filling).map(Staging::held).sum()
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.kept_bytes() + self.loss.map_or(0, |loss| loss.bytes())
-    }
-
-    /// It cannot be written for good; the daemon's log is told.
-    pub(crate) fn give_up(&self, path: &Path) {
-        loss::count(self.bytes());
-        tracing::error!(
-            target: "logging.log_handler",
-            "{} bytes of a guest that has gone are lost for good, its log {} could not be written: {}",
-            self.bytes(), path.display(), self.reason
-        );
-    }
-
-    fn lose(&mut self, bytes: u64) {
-        loss::count(bytes);
-        self.lost_bytes = self.lost_bytes.saturating_add(bytes);
-        match &mut self.loss {
-            Some(loss) => loss.add(bytes),
-            None => self.loss = Some(Loss::new(bytes)),
-        }
     }
 }
 

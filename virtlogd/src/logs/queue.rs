@@ -15,10 +15,11 @@ use common::server::{Core, Place};
 use common::sys::pipe;
 
 use crate::guest::access::Guest;
+use crate::guest::fetch::{FETCH_PERIOD, Fetch};
 use crate::guest::pipe::Signature;
-use crate::handler::Outcome;
-use crate::logs::suspects::{FETCH_PERIOD, Fetch};
+use crate::logs::outcome::Outcome;
 use crate::logs::task::Task;
+use crate::logs::timer::{QueueTimer, Timer};
 use crate::logs::writer::Pump;
 use crate::rotating_file::FileId;
 
@@ -59,17 +60,6 @@ pub(crate) struct Lane {
 /// A path by its bytes: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
 #[derive(Debug)]
 pub(crate) struct PathBytes(pub(crate) Arc<Path>);
-
-/// What a lane's timer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Timer {
-    /// Store partial lines, try again what failed.
-    Flush,
-    /// The pipe has rested long enough.
-    Rest,
-    /// The guest may be about to wait for a task that takes long.
-    Relief,
-}
 
 impl Lane {
     pub(crate) fn new(path: Arc<Path>) -> Self {
@@ -117,7 +107,7 @@ impl Lane {
     }
 
     pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
-        self.fetch.forget();
+        self.fetch.forget_task();
         if let Some(task) = self.waiting.pop_front() {
             if self.waiting.is_empty() {
                 // Most logs never have a second one; what the first took is not kept for it.
@@ -188,7 +178,8 @@ impl Lane {
     /// Looks after the guest again, unless that is about to happen anyway.
     pub(crate) fn relieve_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
         if self.relief_timer.is_none() {
-            self.relief_timer = Some(core.set_timer(after, Timer::Relief.of(number)));
+            self.relief_timer =
+                Some(core.set_timer(after, Timer::Queue(QueueTimer::Relief, number).to_source()));
         }
     }
 
@@ -212,7 +203,8 @@ impl Lane {
 
     pub(crate) fn rest(&mut self, core: &mut Core<Outcome>, time: Duration, number: u64) {
         if self.rest_timer.is_none() {
-            self.rest_timer = Some(core.set_timer(time, Timer::Rest.of(number)));
+            self.rest_timer =
+                Some(core.set_timer(time, Timer::Queue(QueueTimer::Rest, number).to_source()));
         }
     }
 
@@ -224,7 +216,8 @@ impl Lane {
             }
             core.cancel_timer(timer);
         }
-        self.flush_timer = Some(core.set_timer(after, Timer::Flush.of(number)));
+        self.flush_timer =
+            Some(core.set_timer(after, Timer::Queue(QueueTimer::Flush, number).to_source()));
     }
 }
 
@@ -260,28 +253,6 @@ impl fmt::Display for Lane {
             Some(guest) => write!(formatter, "log {} of {}", self.path.display(), guest.domain),
             None => write!(formatter, "log {}", self.path.display()),
         }
-    }
-}
-
-impl Timer {
-    const BITS: u32 = 2;
-
-    pub(crate) fn of(self, number: u64) -> u64 {
-        let kind = match self {
-            Self::Flush => 0,
-            Self::Rest => 1,
-            Self::Relief => 2,
-        };
-        number << Self::BITS | kind
-    }
-
-    pub(crate) fn from(source: u64) -> (Self, u64) {
-        let timer = match source & ((1 << Self::BITS) - 1) {
-            0 => Self::Flush,
-            1 => Self::Rest,
-            _ => Self::Relief,
-        };
-        (timer, source >> Self::BITS)
     }
 }
 

@@ -1,67 +1,89 @@
-//! Lanes by their numbers and paths.
+//! All queues, by path and by the number they are watched under.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::server::Core;
-
-use crate::handler::{Handler, Outcome};
 use crate::logs::queue::{Lane, PathBytes};
 
-impl Handler {
-    /// Whether something is done with this path, or it is a log.
-    pub(crate) fn has_lane(&self, path: &Path) -> bool {
-        self.by_path.contains_key(path.as_os_str())
-    }
+/// The queues. Guests and unclaimed pipes get their numbers here too, as all share one range.
+#[derive(Debug, Default)]
+pub(crate) struct LogTable {
+    /// In the order in which they were made, and so in memory: all of them are gone through at an
+    /// upgrade. Boxed, since a map leaves places empty.
+    lanes: BTreeMap<u64, Box<Lane>>,
+    by_path: HashMap<PathBytes, u64>,
+    last_number: u64,
+    /// Logs that the fd store had no room for, by the numbers of their queues.
+    pub(crate) unstored: BTreeSet<u64>,
+    /// The daemon is about to exit. A log that was stopped goes on in another process.
+    pub(crate) is_stopping: bool,
+}
 
-    /// Lanes by their numbers.
-    pub(crate) fn lane_numbers(&self) -> impl Iterator<Item = u64> {
-        self.lanes.keys().copied()
-    }
-
-    /// Whether there is a lane of this number.
-    pub(crate) fn has_lane_number(&self, number: u64) -> bool {
-        self.lanes.contains_key(&number)
-    }
-
-    /// A lane.
-    pub(crate) fn lane_mut(&mut self, number: u64) -> Option<&mut Lane> {
-        self.lanes.get_mut(&number).map(Box::as_mut)
-    }
-
-    /// A lane, to be looked at.
-    pub(crate) fn lane(&self, number: u64) -> Option<&Lane> {
-        self.lanes.get(&number).map(Box::as_ref)
-    }
-
-    /// All lanes, to be changed.
-    pub(crate) fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.lanes.values_mut().map(Box::as_mut)
-    }
-
-    /// Everything that is done with paths, logs among it.
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.values().map(Box::as_ref)
-    }
-
-    /// The lane of a path, a new one if it has none.
-    pub(crate) fn lane_of(&mut self, path: &Path) -> u64 {
-        if let Some(&number) = self.by_path.get(path.as_os_str()) {
-            return number;
-        }
+impl LogTable {
+    /// Returns a number that was not given out before.
+    pub(crate) fn next_number(&mut self) -> u64 {
         self.last_number += 1;
-        let path = Arc::from(path);
-        self.by_path.insert(PathBytes(Arc::clone(&path)), self.last_number);
-        self.lanes.insert(self.last_number, Box::new(Lane::new(path)));
         self.last_number
     }
 
-    /// Forgets a lane in which nothing is left.
-    pub(crate) fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(lane) = self.lanes.remove(&number) else { return };
+    /// Returns whether a path has a queue.
+    pub(crate) fn has_path(&self, path: &Path) -> bool {
+        self.by_path.contains_key(path.as_os_str())
+    }
+
+    /// Returns all paths that have a queue.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.by_path.keys().map(|path| path.0.to_path_buf())
+    }
+
+    /// Returns the numbers of all queues.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        self.lanes.keys().copied().collect()
+    }
+
+    /// Returns whether there is a queue of this number.
+    pub(crate) fn has_number(&self, number: u64) -> bool {
+        self.lanes.contains_key(&number)
+    }
+
+    /// Returns a queue.
+    pub(crate) fn get(&self, number: u64) -> Option<&Lane> {
+        self.lanes.get(&number).map(Box::as_ref)
+    }
+
+    /// Returns a queue, to be changed.
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Lane> {
+        self.lanes.get_mut(&number).map(Box::as_mut)
+    }
+
+    /// Returns all queues with their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Lane)> {
+        self.lanes.iter().map(|(&number, lane)| (number, lane.as_ref()))
+    }
+
+    /// Returns all queues, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.lanes.values_mut().map(Box::as_mut)
+    }
+
+    /// Returns the number of a path's queue, a new one if it has none.
+    pub(crate) fn number_of(&mut self, path: &Path) -> u64 {
+        if let Some(&number) = self.by_path.get(path.as_os_str()) {
+            return number;
+        }
+        let number = self.next_number();
+        let path = Arc::from(path);
+        self.by_path.insert(PathBytes(Arc::clone(&path)), number);
+        self.lanes.insert(number, Box::new(Lane::new(path)));
+        number
+    }
+
+    /// Removes a queue.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Box<Lane>> {
+        let lane = self.lanes.remove(&number)?;
         self.unstored.remove(&number);
-        self.stops.ended(number);
         self.by_path.remove(lane.path.as_os_str());
-        lane.timers().for_each(|timer| core.cancel_timer(timer));
+        Some(lane)
     }
 }

@@ -3,7 +3,6 @@
 //! A pump knows nothing of the loop: it is moved into a job and back. What the loop has to reach
 //! meanwhile is in the [guest's intake](Guest).
 
-use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,13 +14,15 @@ use common::rpc::error::errno_text;
 use nix::libc;
 
 use crate::guest::access::Guest;
+use crate::guest::backlog::{Arrears, Debt};
 use crate::guest::loss;
-use crate::guest::pipe::{Arrears, Debt, State};
+use crate::guest::pipe::State;
 use crate::guest::rate::{self, Pace};
-use crate::guest::staging::{GuestBytes, Scratch, Workspace};
+use crate::guest::staging::{Scratch, Workspace};
 use crate::logs::budget::Budget;
-use crate::persist::fd_store;
-use crate::rotating_file::{Bytes, Error, FileId, Limits, RotatingFile};
+use crate::logs::restored_file::RestoredFile;
+use crate::logs::source::GuestBytes;
+use crate::rotating_file::{self, Bytes, Error, FileId, Limits, RotatingFile};
 
 /// How long the last words of a guest that has gone are kept while they cannot be written.
 const LAST_WORDS: Duration = Duration::from_secs(60);
@@ -81,22 +82,23 @@ impl Pump {
         pump
     }
 
-    /// Goes on with a log that an earlier image of this process had, in this file if that was handed
-    /// over; otherwise the first turn opens it, also if nothing waits. One that cannot be opened is
+    /// Goes on with a log of the process before this one, in its file if that was handed over.
+    /// Otherwise the first turn opens it, also if nothing waits. A file that cannot be opened is
     /// tried again as one that cannot be written.
     pub(crate) fn adopt(
         guest: Arc<Guest>,
         path: &Arc<Path>,
         limits: Limits,
-        (file, directory): (Option<File>, Option<LogDirectory>),
-        rotation_steps_left: Option<u64>,
+        restored: RestoredFile,
     ) -> Self {
-        let resumed = file
-            .map(|file| RotatingFile::resume(Arc::clone(path), limits, file, rotation_steps_left));
+        let RestoredFile { file, directory, rotation_steps_left, after_crash } = restored;
+        let left = match after_crash {
+            true => rotating_file::steps_left(path, directory, limits),
+            false => rotation_steps_left,
+        };
+        let resumed = file.map(|file| RotatingFile::resume(Arc::clone(path), limits, file, left));
         let file = resumed.and_then(Result::ok);
-        let file = file.unwrap_or_else(|| {
-            RotatingFile::unopened(Arc::clone(path), limits, rotation_steps_left)
-        });
+        let file = file.unwrap_or_else(|| RotatingFile::unopened(Arc::clone(path), limits, left));
         Self::new(guest, file.known_at(directory))
     }
 
@@ -370,7 +372,7 @@ impl Pump {
             );
         }
         if matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE)) {
-            fd_store::free_descriptors();
+            self.guest.intake().pool().free_descriptors();
         }
         self.guest.intake().keep(&reason, &mut workspace.staging);
         let is_about_opening =

@@ -1,110 +1,38 @@
-//! Logs as part of a state document, and back.
+//! Logs as part of a state document, and as records of the fd store's journal.
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
 
 use common::handover::document::{Document, Items, Log, LogHandler, PrivateLog};
-use common::handover::text::{hex, parse_uuid, text, unhex, uuid};
-use common::handover::{Inherited, Passing, Reader};
-use common::server::Core;
-use common::sys::{fd, pipe};
-use nix::errno::Errno;
+use common::handover::text::{hex, text, uuid};
+use common::handover::{Passing, Reader};
+use common::sys::fd;
 
 use crate::guest::pipe::Intake;
 use crate::guest::staging::Staging;
-use crate::handler::{Handler, Outcome};
 use crate::logs::queue::Lane;
+use crate::logs::table::LogTable;
 use crate::logs::writer::Pump;
-use crate::persist::restored_log::Legacy;
-use crate::protocol::Domain;
+use crate::persist::unclaimed_pipes::Orphans;
 
 /// Why a log cannot go on with libvirt's daemon.
 const NO_TEXT: &str = "its path is no UTF-8";
 
-impl Handler {
-    /// Puts all logs into `document`.
-    pub(crate) fn save_into<'a>(
-        &'a self,
-        document: &mut Document<'a>,
-        passing: &'a Passing,
-        reader: Reader,
-    ) {
-        let files = Items::shown(move |sink| {
-            // libvirt's daemons would die of an entry without a name.
-            if reader == Reader::Ours {
-                self.orphans.iter().map(|pipe| orphan(passing.fd(pipe))).for_each(&mut *sink);
-            }
-            self.lanes().filter_map(|lane| save(lane, passing, reader)).for_each(sink);
-        });
-        document.handler = Some(LogHandler { files: Some(files) });
-    }
-
-    /// Takes over logs.
-    pub(crate) fn adopt_from(
-        &mut self,
-        core: &mut Core<Outcome>,
-        document: Document<'static>,
-        inherited: &mut Inherited,
-    ) {
-        let logs = document.handler.and_then(|handler| handler.files);
-        for log in logs.into_iter().flat_map(Items::into_vec) {
-            let shown = log.path.clone().unwrap_or_default();
-            if let Err(error) = self.adopt_log(core, log, inherited) {
-                tracing::error!(
-                    target: "logging.log_handler",
-                    "The log '{shown}' that was handed over is lost: {error}"
-                );
-            }
+/// Puts all logs into `document`.
+pub(crate) fn logs<'a>(
+    table: &'a LogTable,
+    orphans: &'a Orphans,
+    document: &mut Document<'a>,
+    passing: &'a Passing,
+    reader: Reader,
+) {
+    let files = Items::shown(move |sink| {
+        // libvirt's daemons would die of an entry without a name.
+        if reader == Reader::Ours {
+            orphans.iter().map(|pipe| orphan(passing.fd(pipe))).for_each(&mut *sink);
         }
-    }
-
-    fn adopt_log(
-        &mut self,
-        core: &mut Core<Outcome>,
-        from: Log,
-        inherited: &mut Inherited,
-    ) -> io::Result<()> {
-        let guest = inherited.take_as(from.pipefd, Errno::EINVAL, |fd| pipe::is_pipe(fd))?;
-        let private = from.private.unwrap_or_default();
-        let path = private.path.as_deref().and_then(unhex).map(OsString::from_vec);
-        let Some(path) = path.or(from.path.map(OsString::from)).map(PathBuf::from) else {
-            tracing::error!(
-                target: "logging.log_handler",
-                "A guest's pipe was handed over without a path; its output is dropped"
-            );
-            return self.adopt_orphan(core, guest);
-        };
-        let domain = Domain {
-            driver: from.driver.unwrap_or_default().into_bytes().into(),
-            uuid: from.domuuid.as_deref().and_then(parse_uuid).unwrap_or_default(),
-            name: from.domname.unwrap_or_default().into_bytes().into(),
-        };
-        if self.has_lane(&path) {
-            tracing::error!(
-                target: "logging.log_handler",
-                "{} was handed over twice; what {domain} writes into the second is dropped",
-                path.display()
-            );
-            return self.adopt_orphan(core, guest);
-        }
-        self.adopt(core, &path, guest, domain, legacy(private, inherited))
-    }
-
-    /// Pipes that were left without a word.
-    pub(crate) fn salvage_from(&mut self, core: &mut Core<Outcome>, inherited: &mut Inherited) {
-        while let Some(guest) = inherited.take_if(|fd| pipe::is_pipe(fd) && fd::is_readable(fd)) {
-            tracing::error!(
-                target: "logging.log_handler",
-                "A pipe was handed over without a word; what is written into it is dropped"
-            );
-            if let Err(error) = self.adopt_orphan(core, guest) {
-                tracing::error!(target: "logging.log_handler", "It is lost: {error}");
-            }
-        }
-    }
+        table.iter().filter_map(|(_, lane)| save(lane, passing, reader)).for_each(sink);
+    });
+    document.handler = Some(LogHandler { files: Some(files) });
 }
 
 /// A log for the journal.
@@ -138,7 +66,7 @@ fn save(lane: &Lane, passing: &Passing, reader: Reader) -> Option<Log> {
             );
         }
         // It takes EAGAIN for the end of the log. On a pipe of ours this cannot fail.
-        drop(fd::set_blocking(&intake.pipe));
+        fd::set_blocking(&intake.pipe).ok();
     }
     Some(Log {
         pipefd: Some(passing.fd(&intake.pipe)),
@@ -172,7 +100,7 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
     };
     PrivateLog {
         key: lane.key,
-        staged_keys: Some(staged.clone().map(Staging::key).collect()),
+        staged_keys: Some(staged.clone().map(|staging| staging.key().unwrap_or(0)).collect()),
         staged_bytes: None,
         after_crash: None,
         staged: Some(staged.map(&mut pass).collect()),
@@ -180,36 +108,12 @@ fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
         rotation_steps_left,
         unfinished_line: arrears.map(|arrears| hex(&arrears.line)),
         line_target: arrears.and_then(|arrears| arrears.line_target),
-        line_order: (intake.line_order > 0).then_some(intake.line_order),
+        line_order: intake.line_order,
         loss: arrears.and_then(|arrears| arrears.loss).map(|loss| loss.save()),
         reason: arrears.map(|arrears| arrears.reason.clone()),
         in_writing: intake.in_writing.as_deref().copied(),
         directory: intake.directory,
         pipe_bytes: intake.flow.enlarged_bytes(),
         path: None,
-    }
-}
-
-fn legacy(from: PrivateLog, inherited: &mut Inherited) -> Legacy {
-    let file = inherited.take_as(from.file, Errno::EINVAL, |fd| fd::is_regular_file(fd));
-    let mut take =
-        |number| inherited.take_as(Some(number), Errno::EINVAL, |fd| pipe::is_pipe(fd)).ok();
-    let keys = from.staged_keys.into_iter().flatten().chain(std::iter::repeat(0));
-    let staged = from.staged.into_iter().flatten().zip(keys);
-    Legacy {
-        key: from.key,
-        after_crash: from.after_crash == Some(true),
-        staged: staged
-            .filter_map(|((reader, writer), key)| Some(((take(reader)?, take(writer)?), key)))
-            .collect(),
-        file: file.ok().map(File::from),
-        rotation_steps_left: from.rotation_steps_left,
-        directory: from.directory,
-        pipe_bytes: from.pipe_bytes,
-        unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
-        line_target: from.line_target,
-        line_order: from.line_order.unwrap_or(0),
-        in_writing: from.in_writing,
-        loss: from.loss.map(|loss| (loss, from.reason.unwrap_or_default())),
     }
 }

@@ -10,7 +10,7 @@ use common::event::Registered;
 use common::server::{Core, Progress};
 use common::sys::pipe::{self, State};
 
-use crate::handler::{Ended, Outcome};
+use crate::logs::outcome::{Ended, Outcome};
 
 /// Bytes taken at a time.
 const READ_BYTES: usize = 65_536;
@@ -66,7 +66,7 @@ impl Orphans {
         let (pipe, progress) = (Arc::clone(&orphan.pipe), orphan.progress.clone());
         core.submit_at_peer(number, progress.clone(), move || {
             let is_at_end = progress.at_peer(|| Ok(empty(&pipe)));
-            Outcome(Ended::Orphan(number, is_at_end.unwrap_or(false)))
+            Outcome(Ended::Orphan { number, is_at_end: is_at_end.unwrap_or(false) })
         });
     }
 
@@ -88,7 +88,7 @@ impl Orphans {
             });
             // It is closed all the same.
             closed.ok();
-            Outcome(Ended::Orphan(number, true))
+            Outcome(Ended::Orphan { number, is_at_end: true })
         });
     }
 }

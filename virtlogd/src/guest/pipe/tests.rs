@@ -29,7 +29,7 @@ pub(crate) fn guest() -> (Guest, File) {
     let domain = Domain { driver: Box::default(), uuid: [0; 16], name: Box::default() };
     let reader = Arc::new(reader);
     let reader = Reactor::new().unwrap().register(reader, Only, Interest::Read).unwrap();
-    (Guest::new(1, domain, reader), writer.into())
+    (Guest::new(1, domain, reader, &Arc::default()), writer.into())
 }
 
 pub(crate) fn write(mut guest: &File, bytes: &[u8]) {
@@ -76,7 +76,7 @@ fn what_comes_while_kept_bytes_are_written_goes_elsewhere() {
 #[test]
 fn a_line_that_was_not_begun_counts_on() {
     let (guest, writer) = guest();
-    let mut staging = Staging::new().unwrap();
+    let mut staging = StagingPool::default().take().unwrap();
     guest.intake().keep("disk", &mut staging);
     for _ in 0..6 {
         write(&writer, &[b'a'; 20_000]);
@@ -102,7 +102,7 @@ fn what_is_fetched_of_a_suspect_is_owed_to_its_log() {
     guest.set_direct(false);
     write(&writer, b"one");
     assert_eq!((guest.state().unwrap(), guest.takeable().unwrap()), (State::Empty, 0));
-    let staging = Staging::new().unwrap();
+    let staging = StagingPool::default().take().unwrap();
     assert_eq!(guest.move_to(&staging, 3).unwrap(), 0);
     assert_eq!(guest.fetch(&guest.new_progress()).taken, 3);
     write(&writer, b" and two");

@@ -1,9 +1,11 @@
 //! What is needed to write logs beside the logs.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Scratch, Staging};
+use super::pool::StagingPool;
+use super::scratch::Scratch;
+use super::staging_pipe::Staging;
 
 /// Workspaces that are kept while nobody uses them. There are never more than jobs under way.
 const SPARE_WORKSPACES_MAX: usize = 4;
@@ -18,7 +20,14 @@ pub(crate) struct Workspace {
 
 /// Workspaces that are not in use, for all jobs.
 #[derive(Debug, Clone)]
-pub(crate) struct Workspaces(Arc<(Mutex<Spare>, Condvar)>);
+pub(crate) struct Workspaces(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    pool: Arc<StagingPool>,
+    spare: Mutex<Spare>,
+    given_back: Condvar,
+}
 
 #[derive(Debug)]
 struct Spare {
@@ -28,28 +37,37 @@ struct Spare {
 }
 
 impl Workspaces {
-    /// The staging pipes of those that nobody uses.
-    pub(crate) fn stagings(&self) -> Vec<Staging> {
-        let spare = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.workspaces.iter().map(|workspace| workspace.staging.clone()).collect()
-    }
-
-    /// One is there from the start.
+    /// Makes the first one.
+    ///
+    /// # Errors
+    /// As `pipe2(2)`.
     pub(crate) fn new() -> io::Result<Self> {
-        let spare = Spare { workspaces: vec![Workspace::new()?], waiting: 0 };
-        Ok(Self(Arc::new((Mutex::new(spare), Condvar::new()))))
+        let pool = Arc::<StagingPool>::default();
+        let spare = Spare { workspaces: vec![Workspace::new(&pool)?], waiting: 0 };
+        let (spare, given_back) = (Mutex::new(spare), Condvar::new());
+        Ok(Self(Arc::new(Shared { pool, spare, given_back })))
     }
 
-    /// One for the time of a job. When none can be made, for want of descriptors, waits for another
+    /// Returns the source of their staging pipes.
+    pub(crate) fn pool(&self) -> &Arc<StagingPool> {
+        &self.0.pool
+    }
+
+    /// Returns the staging pipes of those that are in no use.
+    pub(crate) fn stagings(&self) -> Vec<Staging> {
+        self.0.spare().workspaces.iter().map(|workspace| workspace.staging.clone()).collect()
+    }
+
+    /// Takes one for the time of a job. When none can be made, for want of descriptors, waits for another
     /// job's.
     pub(crate) fn take(&self) -> Workspace {
-        let (spare, given_back) = &*self.0;
-        let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shared { pool, given_back, .. } = &*self.0;
+        let mut spare = self.0.spare();
         loop {
             if let Some(workspace) = spare.workspaces.pop() {
                 return workspace;
             }
-            match Workspace::new() {
+            match Workspace::new(pool) {
                 Ok(workspace) => return workspace,
                 Err(error) => tracing::error!(
                     target: "logging.log_handler", "Unable to make pipes to write a log: {error}"
@@ -63,21 +81,29 @@ impl Workspaces {
 
     /// Gives one back, empty.
     pub(crate) fn give_back(&self, workspace: Workspace) {
-        let (spare, given_back) = &*self.0;
-        let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self.0.spare();
         if spare.workspaces.len() < SPARE_WORKSPACES_MAX {
             spare.workspaces.push(workspace);
         }
-        // A system call, whether anybody waits or not.
+        // A system call, even if no job waits.
         if spare.waiting > 0 {
-            given_back.notify_one();
+            self.0.given_back.notify_one();
         }
     }
 }
 
+impl Shared {
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Workspace {
-    /// An empty one.
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { staging: Staging::new()?, scratch: Scratch::new()? })
+    /// Makes an empty one.
+    ///
+    /// # Errors
+    /// As `pipe2(2)`.
+    pub(crate) fn new(pool: &StagingPool) -> io::Result<Self> {
+        Ok(Self { staging: pool.take()?, scratch: Scratch::new()? })
     }
 }

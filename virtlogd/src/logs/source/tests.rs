@@ -1,8 +1,9 @@
 use super::*;
 use crate::guest::pipe::tests::{guest, write};
+use crate::guest::staging::{StagingPool, Workspace};
 use crate::rotating_file::Limits;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
     let Workspace { staging, scratch } = workspace;
@@ -12,7 +13,7 @@ fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> Gue
 #[test]
 fn looking_takes_nothing_and_sees_staged_bytes_first() {
     let (guest, writer) = guest();
-    let mut workspace = Workspace::new().unwrap();
+    let mut workspace = Workspace::new(&StagingPool::default()).unwrap();
     write(&writer, b"staged");
     guest.move_to(&workspace.staging, 6).unwrap();
     write(&writer, b" then waiting");
@@ -26,7 +27,7 @@ fn looking_takes_nothing_and_sees_staged_bytes_first() {
 #[test]
 fn bytes_that_have_to_be_taken_to_be_looked_at_are_the_same() {
     let (guest, writer) = guest();
-    let mut workspace = Workspace::new().unwrap();
+    let mut workspace = Workspace::new(&StagingPool::default()).unwrap();
     write(&writer, b"staged");
     guest.move_to(&workspace.staging, 6).unwrap();
     write(&writer, b" then waiting");
@@ -50,7 +51,7 @@ fn bytes_that_have_to_be_taken_to_be_looked_at_are_the_same() {
 #[test]
 fn bytes_written_one_by_one_can_all_be_looked_at() {
     let (guest, writer) = guest();
-    let mut workspace = Workspace::new().unwrap();
+    let mut workspace = Workspace::new(&StagingPool::default()).unwrap();
     let line: Vec<u8> = (b' '..b' ' + 80).collect();
     for byte in &line {
         write(&writer, &[*byte]);
@@ -66,7 +67,7 @@ fn a_log_is_written_and_rotated_without_its_bytes_being_read() {
     let limits = Limits { size_bytes_max: 1000, backups_max: 3 };
     let mut file = RotatingFile::open(path.as_path(), limits, false).unwrap();
     let (guest, writer) = guest();
-    let mut workspace = Workspace::new().unwrap();
+    let mut workspace = Workspace::new(&StagingPool::default()).unwrap();
     let text: String = (0..250).map(|number| format!("line {number:04}\n")).collect();
     for piece in text.as_bytes().chunks(333) {
         write(&writer, piece);
@@ -81,7 +82,7 @@ fn a_log_is_written_and_rotated_without_its_bytes_being_read() {
 #[test]
 fn what_cannot_be_stored_stays_staged() {
     let (guest, writer) = guest();
-    let mut workspace = Workspace::new().unwrap();
+    let mut workspace = Workspace::new(&StagingPool::default()).unwrap();
     write(&writer, b"precious");
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut source = source(&guest, &mut workspace, 100);
@@ -95,7 +96,7 @@ fn what_cannot_be_stored_stays_staged() {
 #[test]
 fn what_could_not_be_read_of_another_log_is_not_seen() {
     let (guest, writer) = guest();
-    let mut workspace = Workspace::new().unwrap();
+    let mut workspace = Workspace::new(&StagingPool::default()).unwrap();
     write(&writer, b"this log");
     workspace.scratch.leave_unread(b"another log");
     let mut source = source(&guest, &mut workspace, 1000);

@@ -4,9 +4,8 @@
 use common::handover::marks::{self, Target};
 use nix::sys::stat::fstat;
 
-use super::Intake;
 use crate::guest::loss::Loss;
-use crate::persist::fd_store;
+use crate::guest::pipe::Intake;
 
 impl Intake {
     /// Makes the line about what was lost, which goes to `target`, and gives the loss in case that
@@ -30,13 +29,13 @@ impl Intake {
         let Some(arrears) = &mut self.arrears else { return };
         arrears.line_target = None;
         let line = marks::Line {
-            order: self.line_order,
+            order: self.line_order.unwrap_or(0),
             pipe_inode: fstat(&self.pipe).map_or(0, |stat| stat.st_ino),
             target,
             left_bytes: arrears.loss.map_or(0, |loss| loss.bytes()),
             text: arrears.line.clone(),
         };
-        self.line_order = fd_store::note_line(self.key, line).unwrap_or(self.line_order);
+        self.line_order = self.pool.records().set_line(self.key, line).or(self.line_order);
     }
 
     /// A line of which something may be in the file already, and where it begins there.
