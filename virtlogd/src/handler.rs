@@ -1,5 +1,5 @@
 //! The daemon as the event loop sees it: calls of clients, ready pipes, timers and ended jobs lead to
-//! tasks of logs ([`Scheduler`]), to [unclaimed pipes](Orphans) or to the [`cleaner`].
+//! tasks of logs ([`Scheduler`]), to [unclaimed pipes](UnclaimedPipes) or to the [`cleaner`].
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,12 +15,12 @@ use nix::errno::Errno;
 use crate::cleaner;
 use crate::config::Settings;
 use crate::guest::loss;
-use crate::logs::outcome::{Ended, Outcome};
+use crate::logs::outcome::{JobResult, Outcome};
 use crate::logs::task::Task;
 use crate::logs::timer::Timer;
 use crate::persist::restore::{self, Restored};
 use crate::persist::save;
-use crate::persist::unclaimed_pipes::Orphans;
+use crate::persist::unclaimed_pipes::UnclaimedPipes;
 use crate::protocol::{self, Request};
 use crate::scheduler::Scheduler;
 
@@ -39,7 +39,7 @@ const CLEANING_JOB: u64 = 0;
 pub struct Handler {
     settings: Settings,
     scheduler: Scheduler,
-    orphans: Orphans,
+    unclaimed: UnclaimedPipes,
 }
 
 impl Handler {
@@ -52,7 +52,7 @@ impl Handler {
             core.set_timer(FIRST_CLEANING, Timer::Cleaning.to_source());
         }
         let scheduler = Scheduler::new(settings.limits)?;
-        Ok(Self { settings, scheduler, orphans: Orphans::default() })
+        Ok(Self { settings, scheduler, unclaimed: UnclaimedPipes::default() })
     }
 
     /// Goes on with the logs of the process before this one.
@@ -77,7 +77,7 @@ impl Handler {
     }
 
     fn adopt_unclaimed(&mut self, core: &Core<Outcome>, pipe: OwnedFd) -> io::Result<()> {
-        self.orphans.add(core, self.scheduler.next_number(), pipe)
+        self.unclaimed.add(core, self.scheduler.next_number(), pipe)
     }
 
     fn start(
@@ -111,7 +111,7 @@ impl Handler {
         let backups_max = self.settings.limits.backups_max;
         core.submit(Place::alone(&root), CLEANING_JOB, move || {
             cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
-            Outcome(Ended::Cleaning)
+            Outcome(JobResult::Cleaning)
         });
     }
 }
@@ -132,7 +132,7 @@ impl Daemon for Handler {
 
     fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
         if !self.scheduler.ready(core, number) {
-            self.orphans.ready(core, number);
+            self.unclaimed.ready(core, number);
         }
     }
 
@@ -145,24 +145,26 @@ impl Daemon for Handler {
 
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
         match outcome.0 {
-            Ended::Task(number, done) => self.scheduler.task_ended(core, number, done),
-            Ended::Fetch { number, guest, fetched } => {
+            JobResult::Task(number, done) => self.scheduler.task_ended(core, number, done),
+            JobResult::Fetch { number, guest, fetched } => {
                 self.scheduler.fetch_ended(core, number, guest, fetched);
             }
-            Ended::Closing(number) => self.scheduler.closing_ended(number),
-            Ended::Orphan { number, is_at_end } => self.orphans.emptied(core, number, is_at_end),
-            Ended::Cleaning => {
+            JobResult::Closing(number) => self.scheduler.closing_ended(number),
+            JobResult::UnclaimedPipe { number, is_at_end } => {
+                self.unclaimed.emptied(core, number, is_at_end);
+            }
+            JobResult::Cleaning => {
                 core.set_timer(CLEANING_PERIOD, Timer::Cleaning.to_source());
             }
         }
     }
 
     fn job_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
-        self.scheduler.job_is_late(core, number);
+        self.scheduler.job_stalled(core, number);
     }
 
     fn job_goes_on_at(&mut self, number: u64, place: Place) {
-        self.scheduler.job_goes_on_at(number, place);
+        self.scheduler.set_place(number, place);
     }
 
     fn describe_job(&self, number: u64) -> String {
@@ -171,25 +173,25 @@ impl Daemon for Handler {
             None if number == CLEANING_JOB => {
                 format!("looking for old logs in {}", self.settings.log_root.display())
             }
-            None => Orphans::describe(),
+            None => UnclaimedPipes::describe(),
         }
     }
 
     fn job_given_up(&mut self, core: &mut Core<Outcome>, number: u64) {
-        self.scheduler.job_given_up(core, number);
+        self.scheduler.job_abandoned(core, number);
     }
 
     fn is_in_use(&self) -> bool {
-        self.scheduler.open_logs() > 0 || !self.orphans.are_gone()
+        self.scheduler.open_logs() > 0 || !self.unclaimed.are_gone()
     }
 
     fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader) {
-        save::logs(self.scheduler.table(), &self.orphans, document, passing, reader);
+        save::logs(self.scheduler.table(), &self.unclaimed, document, passing, reader);
     }
 
     fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
         if reader == Reader::Libvirts {
-            self.scheduler.settle(core);
+            self.scheduler.flush_for_handover(core);
         }
     }
 

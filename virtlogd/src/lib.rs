@@ -1,6 +1,6 @@
 //! virtlogd: owns the pipes that guests write their logs into, and keeps the files they end in.
 //!
-//! A call or a ready pipe becomes a [task] on its path's lane ([`handler`]). A task works on
+//! A call or a ready pipe becomes a [task] on its path's queue ([`handler`]). A task works on
 //! a log's [writer](logs::writer): guest's pipe -> [staging](guest::staging) pipe -> [`rotating_file`]. What it shares with the loop,
 //! so that the guest does not wait while it hangs, is the [guest's pipe](guest::pipe).
 //!

@@ -30,7 +30,7 @@ mod procedure {
 
 /// Who a log belongs to. Told by the client and never looked into; bytes need not be UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Domain {
+pub(crate) struct GuestIdentity {
     pub(crate) driver: Box<[u8]>,
     pub(crate) uuid: [u8; 16],
     pub(crate) name: Box<[u8]>,
@@ -40,7 +40,7 @@ pub(crate) struct Domain {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// A pipe into the log at `path`.
-    Open { domain: Domain, path: PathBuf, truncate: bool },
+    Open { domain: GuestIdentity, path: PathBuf, truncate: bool },
     /// Where the next byte of an open log will be.
     Position { path: PathBuf, flags: u32 },
     /// Bytes of a log from a position on.
@@ -65,7 +65,7 @@ impl Request {
 
     fn decode_open(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
         Ok(Self::Open {
-            domain: Domain::decode(reader)?,
+            domain: GuestIdentity::decode(reader)?,
             path: path(reader)?,
             truncate: reader.u32()? & OPEN_TRUNCATE != 0,
         })
@@ -86,7 +86,7 @@ impl Request {
     }
 
     fn decode_append(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
-        Domain::decode(reader)?;
+        GuestIdentity::decode(reader)?;
         Ok(Self::Append {
             path: path(reader)?,
             message: reader.string(STRING_BYTES_MAX)?.to_vec(),
@@ -95,7 +95,7 @@ impl Request {
     }
 }
 
-impl Domain {
+impl GuestIdentity {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
         Ok(Self {
             driver: text::name(reader.string(STRING_BYTES_MAX)?).into(),
@@ -105,7 +105,7 @@ impl Domain {
     }
 }
 
-impl std::fmt::Display for Domain {
+impl std::fmt::Display for GuestIdentity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let uuid = u128::from_be_bytes(self.uuid);
         write!(formatter, "guest '{}' (uuid {uuid:032x})", self.name.escape_ascii())

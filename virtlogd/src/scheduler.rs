@@ -14,19 +14,19 @@ use common::sys::pipe;
 use crate::guest::access::{Fetched, Guest};
 use crate::guest::rate;
 use crate::guest::staging::Workspaces;
-use crate::logs::closings::Closings;
-use crate::logs::outcome::{Ended, Outcome};
-use crate::logs::queue::Lane;
+use crate::logs::closing_pipes::ClosingPipes;
+use crate::logs::outcome::{JobResult, Outcome};
+use crate::logs::queue::LogQueue;
 use crate::logs::stops::Stops;
 use crate::logs::suspects::{self, Before};
 use crate::logs::table::LogTable;
-use crate::logs::task::{Done, Task};
+use crate::logs::task::{Task, TaskResult};
 use crate::logs::timer::QueueTimer;
-use crate::logs::writer::{Pump, Turn};
+use crate::logs::writer::{LogWriter, WriteOutcome};
 use crate::persist::fd_store;
 use crate::persist::restored_log::RestoredLog;
 use crate::persist::staging_store;
-use crate::protocol::Domain;
+use crate::protocol::GuestIdentity;
 use crate::rotating_file::Limits;
 
 /// Time that a partial line may wait for its end near the end of a file.
@@ -42,7 +42,7 @@ pub(crate) struct Scheduler {
     workspaces: Workspaces,
     limits: Limits,
     open_logs: usize,
-    closings: Closings,
+    closings: ClosingPipes,
     stops: Stops,
 }
 
@@ -57,7 +57,7 @@ impl Scheduler {
             workspaces: Workspaces::new()?,
             limits,
             open_logs: 0,
-            closings: Closings::default(),
+            closings: ClosingPipes::default(),
             stops: Stops::default(),
         })
     }
@@ -86,7 +86,7 @@ impl Scheduler {
         core: &mut Core<Outcome>,
         client: ClientId,
         path: &Path,
-        domain: Domain,
+        domain: GuestIdentity,
         truncate: bool,
     ) -> io::Result<()> {
         let (reader, writer) = pipe::pipe()?;
@@ -100,7 +100,7 @@ impl Scheduler {
             }
         };
         let guest = Arc::new(Guest::new(guest, domain, pipe, self.workspaces.pool()));
-        self.enqueue(core, path, Task::Open { client, truncate, guest, writer });
+        self.enqueue(core, path, Task::Open { client, truncate, guest, guest_end: writer });
         Ok(())
     }
 
@@ -133,9 +133,9 @@ impl Scheduler {
         };
         let (guest, key) = (self.table.next_number(), state.key);
         let guest = Arc::new(state.into_guest(guest, domain, pipe, self.workspaces.pool()));
-        if let Some(lane) = self.table.get_mut(number) {
-            lane.guest = Some(Arc::clone(&guest));
-            lane.key = key;
+        if let Some(queue) = self.table.get_mut(number) {
+            queue.guest = Some(Arc::clone(&guest));
+            queue.key = key;
             self.open_logs += 1;
         }
         self.enqueue(core, &path, Task::Adopt { guest, file: Box::new(file) });
@@ -157,12 +157,12 @@ impl Scheduler {
 
     /// Takes note that the pipe of a queue's guest is ready. Returns whether there is such a queue.
     pub(crate) fn ready(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
-        let Some(lane) = self.table.get_mut(number) else { return false };
-        if suspects::is_suspect(core, lane) {
-            suspects::fetch(core, lane, number);
+        let Some(queue) = self.table.get_mut(number) else { return false };
+        if suspects::is_suspect(core, queue) {
+            suspects::fetch(core, queue, number);
         } else {
-            lane.ready = true;
-            Self::relieve(core, lane, number);
+            queue.ready = true;
+            Self::check_guest(core, queue, number);
             self.advance(core, number);
         }
         true
@@ -170,39 +170,39 @@ impl Scheduler {
 
     /// Does what a queue's timer was set for.
     pub(crate) fn timer(&mut self, core: &mut Core<Outcome>, timer: QueueTimer, number: u64) {
-        let Some(lane) = self.table.get_mut(number) else { return };
+        let Some(queue) = self.table.get_mut(number) else { return };
         match timer {
             QueueTimer::Rest => {
-                lane.rest_timer = None;
-                lane.ready = true;
+                queue.rest_timer = None;
+                queue.ready = true;
             }
-            QueueTimer::Relief => {
-                lane.relief_timer = None;
-                if suspects::is_suspect(core, lane) {
-                    self.fetch_is_late(core, number);
+            QueueTimer::GuestCheck => {
+                queue.guest_check_timer = None;
+                if suspects::is_suspect(core, queue) {
+                    self.fetch_stalled(core, number);
                     return self.fetch(core, number);
                 }
-                Self::relieve(core, lane, number);
+                Self::check_guest(core, queue, number);
             }
             QueueTimer::Flush => {
-                lane.flush_timer = None;
-                lane.waiting.push_back(Task::Turn { flush: true, retry: true, is_short: true });
+                queue.flush_timer = None;
+                queue.waiting.push_back(Task::Turn { flush: true, retry: true, is_short: true });
             }
         }
         self.advance(core, number);
     }
 
     /// Takes a task's result.
-    pub(crate) fn task_ended(&mut self, core: &mut Core<Outcome>, number: u64, done: Done) {
-        let is_log = done.pump.is_some();
+    pub(crate) fn task_ended(&mut self, core: &mut Core<Outcome>, number: u64, result: TaskResult) {
+        let is_log = result.writer.is_some();
         let goes_on_elsewhere = self.table.is_stopping && !is_log;
         if goes_on_elsewhere {
             self.stops.ended(number);
             // Its backlog, the last time.
             fd_store::store_log(core, &mut self.table, number);
         }
-        let Done { pump, answer, turn, unfinished } = done;
-        let ended = self.take_back(core, number, pump, turn, unfinished);
+        let TaskResult { writer, answer, outcome, unfinished } = result;
+        let ended = self.take_back(core, number, writer, outcome, unfinished);
         let pool = self.workspaces.pool();
         if goes_on_elsewhere {
             staging_store::forget_ended(core, pool);
@@ -216,8 +216,8 @@ impl Scheduler {
             core.answer(client, result);
         }
         self.advance(core, number);
-        if let Some(lane) = self.table.get_mut(number) {
-            suspects::fetch_after_task(core, lane, number);
+        if let Some(queue) = self.table.get_mut(number) {
+            suspects::fetch_after_task(core, queue, number);
         }
     }
 
@@ -229,8 +229,8 @@ impl Scheduler {
         guest: u64,
         fetched: Fetched,
     ) {
-        let Some(lane) = self.table.get_mut(number) else { return };
-        if suspects::fetch_ended(core, lane, number, guest, fetched) {
+        let Some(queue) = self.table.get_mut(number) else { return };
+        if suspects::fetch_ended(core, queue, number, guest, fetched) {
             fd_store::store_log_and_pipes(core, &mut self.table, self.workspaces.pool(), number);
             self.advance(core, number);
         }
@@ -242,44 +242,44 @@ impl Scheduler {
     }
 
     /// Looks after the guest of a job that takes long.
-    pub(crate) fn job_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if let Some(lane) = self.table.get_mut(number) {
-            lane.task_is_late();
-            Self::relieve(core, lane, number);
-            self.fetch_is_late(core, number);
+    pub(crate) fn job_stalled(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if let Some(queue) = self.table.get_mut(number) {
+            queue.set_stalled();
+            Self::check_guest(core, queue, number);
+            self.fetch_stalled(core, number);
         }
     }
 
     /// Notes where a job's file is.
-    pub(crate) fn job_goes_on_at(&mut self, number: u64, place: Place) {
-        if let Some(lane) = self.table.get_mut(number) {
-            lane.place = Some(place);
+    pub(crate) fn set_place(&mut self, number: u64, place: Place) {
+        if let Some(queue) = self.table.get_mut(number) {
+            queue.place = Some(place);
         }
     }
 
     /// Ends the pipe of a job's guest, so that it does not wait for ever in front of it: the job is not
     /// waited for any more.
-    pub(crate) fn job_given_up(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if let Some(lane) = self.table.get_mut(number) {
-            lane.guest.iter().for_each(|guest| guest.intake().lose_unstored());
+    pub(crate) fn job_abandoned(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if let Some(queue) = self.table.get_mut(number) {
+            queue.guest.iter().for_each(|guest| guest.pipe().lose_unstored());
             fd_store::store_log(core, &mut self.table, number);
         }
-        if let Some(lane) = self.table.get_mut(number) {
-            lane.leave_guest(core, number);
+        if let Some(queue) = self.table.get_mut(number) {
+            queue.close_guest_pipe(core, number);
         }
     }
 
     /// Describes a job.
     pub(crate) fn describe_job(&self, number: u64) -> Option<String> {
-        let lane = self.table.get(number).map(Lane::to_string);
-        lane.or_else(|| self.closings.describe(number))
+        let queue = self.table.get(number).map(LogQueue::to_string);
+        queue.or_else(|| self.closings.describe(number))
     }
 
     /// Stores all that waits, and sees which files can be opened: libvirt's daemons reopen all.
-    pub(crate) fn settle(&mut self, core: &mut Core<Outcome>) {
-        let logs = self.table.iter().filter(|(_, lane)| lane.guest.is_some());
+    pub(crate) fn flush_for_handover(&mut self, core: &mut Core<Outcome>) {
+        let logs = self.table.iter().filter(|(_, queue)| queue.guest.is_some());
         for number in logs.map(|(number, _)| number).collect::<Vec<_>>() {
-            self.enqueue_at(core, number, Task::Settle);
+            self.enqueue_at(core, number, Task::FlushForHandover);
         }
     }
 
@@ -290,8 +290,8 @@ impl Scheduler {
             self.workspaces.pool().records().close();
         }
         for number in self.table.numbers() {
-            let Some(lane) = self.table.get(number) else { continue };
-            if lane.busy || lane.place.is_none_or(|place| core.is_slow(place)) {
+            let Some(queue) = self.table.get(number) else { continue };
+            if queue.busy || queue.place.is_none_or(|place| core.is_slow(place)) {
                 self.stop_log(core, number);
             }
         }
@@ -356,43 +356,43 @@ impl Scheduler {
     }
 
     fn enqueue_at(&mut self, core: &mut Core<Outcome>, number: u64, task: Task) {
-        if let Some(lane) = self.table.get_mut(number) {
-            lane.waiting.push_back(task);
+        if let Some(queue) = self.table.get_mut(number) {
+            queue.waiting.push_back(task);
         }
         self.advance(core, number);
     }
 
     /// Starts the queue's next task if it can be started; forgets a queue in which nothing is left.
     fn advance(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(lane) = self.table.get_mut(number).filter(|lane| !lane.busy) else { return };
-        if !lane.has_task() {
-            if lane.pump.is_none() {
+        let Some(queue) = self.table.get_mut(number).filter(|queue| !queue.busy) else { return };
+        if !queue.has_task() {
+            if queue.writer.is_none() {
                 self.forget(core, number);
             }
             return;
         }
-        if lane.waiting.is_empty() && lane.place.is_some_and(|place| core.holds_back(place)) {
+        if queue.waiting.is_empty() && queue.place.is_some_and(|place| core.holds_back(place)) {
             return;
         }
-        let before = suspects::before_task(core, lane, number);
+        let before = suspects::before_task(core, queue, number);
         let task = match before {
-            Before::Nothing => lane.next_task(core.is_crowded()),
+            Before::Nothing => queue.next_task(core.is_crowded()),
             Before::Turn => Some(Task::Turn { flush: true, retry: true, is_short: true }),
             Before::Fetch => None,
         };
         let Some(task) = task else { return };
-        let left = lane.left.take_if(|_| before == Before::Nothing);
-        lane.busy = true;
-        let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.limits);
+        let left = queue.left.take_if(|_| before == Before::Nothing);
+        queue.busy = true;
+        let (path, writer, limits) = (Arc::clone(&queue.path), queue.writer.take(), self.limits);
         let workspaces = self.workspaces.clone();
-        let is_at_slow_place = lane.place.is_some_and(|place| core.is_slow(place));
+        let is_at_slow_place = queue.place.is_some_and(|place| core.is_slow(place));
         let haste = core.haste();
-        lane.submit(core, number, move || {
-            let done = match is_at_slow_place && task.can_wait() && haste.is_needed() {
-                true => Done::put_off(pump),
-                false => task.run(&path, pump, &workspaces, limits, left),
+        queue.submit(core, number, move || {
+            let result = match is_at_slow_place && task.can_wait() && haste.is_needed() {
+                true => TaskResult::postponed(writer),
+                false => task.run(&path, writer, &workspaces, limits, left),
             };
-            Outcome(Ended::Task(number, done))
+            Outcome(JobResult::Task(number, result))
         });
     }
 
@@ -402,63 +402,63 @@ impl Scheduler {
         &mut self,
         core: &mut Core<Outcome>,
         number: u64,
-        pump: Option<Box<Pump>>,
-        turn: Option<Turn>,
+        writer: Option<Box<LogWriter>>,
+        outcome: Option<WriteOutcome>,
         unfinished: Option<(Task, u64)>,
     ) -> Option<(Option<u64>, Arc<Guest>)> {
-        let lane = self.table.get_mut(number)?;
-        self.open_logs += usize::from(pump.is_some());
-        self.open_logs -= usize::from(lane.guest.is_some());
-        let key = lane.key;
-        let ended = lane.task_ended(core, number, pump).map(|guest| (key, guest));
-        lane.is_failing = matches!(turn, Some(Turn::Trouble));
+        let queue = self.table.get_mut(number)?;
+        self.open_logs += usize::from(writer.is_some());
+        self.open_logs -= usize::from(queue.guest.is_some());
+        let key = queue.key;
+        let ended = queue.task_ended(core, number, writer).map(|guest| (key, guest));
+        queue.is_failing = matches!(outcome, Some(WriteOutcome::Failed));
         if let Some((task, left)) = unfinished {
-            lane.waiting.push_front(task);
-            lane.left = Some(left);
+            queue.waiting.push_front(task);
+            queue.left = Some(left);
         }
-        match turn {
-            Some(Turn::Again | Turn::Racing) => core.again(number),
-            Some(Turn::Rest(time)) => lane.rest(core, time, number),
-            Some(Turn::Held) => lane.flush_after(core, HOLD, number),
-            Some(Turn::Trouble) => lane.flush_after(core, RETRY, number),
-            Some(Turn::Large) => lane.flush_after(core, rate::LARGE, number),
-            Some(Turn::Quiet | Turn::End) | None => {}
+        match outcome {
+            Some(WriteOutcome::Again | WriteOutcome::Racing) => core.again(number),
+            Some(WriteOutcome::Rest(time)) => queue.rest(core, time, number),
+            Some(WriteOutcome::Held) => queue.flush_after(core, HOLD, number),
+            Some(WriteOutcome::Failed) => queue.flush_after(core, RETRY, number),
+            Some(WriteOutcome::Large) => queue.flush_after(core, rate::LARGE, number),
+            Some(WriteOutcome::Quiet | WriteOutcome::End) | None => {}
         }
         ended
     }
 
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if let Some(lane) = self.table.remove(number) {
+        if let Some(queue) = self.table.remove(number) {
             self.stops.ended(number);
-            lane.timers().for_each(|timer| core.cancel_timer(timer));
+            queue.timers().for_each(|timer| core.cancel_timer(timer));
         }
     }
 
     /// Looks after the guest of a task that takes long.
-    fn relieve(core: &mut Core<Outcome>, lane: &mut Lane, number: u64) {
-        if lane.look_after_guest(core, number) {
-            suspects::fetch(core, lane, number);
+    fn check_guest(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) {
+        if queue.look_after_guest(core, number) {
+            suspects::fetch(core, queue, number);
         }
     }
 
     fn fetch(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if let Some(lane) = self.table.get_mut(number) {
-            suspects::fetch(core, lane, number);
+        if let Some(queue) = self.table.get_mut(number) {
+            suspects::fetch(core, queue, number);
         }
     }
 
     /// A fetch takes long: no task waits for it any longer.
-    fn fetch_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if self.table.get_mut(number).is_some_and(|lane| lane.fetch.set_late()) {
+    fn fetch_stalled(&mut self, core: &mut Core<Outcome>, number: u64) {
+        if self.table.get_mut(number).is_some_and(|queue| queue.fetch.set_stalled()) {
             self.advance(core, number);
         }
     }
 
     /// Stops a log. One that is in the fd store only pauses: its pipe stays there.
     fn stop_log(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(lane) = self.table.get_mut(number) else { return };
-        let is_kept = fd_store::goes_on(core, lane);
-        lane.waiting.push_back(Task::Stop { is_kept });
+        let Some(queue) = self.table.get_mut(number) else { return };
+        let goes_on = fd_store::goes_on(core, queue);
+        queue.waiting.push_back(Task::Stop { goes_on });
         self.stops.begin(number);
         self.advance(core, number);
     }

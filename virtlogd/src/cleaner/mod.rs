@@ -3,4 +3,4 @@
 mod chain;
 mod pass;
 
-pub use pass::{Report, clean};
+pub use pass::{Summary, clean};

@@ -30,7 +30,7 @@ const DAY_S: u64 = 86_400;
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct Summary {
     /// Files deleted.
     pub deleted: u64,
     /// Files and directories that could not be looked at or deleted; each was logged.
@@ -50,28 +50,28 @@ pub fn clean(
     backups_max: u64,
     now: SystemTime,
     open: &[PathBuf],
-) -> Report {
-    let mut report = Report::default();
+) -> Summary {
+    let mut summary = Summary::default();
     if age_days_max == 0 {
-        return report;
+        return summary;
     }
     let age_s_max = i64::try_from(age_days_max.saturating_mul(DAY_S)).unwrap_or(i64::MAX);
     let policy = Policy { oldest_mtime_s: unix_time_s(now).saturating_sub(age_s_max), backups_max };
     let root = fs::canonicalize(log_root);
     match root.and_then(|path| Ok((Directory::reach(log_root)?, path))) {
         Ok((root, path)) => {
-            Pass { policy, open: Heads::of(open), report: &mut report }.tree(&root, &path);
+            Pass { policy, open: Heads::of(open), summary: &mut summary }.tree(&root, &path);
         }
-        Err(error) => report.skip("look for old logs in", log_root, &error),
+        Err(error) => summary.skip("look for old logs in", log_root, &error),
     }
-    report
+    summary
 }
 
 struct Pass<'a> {
     policy: Policy,
     /// Of the chains of open logs.
     open: Heads,
-    report: &'a mut Report,
+    summary: &'a mut Summary,
 }
 
 impl Pass<'_> {
@@ -80,7 +80,7 @@ impl Pass<'_> {
             let path = path.join(&name);
             match root.nested(&name) {
                 Ok(nested) => drop(self.directory(&nested, &path)),
-                Err(error) => self.report.skip("read directory", &path, &error),
+                Err(error) => self.summary.skip("read directory", &path, &error),
             }
         }
     }
@@ -103,7 +103,7 @@ impl Pass<'_> {
         let names = match directory.names() {
             Ok(names) => names,
             Err(error) => {
-                self.report.skip("read directory", path, &error);
+                self.summary.skip("read directory", path, &error);
                 return (None, nested);
             }
         };
@@ -112,7 +112,7 @@ impl Pass<'_> {
                 Ok((name, true)) => nested.push(name),
                 Ok((name, false)) => self.note(&mut chains, directory, path, name),
                 Err(error) => {
-                    self.report.skip("read directory", path, &error);
+                    self.summary.skip("read directory", path, &error);
                     return (None, nested);
                 }
             }
@@ -127,12 +127,12 @@ impl Pass<'_> {
         let found = match directory.look_at(&name, true) {
             Ok(found) if found.st_mode & libc::S_IFMT == libc::S_IFREG => found,
             Ok(_) => return,
-            Err(error) => return self.report.skip("look at", &path.join(&name), &error),
+            Err(error) => return self.summary.skip("look at", &path.join(&name), &error),
         };
         let seen = Seen::of(&found);
         let is_open = is_open(seen.id) || self.open.0.contains(&path.join(&head));
         let entry = Entry { name, head, number, seen, is_open };
-        self.report.postponed += u64::from(!chains.add(entry));
+        self.summary.postponed += u64::from(!chains.add(entry));
     }
 
     fn delete_chain(&mut self, directory: &Directory, path: &Path, chain: &Condemned) {
@@ -144,7 +144,7 @@ impl Pass<'_> {
             {
                 self.delete(directory, name, &path.join(name));
             } else {
-                self.report.postponed += 1;
+                self.summary.postponed += 1;
             }
         }
     }
@@ -152,15 +152,15 @@ impl Pass<'_> {
     fn delete(&mut self, directory: &Directory, name: &OsStr, path: &Path) {
         match directory.remove(name) {
             Ok(()) => {
-                self.report.deleted += 1;
+                self.summary.deleted += 1;
                 tracing::info!(target: "logging.log_cleaner", "Deleted {}", path.display());
             }
-            Err(error) => self.report.skip("delete", path, &error),
+            Err(error) => self.summary.skip("delete", path, &error),
         }
     }
 }
 
-impl Report {
+impl Summary {
     fn skip(&mut self, what: &str, path: &Path, error: &io::Error) {
         self.failed += 1;
         tracing::warn!(

@@ -23,35 +23,35 @@ use common::event::Registered;
 use common::server::Progress;
 use common::sys::pipe;
 
-use crate::guest::backlog::Arrears;
-use crate::guest::pipe::{Intake, State};
-use crate::guest::rate::Flow;
-use crate::guest::staging::{Staging, StagingPool};
-use crate::protocol::Domain;
+use crate::guest::backlog::Backlog;
+use crate::guest::pipe::{GuestPipe, InputState};
+use crate::guest::rate::RateTracker;
+use crate::guest::staging::{StagingPipe, StagingPool};
+use crate::protocol::GuestIdentity;
 
 /// Bytes that are left in the pipe of a guest, a large one too: with what its staging pipe holds,
 /// all that such a log costs.
-const KEPT_IN_PIPE_BYTES_MAX: usize = 16_384;
+const LEFT_IN_PIPE_BYTES_MAX: usize = 16_384;
 
 /// Bytes read at a time when they can only be dropped.
 const DROP_BYTES: usize = 65_536;
 
 /// How often a guest's pipe is emptied before others are looked at.
-const RELIEF_ROUNDS_MAX: usize = 4;
+const DRAIN_ROUNDS_MAX: usize = 4;
 
 /// A guest and its output.
 #[derive(Debug)]
 pub(crate) struct Guest {
     /// The number under which it can be a suspect.
     pub(crate) number: u64,
-    pub(crate) domain: Domain,
+    pub(crate) domain: GuestIdentity,
     /// Of the job that writes its log.
     pub(crate) progress: Progress,
     /// The job that writes its log may touch its pipe.
     is_direct: AtomicBool,
-    /// For the job that touches its pipe. Taken before the intake, and never by the loop.
+    /// For the job that touches its pipe. Taken before the pipe, and never by the loop.
     touching: Mutex<()>,
-    intake: Mutex<Intake>,
+    pipe: Mutex<GuestPipe>,
 }
 
 /// What was done to a pipe beside the job that writes its log, in bytes.
@@ -67,7 +67,7 @@ impl Guest {
     /// One with a pipe that nobody else has yet.
     pub(crate) fn new(
         number: u64,
-        domain: Domain,
+        domain: GuestIdentity,
         pipe: Registered<Arc<OwnedFd>>,
         pool: &Arc<StagingPool>,
     ) -> Self {
@@ -78,7 +78,7 @@ impl Guest {
     /// One that an earlier image of this process had, with a pipe that holds so many bytes, if it knew.
     pub(crate) fn inherited(
         number: u64,
-        domain: Domain,
+        domain: GuestIdentity,
         pipe: Registered<Arc<OwnedFd>>,
         pipe_bytes: Option<usize>,
         pool: &Arc<StagingPool>,
@@ -89,7 +89,7 @@ impl Guest {
 
     fn with_capacity(
         number: u64,
-        domain: Domain,
+        domain: GuestIdentity,
         pipe: Registered<Arc<OwnedFd>>,
         capacity_bytes: usize,
         pool: &Arc<StagingPool>,
@@ -100,13 +100,13 @@ impl Guest {
             progress: Progress::of_peer(number),
             is_direct: AtomicBool::new(true),
             touching: Mutex::default(),
-            intake: Mutex::new(Intake::new(pipe, capacity_bytes, Arc::clone(pool))),
+            pipe: Mutex::new(GuestPipe::new(pipe, capacity_bytes, Arc::clone(pool))),
         }
     }
 
     /// What is known of it, for a moment: nothing that may take long is done meanwhile.
-    pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
-        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn pipe(&self) -> MutexGuard<'_, GuestPipe> {
+        self.pipe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the job that writes its log may touch its pipe.
@@ -121,12 +121,12 @@ impl Guest {
     /// Finds out how large its pipe is, if that is not known to have been enlarged. To be called by the job
     /// that writes its log.
     pub(crate) fn measure(&self) {
-        if self.intake().flow.is_large() {
+        if self.pipe().rate.is_large() {
             return;
         }
         let found = self.touch_directly(|pipe| pipe::inherited_capacity_bytes(pipe));
         if let Ok(Some(capacity_bytes)) = found {
-            self.intake().flow = Flow::new(capacity_bytes, Instant::now());
+            self.pipe().rate = RateTracker::new(capacity_bytes, Instant::now());
         }
     }
 
@@ -136,13 +136,13 @@ impl Guest {
     }
 
     /// What can be expected of it.
-    pub(crate) fn state(&self) -> io::Result<State> {
-        self.intake().state(self.is_direct())
+    pub(crate) fn state(&self) -> io::Result<InputState> {
+        self.pipe().state(self.is_direct())
     }
 
     /// Bytes that are to be written of what the guest has written until now.
     pub(crate) fn outstanding(&self) -> io::Result<u64> {
-        Ok(self.waiting()? + self.intake().kept_bytes())
+        Ok(self.waiting()? + self.pipe().staged_bytes())
     }
 
     /// Bytes that may be taken from its pipe.
@@ -152,7 +152,7 @@ impl Guest {
     }
 
     /// Moves up to `len` bytes of its pipe into one of ours, unless others have to go first.
-    pub(crate) fn move_to(&self, staging: &Staging, len: u64) -> io::Result<u64> {
+    pub(crate) fn move_to(&self, staging: &StagingPipe, len: u64) -> io::Result<u64> {
         let moved = self.take_in_order(|pipe, key| staging.take_from(pipe, len, key))?;
         Ok(moved.unwrap_or(0))
     }
@@ -173,25 +173,30 @@ impl Guest {
         let resized = self.touch(&self.progress, |pipe| {
             pipe::set_capacity_bytes(pipe, bytes).or_else(|_| pipe::capacity_bytes(pipe))
         });
-        self.intake().flow.resized(resized.unwrap_or(0));
+        self.pipe().rate.resized(resized.unwrap_or(0));
     }
 
     /// Whether nobody can write into its pipe any more.
     pub(crate) fn has_gone(&self) -> bool {
-        pipe::has_no_writer(&self.intake().pipe).unwrap_or(false)
+        pipe::has_no_writer(&self.pipe().fd).unwrap_or(false)
     }
 
     /// Writing does not work for `reason`: empties its pipe if that is about to fill, even where that
     /// loses bytes. To be called by the job that writes the log.
-    pub(crate) fn relieve(&self, reason: &str, path: &Path) {
+    pub(crate) fn drain_to_backlog(&self, reason: &str, path: &Path) {
         if self.is_direct() {
-            self.relieve_as(&self.progress, reason, path);
+            self.drain_to_backlog_as(&self.progress, reason, path);
         }
     }
 
     /// The same for the job that touches nothing else. What is left in it is waiting.
-    pub(crate) fn relieve_beside(&self, progress: &Progress, reason: &str, path: &Path) -> Fetched {
-        let is_left = self.relieve_as(progress, reason, path);
+    pub(crate) fn drain_to_backlog_beside(
+        &self,
+        progress: &Progress,
+        reason: &str,
+        path: &Path,
+    ) -> Fetched {
+        let is_left = self.drain_to_backlog_as(progress, reason, path);
         Fetched { waiting: is_left.into(), taken: 0 }
     }
 
@@ -200,7 +205,7 @@ impl Guest {
     pub(crate) fn fetch(&self, progress: &Progress) -> Fetched {
         let fetched = self.touch(progress, |pipe| {
             let waiting = pipe::readable_bytes(pipe)? as u64;
-            let taken = if waiting > 0 { self.keep_from(pipe, waiting) } else { 0 };
+            let taken = if waiting > 0 { self.move_to_backlog(pipe, waiting) } else { 0 };
             Ok(Fetched { waiting, taken })
         });
         // What it is of one that was left behind is seen the next time.
@@ -208,7 +213,7 @@ impl Guest {
     }
 
     /// Everything that its log is owed, with what is still in its pipe, when it has gone.
-    pub(crate) fn take_last_words(&self, reason: &str, path: &Path) -> Option<Box<Arrears>> {
+    pub(crate) fn take_final_backlog(&self, reason: &str, path: &Path) -> Option<Box<Backlog>> {
         let emptied = self.touch_directly(|pipe| {
             let waiting = pipe::readable_bytes(pipe)?;
             if waiting > 0 {
@@ -218,13 +223,13 @@ impl Guest {
         });
         // What cannot be had is not owed to anybody.
         emptied.ok();
-        self.intake().take_arrears()
+        self.pipe().take_backlog()
     }
 
     /// Bytes that are not in the log and of which the log does not say so.
     pub(crate) fn unwritten_bytes(&self) -> u64 {
         let waiting = self.waiting().unwrap_or(0);
-        self.intake().unwritten_bytes(waiting)
+        self.pipe().unwritten_bytes(waiting)
     }
 
     /// Bytes in its pipe that the job that writes its log may take.
@@ -244,13 +249,13 @@ impl Guest {
         }
         self.progress.at_peer(|| {
             let _turn = self.touching.lock().unwrap_or_else(PoisonError::into_inner);
-            let intake = self.intake();
-            if intake.owes() {
+            let pipe = self.pipe();
+            if pipe.has_backlog() {
                 return Ok(None);
             }
-            let (pipe, key) = (Arc::clone(&intake.pipe), intake.key);
-            drop(intake);
-            call(pipe.as_fd(), key).map(Some)
+            let (fd, key) = (Arc::clone(&pipe.fd), pipe.key);
+            drop(pipe);
+            call(fd.as_fd(), key).map(Some)
         })
     }
 
@@ -270,18 +275,18 @@ impl Guest {
         progress: &Progress,
         call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
-        let pipe = Arc::clone(&self.intake().pipe);
+        let pipe = Arc::clone(&self.pipe().fd);
         progress.at_peer(|| {
             let _turn = self.touching.lock().unwrap_or_else(PoisonError::into_inner);
             call(pipe.as_fd())
         })
     }
 
-    fn relieve_as(&self, progress: &Progress, reason: &str, path: &Path) -> bool {
+    fn drain_to_backlog_as(&self, progress: &Progress, reason: &str, path: &Path) -> bool {
         let left = self.touch(progress, |pipe| {
-            for _ in 0..RELIEF_ROUNDS_MAX {
+            for _ in 0..DRAIN_ROUNDS_MAX {
                 let waiting = pipe::readable_bytes(pipe).unwrap_or(0);
-                if waiting == 0 || waiting < kept_in_pipe_bytes(pipe) {
+                if waiting == 0 || waiting < left_in_pipe_bytes(pipe) {
                     return Ok(waiting);
                 }
                 self.empty(pipe, waiting, reason, path);
@@ -294,17 +299,17 @@ impl Guest {
     /// Takes `waiting` bytes out of the pipe. All of them: a guest that waits in the middle of a large
     /// write makes the pipe ready again only when it finds it empty.
     fn empty(&self, pipe: BorrowedFd<'_>, waiting: usize, reason: &str, path: &Path) {
-        let kept = usize::try_from(self.keep_from(pipe, waiting as u64)).unwrap_or(waiting);
+        let kept = usize::try_from(self.move_to_backlog(pipe, waiting as u64)).unwrap_or(waiting);
         let dropped = drop_from(pipe, waiting.saturating_sub(kept));
-        self.intake().drop_bytes(dropped, reason, path);
+        self.pipe().drop_bytes(dropped, reason, path);
     }
 
     /// Moves up to `len` bytes into a pipe of the log's own, as far as that has room.
-    fn keep_from(&self, pipe: BorrowedFd<'_>, len: u64) -> u64 {
+    fn move_to_backlog(&self, pipe: BorrowedFd<'_>, len: u64) -> u64 {
         let (staging, key) = {
-            let mut intake = self.intake();
-            let Some(staging) = intake.begin_filling() else { return 0 };
-            (staging, intake.key)
+            let mut pipe = self.pipe();
+            let Some(staging) = pipe.begin_filling() else { return 0 };
+            (staging, pipe.key)
         };
         let mut kept = 0;
         while kept < len {
@@ -317,7 +322,7 @@ impl Guest {
                 _ => break,
             }
         }
-        self.intake().filled();
+        self.pipe().filled();
         kept
     }
 }
@@ -325,11 +330,11 @@ impl Guest {
 /// From how many waiting bytes on a guest might soon have to wait. A pipe can be full with half its
 /// bytes, because small writes do not share a page with every other one, and one of a single page
 /// with a single byte.
-fn kept_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
+fn left_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
     const PAGE_BYTES: usize = 4096;
     match pipe::capacity_bytes(guest).unwrap_or(0) {
         ..=PAGE_BYTES => 0,
-        capacity => (capacity / 4).min(KEPT_IN_PIPE_BYTES_MAX),
+        capacity => (capacity / 4).min(LEFT_IN_PIPE_BYTES_MAX),
     }
 }
 

@@ -10,18 +10,18 @@ use std::path::Path;
 use common::handover::marks::Target;
 
 use crate::guest::loss::{self, Loss};
-use crate::guest::staging::{Staging, StagingPool};
+use crate::guest::staging::{StagingPipe, StagingPool};
 
 /// What a log is owed.
 #[derive(Debug, Default)]
-pub(crate) struct Arrears {
+pub(crate) struct Backlog {
     /// The rest of a line about a loss.
     pub(crate) line: Vec<u8>,
     /// Where that begins, if a process before this one may have written something of it.
     pub(crate) line_target: Option<Target>,
-    pub(crate) kept: VecDeque<Staging>,
+    pub(crate) staged: VecDeque<StagingPipe>,
     /// One behind those that bytes are being moved into.
-    pub(super) filling: Option<Staging>,
+    pub(super) filling: Option<StagingPipe>,
     /// A job writes the first of the kept ones.
     pub(super) first_in_hand: bool,
     pub(crate) loss: Option<Loss>,
@@ -33,24 +33,24 @@ pub(crate) struct Arrears {
 
 /// The next thing that a log is owed.
 #[derive(Debug)]
-pub(crate) enum Debt {
+pub(crate) enum BacklogItem {
     Line(Vec<u8>),
-    Kept(Staging),
+    Staged(StagingPipe),
     /// A line about a loss that was not begun.
     Loss,
 }
 
-impl Arrears {
-    pub(super) fn are_settled(&self) -> bool {
+impl Backlog {
+    pub(super) fn is_empty(&self) -> bool {
         self.line.is_empty()
-            && self.kept.is_empty()
+            && self.staged.is_empty()
             && self.filling.is_none()
             && self.loss.is_none()
     }
 
     /// Whether there is something that can be written now.
-    pub(super) fn have_debt(&self) -> bool {
-        !self.line.is_empty() || !self.kept.is_empty() || self.has_loss_to_tell()
+    pub(super) fn has_items(&self) -> bool {
+        !self.line.is_empty() || !self.staged.is_empty() || self.has_loss_to_tell()
     }
 
     /// What is being moved comes before a loss.
@@ -58,12 +58,12 @@ impl Arrears {
         self.loss.is_some() && self.filling.is_none()
     }
 
-    pub(super) fn kept_bytes(&self) -> u64 {
-        self.kept.iter().chain(&self.filling).map(Staging::held).sum()
+    pub(super) fn staged_bytes(&self) -> u64 {
+        self.staged.iter().chain(&self.filling).map(StagingPipe::held).sum()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.kept_bytes() + self.loss.map_or(0, |loss| loss.bytes())
+        self.staged_bytes() + self.loss.map_or(0, |loss| loss.bytes())
     }
 
     /// It cannot be written for good; the daemon's log is told.
@@ -78,24 +78,24 @@ impl Arrears {
 
     /// Returns a pipe to move bytes of the guest's into, which no job writes to the log before
     /// [`Self::filled`]. `None` if there is none, or they would overtake what was lost.
-    pub(super) fn begin_filling(&mut self, pool: &StagingPool) -> Option<Staging> {
+    pub(super) fn begin_filling(&mut self, pool: &StagingPool) -> Option<StagingPipe> {
         if self.loss.is_some() {
             return None;
         }
         // Not into a pipe from which a file may be taking bytes.
         let in_hand = usize::from(self.first_in_hand);
-        let last = if self.kept.len() > in_hand { self.kept.pop_back() } else { None };
+        let last = if self.staged.len() > in_hand { self.staged.pop_back() } else { None };
         self.filling = last.or_else(|| pool.take().ok());
         self.filling.clone()
     }
 
     /// Appends what was moved into that pipe.
     pub(super) fn filled(&mut self) {
-        self.kept.extend(self.filling.take().filter(|staging| staging.held() > 0));
+        self.staged.extend(self.filling.take().filter(|staging| staging.held() > 0));
     }
 
     /// Takes over what was staged, in front of what was kept meanwhile.
-    pub(super) fn keep_staged(&mut self, staging: &mut Staging, pool: &StagingPool) {
+    pub(super) fn take_staged(&mut self, staging: &mut StagingPipe, pool: &StagingPool) {
         self.first_in_hand = false;
         let held = staging.held();
         if held == 0 {
@@ -103,7 +103,7 @@ impl Arrears {
         }
         staging.put_back();
         match pool.take() {
-            Ok(fresh) => self.kept.push_front(std::mem::replace(staging, fresh)),
+            Ok(fresh) => self.staged.push_front(std::mem::replace(staging, fresh)),
             Err(error) => {
                 tracing::error!(
                     target: "logging.log_handler", "No pipe to keep {held} bytes in: {error}"
@@ -115,23 +115,23 @@ impl Arrears {
     }
 
     /// Returns what is to be written next.
-    pub(super) fn next_debt(&mut self) -> Option<Debt> {
+    pub(super) fn next_item(&mut self) -> Option<BacklogItem> {
         if !self.line.is_empty() {
-            return Some(Debt::Line(self.line.clone()));
+            return Some(BacklogItem::Line(self.line.clone()));
         }
-        if let Some(first) = self.kept.front() {
+        if let Some(first) = self.staged.front() {
             self.first_in_hand = true;
-            return Some(Debt::Kept(first.clone()));
+            return Some(BacklogItem::Staged(first.clone()));
         }
-        self.has_loss_to_tell().then_some(Debt::Loss)
+        self.has_loss_to_tell().then_some(BacklogItem::Loss)
     }
 
     /// Notes that a job is done with the first pipe of kept bytes, which it may have emptied.
     pub(super) fn first_is_back(&mut self) {
         self.first_in_hand = false;
-        match self.kept.front() {
+        match self.staged.front() {
             Some(first) if first.held() > 0 => first.put_back(),
-            _ => drop(self.kept.pop_front()),
+            _ => drop(self.staged.pop_front()),
         }
     }
 

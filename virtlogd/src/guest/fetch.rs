@@ -18,7 +18,7 @@ pub(crate) struct Fetch {
     /// It was begun after the first task came.
     is_for_task: bool,
     /// No task waits for it any longer.
-    is_late: bool,
+    is_stalled: bool,
     /// The guest's bytes from before the first task were fetched, or are not waited for.
     is_done: bool,
     /// Number of those bytes that are left, once that is known.
@@ -42,8 +42,8 @@ impl Fetch {
 
     /// Notes that one takes long, so that no task waits for it any longer. Returns whether one is under
     /// way.
-    pub(crate) fn set_late(&mut self) -> bool {
-        self.is_late |= self.is_under_way();
+    pub(crate) fn set_stalled(&mut self) -> bool {
+        self.is_stalled |= self.is_under_way();
         self.is_under_way()
     }
 
@@ -59,7 +59,7 @@ impl Fetch {
 
     /// Returns whether the next task need not wait.
     pub(crate) fn is_over(&self) -> bool {
-        self.is_done || self.is_late
+        self.is_done || self.is_stalled
     }
 
     /// Returns whether the guest holds it up.

@@ -8,16 +8,16 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// What was said of one log, and what was not.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct LossReport {
     warned_at: Option<Instant>,
     told_at: Option<Instant>,
     /// Lost and made up for by a line in the log since that was told of.
     lost_bytes: u64,
 }
 
-impl Report {
+impl LossReport {
     /// Bytes are being lost: whether that is to be said.
-    pub(crate) fn is_to_warn(&mut self, now: Instant) -> bool {
+    pub(crate) fn begin_warning(&mut self, now: Instant) -> bool {
         let is_due = is_due(self.warned_at, now);
         if is_due {
             self.warned_at = Some(now);
@@ -27,7 +27,7 @@ impl Report {
 
     /// The log has a line about `lost_bytes`; gives how many to tell of. What `was_failing` is told of
     /// in any case.
-    pub(crate) fn settle(
+    pub(crate) fn note_written(
         &mut self,
         lost_bytes: u64,
         was_failing: bool,
@@ -59,14 +59,14 @@ mod tests {
 
     #[test]
     fn losses_are_told_of_now_and_then_and_all_in_the_end() {
-        let (mut report, begin) = (Report::default(), Instant::now());
-        assert!(report.is_to_warn(begin) && !report.is_to_warn(begin + PERIOD / 2));
-        assert_eq!(report.settle(5, false, begin), Some(5));
-        assert_eq!(report.settle(6, false, begin + PERIOD / 2), None);
-        assert_eq!(report.settle(1, false, begin + PERIOD), Some(7));
-        assert_eq!(report.settle(0, true, begin + PERIOD), Some(0));
-        assert_eq!(report.settle(3, false, begin + PERIOD), None);
+        let (mut report, begin) = (LossReport::default(), Instant::now());
+        assert!(report.begin_warning(begin) && !report.begin_warning(begin + PERIOD / 2));
+        assert_eq!(report.note_written(5, false, begin), Some(5));
+        assert_eq!(report.note_written(6, false, begin + PERIOD / 2), None);
+        assert_eq!(report.note_written(1, false, begin + PERIOD), Some(7));
+        assert_eq!(report.note_written(0, true, begin + PERIOD), Some(0));
+        assert_eq!(report.note_written(3, false, begin + PERIOD), None);
         assert_eq!((report.end(begin + PERIOD), report.end(begin + PERIOD)), (Some(3), None));
-        assert!(report.is_to_warn(begin + PERIOD));
+        assert!(report.begin_warning(begin + PERIOD));
     }
 }

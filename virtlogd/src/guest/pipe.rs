@@ -27,20 +27,20 @@ use common::handover::document::LogDirectory;
 use common::handover::marks::Target;
 use common::sys::pipe;
 
-use crate::guest::backlog::{Arrears, Debt};
+use crate::guest::backlog::{Backlog, BacklogItem};
 use crate::guest::loss::Loss;
-use crate::guest::loss_report::Report;
-use crate::guest::rate::Flow;
-use crate::guest::staging::{Staging, StagingPool};
+use crate::guest::loss_report::LossReport;
+use crate::guest::rate::RateTracker;
+use crate::guest::staging::{StagingPipe, StagingPool};
 
 /// The guest's pipe and what is owed to the log in front of it.
 #[derive(Debug)]
-pub(crate) struct Intake {
-    pub(crate) pipe: Registered<Arc<OwnedFd>>,
-    pub(crate) flow: Flow,
+pub(crate) struct GuestPipe {
+    pub(crate) fd: Registered<Arc<OwnedFd>>,
+    pub(crate) rate: RateTracker,
     /// What a job has staged, or is about to stage.
-    pub(crate) in_hand: Option<Staging>,
-    pub(super) arrears: Option<Box<Arrears>>,
+    pub(crate) in_hand: Option<StagingPipe>,
+    pub(super) backlog: Option<Box<Backlog>>,
     /// Source of staging pipes.
     pub(super) pool: Arc<StagingPool>,
     /// The log's key in the fd store.
@@ -48,7 +48,7 @@ pub(crate) struct Intake {
     /// Bytes that a process before this one was writing when it ended, and where to.
     pub(crate) in_writing: Option<Box<(u64, Target)>>,
     /// `None` until something was lost.
-    pub(crate) report: Option<Box<Report>>,
+    pub(crate) report: Option<Box<LossReport>>,
     /// Order of the last line about a loss that was recorded.
     pub(crate) line_order: Option<u64>,
     /// Where the log was opened, if that has been seen.
@@ -57,7 +57,7 @@ pub(crate) struct Intake {
 
 /// What is noted of a log: what it is owed, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Signature {
+pub(crate) struct JournalState {
     loss_bytes: u64,
     line_bytes: usize,
     in_writing: Option<Box<(u64, Target)>>,
@@ -66,9 +66,9 @@ pub(crate) struct Signature {
 
 /// What can be expected of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum InputState {
     /// Something is owed to its log.
-    Owing,
+    Backlog,
     /// There is nothing at present.
     Empty,
     /// Bytes wait.
@@ -77,19 +77,19 @@ pub(crate) enum State {
     AtEnd,
 }
 
-impl Intake {
+impl GuestPipe {
     /// Nothing is owed. `pipe` holds so many bytes.
     pub(crate) fn new(
-        pipe: Registered<Arc<OwnedFd>>,
+        fd: Registered<Arc<OwnedFd>>,
         capacity_bytes: usize,
         pool: Arc<StagingPool>,
     ) -> Self {
         Self {
-            pipe,
+            fd,
             pool,
-            flow: Flow::new(capacity_bytes, Instant::now()),
+            rate: RateTracker::new(capacity_bytes, Instant::now()),
             in_hand: None,
-            arrears: None,
+            backlog: None,
             key: None,
             in_writing: None,
             report: None,
@@ -104,50 +104,50 @@ impl Intake {
     }
 
     /// What can be expected. What is in the pipe counts if its bytes may be taken.
-    pub(crate) fn state(&self, is_direct: bool) -> io::Result<State> {
-        let arrears = self.arrears.as_ref();
-        if self.in_writing.is_some() || arrears.is_some_and(|arrears| arrears.have_debt()) {
-            return Ok(State::Owing);
+    pub(crate) fn state(&self, is_direct: bool) -> io::Result<InputState> {
+        let backlog = self.backlog.as_ref();
+        if self.in_writing.is_some() || backlog.is_some_and(|backlog| backlog.has_items()) {
+            return Ok(InputState::Backlog);
         }
-        let is_filling = arrears.is_some_and(|arrears| arrears.filling.is_some());
-        Ok(match pipe::state(&self.pipe)? {
-            pipe::State::Waiting if is_direct && !is_filling => State::Waiting,
-            pipe::State::AtEnd if !is_filling => State::AtEnd,
-            _ => State::Empty,
+        let is_filling = backlog.is_some_and(|backlog| backlog.filling.is_some());
+        Ok(match pipe::state(&self.fd)? {
+            pipe::State::Waiting if is_direct && !is_filling => InputState::Waiting,
+            pipe::State::AtEnd if !is_filling => InputState::AtEnd,
+            _ => InputState::Empty,
         })
     }
 
     /// Whether something is owed to the log.
-    pub(crate) fn owes(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         self.in_writing.is_some()
-            || self.arrears.as_ref().is_some_and(|arrears| !arrears.are_settled())
+            || self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty())
     }
 
     /// Whether anything was kept that is to be written before more is fetched.
-    pub(crate) fn has_kept(&self) -> bool {
-        self.arrears.as_ref().is_some_and(|arrears| arrears.kept_bytes() > 0)
+    pub(crate) fn has_staged(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.staged_bytes() > 0)
     }
 
     /// Bytes that were kept.
-    pub(crate) fn kept_bytes(&self) -> u64 {
-        self.arrears.as_ref().map_or(0, |arrears| arrears.kept_bytes())
+    pub(crate) fn staged_bytes(&self) -> u64 {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.staged_bytes())
     }
 
     /// Bytes that are not in the log and of which the log does not say so, with so many in the pipe.
     pub(crate) fn unwritten_bytes(&self, waiting: u64) -> u64 {
         let in_writing = self.in_writing.as_ref().map_or(0, |in_writing| in_writing.0);
-        waiting + in_writing + self.arrears.as_ref().map_or(0, |arrears| arrears.bytes())
+        waiting + in_writing + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
     }
 
     /// A pipe of the log's own to move bytes of the guest's into, which nobody writes to the log before
     /// [`Self::filled`]. `None` if there is none, or they would overtake what was lost.
-    pub(crate) fn begin_filling(&mut self) -> Option<Staging> {
-        self.arrears.get_or_insert_default().begin_filling(&self.pool)
+    pub(crate) fn begin_filling(&mut self) -> Option<StagingPipe> {
+        self.backlog.get_or_insert_default().begin_filling(&self.pool)
     }
 
     /// What was moved into that pipe is owed to the log.
     pub(crate) fn filled(&mut self) {
-        self.arrears.as_mut().into_iter().for_each(|arrears| arrears.filled());
+        self.backlog.as_mut().into_iter().for_each(|backlog| backlog.filled());
     }
 
     /// So many bytes of the guest's were dropped, for `reason`.
@@ -155,65 +155,65 @@ impl Intake {
         if dropped == 0 {
             return;
         }
-        let Self { arrears, report, .. } = self;
-        let arrears = arrears.get_or_insert_default();
-        if arrears.loss.is_none() {
-            if report.get_or_insert_default().is_to_warn(Instant::now()) {
+        let Self { backlog, report, .. } = self;
+        let backlog = backlog.get_or_insert_default();
+        if backlog.loss.is_none() {
+            if report.get_or_insert_default().begin_warning(Instant::now()) {
                 tracing::error!(
                     target: "logging.log_handler",
                     "Output for {} is being lost: {reason}", path.display()
                 );
             }
-            reason.clone_into(&mut arrears.reason);
+            reason.clone_into(&mut backlog.reason);
         }
-        arrears.lose(dropped);
+        backlog.lose(dropped);
     }
 
     /// Everything that the log is owed.
-    pub(crate) fn take_arrears(&mut self) -> Option<Box<Arrears>> {
-        self.arrears.take_if(|arrears| !arrears.are_settled())
+    pub(crate) fn take_backlog(&mut self) -> Option<Box<Backlog>> {
+        self.backlog.take_if(|backlog| !backlog.is_empty())
     }
 
     /// The log is owed what one at the same path before it was.
-    pub(crate) fn inherit(&mut self, arrears: Box<Arrears>) {
+    pub(crate) fn inherit(&mut self, backlog: Box<Backlog>) {
         let key = self.key;
-        self.arrears.insert(arrears).kept.iter().for_each(|staging| staging.set_owner(key));
+        self.backlog.insert(backlog).staged.iter().for_each(|staging| staging.set_owner(key));
     }
 
     /// Writing has failed for `reason`. Takes over what was staged, since others need the pipe
     /// that it is in.
-    pub(crate) fn keep(&mut self, reason: &str, staging: &mut Staging) {
-        reason.clone_into(&mut self.arrears.get_or_insert_default().reason);
-        self.keep_staged(staging);
+    pub(crate) fn keep(&mut self, reason: &str, staging: &mut StagingPipe) {
+        reason.clone_into(&mut self.backlog.get_or_insert_default().reason);
+        self.take_staged(staging);
     }
 
     /// Takes over what was staged.
-    pub(crate) fn keep_staged(&mut self, staging: &mut Staging) {
-        self.arrears.get_or_insert_default().keep_staged(staging, &self.pool);
+    pub(crate) fn take_staged(&mut self, staging: &mut StagingPipe) {
+        self.backlog.get_or_insert_default().take_staged(staging, &self.pool);
     }
 
     /// What is to be written next, if anything is owed.
-    pub(crate) fn next_debt(&mut self) -> Option<Debt> {
-        self.arrears.as_mut()?.next_debt()
+    pub(crate) fn next_item(&mut self) -> Option<BacklogItem> {
+        self.backlog.as_mut()?.next_item()
     }
 
     /// A job is done with the first pipe of kept bytes, which it may have emptied.
     pub(crate) fn first_is_back(&mut self) {
-        self.arrears.as_mut().into_iter().for_each(|arrears| arrears.first_is_back());
+        self.backlog.as_mut().into_iter().for_each(|backlog| backlog.first_is_back());
     }
 
     /// Goes on with what an earlier image of this process owed.
     pub(crate) fn restore(
         &mut self,
         (line, line_target): (Vec<u8>, Option<Target>),
-        kept: VecDeque<Staging>,
+        kept: VecDeque<StagingPipe>,
         loss: Option<Loss>,
         reason: String,
     ) {
         let lost_bytes = loss.map_or(0, |loss| loss.bytes());
-        let rest = Arrears { line, line_target, ..Arrears::default() };
-        let arrears = Arrears { kept, loss, reason, lost_bytes, ..rest };
-        self.arrears = (!arrears.are_settled()).then(|| Box::new(arrears));
+        let rest = Backlog { line, line_target, ..Backlog::default() };
+        let backlog = Backlog { staged: kept, loss, reason, lost_bytes, ..rest };
+        self.backlog = (!backlog.is_empty()).then(|| Box::new(backlog));
     }
 
     /// The file that is gone on with is `inode` and has this size: what of the bytes that were being
@@ -223,11 +223,11 @@ impl Intake {
         let grown_by = size_bytes.saturating_sub(target.size_bytes);
         let written = if target.inode == inode { grown_by.min(bytes) } else { 0 };
         if written < bytes {
-            let arrears = self.arrears.get_or_insert_default();
-            if arrears.loss.is_none() {
-                "the daemon has ended in between".clone_into(&mut arrears.reason);
+            let backlog = self.backlog.get_or_insert_default();
+            if backlog.loss.is_none() {
+                "the daemon has ended in between".clone_into(&mut backlog.reason);
             }
-            arrears.lose(bytes - written);
+            backlog.lose(bytes - written);
         }
     }
 
@@ -238,46 +238,46 @@ impl Intake {
     }
 
     /// Changes when what is owed does, kept bytes aside.
-    pub(crate) fn signature(&self) -> Signature {
-        let arrears = self.arrears.as_ref();
-        Signature {
-            loss_bytes: arrears.and_then(|arrears| arrears.loss).map_or(0, |loss| loss.bytes()),
-            line_bytes: arrears.map_or(0, |arrears| arrears.line.len()),
+    pub(crate) fn journal_state(&self) -> JournalState {
+        let backlog = self.backlog.as_ref();
+        JournalState {
+            loss_bytes: backlog.and_then(|backlog| backlog.loss).map_or(0, |loss| loss.bytes()),
+            line_bytes: backlog.map_or(0, |backlog| backlog.line.len()),
             in_writing: self.in_writing.clone(),
             directory: self.directory,
         }
     }
 
     /// Pipes of ours that have bytes of the guest's, or are about to get some.
-    pub(crate) fn stagings(&self) -> impl Iterator<Item = &Staging> {
-        let arrears = self.arrears.iter();
-        let kept = arrears.flat_map(|arrears| arrears.kept.iter().chain(&arrears.filling));
+    pub(crate) fn stagings(&self) -> impl Iterator<Item = &StagingPipe> {
+        let backlog = self.backlog.iter();
+        let kept = backlog.flat_map(|backlog| backlog.staged.iter().chain(&backlog.filling));
         self.in_hand.iter().chain(kept)
     }
 
     /// The process is about to end: what is in pipes that are not in the fd store is lost with it.
     pub(crate) fn lose_unstored(&mut self) {
-        let is_lost = |staging: &Staging| staging.key().is_none() && staging.held() > 0;
+        let is_lost = |staging: &StagingPipe| staging.key().is_none() && staging.held() > 0;
         let in_hand = self.in_hand.take_if(|staging| is_lost(staging));
-        let kept = self.arrears.iter().flat_map(|arrears| &arrears.kept);
+        let kept = self.backlog.iter().flat_map(|backlog| &backlog.staged);
         let lost = in_hand.iter().chain(kept).filter(|staging| is_lost(staging));
-        let bytes = lost.map(Staging::held).sum();
+        let bytes = lost.map(StagingPipe::held).sum();
         if bytes > 0 {
-            let arrears = self.arrears.get_or_insert_default();
-            arrears.kept.retain(|staging| !is_lost(staging));
-            arrears.lose(bytes);
+            let backlog = self.backlog.get_or_insert_default();
+            backlog.staged.retain(|staging| !is_lost(staging));
+            backlog.lose(bytes);
         }
     }
 
     /// What is owed, for another image of this process.
-    pub(crate) fn arrears(&self) -> Option<&Arrears> {
-        self.arrears.as_deref()
+    pub(crate) fn backlog(&self) -> Option<&Backlog> {
+        self.backlog.as_deref()
     }
 
-    /// Forgets about arrears that are settled; gives how much was lost in all.
-    pub(crate) fn forget_settled(&mut self) -> Option<u64> {
-        let arrears = self.arrears.take_if(|arrears| arrears.are_settled())?;
-        Some(arrears.lost_bytes)
+    /// Forgets about backlog that are settled; gives how much was lost in all.
+    pub(crate) fn take_settled(&mut self) -> Option<u64> {
+        let backlog = self.backlog.take_if(|backlog| backlog.is_empty())?;
+        Some(backlog.lost_bytes)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Room that pipes share.
+//! Budget of memory that pipes share.
 //!
 //! What waits in a pipe is in the kernel's memory, which no figure of this process contains, and all
 //! guests may flood at once. First come, first served: who finds nothing left goes on with the pipe
@@ -12,44 +12,44 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const ENLARGED_BYTES_MAX: u64 = 33_554_432;
 
 /// The room of pipes that were enlarged.
-pub(crate) static ENLARGED: Room = Room::new(ENLARGED_BYTES_MAX);
+pub(crate) static ENLARGED: PipeBudget = PipeBudget::new(ENLARGED_BYTES_MAX);
 
 /// Some bytes, of which each may be given to one at a time.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct PipeBudget {
     bytes_max: u64,
     taken_bytes: AtomicU64,
 }
 
 /// A part of a room, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
-    room: &'static Room,
+pub(crate) struct Reservation {
+    budget: &'static PipeBudget,
     bytes: u64,
 }
 
-impl Room {
+impl PipeBudget {
     const fn new(bytes_max: u64) -> Self {
         Self { bytes_max, taken_bytes: AtomicU64::new(0) }
     }
 
     /// A share of `bytes`, if there is so much left.
-    pub(crate) fn take(&'static self, bytes: u64) -> Option<Share> {
+    pub(crate) fn reserve(&'static self, bytes: u64) -> Option<Reservation> {
         let more = |taken: u64| taken.checked_add(bytes).filter(|&taken| taken <= self.bytes_max);
         self.taken_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Share { room: self, bytes })
+        Some(Reservation { budget: self, bytes })
     }
 
     /// Counts a pipe that has `bytes` already, even where that is too much.
-    pub(crate) fn count(&'static self, bytes: u64) -> Share {
+    pub(crate) fn reserve_existing(&'static self, bytes: u64) -> Reservation {
         self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Share { room: self, bytes }
+        Reservation { budget: self, bytes }
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.room.taken_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.taken_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -59,32 +59,33 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_there_again_when_it_is_given_back() {
-        static ROOM: Room = Room::new(100);
-        let (first, second) = (ROOM.take(40).unwrap(), ROOM.take(60).unwrap());
-        assert!(ROOM.take(1).is_none());
+        static BUDGET: PipeBudget = PipeBudget::new(100);
+        let (first, second) = (BUDGET.reserve(40).unwrap(), BUDGET.reserve(60).unwrap());
+        assert!(BUDGET.reserve(1).is_none());
         drop(second);
-        assert!(ROOM.take(61).is_none());
-        let third = ROOM.take(60).unwrap();
+        assert!(BUDGET.reserve(61).is_none());
+        let third = BUDGET.reserve(60).unwrap();
         drop((first, third));
-        assert!(ROOM.take(100).is_some());
+        assert!(BUDGET.reserve(100).is_some());
     }
 
     #[test]
     fn what_was_there_before_counts_even_if_it_is_too_much() {
-        static ROOM: Room = Room::new(100);
-        let before = [ROOM.count(80), ROOM.count(80)];
-        assert!(ROOM.take(1).is_none());
+        static BUDGET: PipeBudget = PipeBudget::new(100);
+        let before = [BUDGET.reserve_existing(80), BUDGET.reserve_existing(80)];
+        assert!(BUDGET.reserve(1).is_none());
         let [first, second] = before;
         drop(first);
-        assert!(ROOM.take(21).is_none());
-        assert!(ROOM.take(20).is_some());
+        assert!(BUDGET.reserve(21).is_none());
+        assert!(BUDGET.reserve(20).is_some());
         drop(second);
     }
 
     #[test]
     fn however_many_ask_at_once_no_byte_is_given_twice() {
-        static ROOM: Room = Room::new(1000);
-        let ask = || (0..1000).filter_map(|_| ROOM.take(7)).map(std::mem::forget).count() as u64;
+        static BUDGET: PipeBudget = PipeBudget::new(1000);
+        let ask =
+            || (0..1000).filter_map(|_| BUDGET.reserve(7)).map(std::mem::forget).count() as u64;
         let given: u64 = std::thread::scope(|scope| {
             let asking = [(); 4].map(|()| scope.spawn(ask));
             asking.into_iter().map(|thread| thread.join().unwrap()).sum()

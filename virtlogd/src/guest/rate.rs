@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::guest::pipe_budget::{self, Share};
+use crate::guest::pipe_budget::{self, Reservation};
 
 /// Two turns with output within this time, beside that for which the pipe was left alone, make a
 /// quick writer.
@@ -34,7 +34,7 @@ const LARGE_BYTES: i32 = 1_048_576;
 
 /// A guest's output over time.
 #[derive(Debug)]
-pub(crate) struct Flow {
+pub(crate) struct RateTracker {
     last_output: Option<Instant>,
     /// How long the pipe was left alone at last.
     rested: Duration,
@@ -50,12 +50,12 @@ pub(crate) struct Flow {
 struct Enlarged {
     last_filled: Instant,
     /// Held for as long as it is large.
-    _share: Share,
+    _reservation: Reservation,
 }
 
 /// What to do with a pipe that was found empty in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum ReadPolicy {
     /// Wait until something comes.
     Watch,
     /// Let it gather for so long.
@@ -64,7 +64,7 @@ pub(crate) enum Pace {
     Resize(i32),
 }
 
-impl Flow {
+impl RateTracker {
     /// Of a guest that has not written yet, as far as is known, into a pipe of `capacity_bytes`: an
     /// earlier image of this process may have enlarged it.
     pub(crate) fn new(capacity_bytes: usize, now: Instant) -> Self {
@@ -72,7 +72,7 @@ impl Flow {
         let enlarged = is_large(capacity_bytes).then(|| {
             Box::new(Enlarged {
                 last_filled: now,
-                _share: pipe_budget::ENLARGED.count(capacity_bytes),
+                _reservation: pipe_budget::ENLARGED.reserve_existing(capacity_bytes),
             })
         });
         Self { last_output: None, rested: Duration::ZERO, capacity_bytes, fixed: false, enlarged }
@@ -91,23 +91,23 @@ impl Flow {
     }
 
     /// A turn at `now` has found `moved` bytes.
-    pub(crate) fn pace(&mut self, moved: u64, now: Instant) -> Pace {
+    pub(crate) fn policy(&mut self, moved: u64, now: Instant) -> ReadPolicy {
         let quiet_for = self.last_output.map(|last| now.saturating_duration_since(last));
         self.note(moved, now);
         let quick = QUICK + std::mem::take(&mut self.rested);
         let is_nearly_filled = nearly_fills(moved, self.capacity_bytes);
         if self.is_larger_than_it_need_be(now) {
-            return Pace::Resize(SMALL_BYTES);
+            return ReadPolicy::Resize(SMALL_BYTES);
         }
         if is_nearly_filled && self.may_be_enlarged(now) {
-            return Pace::Resize(LARGE_BYTES);
+            return ReadPolicy::Resize(LARGE_BYTES);
         }
         match quiet_for {
             Some(time) if time <= quick && moved > 0 && !is_nearly_filled => {
                 self.rested = self.rest(moved, time);
-                Pace::Rest(self.rested)
+                ReadPolicy::Rest(self.rested)
             }
-            _ => Pace::Watch,
+            _ => ReadPolicy::Watch,
         }
     }
 
@@ -145,8 +145,9 @@ impl Flow {
         if self.is_large() || self.fixed {
             return false;
         }
-        let share = pipe_budget::ENLARGED.take(LARGE_BYTES.unsigned_abs().into());
-        self.enlarged = share.map(|_share| Box::new(Enlarged { last_filled: now, _share }));
+        let reservation = pipe_budget::ENLARGED.reserve(LARGE_BYTES.unsigned_abs().into());
+        self.enlarged =
+            reservation.map(|_reservation| Box::new(Enlarged { last_filled: now, _reservation }));
         self.is_large()
     }
 }
@@ -165,55 +166,55 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn flow(capacity_bytes: usize) -> (Flow, Instant) {
+    fn rate(capacity_bytes: usize) -> (RateTracker, Instant) {
         let start = Instant::now();
-        (Flow::new(capacity_bytes, start), start)
+        (RateTracker::new(capacity_bytes, start), start)
     }
 
     #[test]
     fn a_line_now_and_then_is_waited_for() {
-        let (mut flow, start) = flow(65_536);
+        let (mut rate, start) = rate(65_536);
         for line in 0..10 {
-            assert_eq!(flow.pace(80, start + line * 10 * MS), Pace::Watch);
+            assert_eq!(rate.policy(80, start + line * 10 * MS), ReadPolicy::Watch);
         }
     }
 
     #[test]
     fn quick_lines_gather_until_there_are_none() {
-        let (mut flow, start) = flow(65_536);
-        assert_eq!(flow.pace(80, start), Pace::Watch);
-        assert_eq!(flow.pace(80, start + MS), Pace::Rest(LONG_REST));
-        assert_eq!(flow.pace(8000, start + MS + LONG_REST), Pace::Rest(REST));
-        assert_eq!(flow.pace(0, start + 2 * MS + LONG_REST), Pace::Watch);
+        let (mut rate, start) = rate(65_536);
+        assert_eq!(rate.policy(80, start), ReadPolicy::Watch);
+        assert_eq!(rate.policy(80, start + MS), ReadPolicy::Rest(LONG_REST));
+        assert_eq!(rate.policy(8000, start + MS + LONG_REST), ReadPolicy::Rest(REST));
+        assert_eq!(rate.policy(0, start + 2 * MS + LONG_REST), ReadPolicy::Watch);
     }
 
     #[test]
     fn a_pipe_is_large_only_while_it_is_filled() {
-        let (mut flow, start) = flow(65_536);
-        assert_eq!(flow.pace(40_000, start), Pace::Resize(LARGE_BYTES));
-        flow.resized(1_048_576);
-        assert_eq!(flow.pace(40_000, start + MS), Pace::Rest(REST));
-        assert_eq!(flow.pace(600_000, start + 2 * MS), Pace::Watch);
-        assert_eq!(flow.pace(0, start + 3 * MS), Pace::Watch);
-        assert_eq!(flow.pace(0, start + 2 * MS + LARGE), Pace::Resize(SMALL_BYTES));
-        flow.resized(65_536);
-        assert!(!flow.is_large());
+        let (mut rate, start) = rate(65_536);
+        assert_eq!(rate.policy(40_000, start), ReadPolicy::Resize(LARGE_BYTES));
+        rate.resized(1_048_576);
+        assert_eq!(rate.policy(40_000, start + MS), ReadPolicy::Rest(REST));
+        assert_eq!(rate.policy(600_000, start + 2 * MS), ReadPolicy::Watch);
+        assert_eq!(rate.policy(0, start + 3 * MS), ReadPolicy::Watch);
+        assert_eq!(rate.policy(0, start + 2 * MS + LARGE), ReadPolicy::Resize(SMALL_BYTES));
+        rate.resized(65_536);
+        assert!(!rate.is_large());
     }
 
     #[test]
     fn lines_behind_a_flood_do_not_keep_a_pipe_large() {
-        let (mut flow, start) = flow(1_048_576);
-        assert_eq!(flow.pace(80, start + LARGE / 2), Pace::Watch);
-        flow.note(65_536, start + LARGE / 2);
-        assert_eq!(flow.pace(80, start + LARGE), Pace::Watch);
-        assert_eq!(flow.pace(80, start + LARGE / 2 + LARGE), Pace::Resize(SMALL_BYTES));
+        let (mut rate, start) = rate(1_048_576);
+        assert_eq!(rate.policy(80, start + LARGE / 2), ReadPolicy::Watch);
+        rate.note(65_536, start + LARGE / 2);
+        assert_eq!(rate.policy(80, start + LARGE), ReadPolicy::Watch);
+        assert_eq!(rate.policy(80, start + LARGE / 2 + LARGE), ReadPolicy::Resize(SMALL_BYTES));
     }
 
     #[test]
     fn a_pipe_that_cannot_be_larger_is_never_left_to_fill() {
-        let (mut flow, start) = flow(8192);
-        assert_eq!(flow.pace(8192, start), Pace::Resize(LARGE_BYTES));
-        flow.resized(8192);
-        assert_eq!(flow.pace(8192, start + MS), Pace::Watch);
+        let (mut rate, start) = rate(8192);
+        assert_eq!(rate.policy(8192, start), ReadPolicy::Resize(LARGE_BYTES));
+        rate.resized(8192);
+        assert_eq!(rate.policy(8192, start + MS), ReadPolicy::Watch);
     }
 }

@@ -9,9 +9,9 @@ use common::rpc::{self, Reply, error};
 use nix::errno::Errno;
 
 use crate::guest::access::Guest;
-use crate::guest::backlog::Arrears;
+use crate::guest::backlog::Backlog;
 use crate::guest::staging::Workspace;
-use crate::logs::writer::Pump;
+use crate::logs::writer::LogWriter;
 use crate::protocol;
 use crate::rotating_file::{self, Bytes, Limits, RotatingFile};
 
@@ -33,36 +33,36 @@ pub(super) struct Position {
 /// Makes a path the log of `guest`, and answers with the end of the guest's pipe to write to.
 pub(super) fn open(
     file: &ToOpen<'_>,
-    pump: &mut Option<Box<Pump>>,
+    writer: &mut Option<Box<LogWriter>>,
     guest: Arc<Guest>,
-    writer: OwnedFd,
+    guest_end: OwnedFd,
     workspace: &mut Workspace,
 ) -> Result<Reply, rpc::Error> {
-    let last_words = make_way(file.path, pump, workspace);
-    let result = open_file(file, pump, guest, writer);
-    hand_down(last_words, pump.as_deref().filter(|_| !file.truncate), file.path);
+    let final_backlog = end_previous(file.path, writer, workspace);
+    let result = open_file(file, writer, guest, guest_end);
+    pass_on(final_backlog, writer.as_deref().filter(|_| !file.truncate), file.path);
     result
 }
 
 /// A log that cannot be written answers with what it has, as in libvirt; the failure is logged where it
 /// happens.
-pub(super) fn position(path: &Path, pump: Option<&Pump>) -> Result<Reply, rpc::Error> {
-    let Some(pump) = pump else {
+pub(super) fn position(path: &Path, writer: Option<&LogWriter>) -> Result<Reply, rpc::Error> {
+    let Some(writer) = writer else {
         let detail = [b"No open log file ", path.as_os_str().as_bytes()].concat();
         return Err(rpc::Error::new(error::Code::InternalError, error::Domain::Logging, detail));
     };
-    Ok(protocol::position(pump.position()))
+    Ok(protocol::position(writer.position()))
 }
 
 /// Answers with bytes of a log, from a position on.
 pub(super) fn read(
     path: &Path,
-    pump: Option<&Pump>,
+    writer: Option<&LogWriter>,
     limits: Limits,
     Position { inode, offset }: Position,
     len_max: u64,
 ) -> Result<Reply, rpc::Error> {
-    let known = pump.and_then(Pump::directory);
+    let known = writer.and_then(LogWriter::directory);
     let reply = protocol::data(|data| {
         rotating_file::read(path, known, limits.backups_max, inode, offset, len_max, data)
     });
@@ -73,12 +73,12 @@ pub(super) fn read(
 /// name.
 pub(super) fn append(
     path: &Path,
-    pump: Option<&mut Pump>,
+    writer: Option<&mut LogWriter>,
     message: &[u8],
     limits: Limits,
 ) -> Result<(), rotating_file::Error> {
-    if let Some(pump) = pump {
-        return pump.append(message);
+    if let Some(writer) = writer {
+        return writer.append(message);
     }
     let mut file = RotatingFile::open_shared(path, limits)?;
     file.append(&mut Bytes(message), true)?;
@@ -95,14 +95,14 @@ pub(super) fn to_reply<T>(
 
 /// A log whose guest has gone but whose end was not noticed yet is ended now, so that a guest can
 /// be restarted at once. Gives what could not be stored of it.
-fn make_way(
+fn end_previous(
     path: &Path,
-    pump: &mut Option<Box<Pump>>,
+    writer: &mut Option<Box<LogWriter>>,
     workspace: &mut Workspace,
-) -> Option<Box<Arrears>> {
-    drain(Some(pump.as_deref_mut()?), workspace);
-    let open = pump.take_if(|open| open.guest_has_gone());
-    if let Some(open) = &*pump {
+) -> Option<Box<Backlog>> {
+    drain(Some(writer.as_deref_mut()?), workspace);
+    let open = writer.take_if(|open| open.guest_has_gone());
+    if let Some(open) = &*writer {
         tracing::warn!(
             target: "logging.log_handler",
             "Log {} is asked for again while {} has it open", path.display(), open.guest().domain
@@ -112,10 +112,10 @@ fn make_way(
 }
 
 /// The log that was opened again is owed what the one before was.
-fn hand_down(last_words: Option<Box<Arrears>>, pump: Option<&Pump>, path: &Path) {
-    match (last_words, pump) {
-        (Some(arrears), Some(pump)) => pump.guest().intake().inherit(arrears),
-        (Some(arrears), None) => arrears.give_up(path),
+fn pass_on(final_backlog: Option<Box<Backlog>>, writer: Option<&LogWriter>, path: &Path) {
+    match (final_backlog, writer) {
+        (Some(backlog), Some(writer)) => writer.guest().pipe().inherit(backlog),
+        (Some(backlog), None) => backlog.give_up(path),
         (None, _) => {}
     }
 }
@@ -123,11 +123,11 @@ fn hand_down(last_words: Option<Box<Arrears>>, pump: Option<&Pump>, path: &Path)
 /// Makes a file the log of a guest, unless it is one already.
 fn open_file(
     ToOpen { path, truncate, limits }: &ToOpen<'_>,
-    pump: &mut Option<Box<Pump>>,
+    writer: &mut Option<Box<LogWriter>>,
     guest: Arc<Guest>,
-    writer: OwnedFd,
+    guest_end: OwnedFd,
 ) -> Result<Reply, rpc::Error> {
-    if pump.is_some() {
+    if writer.is_some() {
         let path = path.as_os_str().as_bytes();
         let detail = [b"Cannot open log file: '", path, b"'"].concat();
         return Err(rpc::Error::system(error::Domain::Logging, detail, Errno::EBUSY as i32));
@@ -138,14 +138,14 @@ fn open_file(
     tracing::debug!(
         target: "logging.log_handler", "{} is the log of {}", path.display(), guest.domain
     );
-    *pump = Some(Box::new(Pump::new(guest, file)));
-    Ok(Reply { fds: vec![writer], ..reply })
+    *writer = Some(Box::new(LogWriter::new(guest, file)));
+    Ok(Reply { fds: vec![guest_end], ..reply })
 }
 
 /// What fails is logged where it happens.
-fn drain(pump: Option<&mut Pump>, workspace: &mut Workspace) {
-    if let Some(pump) = pump
-        && let Err(error) = pump.drain(workspace)
+fn drain(writer: Option<&mut LogWriter>, workspace: &mut Workspace) {
+    if let Some(writer) = writer
+        && let Err(error) = writer.drain(workspace)
     {
         tracing::debug!(target: "logging.log_handler", "{error}");
     }

@@ -1,8 +1,7 @@
 //! Logs: the table of paths, the queue of each path, the tasks in it, and the writer of a log's file.
 
-pub(crate) mod budget;
 mod calls;
-pub(crate) mod closings;
+pub(crate) mod closing_pipes;
 pub(crate) mod outcome;
 pub(crate) mod queue;
 pub(crate) mod restored_file;
@@ -12,4 +11,5 @@ pub(crate) mod suspects;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod timer;
+pub(crate) mod turn_budget;
 pub(crate) mod writer;

@@ -1,17 +1,17 @@
 //! What a job brings back.
 
 use crate::guest::access::Fetched;
-use crate::logs::task::Done;
+use crate::logs::task::TaskResult;
 
 /// The result of a job.
 #[derive(Debug)]
-pub struct Outcome(pub(crate) Ended);
+pub struct Outcome(pub(crate) JobResult);
 
 /// The jobs that there are.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum JobResult {
     /// A task of the queue with this number.
-    Task(u64, Done),
+    Task(u64, TaskResult),
     /// A fetch of a guest's bytes beside the tasks of its log.
     Fetch {
         /// Number of the queue.
@@ -24,7 +24,7 @@ pub(crate) enum Ended {
     /// The pipe of the guest with this number is closed.
     Closing(u64),
     /// A piece was taken out of an unclaimed pipe.
-    Orphan {
+    UnclaimedPipe {
         /// Number of the pipe.
         number: u64,
         /// Nothing will come any more.

@@ -1,4 +1,4 @@
-//! The lane of a path: what is to be done with it, one task after the other, and its guest, who
+//! The queue of a path: what is to be done with it, one task after the other, and its guest, who
 //! must not wait meanwhile.
 
 use std::borrow::Borrow;
@@ -16,32 +16,32 @@ use common::sys::pipe;
 
 use crate::guest::access::Guest;
 use crate::guest::fetch::{FETCH_PERIOD, Fetch};
-use crate::guest::pipe::Signature;
+use crate::guest::pipe::JournalState;
 use crate::logs::outcome::Outcome;
 use crate::logs::task::Task;
 use crate::logs::timer::{QueueTimer, Timer};
-use crate::logs::writer::Pump;
+use crate::logs::writer::LogWriter;
 use crate::rotating_file::FileId;
 
 /// One path and what is to be done with it.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct LogQueue {
     pub(crate) path: Arc<Path>,
-    /// Where its file is, as far as that is known; `None` before anything was done.
+    /// Where its file is, as far as that is known; `None` before anything was result.
     pub(crate) place: Option<Place>,
     /// That is known for certain, by the file.
     is_located: bool,
     /// Its log, unless a task has it.
-    pub(crate) pump: Option<Box<Pump>>,
+    pub(crate) writer: Option<Box<LogWriter>>,
     /// The guest of its log, also while a task has that.
     pub(crate) guest: Option<Arc<Guest>>,
     /// The log's key in the fd store, and what it was owed when that was noted.
     pub(crate) key: Option<u64>,
-    pub(crate) owed_noted: Option<Box<Signature>>,
+    pub(crate) journaled: Option<Box<JournalState>>,
     /// A task is under way.
     pub(crate) busy: bool,
     /// It takes long.
-    is_late: bool,
+    is_stalled: bool,
     /// The last task could not write the log.
     pub(crate) is_failing: bool,
     /// What takes bytes of the guest's beside the tasks.
@@ -54,25 +54,25 @@ pub(crate) struct Lane {
     pub(crate) left: Option<u64>,
     pub(crate) flush_timer: Option<TimerId>,
     pub(crate) rest_timer: Option<TimerId>,
-    pub(crate) relief_timer: Option<TimerId>,
+    pub(crate) guest_check_timer: Option<TimerId>,
 }
 
 /// A path by its bytes: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
 #[derive(Debug)]
 pub(crate) struct PathBytes(pub(crate) Arc<Path>);
 
-impl Lane {
+impl LogQueue {
     pub(crate) fn new(path: Arc<Path>) -> Self {
         Self {
             place: None,
             is_located: false,
             path,
-            pump: None,
+            writer: None,
             guest: None,
             key: None,
-            owed_noted: None,
+            journaled: None,
             busy: false,
-            is_late: false,
+            is_stalled: false,
             is_failing: false,
             fetch: Fetch::default(),
             ready: false,
@@ -80,16 +80,16 @@ impl Lane {
             left: None,
             flush_timer: None,
             rest_timer: None,
-            relief_timer: None,
+            guest_check_timer: None,
         }
     }
 
     pub(crate) fn timers(&self) -> impl Iterator<Item = TimerId> {
-        [self.flush_timer, self.rest_timer, self.relief_timer].into_iter().flatten()
+        [self.flush_timer, self.rest_timer, self.guest_check_timer].into_iter().flatten()
     }
 
     pub(crate) fn has_task(&self) -> bool {
-        !self.waiting.is_empty() || (self.ready && self.pump.is_some())
+        !self.waiting.is_empty() || (self.ready && self.writer.is_some())
     }
 
     /// Hands out work on its file.
@@ -124,13 +124,14 @@ impl Lane {
         &mut self,
         core: &mut Core<Outcome>,
         number: u64,
-        pump: Option<Box<Pump>>,
+        writer: Option<Box<LogWriter>>,
     ) -> Option<Arc<Guest>> {
         self.busy = false;
-        if let Some(FileId { dev: dev @ 1.., .. }) = pump.as_ref().map(|pump| pump.file_id()) {
+        if let Some(FileId { dev: dev @ 1.., .. }) = writer.as_ref().map(|writer| writer.file_id())
+        {
             (self.place, self.is_located) = (Some(Place::device(dev)), true);
         }
-        let guest = pump.as_ref().map(|pump| Arc::clone(pump.guest()));
+        let guest = writer.as_ref().map(|writer| Arc::clone(writer.guest()));
         let is_same = |before: &&mut Arc<Guest>| {
             guest.as_ref().is_some_and(|guest| Arc::ptr_eq(before, guest))
         };
@@ -138,10 +139,10 @@ impl Lane {
         if ended.is_some() {
             self.fetch = Fetch::default();
         }
-        (self.guest, self.pump) = (guest, pump);
-        if std::mem::take(&mut self.is_late) {
-            self.end_relief_timer(core);
-            if self.guest.as_ref().is_some_and(|guest| guest.intake().owes()) {
+        (self.guest, self.writer) = (guest, writer);
+        if std::mem::take(&mut self.is_stalled) {
+            self.cancel_guest_check(core);
+            if self.guest.as_ref().is_some_and(|guest| guest.pipe().has_backlog()) {
                 core.again(number);
             }
         }
@@ -149,47 +150,53 @@ impl Lane {
     }
 
     /// Why the guest is kept from waiting even where that loses bytes; `None`: its log can be written.
-    pub(crate) fn relief_reason(&self, core: &mut Core<Outcome>) -> Option<String> {
-        if self.is_late && self.place.is_some_and(|place| core.hangs(place)) {
+    pub(crate) fn drop_reason(&self, core: &mut Core<Outcome>) -> Option<String> {
+        if self.is_stalled && self.place.is_some_and(|place| core.hangs(place)) {
             return Some("the file system did not answer in time".to_owned());
         }
-        let intake = self.guest.as_ref().filter(|_| self.is_failing)?.intake();
-        Some(intake.arrears().map_or_else(String::new, |arrears| arrears.reason.clone()))
+        let pipe = self.guest.as_ref().filter(|_| self.is_failing)?.pipe();
+        Some(pipe.backlog().map_or_else(String::new, |backlog| backlog.reason.clone()))
     }
 
     /// The task under way will not end soon: from now on it is looked after its guest.
-    pub(crate) fn task_is_late(&mut self) {
-        self.is_late = self.busy;
+    pub(crate) fn set_stalled(&mut self) {
+        self.is_stalled = self.busy;
     }
 
     /// Watches the guest of a task that takes long. Gives whether it is to be kept from waiting because the
     /// file system hangs. While that gets on, there is just more than it can take, and nothing is dropped.
     pub(crate) fn look_after_guest(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
-        let (Some(guest), true) = (&self.guest, self.is_late) else { return false };
+        let (Some(guest), true) = (&self.guest, self.is_stalled) else { return false };
         // It may have been left alone. If it cannot be watched there is still the timer.
-        let is_watched = guest.intake().pipe.watch().is_ok();
+        let is_watched = guest.pipe().fd.watch().is_ok();
         let hangs = self.place.is_some_and(|place| core.hangs(place));
         if !hangs || !is_watched {
-            self.relieve_after(core, FETCH_PERIOD, number);
+            self.check_guest_after(core, FETCH_PERIOD, number);
         }
         hangs
     }
 
     /// Looks after the guest again, unless that is about to happen anyway.
-    pub(crate) fn relieve_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
-        if self.relief_timer.is_none() {
-            self.relief_timer =
-                Some(core.set_timer(after, Timer::Queue(QueueTimer::Relief, number).to_source()));
+    pub(crate) fn check_guest_after(
+        &mut self,
+        core: &mut Core<Outcome>,
+        after: Duration,
+        number: u64,
+    ) {
+        if self.guest_check_timer.is_none() {
+            self.guest_check_timer = Some(
+                core.set_timer(after, Timer::Queue(QueueTimer::GuestCheck, number).to_source()),
+            );
         }
     }
 
     /// Nothing is to be looked after any more.
-    pub(crate) fn end_relief_timer(&mut self, core: &mut Core<Outcome>) {
-        self.relief_timer.take().into_iter().for_each(|timer| core.cancel_timer(timer));
+    pub(crate) fn cancel_guest_check(&mut self, core: &mut Core<Outcome>) {
+        self.guest_check_timer.take().into_iter().for_each(|timer| core.cancel_timer(timer));
     }
 
     /// Ends the guest's pipe although its log cannot be ended, unless that could not be ended either.
-    pub(crate) fn leave_guest(&mut self, core: &mut Core<Outcome>, number: u64) {
+    pub(crate) fn close_guest_pipe(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(guest) = self.guest.take().filter(|guest| !core.is_peer_suspect(guest.number))
         else {
             return;
@@ -198,7 +205,7 @@ impl Lane {
         else {
             return;
         };
-        guest.intake().pipe = ended;
+        guest.pipe().fd = ended;
     }
 
     pub(crate) fn rest(&mut self, core: &mut Core<Outcome>, time: Duration, number: u64) {
@@ -241,7 +248,7 @@ impl PartialEq for PathBytes {
 
 impl Eq for PathBytes {}
 
-impl fmt::Display for Lane {
+impl fmt::Display for LogQueue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.guest {
             Some(guest) if guest.progress.is_at_peer() || self.fetch.is_held_up() => write!(
@@ -262,10 +269,10 @@ mod tests {
 
     #[test]
     fn a_lane_without_tasks_keeps_no_room_for_them() {
-        let mut lane = Lane::new(Arc::from(Path::new("/log")));
-        lane.waiting.extend([Task::Settle, Task::Stop { is_kept: false }]);
-        assert!(matches!(lane.next_task(false), Some(Task::Settle)));
-        assert!(matches!(lane.next_task(false), Some(Task::Stop { .. })));
-        assert_eq!(lane.waiting.capacity(), 0);
+        let mut queue = LogQueue::new(Arc::from(Path::new("/log")));
+        queue.waiting.extend([Task::FlushForHandover, Task::Stop { goes_on: false }]);
+        assert!(matches!(queue.next_task(false), Some(Task::FlushForHandover)));
+        assert!(matches!(queue.next_task(false), Some(Task::Stop { .. })));
+        assert_eq!(queue.waiting.capacity(), 0);
     }
 }

@@ -7,19 +7,19 @@ use common::sys::calls;
 use nix::errno::Errno;
 
 use crate::guest::access::Guest;
-use crate::guest::staging::{MOVE_BYTES_MAX, Scratch, Staging};
-use crate::logs::budget::Budget;
+use crate::guest::staging::{MOVE_BYTES_MAX, Scratch, StagingPipe};
+use crate::logs::turn_budget::TurnBudget;
 use crate::rotating_file::{Error, Offset, RotatingFile, Source};
 
 /// Bytes that were staged, and those in the guest's pipe behind them, as a source for a log file.
 #[derive(Debug)]
 pub(crate) struct GuestBytes<'a> {
     guest: &'a Guest,
-    staging: &'a Staging,
+    staging: &'a StagingPipe,
     scratch: &'a mut Scratch,
-    pub(crate) budget: Budget,
+    pub(crate) budget: TurnBudget,
     /// Only what is staged, and no more of that than the budget allows.
-    is_kept: bool,
+    is_backlog: bool,
     /// Bytes taken from the guest's pipe.
     pub(crate) taken: u64,
     /// The guest's pipe had fewer bytes than were asked for; what has come since is for later.
@@ -30,26 +30,26 @@ impl<'a> GuestBytes<'a> {
     /// What is staged, all of it, and what waits in the guest's pipe.
     pub(crate) fn new(
         guest: &'a Guest,
-        staging: &'a Staging,
+        staging: &'a StagingPipe,
         scratch: &'a mut Scratch,
-        budget: Budget,
+        budget: TurnBudget,
     ) -> Self {
-        Self { guest, staging, scratch, budget, is_kept: false, taken: 0, is_drained: false }
+        Self { guest, staging, scratch, budget, is_backlog: false, taken: 0, is_drained: false }
     }
 
     /// What was kept in a pipe of the log's own.
-    pub(crate) fn kept(
+    pub(crate) fn of_backlog(
         guest: &'a Guest,
-        staging: &'a Staging,
+        staging: &'a StagingPipe,
         scratch: &'a mut Scratch,
-        budget: Budget,
+        budget: TurnBudget,
     ) -> Self {
-        Self { is_kept: true, ..Self::new(guest, staging, scratch, budget) }
+        Self { is_backlog: true, ..Self::new(guest, staging, scratch, budget) }
     }
 
     /// Bytes that may be taken from the guest's pipe, of those that wait there.
     fn takeable(&self) -> io::Result<u64> {
-        if self.is_kept || self.is_drained || self.budget.is_over() {
+        if self.is_backlog || self.is_drained || self.budget.is_over() {
             return Ok(0);
         }
         Ok(self.guest.takeable()?.min(self.budget.bytes()))
@@ -58,7 +58,7 @@ impl<'a> GuestBytes<'a> {
     /// To be called when the log has taken what it could: nothing may be left staged that it should
     /// have taken.
     pub(crate) fn check_stored(&self, file: &RotatingFile) -> Result<(), Error> {
-        if self.staging.held() == 0 || (self.is_kept && self.budget.is_over()) {
+        if self.staging.held() == 0 || (self.is_backlog && self.budget.is_over()) {
             return Ok(());
         }
         Err(Error::Write { path: file.path().into(), source: Errno::EIO.into() })
@@ -66,7 +66,7 @@ impl<'a> GuestBytes<'a> {
 
     /// Copies the first bytes, of those that are staged and those behind them.
     fn look_ahead(&mut self, len_max: usize) -> io::Result<()> {
-        let Self { guest, staging, scratch, is_kept, .. } = self;
+        let Self { guest, staging, scratch, is_backlog, .. } = self;
         scratch.bytes.clear();
         scratch.bytes.extend(staging.first_in_front(len_max));
         let left = len_max - scratch.bytes.len();
@@ -74,7 +74,7 @@ impl<'a> GuestBytes<'a> {
             scratch.copy_from(staging.reader(), left)?;
         }
         let left = len_max - scratch.bytes.len().min(len_max);
-        if left > 0 && scratch.bytes.len() as u64 == staging.held() && !*is_kept {
+        if left > 0 && scratch.bytes.len() as u64 == staging.held() && !*is_backlog {
             guest.look_at(|pipe| scratch.copy_from(pipe, left))?;
         }
         Ok(())
@@ -89,7 +89,7 @@ impl<'a> GuestBytes<'a> {
 
     fn stage(&mut self, len: u64) -> io::Result<()> {
         let len = len.min(self.budget.bytes()).min(MOVE_BYTES_MAX);
-        if len == 0 || self.is_kept || self.is_drained {
+        if len == 0 || self.is_backlog || self.is_drained {
             return Ok(());
         }
         let taken = match self.guest.move_to(self.staging, len) {
@@ -105,7 +105,7 @@ impl<'a> GuestBytes<'a> {
 impl Source for GuestBytes<'_> {
     fn available(&self) -> io::Result<u64> {
         let held = self.staging.held();
-        Ok(if self.is_kept { held.min(self.budget.bytes()) } else { held + self.takeable()? })
+        Ok(if self.is_backlog { held.min(self.budget.bytes()) } else { held + self.takeable()? })
     }
 
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]> {
@@ -134,7 +134,7 @@ impl Source for GuestBytes<'_> {
         Ok(stored as u64)
     }
 
-    fn has_got_on(&self) {
+    fn note_progress(&self) {
         self.guest.progress.note();
     }
 }

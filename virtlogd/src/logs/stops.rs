@@ -32,7 +32,7 @@ impl Stops {
         self.under_way.contains(&number)
     }
 
-    /// Returns those that were given up, once that was done.
+    /// Returns those that were given up, once that was result.
     pub(crate) fn given_up(&self) -> Option<&BTreeSet<u64>> {
         self.given_up.as_ref()
     }

@@ -8,8 +8,8 @@ use common::sys::pipe::{self, State};
 
 use crate::guest::access::Fetched;
 use crate::guest::fetch::FETCH_PERIOD;
-use crate::logs::outcome::{Ended, Outcome};
-use crate::logs::queue::Lane;
+use crate::logs::outcome::{JobResult, Outcome};
+use crate::logs::queue::LogQueue;
 
 /// What has to be done before the next task of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(crate) enum Before {
 }
 
 /// Returns whether the jobs of a queue must not touch its guest's pipe, and tells them.
-pub(crate) fn is_suspect(core: &Core<Outcome>, lane: &Lane) -> bool {
-    lane.guest.as_ref().is_some_and(|guest| {
+pub(crate) fn is_suspect(core: &Core<Outcome>, queue: &LogQueue) -> bool {
+    queue.guest.as_ref().is_some_and(|guest| {
         let is_suspect = core.is_peer_suspect(guest.number);
         guest.set_direct(!is_suspect);
         is_suspect
@@ -33,71 +33,71 @@ pub(crate) fn is_suspect(core: &Core<Outcome>, lane: &Lane) -> bool {
 
 /// Returns what has to be done before the next task, so that everything that a suspect has written
 /// before comes first.
-pub(crate) fn before_task(core: &mut Core<Outcome>, lane: &mut Lane, number: u64) -> Before {
-    let is_to_wait = is_suspect(core, lane) && lane.pump.is_some() && !lane.waiting.is_empty();
-    if !is_to_wait || lane.fetch.is_over() {
+pub(crate) fn before_task(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) -> Before {
+    let is_to_wait = is_suspect(core, queue) && queue.writer.is_some() && !queue.waiting.is_empty();
+    if !is_to_wait || queue.fetch.is_over() {
         return Before::Nothing;
     }
-    let has_kept = lane.guest.as_ref().is_some_and(|guest| guest.intake().has_kept());
-    if has_kept && !lane.is_failing && !lane.fetch.is_under_way() {
+    let has_staged = queue.guest.as_ref().is_some_and(|guest| guest.pipe().has_staged());
+    if has_staged && !queue.is_failing && !queue.fetch.is_under_way() {
         return Before::Turn;
     }
-    begin_fetch(core, lane, number, true);
-    lane.relieve_after(core, FETCH_PERIOD, number);
+    begin_fetch(core, queue, number, true);
+    queue.check_guest_after(core, FETCH_PERIOD, number);
     Before::Fetch
 }
 
 /// Fetches what a guest has written, or if its log cannot be written as much as is necessary.
-pub(crate) fn fetch(core: &mut Core<Outcome>, lane: &mut Lane, number: u64) {
-    begin_fetch(core, lane, number, false);
+pub(crate) fn fetch(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) {
+    begin_fetch(core, queue, number, false);
 }
 
 /// Takes a fetch's result. Returns whether it was for the present guest.
 pub(crate) fn fetch_ended(
     core: &mut Core<Outcome>,
-    lane: &mut Lane,
+    queue: &mut LogQueue,
     number: u64,
     guest: u64,
     fetched: Fetched,
 ) -> bool {
-    if lane.guest.as_ref().is_none_or(|now| now.number != guest) {
+    if queue.guest.as_ref().is_none_or(|now| now.number != guest) {
         return false;
     }
     let Fetched { waiting, taken } = fetched;
-    lane.fetch.end(fetched);
-    lane.end_relief_timer(core);
+    queue.fetch.end(fetched);
+    queue.cancel_guest_check(core);
     if waiting > 0 && taken == 0 {
-        lane.relieve_after(core, FETCH_PERIOD, number);
+        queue.check_guest_after(core, FETCH_PERIOD, number);
     }
-    lane.ready |= is_suspect(core, lane);
+    queue.ready |= is_suspect(core, queue);
     true
 }
 
 /// Fetches what a suspect has written during a task, which its pipe does not report.
-pub(crate) fn fetch_after_task(core: &mut Core<Outcome>, lane: &mut Lane, number: u64) {
-    if !is_suspect(core, lane) || lane.relief_timer.is_some() {
+pub(crate) fn fetch_after_task(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) {
+    if !is_suspect(core, queue) || queue.guest_check_timer.is_some() {
         return;
     }
-    let is_to_fetch = lane.guest.as_ref().is_some_and(|guest| {
-        let intake = guest.intake();
-        let is_waiting = matches!(pipe::state(&intake.pipe), Ok(State::Waiting));
-        is_waiting && (lane.is_failing || !intake.has_kept())
+    let is_to_fetch = queue.guest.as_ref().is_some_and(|guest| {
+        let pipe = guest.pipe();
+        let is_waiting = matches!(pipe::state(&pipe.fd), Ok(State::Waiting));
+        is_waiting && (queue.is_failing || !pipe.has_staged())
     });
     if is_to_fetch {
-        fetch(core, lane, number);
+        fetch(core, queue, number);
     }
 }
 
-fn begin_fetch(core: &mut Core<Outcome>, lane: &mut Lane, number: u64, is_for_task: bool) {
-    let Some(guest) = lane.guest.clone().filter(|_| !lane.fetch.is_under_way()) else { return };
+fn begin_fetch(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64, is_for_task: bool) {
+    let Some(guest) = queue.guest.clone().filter(|_| !queue.fetch.is_under_way()) else { return };
     let progress = guest.new_progress();
-    lane.fetch.begin(progress.clone(), is_for_task);
-    let (reason, path) = (lane.relief_reason(core), Arc::clone(&lane.path));
+    queue.fetch.begin(progress.clone(), is_for_task);
+    let (reason, path) = (queue.drop_reason(core), Arc::clone(&queue.path));
     core.submit_at_peer(number, progress.clone(), move || {
         let fetched = match reason {
-            Some(reason) => guest.relieve_beside(&progress, &reason, &path),
+            Some(reason) => guest.drain_to_backlog_beside(&progress, &reason, &path),
             None => guest.fetch(&progress),
         };
-        Outcome(Ended::Fetch { number, guest: guest.number, fetched })
+        Outcome(JobResult::Fetch { number, guest: guest.number, fetched })
     });
 }

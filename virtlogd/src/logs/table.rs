@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::logs::queue::{Lane, PathBytes};
+use crate::logs::queue::{LogQueue, PathBytes};
 
 /// The queues. Guests and unclaimed pipes get their numbers here too, as all share one range.
 #[derive(Debug, Default)]
 pub(crate) struct LogTable {
     /// In the order in which they were made, and so in memory: all of them are gone through at an
     /// upgrade. Boxed, since a map leaves places empty.
-    lanes: BTreeMap<u64, Box<Lane>>,
+    queues: BTreeMap<u64, Box<LogQueue>>,
     by_path: HashMap<PathBytes, u64>,
     last_number: u64,
     /// Logs that the fd store had no room for, by the numbers of their queues.
@@ -39,32 +39,32 @@ impl LogTable {
 
     /// Returns the numbers of all queues.
     pub(crate) fn numbers(&self) -> Vec<u64> {
-        self.lanes.keys().copied().collect()
+        self.queues.keys().copied().collect()
     }
 
     /// Returns whether there is a queue of this number.
     pub(crate) fn has_number(&self, number: u64) -> bool {
-        self.lanes.contains_key(&number)
+        self.queues.contains_key(&number)
     }
 
     /// Returns a queue.
-    pub(crate) fn get(&self, number: u64) -> Option<&Lane> {
-        self.lanes.get(&number).map(Box::as_ref)
+    pub(crate) fn get(&self, number: u64) -> Option<&LogQueue> {
+        self.queues.get(&number).map(Box::as_ref)
     }
 
     /// Returns a queue, to be changed.
-    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Lane> {
-        self.lanes.get_mut(&number).map(Box::as_mut)
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut LogQueue> {
+        self.queues.get_mut(&number).map(Box::as_mut)
     }
 
     /// Returns all queues with their numbers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Lane)> {
-        self.lanes.iter().map(|(&number, lane)| (number, lane.as_ref()))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &LogQueue)> {
+        self.queues.iter().map(|(&number, queue)| (number, queue.as_ref()))
     }
 
     /// Returns all queues, to be changed.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.lanes.values_mut().map(Box::as_mut)
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut LogQueue> {
+        self.queues.values_mut().map(Box::as_mut)
     }
 
     /// Returns the number of a path's queue, a new one if it has none.
@@ -75,15 +75,15 @@ impl LogTable {
         let number = self.next_number();
         let path = Arc::from(path);
         self.by_path.insert(PathBytes(Arc::clone(&path)), number);
-        self.lanes.insert(number, Box::new(Lane::new(path)));
+        self.queues.insert(number, Box::new(LogQueue::new(path)));
         number
     }
 
     /// Removes a queue.
-    pub(crate) fn remove(&mut self, number: u64) -> Option<Box<Lane>> {
-        let lane = self.lanes.remove(&number)?;
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Box<LogQueue>> {
+        let queue = self.queues.remove(&number)?;
         self.unstored.remove(&number);
-        self.by_path.remove(lane.path.as_os_str());
-        Some(lane)
+        self.by_path.remove(queue.path.as_os_str());
+        Some(queue)
     }
 }

@@ -1,7 +1,7 @@
 //! What is done with one log path, one task after the other.
 //!
 //! A task owns everything it works on, so that it can run as a job, and brings it back in
-//! [`Done`]. It decides by what it finds in its place in the order: whether a path is an open log
+//! [`TaskResult`]. It decides by what it finds in its place in the order: whether a path is an open log
 //! is known for sure only there.
 
 use std::os::fd::OwnedFd;
@@ -15,7 +15,7 @@ use crate::guest::access::Guest;
 use crate::guest::staging::{Workspace, Workspaces};
 use crate::logs::calls::{self, Position, ToOpen};
 use crate::logs::restored_file::RestoredFile;
-use crate::logs::writer::{Pump, Turn};
+use crate::logs::writer::{LogWriter, WriteOutcome};
 use crate::protocol;
 use crate::rotating_file::{self, Limits};
 
@@ -38,7 +38,7 @@ pub(crate) enum Task {
         /// With the end that we read from.
         guest: Arc<Guest>,
         /// The end for the guest.
-        writer: OwnedFd,
+        guest_end: OwnedFd,
     },
     /// Answer where the log's end is.
     Position { client: ClientId },
@@ -49,33 +49,33 @@ pub(crate) enum Task {
     /// Go on with what an earlier image of this process had.
     Adopt { guest: Arc<Guest>, file: Box<RestoredFile> },
     /// Store all there is, and see whether the path still leads to the log.
-    Settle,
+    FlushForHandover,
     /// Store all there is, the daemon is about to exit. What is kept goes on in another process.
-    Stop { is_kept: bool },
+    Stop { goes_on: bool },
 }
 
 /// What a task left.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct TaskResult {
     /// The log, if the path is one now.
-    pub(crate) pump: Option<Box<Pump>>,
+    pub(crate) writer: Option<Box<LogWriter>>,
     /// What to tell a client.
     pub(crate) answer: Option<(ClientId, Result<Reply, rpc::Error>)>,
     /// Where the log stands, if that was looked at.
-    pub(crate) turn: Option<Turn>,
+    pub(crate) outcome: Option<WriteOutcome>,
     /// A task that is to be gone on with when others have had their turn, and how many bytes of the
-    /// guest's it has to store yet before it can be done.
+    /// guest's it has to store yet before it can be result.
     pub(crate) unfinished: Option<(Task, u64)>,
 }
 
-impl Done {
+impl TaskResult {
     /// A turn that another image may have as well.
-    pub(crate) fn put_off(pump: Option<Box<Pump>>) -> Self {
-        Self { pump, answer: None, turn: Some(Turn::Again), unfinished: None }
+    pub(crate) fn postponed(writer: Option<Box<LogWriter>>) -> Self {
+        Self { writer, answer: None, outcome: Some(WriteOutcome::Again), unfinished: None }
     }
 
-    fn unfinished(task: Task, left: u64, pump: Option<Box<Pump>>) -> Self {
-        Self { pump, answer: None, turn: None, unfinished: Some((task, left)) }
+    fn unfinished(task: Task, left: u64, writer: Option<Box<LogWriter>>) -> Self {
+        Self { writer, answer: None, outcome: None, unfinished: Some((task, left)) }
     }
 }
 
@@ -90,97 +90,100 @@ impl Task {
         matches!(self, Self::Position { .. } | Self::Read { .. } | Self::Append { .. })
     }
 
-    /// Does it to `path`, which is a log if there is a `pump`. `left` is what it has left unfinished.
+    /// Does it to `path`, which is a log if there is a `writer`. `left` is what it has left unfinished.
     pub(crate) fn run(
         self,
         path: &Arc<Path>,
-        mut pump: Option<Box<Pump>>,
+        mut writer: Option<Box<LogWriter>>,
         workspaces: &Workspaces,
         limits: Limits,
         left: Option<u64>,
-    ) -> Done {
+    ) -> TaskResult {
         let mut workspace = workspaces.take();
-        let drained = match &mut pump {
-            Some(pump) if self.is_behind_output() => pump.drain_part(&mut workspace, left),
+        let drained = match &mut writer {
+            Some(writer) if self.is_behind_output() => writer.drain_part(&mut workspace, left),
             _ => Ok(None),
         };
-        let done = match drained {
-            Ok(Some(left)) => Done::unfinished(self, left, pump),
-            Err(error) if error.is_left_behind() => Done::unfinished(self, 1, pump),
-            drained => self.perform(path, pump, &mut workspace, limits, drained.err()),
+        let result = match drained {
+            Ok(Some(left)) => TaskResult::unfinished(self, left, writer),
+            Err(error) if error.is_left_behind() => TaskResult::unfinished(self, 1, writer),
+            drained => self.perform(path, writer, &mut workspace, limits, drained.err()),
         };
         workspaces.give_back(workspace);
-        done
+        result
     }
 
     /// Performs it. What the guest has written before is stored, or could not be: the `failure`.
     fn perform(
         self,
         path: &Arc<Path>,
-        mut pump: Option<Box<Pump>>,
+        mut writer: Option<Box<LogWriter>>,
         workspace: &mut Workspace,
         limits: Limits,
         failure: Option<rotating_file::Error>,
-    ) -> Done {
-        let (mut turn, mut answer) = (None, None);
+    ) -> TaskResult {
+        let (mut outcome, mut answer) = (None, None);
         match self {
             Self::Turn { flush, retry, is_short } => {
-                turn = pump.as_mut().map(|pump| pump.turn(workspace, flush, retry, is_short));
-                let ended = pump.take_if(|_| turn == Some(Turn::End));
+                outcome = writer
+                    .as_mut()
+                    .map(|writer| writer.write_turn(workspace, flush, retry, is_short));
+                let ended = writer.take_if(|_| outcome == Some(WriteOutcome::End));
                 ended.into_iter().for_each(|ended| ended.give_up());
             }
             Self::Adopt { guest, file } => {
                 guest.measure();
-                let adopted = pump.insert(Box::new(Pump::adopt(guest, path, limits, *file)));
-                turn = Some(adopted.turn(workspace, false, true, true));
+                let adopted = writer.insert(Box::new(LogWriter::adopt(guest, path, limits, *file)));
+                outcome = Some(adopted.write_turn(workspace, false, true, true));
             }
-            Self::Settle => {
-                pump.iter_mut().for_each(|pump| pump.settle(workspace));
+            Self::FlushForHandover => {
+                writer.iter_mut().for_each(|writer| writer.flush_for_handover(workspace));
             }
-            Self::Stop { is_kept } => {
-                pump.take().into_iter().for_each(|pump| stop(pump, is_kept, workspace));
+            Self::Stop { goes_on } => {
+                writer.take().into_iter().for_each(|writer| stop(writer, goes_on, workspace));
             }
-            Self::Open { client, truncate, guest, writer } => {
+            Self::Open { client, truncate, guest, guest_end } => {
                 let file = ToOpen { path, truncate, limits };
-                answer = Some((client, calls::open(&file, &mut pump, guest, writer, workspace)));
+                answer =
+                    Some((client, calls::open(&file, &mut writer, guest, guest_end, workspace)));
             }
             Self::Position { client } => {
-                answer = Some((client, calls::position(path, pump.as_deref())));
+                answer = Some((client, calls::position(path, writer.as_deref())));
             }
             Self::Read { client, inode, offset, len_max } => {
                 let from = Position { inode, offset };
-                let log = pump.as_deref();
+                let log = writer.as_deref();
                 answer = Some((client, calls::read(path, log, limits, from, len_max)));
             }
             Self::Append { client, message } => {
                 let result = failure.map_or(Ok(()), Err);
                 let appended = result
-                    .and_then(|()| calls::append(path, pump.as_deref_mut(), &message, limits));
+                    .and_then(|()| calls::append(path, writer.as_deref_mut(), &message, limits));
                 answer = Some((client, calls::to_reply(appended, |()| protocol::appended())));
             }
         }
-        let turn = turn.or_else(|| pump.as_ref().and_then(|pump| pump.next_turn()));
-        Done { pump, answer, turn, unfinished: None }
+        let outcome = outcome.or_else(|| writer.as_ref().and_then(|writer| writer.next_outcome()));
+        TaskResult { writer, answer, outcome, unfinished: None }
     }
 }
 
 /// Ends a log, because the daemon is about to exit.
-fn stop(mut pump: Box<Pump>, is_kept: bool, workspace: &mut Workspace) {
-    store_all(&mut pump, workspace);
-    let guest = Arc::clone(pump.guest());
-    if !is_kept {
-        pump.give_up();
+fn stop(mut writer: Box<LogWriter>, goes_on: bool, workspace: &mut Workspace) {
+    store_all(&mut writer, workspace);
+    let guest = Arc::clone(writer.guest());
+    if !goes_on {
+        writer.give_up();
     }
     // Also of one that is not in the fd store for certain: it may go on all the same.
-    guest.intake().lose_unstored();
+    guest.pipe().lose_unstored();
 }
 
 /// Drains until nothing waits; a guest that writes on without end is cut off after what its pipe
 /// can hold several times over.
-fn store_all(pump: &mut Pump, workspace: &mut Workspace) {
+fn store_all(writer: &mut LogWriter, workspace: &mut Workspace) {
     const DRAINS_MAX: usize = 16;
     for _ in 0..DRAINS_MAX {
-        if pump.drain(workspace).is_err() || !pump.has_more() {
+        if writer.drain(workspace).is_err() || !writer.has_more() {
             return;
         }
     }

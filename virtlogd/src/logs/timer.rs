@@ -17,7 +17,7 @@ pub(crate) enum QueueTimer {
     /// The pipe has rested long enough.
     Rest,
     /// The guest may be about to wait for a task that takes long.
-    Relief,
+    GuestCheck,
 }
 
 impl Timer {
@@ -28,7 +28,7 @@ impl Timer {
         match self {
             Self::Queue(QueueTimer::Flush, number) => number << Self::BITS,
             Self::Queue(QueueTimer::Rest, number) => number << Self::BITS | 1,
-            Self::Queue(QueueTimer::Relief, number) => number << Self::BITS | 2,
+            Self::Queue(QueueTimer::GuestCheck, number) => number << Self::BITS | 2,
             Self::Cleaning => 3,
         }
     }
@@ -39,7 +39,7 @@ impl Timer {
         match source & ((1 << Self::BITS) - 1) {
             0 => Self::Queue(QueueTimer::Flush, number),
             1 => Self::Queue(QueueTimer::Rest, number),
-            2 => Self::Queue(QueueTimer::Relief, number),
+            2 => Self::Queue(QueueTimer::GuestCheck, number),
             _ => Self::Cleaning,
         }
     }
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn timers_come_back_as_they_were() {
-        for kind in [QueueTimer::Flush, QueueTimer::Rest, QueueTimer::Relief] {
+        for kind in [QueueTimer::Flush, QueueTimer::Rest, QueueTimer::GuestCheck] {
             let timer = Timer::Queue(kind, u64::from(u32::MAX));
             assert_eq!(Timer::from_source(timer.to_source()), timer);
         }

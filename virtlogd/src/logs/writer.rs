@@ -1,7 +1,7 @@
 //! A guest's log: the end of its pipe, its file, and how the one gets into the other.
 //!
-//! A pump knows nothing of the loop: it is moved into a job and back. What the loop has to reach
-//! meanwhile is in the [guest's intake](Guest).
+//! A writer knows nothing of the loop: it is moved into a job and back. What the loop has to reach
+//! meanwhile is in the [guest's pipe](Guest).
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -14,30 +14,30 @@ use common::rpc::error::errno_text;
 use nix::libc;
 
 use crate::guest::access::Guest;
-use crate::guest::backlog::{Arrears, Debt};
+use crate::guest::backlog::{Backlog, BacklogItem};
 use crate::guest::loss;
-use crate::guest::pipe::State;
-use crate::guest::rate::{self, Pace};
+use crate::guest::pipe::InputState;
+use crate::guest::rate::{self, ReadPolicy};
 use crate::guest::staging::{Scratch, Workspace};
-use crate::logs::budget::Budget;
 use crate::logs::restored_file::RestoredFile;
 use crate::logs::source::GuestBytes;
+use crate::logs::turn_budget::TurnBudget;
 use crate::rotating_file::{self, Bytes, Error, FileId, Limits, RotatingFile};
 
 /// How long the last words of a guest that has gone are kept while they cannot be written.
-const LAST_WORDS: Duration = Duration::from_secs(60);
+const FINAL_BACKLOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// One guest's log.
 #[derive(Debug)]
-pub(crate) struct Pump {
+pub(crate) struct LogWriter {
     guest: Arc<Guest>,
     file: RotatingFile,
-    trouble: Option<Box<Trouble>>,
+    failure: Option<Box<WriteFailure>>,
 }
 
 /// A log that cannot be written at present.
 #[derive(Debug, Default)]
-struct Trouble {
+struct WriteFailure {
     reason: String,
     /// The file cannot even be opened.
     is_about_opening: bool,
@@ -55,7 +55,7 @@ struct Written {
 
 /// Where a turn left a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum WriteOutcome {
     /// Everything is stored.
     Quiet,
     /// Everything is stored, and the pipe is left alone for so long.
@@ -69,17 +69,17 @@ pub(crate) enum Turn {
     /// A partial line waits for its end, or for a flush.
     Held,
     /// Writing fails; to be retried.
-    Trouble,
+    Failed,
     /// The guest has gone and everything is stored.
     End,
 }
 
-impl Pump {
+impl LogWriter {
     /// Joins a guest and a file.
     pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
-        let pump = Self { guest, file, trouble: None };
-        pump.note_directory();
-        pump
+        let writer = Self { guest, file, failure: None };
+        writer.note_directory();
+        writer
     }
 
     /// Goes on with a log of the process before this one, in its file if that was handed over.
@@ -114,16 +114,16 @@ impl Pump {
 
     /// Why its file cannot be opened, if it cannot.
     pub(crate) fn not_to_be_opened(&self) -> Option<&str> {
-        let trouble = self.trouble.as_ref().filter(|trouble| trouble.is_about_opening)?;
-        Some(&trouble.reason)
+        let failure = self.failure.as_ref().filter(|failure| failure.is_about_opening)?;
+        Some(&failure.reason)
     }
 
     /// Stores what waits and looks whether the path still leads to the file.
-    pub(crate) fn settle(&mut self, workspace: &mut Workspace) {
+    pub(crate) fn flush_for_handover(&mut self, workspace: &mut Workspace) {
         match self.file.refresh() {
             // What fails is noted where it happens.
             Ok(()) => drop(self.drain(workspace)),
-            Err(error) => self.note_trouble(&error, workspace),
+            Err(error) => self.note_failure(&error, workspace),
         }
         self.note_directory();
     }
@@ -144,30 +144,30 @@ impl Pump {
     }
 
     /// Moves what waits, up to the budget of a turn. Without `flush` a partial line near the end
-    /// of a file may be held back. Without `retry` a log in trouble is not written.
-    pub(crate) fn turn(
+    /// of a file may be held back. Without `retry` a failing log is not written.
+    pub(crate) fn write_turn(
         &mut self,
         workspace: &mut Workspace,
         flush: bool,
         retry: bool,
         is_short: bool,
-    ) -> Turn {
-        if self.trouble.is_some() && !retry {
+    ) -> WriteOutcome {
+        if self.failure.is_some() && !retry {
             self.watch();
-            return self.wait_out();
+            return self.buffer_output();
         }
-        let budget = Budget::turn(is_short);
-        let (turn, moved) = match self.write(workspace, budget, flush) {
-            Ok((turn, written)) => (turn, written.of_pipe),
+        let budget = TurnBudget::turn(is_short);
+        let (outcome, moved) = match self.write(workspace, budget, flush) {
+            Ok((outcome, written)) => (outcome, written.of_pipe),
             // From now on others touch the guest's pipe.
-            Err(error) if error.is_left_behind() => return Turn::Again,
-            Err(_) => (self.wait_out(), 0),
+            Err(error) if error.is_left_behind() => return WriteOutcome::Again,
+            Err(_) => (self.buffer_output(), 0),
         };
-        match turn {
-            Turn::Quiet => self.pace(moved, Turn::Quiet),
-            Turn::Racing => self.pace(moved, Turn::Again),
+        match outcome {
+            WriteOutcome::Quiet => self.apply_read_policy(moved, WriteOutcome::Quiet),
+            WriteOutcome::Racing => self.apply_read_policy(moved, WriteOutcome::Again),
             other => {
-                self.guest.intake().flow.note(moved, Instant::now());
+                self.guest.pipe().rate.note(moved, Instant::now());
                 self.watch();
                 other
             }
@@ -186,11 +186,12 @@ impl Pump {
             Some(left) => left,
             None => self.file.of_source(self.guest.outstanding())?,
         };
-        if outstanding == 0 && self.trouble.is_none() && !self.guest.intake().owes() {
+        if outstanding == 0 && self.failure.is_none() && !self.guest.pipe().has_backlog() {
             return Ok(None);
         }
-        let (turn, written) = self.write(workspace, Budget::part(outstanding), true)?;
-        let is_cut_off = matches!(turn, Turn::Again | Turn::Racing) && written.total > 0;
+        let (outcome, written) = self.write(workspace, TurnBudget::part(outstanding), true)?;
+        let is_cut_off =
+            matches!(outcome, WriteOutcome::Again | WriteOutcome::Racing) && written.total > 0;
         Ok(outstanding.checked_sub(written.total).filter(|&left| left > 0 && is_cut_off))
     }
 
@@ -198,23 +199,23 @@ impl Pump {
     /// this call is in the file. What it writes meanwhile is left for later turns.
     pub(crate) fn drain(&mut self, workspace: &mut Workspace) -> Result<(), Error> {
         let outstanding = self.file.of_source(self.guest.outstanding())?;
-        if outstanding == 0 && self.trouble.is_none() && !self.guest.intake().owes() {
+        if outstanding == 0 && self.failure.is_none() && !self.guest.pipe().has_backlog() {
             return Ok(());
         }
-        self.write(workspace, Budget::all(outstanding), true).map(drop)
+        self.write(workspace, TurnBudget::all(outstanding), true).map(drop)
     }
 
     /// Whether the guest has written something that is not stored.
     pub(crate) fn has_more(&self) -> bool {
-        matches!(self.guest.state(), Ok(State::Owing | State::Waiting))
+        matches!(self.guest.state(), Ok(InputState::Backlog | InputState::Waiting))
     }
 
     /// What a turn would have to say after something else was done to the log, if anything. What the
     /// guest has written since is reported by its pipe.
-    pub(crate) fn next_turn(&self) -> Option<Turn> {
-        match self.trouble {
-            Some(_) => Some(Turn::Trouble),
-            None => self.guest.intake().owes().then_some(Turn::Again),
+    pub(crate) fn next_outcome(&self) -> Option<WriteOutcome> {
+        match self.failure {
+            Some(_) => Some(WriteOutcome::Failed),
+            None => self.guest.pipe().has_backlog().then_some(WriteOutcome::Again),
         }
     }
 
@@ -232,14 +233,14 @@ impl Pump {
 
     /// Ends the log, whose guest has gone, and gives what could not be stored yet, for the next guest's
     /// log at the same path.
-    pub(crate) fn end(self) -> Option<Box<Arrears>> {
-        let trouble = self.trouble?;
-        self.guest.take_last_words(&trouble.reason, self.file.path())
+    pub(crate) fn end(self) -> Option<Box<Backlog>> {
+        let failure = self.failure?;
+        self.guest.take_final_backlog(&failure.reason, self.file.path())
     }
 
     /// Ends the log although something of it could not be stored; the daemon's log is told.
     pub(crate) fn give_up(self) {
-        let report = self.guest.intake().report.take();
+        let report = self.guest.pipe().report.take();
         let untold = report.and_then(|mut report| report.end(Instant::now()));
         if let Some(bytes) = untold {
             tracing::info!(
@@ -248,7 +249,7 @@ impl Pump {
                 self.guest.domain, self.file.path().display()
             );
         }
-        let Some(trouble) = self.trouble else { return };
+        let Some(failure) = self.failure else { return };
         let unwritten_bytes = self.guest.unwritten_bytes();
         loss::count(unwritten_bytes);
         tracing::error!(
@@ -257,52 +258,56 @@ impl Pump {
             unwritten_bytes,
             self.guest.domain,
             self.file.path().display(),
-            trouble.reason
+            failure.reason
         );
     }
 
     /// Decides how the guest is waited for. Without a reason for anything else it is as `otherwise`
     /// says.
-    fn pace(&mut self, moved: u64, otherwise: Turn) -> Turn {
-        let mut intake = self.guest.intake();
-        match intake.flow.pace(moved, Instant::now()) {
-            Pace::Rest(time) if intake.pipe.rest().is_ok() => return Turn::Rest(time),
-            Pace::Resize(bytes) => {
-                drop(intake);
+    fn apply_read_policy(&mut self, moved: u64, otherwise: WriteOutcome) -> WriteOutcome {
+        let mut pipe = self.guest.pipe();
+        match pipe.rate.policy(moved, Instant::now()) {
+            ReadPolicy::Rest(time) if pipe.fd.rest().is_ok() => return WriteOutcome::Rest(time),
+            ReadPolicy::Resize(bytes) => {
+                drop(pipe);
                 self.guest.resize(bytes);
-                intake = self.guest.intake();
+                pipe = self.guest.pipe();
             }
-            Pace::Watch | Pace::Rest(_) => {}
+            ReadPolicy::Watch | ReadPolicy::Rest(_) => {}
         }
-        if intake.pipe.watch().is_err() {
-            return Turn::Rest(rate::REST);
+        if pipe.fd.watch().is_err() {
+            return WriteOutcome::Rest(rate::REST);
         }
-        if otherwise == Turn::Quiet && intake.flow.is_large() { Turn::Large } else { otherwise }
+        if otherwise == WriteOutcome::Quiet && pipe.rate.is_large() {
+            WriteOutcome::Large
+        } else {
+            otherwise
+        }
     }
 
     fn watch(&mut self) {
         // Fails for want of memory alone; the next turn tries again.
-        drop(self.guest.intake().pipe.watch());
+        drop(self.guest.pipe().fd.watch());
     }
 
     /// Writes what is owed and what waits; gives how many bytes of the guest that took. From a
-    /// failure on the log is in trouble, until one of these calls succeeds.
+    /// failure on the log is failing, until one of these calls succeeds.
     fn write(
         &mut self,
         workspace: &mut Workspace,
-        budget: Budget,
+        budget: TurnBudget,
         flush: bool,
-    ) -> Result<(Turn, Written), Error> {
-        self.guest.intake().in_hand = Some(workspace.staging.clone());
+    ) -> Result<(WriteOutcome, Written), Error> {
+        self.guest.pipe().in_hand = Some(workspace.staging.clone());
         let written = self.store(workspace, budget, flush);
         match &written {
-            Ok(_) => self.leave_trouble(),
+            Ok(_) => self.note_success(),
             Err(error) if error.is_left_behind() => {
-                self.guest.intake().keep_staged(&mut workspace.staging);
+                self.guest.pipe().take_staged(&mut workspace.staging);
             }
-            Err(error) => self.note_trouble(error, workspace),
+            Err(error) => self.note_failure(error, workspace),
         }
-        self.guest.intake().in_hand = None;
+        self.guest.pipe().in_hand = None;
         self.note_directory();
         written
     }
@@ -310,28 +315,32 @@ impl Pump {
     fn store(
         &mut self,
         workspace: &mut Workspace,
-        budget: Budget,
+        budget: TurnBudget,
         flush: bool,
-    ) -> Result<(Turn, Written), Error> {
+    ) -> Result<(WriteOutcome, Written), Error> {
         let Self { guest, file, .. } = self;
         let Workspace { staging, scratch } = workspace;
         let (mut left, mut of_pipe) = (budget, 0);
         let mut state = file.of_source(guest.state())?;
         match state {
-            State::Owing | State::Waiting => file.refresh()?,
-            State::Empty if !file.is_in_place() => file.refresh()?,
+            InputState::Backlog | InputState::Waiting => file.refresh()?,
+            InputState::Empty if !file.is_in_place() => file.refresh()?,
             // It is made if that is possible; nothing will be written to it.
-            State::AtEnd if !file.is_in_place() => drop(file.refresh()),
-            State::Empty | State::AtEnd => {}
+            InputState::AtEnd if !file.is_in_place() => drop(file.refresh()),
+            InputState::Empty | InputState::AtEnd => {}
         }
         guest.progress.note();
-        let turn = loop {
+        let outcome = loop {
             match state {
-                State::Empty if staging.held() == 0 => break Turn::Quiet,
-                State::AtEnd if staging.held() == 0 => break Turn::End,
-                State::Waiting if left.is_in_pieces() && staging.held() == 0 => break Turn::Racing,
-                _ if left.is_over() && staging.held() == 0 => break Turn::Again,
-                State::Owing if staging.held() == 0 => settle(guest, file, scratch, &mut left)?,
+                InputState::Empty if staging.held() == 0 => break WriteOutcome::Quiet,
+                InputState::AtEnd if staging.held() == 0 => break WriteOutcome::End,
+                InputState::Waiting if left.is_in_pieces() && staging.held() == 0 => {
+                    break WriteOutcome::Racing;
+                }
+                _ if left.is_over() && staging.held() == 0 => break WriteOutcome::Again,
+                InputState::Backlog if staging.held() == 0 => {
+                    write_backlog(guest, file, scratch, &mut left)?;
+                }
                 // Of what had to be taken to be looked at, too.
                 _ => {
                     // What a short write left staged must not stay there: the pipe is not ours alone.
@@ -343,28 +352,28 @@ impl Pump {
                     }
                     (left, of_pipe) = (source.budget, of_pipe + source.taken);
                     let is_held = stored == 0 && staging.held() == 0;
-                    if is_held && state == State::Waiting && !left.is_over() {
-                        break Turn::Held;
+                    if is_held && state == InputState::Waiting && !left.is_over() {
+                        break WriteOutcome::Held;
                     }
                 }
             }
             state = file.of_source(guest.state())?;
         };
         GuestBytes::new(guest, staging, scratch, left).check_stored(file)?;
-        Ok((turn, Written { of_pipe, total: left.spent(&budget) }))
+        Ok((outcome, Written { of_pipe, total: left.spent(&budget) }))
     }
 
     /// What the journal and a successor are to know.
     fn note_directory(&self) {
-        self.guest.intake().directory = self.file.known();
+        self.guest.pipe().directory = self.file.known();
     }
 
-    fn note_trouble(&mut self, error: &Error, workspace: &mut Workspace) {
+    fn note_failure(&mut self, error: &Error, workspace: &mut Workspace) {
         let reason = match error.errno() {
             Some(errno) => format!("{error}: {}", errno_text(errno)),
             None => error.to_string(),
         };
-        if self.trouble.as_ref().is_none_or(|trouble| trouble.reason != reason) {
+        if self.failure.as_ref().is_none_or(|failure| failure.reason != reason) {
             tracing::error!(
                 target: "logging.log_handler",
                 "The log of {} cannot be written, output is kept as long as there is room: {reason}",
@@ -372,25 +381,25 @@ impl Pump {
             );
         }
         if matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE)) {
-            self.guest.intake().pool().free_descriptors();
+            self.guest.pipe().pool().free_descriptors();
         }
-        self.guest.intake().keep(&reason, &mut workspace.staging);
+        self.guest.pipe().keep(&reason, &mut workspace.staging);
         let is_about_opening =
             matches!(error, Error::Open { .. } | Error::Inspect { .. } | Error::Refused { .. });
-        let trouble = self.trouble.get_or_insert_default();
-        (trouble.reason, trouble.is_about_opening) = (reason, is_about_opening);
+        let failure = self.failure.get_or_insert_default();
+        (failure.reason, failure.is_about_opening) = (reason, is_about_opening);
     }
 
-    fn leave_trouble(&mut self) {
-        let was_failing = self.trouble.take().is_some();
-        let mut intake = self.guest.intake();
-        let lost_bytes = intake.forget_settled().unwrap_or(0);
+    fn note_success(&mut self) {
+        let was_failing = self.failure.take().is_some();
+        let mut pipe = self.guest.pipe();
+        let lost_bytes = pipe.take_settled().unwrap_or(0);
         if !was_failing && lost_bytes == 0 {
             return;
         }
-        let report = intake.report.get_or_insert_default();
-        let told = report.settle(lost_bytes, was_failing, Instant::now());
-        drop(intake);
+        let report = pipe.report.get_or_insert_default();
+        let told = report.note_written(lost_bytes, was_failing, Instant::now());
+        drop(pipe);
         if let Some(bytes) = told {
             tracing::info!(
                 target: "logging.log_handler",
@@ -402,56 +411,56 @@ impl Pump {
 
     /// Keeps the guest from waiting while its log cannot be written. The log ends when the guest
     /// has gone and its last words were kept for long enough.
-    fn wait_out(&mut self) -> Turn {
-        let Some(trouble) = &mut self.trouble else { return Turn::Quiet };
+    fn buffer_output(&mut self) -> WriteOutcome {
+        let Some(failure) = &mut self.failure else { return WriteOutcome::Quiet };
         let gone = self.guest.has_gone();
-        self.guest.relieve(&trouble.reason, self.file.path());
-        let since = trouble.guest_gone_since;
-        trouble.guest_gone_since = gone.then(|| since.unwrap_or_else(Instant::now));
-        match trouble.guest_gone_since {
-            Some(since) if since.elapsed() >= LAST_WORDS => Turn::End,
-            _ => Turn::Trouble,
+        self.guest.drain_to_backlog(&failure.reason, self.file.path());
+        let since = failure.guest_gone_since;
+        failure.guest_gone_since = gone.then(|| since.unwrap_or_else(Instant::now));
+        match failure.guest_gone_since {
+            Some(since) if since.elapsed() >= FINAL_BACKLOG_PERIOD => WriteOutcome::End,
+            _ => WriteOutcome::Failed,
         }
     }
 }
 
 /// Writes what the log is owed, as far as the budget goes.
-fn settle(
+fn write_backlog(
     guest: &Guest,
     file: &mut RotatingFile,
     scratch: &mut Scratch,
-    budget: &mut Budget,
+    budget: &mut TurnBudget,
 ) -> Result<(), Error> {
     let (inode, size_bytes) = file.position();
-    guest.intake().see_written(inode, size_bytes);
-    let doubtful = guest.intake().doubtful_line();
+    guest.pipe().see_written(inode, size_bytes);
+    let doubtful = guest.pipe().doubtful_line();
     if let Some((line, Target { inode, size_bytes })) = doubtful {
         let written = file.written_of(&line, inode, size_bytes);
-        guest.intake().line_is_written(line.get(written..).unwrap_or_default());
+        guest.pipe().line_is_written(line.get(written..).unwrap_or_default());
     }
     // A value of its own: the lock is not held while anything is written.
-    let next = || guest.intake().next_debt();
+    let next = || guest.pipe().next_item();
     while !budget.is_over()
-        && let Some(debt) = next()
+        && let Some(item) = next()
     {
-        match debt {
-            Debt::Line(line) => {
-                guest.intake().note_line(target_of(file));
+        match item {
+            BacklogItem::Line(line) => {
+                guest.pipe().note_line(target_of(file));
                 write_line(guest, file, &line, budget)?;
             }
-            Debt::Kept(staging) => {
-                let mut kept = GuestBytes::kept(guest, &staging, scratch, *budget);
+            BacklogItem::Staged(staging) => {
+                let mut kept = GuestBytes::of_backlog(guest, &staging, scratch, *budget);
                 let written = file.append(&mut kept, true).and_then(|_| kept.check_stored(file));
                 *budget = kept.budget;
-                guest.intake().first_is_back();
+                guest.pipe().first_is_back();
                 written?;
             }
-            Debt::Loss => {
+            BacklogItem::Loss => {
                 let at_line_start = file.is_at_line_start();
-                let begun = guest.intake().begin_line(at_line_start, target_of(file));
+                let begun = guest.pipe().begin_line(at_line_start, target_of(file));
                 let Some((loss, line)) = begun else { continue };
                 if let Err(error) = write_line(guest, file, &line, budget) {
-                    guest.intake().line_has_failed(loss, &line);
+                    guest.pipe().line_has_failed(loss, &line);
                     return Err(error);
                 }
             }
@@ -469,12 +478,12 @@ fn write_line(
     guest: &Guest,
     file: &mut RotatingFile,
     line: &[u8],
-    budget: &mut Budget,
+    budget: &mut TurnBudget,
 ) -> Result<(), Error> {
     budget.begin();
     let mut rest = Bytes(line);
     let result = file.append(&mut rest, true);
-    guest.intake().line_is_written(rest.0);
+    guest.pipe().line_is_written(rest.0);
     // Its bytes are the daemon's, not the guest's.
     budget.spend(0);
     guest.progress.note();

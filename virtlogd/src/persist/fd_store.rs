@@ -11,9 +11,9 @@ use common::handover::stored::Kind;
 use common::server::Core;
 
 use crate::guest::access::Guest;
-use crate::guest::staging::{Staging, StagingPool, Workspaces};
+use crate::guest::staging::{StagingPipe, StagingPool, Workspaces};
 use crate::logs::outcome::Outcome;
-use crate::logs::queue::Lane;
+use crate::logs::queue::LogQueue;
 use crate::logs::table::LogTable;
 use crate::persist::save;
 use crate::persist::staging_store;
@@ -33,7 +33,7 @@ pub(crate) fn begin(core: &mut Core<Outcome>, table: &LogTable, pool: &StagingPo
             );
         }
     }
-    for (key, staging) in kept_stagings(table) {
+    for (key, staging) in backlog_stagings(table) {
         staging.set_owner(key);
     }
 }
@@ -41,8 +41,8 @@ pub(crate) fn begin(core: &mut Core<Outcome>, table: &LogTable, pool: &StagingPo
 /// Stores everything, even what is in the store.
 pub(crate) fn store_all(core: &mut Core<Outcome>, table: &mut LogTable, workspaces: &Workspaces) {
     for number in table.numbers() {
-        if let Some(lane) = table.get_mut(number) {
-            lane.owed_noted = None;
+        if let Some(queue) = table.get_mut(number) {
+            queue.journaled = None;
         }
         store_log(core, table, number);
     }
@@ -92,28 +92,28 @@ pub(crate) fn store_log_and_pipes(
 /// Stores a log, or its state if that has changed, or forgets it if it has ended.
 pub(crate) fn store_log(core: &mut Core<Outcome>, table: &mut LogTable, number: u64) {
     let is_stopping = table.is_stopping;
-    let Some(lane) = table.get_mut(number).filter(|_| core.has_store()) else { return };
-    let guest = lane.guest.clone();
+    let Some(queue) = table.get_mut(number).filter(|_| core.has_store()) else { return };
+    let guest = queue.guest.clone();
     if guest.is_none() && is_stopping {
         // It was stopped, and goes on in another process.
         return;
     }
-    let guests_key = guest.as_ref().map(|guest| guest.intake().key);
-    if let Some(key) = lane.key.take_if(|key| guests_key != Some(Some(*key))) {
+    let guests_key = guest.as_ref().map(|guest| guest.pipe().key);
+    if let Some(key) = queue.key.take_if(|key| guests_key != Some(Some(*key))) {
         core.forget(Kind::Log, key);
     }
     let Some(guest) = guest else { return };
-    let owed = guest.intake().signature();
-    if lane.key.is_some() && lane.owed_noted.as_deref() == Some(&owed) {
+    let state = guest.pipe().journal_state();
+    if queue.key.is_some() && queue.journaled.as_deref() == Some(&state) {
         return;
     }
-    let had_key = lane.key;
-    lane.key = send_log(core, lane, &guest);
-    lane.owed_noted = Some(Box::new(owed));
-    if lane.key != had_key {
-        guest.intake().set_key(lane.key);
+    let had_key = queue.key;
+    queue.key = send_log(core, queue, &guest);
+    queue.journaled = Some(Box::new(state));
+    if queue.key != had_key {
+        guest.pipe().set_key(queue.key);
     }
-    if lane.key.is_none() {
+    if queue.key.is_none() {
         table.unstored.insert(number);
     }
 }
@@ -124,7 +124,7 @@ pub(crate) fn remove_key(table: &mut LogTable, workspaces: &Workspaces, kind: Ki
         remove_log_key(table, key);
         return;
     }
-    let is_it = |staging: &Staging| staging.key() == Some(key);
+    let is_it = |staging: &StagingPipe| staging.key() == Some(key);
     let mut found = stagings(table, workspaces);
     {
         let mut pipes = workspaces.pool().pipes();
@@ -136,9 +136,9 @@ pub(crate) fn remove_key(table: &mut LogTable, workspaces: &Workspaces, kind: Ki
 
 /// Forgets all keys: nothing is in the store any more.
 pub(crate) fn clear_keys(table: &mut LogTable, workspaces: &Workspaces) {
-    for lane in table.iter_mut() {
-        lane.key = None;
-        lane.guest.iter().for_each(|guest| guest.intake().set_key(None));
+    for queue in table.iter_mut() {
+        queue.key = None;
+        queue.guest.iter().for_each(|guest| guest.pipe().set_key(None));
     }
     table.unstored.clear();
     stagings(table, workspaces).iter().for_each(|staging| staging.set_key(None));
@@ -147,53 +147,53 @@ pub(crate) fn clear_keys(table: &mut LogTable, workspaces: &Workspaces) {
 
 /// Returns whether a log goes on in another process. Pipes with its bytes that are not in the store for
 /// certain count as if they were not there at all.
-pub(crate) fn goes_on(core: &Core<Outcome>, lane: &Lane) -> bool {
-    if let Some(guest) = &lane.guest {
-        let intake = guest.intake();
+pub(crate) fn goes_on(core: &Core<Outcome>, queue: &LogQueue) -> bool {
+    if let Some(guest) = &queue.guest {
+        let pipe = guest.pipe();
         let is_stored = |key: Option<u64>| key.is_some_and(|key| core.is_stored(Kind::Pipe, key));
-        let doubtful = intake.stagings().filter(|staging| !is_stored(staging.key()));
+        let doubtful = pipe.stagings().filter(|staging| !is_stored(staging.key()));
         doubtful.for_each(|staging| staging.set_key(None));
     }
-    lane.key.is_some_and(|key| core.is_stored(Kind::Log, key))
+    queue.key.is_some_and(|key| core.is_stored(Kind::Log, key))
 }
 
-fn send_log(core: &mut Core<Outcome>, lane: &Lane, guest: &Guest) -> Option<u64> {
-    let change = Change { log: save::record(lane), ..Change::default() };
-    let intake = guest.intake();
-    let fds = [intake.pipe.as_fd()];
-    match lane.key {
+fn send_log(core: &mut Core<Outcome>, queue: &LogQueue, guest: &Guest) -> Option<u64> {
+    let change = Change { log: save::record(queue), ..Change::default() };
+    let pipe = guest.pipe();
+    let fds = [pipe.fd.as_fd()];
+    match queue.key {
         Some(key) => core.keep_as(key, Kind::Log, &fds, change).then_some(key),
         None => core.keep(Kind::Log, &fds, change),
     }
 }
 
 fn remove_log_key(table: &mut LogTable, key: u64) {
-    let number = table.iter().find(|(_, lane)| lane.key == Some(key)).map(|(number, _)| number);
-    if let Some(lane) = number.and_then(|number| table.get_mut(number)) {
-        lane.key = None;
-        lane.guest.iter().for_each(|guest| guest.intake().set_key(None));
+    let number = table.iter().find(|(_, queue)| queue.key == Some(key)).map(|(number, _)| number);
+    if let Some(queue) = number.and_then(|number| table.get_mut(number)) {
+        queue.key = None;
+        queue.guest.iter().for_each(|guest| guest.pipe().set_key(None));
     }
     table.unstored.extend(number);
 }
 
 /// Returns the staging pipes in use: those that no job uses, those that jobs have in hand, and those with
 /// kept bytes.
-fn stagings(table: &LogTable, workspaces: &Workspaces) -> Vec<Staging> {
+fn stagings(table: &LogTable, workspaces: &Workspaces) -> Vec<StagingPipe> {
     let mut stagings = workspaces.stagings();
-    for guest in table.iter().filter_map(|(_, lane)| lane.guest.as_ref()) {
-        stagings.extend(guest.intake().stagings().cloned());
+    for guest in table.iter().filter_map(|(_, queue)| queue.guest.as_ref()) {
+        stagings.extend(guest.pipe().stagings().cloned());
     }
     stagings
 }
 
 /// Returns the staging pipes with kept bytes, in the order of each log, with the log's key.
-fn kept_stagings(table: &LogTable) -> Vec<(Option<u64>, Staging)> {
-    let guests = table.iter().filter_map(|(_, lane)| lane.guest.as_ref());
+fn backlog_stagings(table: &LogTable) -> Vec<(Option<u64>, StagingPipe)> {
+    let guests = table.iter().filter_map(|(_, queue)| queue.guest.as_ref());
     let kept = |guest: &Arc<Guest>| {
-        let intake = guest.intake();
+        let pipe = guest.pipe();
         let kept: Vec<_> =
-            intake.arrears().map(|arrears| arrears.kept.clone().into()).unwrap_or_default();
-        kept.into_iter().map(move |staging| (intake.key, staging)).collect::<Vec<_>>()
+            pipe.backlog().map(|backlog| backlog.staged.clone().into()).unwrap_or_default();
+        kept.into_iter().map(move |staging| (pipe.key, staging)).collect::<Vec<_>>()
     };
     guests.flat_map(kept).collect()
 }

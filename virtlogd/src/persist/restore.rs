@@ -16,7 +16,7 @@ use nix::errno::Errno;
 
 use crate::logs::restored_file::RestoredFile;
 use crate::persist::restored_log::{RestoredLog, RestoredPipe};
-use crate::protocol::Domain;
+use crate::protocol::GuestIdentity;
 
 /// What was handed over.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ fn restored(from: Log, inherited: &mut Inherited) -> io::Result<Restored> {
         );
         return Ok(Restored::Unclaimed(pipe));
     };
-    let domain = Domain {
+    let domain = GuestIdentity {
         driver: from.driver.unwrap_or_default().into_bytes().into(),
         uuid: from.domuuid.as_deref().and_then(parse_uuid).unwrap_or_default(),
         name: from.domname.unwrap_or_default().into_bytes().into(),

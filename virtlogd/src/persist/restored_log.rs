@@ -10,15 +10,15 @@ use common::handover::marks::Target;
 
 use crate::guest::access::Guest;
 use crate::guest::loss;
-use crate::guest::staging::{Staging, StagingPool};
+use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::logs::restored_file::RestoredFile;
-use crate::protocol::Domain;
+use crate::protocol::GuestIdentity;
 
 /// A log that was handed over.
 #[derive(Debug)]
 pub(crate) struct RestoredLog {
     pub(crate) path: PathBuf,
-    pub(crate) domain: Domain,
+    pub(crate) domain: GuestIdentity,
     /// The end of the guest's pipe to read from.
     pub(crate) pipe: OwnedFd,
     pub(crate) state: RestoredPipe,
@@ -54,13 +54,13 @@ impl RestoredPipe {
     pub(crate) fn into_guest(
         self,
         number: u64,
-        domain: Domain,
+        domain: GuestIdentity,
         pipe: Registered<Arc<OwnedFd>>,
         pool: &Arc<StagingPool>,
     ) -> Guest {
         let guest = Guest::inherited(number, domain, pipe, self.pipe_bytes, pool);
         let staged = self.staged.into_iter().filter_map(|(ends, key)| {
-            let staging = Staging::adopt(ends, key, Arc::clone(pool.records()));
+            let staging = StagingPipe::adopt(ends, key, Arc::clone(pool.records()));
             staging
                 .inspect_err(|error| {
                     tracing::error!(
@@ -74,13 +74,13 @@ impl RestoredPipe {
         let (loss, reason) = self.loss.unzip();
         let loss = loss.and_then(loss::Loss::restore);
         let line = (self.unfinished_line, self.line_target);
-        let mut intake = guest.intake();
-        intake.key = self.key;
-        intake.restore(line, staged, loss, reason.unwrap_or_default());
-        intake.in_writing = self.in_writing.map(Box::new);
-        intake.line_order = self.line_order;
-        intake.directory = self.directory;
-        drop(intake);
+        let mut pipe = guest.pipe();
+        pipe.key = self.key;
+        pipe.restore(line, staged, loss, reason.unwrap_or_default());
+        pipe.in_writing = self.in_writing.map(Box::new);
+        pipe.line_order = self.line_order;
+        pipe.directory = self.directory;
+        drop(pipe);
         guest
     }
 }

@@ -7,12 +7,12 @@ use common::handover::text::{hex, text, uuid};
 use common::handover::{Passing, Reader};
 use common::sys::fd;
 
-use crate::guest::pipe::Intake;
-use crate::guest::staging::Staging;
-use crate::logs::queue::Lane;
+use crate::guest::pipe::GuestPipe;
+use crate::guest::staging::StagingPipe;
+use crate::logs::queue::LogQueue;
 use crate::logs::table::LogTable;
-use crate::logs::writer::Pump;
-use crate::persist::unclaimed_pipes::Orphans;
+use crate::logs::writer::LogWriter;
+use crate::persist::unclaimed_pipes::UnclaimedPipes;
 
 /// Why a log cannot go on with libvirt's daemon.
 const NO_TEXT: &str = "its path is no UTF-8";
@@ -20,7 +20,7 @@ const NO_TEXT: &str = "its path is no UTF-8";
 /// Puts all logs into `document`.
 pub(crate) fn logs<'a>(
     table: &'a LogTable,
-    orphans: &'a Orphans,
+    unclaimed: &'a UnclaimedPipes,
     document: &mut Document<'a>,
     passing: &'a Passing,
     reader: Reader,
@@ -28,29 +28,30 @@ pub(crate) fn logs<'a>(
     let files = Items::shown(move |sink| {
         // libvirt's daemons would die of an entry without a name.
         if reader == Reader::Ours {
-            orphans.iter().map(|pipe| orphan(passing.fd(pipe))).for_each(&mut *sink);
+            unclaimed.iter().map(|pipe| unclaimed_log(passing.fd(pipe))).for_each(&mut *sink);
         }
-        table.iter().filter_map(|(_, lane)| save(lane, passing, reader)).for_each(sink);
+        table.iter().filter_map(|(_, queue)| save(queue, passing, reader)).for_each(sink);
     });
     document.handler = Some(LogHandler { files: Some(files) });
 }
 
 /// A log for the journal.
-pub(crate) fn record(lane: &Lane) -> Option<Log> {
-    save(lane, &Passing::default(), Reader::Ours)
+pub(crate) fn record(queue: &LogQueue) -> Option<Log> {
+    save(queue, &Passing::default(), Reader::Ours)
 }
 
 /// `None` for one that the reader could not take.
-fn save(lane: &Lane, passing: &Passing, reader: Reader) -> Option<Log> {
-    let guest = lane.guest.as_ref()?;
-    let path = &lane.path;
+fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
+    let guest = queue.guest.as_ref()?;
+    let path = &queue.path;
     let domain = &guest.domain;
-    let intake = guest.intake();
+    let pipe = guest.pipe();
     let is_text = path.to_str().is_some();
     if reader == Reader::Libvirts {
-        let pump = lane.pump.as_deref();
-        let trouble = if is_text { pump.and_then(Pump::not_to_be_opened) } else { Some(NO_TEXT) };
-        if let Some(reason) = trouble {
+        let writer = queue.writer.as_deref();
+        let failure =
+            if is_text { writer.and_then(LogWriter::not_to_be_opened) } else { Some(NO_TEXT) };
+        if let Some(reason) = failure {
             tracing::error!(
                 target: "logging.log_handler",
                 "The log of {domain}, {}, ends, as libvirt's daemon could not go on with it: {reason}",
@@ -58,18 +59,18 @@ fn save(lane: &Lane, passing: &Passing, reader: Reader) -> Option<Log> {
             );
             return None;
         }
-        if let Some(arrears) = intake.arrears() {
+        if let Some(backlog) = pipe.backlog() {
             tracing::error!(
                 target: "logging.log_handler",
                 "{} bytes of {domain} are lost, which could not be written into its log {}",
-                arrears.bytes(), path.display()
+                backlog.bytes(), path.display()
             );
         }
         // It takes EAGAIN for the end of the log. On a pipe of ours this cannot fail.
-        fd::set_blocking(&intake.pipe).ok();
+        fd::set_blocking(&pipe.fd).ok();
     }
     Some(Log {
-        pipefd: Some(passing.fd(&intake.pipe)),
+        pipefd: Some(passing.fd(&pipe.fd)),
         path: Some(text(path.as_os_str().as_bytes())),
         driver: Some(text(&domain.driver)),
         domname: Some(text(&domain.name)),
@@ -77,43 +78,43 @@ fn save(lane: &Lane, passing: &Passing, reader: Reader) -> Option<Log> {
         private: match reader {
             Reader::Ours => Some(PrivateLog {
                 path: (!is_text).then(|| hex(path.as_os_str().as_bytes())),
-                ..save_private(lane, &intake, passing)
+                ..save_private(queue, &pipe, passing)
             }),
             Reader::Libvirts => None,
         },
     })
 }
 
-fn orphan(pipefd: i32) -> Log {
+fn unclaimed_log(pipefd: i32) -> Log {
     Log { pipefd: Some(pipefd), ..Log::default() }
 }
 
-fn save_private(lane: &Lane, intake: &Intake, passing: &Passing) -> PrivateLog {
+fn save_private(queue: &LogQueue, pipe: &GuestPipe, passing: &Passing) -> PrivateLog {
     let (file, rotation_steps_left) =
-        lane.pump.as_ref().map(|pump| pump.file()).unwrap_or_default();
-    let arrears = intake.arrears();
+        queue.writer.as_ref().map(|writer| writer.file()).unwrap_or_default();
+    let backlog = pipe.backlog();
     // Nothing is in hand while everything is at rest, but for a crash.
-    let staged = intake.in_hand.iter().chain(arrears.iter().flat_map(|arrears| &arrears.kept));
-    let mut pass = |staging: &Staging| {
+    let staged = pipe.in_hand.iter().chain(backlog.iter().flat_map(|backlog| &backlog.staged));
+    let mut pass = |staging: &StagingPipe| {
         let (reader, writer) = staging.ends();
         (passing.fd(reader), passing.fd(writer))
     };
     PrivateLog {
-        key: lane.key,
+        key: queue.key,
         staged_keys: Some(staged.clone().map(|staging| staging.key().unwrap_or(0)).collect()),
         staged_bytes: None,
         after_crash: None,
         staged: Some(staged.map(&mut pass).collect()),
         file: file.map(|file| passing.fd(file)),
         rotation_steps_left,
-        unfinished_line: arrears.map(|arrears| hex(&arrears.line)),
-        line_target: arrears.and_then(|arrears| arrears.line_target),
-        line_order: intake.line_order,
-        loss: arrears.and_then(|arrears| arrears.loss).map(|loss| loss.save()),
-        reason: arrears.map(|arrears| arrears.reason.clone()),
-        in_writing: intake.in_writing.as_deref().copied(),
-        directory: intake.directory,
-        pipe_bytes: intake.flow.enlarged_bytes(),
+        unfinished_line: backlog.map(|backlog| hex(&backlog.line)),
+        line_target: backlog.and_then(|backlog| backlog.line_target),
+        line_order: pipe.line_order,
+        loss: backlog.and_then(|backlog| backlog.loss).map(|loss| loss.save()),
+        reason: backlog.map(|backlog| backlog.reason.clone()),
+        in_writing: pipe.in_writing.as_deref().copied(),
+        directory: pipe.directory,
+        pipe_bytes: pipe.rate.enlarged_bytes(),
         path: None,
     }
 }

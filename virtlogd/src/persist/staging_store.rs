@@ -4,14 +4,14 @@ use common::handover::document::Change;
 use common::handover::stored::Kind;
 use common::server::Core;
 
-use crate::guest::staging::{Staging, StagingPool};
+use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::logs::outcome::Outcome;
 
 /// Staging pipes that are stored in advance: as many as jobs may need before the loop gets on.
 const SPARE_MAX: usize = 8;
 
 /// Stores pipes that are in use.
-pub(crate) fn store_in_use(core: &mut Core<Outcome>, pool: &StagingPool, stagings: &[Staging]) {
+pub(crate) fn store_in_use(core: &mut Core<Outcome>, pool: &StagingPool, stagings: &[StagingPipe]) {
     for staging in stagings {
         let is_stored = store(core, pool, staging);
         pool.note_in_use(is_stored);
@@ -87,7 +87,7 @@ fn note_proved(core: &Core<Outcome>, pool: &StagingPool) {
 }
 
 /// Returns whether it is stored, or will be.
-fn store(core: &mut Core<Outcome>, pool: &StagingPool, staging: &Staging) -> bool {
+fn store(core: &mut Core<Outcome>, pool: &StagingPool, staging: &StagingPipe) -> bool {
     let (reader, writer) = staging.ends();
     let (fds, change) = ([reader, writer], Change::default());
     let key = match staging.key() {

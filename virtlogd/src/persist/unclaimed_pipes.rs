@@ -10,24 +10,24 @@ use common::event::Registered;
 use common::server::{Core, Progress};
 use common::sys::pipe::{self, State};
 
-use crate::logs::outcome::{Ended, Outcome};
+use crate::logs::outcome::{JobResult, Outcome};
 
 /// Bytes taken at a time.
 const READ_BYTES: usize = 65_536;
 
 /// Pipes, by the number that they are watched under.
 #[derive(Debug, Default)]
-pub(crate) struct Orphans(HashMap<u64, Orphan>);
+pub(crate) struct UnclaimedPipes(HashMap<u64, UnclaimedPipe>);
 
 #[derive(Debug)]
-struct Orphan {
+struct UnclaimedPipe {
     pipe: Registered<Arc<OwnedFd>>,
     /// Of the job that touches it.
     progress: Progress,
     is_busy: bool,
 }
 
-impl Orphans {
+impl UnclaimedPipes {
     /// Adds one.
     ///
     /// # Errors
@@ -39,8 +39,8 @@ impl Orphans {
         pipe: OwnedFd,
     ) -> io::Result<()> {
         let pipe = core.watch(Arc::new(pipe), number)?;
-        let orphan = Orphan { pipe, progress: Progress::of_peer(number), is_busy: false };
-        self.0.insert(number, orphan);
+        let unclaimed = UnclaimedPipe { pipe, progress: Progress::of_peer(number), is_busy: false };
+        self.0.insert(number, unclaimed);
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl Orphans {
 
     /// Their fds, for a successor to go on with.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Registered<Arc<OwnedFd>>> {
-        self.0.values().map(|orphan| &orphan.pipe)
+        self.0.values().map(|unclaimed| &unclaimed.pipe)
     }
 
     /// What is done to one, in words.
@@ -61,26 +61,28 @@ impl Orphans {
 
     /// Has one emptied that is ready, as far as one turn goes.
     pub(crate) fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(orphan) = self.0.get_mut(&number).filter(|orphan| !orphan.is_busy) else { return };
-        orphan.is_busy = true;
-        let (pipe, progress) = (Arc::clone(&orphan.pipe), orphan.progress.clone());
+        let Some(unclaimed) = self.0.get_mut(&number).filter(|unclaimed| !unclaimed.is_busy) else {
+            return;
+        };
+        unclaimed.is_busy = true;
+        let (pipe, progress) = (Arc::clone(&unclaimed.pipe), unclaimed.progress.clone());
         core.submit_at_peer(number, progress.clone(), move || {
             let is_at_end = progress.at_peer(|| Ok(empty(&pipe)));
-            Outcome(Ended::Orphan { number, is_at_end: is_at_end.unwrap_or(false) })
+            Outcome(JobResult::UnclaimedPipe { number, is_at_end: is_at_end.unwrap_or(false) })
         });
     }
 
     /// One was emptied, or `is_at_end`.
     pub(crate) fn emptied(&mut self, core: &mut Core<Outcome>, number: u64, is_at_end: bool) {
-        let Some(orphan) = self.0.get_mut(&number) else { return };
-        orphan.is_busy = false;
+        let Some(unclaimed) = self.0.get_mut(&number) else { return };
+        unclaimed.is_busy = false;
         if !is_at_end {
-            if matches!(pipe::state(&orphan.pipe), Ok(State::Waiting)) {
+            if matches!(pipe::state(&unclaimed.pipe), Ok(State::Waiting)) {
                 core.again(number);
             }
             return;
         }
-        let Some(Orphan { pipe, progress, .. }) = self.0.remove(&number) else { return };
+        let Some(UnclaimedPipe { pipe, progress, .. }) = self.0.remove(&number) else { return };
         core.submit_at_peer(number, progress.clone(), move || {
             let closed = progress.at_peer(|| {
                 drop(pipe);
@@ -88,7 +90,7 @@ impl Orphans {
             });
             // It is closed all the same.
             closed.ok();
-            Outcome(Ended::Orphan { number, is_at_end: true })
+            Outcome(JobResult::UnclaimedPipe { number, is_at_end: true })
         });
     }
 }

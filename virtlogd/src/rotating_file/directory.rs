@@ -132,8 +132,8 @@ impl Directory {
     /// As `openat(2)` and `readlinkat(2)`.
     pub(super) fn read_link(&self, name: &OsStr) -> io::Result<Option<(u32, PathBuf)>> {
         Ok(match step(&self.file, name)? {
-            Step::Link(maker, target) => Some((maker, target)),
-            Step::Other(_) => None,
+            PathStep::Link(maker, target) => Some((maker, target)),
+            PathStep::Other(_) => None,
         })
     }
 
@@ -173,9 +173,9 @@ impl Directory {
         lead(&mut at, &mut left, path)?;
         while let Some(name) = left.pop_front() {
             match step(&at, &name)? {
-                Step::Other(next) => at = next,
-                Step::Link(..) if makers.len() == LINKS_MAX => return Err(Errno::ELOOP.into()),
-                Step::Link(maker, target) => {
+                PathStep::Other(next) => at = next,
+                PathStep::Link(..) if makers.len() == LINKS_MAX => return Err(Errno::ELOOP.into()),
+                PathStep::Link(maker, target) => {
                     makers.push(maker);
                     lead(&mut at, &mut left, &target)?;
                 }
@@ -199,23 +199,23 @@ impl Walk {
 }
 
 /// What a name is.
-enum Step {
+enum PathStep {
     /// A symbolic link: who has made it, and where it leads.
     Link(u32, PathBuf),
     Other(OwnedFd),
 }
 
 /// The link that is read is the one whose maker is seen.
-fn step(at: impl AsFd, name: &OsStr) -> io::Result<Step> {
+fn step(at: impl AsFd, name: &OsStr) -> io::Result<PathStep> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let next = openat(&at, name, flags, Mode::empty())?;
     let found = fstat(&next)?;
     if !is_link(&found) {
-        return Ok(Step::Other(next));
+        return Ok(PathStep::Other(next));
     }
     let target = readlinkat(&next, "").map(PathBuf::from).map_err(io::Error::from);
     let target = calls::or_else(target, || fs::read_link(by_number(&at).join(name)))?;
-    Ok(Step::Link(found.st_uid, target))
+    Ok(PathStep::Link(found.st_uid, target))
 }
 
 /// Where calls that take no fd find it.

@@ -13,8 +13,8 @@ use common::sys::fd;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::place::Place;
-use super::rotation::is_refused;
+use super::location::Location;
+use super::rotation::is_append_only;
 use super::{Error, FileId};
 
 /// Permissions of a new log file, before the umask; libvirt's value.
@@ -65,18 +65,18 @@ impl OpenFile {
     /// `splice` refuses, only where others write to it as well, and where nothing else is allowed.
     ///
     /// # Errors
-    /// As [`Place::open`].
-    pub(super) fn at(place: &Place<'_>, is_shared: bool) -> Result<(Self, u64), Error> {
+    /// As [`Location::open`].
+    pub(super) fn at(location: &Location<'_>, is_shared: bool) -> Result<(Self, u64), Error> {
         let mut openings = 0;
         loop {
             let begun = now();
-            let opened = open_or_create(place, is_shared).map(|(file, metadata, appends)| {
+            let opened = open_or_create(location, is_shared).map(|(file, metadata, appends)| {
                 (Self::new(file, FileId::of(&metadata), appends), metadata.len())
             });
             openings += 1;
             let is_certain = openings == OPENINGS_MAX || !may_be_deleted_since(begun);
             match &opened {
-                Ok((file, _)) if !is_certain && !place.leads_to(file.id()) => {}
+                Ok((file, _)) if !is_certain && !location.leads_to(file.id()) => {}
                 // As a network's file system says when the file goes while it is opened.
                 Err(error) if !is_certain && error.errno() == Some(Errno::ENOENT as i32) => {}
                 _ => return opened,
@@ -169,14 +169,17 @@ fn may_be_deleted_since(moment: u64) -> bool {
 }
 
 /// Gives whether all writes go to its end, too.
-fn open_or_create(place: &Place<'_>, is_shared: bool) -> Result<(File, Metadata, bool), Error> {
+fn open_or_create(
+    location: &Location<'_>,
+    is_shared: bool,
+) -> Result<(File, Metadata, bool), Error> {
     let open = |appends: bool| {
         let mut flags = OFlag::O_WRONLY | OFlag::O_CREAT;
         flags.set(OFlag::O_APPEND, appends);
-        place.open(None, flags, MODE).map(|(file, metadata)| (file, metadata, appends))
+        location.open(None, flags, MODE).map(|(file, metadata)| (file, metadata, appends))
     };
     match open(is_shared) {
-        Err(Error::Open { source, .. }) if is_refused(&source) => open(true),
+        Err(Error::Open { source, .. }) if is_append_only(&source) => open(true),
         result => result,
     }
 }

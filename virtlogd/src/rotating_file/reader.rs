@@ -9,8 +9,8 @@ use common::sys::fd::read_behind;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::location::{Location, Trust};
 use super::parts::{check_backups, is_too_long};
-use super::place::{Place, Trust};
 use super::{Error, FileId};
 
 /// Bytes read from a file at a time: looked through for a NUL while the processor has them at hand.
@@ -20,7 +20,7 @@ const PIECE_BYTES: u64 = 131_072;
 const BEHIND_BYTES: usize = 4;
 
 /// One part of a log that exists.
-struct Part {
+struct OpenPart {
     path: PathBuf,
     file: File,
     id: FileId,
@@ -66,7 +66,7 @@ pub fn read(
     data.reserve_exact(usize::try_from(expected).unwrap_or(0) + BEHIND_BYTES);
     for part in parts.iter().rev() {
         let before = data.len();
-        if part.read(std::mem::take(&mut offset), left, data)? == Stop::Nul {
+        if part.read(std::mem::take(&mut offset), left, data)? == ReadEnd::Nul {
             break;
         }
         left = left.saturating_sub((data.len() - before) as u64);
@@ -77,14 +77,14 @@ pub fn read(
 /// Where a position is.
 struct Found {
     /// What is to be read, the newest first; the position is in the last.
-    parts: Vec<Part>,
+    parts: Vec<OpenPart>,
     /// Its offset means something in that part.
     is_position_known: bool,
 }
 
 /// Why reading a part has ended.
 #[derive(PartialEq, Eq)]
-enum Stop {
+enum ReadEnd {
     /// At its end, or as much was read as was wanted.
     Enough,
     /// At a NUL.
@@ -99,14 +99,15 @@ fn find(
     inode: u64,
 ) -> Result<Found, Error> {
     check_backups(backups_max)?;
-    let Some(place) = absent_is_none(Place::at(path, Trust::in_known(known, Trust::Careful)))?
+    let Some(location) =
+        absent_is_none(Location::at(path, Trust::in_known(known, Trust::Careful)))?
     else {
         return Ok(Found { parts: Vec::new(), is_position_known: false });
     };
     let mut parts = Vec::new();
     let mut oldest_exists = false;
     for index in std::iter::once(None).chain((0..backups_max).map(Some)) {
-        let part = match Part::open(&place, index) {
+        let part = match OpenPart::open(&location, index) {
             Err(Error::Open { source, .. }) if index.is_some() && is_too_long(&source) => None,
             result => result?,
         };
@@ -119,16 +120,16 @@ fn find(
     Ok(Found { parts, is_position_known: oldest_exists })
 }
 
-impl Part {
-    fn open(place: &Place<'_>, index: Option<u64>) -> Result<Option<Self>, Error> {
-        let opened = absent_is_none(place.open(index, OFlag::O_RDONLY, 0))?;
+impl OpenPart {
+    fn open(location: &Location<'_>, index: Option<u64>) -> Result<Option<Self>, Error> {
+        let opened = absent_is_none(location.open(index, OFlag::O_RDONLY, 0))?;
         Ok(opened.map(|(file, metadata)| {
             let (id, size_bytes) = (FileId::of(&metadata), metadata.len());
-            Self { path: place.path(index), file, id, size_bytes }
+            Self { path: location.path(index), file, id, size_bytes }
         }))
     }
 
-    fn read(&self, mut offset: u64, mut left: u64, data: &mut Vec<u8>) -> Result<Stop, Error> {
+    fn read(&self, mut offset: u64, mut left: u64, data: &mut Vec<u8>) -> Result<ReadEnd, Error> {
         // What has been written since it was opened is left for the next READ. Even an empty file
         // is read from, as only that tells that it is a directory.
         left = left.min(self.size_bytes.saturating_sub(offset).max(1));
@@ -140,11 +141,11 @@ impl Part {
             }
             if let Some(nul) = find_nul(data.get(start..).unwrap_or_default()) {
                 data.truncate(start + nul);
-                return Ok(Stop::Nul);
+                return Ok(ReadEnd::Nul);
             }
             (offset, left) = (offset.saturating_add(count), left.saturating_sub(count));
         }
-        Ok(Stop::Enough)
+        Ok(ReadEnd::Enough)
     }
 
     fn read_piece(&self, offset: u64, len_max: u64, data: &mut Vec<u8>) -> Result<u64, Error> {

@@ -49,7 +49,7 @@ pub trait Source {
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64>;
 
     /// A step that makes way for the bytes was done.
-    fn has_got_on(&self) {}
+    fn note_progress(&self) {}
 }
 
 impl Offset {

@@ -15,10 +15,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use super::cut::{Cut, Step};
+use super::cut::{Cut, CutStep};
+use super::location::{Location, Trust};
 use super::open_files::OpenFile;
 use super::parts::check_backups;
-use super::place::{Place, Trust};
 use super::reader::read;
 use super::rotation;
 use super::source::{Offset, Source};
@@ -44,9 +44,9 @@ pub struct RotatingFile {
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
     rotation_steps_left: Option<u64>,
     /// It could not be rotated, and is tried again when it has grown by as much as it may be large.
-    is_put_off: bool,
+    is_rotation_postponed: bool,
     /// The daemon's log has been told what does not work about its parts.
-    is_told: bool,
+    is_warned: bool,
     /// Others write to it as well. So it is written at its end only, as long as it is a log.
     is_shared: bool,
 }
@@ -62,18 +62,18 @@ impl RotatingFile {
     pub fn open(path: impl Into<Arc<Path>>, limits: Limits, truncate: bool) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
-        let place = Place::at(&path, Trust::Full).map_err(|error| match error {
+        let location = Location::at(&path, Trust::Full).map_err(|error| match error {
             Error::Open { path, source } if truncate && source.kind() != ErrorKind::NotFound => {
                 Error::Delete { path, source }
             }
             error => error,
         })?;
         if truncate {
-            rotation::delete(&place, limits.backups_max)?;
+            rotation::delete(&location, limits.backups_max)?;
         }
-        let (file, size_bytes) = OpenFile::at(&place, false)?;
-        let known = Some(place.known_for(file.id()));
-        drop(place);
+        let (file, size_bytes) = OpenFile::at(&location, false)?;
+        let known = Some(location.known_for(file.id()));
+        drop(location);
         Ok(Self { known, ..Self::with(path, limits, Some(file), size_bytes, None) })
     }
 
@@ -85,10 +85,10 @@ impl RotatingFile {
     pub fn open_shared(path: impl Into<Arc<Path>>, limits: Limits) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
-        let place = Place::at(&path, Trust::Careful)?;
-        let (file, size_bytes) = OpenFile::at(&place, true)?;
-        let known = Some(place.known_for(file.id()));
-        drop(place);
+        let location = Location::at(&path, Trust::Careful)?;
+        let (file, size_bytes) = OpenFile::at(&location, true)?;
+        let known = Some(location.known_for(file.id()));
+        drop(location);
         let opened = Self::with(path, limits, Some(file), size_bytes, None);
         Ok(Self { is_shared: true, known, ..opened })
     }
@@ -167,7 +167,7 @@ impl RotatingFile {
         let Some(last) = self.cut.pos().checked_sub(1) else {
             return true;
         };
-        let opened = self.place().and_then(|place| place.open(None, OFlag::O_RDONLY, 0));
+        let opened = self.location().and_then(|location| location.open(None, OFlag::O_RDONLY, 0));
         let Ok((file, metadata)) = opened else {
             return false;
         };
@@ -203,9 +203,9 @@ impl RotatingFile {
         let (mut stored_total, mut flush) = (0, flush);
         loop {
             match self.next_step(source, flush)? {
-                Step::Hold => return Ok(stored_total),
-                Step::Rotate => self.rotate(source)?,
-                Step::Write { len, ends_line } => {
+                CutStep::Hold => return Ok(stored_total),
+                CutStep::Rotate => self.rotate(source)?,
+                CutStep::Write { len, ends_line } => {
                     if self.of_source(retry(|| source.prepare(len)))? == 0 {
                         return Ok(stored_total);
                     }
@@ -244,7 +244,7 @@ impl RotatingFile {
         match fs::metadata(&self.path) {
             Ok(metadata) if FileId::of(&metadata) == self.id() => {
                 self.recount(metadata.len())?;
-                self.know_place();
+                self.learn_location();
                 Ok(())
             }
             _ => self.reopen(),
@@ -314,44 +314,44 @@ impl RotatingFile {
             known: None,
             cut,
             rotation_steps_left,
-            is_put_off: false,
-            is_told: false,
+            is_rotation_postponed: false,
+            is_warned: false,
             is_shared: false,
         }
     }
 
-    fn place(&self) -> Result<Place<'_>, Error> {
-        self.place_of(&self.path)
+    fn location(&self) -> Result<Location<'_>, Error> {
+        self.location_of(&self.path)
     }
 
     /// Where the path leads by now, if it may lead there.
-    fn place_of<'a>(&self, path: &'a Path) -> Result<Place<'a>, Error> {
-        let place = Place::at(path, Trust::in_known(self.known, Trust::Full))?;
-        Ok(place.with_current(self.id()))
+    fn location_of<'a>(&self, path: &'a Path) -> Result<Location<'a>, Error> {
+        let location = Location::at(path, Trust::in_known(self.known, Trust::Full))?;
+        Ok(location.with_current(self.id()))
     }
 
     /// What another process has opened counts as opened now. What fails is looked at the next time.
-    fn know_place(&mut self) {
+    fn learn_location(&mut self) {
         if self.known.is_none()
-            && let Ok(place) = self.place()
+            && let Ok(location) = self.location()
         {
-            self.known = Some(place.known_for(self.id()));
+            self.known = Some(location.known_for(self.id()));
         }
     }
 
     fn is_half_rotated(&self) -> bool {
-        self.rotation_steps_left.is_some() && !self.is_put_off
+        self.rotation_steps_left.is_some() && !self.is_rotation_postponed
     }
 
-    fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
+    fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<CutStep, Error> {
         if !self.is_half_rotated()
             && let Some(len) = self.cut.unseen()
         {
-            return Ok(Step::Write { len, ends_line: false });
+            return Ok(CutStep::Write { len, ends_line: false });
         }
         let available = self.of_source(retry(|| source.available()))?;
         if available > 0 && self.is_half_rotated() {
-            return Ok(Step::Rotate);
+            return Ok(CutStep::Rotate);
         }
         self.of_source(self.cut.step(available, flush, |len| source.peek(len)))
     }
@@ -366,13 +366,13 @@ impl RotatingFile {
 
     /// One that cannot be rotated, and never will unless somebody mends that, goes on in the same file.
     fn rotate(&mut self, source: &impl Source) -> Result<(), Error> {
-        match self.move_on(source) {
+        match self.rotate_now(source) {
             Err(error) if error.is_about_names_for_good() => {
                 let size_bytes_max = self.cut.pos().saturating_add(self.limits.size_bytes_max);
                 self.cut = Cut::new(self.cut.pos(), size_bytes_max);
-                self.is_put_off = true;
+                self.is_rotation_postponed = true;
                 let reason = error.errno().map(errno_text).unwrap_or_default();
-                self.tell_once(&format!(
+                self.warn_once(&format!(
                     "cannot be rotated and goes on growing: {error}: {reason}"
                 ));
                 Ok(())
@@ -381,53 +381,53 @@ impl RotatingFile {
         }
     }
 
-    fn move_on(&mut self, source: &impl Source) -> Result<(), Error> {
+    fn rotate_now(&mut self, source: &impl Source) -> Result<(), Error> {
         let (full, path) = (self.id(), Arc::clone(&self.path));
-        let place = self.place_of(&path)?;
+        let location = self.location_of(&path)?;
         let mut left = match self.rotation_steps_left {
             Some(left) => left,
             None => {
-                rotation::check(&place)?;
+                rotation::check(&location)?;
                 self.limits.backups_max.max(1)
             }
         };
         let mut has_dropped = false;
         while left > 0 {
             self.rotation_steps_left = Some(left);
-            has_dropped |= rotation::step(&place, self.limits.backups_max, left - 1)?;
+            has_dropped |= rotation::step(&location, self.limits.backups_max, left - 1)?;
             left -= 1;
-            source.has_got_on();
+            source.note_progress();
         }
         self.rotation_steps_left = Some(0);
         if has_dropped {
-            self.tell_once("has a name too long for all its older parts; they are dropped");
+            self.warn_once("has a name too long for all its older parts; they are dropped");
         }
-        self.reopen_at(&place)?;
+        self.reopen_at(&location)?;
         if self.id() == full {
             // Renaming does nothing between two names of one file: PATH.0 was PATH already.
-            rotation::remove(&place)?;
-            self.reopen_at(&place)?;
+            rotation::remove(&location)?;
+            self.reopen_at(&location)?;
         }
         Ok(())
     }
 
-    fn tell_once(&mut self, what: &str) {
-        if !std::mem::replace(&mut self.is_told, true) {
+    fn warn_once(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.is_warned, true) {
             tracing::warn!(target: "logging.log_handler", "The log {} {what}", self.path.display());
         }
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
         let path = Arc::clone(&self.path);
-        self.reopen_at(&self.place_of(&path)?)
+        self.reopen_at(&self.location_of(&path)?)
     }
 
-    fn reopen_at(&mut self, place: &Place<'_>) -> Result<(), Error> {
-        let (file, size_bytes) = OpenFile::at(place, self.is_shared)?;
-        self.known.get_or_insert_with(|| place.known_for(file.id()));
+    fn reopen_at(&mut self, location: &Location<'_>) -> Result<(), Error> {
+        let (file, size_bytes) = OpenFile::at(location, self.is_shared)?;
+        self.known.get_or_insert_with(|| location.known_for(file.id()));
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
-        (self.rotation_steps_left, self.is_put_off) = (None, false);
+        (self.rotation_steps_left, self.is_rotation_postponed) = (None, false);
         Ok(())
     }
 }

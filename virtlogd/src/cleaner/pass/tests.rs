@@ -31,28 +31,28 @@ impl Tree {
         file.set_modified(self.now - Duration::from_secs(age_days * DAY_S)).unwrap();
     }
 
-    fn clean(&self, open: &[PathBuf]) -> Report {
+    fn clean(&self, open: &[PathBuf]) -> Summary {
         clean(&self.path("root"), AGE_DAYS_MAX, 3, self.now, open)
     }
 
     /// Cleans the root alone; `meanwhile` happens between a look at it and the first deletion.
-    fn clean_root(&self, meanwhile: impl FnOnce()) -> Report {
+    fn clean_root(&self, meanwhile: impl FnOnce()) -> Summary {
         self.clean_one("root", meanwhile)
     }
 
     /// Cleans this directory alone.
-    fn clean_one(&self, name: &str, meanwhile: impl FnOnce()) -> Report {
+    fn clean_one(&self, name: &str, meanwhile: impl FnOnce()) -> Summary {
         let oldest_mtime_s = unix_time_s(self.now) - 10 * 86_400;
         let policy = Policy { oldest_mtime_s, backups_max: 3 };
-        let mut report = Report::default();
-        let mut pass = Pass { policy, open: Heads::of(&[]), report: &mut report };
+        let mut summary = Summary::default();
+        let mut pass = Pass { policy, open: Heads::of(&[]), summary: &mut summary };
         let path = self.path(name);
         let directory = Directory::open(&path).unwrap();
         let (chains, _) = pass.look(&directory, &path);
         meanwhile();
         let condemned = chains.unwrap().condemned(policy);
         condemned.for_each(|chain| pass.delete_chain(&directory, &path, &chain));
-        report
+        summary
     }
 
     /// A log that can be written to.
@@ -77,7 +77,7 @@ fn old_chains_go_and_everything_else_stays() {
     for name in &kept[1..] {
         tree.file(name, 20);
     }
-    assert_eq!(tree.clean(&[]), Report { deleted: 3, ..Report::default() });
+    assert_eq!(tree.clean(&[]), Summary { deleted: 3, ..Summary::default() });
     assert!(kept.iter().all(|name| tree.has(name)));
     assert!(tree.has("root/qemu/c.log.0") && !tree.has("root/qemu/b.log.0"));
 }
@@ -86,7 +86,7 @@ fn old_chains_go_and_everything_else_stays() {
 fn without_an_age_nothing_is_done() {
     let tree = Tree::new();
     tree.file("root/a.log.9", 20);
-    assert_eq!(clean(&tree.path("root"), 0, 3, tree.now, &[]), Report::default());
+    assert_eq!(clean(&tree.path("root"), 0, 3, tree.now, &[]), Summary::default());
     assert!(tree.has("root/a.log.9"));
 }
 
@@ -116,7 +116,7 @@ fn open_logs_and_their_parts_stay_by_whatever_name_they_were_opened() {
         for name in ["root/qemu/a.log", "root/qemu/a.log.0", "root/qemu/a.log.17"] {
             tree.file(name, 20);
         }
-        assert_eq!(tree.clean(&[way(&tree)]), Report::default());
+        assert_eq!(tree.clean(&[way(&tree)]), Summary::default());
         assert!(tree.has("root/qemu/a.log.17"));
     }
 }
@@ -125,7 +125,7 @@ fn open_logs_and_their_parts_stay_by_whatever_name_they_were_opened() {
 fn parts_of_an_open_log_stay_while_its_file_is_missing() {
     let tree = Tree::new();
     tree.file("root/qemu/a.log.0", 20);
-    assert_eq!(tree.clean(&[tree.path("root/qemu/a.log")]), Report::default());
+    assert_eq!(tree.clean(&[tree.path("root/qemu/a.log")]), Summary::default());
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_hard_link_to_an_open_log_protects_its_chain() {
     fs::hard_link(tree.path("elsewhere"), tree.path("root/a.log")).unwrap();
     tree.file("root/a.log.1", 20);
     let _log = tree.log("elsewhere", false);
-    assert_eq!(tree.clean(&[tree.path("elsewhere")]), Report::default());
+    assert_eq!(tree.clean(&[tree.path("elsewhere")]), Summary::default());
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn a_log_that_is_opened_meanwhile_stays_with_its_parts() {
             tree.file(name, 20);
         }
         let mut log = None;
-        let report = tree.clean_root(|| log = Some(way(&tree)));
-        assert_eq!((report.deleted, report.failed), (1, 0));
+        let summary = tree.clean_root(|| log = Some(way(&tree)));
+        assert_eq!((summary.deleted, summary.failed), (1, 0));
         assert!(tree.has("root/a.log") && tree.has("root/a.log.17") && !tree.has("root/b.log"));
     }
 }
@@ -167,11 +167,11 @@ fn what_was_written_meanwhile_stays_although_it_is_closed_again() {
     for name in ["root/a.log", "root/a.log.0", "root/b.log.0"] {
         tree.file(name, 20);
     }
-    let report = tree.clean_root(|| {
+    let summary = tree.clean_root(|| {
         tree.log("root/a.log", false).append(&mut Bytes(b"text"), true).unwrap();
         tree.log("root/b.log", false).append(&mut Bytes(b"text"), true).unwrap();
     });
-    assert_eq!(report, Report { postponed: 3, ..Report::default() });
+    assert_eq!(summary, Summary { postponed: 3, ..Summary::default() });
     assert!(tree.has("root/a.log.0") && tree.has("root/b.log.0"));
 }
 
@@ -227,11 +227,11 @@ fn nothing_is_deleted_in_a_directory_that_is_put_there_meanwhile() {
     fs::create_dir(tree.path("outside")).unwrap();
     tree.file("root/qemu/a.log", 20);
     fs::hard_link(tree.path("root/qemu/a.log"), tree.path("outside/a.log")).unwrap();
-    let report = tree.clean_one("root/qemu", || {
+    let summary = tree.clean_one("root/qemu", || {
         fs::rename(tree.path("root/qemu"), tree.path("aside")).unwrap();
         symlink(tree.path("outside"), tree.path("root/qemu")).unwrap();
     });
-    assert_eq!(report.deleted, 1);
+    assert_eq!(summary.deleted, 1);
     assert!(tree.has("outside/a.log") && !tree.has("aside/a.log"));
 }
 
@@ -240,9 +240,9 @@ fn what_cannot_be_looked_at_is_skipped() {
     let tree = Tree::new();
     symlink("nowhere", tree.path("root/a.log")).unwrap();
     tree.file("root/b.log", 20);
-    assert_eq!(tree.clean(&[]), Report { deleted: 1, failed: 1, postponed: 0 });
+    assert_eq!(tree.clean(&[]), Summary { deleted: 1, failed: 1, postponed: 0 });
     let missing = clean(&tree.path("missing"), AGE_DAYS_MAX, 3, tree.now, &[]);
-    assert_eq!(missing, Report { failed: 1, ..Report::default() });
+    assert_eq!(missing, Summary { failed: 1, ..Summary::default() });
 }
 
 #[test]
@@ -250,5 +250,5 @@ fn directories_that_look_like_logs_stay() {
     let tree = Tree::new();
     fs::create_dir(tree.path("root/a.log")).unwrap();
     fs::create_dir(tree.path("root/a.log.9")).unwrap();
-    assert_eq!(tree.clean(&[]), Report::default());
+    assert_eq!(tree.clean(&[]), Summary::default());
 }

@@ -16,5 +16,5 @@ mod workspace;
 
 pub(crate) use pool::StagingPool;
 pub(crate) use scratch::Scratch;
-pub(crate) use staging_pipe::{MOVE_BYTES_MAX, Staging};
+pub(crate) use staging_pipe::{MOVE_BYTES_MAX, StagingPipe};
 pub(crate) use workspace::{Workspace, Workspaces};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::staging_pipe::{Staging, WeakStaging};
+use super::staging_pipe::{StagingPipe, WeakStagingPipe};
 use crate::guest::crash_records::CrashRecords;
 
 /// Time after a shortage of descriptors in which no pipes are made in advance.
@@ -27,13 +27,13 @@ pub(crate) struct StagingPool {
 #[derive(Debug, Default)]
 pub(crate) struct Pipes {
     /// In the fd store, and in no use.
-    pub(crate) spare: Vec<Staging>,
+    pub(crate) spare: Vec<StagingPipe>,
     /// On the way there, and in no use.
-    pub(crate) sent: Vec<Staging>,
+    pub(crate) sent: Vec<StagingPipe>,
     /// Made when there was no spare one; not in the fd store.
-    pub(crate) made: Vec<Staging>,
+    pub(crate) made: Vec<StagingPipe>,
     /// Sent under these keys, and not known to be in the fd store.
-    pub(crate) unproved: Vec<(u64, WeakStaging)>,
+    pub(crate) unproved: Vec<(u64, WeakStagingPipe)>,
     /// When descriptors were short last.
     freed_at: Option<Instant>,
 }
@@ -48,7 +48,7 @@ impl StagingPool {
     ///
     /// # Errors
     /// As `pipe2(2)`.
-    pub(crate) fn take(&self) -> io::Result<Staging> {
+    pub(crate) fn take(&self) -> io::Result<StagingPipe> {
         if let Some(spare) = self.pipes().take_spare() {
             return Ok(spare);
         }
@@ -63,8 +63,8 @@ impl StagingPool {
     ///
     /// # Errors
     /// As `pipe2(2)`.
-    pub(crate) fn make(&self) -> io::Result<Staging> {
-        Staging::make(Arc::clone(&self.records))
+    pub(crate) fn make(&self) -> io::Result<StagingPipe> {
+        StagingPipe::make(Arc::clone(&self.records))
     }
 
     /// Frees the descriptors of spare pipes, for a while: there are none left for a log.
@@ -102,7 +102,7 @@ impl Pipes {
     }
 
     /// Returns the pipes that are in no use.
-    pub(crate) fn unused(&self) -> impl Iterator<Item = &Staging> {
+    pub(crate) fn unused(&self) -> impl Iterator<Item = &StagingPipe> {
         self.spare.iter().chain(&self.sent)
     }
 
@@ -116,7 +116,7 @@ impl Pipes {
         self.freed_at = freed_at;
     }
 
-    fn take_spare(&mut self) -> Option<Staging> {
+    fn take_spare(&mut self) -> Option<StagingPipe> {
         self.spare.pop().or_else(|| self.sent.pop())
     }
 }

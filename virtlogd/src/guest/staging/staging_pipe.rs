@@ -24,11 +24,11 @@ pub(crate) const MOVE_BYTES_MAX: u64 = 65_536;
 /// that moves the bytes, another for those who want to know where they are. Nothing but the job may
 /// touch the ends while a file takes bytes from them: that holds the pipe for as long as it lasts.
 #[derive(Debug, Clone)]
-pub(crate) struct Staging(Arc<Shared>);
+pub(crate) struct StagingPipe(Arc<Shared>);
 
 /// A staging pipe that may have ended.
 #[derive(Debug)]
-pub(crate) struct WeakStaging(Weak<Shared>);
+pub(crate) struct WeakStagingPipe(Weak<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -52,7 +52,7 @@ struct Stored {
     at_risk: Option<AtRisk>,
 }
 
-impl Staging {
+impl StagingPipe {
     /// Makes an empty one that is not in the fd store.
     ///
     /// # Errors
@@ -119,8 +119,8 @@ impl Staging {
     }
 
     /// Returns a reference that does not keep it from ending.
-    pub(crate) fn downgrade(&self) -> WeakStaging {
-        WeakStaging(Arc::downgrade(&self.0))
+    pub(crate) fn downgrade(&self) -> WeakStagingPipe {
+        WeakStagingPipe(Arc::downgrade(&self.0))
     }
 
     /// Returns both ends, the one to read from first.
@@ -293,10 +293,10 @@ impl Staging {
     }
 }
 
-impl WeakStaging {
+impl WeakStagingPipe {
     /// Returns the pipe unless it has ended.
-    pub(crate) fn upgrade(&self) -> Option<Staging> {
-        self.0.upgrade().map(Staging)
+    pub(crate) fn upgrade(&self) -> Option<StagingPipe> {
+        self.0.upgrade().map(StagingPipe)
     }
 }
 
@@ -353,8 +353,8 @@ mod tests {
 
     use super::*;
 
-    fn filled(bytes: &[u8]) -> Staging {
-        let staging = Staging::make(Arc::default()).unwrap();
+    fn filled(bytes: &[u8]) -> StagingPipe {
+        let staging = StagingPipe::make(Arc::default()).unwrap();
         let (reader, writer) = pipe::pipe().unwrap();
         nix::unistd::write(&writer, bytes).unwrap();
         staging.take_from(reader.as_fd(), bytes.len() as u64, None).unwrap();
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn pieces_are_moved_as_splice_moves_them() {
-        let staging = Staging::make(Arc::default()).unwrap();
+        let staging = StagingPipe::make(Arc::default()).unwrap();
         let (reader, writer) = pipe::pipe().unwrap();
         let fill = |len| staging.0.pipe.fill_from(reader.as_fd(), len);
         let is_blocked = |moved: io::Result<usize>| {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::pool::StagingPool;
 use super::scratch::Scratch;
-use super::staging_pipe::Staging;
+use super::staging_pipe::StagingPipe;
 
 /// Workspaces that are kept while nobody uses them. There are never more than jobs under way.
 const SPARE_WORKSPACES_MAX: usize = 4;
@@ -14,7 +14,7 @@ const SPARE_WORKSPACES_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Workspace {
     /// Empty between turns.
-    pub(crate) staging: Staging,
+    pub(crate) staging: StagingPipe,
     pub(crate) scratch: Scratch,
 }
 
@@ -54,7 +54,7 @@ impl Workspaces {
     }
 
     /// Returns the staging pipes of those that are in no use.
-    pub(crate) fn stagings(&self) -> Vec<Staging> {
+    pub(crate) fn stagings(&self) -> Vec<StagingPipe> {
         self.0.spare().workspaces.iter().map(|workspace| workspace.staging.clone()).collect()
     }
 

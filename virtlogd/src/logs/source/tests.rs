@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
     let Workspace { staging, scratch } = workspace;
-    GuestBytes::new(guest, staging, scratch, Budget::all(bytes))
+    GuestBytes::new(guest, staging, scratch, TurnBudget::all(bytes))
 }
 
 #[test]

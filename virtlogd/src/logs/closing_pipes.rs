@@ -7,19 +7,19 @@ use common::handover::stored::Kind;
 use common::server::Core;
 
 use crate::guest::access::Guest;
-use crate::logs::outcome::{Ended, Outcome};
+use crate::logs::outcome::{JobResult, Outcome};
 
 /// Pipes that are to be closed. One that the fd store may have stays open until its supervisor has
 /// closed its own fd, which is never to be the last.
 #[derive(Debug, Default)]
-pub(crate) struct Closings {
+pub(crate) struct ClosingPipes {
     /// Guests of pipes that the fd store may have, by their keys there.
     stored: BTreeMap<u64, Arc<Guest>>,
     /// Descriptions of guests whose pipes are being closed, by their numbers.
     under_way: BTreeMap<u64, String>,
 }
 
-impl Closings {
+impl ClosingPipes {
     /// Closes the pipe of a log that had this key in the fd store, when that is safe.
     pub(crate) fn close(&mut self, core: &mut Core<Outcome>, key: Option<u64>, guest: Arc<Guest>) {
         match key.filter(|key| core.watch_removal(Kind::Log, *key)) {
@@ -55,7 +55,7 @@ impl Closings {
             });
             // It is closed all the same.
             closed.ok();
-            Outcome(Ended::Closing(number))
+            Outcome(JobResult::Closing(number))
         });
     }
 }

@@ -21,7 +21,7 @@ const DRAIN_MOVES_MAX: u32 = 65_536;
 
 /// What may be written, whether it is owed or waits in the guest's pipe.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Budget {
+pub(crate) struct TurnBudget {
     bytes: u64,
     /// Pieces, however small.
     moves: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Budget {
     end: Option<Instant>,
 }
 
-impl Budget {
+impl TurnBudget {
     /// Of one turn; a short one when others wait.
     pub(crate) fn turn(is_short: bool) -> Self {
         let bytes = if is_short { SHORT_TURN_BYTES_MAX } else { TURN_BYTES_MAX };
@@ -86,18 +86,18 @@ mod tests {
 
     #[test]
     fn a_turn_ends_with_its_bytes_its_pieces_or_its_time_but_has_one_piece() {
-        let mut bytes = Budget::turn(true);
+        let mut bytes = TurnBudget::turn(true);
         bytes.spend(SHORT_TURN_BYTES_MAX);
-        let mut pieces = Budget::turn(true);
+        let mut pieces = TurnBudget::turn(true);
         (0..TURN_MOVES_MAX).for_each(|_| pieces.spend(1));
-        let mut time = Budget::turn(true);
+        let mut time = TurnBudget::turn(true);
         std::thread::sleep(TURN_PERIOD);
         assert!(!time.is_over(), "nothing was written yet");
         time.begin();
         assert!(!time.is_over());
         std::thread::sleep(TURN_PERIOD);
-        assert!([bytes, pieces, time].iter().all(Budget::is_over));
+        assert!([bytes, pieces, time].iter().all(TurnBudget::is_over));
         assert_eq!([bytes, pieces, time].map(|budget| budget.is_in_pieces()), [false, true, false]);
-        assert_eq!(Budget::all(0).bytes(), 1);
+        assert_eq!(TurnBudget::all(0).bytes(), 1);
     }
 }

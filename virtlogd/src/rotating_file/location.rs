@@ -45,7 +45,7 @@ pub(super) enum Trust {
 
 /// A log's directory, and its name there.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct Location<'a> {
     path: &'a Path,
     name: &'a OsStr,
     directory: Directory,
@@ -68,7 +68,7 @@ impl Trust {
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> Location<'a> {
     /// Opens the directory.
     ///
     /// # Errors
@@ -77,17 +77,17 @@ impl<'a> Place<'a> {
         let failed = |source| Error::Open { path: path.into(), source };
         let (parent, name) = split(path);
         let directory = Directory::open(parent).map_err(failed)?;
-        let place = Self { path, name, directory, trust, current: None };
+        let location = Self { path, name, directory, trust, current: None };
         match trust {
             Trust::Full => {}
-            Trust::Known(known) if place.is_still(known) => {}
-            Trust::Known(LogDirectory { uid, .. }) if uid != place.directory.uid => {
-                let found = place.directory.uid;
-                return Err(place.refused(Refusal::Owner { found, before: uid }));
+            Trust::Known(known) if location.is_still(known) => {}
+            Trust::Known(LogDirectory { uid, .. }) if uid != location.directory.uid => {
+                let found = location.directory.uid;
+                return Err(location.refused(Refusal::Owner { found, before: uid }));
             }
-            Trust::Known(_) | Trust::Careful => place.check_way(parent)?,
+            Trust::Known(_) | Trust::Careful => location.check_way(parent)?,
         }
-        Ok(place)
+        Ok(location)
     }
 
     /// The file with this identity is gone on with whatever its names.
