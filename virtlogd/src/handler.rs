@@ -18,11 +18,13 @@ use crate::guest::loss;
 use crate::logs::outcome::{JobResult, Outcome};
 use crate::logs::task::Task;
 use crate::logs::timer::Timer;
+use crate::persist::fd_store;
 use crate::persist::restore::{self, Restored};
 use crate::persist::save;
 use crate::persist::unclaimed_pipes::UnclaimedPipes;
 use crate::protocol::{self, Request};
 use crate::scheduler::Scheduler;
+use crate::stop;
 
 /// Time from the start to the first look for old logs. libvirt waits for a whole period, and every
 /// upgrade of it starts the period again.
@@ -77,7 +79,7 @@ impl Handler {
     }
 
     fn adopt_unclaimed(&mut self, core: &Core<Outcome>, pipe: OwnedFd) -> io::Result<()> {
-        self.unclaimed.add(core, self.scheduler.next_number(), pipe)
+        self.unclaimed.add(core, self.scheduler.table.next_number(), pipe)
     }
 
     fn start(
@@ -106,7 +108,7 @@ impl Handler {
     }
 
     fn clean(&self, core: &mut Core<Outcome>) {
-        let open = self.scheduler.paths();
+        let open = self.scheduler.table.paths().collect::<Vec<_>>();
         let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
         let backups_max = self.settings.limits.backups_max;
         core.submit(Place::alone(&root), CLEANING_JOB, move || {
@@ -149,7 +151,7 @@ impl Daemon for Handler {
             JobResult::Fetch { number, guest, fetched } => {
                 self.scheduler.fetch_ended(core, number, guest, fetched);
             }
-            JobResult::Closing(number) => self.scheduler.closing_ended(number),
+            JobResult::Closing(number) => self.scheduler.closing_pipes.ended(number),
             JobResult::UnclaimedPipe { number, is_at_end } => {
                 self.unclaimed.emptied(core, number, is_at_end);
             }
@@ -186,7 +188,7 @@ impl Daemon for Handler {
     }
 
     fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader) {
-        save::logs(self.scheduler.table(), &self.unclaimed, document, passing, reader);
+        save::logs(&self.scheduler.table, &self.unclaimed, document, passing, reader);
     }
 
     fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
@@ -196,35 +198,39 @@ impl Daemon for Handler {
     }
 
     fn save_header(&self, document: &mut Document<'_>) {
-        let round = self.scheduler.at_risk_round();
+        let round = self.scheduler.workspaces.pool().records().round();
         document.private.get_or_insert_default().at_risk_round = round;
     }
 
     fn keep_essentials(&mut self, core: &mut Core<Outcome>) {
-        self.scheduler.begin_records(core);
+        fd_store::begin(core, &self.scheduler.table, self.scheduler.workspaces.pool());
     }
 
     fn keep_all(&mut self, core: &mut Core<Outcome>) {
-        self.scheduler.store_all(core);
+        let Scheduler { table, workspaces, .. } = &mut self.scheduler;
+        fd_store::store_all(core, table, workspaces);
     }
 
     fn keep_more(&mut self, core: &mut Core<Outcome>) {
-        self.scheduler.store_unstored(core);
+        let Scheduler { table, workspaces, .. } = &mut self.scheduler;
+        fd_store::store_unstored(core, table, workspaces);
     }
 
     fn has_left_store(&mut self, core: &mut Core<Outcome>, key: u64) {
-        self.scheduler.has_left_store(core, key);
+        self.scheduler.closing_pipes.close_removed(core, key);
     }
 
     fn is_not_stored(&mut self, kind: Kind, key: u64) {
-        self.scheduler.remove_store_key(kind, key);
+        let Scheduler { table, workspaces, .. } = &mut self.scheduler;
+        fd_store::remove_key(table, workspaces, kind, key);
     }
 
     /// No client of virtlogd is kept.
     fn client_is_not_stored(&mut self, _: ClientId) {}
 
     fn keep_no_more(&mut self) {
-        self.scheduler.clear_store_keys();
+        let Scheduler { table, workspaces, .. } = &mut self.scheduler;
+        fd_store::clear_keys(table, workspaces);
     }
 
     fn resume(&mut self, core: &mut Core<Outcome>) {
@@ -242,14 +248,14 @@ impl Daemon for Handler {
     }
 
     fn stop(&mut self, core: &mut Core<Outcome>) {
-        self.scheduler.begin_stop(core);
+        stop::begin(&mut self.scheduler, core);
     }
 
     fn stop_rest(&mut self, core: &mut Core<Outcome>) {
-        self.scheduler.stop_rest(core);
+        stop::stop_rest(&mut self.scheduler, core);
     }
 
     fn has_stopped(&self, core: &Core<Outcome>) -> bool {
-        self.scheduler.has_stopped(core, CLEANING_JOB)
+        stop::is_complete(&self.scheduler, core, CLEANING_JOB)
     }
 }

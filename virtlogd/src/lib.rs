@@ -23,6 +23,7 @@ mod persist;
 mod protocol;
 pub mod rotating_file;
 mod scheduler;
+mod stop;
 
 use std::io;
 

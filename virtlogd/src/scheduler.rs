@@ -3,11 +3,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::handover::stored::Kind;
 use common::server::{ClientId, Core, Place};
 use common::sys::pipe;
 
@@ -22,7 +21,8 @@ use crate::logs::suspects::{self, Before};
 use crate::logs::table::LogTable;
 use crate::logs::task::{Task, TaskResult};
 use crate::logs::timer::QueueTimer;
-use crate::logs::writer::{LogWriter, WriteOutcome};
+use crate::logs::write_outcome::WriteOutcome;
+use crate::logs::writer::LogWriter;
 use crate::persist::fd_store;
 use crate::persist::restored_log::RestoredLog;
 use crate::persist::staging_store;
@@ -38,12 +38,12 @@ const RETRY: Duration = Duration::from_millis(250);
 /// All queues, and what their tasks need.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
-    table: LogTable,
-    workspaces: Workspaces,
+    pub(crate) table: LogTable,
+    pub(crate) workspaces: Workspaces,
     limits: Limits,
     open_logs: usize,
-    closings: ClosingPipes,
-    stops: Stops,
+    pub(crate) closing_pipes: ClosingPipes,
+    pub(crate) stops: Stops,
 }
 
 impl Scheduler {
@@ -57,19 +57,9 @@ impl Scheduler {
             workspaces: Workspaces::new()?,
             limits,
             open_logs: 0,
-            closings: ClosingPipes::default(),
+            closing_pipes: ClosingPipes::default(),
             stops: Stops::default(),
         })
-    }
-
-    /// Returns the queues.
-    pub(crate) fn table(&self) -> &LogTable {
-        &self.table
-    }
-
-    /// Returns a number for what is watched beside the queues.
-    pub(crate) fn next_number(&mut self) -> u64 {
-        self.table.next_number()
     }
 
     /// Returns the number of open logs.
@@ -210,7 +200,7 @@ impl Scheduler {
             fd_store::store_log_and_pipes(core, &mut self.table, pool, number);
         }
         if let Some((key, guest)) = ended {
-            self.closings.close(core, key, guest);
+            self.closing_pipes.close(core, key, guest);
         }
         if let Some((client, result)) = answer {
             core.answer(client, result);
@@ -234,11 +224,6 @@ impl Scheduler {
             fd_store::store_log_and_pipes(core, &mut self.table, self.workspaces.pool(), number);
             self.advance(core, number);
         }
-    }
-
-    /// Notes that the pipe of the guest with this number is closed.
-    pub(crate) fn closing_ended(&mut self, number: u64) {
-        self.closings.ended(number);
     }
 
     /// Looks after the guest of a job that takes long.
@@ -272,7 +257,7 @@ impl Scheduler {
     /// Describes a job.
     pub(crate) fn describe_job(&self, number: u64) -> Option<String> {
         let queue = self.table.get(number).map(LogQueue::to_string);
-        queue.or_else(|| self.closings.describe(number))
+        queue.or_else(|| self.closing_pipes.describe(number))
     }
 
     /// Stores all that waits, and sees which files can be opened: libvirt's daemons reopen all.
@@ -283,79 +268,8 @@ impl Scheduler {
         }
     }
 
-    /// Stops the logs whose disks are slow, or whose tasks take long.
-    pub(crate) fn begin_stop(&mut self, core: &mut Core<Outcome>) {
-        self.table.is_stopping = true;
-        if core.has_store() {
-            self.workspaces.pool().records().close();
-        }
-        for number in self.table.numbers() {
-            let Some(queue) = self.table.get(number) else { continue };
-            if queue.busy || queue.place.is_none_or(|place| core.is_slow(place)) {
-                self.stop_log(core, number);
-            }
-        }
-    }
-
-    /// Stops all other logs.
-    pub(crate) fn stop_rest(&mut self, core: &mut Core<Outcome>) {
-        self.stops.give_up();
-        let is_served = |number: &u64| !self.stops.is_under_way(*number);
-        for number in self.table.numbers().into_iter().filter(is_served).collect::<Vec<_>>() {
-            self.stop_log(core, number);
-        }
-    }
-
-    /// Returns whether everything was stopped that was to be, but for what takes too long. Jobs of
-    /// `other_source` are waited for as well.
-    pub(crate) fn has_stopped(&self, core: &Core<Outcome>, other_source: u64) -> bool {
-        let Some(given_up) = self.stops.given_up() else { return self.stops.are_over() };
-        let is_awaited = |number: &u64| *number == other_source || self.table.has_number(*number);
-        let mut jobs = core.jobs_in_flight().map(|job| job.source).filter(is_awaited);
-        self.stops.are_over() && jobs.all(|number| given_up.contains(&number))
-    }
-
-    /// Begins the records for the process after a crash.
-    pub(crate) fn begin_records(&self, core: &mut Core<Outcome>) {
-        fd_store::begin(core, &self.table, self.workspaces.pool());
-    }
-
-    /// Returns the round in which bytes at risk are recorded.
-    pub(crate) fn at_risk_round(&self) -> Option<u32> {
-        self.workspaces.pool().records().round()
-    }
-
-    /// Sends everything to the fd store.
-    pub(crate) fn store_all(&mut self, core: &mut Core<Outcome>) {
-        fd_store::store_all(core, &mut self.table, &self.workspaces);
-    }
-
-    /// Sends to the fd store what it had no room for.
-    pub(crate) fn store_unstored(&mut self, core: &mut Core<Outcome>) {
-        fd_store::store_unstored(core, &mut self.table, &self.workspaces);
-    }
-
-    /// Takes note that the fd store has a log no more.
-    pub(crate) fn has_left_store(&mut self, core: &mut Core<Outcome>, key: u64) {
-        self.closings.close_removed(core, key);
-    }
-
-    /// Takes note that a log or staging pipe is not in the fd store after all.
-    pub(crate) fn remove_store_key(&mut self, kind: Kind, key: u64) {
-        fd_store::remove_key(&mut self.table, &self.workspaces, kind, key);
-    }
-
-    /// Takes note that nothing is in the fd store any more.
-    pub(crate) fn clear_store_keys(&mut self) {
-        fd_store::clear_keys(&mut self.table, &self.workspaces);
-    }
-
-    /// Returns the paths that have a queue.
-    pub(crate) fn paths(&self) -> Vec<PathBuf> {
-        self.table.paths().collect()
-    }
-
-    fn enqueue_at(&mut self, core: &mut Core<Outcome>, number: u64, task: Task) {
+    /// Adds a task to a queue.
+    pub(crate) fn enqueue_at(&mut self, core: &mut Core<Outcome>, number: u64, task: Task) {
         if let Some(queue) = self.table.get_mut(number) {
             queue.waiting.push_back(task);
         }
@@ -452,14 +366,5 @@ impl Scheduler {
         if self.table.get_mut(number).is_some_and(|queue| queue.fetch.set_stalled()) {
             self.advance(core, number);
         }
-    }
-
-    /// Stops a log. One that is in the fd store only pauses: its pipe stays there.
-    fn stop_log(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(queue) = self.table.get_mut(number) else { return };
-        let goes_on = fd_store::goes_on(core, queue);
-        queue.waiting.push_back(Task::Stop { goes_on });
-        self.stops.begin(number);
-        self.advance(core, number);
     }
 }

@@ -3,6 +3,7 @@
 mod calls;
 pub(crate) mod closing_pipes;
 pub(crate) mod outcome;
+mod path_bytes;
 pub(crate) mod queue;
 pub(crate) mod restored_file;
 pub(crate) mod source;
@@ -11,5 +12,7 @@ pub(crate) mod suspects;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod timer;
+mod transfer;
 pub(crate) mod turn_budget;
+pub(crate) mod write_outcome;
 pub(crate) mod writer;

@@ -1,11 +1,8 @@
 //! The queue of a path: what is to be done with it, one task after the other, and its guest, who
 //! must not wait meanwhile.
 
-use std::borrow::Borrow;
 use std::collections::VecDeque;
-use std::ffi::OsStr;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,10 +53,6 @@ pub(crate) struct LogQueue {
     pub(crate) rest_timer: Option<TimerId>,
     pub(crate) guest_check_timer: Option<TimerId>,
 }
-
-/// A path by its bytes: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
-#[derive(Debug)]
-pub(crate) struct PathBytes(pub(crate) Arc<Path>);
 
 impl LogQueue {
     pub(crate) fn new(path: Arc<Path>) -> Self {
@@ -227,26 +220,6 @@ impl LogQueue {
             Some(core.set_timer(after, Timer::Queue(QueueTimer::Flush, number).to_source()));
     }
 }
-
-impl Borrow<OsStr> for PathBytes {
-    fn borrow(&self) -> &OsStr {
-        self.0.as_os_str()
-    }
-}
-
-impl Hash for PathBytes {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.as_os_str().hash(state);
-    }
-}
-
-impl PartialEq for PathBytes {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_os_str() == other.0.as_os_str()
-    }
-}
-
-impl Eq for PathBytes {}
 
 impl fmt::Display for LogQueue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

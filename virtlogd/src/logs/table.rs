@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::logs::queue::{LogQueue, PathBytes};
+use crate::logs::path_bytes::PathBytes;
+use crate::logs::queue::LogQueue;
 
 /// The queues. Guests and unclaimed pipes get their numbers here too, as all share one range.
 #[derive(Debug, Default)]

@@ -15,7 +15,8 @@ use crate::guest::access::Guest;
 use crate::guest::staging::{Workspace, Workspaces};
 use crate::logs::calls::{self, Position, ToOpen};
 use crate::logs::restored_file::RestoredFile;
-use crate::logs::writer::{LogWriter, WriteOutcome};
+use crate::logs::write_outcome::WriteOutcome;
+use crate::logs::writer::LogWriter;
 use crate::protocol;
 use crate::rotating_file::{self, Limits};
 

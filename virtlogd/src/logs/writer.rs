@@ -9,19 +9,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::handover::document::LogDirectory;
-use common::handover::marks::Target;
 use common::rpc::error::errno_text;
 use nix::libc;
 
 use crate::guest::access::Guest;
-use crate::guest::backlog::{Backlog, BacklogItem};
+use crate::guest::backlog::Backlog;
 use crate::guest::loss;
 use crate::guest::pipe::InputState;
 use crate::guest::rate::{self, ReadPolicy};
-use crate::guest::staging::{Scratch, Workspace};
+use crate::guest::staging::Workspace;
 use crate::logs::restored_file::RestoredFile;
-use crate::logs::source::GuestBytes;
+use crate::logs::transfer::{Written, transfer};
 use crate::logs::turn_budget::TurnBudget;
+use crate::logs::write_outcome::WriteOutcome;
 use crate::rotating_file::{self, Bytes, Error, FileId, Limits, RotatingFile};
 
 /// How long the last words of a guest that has gone are kept while they cannot be written.
@@ -42,36 +42,6 @@ struct WriteFailure {
     /// The file cannot even be opened.
     is_about_opening: bool,
     guest_gone_since: Option<Instant>,
-}
-
-/// Bytes that a turn has written.
-#[derive(Debug, Clone, Copy)]
-struct Written {
-    /// Of those in the guest's pipe.
-    of_pipe: u64,
-    /// With those that were kept.
-    total: u64,
-}
-
-/// Where a turn left a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WriteOutcome {
-    /// Everything is stored.
-    Quiet,
-    /// Everything is stored, and the pipe is left alone for so long.
-    Rest(Duration),
-    /// Everything is stored, and the pipe is larger than it will have to be.
-    Large,
-    /// It was long enough; there is more.
-    Again,
-    /// The guest writes small pieces as fast as they are taken.
-    Racing,
-    /// A partial line waits for its end, or for a flush.
-    Held,
-    /// Writing fails; to be retried.
-    Failed,
-    /// The guest has gone and everything is stored.
-    End,
 }
 
 impl LogWriter {
@@ -299,7 +269,7 @@ impl LogWriter {
         flush: bool,
     ) -> Result<(WriteOutcome, Written), Error> {
         self.guest.pipe().in_hand = Some(workspace.staging.clone());
-        let written = self.store(workspace, budget, flush);
+        let written = transfer(&self.guest, &mut self.file, workspace, budget, flush);
         match &written {
             Ok(_) => self.note_success(),
             Err(error) if error.is_left_behind() => {
@@ -310,57 +280,6 @@ impl LogWriter {
         self.guest.pipe().in_hand = None;
         self.note_directory();
         written
-    }
-
-    fn store(
-        &mut self,
-        workspace: &mut Workspace,
-        budget: TurnBudget,
-        flush: bool,
-    ) -> Result<(WriteOutcome, Written), Error> {
-        let Self { guest, file, .. } = self;
-        let Workspace { staging, scratch } = workspace;
-        let (mut left, mut of_pipe) = (budget, 0);
-        let mut state = file.of_source(guest.state())?;
-        match state {
-            InputState::Backlog | InputState::Waiting => file.refresh()?,
-            InputState::Empty if !file.is_in_place() => file.refresh()?,
-            // It is made if that is possible; nothing will be written to it.
-            InputState::AtEnd if !file.is_in_place() => drop(file.refresh()),
-            InputState::Empty | InputState::AtEnd => {}
-        }
-        guest.progress.note();
-        let outcome = loop {
-            match state {
-                InputState::Empty if staging.held() == 0 => break WriteOutcome::Quiet,
-                InputState::AtEnd if staging.held() == 0 => break WriteOutcome::End,
-                InputState::Waiting if left.is_in_pieces() && staging.held() == 0 => {
-                    break WriteOutcome::Racing;
-                }
-                _ if left.is_over() && staging.held() == 0 => break WriteOutcome::Again,
-                InputState::Backlog if staging.held() == 0 => {
-                    write_backlog(guest, file, scratch, &mut left)?;
-                }
-                // Of what had to be taken to be looked at, too.
-                _ => {
-                    // What a short write left staged must not stay there: the pipe is not ours alone.
-                    let flush = flush || staging.held() > 0;
-                    let mut source = GuestBytes::new(guest, staging, scratch, left);
-                    let stored = file.append(&mut source, flush)?;
-                    if stored == 0 && flush {
-                        source.check_stored(file)?;
-                    }
-                    (left, of_pipe) = (source.budget, of_pipe + source.taken);
-                    let is_held = stored == 0 && staging.held() == 0;
-                    if is_held && state == InputState::Waiting && !left.is_over() {
-                        break WriteOutcome::Held;
-                    }
-                }
-            }
-            state = file.of_source(guest.state())?;
-        };
-        GuestBytes::new(guest, staging, scratch, left).check_stored(file)?;
-        Ok((outcome, Written { of_pipe, total: left.spent(&budget) }))
     }
 
     /// What the journal and a successor are to know.
@@ -422,70 +341,4 @@ impl LogWriter {
             _ => WriteOutcome::Failed,
         }
     }
-}
-
-/// Writes what the log is owed, as far as the budget goes.
-fn write_backlog(
-    guest: &Guest,
-    file: &mut RotatingFile,
-    scratch: &mut Scratch,
-    budget: &mut TurnBudget,
-) -> Result<(), Error> {
-    let (inode, size_bytes) = file.position();
-    guest.pipe().see_written(inode, size_bytes);
-    let doubtful = guest.pipe().doubtful_line();
-    if let Some((line, Target { inode, size_bytes })) = doubtful {
-        let written = file.written_of(&line, inode, size_bytes);
-        guest.pipe().line_is_written(line.get(written..).unwrap_or_default());
-    }
-    // A value of its own: the lock is not held while anything is written.
-    let next = || guest.pipe().next_item();
-    while !budget.is_over()
-        && let Some(item) = next()
-    {
-        match item {
-            BacklogItem::Line(line) => {
-                guest.pipe().note_line(target_of(file));
-                write_line(guest, file, &line, budget)?;
-            }
-            BacklogItem::Staged(staging) => {
-                let mut kept = GuestBytes::of_backlog(guest, &staging, scratch, *budget);
-                let written = file.append(&mut kept, true).and_then(|_| kept.check_stored(file));
-                *budget = kept.budget;
-                guest.pipe().first_is_back();
-                written?;
-            }
-            BacklogItem::Loss => {
-                let at_line_start = file.is_at_line_start();
-                let begun = guest.pipe().begin_line(at_line_start, target_of(file));
-                let Some((loss, line)) = begun else { continue };
-                if let Err(error) = write_line(guest, file, &line, budget) {
-                    guest.pipe().line_has_failed(loss, &line);
-                    return Err(error);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn target_of(file: &RotatingFile) -> Target {
-    let (inode, size_bytes) = file.position();
-    Target { inode, size_bytes }
-}
-
-fn write_line(
-    guest: &Guest,
-    file: &mut RotatingFile,
-    line: &[u8],
-    budget: &mut TurnBudget,
-) -> Result<(), Error> {
-    budget.begin();
-    let mut rest = Bytes(line);
-    let result = file.append(&mut rest, true);
-    guest.pipe().line_is_written(rest.0);
-    // Its bytes are the daemon's, not the guest's.
-    budget.spend(0);
-    guest.progress.note();
-    result.map(drop)
 }

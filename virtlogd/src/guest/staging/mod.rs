@@ -12,6 +12,7 @@ pub(crate) mod pool;
 mod pushback_pipe;
 mod scratch;
 mod staging_pipe;
+mod store_entry;
 mod workspace;
 
 pub(crate) use pool::StagingPool;

@@ -3,18 +3,17 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::{Arc, Once, Weak};
 
-use common::handover::marks::Target;
 use common::sys::calls::{self, is_refused, is_unknown};
 use common::sys::file::write_at;
 use common::sys::pipe;
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
 
 use super::pushback_pipe::{PIECE_BYTES, PushbackPipe};
 use super::scratch::Scratch;
-use crate::guest::crash_records::{AtRisk, CrashRecords};
+use super::store_entry::StoreEntry;
+use crate::guest::crash_records::CrashRecords;
 use crate::rotating_file::Offset;
 
 /// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
@@ -32,24 +31,10 @@ pub(crate) struct WeakStagingPipe(Weak<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Ends before the pipe does.
+    entry: StoreEntry,
     pipe: PushbackPipe,
     held_bytes: AtomicU64,
-    stored: Mutex<Stored>,
-    records: Arc<CrashRecords>,
-}
-
-/// State of a pipe in the fd store and in the records. Under one lock, as the loop may store a pipe
-/// while a job sets its owner: the later record has to be the true one.
-#[derive(Debug, Default)]
-struct Stored {
-    /// Key in the fd store; `None`: it is not there.
-    key: Option<u64>,
-    /// Key of the log whose bytes are inside.
-    owner: Option<u64>,
-    /// The store has it for certain.
-    is_proved: bool,
-    /// What is recorded of bytes that would be lost with this process.
-    at_risk: Option<AtRisk>,
 }
 
 impl StagingPipe {
@@ -58,7 +43,7 @@ impl StagingPipe {
     /// # Errors
     /// As `pipe2(2)`.
     pub(super) fn make(records: Arc<CrashRecords>) -> io::Result<Self> {
-        Ok(Self::with(pipe::pipe()?, Stored::default(), records))
+        Ok(Self::with(pipe::pipe()?, None, records))
     }
 
     /// Adopts a pipe of the process before this one, the end to read from first, with its bytes.
@@ -71,51 +56,36 @@ impl StagingPipe {
         records: Arc<CrashRecords>,
     ) -> io::Result<Self> {
         let count = pipe::counted_bytes(&ends.0)?;
-        let staging = Self::with(ends, Stored { key, ..Stored::default() }, records);
+        let staging = Self::with(ends, key, records);
         let held_bytes = count.map_or_else(|| staging.0.pipe.count(), Ok)?;
         staging.0.held_bytes.store(held_bytes as u64, Ordering::Relaxed);
         Ok(staging)
     }
 
-    fn with(ends: (OwnedFd, OwnedFd), stored: Stored, records: Arc<CrashRecords>) -> Self {
-        let pipe = PushbackPipe::new(ends);
-        let (held_bytes, stored) = (AtomicU64::new(0), Mutex::new(stored));
-        Self(Arc::new(Shared { pipe, held_bytes, stored, records }))
+    fn with(ends: (OwnedFd, OwnedFd), key: Option<u64>, records: Arc<CrashRecords>) -> Self {
+        let (entry, pipe) = (StoreEntry::new(key, records), PushbackPipe::new(ends));
+        Self(Arc::new(Shared { entry, pipe, held_bytes: AtomicU64::new(0) }))
     }
 
     /// Returns its key in the fd store.
     pub(crate) fn key(&self) -> Option<u64> {
-        self.0.stored().key
+        self.0.entry.key()
     }
 
     /// Sets its key in the fd store. With `None` its bytes count as lost with the process, even if the
     /// store has it for a while yet.
     pub(crate) fn set_key(&self, key: Option<u64>) {
-        let Shared { records, .. } = &*self.0;
-        let mut stored = self.0.stored();
-        if stored.key != key {
-            records.set_owner(stored.key, None);
-        }
-        (stored.key, stored.is_proved) = (key, false);
-        records.set_owner(key, stored.owner);
-        stored.set_at_risk(records, self.held(), None);
+        self.0.entry.set_key(key, self.held());
     }
 
     /// Notes that the store has it for certain under this key.
     pub(crate) fn set_proved(&self, key: u64) {
-        let mut stored = self.0.stored();
-        if stored.key == Some(key) {
-            stored.is_proved = true;
-            stored.set_at_risk(&self.0.records, 0, None);
-        }
+        self.0.entry.set_proved(key);
     }
 
     /// Sets the log, by its key in the fd store, whose bytes are inside or will be.
     pub(crate) fn set_owner(&self, owner: Option<u64>) {
-        let mut stored = self.0.stored();
-        stored.owner = owner;
-        self.0.records.set_owner(stored.key, owner);
-        stored.set_at_risk(&self.0.records, self.held(), None);
+        self.0.entry.set_owner(owner, self.held());
     }
 
     /// Returns a reference that does not keep it from ending.
@@ -166,22 +136,22 @@ impl StagingPipe {
     ) -> io::Result<u64> {
         // One whose bytes were inside before needs no new record: of two pipes with bytes of one log,
         // that which was made later has the later bytes, or the only ones.
-        if self.held() == 0 && self.0.stored().owner != owner {
+        if self.held() == 0 && self.0.entry.owner() != owner {
             self.set_owner(owner);
         }
         let len = len.min(MOVE_BYTES_MAX);
         // Before they are inside: a kill in between tells of more than is lost, never of less.
-        let is_at_risk = self.set_at_risk(self.held() + len);
+        let is_at_risk = self.0.entry.set_at_risk(self.held() + len);
         let bytes = usize::try_from(len).unwrap_or(usize::MAX);
         let moved = pipe::splice_to_pipe(guest, self.0.pipe.writer(), bytes);
         let moved = calls::or_else(moved, || {
-            self.set_at_risk(self.held() + len + PIECE_BYTES as u64);
+            self.0.entry.set_at_risk(self.held() + len + PIECE_BYTES as u64);
             self.0.pipe.fill_from(guest, bytes)
         });
         let moved = moved.map(|moved| moved as u64);
         self.0.held_bytes.fetch_add(*moved.as_ref().unwrap_or(&0), Ordering::Relaxed);
         if is_at_risk {
-            self.set_at_risk(self.held());
+            self.0.entry.set_at_risk(self.held());
         }
         moved
     }
@@ -198,7 +168,7 @@ impl StagingPipe {
         len: usize,
         scratch: &mut Scratch,
     ) -> io::Result<usize> {
-        self.note_target(file, offset.bytes());
+        self.0.entry.set_target(file, offset.bytes(), self.held());
         let stored = self.move_to(file, offset, len, scratch)?;
         self.count_taken(stored);
         Ok(stored)
@@ -224,17 +194,6 @@ impl StagingPipe {
         let bytes = std::mem::take(&mut *self.0.pipe.front());
         self.count_taken(bytes.len());
         bytes
-    }
-
-    /// Records that a file of this size is about to take bytes from it.
-    fn note_target(&self, file: BorrowedFd<'_>, size_bytes: u64) {
-        let mut stored = self.0.stored();
-        if stored.is_proved || stored.owner.is_none() {
-            return;
-        }
-        let inode = fstat(file).map_or(0, |stat| stat.st_ino);
-        let target = (inode != 0).then_some(Target { inode, size_bytes });
-        stored.set_at_risk(&self.0.records, self.held(), target);
     }
 
     fn move_to(
@@ -285,11 +244,7 @@ impl StagingPipe {
 
     fn count_taken(&self, count: usize) {
         self.0.held_bytes.fetch_sub(self.held().min(count as u64), Ordering::Relaxed);
-        self.set_at_risk(self.held());
-    }
-
-    fn set_at_risk(&self, bytes: u64) -> bool {
-        self.0.stored().set_at_risk(&self.0.records, bytes, None)
+        self.0.entry.set_at_risk(self.held());
     }
 }
 
@@ -297,42 +252,6 @@ impl WeakStagingPipe {
     /// Returns the pipe unless it has ended.
     pub(crate) fn upgrade(&self) -> Option<StagingPipe> {
         self.0.upgrade().map(StagingPipe)
-    }
-}
-
-impl Stored {
-    /// Records how many bytes would be lost with this process, if the store may lack the pipe. Returns
-    /// whether it may.
-    fn set_at_risk(&mut self, records: &CrashRecords, bytes: u64, target: Option<Target>) -> bool {
-        let owner = self.owner.filter(|_| !self.is_proved && bytes > 0);
-        let at_risk = owner.map(|owner| {
-            // A pipe that has no key counts with the log's own.
-            AtRisk { key: self.key.unwrap_or(owner), owner, bytes, target }
-        });
-        if at_risk != self.at_risk {
-            records.set_at_risk(self.at_risk, at_risk);
-            self.at_risk = at_risk;
-        }
-        !self.is_proved
-    }
-}
-
-impl Shared {
-    fn stored(&self) -> MutexGuard<'_, Stored> {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let key = {
-            let mut stored = self.stored();
-            stored.set_at_risk(&self.records, 0, None);
-            stored.key
-        };
-        if let Some(key) = key {
-            self.records.note_end(key);
-        }
     }
 }
 
