@@ -36,7 +36,7 @@ const CLEANING_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Number of the job that looks for old logs. Queues, guests and unclaimed pipes are numbered from 1 on.
 const CLEANING_JOB: u64 = 0;
 
-/// virtlogd's state.
+/// State of virtlogd.
 #[derive(Debug)]
 pub struct Handler {
     settings: Settings,
@@ -129,7 +129,7 @@ impl Daemon for Handler {
         }
     }
 
-    /// A log belongs to its pipe, not to the client that asked for it.
+    /// Does nothing: a log belongs to its pipe, not to the client that asked for it.
     fn disconnected(&mut self, _: &mut Core<Outcome>, _: Caller) {}
 
     fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
@@ -225,7 +225,7 @@ impl Daemon for Handler {
         fd_store::remove_key(table, workspaces, kind, key);
     }
 
-    /// No client of virtlogd is kept.
+    /// Does nothing: no client of virtlogd is stored.
     fn client_is_not_stored(&mut self, _: ClientId) {}
 
     fn keep_no_more(&mut self) {

@@ -17,7 +17,7 @@ const STRING_BYTES_MAX: u32 = 4_194_304;
 /// Bytes that one READ may ask for; libvirt's value, on the wire.
 pub(crate) const READ_BYTES_MAX: u64 = 4_194_304;
 
-/// OPEN's one flag that does something: begin the log anew. libvirt ignores all others.
+/// Flag of OPEN to begin the log anew. libvirt ignores all others.
 const OPEN_TRUNCATE: u32 = 1;
 
 /// Procedure numbers.
@@ -28,7 +28,8 @@ mod procedure {
     pub(super) const APPEND: i32 = 4;
 }
 
-/// Who a log belongs to. Told by the client and never looked into; bytes need not be UTF-8.
+/// Identity of a guest. The client tells it, and the daemon does not interpret it; bytes need not
+/// be UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GuestIdentity {
     pub(crate) driver: Box<[u8]>,
@@ -41,7 +42,7 @@ pub(crate) struct GuestIdentity {
 pub(crate) enum Request {
     /// A pipe into the log at `path`.
     Open { domain: GuestIdentity, path: PathBuf, truncate: bool },
-    /// Where the next byte of an open log will be.
+    /// The position of the next byte of an open log.
     Position { path: PathBuf, flags: u32 },
     /// Bytes of a log from a position on.
     Read { path: PathBuf, inode: u64, offset: u64, len_max: u64, flags: u32 },
@@ -112,21 +113,21 @@ impl std::fmt::Display for GuestIdentity {
     }
 }
 
-/// The result of OPEN and GET_POSITION: inode and offset.
+/// Makes the result of OPEN and GET_POSITION: inode and offset.
 pub(crate) fn position((inode, offset): (u64, u64)) -> Reply {
     let mut writer = Writer::new();
     writer.u64(inode).u64(offset);
     Reply { payload: writer.into_bytes(), fds: Vec::new() }
 }
 
-/// The result of READ, whose bytes `read` appends to what it is given.
+/// Makes the result of READ, whose bytes `read` appends to its argument.
 pub(crate) fn data<E>(read: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Reply, E> {
     let mut writer = Writer::new();
     writer.opaque_by(read)?;
     Ok(Reply { payload: writer.into_bytes(), fds: Vec::new() })
 }
 
-/// The result of APPEND, always 0.
+/// Makes the result of APPEND, always 0.
 pub(crate) fn appended() -> Reply {
     let mut writer = Writer::new();
     writer.i32(0);
@@ -138,7 +139,7 @@ fn path(reader: &mut Reader<'_>) -> Result<PathBuf, xdr::Error> {
     Ok(Path::new(OsStr::from_bytes(bytes)).to_owned())
 }
 
-/// What libvirt checks before it looks at the path, in its order.
+/// Checks limits and flags before the path is looked at, in libvirt's order.
 pub(crate) fn check(request: &Request) -> Result<(), rpc::Error> {
     let (flags, function) = match request {
         Request::Open { .. } => return Ok(()),

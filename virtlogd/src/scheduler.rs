@@ -35,7 +35,7 @@ const HOLD: Duration = Duration::from_millis(50);
 /// Time before a log that could not be written is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// All queues, and what their tasks need.
+/// Queues of all paths, and the resources of their tasks.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     pub(crate) table: LogTable,
@@ -94,8 +94,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Goes on with a log of the process before this one. Gives the pipe of one that there is already
-    /// back.
+    /// Goes on with a log of the process before this one. Returns the pipe of a log that there is
+    /// already.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`. The pipe is closed.
@@ -108,7 +108,7 @@ impl Scheduler {
         if self.table.has_path(&path) {
             tracing::error!(
                 target: "logging.log_handler",
-                "{} was handed over twice; what {domain} writes into the second is dropped",
+                "Log {} was handed over twice; the output of {domain} into the second pipe is dropped",
                 path.display()
             );
             return Ok(Some(pipe));
@@ -138,14 +138,14 @@ impl Scheduler {
         self.enqueue_at(core, number, task);
     }
 
-    /// Starts what can be started.
+    /// Starts all tasks that can be started.
     pub(crate) fn resume(&mut self, core: &mut Core<Outcome>) {
         for number in self.table.numbers() {
             self.advance(core, number);
         }
     }
 
-    /// Takes note that the pipe of a queue's guest is ready. Returns whether there is such a queue.
+    /// Notes that the pipe of a queue's guest is ready. Returns whether there is such a queue.
     pub(crate) fn ready(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
         let Some(queue) = self.table.get_mut(number) else { return false };
         if suspects::is_suspect(core, queue) {
@@ -226,7 +226,7 @@ impl Scheduler {
         }
     }
 
-    /// Looks after the guest of a job that takes long.
+    /// Checks the guest of a job that takes long.
     pub(crate) fn job_stalled(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(queue) = self.table.get_mut(number) {
             queue.set_stalled();
@@ -235,15 +235,15 @@ impl Scheduler {
         }
     }
 
-    /// Notes where a job's file is.
+    /// Notes the storage of a job's file.
     pub(crate) fn set_place(&mut self, number: u64, place: Place) {
         if let Some(queue) = self.table.get_mut(number) {
             queue.place = Some(place);
         }
     }
 
-    /// Ends the pipe of a job's guest, so that it does not wait for ever in front of it: the job is not
-    /// waited for any more.
+    /// Closes the pipe of a job's guest, so that it does not wait for ever: the job is not waited
+    /// for any more.
     pub(crate) fn job_abandoned(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(queue) = self.table.get_mut(number) {
             queue.guest.iter().for_each(|guest| guest.pipe().lose_unstored());
@@ -260,7 +260,8 @@ impl Scheduler {
         queue.or_else(|| self.closing_pipes.describe(number))
     }
 
-    /// Stores all that waits, and sees which files can be opened: libvirt's daemons reopen all.
+    /// Stores everything that waits, and sees which files can be opened: libvirt's daemons reopen
+    /// all.
     pub(crate) fn flush_for_handover(&mut self, core: &mut Core<Outcome>) {
         let logs = self.table.iter().filter(|(_, queue)| queue.guest.is_some());
         for number in logs.map(|(number, _)| number).collect::<Vec<_>>() {
@@ -348,7 +349,7 @@ impl Scheduler {
         }
     }
 
-    /// Looks after the guest of a task that takes long.
+    /// Checks the guest of a task that takes long.
     fn check_guest(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) {
         if queue.look_after_guest(core, number) {
             suspects::fetch(core, queue, number);
@@ -361,7 +362,7 @@ impl Scheduler {
         }
     }
 
-    /// A fetch takes long: no task waits for it any longer.
+    /// Notes that a fetch takes long, so that no task waits for it any longer.
     fn fetch_stalled(&mut self, core: &mut Core<Outcome>, number: u64) {
         if self.table.get_mut(number).is_some_and(|queue| queue.fetch.set_stalled()) {
             self.advance(core, number);

@@ -24,7 +24,7 @@ pub(crate) fn begin(scheduler: &mut Scheduler, core: &mut Core<Outcome>) {
 
 /// Stops all other logs.
 pub(crate) fn stop_rest(scheduler: &mut Scheduler, core: &mut Core<Outcome>) {
-    scheduler.stops.give_up();
+    scheduler.stops.abandon();
     let is_served = |number: &u64| !scheduler.stops.is_under_way(*number);
     for number in scheduler.table.numbers().into_iter().filter(is_served).collect::<Vec<_>>() {
         stop_log(scheduler, core, number);
@@ -35,10 +35,10 @@ pub(crate) fn stop_rest(scheduler: &mut Scheduler, core: &mut Core<Outcome>) {
 /// for as well.
 pub(crate) fn is_complete(scheduler: &Scheduler, core: &Core<Outcome>, other_source: u64) -> bool {
     let Scheduler { table, stops, .. } = scheduler;
-    let Some(given_up) = stops.given_up() else { return stops.are_over() };
+    let Some(abandoned) = stops.abandoned() else { return stops.are_over() };
     let is_awaited = |number: &u64| *number == other_source || table.has_number(*number);
     let mut jobs = core.jobs_in_flight().map(|job| job.source).filter(is_awaited);
-    stops.are_over() && jobs.all(|number| given_up.contains(&number))
+    stops.are_over() && jobs.all(|number| abandoned.contains(&number))
 }
 
 /// Stops a log. One that is in the fd store only pauses: its pipe stays there.

@@ -1,4 +1,4 @@
-//! Deletes the logs of guests that are long gone.
+//! Deletion of old logs: their guests are long gone.
 
 mod chain;
 mod pass;

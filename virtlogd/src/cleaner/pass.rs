@@ -1,13 +1,13 @@
-//! Deletes the logs of guests that are long gone.
+//! A pass over all directories of logs.
 //!
-//! A log and its older parts, NAME.log and NAME.log.N, are a chain, and live and die together: by
-//! the newest of them. Only `log_root` and the directories directly in it are looked at.
+//! A log and its older parts, NAME.log and NAME.log.N, are a chain. A chain is deleted as a whole,
+//! by the age of its newest file. Only `log_root` and the directories directly in it are looked at.
 //!
 //! compat: as in libvirt, parts with a number above `max_backups` are deleted whatever their age.
 //! Unlike there, nothing of an open log's chain is ever deleted, by whatever name it was opened,
-//! symbolic links to directories are not entered, `log_root` is not reached through links of those who
-//! have no say where they lead, and each directory is kept open while it is cleaned, so that nobody can
-//! put another one in its place.
+//! symbolic links to directories are not entered, `log_root` is not reached through links of users
+//! who may not change where they lead, and each directory is kept open while it is cleaned, so that
+//! no other one can be put in its place.
 //!
 //! Guests start and write meanwhile. So each file is looked at again right before it is deleted, and
 //! the chain's log with it: one that has changed, or that a log is written to by now, is left for the
@@ -28,15 +28,15 @@ use crate::rotating_file::{Deletion, Directory, FileId, is_open};
 
 const DAY_S: u64 = 86_400;
 
-/// What a pass did.
+/// Result of a pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Files deleted.
     pub deleted: u64,
     /// Files and directories that could not be looked at or deleted; each was logged.
     pub failed: u64,
-    /// Files left for a later pass, since more chains were found than one pass keeps in mind, or
-    /// because something was done to their chain.
+    /// Files left for a later pass, since more chains were found than one pass remembers, or
+    /// because their chain has changed.
     pub postponed: u64,
 }
 
@@ -69,7 +69,7 @@ pub fn clean(
 
 struct Pass<'a> {
     policy: Policy,
-    /// Of the chains of open logs.
+    /// Logs of the chains of open logs.
     open: Heads,
     summary: &'a mut Summary,
 }
@@ -95,8 +95,8 @@ impl Pass<'_> {
         nested
     }
 
-    /// The chains of a directory, and the directories in it. No chains if not all of it could be seen:
-    /// what was not might be a chain's newest part.
+    /// Returns the chains of a directory, and the directories in it. No chains if not all of it
+    /// could be seen: an unseen file might be a chain's newest part.
     fn look(&mut self, directory: &Directory, path: &Path) -> (Option<Chains>, Vec<OsString>) {
         let mut chains = Chains::default();
         let mut nested = Vec::new();
@@ -189,7 +189,7 @@ impl Seen {
     }
 }
 
-/// Whether a file, or none, is what it was before, and no log.
+/// Returns whether a file, or none, is as it was before, and no log.
 fn is_untouched(directory: &Directory, name: &OsStr, before: Option<Seen>) -> bool {
     match directory.look_at(name, true) {
         Ok(found) => {
@@ -200,7 +200,7 @@ fn is_untouched(directory: &Directory, name: &OsStr, before: Option<Seen>) -> bo
     }
 }
 
-/// Where a path leads: the file may be a symbolic link, and its parts lie beside the link.
+/// Returns the paths of a log: the file may be a symbolic link, and its parts lie beside the link.
 fn true_paths(path: &Path) -> impl Iterator<Item = PathBuf> {
     let beside = path::absolute(path).ok().and_then(|path| {
         let directory = fs::canonicalize(path.parent()?).ok()?;

@@ -1,16 +1,16 @@
-//! A guest, and what may be done to its pipe.
+//! Access to a guest's pipe.
 //!
 //! Whoever has an end of a pipe can keep the kernel's lock of it for as long as it likes, with a
 //! `splice(2)` from something on which nothing comes. Whatever else is done to the pipe waits for
 //! that, in the kernel and out of reach of signals: reading from it, asking how much it holds, closing
 //! its last fd. Only `poll`, `fstat` and `F_GETFL` return.
 //!
-//! So the loop never touches a guest's pipe. Jobs do, one at a time, and say so in their
-//! [progress](Progress::at_peer): one that does not come back costs its own guest, and nobody else. As a
-//! rule a log's job takes bytes out of the pipe itself. Of a guest that is
-//! [suspect](common::server::Core::is_peer_suspect) it does not; jobs that touch nothing else
-//! [fetch](Guest::fetch) what there is into a pipe of ours, from which it is written like anything that
-//! the log is owed.
+//! Therefore the loop never touches a guest's pipe. Jobs do, one at a time, and account for it in their
+//! [progress](Progress::at_peer): a job that does not come back costs its own guest, and no other.
+//! As a rule a log's job takes bytes out of the pipe itself. It does not for a guest that is
+//! [suspect](common::server::Core::is_peer_suspect). Then jobs that touch nothing else
+//! [fetch](Guest::fetch) the bytes into a staging pipe, from which they are written like the rest
+//! of the backlog.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,42 +29,42 @@ use crate::guest::rate::RateTracker;
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::protocol::GuestIdentity;
 
-/// Bytes that are left in the pipe of a guest, a large one too: with what its staging pipe holds,
-/// all that such a log costs.
+/// Bytes that are left in the pipe of a guest whose log cannot be written, a large one too. With
+/// the bytes in its staging pipe, that is all the memory that such a log costs.
 const LEFT_IN_PIPE_BYTES_MAX: usize = 16_384;
 
-/// Bytes read at a time when they can only be dropped.
+/// Bytes read at a time when they are to be dropped.
 const DROP_BYTES: usize = 65_536;
 
-/// How often a guest's pipe is emptied before others are looked at.
+/// Times that a guest's pipe is emptied before other guests have their turn.
 const DRAIN_ROUNDS_MAX: usize = 4;
 
 /// A guest and its output.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    /// The number under which it can be a suspect.
+    /// Number under which it can be suspect.
     pub(crate) number: u64,
     pub(crate) domain: GuestIdentity,
-    /// Of the job that writes its log.
+    /// Account of the job that writes its log.
     pub(crate) progress: Progress,
     /// The job that writes its log may touch its pipe.
     is_direct: AtomicBool,
-    /// For the job that touches its pipe. Taken before the pipe, and never by the loop.
+    /// Held by the job that touches its pipe. Taken before `pipe`, and never by the loop.
     touching: Mutex<()>,
     pipe: Mutex<GuestPipe>,
 }
 
-/// What was done to a pipe beside the job that writes its log, in bytes.
+/// Result of a fetch, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fetched {
-    /// What was in it.
+    /// Bytes that were in the pipe.
     pub(crate) waiting: u64,
-    /// What of that was taken.
+    /// Bytes of those that were taken.
     pub(crate) taken: u64,
 }
 
 impl Guest {
-    /// One with a pipe that nobody else has yet.
+    /// Makes a guest with a new pipe.
     pub(crate) fn new(
         number: u64,
         domain: GuestIdentity,
@@ -75,7 +75,7 @@ impl Guest {
         Self::with_capacity(number, domain, pipe, capacity_bytes, pool)
     }
 
-    /// One that an earlier image of this process had, with a pipe that holds so many bytes, if it knew.
+    /// Makes a guest of the process before this one, with a pipe of `pipe_bytes`, if that is known.
     pub(crate) fn inherited(
         number: u64,
         domain: GuestIdentity,
@@ -104,12 +104,12 @@ impl Guest {
         }
     }
 
-    /// What is known of it, for a moment: nothing that may take long is done meanwhile.
+    /// Locks the state of its pipe. Nothing that may take long is done meanwhile.
     pub(crate) fn pipe(&self) -> MutexGuard<'_, GuestPipe> {
         self.pipe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the job that writes its log may touch its pipe.
+    /// Sets whether the job that writes its log may touch its pipe.
     pub(crate) fn set_direct(&self, is_direct: bool) {
         self.is_direct.store(is_direct, Ordering::Relaxed);
     }
@@ -118,8 +118,8 @@ impl Guest {
         self.is_direct.load(Ordering::Relaxed)
     }
 
-    /// Finds out how large its pipe is, if that is not known to have been enlarged. To be called by the job
-    /// that writes its log.
+    /// Measures its pipe, unless that is known to have been enlarged. For the job that writes its
+    /// log.
     pub(crate) fn measure(&self) {
         if self.pipe().rate.is_large() {
             return;
@@ -130,34 +130,35 @@ impl Guest {
         }
     }
 
-    /// An account for a job that does nothing but touch its pipe.
+    /// Returns an account for a job that does nothing but touch its pipe.
     pub(crate) fn new_progress(&self) -> Progress {
         Progress::of_peer(self.number)
     }
 
-    /// What can be expected of it.
+    /// Returns what can be written to its log.
     pub(crate) fn state(&self) -> io::Result<InputState> {
         self.pipe().state(self.is_direct())
     }
 
-    /// Bytes that are to be written of what the guest has written until now.
+    /// Returns the number of bytes that it has written until now and that are to be written to its
+    /// log.
     pub(crate) fn outstanding(&self) -> io::Result<u64> {
         Ok(self.waiting()? + self.pipe().staged_bytes())
     }
 
-    /// Bytes that may be taken from its pipe.
+    /// Returns the number of bytes that may be taken from its pipe.
     pub(crate) fn takeable(&self) -> io::Result<u64> {
         let waiting = self.take_in_order(|pipe, _| Ok(pipe::readable_bytes(pipe)? as u64))?;
         Ok(waiting.unwrap_or(0))
     }
 
-    /// Moves up to `len` bytes of its pipe into one of ours, unless others have to go first.
+    /// Moves up to `len` bytes of its pipe into a staging pipe, unless there is a backlog.
     pub(crate) fn move_to(&self, staging: &StagingPipe, len: u64) -> io::Result<u64> {
         let moved = self.take_in_order(|pipe, key| staging.take_from(pipe, len, key))?;
         Ok(moved.unwrap_or(0))
     }
 
-    /// Shows its pipe, unless others have to go first.
+    /// Shows its pipe to `look`, unless there is a backlog.
     pub(crate) fn look_at(
         &self,
         look: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
@@ -165,7 +166,7 @@ impl Guest {
         self.take_in_order(|pipe, _| look(pipe)).map(drop)
     }
 
-    /// Asks for a pipe of this size. The kernel has the last word on it.
+    /// Changes its pipe's size. The kernel may refuse.
     pub(crate) fn resize(&self, bytes: i32) {
         if !self.is_direct() {
             return;
@@ -176,20 +177,20 @@ impl Guest {
         self.pipe().rate.resized(resized.unwrap_or(0));
     }
 
-    /// Whether nobody can write into its pipe any more.
+    /// Returns whether its pipe has no writer any more.
     pub(crate) fn has_gone(&self) -> bool {
         pipe::has_no_writer(&self.pipe().fd).unwrap_or(false)
     }
 
-    /// Writing does not work for `reason`: empties its pipe if that is about to fill, even where that
-    /// loses bytes. To be called by the job that writes the log.
+    /// Empties its pipe if that is about to fill, even where that loses bytes, because its log
+    /// cannot be written for `reason`. For the job that writes the log.
     pub(crate) fn drain_to_backlog(&self, reason: &str, path: &Path) {
         if self.is_direct() {
             self.drain_to_backlog_as(&self.progress, reason, path);
         }
     }
 
-    /// The same for the job that touches nothing else. What is left in it is waiting.
+    /// Does the same for the job that touches nothing else. Bytes that are left count as waiting.
     pub(crate) fn drain_to_backlog_beside(
         &self,
         progress: &Progress,
@@ -200,8 +201,8 @@ impl Guest {
         Fetched { waiting: is_left.into(), taken: 0 }
     }
 
-    /// Moves what its pipe has into one of ours, as far as that has room, for the job that writes its log.
-    /// To be called by the job that touches nothing else.
+    /// Moves the bytes in its pipe into a staging pipe, as far as that has room, for the job that
+    /// writes its log. For the job that touches nothing else.
     pub(crate) fn fetch(&self, progress: &Progress) -> Fetched {
         let fetched = self.touch(progress, |pipe| {
             let waiting = pipe::readable_bytes(pipe)? as u64;
@@ -212,7 +213,7 @@ impl Guest {
         fetched.unwrap_or(Fetched { waiting: 1, taken: 0 })
     }
 
-    /// Everything that its log is owed, with what is still in its pipe, when it has gone.
+    /// Takes the backlog of its log, with the bytes that are still in its pipe, when it has gone.
     pub(crate) fn take_final_backlog(&self, reason: &str, path: &Path) -> Option<Box<Backlog>> {
         let emptied = self.touch_directly(|pipe| {
             let waiting = pipe::readable_bytes(pipe)?;
@@ -221,25 +222,25 @@ impl Guest {
             }
             Ok(())
         });
-        // What cannot be had is not owed to anybody.
+        // Bytes that cannot be taken are in no backlog.
         emptied.ok();
         self.pipe().take_backlog()
     }
 
-    /// Bytes that are not in the log and of which the log does not say so.
+    /// Returns the number of bytes that are neither in the log nor reported there as lost.
     pub(crate) fn unwritten_bytes(&self) -> u64 {
         let waiting = self.waiting().unwrap_or(0);
         self.pipe().unwritten_bytes(waiting)
     }
 
-    /// Bytes in its pipe that the job that writes its log may take.
+    /// Returns the number of bytes in its pipe that the job that writes its log may take.
     fn waiting(&self) -> io::Result<u64> {
         let waiting = self.touch_directly(|pipe| Ok(pipe::readable_bytes(pipe)? as u64))?;
         Ok(waiting.unwrap_or(0))
     }
 
-    /// Does something with the next bytes, for which the log's key in the fd store is given too. `None`:
-    /// they are not the next that the log gets, or not for the job that writes it.
+    /// Calls `call` with its pipe and the log's key in the fd store, if the pipe's bytes are the
+    /// next that the log gets and the job that writes it may take them.
     fn take_in_order<T>(
         &self,
         call: impl FnOnce(BorrowedFd<'_>, Option<u64>) -> io::Result<T>,
@@ -269,7 +270,7 @@ impl Guest {
         }
     }
 
-    /// Does something to the pipe, which may end with the guest only.
+    /// Calls `call` with the pipe. It may return only when the guest has ended.
     fn touch<T>(
         &self,
         progress: &Progress,
@@ -299,37 +300,37 @@ impl Guest {
     /// Takes `waiting` bytes out of the pipe. All of them: a guest that waits in the middle of a large
     /// write makes the pipe ready again only when it finds it empty.
     fn empty(&self, pipe: BorrowedFd<'_>, waiting: usize, reason: &str, path: &Path) {
-        let kept = usize::try_from(self.move_to_backlog(pipe, waiting as u64)).unwrap_or(waiting);
-        let dropped = drop_from(pipe, waiting.saturating_sub(kept));
+        let moved = usize::try_from(self.move_to_backlog(pipe, waiting as u64)).unwrap_or(waiting);
+        let dropped = drop_from(pipe, waiting.saturating_sub(moved));
         self.pipe().drop_bytes(dropped, reason, path);
     }
 
-    /// Moves up to `len` bytes into a pipe of the log's own, as far as that has room.
+    /// Moves up to `len` bytes into a staging pipe of the backlog, as far as that has room.
     fn move_to_backlog(&self, pipe: BorrowedFd<'_>, len: u64) -> u64 {
         let (staging, key) = {
             let mut pipe = self.pipe();
             let Some(staging) = pipe.begin_filling() else { return 0 };
             (staging, pipe.key)
         };
-        let mut kept = 0;
-        while kept < len {
-            match staging.take_from(pipe, len - kept, key) {
-                Ok(count @ 1..) => kept += count,
-                // There were fewer: it may be that nobody can tell how many there are.
+        let mut moved = 0;
+        while moved < len {
+            match staging.take_from(pipe, len - moved, key) {
+                Ok(count @ 1..) => moved += count,
+                // There were fewer: their number may be unknown.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && staging.has_room() => {
-                    kept = len;
+                    moved = len;
                 }
                 _ => break,
             }
         }
         self.pipe().filled();
-        kept
+        moved
     }
 }
 
-/// From how many waiting bytes on a guest might soon have to wait. A pipe can be full with half its
-/// bytes, because small writes do not share a page with every other one, and one of a single page
-/// with a single byte.
+/// Returns the number of waiting bytes from which on a guest might soon have to wait. A pipe can be
+/// full with half its bytes, because small writes do not share a page with every other one, and a
+/// pipe of a single page with a single byte.
 fn left_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
     const PAGE_BYTES: usize = 4096;
     match pipe::capacity_bytes(guest).unwrap_or(0) {

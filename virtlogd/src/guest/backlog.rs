@@ -1,8 +1,8 @@
-//! Backlog of a log: what it gets before anything new of its guest.
+//! Backlog of a log: the items that it gets before anything new of its guest.
 //!
-//! In this order: the rest of a line about a loss, the bytes that were kept, and the line about what was
-//! lost behind them. So nothing more is kept once something behind it was lost, and nothing is taken
-//! from the guest's pipe while there is a backlog.
+//! Their order: the rest of a line about a loss, the staged bytes, and the line about a loss behind
+//! them. So no more bytes are staged once bytes behind them were lost, and none are taken from the
+//! guest's pipe while there is a backlog.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -12,31 +12,32 @@ use common::handover::marks::Target;
 use crate::guest::loss::{self, Loss};
 use crate::guest::staging::{StagingPipe, StagingPool};
 
-/// What a log is owed.
+/// The backlog.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    /// The rest of a line about a loss.
+    /// Rest of a line about a loss.
     pub(crate) line: Vec<u8>,
-    /// Where that begins, if a process before this one may have written something of it.
+    /// Begin of that line in the file, if the process before this one may have written something of
+    /// it.
     pub(crate) line_target: Option<Target>,
     pub(crate) staged: VecDeque<StagingPipe>,
-    /// One behind those that bytes are being moved into.
+    /// A further one, into which bytes are being moved.
     pub(super) filling: Option<StagingPipe>,
-    /// A job writes the first of the kept ones.
+    /// A job writes the first of `staged`.
     pub(super) first_in_hand: bool,
     pub(crate) loss: Option<Loss>,
-    /// Why writing did not work the last time.
+    /// Reason of the last failure to write.
     pub(crate) reason: String,
-    /// Everything that was lost, told or not.
+    /// All bytes that were lost, reported or not.
     pub(super) lost_bytes: u64,
 }
 
-/// The next thing that a log is owed.
+/// An item of the backlog.
 #[derive(Debug)]
 pub(crate) enum BacklogItem {
     Line(Vec<u8>),
     Staged(StagingPipe),
-    /// A line about a loss that was not begun.
+    /// A line about a loss, which was not begun.
     Loss,
 }
 
@@ -48,12 +49,12 @@ impl Backlog {
             && self.loss.is_none()
     }
 
-    /// Whether there is something that can be written now.
+    /// Returns whether there is an item that can be written now.
     pub(super) fn has_items(&self) -> bool {
         !self.line.is_empty() || !self.staged.is_empty() || self.has_loss_to_tell()
     }
 
-    /// What is being moved comes before a loss.
+    /// Returns whether a loss is the next item. Bytes that are being moved come before it.
     fn has_loss_to_tell(&self) -> bool {
         self.loss.is_some() && self.filling.is_none()
     }
@@ -66,8 +67,8 @@ impl Backlog {
         self.staged_bytes() + self.loss.map_or(0, |loss| loss.bytes())
     }
 
-    /// It cannot be written for good; the daemon's log is told.
-    pub(crate) fn give_up(&self, path: &Path) {
+    /// Reports that it cannot be written for good.
+    pub(crate) fn abandon(&self, path: &Path) {
         loss::count(self.bytes());
         tracing::error!(
             target: "logging.log_handler",
@@ -76,8 +77,8 @@ impl Backlog {
         );
     }
 
-    /// Returns a pipe to move bytes of the guest's into, which no job writes to the log before
-    /// [`Self::filled`]. `None` if there is none, or they would overtake what was lost.
+    /// Returns a staging pipe to move bytes of the guest's into, which is not written to the log
+    /// before [`Self::filled`]. `None` if there is none, or the bytes would overtake a loss.
     pub(super) fn begin_filling(&mut self, pool: &StagingPool) -> Option<StagingPipe> {
         if self.loss.is_some() {
             return None;
@@ -89,12 +90,12 @@ impl Backlog {
         self.filling.clone()
     }
 
-    /// Appends what was moved into that pipe.
+    /// Adds that staging pipe, unless nothing was moved into it.
     pub(super) fn filled(&mut self) {
         self.staged.extend(self.filling.take().filter(|staging| staging.held() > 0));
     }
 
-    /// Takes over what was staged, in front of what was kept meanwhile.
+    /// Takes over the staged bytes of a job, in front of those that were staged meanwhile.
     pub(super) fn take_staged(&mut self, staging: &mut StagingPipe, pool: &StagingPool) {
         self.first_in_hand = false;
         let held = staging.held();
@@ -106,7 +107,7 @@ impl Backlog {
             Ok(fresh) => self.staged.push_front(std::mem::replace(staging, fresh)),
             Err(error) => {
                 tracing::error!(
-                    target: "logging.log_handler", "No pipe to keep {held} bytes in: {error}"
+                    target: "logging.log_handler", "Unable to make a pipe for {held} bytes of output, which are lost: {error}"
                 );
                 staging.discard();
                 self.lose(held);
@@ -114,7 +115,7 @@ impl Backlog {
         }
     }
 
-    /// Returns what is to be written next.
+    /// Returns the first item.
     pub(super) fn next_item(&mut self) -> Option<BacklogItem> {
         if !self.line.is_empty() {
             return Some(BacklogItem::Line(self.line.clone()));
@@ -126,7 +127,7 @@ impl Backlog {
         self.has_loss_to_tell().then_some(BacklogItem::Loss)
     }
 
-    /// Notes that a job is done with the first pipe of kept bytes, which it may have emptied.
+    /// Notes that a job has done with the first staging pipe, which it may have emptied.
     pub(super) fn first_is_back(&mut self) {
         self.first_in_hand = false;
         match self.staged.front() {

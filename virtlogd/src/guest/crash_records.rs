@@ -21,7 +21,7 @@ pub(crate) struct CrashRecords(OnceLock<Records>);
 struct Records {
     marks: Marks,
     order: AtomicU64,
-    /// See [`marks::AtRisk`].
+    /// Round of this process; see [`marks::AtRisk`].
     round: u32,
     /// Bytes at risk, by the key under which that is recorded.
     at_risk: Mutex<HashMap<u64, u64>>,

@@ -1,4 +1,4 @@
-//! Bytes of a guest that could not be kept, and the line that says so in its log.
+//! Bytes of a guest that were dropped, and the text of the line about them in its log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use common::handover::document;
 use common::logging::timestamp;
 
-/// All bytes that this process has dropped; jobs on any thread count.
+/// All bytes that this process has dropped, on any thread.
 static DROPPED_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes of all guests' that were dropped since the start.
+/// Returns the number of bytes of all guests that were dropped since the start.
 pub(crate) fn dropped_bytes() -> u64 {
     DROPPED_BYTES.load(Ordering::Relaxed)
 }
@@ -28,24 +28,24 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
-    /// `bytes` were lost now.
+    /// Makes the loss of `bytes` now.
     pub(crate) fn new(bytes: u64) -> Self {
         let now = SystemTime::now();
         Self { bytes, first: now, last: now }
     }
 
-    /// `bytes` more were lost now.
+    /// Adds `bytes` that were lost now.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
         self.last = SystemTime::now();
     }
 
-    /// With what was lost behind it.
+    /// Returns this loss and a later one as one.
     pub(crate) fn and(self, later: Self) -> Self {
         Self { bytes: self.bytes.saturating_add(later.bytes), last: later.last, ..self }
     }
 
-    /// For another image of this process.
+    /// Returns it as it is in the state document.
     pub(crate) fn save(&self) -> document::Loss {
         document::Loss {
             bytes: self.bytes,
@@ -54,19 +54,20 @@ impl Loss {
         }
     }
 
-    /// Of another image of this process; `None` for times that cannot be.
+    /// Returns a loss from the state document; `None` for times that cannot be.
     pub(crate) fn restore(from: document::Loss) -> Option<Self> {
         let time = |unix_us| SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(unix_us));
         let (first, last) = (time(from.first_unix_us)?, time(from.last_unix_us)?);
         Some(Self { bytes: from.bytes, first, last })
     }
 
-    /// How many.
+    /// Returns the number of bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The line for the log. It starts with a newline of its own unless the log is `at_line_start`.
+    /// Returns the line for the log. It starts with a newline of its own unless the log is
+    /// `at_line_start`.
     pub(crate) fn line(&self, reason: &str, at_line_start: bool) -> Vec<u8> {
         let newline = if at_line_start { "" } else { "\n" };
         format!(

@@ -1,5 +1,5 @@
-//! The line about what was lost: made, written, and noted before that, so that a kill in between makes
-//! the next process write what is left of it, and not all of it again.
+//! The line about a loss. It is recorded before it is written, so that after a kill in between the
+//! next process writes the rest of it, and not all of it again.
 
 use common::handover::marks::{self, Target};
 use nix::sys::stat::fstat;
@@ -8,8 +8,8 @@ use crate::guest::loss::Loss;
 use crate::guest::pipe::GuestPipe;
 
 impl GuestPipe {
-    /// Makes the line about what was lost, which goes to `target`, and gives the loss in case that
-    /// nothing of it can be written.
+    /// Makes the line, which goes to `target`. Returns the loss too, in case that nothing of the
+    /// line can be written.
     pub(crate) fn begin_line(
         &mut self,
         at_line_start: bool,
@@ -19,12 +19,12 @@ impl GuestPipe {
         let loss = backlog.loss.take()?;
         backlog.line = loss.line(&backlog.reason, at_line_start);
         let line = backlog.line.clone();
-        // Under the lock: whoever notes what is owed sees the loss, or the line and its order.
+        // Under the lock: a record of the log has the loss, or the line and its order.
         self.note_line(target);
         Some((loss, line))
     }
 
-    /// The rest of a line is about to be written to `target`.
+    /// Records that the rest of a line is about to be written to `target`.
     pub(crate) fn note_line(&mut self, target: Target) {
         let Some(backlog) = &mut self.backlog else { return };
         backlog.line_target = None;
@@ -38,21 +38,21 @@ impl GuestPipe {
         self.line_order = self.pool.records().set_line(self.key, line).or(self.line_order);
     }
 
-    /// A line of which something may be in the file already, and where it begins there.
+    /// Returns a line of which something may be in the file already, and where it begins there.
     pub(crate) fn doubtful_line(&self) -> Option<(Vec<u8>, Target)> {
         let backlog = self.backlog.as_ref()?;
         Some((backlog.line.clone(), backlog.line_target?))
     }
 
-    /// The line is written except for `rest`.
+    /// Notes that the line is written except for `rest`.
     pub(crate) fn line_is_written(&mut self, rest: &[u8]) {
         if let Some(backlog) = &mut self.backlog {
             (backlog.line, backlog.line_target) = (rest.to_vec(), None);
         }
     }
 
-    /// The `line` could not be written. If nothing of it was, it is made anew, with what is lost
-    /// meanwhile, unless bytes were kept behind it.
+    /// Notes that `line` could not be written. If nothing of it was, it is made anew later, with
+    /// the bytes lost meanwhile, unless bytes were staged behind it.
     pub(crate) fn line_has_failed(&mut self, loss: Loss, line: &[u8]) {
         if let Some(backlog) = &mut self.backlog
             && backlog.staged.is_empty()

@@ -1,22 +1,22 @@
-//! What the daemon's own log says of bytes that a guest's log has lost: each log now and then, however
-//! often it loses some. The guest's log itself tells of every loss.
+//! Reports of losses in the daemon's own log, limited in number for each log. The guest's log
+//! itself reports every loss.
 
 use std::time::{Duration, Instant};
 
-/// How long one log's losses are not told of again.
+/// Time in which the losses of one log are reported once.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// What was said of one log, and what was not.
+/// Reports of one log.
 #[derive(Debug, Default)]
 pub(crate) struct LossReport {
     warned_at: Option<Instant>,
     told_at: Option<Instant>,
-    /// Lost and made up for by a line in the log since that was told of.
+    /// Bytes lost and not reported yet.
     lost_bytes: u64,
 }
 
 impl LossReport {
-    /// Bytes are being lost: whether that is to be said.
+    /// Begins a loss. Returns whether a warning is due.
     pub(crate) fn begin_warning(&mut self, now: Instant) -> bool {
         let is_due = is_due(self.warned_at, now);
         if is_due {
@@ -25,8 +25,8 @@ impl LossReport {
         is_due
     }
 
-    /// The log has a line about `lost_bytes`; gives how many to tell of. What `was_failing` is told of
-    /// in any case.
+    /// Notes that the log has a line about `lost_bytes`. Returns the number to report, if a report
+    /// is due; it always is for a log that `was_failing`.
     pub(crate) fn note_written(
         &mut self,
         lost_bytes: u64,
@@ -38,7 +38,7 @@ impl LossReport {
         (is_due || was_failing).then(|| self.tell(now))
     }
 
-    /// The log ends; gives what is still to be told.
+    /// Returns the number of bytes that are still to be reported when the log ends.
     pub(crate) fn end(&mut self, now: Instant) -> Option<u64> {
         (self.lost_bytes > 0).then(|| self.tell(now))
     }

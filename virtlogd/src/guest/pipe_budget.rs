@@ -1,27 +1,27 @@
 //! Budget of memory that pipes share.
 //!
-//! What waits in a pipe is in the kernel's memory, which no figure of this process contains, and all
-//! guests may flood at once. First come, first served: who finds nothing left goes on with the pipe
-//! that it has.
+//! Bytes in a pipe are in the kernel's memory, which no figure of this process contains, and all
+//! guests may flood at once. First come, first served: a guest for which nothing is left goes on
+//! with the pipe that it has.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What all enlarged pipes together may hold, in bytes: half of what the kernel lets all pipes of an
-/// unprivileged user hold (`pipe-user-pages-soft`, 16,384 pages) before it gives out tiny ones only.
-/// It is enough for 32 floods.
+/// Bytes that all enlarged pipes together may hold. That is half of what the kernel lets all pipes
+/// of an unprivileged user hold (`pipe-user-pages-soft`, 16,384 pages) before it gives out tiny
+/// ones only. It is enough for 32 floods.
 const ENLARGED_BYTES_MAX: u64 = 33_554_432;
 
-/// The room of pipes that were enlarged.
+/// Budget of pipes that were enlarged.
 pub(crate) static ENLARGED: PipeBudget = PipeBudget::new(ENLARGED_BYTES_MAX);
 
-/// Some bytes, of which each may be given to one at a time.
+/// A number of bytes to reserve from.
 #[derive(Debug)]
 pub(crate) struct PipeBudget {
     bytes_max: u64,
     taken_bytes: AtomicU64,
 }
 
-/// A part of a room, given back when it is dropped.
+/// A part of a budget, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: &'static PipeBudget,
@@ -33,14 +33,14 @@ impl PipeBudget {
         Self { bytes_max, taken_bytes: AtomicU64::new(0) }
     }
 
-    /// A share of `bytes`, if there is so much left.
+    /// Reserves `bytes`, if so many are left.
     pub(crate) fn reserve(&'static self, bytes: u64) -> Option<Reservation> {
         let more = |taken: u64| taken.checked_add(bytes).filter(|&taken| taken <= self.bytes_max);
         self.taken_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Reservation { budget: self, bytes })
     }
 
-    /// Counts a pipe that has `bytes` already, even where that is too much.
+    /// Reserves the `bytes` of a pipe that has them already, even where that is too much.
     pub(crate) fn reserve_existing(&'static self, bytes: u64) -> Reservation {
         self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
         Reservation { budget: self, bytes }

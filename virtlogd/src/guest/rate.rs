@@ -1,72 +1,73 @@
-//! How fast a guest writes, and what follows from it.
+//! Rate at which a guest writes, and the policy of reading that follows from it.
 //!
 //! With one write per line the cost is the wake-up, for us and for the guest, not the bytes. So a
 //! guest that writes quickly is not watched for a moment, while its output gathers in the pipe;
 //! one that fills its pipe gets a larger one. Whoever asks for the log has it drained first, so
-//! that only somebody who follows the file can see the delay, by milliseconds.
+//! that only a reader who follows the file can see the delay, by milliseconds.
 
 use std::time::{Duration, Instant};
 
 use crate::guest::pipe_budget::{self, Reservation};
 
-/// Two turns with output within this time, beside that for which the pipe was left alone, make a
-/// quick writer.
+/// Time between two turns with output that makes a quick writer, beside the time for which the pipe
+/// was left alone.
 const QUICK: Duration = Duration::from_millis(3);
 
-/// How long the pipe of a quick writer is left alone.
+/// Time for which the pipe of a quick writer is left alone.
 pub(crate) const REST: Duration = Duration::from_millis(1);
 
-/// The same for one that writes little. With the millisecond to which timers are rounded, a line is
-/// at the most 5 ms late in its file.
+/// Time for which the pipe of one that writes little is left alone. With the millisecond to which timers are rounded, a line is
+/// at most 5 ms late in its file.
 const LONG_REST: Duration = Duration::from_millis(4);
 
-/// Who fills less than this part of its pipe during a long rest, going on as it does, writes little.
+/// Part of its pipe, as a divisor, that a guest fills during a long rest at the least unless it
+/// writes little.
 const LONG_REST_PART: u64 = 16;
 
-/// How long a pipe stays large after the last time that a small one would have been filled.
+/// Time for which a pipe stays large after it last had more than a small one can hold.
 pub(crate) const LARGE: Duration = Duration::from_secs(1);
 
-/// Bytes of a pipe as the kernel makes it.
+/// Size of a pipe as the kernel makes it, in bytes.
 const SMALL_BYTES: i32 = 65_536;
 
-/// Bytes of a large one: the most that an unprivileged process may ask for.
+/// Size of a large one, in bytes: the most that an unprivileged process may ask for.
 const LARGE_BYTES: i32 = 1_048_576;
 
 /// A guest's output over time.
 #[derive(Debug)]
 pub(crate) struct RateTracker {
     last_output: Option<Instant>,
-    /// How long the pipe was left alone at last.
+    /// Time for which the pipe was left alone at last.
     rested: Duration,
     capacity_bytes: u64,
-    /// The kernel does not let us make pipes larger.
+    /// The kernel refuses larger pipes.
     fixed: bool,
-    /// While the pipe is large.
+    /// State of a large pipe.
     enlarged: Option<Box<Enlarged>>,
 }
 
-/// What goes with a large pipe.
+/// State of a large pipe.
 #[derive(Debug)]
 struct Enlarged {
     last_filled: Instant,
-    /// Held for as long as it is large.
+    /// Held for as long as the pipe is large.
     _reservation: Reservation,
 }
 
-/// What to do with a pipe that was found empty in the end.
+/// Policy for a pipe that was found empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadPolicy {
-    /// Wait until something comes.
+    /// Read it when it is ready.
     Watch,
-    /// Let it gather for so long.
+    /// Read it after this time.
     Rest(Duration),
-    /// Ask for a pipe of this size.
+    /// Change its size to this many bytes.
     Resize(i32),
 }
 
 impl RateTracker {
-    /// Of a guest that has not written yet, as far as is known, into a pipe of `capacity_bytes`: an
-    /// earlier image of this process may have enlarged it.
+    /// Makes the tracker of a guest that has not written yet, into a pipe of `capacity_bytes`. The
+    /// process before this one may have enlarged it.
     pub(crate) fn new(capacity_bytes: usize, now: Instant) -> Self {
         let capacity_bytes = capacity_bytes as u64;
         let enlarged = is_large(capacity_bytes).then(|| {
@@ -78,7 +79,7 @@ impl RateTracker {
         Self { last_output: None, rested: Duration::ZERO, capacity_bytes, fixed: false, enlarged }
     }
 
-    /// A turn at `now` has moved so many bytes, whether it found the pipe empty in the end or not.
+    /// Notes a turn at `now` that has moved `moved` bytes.
     pub(crate) fn note(&mut self, moved: u64, now: Instant) {
         if moved > 0 {
             self.last_output = Some(now);
@@ -90,7 +91,8 @@ impl RateTracker {
         }
     }
 
-    /// A turn at `now` has found `moved` bytes.
+    /// Notes a turn at `now` that has emptied the pipe of `moved` bytes, and returns how it is read
+    /// next.
     pub(crate) fn policy(&mut self, moved: u64, now: Instant) -> ReadPolicy {
         let quiet_for = self.last_output.map(|last| now.saturating_duration_since(last));
         self.note(moved, now);
@@ -111,24 +113,24 @@ impl RateTracker {
         }
     }
 
-    /// The pipe has this size now; the same as before when the kernel refused.
+    /// Sets the pipe's size; the same as before if the kernel refused another.
     pub(crate) fn resized(&mut self, capacity_bytes: usize) {
         self.fixed = self.capacity_bytes == capacity_bytes as u64;
         self.capacity_bytes = capacity_bytes as u64;
         self.enlarged.take_if(|_| !is_large(self.capacity_bytes));
     }
 
-    /// Whether the pipe was made larger.
+    /// Returns whether the pipe is large.
     pub(crate) fn is_large(&self) -> bool {
         self.enlarged.is_some()
     }
 
-    /// How many bytes it holds then.
+    /// Returns the size of a large pipe.
     pub(crate) fn enlarged_bytes(&self) -> Option<usize> {
         self.is_large().then(|| usize::try_from(self.capacity_bytes).ok()).flatten()
     }
 
-    /// How long may gather what comes as `moved` bytes came within `time`.
+    /// Returns the time to rest when `moved` bytes came within `time`.
     fn rest(&self, moved: u64, time: Duration) -> Duration {
         let expected_bytes = u128::from(moved) * LONG_REST.as_micros() / time.as_micros().max(1);
         let is_slow = expected_bytes < u128::from(self.capacity_bytes / LONG_REST_PART);
@@ -140,7 +142,7 @@ impl RateTracker {
         self.enlarged.as_deref().is_some_and(|enlarged| calm_for(enlarged) >= LARGE)
     }
 
-    /// Takes the room for it, if there is any.
+    /// Reserves the memory for it, if there is some left.
     fn may_be_enlarged(&mut self, now: Instant) -> bool {
         if self.is_large() || self.fixed {
             return false;

@@ -44,8 +44,8 @@ pub(super) fn open(
     result
 }
 
-/// A log that cannot be written answers with what it has, as in libvirt; the failure is logged where it
-/// happens.
+/// Answers with the position of the next byte. A log that cannot be written answers with the last
+/// one known, as in libvirt; the failure is logged where it happens.
 pub(super) fn position(path: &Path, writer: Option<&LogWriter>) -> Result<Reply, rpc::Error> {
     let Some(writer) = writer else {
         let detail = [b"No open log file ", path.as_os_str().as_bytes()].concat();
@@ -69,8 +69,7 @@ pub(super) fn read(
     to_reply(reply, |reply| reply)
 }
 
-/// Adds a message behind everything that is in a log. A path that is no open log may be one by another
-/// name.
+/// Adds a message at the end of a log. A path that is no open log may be one by another name.
 pub(super) fn append(
     path: &Path,
     writer: Option<&mut LogWriter>,
@@ -93,8 +92,8 @@ pub(super) fn to_reply<T>(
     result.map(reply).map_err(|error| to_rpc(&error))
 }
 
-/// A log whose guest has gone but whose end was not noticed yet is ended now, so that a guest can
-/// be restarted at once. Gives what could not be stored of it.
+/// Ends a log whose guest has gone but whose end was not noticed yet, so that a guest can be
+/// restarted at once. Returns its backlog.
 fn end_previous(
     path: &Path,
     writer: &mut Option<Box<LogWriter>>,
@@ -105,17 +104,17 @@ fn end_previous(
     if let Some(open) = &*writer {
         tracing::warn!(
             target: "logging.log_handler",
-            "Log {} is asked for again while {} has it open", path.display(), open.guest().domain
+            "Refused to open log {} again: {} has it open", path.display(), open.guest().domain
         );
     }
     open?.end()
 }
 
-/// The log that was opened again is owed what the one before was.
+/// Passes the backlog of the log before on to the one that was opened again.
 fn pass_on(final_backlog: Option<Box<Backlog>>, writer: Option<&LogWriter>, path: &Path) {
     match (final_backlog, writer) {
         (Some(backlog), Some(writer)) => writer.guest().pipe().inherit(backlog),
-        (Some(backlog), None) => backlog.give_up(path),
+        (Some(backlog), None) => backlog.abandon(path),
         (None, _) => {}
     }
 }
@@ -136,13 +135,13 @@ fn open_file(
     let file = file.map_err(|error| to_rpc(&error))?;
     let reply = protocol::position(file.position());
     tracing::debug!(
-        target: "logging.log_handler", "{} is the log of {}", path.display(), guest.domain
+        target: "logging.log_handler", "Opened log {} of {}", path.display(), guest.domain
     );
     *writer = Some(Box::new(LogWriter::new(guest, file)));
     Ok(Reply { fds: vec![guest_end], ..reply })
 }
 
-/// What fails is logged where it happens.
+/// Stores what waits. A failure is logged where it happens.
 fn drain(writer: Option<&mut LogWriter>, workspace: &mut Workspace) {
     if let Some(writer) = writer
         && let Err(error) = writer.drain(workspace)
@@ -151,7 +150,7 @@ fn drain(writer: Option<&mut LogWriter>, workspace: &mut Workspace) {
     }
 }
 
-/// The one place where a failure of the file layer becomes an error of the wire.
+/// Converts a failure of the file layer into an error of the wire; the one place that does.
 fn to_rpc(error: &rotating_file::Error) -> rpc::Error {
     match error.errno() {
         Some(errno) => rpc::Error::system(error::Domain::None, error.detail(), errno),

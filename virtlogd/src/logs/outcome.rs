@@ -1,13 +1,13 @@
-//! What a job brings back.
+//! Results of jobs.
 
 use crate::guest::access::Fetched;
 use crate::logs::task::TaskResult;
 
-/// The result of a job.
+/// Result of a job.
 #[derive(Debug)]
 pub struct Outcome(pub(crate) JobResult);
 
-/// The jobs that there are.
+/// Results of the different kinds of jobs.
 #[derive(Debug)]
 pub(crate) enum JobResult {
     /// A task of the queue with this number.
@@ -18,7 +18,7 @@ pub(crate) enum JobResult {
         number: u64,
         /// Number of the guest.
         guest: u64,
-        /// What was done to its pipe.
+        /// Its result.
         fetched: Fetched,
     },
     /// The pipe of the guest with this number is closed.

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A path by its bytes: `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
+/// A path. `Path` would take `a//b` for `a/b`, which are two logs in libvirt.
 #[derive(Debug)]
 pub(crate) struct PathBytes(pub(crate) Arc<Path>);
 

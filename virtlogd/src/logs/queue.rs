@@ -1,4 +1,4 @@
-//! The queue of a path: what is to be done with it, one task after the other, and its guest, who
+//! The queue of a path: its tasks, which run one after the other, and the guest of its log, who
 //! must not wait meanwhile.
 
 use std::collections::VecDeque;
@@ -20,34 +20,34 @@ use crate::logs::timer::{QueueTimer, Timer};
 use crate::logs::writer::LogWriter;
 use crate::rotating_file::FileId;
 
-/// One path and what is to be done with it.
+/// The queue of one path.
 #[derive(Debug)]
 pub(crate) struct LogQueue {
     pub(crate) path: Arc<Path>,
-    /// Where its file is, as far as that is known; `None` before anything was result.
+    /// Storage of its file, as far as that is known; `None` before the first task.
     pub(crate) place: Option<Place>,
-    /// That is known for certain, by the file.
+    /// `place` is known for certain, by the file.
     is_located: bool,
-    /// Its log, unless a task has it.
+    /// Writer of its log, unless a task has it.
     pub(crate) writer: Option<Box<LogWriter>>,
-    /// The guest of its log, also while a task has that.
+    /// Guest of its log, also while a task has that.
     pub(crate) guest: Option<Arc<Guest>>,
-    /// The log's key in the fd store, and what it was owed when that was noted.
+    /// Key of the log in the fd store, and the state that was stored there.
     pub(crate) key: Option<u64>,
     pub(crate) journaled: Option<Box<JournalState>>,
     /// A task is under way.
     pub(crate) busy: bool,
-    /// It takes long.
+    /// The task under way takes long.
     is_stalled: bool,
     /// The last task could not write the log.
     pub(crate) is_failing: bool,
-    /// What takes bytes of the guest's beside the tasks.
+    /// The job that takes bytes of the guest's beside the tasks.
     pub(crate) fetch: Fetch,
     /// The pipe has become ready since the last turn began.
     pub(crate) ready: bool,
-    /// Bounded by the clients, of whom each has one call in flight.
+    /// Tasks that wait. Bounded by the clients, of whom each has one call in flight.
     pub(crate) waiting: VecDeque<Task>,
-    /// What the first of these has left unfinished.
+    /// Bytes that the first of these has left to store.
     pub(crate) left: Option<u64>,
     pub(crate) flush_timer: Option<TimerId>,
     pub(crate) rest_timer: Option<TimerId>,
@@ -85,7 +85,7 @@ impl LogQueue {
         !self.waiting.is_empty() || (self.ready && self.writer.is_some())
     }
 
-    /// Hands out work on its file.
+    /// Submits a job that works on its file.
     pub(crate) fn submit(
         &mut self,
         core: &mut Core<Outcome>,
@@ -112,7 +112,8 @@ impl LogQueue {
         Some(Task::Turn { flush: false, retry: false, is_short })
     }
 
-    /// A task has brought the log back, if the path is one. Gives the guest of one that has ended.
+    /// Takes the log back from a task, if the path is one. Returns the guest of a log that has
+    /// ended.
     pub(crate) fn task_ended(
         &mut self,
         core: &mut Core<Outcome>,
@@ -142,7 +143,8 @@ impl LogQueue {
         ended
     }
 
-    /// Why the guest is kept from waiting even where that loses bytes; `None`: its log can be written.
+    /// Returns the reason to empty the guest's pipe even where that loses bytes; `None`: its log
+    /// can be written.
     pub(crate) fn drop_reason(&self, core: &mut Core<Outcome>) -> Option<String> {
         if self.is_stalled && self.place.is_some_and(|place| core.hangs(place)) {
             return Some("the file system did not answer in time".to_owned());
@@ -151,13 +153,14 @@ impl LogQueue {
         Some(pipe.backlog().map_or_else(String::new, |backlog| backlog.reason.clone()))
     }
 
-    /// The task under way will not end soon: from now on it is looked after its guest.
+    /// Notes that the task under way takes long.
     pub(crate) fn set_stalled(&mut self) {
         self.is_stalled = self.busy;
     }
 
-    /// Watches the guest of a task that takes long. Gives whether it is to be kept from waiting because the
-    /// file system hangs. While that gets on, there is just more than it can take, and nothing is dropped.
+    /// Watches the guest of a task that takes long. Returns whether the guest's pipe is to be
+    /// emptied because the file system hangs. While that makes progress, the guest just writes more
+    /// than it can take, and nothing is dropped.
     pub(crate) fn look_after_guest(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
         let (Some(guest), true) = (&self.guest, self.is_stalled) else { return false };
         // It may have been left alone. If it cannot be watched there is still the timer.
@@ -169,7 +172,7 @@ impl LogQueue {
         hangs
     }
 
-    /// Looks after the guest again, unless that is about to happen anyway.
+    /// Sets the timer to check the guest again, unless it is set.
     pub(crate) fn check_guest_after(
         &mut self,
         core: &mut Core<Outcome>,
@@ -183,12 +186,13 @@ impl LogQueue {
         }
     }
 
-    /// Nothing is to be looked after any more.
+    /// Cancels that timer.
     pub(crate) fn cancel_guest_check(&mut self, core: &mut Core<Outcome>) {
         self.guest_check_timer.take().into_iter().for_each(|timer| core.cancel_timer(timer));
     }
 
-    /// Ends the guest's pipe although its log cannot be ended, unless that could not be ended either.
+    /// Closes the guest's pipe although its log cannot be ended, unless a job is held up by the
+    /// guest.
     pub(crate) fn close_guest_pipe(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(guest) = self.guest.take().filter(|guest| !core.is_peer_suspect(guest.number))
         else {
@@ -208,7 +212,7 @@ impl LogQueue {
         }
     }
 
-    /// A timer that fires earlier stays.
+    /// Sets the timer to flush, unless it fires earlier anyway.
     pub(crate) fn flush_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
         if let Some(timer) = self.flush_timer {
             if timer.due() <= Instant::now() + after {

@@ -9,7 +9,7 @@ use common::handover::document::LogDirectory;
 pub(crate) struct RestoredFile {
     /// The open file.
     pub(crate) file: Option<File>,
-    /// Where the log was opened.
+    /// Directory in which the log was opened.
     pub(crate) directory: Option<LogDirectory>,
     /// Steps left of a rotation.
     pub(crate) rotation_steps_left: Option<u64>,

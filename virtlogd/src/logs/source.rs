@@ -11,23 +11,24 @@ use crate::guest::staging::{MOVE_BYTES_MAX, Scratch, StagingPipe};
 use crate::logs::turn_budget::TurnBudget;
 use crate::rotating_file::{Error, Offset, RotatingFile, Source};
 
-/// Bytes that were staged, and those in the guest's pipe behind them, as a source for a log file.
+/// Staged bytes, and those in the guest's pipe behind them.
 #[derive(Debug)]
 pub(crate) struct GuestBytes<'a> {
     guest: &'a Guest,
     staging: &'a StagingPipe,
     scratch: &'a mut Scratch,
     pub(crate) budget: TurnBudget,
-    /// Only what is staged, and no more of that than the budget allows.
+    /// Only the staged bytes count, and no more of them than the budget allows.
     is_backlog: bool,
     /// Bytes taken from the guest's pipe.
     pub(crate) taken: u64,
-    /// The guest's pipe had fewer bytes than were asked for; what has come since is for later.
+    /// The guest's pipe had fewer bytes than were asked for. Those that have come since are for
+    /// later.
     is_drained: bool,
 }
 
 impl<'a> GuestBytes<'a> {
-    /// What is staged, all of it, and what waits in the guest's pipe.
+    /// Makes a source of all staged bytes, and of those in the guest's pipe.
     pub(crate) fn new(
         guest: &'a Guest,
         staging: &'a StagingPipe,
@@ -37,7 +38,7 @@ impl<'a> GuestBytes<'a> {
         Self { guest, staging, scratch, budget, is_backlog: false, taken: 0, is_drained: false }
     }
 
-    /// What was kept in a pipe of the log's own.
+    /// Makes a source of the bytes in a staging pipe of the backlog.
     pub(crate) fn of_backlog(
         guest: &'a Guest,
         staging: &'a StagingPipe,
@@ -47,7 +48,7 @@ impl<'a> GuestBytes<'a> {
         Self { is_backlog: true, ..Self::new(guest, staging, scratch, budget) }
     }
 
-    /// Bytes that may be taken from the guest's pipe, of those that wait there.
+    /// Returns the number of bytes that may be taken from the guest's pipe.
     fn takeable(&self) -> io::Result<u64> {
         if self.is_backlog || self.is_drained || self.budget.is_over() {
             return Ok(0);
@@ -55,7 +56,7 @@ impl<'a> GuestBytes<'a> {
         Ok(self.guest.takeable()?.min(self.budget.bytes()))
     }
 
-    /// To be called when the log has taken what it could: nothing may be left staged that it should
+    /// Checks, when the log has taken what it could, that nothing is left staged that it should
     /// have taken.
     pub(crate) fn check_stored(&self, file: &RotatingFile) -> Result<(), Error> {
         if self.staging.held() == 0 || (self.is_backlog && self.budget.is_over()) {
@@ -64,7 +65,7 @@ impl<'a> GuestBytes<'a> {
         Err(Error::Write { path: file.path().into(), source: Errno::EIO.into() })
     }
 
-    /// Copies the first bytes, of those that are staged and those behind them.
+    /// Copies the first bytes, of the staged ones and those behind them.
     fn look_ahead(&mut self, len_max: usize) -> io::Result<()> {
         let Self { guest, staging, scratch, is_backlog, .. } = self;
         scratch.bytes.clear();
@@ -80,7 +81,7 @@ impl<'a> GuestBytes<'a> {
         Ok(())
     }
 
-    /// The same where bytes have to be taken to be looked at.
+    /// Does the same where bytes have to be taken to be looked at.
     fn read_ahead(&mut self, len_max: usize) -> io::Result<()> {
         self.stage((len_max as u64).saturating_sub(self.staging.held()))?;
         self.scratch.bytes = self.staging.read_first(len_max)?;

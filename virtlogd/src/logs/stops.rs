@@ -1,5 +1,4 @@
-//! Stops of logs at the daemon's end: logs on disks that take long are stopped first, and the others are
-//! served until nothing else is waited for, so that no guest waits for another's disk.
+//! Logs that are being stopped at the daemon's end.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +6,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct Stops {
     under_way: BTreeSet<u64>,
-    /// Those that have taken too long, and are not waited for any more.
-    given_up: Option<BTreeSet<u64>>,
+    /// Logs that have taken too long, and are not waited for any more.
+    abandoned: Option<BTreeSet<u64>>,
 }
 
 impl Stops {
@@ -22,9 +21,9 @@ impl Stops {
         self.under_way.remove(&number);
     }
 
-    /// Gives up those that are under way.
-    pub(crate) fn give_up(&mut self) {
-        self.given_up = Some(self.under_way.clone());
+    /// Abandons those that are under way.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = Some(self.under_way.clone());
     }
 
     /// Returns whether a log is being stopped.
@@ -32,15 +31,15 @@ impl Stops {
         self.under_way.contains(&number)
     }
 
-    /// Returns those that were given up, once that was result.
-    pub(crate) fn given_up(&self) -> Option<&BTreeSet<u64>> {
-        self.given_up.as_ref()
+    /// Returns those that were abandoned, after [`Self::abandon`].
+    pub(crate) fn abandoned(&self) -> Option<&BTreeSet<u64>> {
+        self.abandoned.as_ref()
     }
 
-    /// Returns whether all are stopped but those that were given up.
+    /// Returns whether all are stopped but those that were abandoned.
     pub(crate) fn are_over(&self) -> bool {
-        match &self.given_up {
-            Some(given_up) => self.under_way.is_subset(given_up),
+        match &self.abandoned {
+            Some(abandoned) => self.under_way.is_subset(abandoned),
             None => self.under_way.is_empty(),
         }
     }

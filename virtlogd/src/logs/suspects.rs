@@ -1,4 +1,4 @@
-//! Suspect guests: those that hold up whoever touches their pipes, or may do so (see
+//! Suspect guests: those that hold up the jobs that touch their pipes, or may do so (see
 //! [`crate::guest::access`]). Their bytes are fetched by jobs beside the tasks of their logs.
 
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::guest::fetch::FETCH_PERIOD;
 use crate::logs::outcome::{JobResult, Outcome};
 use crate::logs::queue::LogQueue;
 
-/// What has to be done before the next task of a log.
+/// Prerequisite of the next task of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// Fetched bytes are to be written, so that there is room for more.
+    /// Fetched bytes have to be written, so that there is room for more.
     Turn,
-    /// More is to be fetched, which is under way.
+    /// More has to be fetched, which is under way.
     Fetch,
 }
 
@@ -31,8 +31,8 @@ pub(crate) fn is_suspect(core: &Core<Outcome>, queue: &LogQueue) -> bool {
     })
 }
 
-/// Returns what has to be done before the next task, so that everything that a suspect has written
-/// before comes first.
+/// Returns the prerequisite of the next task, so that everything that a suspect has written before
+/// comes first.
 pub(crate) fn before_task(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) -> Before {
     let is_to_wait = is_suspect(core, queue) && queue.writer.is_some() && !queue.waiting.is_empty();
     if !is_to_wait || queue.fetch.is_over() {
@@ -47,7 +47,7 @@ pub(crate) fn before_task(core: &mut Core<Outcome>, queue: &mut LogQueue, number
     Before::Fetch
 }
 
-/// Fetches what a guest has written, or if its log cannot be written as much as is necessary.
+/// Fetches what a guest has written. If its log cannot be written, only as much as is necessary.
 pub(crate) fn fetch(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) {
     begin_fetch(core, queue, number, false);
 }

@@ -1,8 +1,7 @@
-//! What is done with one log path, one task after the other.
+//! Tasks of one path, which run one after the other.
 //!
-//! A task owns everything it works on, so that it can run as a job, and brings it back in
-//! [`TaskResult`]. It decides by what it finds in its place in the order: whether a path is an open log
-//! is known for sure only there.
+//! A task owns everything that it works on, so that it can run as a job, and brings it back in
+//! [`TaskResult`]. Whether the path is an open log is certain only when the task runs.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -20,57 +19,58 @@ use crate::logs::writer::LogWriter;
 use crate::protocol;
 use crate::rotating_file::{self, Limits};
 
-/// Something to do with a path.
+/// A task.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// Move what the guest has written.
+    /// Write what the guest has written.
     Turn {
-        /// Partial lines too.
+        /// Write partial lines too.
         flush: bool,
-        /// Try again if writing failed before.
+        /// Try again if writing has failed before.
         retry: bool,
-        /// Others wait for theirs.
+        /// Other logs wait for their turn.
         is_short: bool,
     },
-    /// Make it a log.
+    /// Make the path a log.
     Open {
         client: ClientId,
         truncate: bool,
-        /// With the end that we read from.
+        /// Guest, with the end of its pipe to read from.
         guest: Arc<Guest>,
-        /// The end for the guest.
+        /// End to write to, for the client.
         guest_end: OwnedFd,
     },
-    /// Answer where the log's end is.
+    /// Answer with the position of the log's end.
     Position { client: ClientId },
-    /// Answer with bytes.
+    /// Answer with bytes of the log.
     Read { client: ClientId, inode: u64, offset: u64, len_max: u64 },
-    /// Add a message.
+    /// Add a message to the log.
     Append { client: ClientId, message: Vec<u8> },
-    /// Go on with what an earlier image of this process had.
+    /// Go on with a log of the process before this one.
     Adopt { guest: Arc<Guest>, file: Box<RestoredFile> },
-    /// Store all there is, and see whether the path still leads to the log.
+    /// Store everything, and see whether the path still leads to the log.
     FlushForHandover,
-    /// Store all there is, the daemon is about to exit. What is kept goes on in another process.
+    /// Store everything and end the log: the daemon is about to exit. One that `goes_on` does so in
+    /// another process.
     Stop { goes_on: bool },
 }
 
-/// What a task left.
+/// Result of a task.
 #[derive(Debug)]
 pub(crate) struct TaskResult {
-    /// The log, if the path is one now.
+    /// Writer of the log, if the path is one now.
     pub(crate) writer: Option<Box<LogWriter>>,
-    /// What to tell a client.
+    /// Answer to a client.
     pub(crate) answer: Option<(ClientId, Result<Reply, rpc::Error>)>,
-    /// Where the log stands, if that was looked at.
+    /// State of the log, if that was looked at.
     pub(crate) outcome: Option<WriteOutcome>,
-    /// A task that is to be gone on with when others have had their turn, and how many bytes of the
-    /// guest's it has to store yet before it can be result.
+    /// The task, if it goes on when other logs have had their turn, and the number of the guest's
+    /// bytes that it has to store before.
     pub(crate) unfinished: Option<(Task, u64)>,
 }
 
 impl TaskResult {
-    /// A turn that another image may have as well.
+    /// Returns the result of a turn that was left to the process after this one.
     pub(crate) fn postponed(writer: Option<Box<LogWriter>>) -> Self {
         Self { writer, answer: None, outcome: Some(WriteOutcome::Again), unfinished: None }
     }
@@ -81,17 +81,18 @@ impl TaskResult {
 }
 
 impl Task {
-    /// Whether nobody waits for it.
+    /// Returns whether no client waits for it.
     pub(crate) fn can_wait(&self) -> bool {
         matches!(self, Self::Turn { .. })
     }
 
-    /// Whether all that the guest has written comes first.
+    /// Returns whether everything that the guest has written comes first.
     fn is_behind_output(&self) -> bool {
         matches!(self, Self::Position { .. } | Self::Read { .. } | Self::Append { .. })
     }
 
-    /// Does it to `path`, which is a log if there is a `writer`. `left` is what it has left unfinished.
+    /// Runs the task on `path`, which is a log if there is a `writer`. `left` is the number of
+    /// bytes that it has left to store.
     pub(crate) fn run(
         self,
         path: &Arc<Path>,
@@ -114,7 +115,8 @@ impl Task {
         result
     }
 
-    /// Performs it. What the guest has written before is stored, or could not be: the `failure`.
+    /// Performs the task. What the guest has written before is stored, or could not be: the
+    /// `failure`.
     fn perform(
         self,
         path: &Arc<Path>,
@@ -130,7 +132,7 @@ impl Task {
                     .as_mut()
                     .map(|writer| writer.write_turn(workspace, flush, retry, is_short));
                 let ended = writer.take_if(|_| outcome == Some(WriteOutcome::End));
-                ended.into_iter().for_each(|ended| ended.give_up());
+                ended.into_iter().for_each(|ended| ended.abandon());
             }
             Self::Adopt { guest, file } => {
                 guest.measure();
@@ -173,14 +175,14 @@ fn stop(mut writer: Box<LogWriter>, goes_on: bool, workspace: &mut Workspace) {
     store_all(&mut writer, workspace);
     let guest = Arc::clone(writer.guest());
     if !goes_on {
-        writer.give_up();
+        writer.abandon();
     }
     // Also of one that is not in the fd store for certain: it may go on all the same.
     guest.pipe().lose_unstored();
 }
 
-/// Drains until nothing waits; a guest that writes on without end is cut off after what its pipe
-/// can hold several times over.
+/// Stores what waits until there is nothing more. A guest that writes on without end is cut off
+/// after several times what its pipe can hold.
 fn store_all(writer: &mut LogWriter, workspace: &mut Workspace) {
     const DRAINS_MAX: usize = 16;
     for _ in 0..DRAINS_MAX {

@@ -12,11 +12,11 @@ pub(crate) enum Timer {
 /// Purpose of a queue's timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QueueTimer {
-    /// Store partial lines, try again what failed.
+    /// Store partial lines, and try again what has failed.
     Flush,
-    /// The pipe has rested long enough.
+    /// Read a pipe that was left alone.
     Rest,
-    /// The guest may be about to wait for a task that takes long.
+    /// Check whether the guest is about to wait for a task that takes long.
     GuestCheck,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Written {
 /// end of a file may be held back.
 ///
 /// # Errors
-/// What the file or the guest's pipe reports. Bytes that were taken and not stored are staged.
+/// As the file or the guest's pipe reports. Bytes that were taken and not stored are staged.
 pub(super) fn transfer(
     guest: &Guest,
     file: &mut RotatingFile,

@@ -1,80 +1,80 @@
-//! How much of a log is written before others have their turn.
+//! Budget of a log's turn, after which other logs have theirs.
 
 use std::time::{Duration, Instant};
 
-/// Bytes that one log may move before others are looked at.
+/// Bytes of one turn.
 const TURN_BYTES_MAX: u64 = 262_144;
 
-/// The same when others are known to wait.
+/// Bytes of one turn when other logs wait.
 const SHORT_TURN_BYTES_MAX: u64 = 65_536;
 
-/// Pieces in which one log may move them: a guest that writes byte by byte while we read costs as
-/// much per byte as others per page.
+/// Pieces of one turn: a guest that writes byte by byte while they are read costs as much per byte
+/// as others per page.
 const TURN_MOVES_MAX: u32 = 32;
 
-/// How long a turn may go on writing, from its first write on. On a disk that is slow that is one
-/// write.
+/// Time that a turn may go on writing, from its first write on. On a slow disk that is one write.
 const TURN_PERIOD: Duration = Duration::from_millis(20);
 
-/// Pieces in which all that waits is written: more than it can take, as a file of 80 bytes takes two.
+/// Pieces in which everything that waits is written: more than it can take, as a file of 80 bytes
+/// takes two.
 const DRAIN_MOVES_MAX: u32 = 65_536;
 
-/// What may be written, whether it is owed or waits in the guest's pipe.
+/// Bytes that may be written, of the backlog and of the guest's pipe.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TurnBudget {
     bytes: u64,
-    /// Pieces, however small.
+    /// Number of pieces, however small.
     moves: u32,
     period: Option<Duration>,
     end: Option<Instant>,
 }
 
 impl TurnBudget {
-    /// Of one turn; a short one when others wait.
+    /// Returns the budget of one turn; a short one when other logs wait.
     pub(crate) fn turn(is_short: bool) -> Self {
         let bytes = if is_short { SHORT_TURN_BYTES_MAX } else { TURN_BYTES_MAX };
         Self { bytes, moves: TURN_MOVES_MAX, period: Some(TURN_PERIOD), end: None }
     }
 
-    /// Of a turn, and no more than so many bytes, for somebody who waits for all of them.
+    /// Returns the budget of one turn, of at most `bytes`, for a task that waits for all of them.
     pub(crate) fn part(bytes: u64) -> Self {
         Self { bytes: bytes.clamp(1, TURN_BYTES_MAX), moves: DRAIN_MOVES_MAX, ..Self::turn(false) }
     }
 
-    /// Of so many bytes, however long it takes.
+    /// Returns a budget of `bytes`, however long they take.
     pub(crate) fn all(bytes: u64) -> Self {
         Self { bytes: bytes.max(1), moves: DRAIN_MOVES_MAX, period: None, end: None }
     }
 
-    /// Bytes that may be written yet.
+    /// Returns the number of bytes that may be written yet.
     pub(crate) fn bytes(&self) -> u64 {
         if self.is_over() { 0 } else { self.bytes }
     }
 
-    /// A write begins.
+    /// Notes that a write begins.
     pub(crate) fn begin(&mut self) {
         if let (Some(period), None) = (self.period, self.end) {
             self.end = Some(Instant::now() + period);
         }
     }
 
-    /// A piece of so many bytes was written.
+    /// Subtracts a piece of `bytes` that was written.
     pub(crate) fn spend(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.moves = self.moves.saturating_sub(1);
     }
 
-    /// Bytes that were written since it was as `before`.
+    /// Returns the number of bytes that were written since it was as `before`.
     pub(crate) fn spent(&self, before: &Self) -> u64 {
         before.bytes.saturating_sub(self.bytes)
     }
 
-    /// Whether others are to have their turn.
+    /// Returns whether other logs have their turn.
     pub(crate) fn is_over(&self) -> bool {
         self.bytes == 0 || self.moves == 0 || self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Whether all pieces are used up, and not the bytes.
+    /// Returns whether all pieces are used up, and not the bytes.
     pub(crate) fn is_in_pieces(&self) -> bool {
         self.moves == 0 && self.bytes > 0
     }

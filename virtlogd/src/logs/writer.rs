@@ -1,7 +1,7 @@
-//! A guest's log: the end of its pipe, its file, and how the one gets into the other.
+//! Writer of a guest's log: the guest, the file, and the failure of writing.
 //!
-//! A writer knows nothing of the loop: it is moved into a job and back. What the loop has to reach
-//! meanwhile is in the [guest's pipe](Guest).
+//! A writer knows nothing of the loop: it is moved into a job and back. The state that the loop has
+//! to reach meanwhile is in the [guest's pipe](Guest).
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -24,10 +24,10 @@ use crate::logs::turn_budget::TurnBudget;
 use crate::logs::write_outcome::WriteOutcome;
 use crate::rotating_file::{self, Bytes, Error, FileId, Limits, RotatingFile};
 
-/// How long the last words of a guest that has gone are kept while they cannot be written.
+/// Time for which the backlog of a guest that has gone is tried to be written.
 const FINAL_BACKLOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// One guest's log.
+/// Writer of one guest's log.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     guest: Arc<Guest>,
@@ -35,17 +35,17 @@ pub(crate) struct LogWriter {
     failure: Option<Box<WriteFailure>>,
 }
 
-/// A log that cannot be written at present.
+/// Failure to write a log, as long as it lasts.
 #[derive(Debug, Default)]
 struct WriteFailure {
     reason: String,
-    /// The file cannot even be opened.
+    /// The file cannot be opened.
     is_about_opening: bool,
     guest_gone_since: Option<Instant>,
 }
 
 impl LogWriter {
-    /// Joins a guest and a file.
+    /// Makes the writer of a guest's output into a file.
     pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
         let writer = Self { guest, file, failure: None };
         writer.note_directory();
@@ -72,17 +72,17 @@ impl LogWriter {
         Self::new(guest, file.known_at(directory))
     }
 
-    /// The open file, and the steps left of a rotation that failed half-way.
+    /// Returns the open file, and the steps left of a rotation that has failed half-way.
     pub(crate) fn file(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
         self.file.state()
     }
 
-    /// Where the log was opened, if that has been seen.
+    /// Returns the directory in which the log was opened, once that is known.
     pub(crate) fn directory(&self) -> Option<LogDirectory> {
         self.file.known()
     }
 
-    /// Why its file cannot be opened, if it cannot.
+    /// Returns the reason if the file cannot be opened.
     pub(crate) fn not_to_be_opened(&self) -> Option<&str> {
         let failure = self.failure.as_ref().filter(|failure| failure.is_about_opening)?;
         Some(&failure.reason)
@@ -91,29 +91,31 @@ impl LogWriter {
     /// Stores what waits and looks whether the path still leads to the file.
     pub(crate) fn flush_for_handover(&mut self, workspace: &mut Workspace) {
         match self.file.refresh() {
-            // What fails is noted where it happens.
-            Ok(()) => drop(self.drain(workspace)),
+            Ok(()) => {
+                // A failure is noted where it happens.
+                self.drain(workspace).ok();
+            }
             Err(error) => self.note_failure(&error, workspace),
         }
         self.note_directory();
     }
 
-    /// Whose log it is.
+    /// Returns the guest.
     pub(crate) fn guest(&self) -> &Arc<Guest> {
         &self.guest
     }
 
-    /// Which file is being written.
+    /// Returns the identity of the file.
     pub(crate) fn file_id(&self) -> FileId {
         self.file.id()
     }
 
-    /// Inode of the file and offset of the next byte in it.
+    /// Returns the inode of the file, and the offset of the next byte in it.
     pub(crate) fn position(&self) -> (u64, u64) {
         self.file.position()
     }
 
-    /// Moves what waits, up to the budget of a turn. Without `flush` a partial line near the end
+    /// Writes what waits, up to the budget of a turn. Without `flush` a partial line near the end
     /// of a file may be held back. Without `retry` a failing log is not written.
     pub(crate) fn write_turn(
         &mut self,
@@ -144,9 +146,9 @@ impl LogWriter {
         }
     }
 
-    /// Stores a part of what waits now, or what is `left` of that, partial lines too. Gives how much is
-    /// left for the next part; `None` when everything is in the file that the guest has written up to
-    /// the first one.
+    /// Stores a part of what waits now, or of the bytes `left` of that, partial lines too. Returns
+    /// the number of bytes left for the next part; `None` when everything is in the file that the
+    /// guest has written up to the first one.
     pub(crate) fn drain_part(
         &mut self,
         workspace: &mut Workspace,
@@ -175,13 +177,13 @@ impl LogWriter {
         self.write(workspace, TurnBudget::all(outstanding), true).map(drop)
     }
 
-    /// Whether the guest has written something that is not stored.
+    /// Returns whether the guest has written something that is not stored.
     pub(crate) fn has_more(&self) -> bool {
         matches!(self.guest.state(), Ok(InputState::Backlog | InputState::Waiting))
     }
 
-    /// What a turn would have to say after something else was done to the log, if anything. What the
-    /// guest has written since is reported by its pipe.
+    /// Returns the state of the log after anything but a turn, if the loop has to do something.
+    /// Bytes that the guest has written since are reported by its pipe.
     pub(crate) fn next_outcome(&self) -> Option<WriteOutcome> {
         match self.failure {
             Some(_) => Some(WriteOutcome::Failed),
@@ -189,33 +191,33 @@ impl LogWriter {
         }
     }
 
-    /// Adds a message behind everything that was stored.
+    /// Adds a message at the end of the log.
     pub(crate) fn append(&mut self, message: &[u8]) -> Result<(), Error> {
         self.file.refresh()?;
         self.file.append(&mut Bytes(message), true)?;
         Ok(())
     }
 
-    /// Whether nobody can write into the log any more.
+    /// Returns whether the guest has gone.
     pub(crate) fn guest_has_gone(&self) -> bool {
         self.guest.has_gone()
     }
 
-    /// Ends the log, whose guest has gone, and gives what could not be stored yet, for the next guest's
-    /// log at the same path.
+    /// Ends the log, whose guest has gone. Returns its backlog, for the next guest's log at the
+    /// same path.
     pub(crate) fn end(self) -> Option<Box<Backlog>> {
         let failure = self.failure?;
         self.guest.take_final_backlog(&failure.reason, self.file.path())
     }
 
-    /// Ends the log although something of it could not be stored; the daemon's log is told.
-    pub(crate) fn give_up(self) {
+    /// Ends the log. Reports what of it could not be stored.
+    pub(crate) fn abandon(self) {
         let report = self.guest.pipe().report.take();
         let untold = report.and_then(|mut report| report.end(Instant::now()));
         if let Some(bytes) = untold {
             tracing::info!(
                 target: "logging.log_handler",
-                "{bytes} bytes more of the log of {} were lost: {}",
+                "{bytes} more bytes of the log of {} were lost: {}",
                 self.guest.domain, self.file.path().display()
             );
         }
@@ -232,8 +234,8 @@ impl LogWriter {
         );
     }
 
-    /// Decides how the guest is waited for. Without a reason for anything else it is as `otherwise`
-    /// says.
+    /// Applies the policy of reading the guest's pipe. Returns `otherwise` if that has no other
+    /// reason.
     fn apply_read_policy(&mut self, moved: u64, otherwise: WriteOutcome) -> WriteOutcome {
         let mut pipe = self.guest.pipe();
         match pipe.rate.policy(moved, Instant::now()) {
@@ -257,11 +259,11 @@ impl LogWriter {
 
     fn watch(&mut self) {
         // Fails for want of memory alone; the next turn tries again.
-        drop(self.guest.pipe().fd.watch());
+        self.guest.pipe().fd.watch().ok();
     }
 
-    /// Writes what is owed and what waits; gives how many bytes of the guest that took. From a
-    /// failure on the log is failing, until one of these calls succeeds.
+    /// Writes the backlog and what waits. After a failure the log counts as failing, until one of
+    /// these calls succeeds.
     fn write(
         &mut self,
         workspace: &mut Workspace,
@@ -282,7 +284,7 @@ impl LogWriter {
         written
     }
 
-    /// What the journal and a successor are to know.
+    /// Notes the file's directory for the journal and the process after this one.
     fn note_directory(&self) {
         self.guest.pipe().directory = self.file.known();
     }
@@ -295,14 +297,14 @@ impl LogWriter {
         if self.failure.as_ref().is_none_or(|failure| failure.reason != reason) {
             tracing::error!(
                 target: "logging.log_handler",
-                "The log of {} cannot be written, output is kept as long as there is room: {reason}",
+                "The log of {} cannot be written, output is buffered as long as there is room: {reason}",
                 self.guest.domain
             );
         }
         if matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE)) {
             self.guest.pipe().pool().free_descriptors();
         }
-        self.guest.pipe().keep(&reason, &mut workspace.staging);
+        self.guest.pipe().note_failure(&reason, &mut workspace.staging);
         let is_about_opening =
             matches!(error, Error::Open { .. } | Error::Inspect { .. } | Error::Refused { .. });
         let failure = self.failure.get_or_insert_default();
@@ -328,8 +330,8 @@ impl LogWriter {
         }
     }
 
-    /// Keeps the guest from waiting while its log cannot be written. The log ends when the guest
-    /// has gone and its last words were kept for long enough.
+    /// Buffers the guest's output while its log cannot be written. The log ends when the guest has
+    /// gone and its backlog was tried for long enough.
     fn buffer_output(&mut self) -> WriteOutcome {
         let Some(failure) = &mut self.failure else { return WriteOutcome::Quiet };
         let gone = self.guest.has_gone();

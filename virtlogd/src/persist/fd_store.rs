@@ -1,7 +1,7 @@
 //! Logs in the supervisor's fd store, so that they outlive this process.
 //!
-//! The journal says what is known of each log. That changes with every turn for the bytes in staging
-//! pipes, so those are in [`crash_records`](crate::guest::crash_records).
+//! The journal has the state of each log. The state of staging pipes changes with every turn, so it
+//! is in [`crash_records`](crate::guest::crash_records).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub(crate) fn store_unstored(
     staging_store::store_new(core, pool);
     if pool.take_lacks_pipes() {
         staging_store::store_in_use(core, pool, &stagings(table, workspaces));
-        // What was kept in pipes that are in the store now is safe from now on.
+        // Bytes in pipes that are in the store now are safe from now on.
         for number in table.numbers() {
             store_log(core, table, number);
         }
@@ -176,8 +176,8 @@ fn remove_log_key(table: &mut LogTable, key: u64) {
     table.unstored.extend(number);
 }
 
-/// Returns the staging pipes in use: those that no job uses, those that jobs have in hand, and those with
-/// kept bytes.
+/// Returns the staging pipes in use: those that no job uses, those that jobs have in hand, and those of
+/// backlogs.
 fn stagings(table: &LogTable, workspaces: &Workspaces) -> Vec<StagingPipe> {
     let mut stagings = workspaces.stagings();
     for guest in table.iter().filter_map(|(_, queue)| queue.guest.as_ref()) {
@@ -186,14 +186,14 @@ fn stagings(table: &LogTable, workspaces: &Workspaces) -> Vec<StagingPipe> {
     stagings
 }
 
-/// Returns the staging pipes with kept bytes, in the order of each log, with the log's key.
+/// Returns the staging pipes of backlogs, in the order of each log, with the log's key.
 fn backlog_stagings(table: &LogTable) -> Vec<(Option<u64>, StagingPipe)> {
     let guests = table.iter().filter_map(|(_, queue)| queue.guest.as_ref());
-    let kept = |guest: &Arc<Guest>| {
+    let staged = |guest: &Arc<Guest>| {
         let pipe = guest.pipe();
-        let kept: Vec<_> =
+        let staged: Vec<_> =
             pipe.backlog().map(|backlog| backlog.staged.clone().into()).unwrap_or_default();
-        kept.into_iter().map(move |staging| (pipe.key, staging)).collect::<Vec<_>>()
+        staged.into_iter().map(move |staging| (pipe.key, staging)).collect::<Vec<_>>()
     };
-    guests.flat_map(kept).collect()
+    guests.flat_map(staged).collect()
 }

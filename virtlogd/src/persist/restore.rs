@@ -18,7 +18,7 @@ use crate::logs::restored_file::RestoredFile;
 use crate::persist::restored_log::{RestoredLog, RestoredPipe};
 use crate::protocol::GuestIdentity;
 
-/// What was handed over.
+/// An item that was handed over.
 #[derive(Debug)]
 pub(crate) enum Restored {
     /// A log.

@@ -30,22 +30,22 @@ pub(crate) struct RestoredLog {
 pub(crate) struct RestoredPipe {
     /// Number of bytes that the pipe holds, if that is known.
     pub(crate) pipe_bytes: Option<usize>,
-    /// Where the log was opened.
+    /// Directory in which the log was opened.
     pub(crate) directory: Option<LogDirectory>,
     /// Both ends of pipes with bytes that come before those in the guest's, in their order, and
     /// their keys in the fd store.
     pub(crate) staged: Vec<((OwnedFd, OwnedFd), Option<u64>)>,
     /// Key of the log in the fd store.
     pub(crate) key: Option<u64>,
-    /// The rest of a line about a loss of which a part is in the file already.
+    /// Rest of a line about a loss of which a part is in the file already.
     pub(crate) unfinished_line: Vec<u8>,
-    /// Where that begins, if it is not certain that nothing of it is in the file.
+    /// Begin of that line in the file, if something of it may be there already.
     pub(crate) line_target: Option<Target>,
     /// Order of the last such line that was recorded.
     pub(crate) line_order: Option<u64>,
     /// Bytes lost behind those that are staged, and why.
     pub(crate) loss: Option<(Loss, String)>,
-    /// Bytes that were being written when the process ended, and where to.
+    /// Bytes that were being written when the process ended, and their target.
     pub(crate) in_writing: Option<(u64, Target)>,
 }
 

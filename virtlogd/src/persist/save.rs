@@ -14,8 +14,8 @@ use crate::logs::table::LogTable;
 use crate::logs::writer::LogWriter;
 use crate::persist::unclaimed_pipes::UnclaimedPipes;
 
-/// Why a log cannot go on with libvirt's daemon.
-const NO_TEXT: &str = "its path is no UTF-8";
+/// Reason why a log cannot go on with libvirt's daemon.
+const NO_TEXT: &str = "its path is not UTF-8";
 
 /// Puts all logs into `document`.
 pub(crate) fn logs<'a>(
@@ -35,12 +35,12 @@ pub(crate) fn logs<'a>(
     document.handler = Some(LogHandler { files: Some(files) });
 }
 
-/// A log for the journal.
+/// Returns the record of a log for the journal.
 pub(crate) fn record(queue: &LogQueue) -> Option<Log> {
     save(queue, &Passing::default(), Reader::Ours)
 }
 
-/// `None` for one that the reader could not take.
+/// Returns the entry of a log; `None` for one that the reader could not take.
 fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
     let guest = queue.guest.as_ref()?;
     let path = &queue.path;
@@ -54,7 +54,7 @@ fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
         if let Some(reason) = failure {
             tracing::error!(
                 target: "logging.log_handler",
-                "The log of {domain}, {}, ends, as libvirt's daemon could not go on with it: {reason}",
+                "The log {} of {domain} ends, as libvirt's daemon could not open it: {reason}",
                 path.display()
             );
             return None;
@@ -62,7 +62,7 @@ fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
         if let Some(backlog) = pipe.backlog() {
             tracing::error!(
                 target: "logging.log_handler",
-                "{} bytes of {domain} are lost, which could not be written into its log {}",
+                "{} bytes of {domain} are lost at the hand-over to libvirt's daemon, its log {} could not be written",
                 backlog.bytes(), path.display()
             );
         }

@@ -1,5 +1,5 @@
-//! Pipes that guests write into and of which nobody knows whose they are: they are emptied until
-//! their guests have gone, so that nobody has to wait.
+//! Unclaimed pipes: guests write into them, but no log is known. They are emptied until their
+//! guests have gone, so that no guest has to wait.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,20 +15,20 @@ use crate::logs::outcome::{JobResult, Outcome};
 /// Bytes taken at a time.
 const READ_BYTES: usize = 65_536;
 
-/// Pipes, by the number that they are watched under.
+/// Unclaimed pipes, by the number that they are watched under.
 #[derive(Debug, Default)]
 pub(crate) struct UnclaimedPipes(HashMap<u64, UnclaimedPipe>);
 
 #[derive(Debug)]
 struct UnclaimedPipe {
     pipe: Registered<Arc<OwnedFd>>,
-    /// Of the job that touches it.
+    /// Account of the job that touches it.
     progress: Progress,
     is_busy: bool,
 }
 
 impl UnclaimedPipes {
-    /// Adds one.
+    /// Adds a pipe.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`. The fd is closed.
@@ -44,22 +44,22 @@ impl UnclaimedPipes {
         Ok(())
     }
 
-    /// Whether nobody is there any more.
+    /// Returns whether there is none.
     pub(crate) fn are_gone(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Their fds, for a successor to go on with.
+    /// Returns their fds, for the process after this one.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Registered<Arc<OwnedFd>>> {
         self.0.values().map(|unclaimed| &unclaimed.pipe)
     }
 
-    /// What is done to one, in words.
+    /// Describes the job that empties one.
     pub(crate) fn describe() -> String {
         "emptying a pipe that was handed over without a path".to_owned()
     }
 
-    /// Has one emptied that is ready, as far as one turn goes.
+    /// Empties one that is ready, as far as one turn goes.
     pub(crate) fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
         let Some(unclaimed) = self.0.get_mut(&number).filter(|unclaimed| !unclaimed.is_busy) else {
             return;
@@ -72,7 +72,7 @@ impl UnclaimedPipes {
         });
     }
 
-    /// One was emptied, or `is_at_end`.
+    /// Takes the result of emptying one; closes it if it `is_at_end`.
     pub(crate) fn emptied(&mut self, core: &mut Core<Outcome>, number: u64, is_at_end: bool) {
         let Some(unclaimed) = self.0.get_mut(&number) else { return };
         unclaimed.is_busy = false;
@@ -95,7 +95,7 @@ impl UnclaimedPipes {
     }
 }
 
-/// Gives whether the pipe is at its end.
+/// Takes a piece out of the pipe. Returns whether it is at its end.
 fn empty(pipe: impl AsFd) -> bool {
     match pipe::state(&pipe) {
         Ok(State::Waiting) => {

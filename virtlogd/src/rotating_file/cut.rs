@@ -1,4 +1,4 @@
-//! Where one log file ends and the next begins: a rule on the stream of bytes, without I/O.
+//! Cut between one log file and the next: a rule on the stream of bytes, without I/O.
 //!
 //! libvirt's rule, applied to the stream instead of to whatever one `read` returned: when a byte
 //! arrives that no longer fits, the file is cut after the last newline among the last
@@ -16,10 +16,10 @@
 //! A flush stores the waiting part too. The cut in front of it is then lost, as it is in libvirt
 //! for a newline that an earlier `read` returned.
 
-/// How far in front of a file's full size a newline is looked for, in bytes; libvirt's value.
+/// Bytes in front of a file's full size in which a newline is looked for; libvirt's value.
 const WINDOW_BYTES: u64 = 80;
 
-/// What to do next with the bytes that wait.
+/// Next step for the bytes that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CutStep {
     /// Store this many bytes, or fewer if fewer wait, and report them to [`Cut::stored`].
@@ -35,7 +35,7 @@ pub(super) enum CutStep {
     Hold,
 }
 
-/// The fill of one file.
+/// Fill of one file.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
     pos: u64,
@@ -44,28 +44,29 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// A file that holds `pos` bytes nobody looked at; `size_bytes_max` 0 means that it never ends.
+    /// Makes a file that holds `pos` bytes that were not looked at; `size_bytes_max` 0: it never
+    /// ends.
     pub(super) fn new(pos: u64, size_bytes_max: u64) -> Self {
         Self { pos, size_bytes_max, ends_line: false }
     }
 
-    /// Bytes in the file.
+    /// Returns the number of bytes in the file.
     pub(super) fn pos(&self) -> u64 {
         self.pos
     }
 
-    /// The same file, which was found to hold `pos` bytes.
+    /// Returns the same file, which was found to hold `pos` bytes.
     pub(super) fn recounted(&self, pos: u64) -> Self {
         Self::new(pos, self.size_bytes_max)
     }
 
-    /// Counts bytes in; for a short write `ends_line` is false.
+    /// Adds bytes that were stored; for a short write `ends_line` is false.
     pub(super) fn stored(&mut self, len: u64, ends_line: bool) {
         self.pos = self.pos.saturating_add(len);
         self.ends_line = ends_line;
     }
 
-    /// How many bytes may be stored without a look at them, or at how many wait. `None`: none.
+    /// Returns the number of bytes that may be stored without a look at them; `None`: none.
     pub(super) fn unseen(&self) -> Option<u64> {
         if self.size_bytes_max == 0 {
             return Some(u64::MAX);

@@ -1,14 +1,14 @@
-//! Where a log lies, and who may lead the daemon there.
+//! Location of a log, and the users who may change where its path leads.
 //!
-//! At OPEN a path leads wherever it leads, as in libvirt: whoever asks for a log says where it is.
-//! From then on a name counts only as far as those can change it who could from the start. The daemon
-//! writes as root, and the owner of a log's directory may put a symbolic link to somebody else's file
-//! in the log's place, another name of that file, or another directory.
+//! At OPEN a path is followed wherever it leads, as in libvirt: the client says where a log is.
+//! From then on a name counts only as far as those users can change it who could from the start.
+//! The daemon writes as root, and the owner of a log's directory may put a symbolic link to another
+//! user's file in the log's place, another name of that file, or another directory.
 //!
-//! So everything is done in a directory that is opened first, and looked at. It may be another one than
-//! at OPEN if it has the same owner, and every symbolic link on the way there was made by root, by us,
-//! or by the directory's own owner. In it no symbolic link is followed, unless the log was one at OPEN,
-//! and no file is gone on with that has a second name.
+//! Therefore everything is done in a directory that is opened first, and looked at. It may be another one
+//! than at OPEN if it has the same owner, and every symbolic link on the way there was made by
+//! root, by the daemon's user, or by the directory's own owner. In it no symbolic link is followed,
+//! unless the log was one at OPEN, and no file is used that has a second name.
 //!
 //! The directory itself is not kept open: one more fd for each log would be a third of all that it
 //! costs, and would have to be in the supervisor's fd store too. Device, inode number and time of birth
@@ -31,30 +31,30 @@ use super::directory::{Directory, LINKS_MAX, is_link, split};
 use super::parts::backup;
 use super::{Error, FileId, Refusal};
 
-/// How far a path is followed.
+/// Rule by which a path is followed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Trust {
-    /// Wherever it leads.
+    /// It is followed wherever it leads.
     Full,
-    /// To where nobody leads us by a link of his that could not go there himself: nothing is known of
-    /// the log from before.
+    /// No link is followed whose maker could not go there himself: nothing is known of the log from
+    /// before.
     Careful,
-    /// Only as the rule says for a log that was opened there.
+    /// It is followed as a log may be that was opened there.
     Known(LogDirectory),
 }
 
-/// A log's directory, and its name there.
+/// Directory of a log, and its name there.
 #[derive(Debug)]
 pub(super) struct Location<'a> {
     path: &'a Path,
     name: &'a OsStr,
     directory: Directory,
     trust: Trust,
-    /// What the log is being written to, which may have any number of names.
+    /// File that the log is being written to, which may have any number of names.
     current: Option<FileId>,
 }
 
-/// Where a name leads in the end.
+/// End of a name's symbolic links.
 struct End {
     /// Another directory, behind symbolic links.
     beyond: Option<Directory>,
@@ -62,14 +62,14 @@ struct End {
 }
 
 impl Trust {
-    /// In what was found at OPEN, if that is known.
+    /// Returns the rule for a log that was opened in `known`, or `otherwise` if that is not known.
     pub(super) fn in_known(known: Option<LogDirectory>, otherwise: Self) -> Self {
         known.map_or(otherwise, Self::Known)
     }
 }
 
 impl<'a> Location<'a> {
-    /// Opens the directory.
+    /// Opens the directory of `path`.
     ///
     /// # Errors
     /// As `open(2)`, and what the rule refuses.
@@ -90,17 +90,17 @@ impl<'a> Location<'a> {
         Ok(location)
     }
 
-    /// The file with this identity is gone on with whatever its names.
+    /// Allows the file with this identity any number of names.
     pub(super) fn with_current(self, current: FileId) -> Self {
         Self { current: Some(current), ..self }
     }
 
-    /// The path of the log, or of an older part.
+    /// Returns the path of the log, or of an older part.
     pub(super) fn path(&self, part: Option<u64>) -> PathBuf {
         part.map_or_else(|| self.path.into(), |index| backup(self.path, index))
     }
 
-    /// The name in the directory.
+    /// Returns the name in the directory.
     pub(super) fn name(&self, part: Option<u64>) -> OsString {
         part.map_or_else(|| self.name.into(), |index| backup(self.name.as_ref(), index).into())
     }
@@ -109,7 +109,7 @@ impl<'a> Location<'a> {
         &self.directory
     }
 
-    /// What is to be known later of the log that was opened here as this file.
+    /// Returns the directory for the state of a log that was opened here as this file.
     pub(super) fn known_for(&self, file: FileId) -> LogDirectory {
         let Directory { id, born_unix_ns, uid, .. } = self.directory;
         let is_link = self.directory.look_at(self.name, false).is_ok_and(|found| is_link(&found));
@@ -150,12 +150,12 @@ impl<'a> Location<'a> {
         Ok(opened)
     }
 
-    /// Whether the log's name, or that of what it is a link to, leads to this file.
+    /// Returns whether the log's name, or that of its target, leads to this file.
     pub(super) fn leads_to(&self, id: FileId) -> bool {
         self.directory.look_at(self.name, true).is_ok_and(|found| id_of(&found) == id)
     }
 
-    /// Refuses what would block, or act, when opened: a FIFO, a socket, a device; and our pid file.
+    /// Refuses a FIFO, a socket, a device and the pid file, which would block, or act, when opened.
     /// Other failures are left to the call that follows, which reports them in libvirt's words.
     pub(super) fn refuse_special(&self) -> Result<(), Error> {
         refuse_special(&self.directory, self.name, true, self.path)
@@ -169,7 +169,7 @@ impl<'a> Location<'a> {
         is_same && born_unix_ns == known.born_unix_ns && is_certain
     }
 
-    /// Who has made the links that have led to the directory.
+    /// Checks the makers of the links that have led to the directory.
     fn check_way(&self, parent: &Path) -> Result<(), Error> {
         match Directory::reach(parent) {
             Ok(reached) if reached.id == self.directory.id => Ok(()),
@@ -180,7 +180,7 @@ impl<'a> Location<'a> {
         }
     }
 
-    /// Where a name leads, if it may lead there.
+    /// Follows a name, if it may lead there.
     fn follow(&self, name: &OsStr, part: Option<u64>) -> Result<End, Error> {
         let failed = |source| Error::Open { path: self.path(part), source };
         let (end, is_trusted) = self.walk_links(name).map_err(failed)?;
@@ -194,7 +194,7 @@ impl<'a> Location<'a> {
         if is_allowed { Ok(end) } else { Err(self.refused_part(part, Refusal::Link)) }
     }
 
-    /// Where a name leads through all symbolic links, and whether those may be followed.
+    /// Follows a name through all symbolic links. Returns also whether those may be followed.
     fn walk_links(&self, name: &OsStr) -> io::Result<(End, bool)> {
         let (mut end, mut is_trusted) = (End { beyond: None, name: name.into() }, true);
         for _ in 0..LINKS_MAX {

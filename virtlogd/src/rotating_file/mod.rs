@@ -1,7 +1,7 @@
 //! Log files of limited size: PATH, and its older parts PATH.0 (the newest) to PATH.(n-1).
 //!
-//! Rotation is rename and create, and the numbers have no gaps: those who read a guest's console
-//! rely on both. Nothing else is ever put beside the log.
+//! Rotation is rename and create, and the numbers have no gaps: readers of a guest's console rely
+//! on both. Nothing else is ever put beside the log.
 
 mod blocking;
 mod cut;

@@ -26,7 +26,8 @@ pub(super) fn check_backups(backups_max: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether an older part's name cannot be had, so that there is no such part.
+/// Returns whether the error says that an older part's name is too long, so that there is no such
+/// part.
 pub(super) fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENAMETOOLONG as i32)
 }

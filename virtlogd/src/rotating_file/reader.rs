@@ -1,4 +1,4 @@
-//! Reading a log from a remembered position through its rotated parts, without having it open.
+//! Reads of a log from a remembered position on through its rotated parts, without having it open.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -13,10 +13,11 @@ use super::location::{Location, Trust};
 use super::parts::{check_backups, is_too_long};
 use super::{Error, FileId};
 
-/// Bytes read from a file at a time: looked through for a NUL while the processor has them at hand.
+/// Bytes read from a file at a time: looked through for a NUL while they are in the processor's
+/// cache.
 const PIECE_BYTES: u64 = 131_072;
 
-/// Room for what an encoder puts behind the bytes.
+/// Spare bytes for the encoder's padding.
 const BEHIND_BYTES: usize = 4;
 
 /// One part of a log that exists.
@@ -32,9 +33,9 @@ struct OpenPart {
 /// the answer ends at the first NUL, and an offset behind a part's end goes on with the next part's
 /// start.
 ///
-/// Where no part has the inode, what the position referred to is gone. libvirt then applies the
-/// offset to the oldest part that there can be, and so does this; where that does not exist, which
-/// libvirt reports as EBADF, this gives all there is, as nothing of it can have been seen before.
+/// If no part has the inode, the part of the position is gone. libvirt then applies the offset
+/// to the oldest part that there can be, and so does this. Where that does not exist, which libvirt
+/// reports as EBADF, this returns everything there is, as nothing of it can have been seen before.
 ///
 /// # Errors
 ///
@@ -74,24 +75,24 @@ pub fn read(
     Ok(())
 }
 
-/// Where a position is.
+/// Part of a position.
 struct Found {
-    /// What is to be read, the newest first; the position is in the last.
+    /// Parts to be read, the newest first; the position is in the last.
     parts: Vec<OpenPart>,
-    /// Its offset means something in that part.
+    /// The offset is one in that part.
     is_position_known: bool,
 }
 
-/// Why reading a part has ended.
+/// Reason why reading a part has ended.
 #[derive(PartialEq, Eq)]
 enum ReadEnd {
-    /// At its end, or as much was read as was wanted.
+    /// The part's end, or as much was read as was wanted.
     Enough,
-    /// At a NUL.
+    /// A NUL.
     Nul,
 }
 
-/// Looks from the newest part on, as there the position of most readers is.
+/// Finds the part of a position, from the newest on, as most readers' positions are there.
 fn find(
     path: &Path,
     known: Option<LogDirectory>,
@@ -167,7 +168,7 @@ fn absent_is_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// `contains` is the fast one of the two.
+/// Returns the offset of the first NUL. `contains` is faster than `position`.
 fn find_nul(bytes: &[u8]) -> Option<usize> {
     if bytes.contains(&0) { bytes.iter().position(|&byte| byte == 0) } else { None }
 }

@@ -1,4 +1,4 @@
-//! What is done to names: older parts move up, the file itself makes way, a log is begun anew.
+//! Changes of names: older parts move up, the file itself makes way, a log is begun anew.
 
 use std::io;
 use std::path::Path;
@@ -11,8 +11,8 @@ use super::location::{Location, Trust};
 use super::parts::is_too_long;
 use super::{BACKUPS_MAX, Error, Limits};
 
-/// The steps that are left of a rotation that was cut off between two of its renames, as a gap in the
-/// numbers shows.
+/// Returns the steps that are left of a rotation that was cut off between two of its renames, as a
+/// gap in the numbers shows.
 pub fn steps_left(path: &Path, known: Option<LogDirectory>, limits: Limits) -> Option<u64> {
     let parts = limits.backups_max.min(BACKUPS_MAX);
     let location = Location::at(path, Trust::in_known(known, Trust::Full)).ok()?;
@@ -34,7 +34,7 @@ pub(super) fn delete(log: &Location<'_>, backups_max: u64) -> Result<(), Error> 
     Ok(())
 }
 
-/// Looks before anything is moved whether a log can be: nobody may rename an append-only file.
+/// Checks before anything is moved that a log can be: an append-only file cannot be renamed.
 ///
 /// # Errors
 /// As the last step of the rotation would report it.
@@ -47,8 +47,8 @@ pub(super) fn check(log: &Location<'_>) -> Result<(), Error> {
     }
 }
 
-/// Fills slot `slot` from the one in front of it, the highest slot first. What would get a name that
-/// is too long is dropped, as what leaves the last slot is; gives whether something was.
+/// Fills slot `slot` from the one in front of it; the highest slot comes first. A part whose name
+/// would be too long is dropped, like one that leaves the last slot. Returns whether one was.
 pub(super) fn step(log: &Location<'_>, backups_max: u64, slot: u64) -> Result<bool, Error> {
     if backups_max == 0 {
         return remove(log).map(|()| false);
@@ -66,18 +66,18 @@ pub(super) fn step(log: &Location<'_>, backups_max: u64, slot: u64) -> Result<bo
     }
 }
 
-/// Unlinks a log that is given up.
+/// Unlinks a full log of which no older parts are kept.
 pub(super) fn remove(log: &Location<'_>) -> Result<(), Error> {
     absent_is_fine(log.directory().remove(&log.name(None)))
         .map_err(|source| Error::Remove { path: log.path(None), source })
 }
 
-/// What opening an append-only file for anything but appending reports.
+/// Returns whether the error is the one of opening an append-only file for other writes.
 pub(super) fn is_append_only(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::EPERM as i32)
 }
 
-/// Gives whether it was there.
+/// Unlinks a part. Returns whether it was there.
 fn remove_part(log: &Location<'_>, part: Option<u64>) -> io::Result<bool> {
     match log.directory().remove(&log.name(part)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound || is_too_long(&error) => Ok(false),

@@ -24,10 +24,10 @@ use super::rotation;
 use super::source::{Offset, Source};
 use super::{Error, FileId, Limits};
 
-/// How much of what others write is looked through for a text that may be behind it.
+/// Bytes written by others that are looked through for a text that may be behind them.
 const OTHERS_BYTES_MAX: u64 = 65_536;
 
-/// The identity of no file.
+/// Identity of no file.
 const NONE: FileId = FileId { dev: 0, inode: 0 };
 
 /// A log file open for writing. It owns its fd and keeps it through every failure.
@@ -35,17 +35,17 @@ const NONE: FileId = FileId { dev: 0, inode: 0 };
 pub struct RotatingFile {
     path: Arc<Path>,
     limits: Limits,
-    /// `None` until it could be opened the first time.
+    /// The open file; `None` until it could be opened the first time.
     file: Option<OpenFile>,
-    /// Where it was opened; `None` until that has been seen.
+    /// Directory in which it was opened; `None` until that is known.
     known: Option<LogDirectory>,
     cut: Cut,
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
     rotation_steps_left: Option<u64>,
-    /// It could not be rotated, and is tried again when it has grown by as much as it may be large.
+    /// It could not be rotated. That is tried again when it has grown by its maximum size.
     is_rotation_postponed: bool,
-    /// The daemon's log has been told what does not work about its parts.
+    /// The daemon's log has the warning about its parts.
     is_warned: bool,
     /// Others write to it as well. So it is written at its end only, as long as it is a log.
     is_shared: bool,
@@ -77,7 +77,7 @@ impl RotatingFile {
         Ok(Self { known, ..Self::with(path, limits, Some(file), size_bytes, None) })
     }
 
-    /// Opens or creates PATH, to add to what may be written by others as well.
+    /// Opens or creates PATH, to add to a file that others may write as well.
     ///
     /// # Errors
     ///
@@ -93,14 +93,14 @@ impl RotatingFile {
         Ok(Self { is_shared: true, known, ..opened })
     }
 
-    /// A log that is opened, or created, by the first [`Self::refresh`], and then goes on with what is
-    /// left of a rotation.
+    /// Makes a log that is opened, or created, by the first [`Self::refresh`], and then goes on
+    /// with the steps left of a rotation.
     pub fn unopened(path: Arc<Path>, limits: Limits, rotation_steps_left: Option<u64>) -> Self {
         Self::with(path, limits, None, 0, rotation_steps_left)
     }
 
-    /// A log that an earlier image of this process had open, with the steps that were left of a
-    /// rotation. Whether it is still the file at PATH is seen by the first [`Self::refresh`].
+    /// Resumes a log that the process before this one had open, with the steps that were left of a
+    /// rotation. The first [`Self::refresh`] sees whether it is still the file at PATH.
     ///
     /// # Errors
     ///
@@ -124,45 +124,45 @@ impl RotatingFile {
         Ok(Self { is_shared, ..resumed })
     }
 
-    /// An earlier image of this process has opened it there.
+    /// Sets the directory in which the process before this one has opened it.
     #[must_use]
     pub fn known_at(self, known: Option<LogDirectory>) -> Self {
         Self { known, ..self }
     }
 
-    /// Where it was opened, if that has been seen.
+    /// Returns the directory in which it was opened, once that is known.
     pub fn known(&self) -> Option<LogDirectory> {
         self.known
     }
 
-    /// The open file, and the steps left of a rotation that failed half-way.
+    /// Returns the open file, and the steps left of a rotation that has failed half-way.
     pub fn state(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
         (self.file.as_ref().map(|open| open.file.as_fd()), self.rotation_steps_left)
     }
 
-    /// The name it was opened by.
+    /// Returns the path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is open, where that is has been seen, and it is not in the middle of a rotation, so
-    /// that PATH leads to it if nobody else has changed that.
+    /// Returns whether it is open, its directory is known, and it is not in the middle of a
+    /// rotation, so that PATH leads to it if nothing else has changed that.
     pub fn is_in_place(&self) -> bool {
         self.file.is_some() && self.known.is_some() && !self.is_half_rotated()
     }
 
-    /// Which file is being written.
+    /// Returns the identity of the file being written.
     pub fn id(&self) -> FileId {
         self.file.as_ref().map_or(NONE, OpenFile::id)
     }
 
-    /// Inode of the file being written, and the offset in bytes at which the next byte will land.
+    /// Returns the inode of the file being written, and the offset in bytes of the next byte.
     pub fn position(&self) -> (u64, u64) {
         (self.id().inode, self.cut.pos())
     }
 
-    /// Whether the next byte begins a line. The file is not open for reading, so this looks at
-    /// PATH; where that fails the answer is no.
+    /// Returns whether the next byte begins a line. The file is not open for reading, so this looks
+    /// at PATH; where that fails the answer is no.
     pub fn is_at_line_start(&self) -> bool {
         let Some(last) = self.cut.pos().checked_sub(1) else {
             return true;
@@ -177,8 +177,8 @@ impl RotatingFile {
             && byte == *b"\n"
     }
 
-    /// How many bytes of `text` are in the log from this position on, where it was being written when
-    /// a process ended. Others may have written in front of it.
+    /// Returns how many bytes of `text` are in the log from this position on, where it was being
+    /// written when a process ended. Others may have written in front of it.
     pub fn written_of(&self, text: &[u8], inode: u64, offset: u64) -> usize {
         let mut found = Vec::new();
         let len_max = text.len() as u64 + OTHERS_BYTES_MAX;
@@ -226,14 +226,14 @@ impl RotatingFile {
         }
     }
 
-    /// Looks at the file from outside, to be called before each turn of writing. Truncated
-    /// (`copytruncate`) or grown by somebody else: goes on at its end. PATH removed or another
-    /// file by now: goes on at the end of PATH, and leaves the old file as it is.
+    /// Looks at the file by its path, before each turn of writing. Truncated (`copytruncate`) or
+    /// grown by others: goes on at its end. PATH removed or another file by now: goes on at the end
+    /// of PATH, and leaves the old file as it is.
     ///
     /// # Errors
     ///
-    /// Where PATH cannot be opened, or leads where the log may not go, the old file stays in use. Who
-    /// goes on all the same may be writing into a file that nobody will find.
+    /// Where PATH cannot be opened, or leads where the log may not go, the old file stays in use. A
+    /// caller that goes on may write into a file that cannot be found.
     pub fn refresh(&mut self) -> Result<(), Error> {
         if self.file.is_none() {
             let left = self.rotation_steps_left;
@@ -251,7 +251,7 @@ impl RotatingFile {
         }
     }
 
-    /// What the bytes' source said, as an error that names the log.
+    /// Converts an error of the bytes' source into one that names the log.
     ///
     /// # Errors
     /// [`Error::Source`].
@@ -259,7 +259,8 @@ impl RotatingFile {
         result.map_err(|source| Error::Source { path: self.path.to_path_buf(), source })
     }
 
-    /// Whether the file has another size than is known, so that what to do next has to be decided anew.
+    /// Compares the file's size with the known one. Returns whether the next step has to be decided
+    /// anew.
     fn has_changed(&mut self) -> Result<bool, Error> {
         let Some(open) = &self.file else { return Ok(false) };
         let inspect =
@@ -268,7 +269,7 @@ impl RotatingFile {
         self.recount(u64::try_from(size_bytes).unwrap_or(0))
     }
 
-    /// The file has this size.
+    /// Sets the file's size. Returns whether the next step has to be decided anew.
     fn recount(&mut self, size_bytes: u64) -> Result<bool, Error> {
         match size_bytes.cmp(&self.cut.pos()) {
             Ordering::Equal => Ok(false),
@@ -283,8 +284,8 @@ impl RotatingFile {
         }
     }
 
-    /// Somebody else writes to the file, too, whose bytes a write at the size that is known might meet;
-    /// from now on none can. Gives whether it is the first time.
+    /// Makes all writes go to the end of the file: others write to it, too, and a write at the
+    /// known size might meet their bytes. Returns whether it is the first time.
     fn share(&mut self) -> Result<bool, Error> {
         let Some(open) = self.file.as_mut().filter(|open| !open.appends()) else {
             return Ok(false);
@@ -324,13 +325,14 @@ impl RotatingFile {
         self.location_of(&self.path)
     }
 
-    /// Where the path leads by now, if it may lead there.
+    /// Follows the path, as it may lead by now.
     fn location_of<'a>(&self, path: &'a Path) -> Result<Location<'a>, Error> {
         let location = Location::at(path, Trust::in_known(self.known, Trust::Full))?;
         Ok(location.with_current(self.id()))
     }
 
-    /// What another process has opened counts as opened now. What fails is looked at the next time.
+    /// Learns the directory of a file that another process has opened. After a failure the next
+    /// turn tries again.
     fn learn_location(&mut self) {
         if self.known.is_none()
             && let Ok(location) = self.location()
@@ -364,7 +366,7 @@ impl RotatingFile {
         retry(|| source.write_to(open.file.as_fd(), offset, len)).map_err(failed)
     }
 
-    /// One that cannot be rotated, and never will unless somebody mends that, goes on in the same file.
+    /// Rotates the file. One that cannot be rotated for a lasting reason goes on growing.
     fn rotate(&mut self, source: &impl Source) -> Result<(), Error> {
         match self.rotate_now(source) {
             Err(error) if error.is_about_names_for_good() => {

@@ -80,7 +80,7 @@ fn what_comes_while_kept_bytes_are_written_goes_elsewhere() {
 fn a_line_that_was_not_begun_counts_on() {
     let (guest, writer) = guest();
     let mut staging = StagingPool::default().take().unwrap();
-    guest.pipe().keep("disk", &mut staging);
+    guest.pipe().note_failure("disk", &mut staging);
     for _ in 0..6 {
         write(&writer, &[b'a'; 20_000]);
         guest.drain_to_backlog("disk", Path::new("log"));

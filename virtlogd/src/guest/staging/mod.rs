@@ -5,7 +5,7 @@
 //! whoever writes into that pipe. So it never gets to see the guest's. And `splice` consumes
 //! exactly what was stored: the rest is still in a pipe.
 //!
-//! Where `splice` or `tee` are refused bytes do go through memory, in pieces so small that few are
+//! If `splice` or `tee` are refused bytes do go through memory, in pieces so small that few are
 //! lost with the process. Bytes that were read and could not be passed on are kept in front of the pipe.
 
 pub(crate) mod pool;

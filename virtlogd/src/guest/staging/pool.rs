@@ -19,11 +19,11 @@ const SHORTAGE_PERIOD: Duration = Duration::from_secs(10);
 pub(crate) struct StagingPool {
     records: Arc<CrashRecords>,
     pipes: Mutex<Pipes>,
-    /// Some that are in use are not in the fd store.
+    /// A pipe that is in use is not in the fd store.
     lacks_pipes: AtomicBool,
 }
 
-/// Pipes that the loop has to see to.
+/// Pipes that the loop stores or releases.
 #[derive(Debug, Default)]
 pub(crate) struct Pipes {
     /// In the fd store, and in no use.
@@ -32,9 +32,9 @@ pub(crate) struct Pipes {
     pub(crate) sent: Vec<StagingPipe>,
     /// Made when there was no spare one; not in the fd store.
     pub(crate) made: Vec<StagingPipe>,
-    /// Sent under these keys, and not known to be in the fd store.
+    /// Sent under these keys; not known to be in the fd store.
     pub(crate) unproved: Vec<(u64, WeakStagingPipe)>,
-    /// When descriptors were short last.
+    /// Time of the last shortage of descriptors.
     freed_at: Option<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl StagingPool {
         &self.records
     }
 
-    /// Takes an empty pipe, in the fd store or on its way there if there is one.
+    /// Takes an empty pipe, one that is in the fd store or on its way there if possible.
     ///
     /// # Errors
     /// As `pipe2(2)`.
@@ -79,7 +79,7 @@ impl StagingPool {
         }
     }
 
-    /// Returns the pipes that the loop has to see to.
+    /// Locks the pipes that the loop stores or releases.
     pub(crate) fn pipes(&self) -> MutexGuard<'_, Pipes> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,7 +89,7 @@ impl StagingPool {
         self.lacks_pipes.fetch_or(!is_stored, Ordering::Relaxed);
     }
 
-    /// Returns whether one that is in use was not in the fd store, and forgets that.
+    /// Returns whether a pipe that is in use was not in the fd store, and resets that.
     pub(crate) fn take_lacks_pipes(&self) -> bool {
         self.lacks_pipes.swap(false, Ordering::Relaxed)
     }
@@ -106,7 +106,7 @@ impl Pipes {
         self.spare.iter().chain(&self.sent)
     }
 
-    /// Takes back pipes and notes that were taken all at once, with those that have come since.
+    /// Takes back pipes that were taken all at once, and adds those that have come since.
     pub(crate) fn restore(&mut self, before: Self) {
         let Self { spare, sent, made, unproved, freed_at } = before;
         self.spare.extend(spare);

@@ -1,13 +1,13 @@
 //! A pipe, and bytes that were read out of it and go before those that are in it.
 //!
-//! Bytes go through memory where the kernel does not move them: it cannot (`EINVAL` from a file system,
-//! or for a file that is appended to), or must not (a filter). What is in memory alone is lost with the
-//! process, so that is no more than a piece. Whatever was read and could not be passed on stays in front
-//! of the pipe.
+//! Bytes go through memory where the kernel does not move them: it cannot (`EINVAL` from a file
+//! system, or for a file that is appended to), or must not (a filter). Bytes that are in memory
+//! alone are lost with the process, so there is never more than a piece of them. Bytes that were
+//! read and could not be passed on stay in front of the pipe.
 //!
-//! A guest can have each of its writes be a packet (`O_DIRECT`), also in the pipes that they are moved
-//! to. `read` takes one of them, and drops what of it does not fit into the buffer. So that is never
-//! smaller than the largest packet, and more may be read than was asked for.
+//! A guest can have each of its writes be a packet (`O_DIRECT`), also in the pipes that they are
+//! moved to. `read` takes one of them, and drops the rest of it if the buffer is too small. So a
+//! buffer is never smaller than the largest packet, and more may be read than was asked for.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use common::sys::file::write_at;
 use common::sys::pipe;
 
-/// Bytes that are in memory alone at a time: what the largest packet has.
+/// Bytes that are in memory alone at a time: as many as the largest packet has.
 pub(super) const PIECE_BYTES: usize = pipe::ATOMIC_BYTES;
 
 /// A pipe with bytes in front of it.
@@ -29,7 +29,7 @@ pub(super) struct PushbackPipe {
 }
 
 impl PushbackPipe {
-    /// Takes a pipe's ends, the one to read from first.
+    /// Makes one of a pipe's ends, the one to read from first.
     pub(super) fn new((reader, writer): (OwnedFd, OwnedFd)) -> Self {
         Self { reader, writer, front: Mutex::default() }
     }
@@ -49,8 +49,8 @@ impl PushbackPipe {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves `len` bytes from a guest's pipe into this one, piece by piece, as [`pipe::splice_to_pipe`];
-    /// up to a piece more.
+    /// Moves `len` bytes from a guest's pipe into this one, piece by piece, as
+    /// [`pipe::splice_to_pipe`] does; up to a piece more.
     pub(super) fn fill_from(&self, guest: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
         let mut moved = 0;
         while moved < len {
@@ -76,7 +76,7 @@ impl PushbackPipe {
         let count = pipe::read(guest, &mut piece)?;
         let piece = piece.get(..count).unwrap_or_default();
         if pipe::write(&self.writer, piece).is_err() {
-            self.keep(&mut self.front(), piece);
+            self.add_behind(&mut self.front(), piece);
         }
         Ok(count)
     }
@@ -89,7 +89,7 @@ impl PushbackPipe {
         Ok(count)
     }
 
-    /// The first bytes, which are not in the pipe any more.
+    /// Reads the first bytes, which stay in front.
     pub(super) fn first(&self, len_max: usize) -> io::Result<Vec<u8>> {
         let mut front = self.front();
         let missing = len_max.saturating_sub(front.len());
@@ -97,8 +97,8 @@ impl PushbackPipe {
         Ok(front.iter().copied().take(len_max).collect())
     }
 
-    /// Stores up to `len` bytes at `offset` of `file`, of those in front or else a piece of those in the pipe. While it does
-    /// nobody waits for it.
+    /// Stores up to `len` bytes at `offset` of `file`: those in front, or else a piece of those in
+    /// the pipe. The lock is not held meanwhile.
     pub(super) fn write_front(
         &self,
         file: BorrowedFd<'_>,
@@ -130,13 +130,13 @@ impl PushbackPipe {
         while let Some(piece) = pieces.next() {
             if pipe::write(&self.writer, piece).is_err() {
                 let rest = std::iter::once(piece).chain(pieces).flatten().copied();
-                return self.keep(front, &rest.collect::<Vec<_>>());
+                return self.add_behind(front, &rest.collect::<Vec<_>>());
             }
         }
     }
 
-    /// Keeps bytes that come behind all that are inside.
-    fn keep(&self, front: &mut Vec<u8>, bytes: &[u8]) {
+    /// Adds bytes behind all that are inside, in front of the pipe.
+    fn add_behind(&self, front: &mut Vec<u8>, bytes: &[u8]) {
         // What cannot be read is behind them then: late, but there.
         self.read_out(front, usize::MAX).ok();
         front.extend_from_slice(bytes);
@@ -154,7 +154,7 @@ impl PushbackPipe {
         Ok(read)
     }
 
-    /// Reads the first `len` bytes away. Of the last packet the rest stays in front.
+    /// Drops the first `len` bytes. Of the last packet the rest stays in front.
     pub(super) fn read_away(&self, len: usize) -> io::Result<()> {
         let mut front = self.front();
         self.read_out(&mut front, len)?;

@@ -6,32 +6,32 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use common::sys::fd::set_nonblocking;
 use common::sys::pipe;
 
-/// Slots of the pipe for looking at bytes. Each byte looked at may lie in a page of its own, and
-/// 80 are looked at; the kernel rounds up to a power of two pages.
+/// Size of the pipe for looking at bytes. Each of the 80 bytes that are looked at may lie in a page
+/// of its own. The kernel rounds up to a power of two pages.
 const SCRATCH_BYTES: i32 = 128 * 4096;
 
-/// Two more ends and a buffer, for looking at bytes without taking them.
+/// A pipe and a buffer.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     reader: OwnedFd,
     writer: OwnedFd,
-    /// Bytes in the pipe.
+    /// Bytes in the pipe that were not read yet.
     unread_bytes: usize,
     pub(crate) bytes: Vec<u8>,
 }
 
 impl Scratch {
-    /// An empty one.
+    /// Makes an empty one.
     pub(super) fn new() -> io::Result<Self> {
         let (reader, writer) = pipe::pipe()?;
         set_nonblocking(&reader)?;
         if pipe::set_capacity_bytes(&writer, SCRATCH_BYTES).is_err() {
-            tracing::debug!(target: "logging.log_handler", "A small pipe has to do for looking");
+            tracing::debug!(target: "logging.log_handler", "Unable to enlarge the pipe for looking at bytes");
         }
         Ok(Self { reader, writer, unread_bytes: 0, bytes: Vec::new() })
     }
 
-    /// Copies up to `len` bytes that wait in `pipe` behind those that were copied already.
+    /// Copies up to `len` bytes that wait in `pipe`, behind those that were copied already.
     pub(crate) fn copy_from(&mut self, pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
         let start = self.bytes.len();
         // What the read after an earlier copy has left is another log's.
@@ -44,8 +44,8 @@ impl Scratch {
         self.read_copied()
     }
 
-    /// Takes `len` bytes out of `pipe`, of the last packet no more than belongs to them. Gives how many
-    /// that were.
+    /// Takes `len` bytes out of `pipe`; of the last packet no more than belongs to them. Returns
+    /// how many that were.
     pub(super) fn take_from(&mut self, pipe: BorrowedFd<'_>, len: usize) -> usize {
         let mut left = len;
         while left > 0

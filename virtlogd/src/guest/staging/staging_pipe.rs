@@ -16,12 +16,12 @@ use super::store_entry::StoreEntry;
 use crate::guest::crash_records::CrashRecords;
 use crate::rotating_file::Offset;
 
-/// Bytes moved by one pair of system calls: what a pipe holds unless it is enlarged.
+/// Bytes moved by one pair of system calls: as many as a pipe holds unless it is enlarged.
 pub(crate) const MOVE_BYTES_MAX: u64 = 65_536;
 
-/// A pipe of ours with bytes on their way into one log. Copies are the same pipe: one is for the job
-/// that moves the bytes, another for those who want to know where they are. Nothing but the job may
-/// touch the ends while a file takes bytes from them: that holds the pipe for as long as it lasts.
+/// A pipe with bytes on their way into one log. Clones are the same pipe: one is for the job that
+/// moves the bytes, another for those that ask where they are. Only the job may touch the ends
+/// while a file takes bytes from them, as that holds the pipe for as long as it lasts.
 #[derive(Debug, Clone)]
 pub(crate) struct StagingPipe(Arc<Shared>);
 
@@ -179,7 +179,7 @@ impl StagingPipe {
         self.0.pipe.put_back(&mut self.0.pipe.front());
     }
 
-    /// Drops what is inside; for when there is nowhere to keep it.
+    /// Drops the bytes inside; for when there is nowhere to put them.
     pub(crate) fn discard(&self) {
         let mut front = std::mem::take(&mut *self.0.pipe.front());
         // What cannot be read goes with the pipe.
@@ -187,7 +187,7 @@ impl StagingPipe {
         self.count_taken(front.len());
     }
 
-    /// Takes out what is inside.
+    /// Takes out the bytes inside.
     #[cfg(test)]
     pub(crate) fn take(&self) -> Vec<u8> {
         self.0.pipe.read_out(&mut self.0.pipe.front(), usize::MAX).unwrap();

@@ -1,4 +1,4 @@
-//! What is needed to write logs beside the logs.
+//! Pipes and buffers that a job needs to write a log.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use super::pool::StagingPool;
 use super::scratch::Scratch;
 use super::staging_pipe::StagingPipe;
 
-/// Workspaces that are kept while nobody uses them. There are never more than jobs under way.
+/// Workspaces that are kept in reserve. There are never more than jobs under way.
 const SPARE_WORKSPACES_MAX: usize = 4;
 
-/// What a turn of a log needs beside the log: one set serves many logs, one after the other.
+/// A workspace. One serves many logs, one after the other.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     /// Empty between turns.
@@ -18,7 +18,7 @@ pub(crate) struct Workspace {
     pub(crate) scratch: Scratch,
 }
 
-/// Workspaces that are not in use, for all jobs.
+/// Workspaces in reserve, for all jobs.
 #[derive(Debug, Clone)]
 pub(crate) struct Workspaces(Arc<Shared>);
 
@@ -32,12 +32,12 @@ struct Shared {
 #[derive(Debug)]
 struct Spare {
     workspaces: Vec<Workspace>,
-    /// Jobs that wait for one.
+    /// Number of jobs that wait for one.
     waiting: usize,
 }
 
 impl Workspaces {
-    /// Makes the first one.
+    /// Makes the reserve, with one workspace.
     ///
     /// # Errors
     /// As `pipe2(2)`.
@@ -58,8 +58,8 @@ impl Workspaces {
         self.0.spare().workspaces.iter().map(|workspace| workspace.staging.clone()).collect()
     }
 
-    /// Takes one for the time of a job. When none can be made, for want of descriptors, waits for another
-    /// job's.
+    /// Takes one for the time of a job. When none can be made, for want of descriptors, waits for
+    /// that of another job.
     pub(crate) fn take(&self) -> Workspace {
         let Shared { pool, given_back, .. } = &*self.0;
         let mut spare = self.0.spare();
@@ -79,7 +79,7 @@ impl Workspaces {
         }
     }
 
-    /// Gives one back, empty.
+    /// Returns one to the reserve, empty.
     pub(crate) fn give_back(&self, workspace: Workspace) {
         let mut spare = self.0.spare();
         if spare.workspaces.len() < SPARE_WORKSPACES_MAX {
