@@ -90,8 +90,8 @@ impl Handler {
     ) -> Result<(), rpc::Error> {
         protocol::check(&request)?;
         let (path, task) = match request {
-            Request::Open { domain, path, truncate } => {
-                let opened = self.scheduler.open(core, client, &path, domain, truncate);
+            Request::Open { identity, path, truncate } => {
+                let opened = self.scheduler.open(core, client, &path, identity, truncate);
                 return opened.map_err(|error| {
                     let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
                     rpc::Error::system(error::Domain::None, "Unable to create pipes", errno)

@@ -41,7 +41,7 @@ pub(crate) struct GuestIdentity {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// A pipe into the log at `path`.
-    Open { domain: GuestIdentity, path: PathBuf, truncate: bool },
+    Open { identity: GuestIdentity, path: PathBuf, truncate: bool },
     /// The position of the next byte of an open log.
     Position { path: PathBuf, flags: u32 },
     /// Bytes of a log from a position on.
@@ -66,7 +66,7 @@ impl Request {
 
     fn decode_open(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
         Ok(Self::Open {
-            domain: GuestIdentity::decode(reader)?,
+            identity: GuestIdentity::decode(reader)?,
             path: path(reader)?,
             truncate: reader.u32()? & OPEN_TRUNCATE != 0,
         })
@@ -171,9 +171,9 @@ mod tests {
             let mut writer = Writer::new();
             writer.opaque(b"qemu").raw(&[7; 16]).opaque(b"vm").opaque(b"/log\0ignored").u32(flags);
             let request = Request::decode(procedure::OPEN, &writer.into_bytes()).unwrap();
-            let Request::Open { domain, path, truncate } = request else { panic!("not OPEN") };
+            let Request::Open { identity, path, truncate } = request else { panic!("not OPEN") };
             assert_eq!((path.as_path(), truncate), (Path::new("/log"), expected));
-            assert_eq!((domain.uuid, &*domain.name), ([7; 16], &b"vm"[..]));
+            assert_eq!((identity.uuid, &*identity.name), ([7; 16], &b"vm"[..]));
         }
     }
 

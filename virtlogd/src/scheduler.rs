@@ -17,7 +17,7 @@ use crate::logs::closing_pipes::ClosingPipes;
 use crate::logs::outcome::{JobResult, Outcome};
 use crate::logs::queue::LogQueue;
 use crate::logs::stops::Stops;
-use crate::logs::suspects::{self, Before};
+use crate::logs::suspects::{self, Prerequisite};
 use crate::logs::table::LogTable;
 use crate::logs::task::{Task, TaskResult};
 use crate::logs::timer::QueueTimer;
@@ -76,7 +76,7 @@ impl Scheduler {
         core: &mut Core<Outcome>,
         client: ClientId,
         path: &Path,
-        domain: GuestIdentity,
+        identity: GuestIdentity,
         truncate: bool,
     ) -> io::Result<()> {
         let (reader, writer) = pipe::pipe()?;
@@ -89,7 +89,7 @@ impl Scheduler {
                 return Err(error);
             }
         };
-        let guest = Arc::new(Guest::new(guest, domain, pipe, self.workspaces.pool()));
+        let guest = Arc::new(Guest::new(guest, identity, pipe, self.workspaces.pool()));
         self.enqueue(core, path, Task::Open { client, truncate, guest, guest_end: writer });
         Ok(())
     }
@@ -104,11 +104,11 @@ impl Scheduler {
         core: &mut Core<Outcome>,
         log: RestoredLog,
     ) -> io::Result<Option<OwnedFd>> {
-        let RestoredLog { path, domain, pipe, state, file } = log;
+        let RestoredLog { path, identity, pipe, state, file } = log;
         if self.table.has_path(&path) {
             tracing::error!(
                 target: "logging.log_handler",
-                "Log {} was handed over twice; the output of {domain} into the second pipe is dropped",
+                "Log {} was handed over twice; the output of {identity} into the second pipe is dropped",
                 path.display()
             );
             return Ok(Some(pipe));
@@ -122,7 +122,7 @@ impl Scheduler {
             }
         };
         let (guest, key) = (self.table.next_number(), state.key);
-        let guest = Arc::new(state.into_guest(guest, domain, pipe, self.workspaces.pool()));
+        let guest = Arc::new(state.into_guest(guest, identity, pipe, self.workspaces.pool()));
         if let Some(queue) = self.table.get_mut(number) {
             queue.guest = Some(Arc::clone(&guest));
             queue.key = key;
@@ -291,12 +291,12 @@ impl Scheduler {
         }
         let before = suspects::before_task(core, queue, number);
         let task = match before {
-            Before::Nothing => queue.next_task(core.is_crowded()),
-            Before::Turn => Some(Task::Turn { flush: true, retry: true, is_short: true }),
-            Before::Fetch => None,
+            Prerequisite::None => queue.next_task(core.is_crowded()),
+            Prerequisite::Turn => Some(Task::Turn { flush: true, retry: true, is_short: true }),
+            Prerequisite::Fetch => None,
         };
         let Some(task) = task else { return };
-        let left = queue.left.take_if(|_| before == Before::Nothing);
+        let left = queue.left.take_if(|_| before == Prerequisite::None);
         queue.busy = true;
         let (path, writer, limits) = (Arc::clone(&queue.path), queue.writer.take(), self.limits);
         let workspaces = self.workspaces.clone();
@@ -351,7 +351,7 @@ impl Scheduler {
 
     /// Checks the guest of a task that takes long.
     fn check_guest(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) {
-        if queue.look_after_guest(core, number) {
+        if queue.watch_guest(core, number) {
             suspects::fetch(core, queue, number);
         }
     }

@@ -44,7 +44,7 @@ const DRAIN_ROUNDS_MAX: usize = 4;
 pub(crate) struct Guest {
     /// Number under which it can be suspect.
     pub(crate) number: u64,
-    pub(crate) domain: GuestIdentity,
+    pub(crate) identity: GuestIdentity,
     /// Account of the job that writes its log.
     pub(crate) progress: Progress,
     /// The job that writes its log may touch its pipe.
@@ -67,36 +67,36 @@ impl Guest {
     /// Makes a guest with a new pipe.
     pub(crate) fn new(
         number: u64,
-        domain: GuestIdentity,
+        identity: GuestIdentity,
         pipe: Registered<Arc<OwnedFd>>,
         pool: &Arc<StagingPool>,
     ) -> Self {
         let capacity_bytes = pipe::capacity_bytes(&pipe).unwrap_or(0);
-        Self::with_capacity(number, domain, pipe, capacity_bytes, pool)
+        Self::with_capacity(number, identity, pipe, capacity_bytes, pool)
     }
 
     /// Makes a guest of the process before this one, with a pipe of `pipe_bytes`, if that is known.
     pub(crate) fn inherited(
         number: u64,
-        domain: GuestIdentity,
+        identity: GuestIdentity,
         pipe: Registered<Arc<OwnedFd>>,
         pipe_bytes: Option<usize>,
         pool: &Arc<StagingPool>,
     ) -> Self {
         let capacity_bytes = pipe_bytes.unwrap_or_else(pipe::usual_bytes);
-        Self::with_capacity(number, domain, pipe, capacity_bytes, pool)
+        Self::with_capacity(number, identity, pipe, capacity_bytes, pool)
     }
 
     fn with_capacity(
         number: u64,
-        domain: GuestIdentity,
+        identity: GuestIdentity,
         pipe: Registered<Arc<OwnedFd>>,
         capacity_bytes: usize,
         pool: &Arc<StagingPool>,
     ) -> Self {
         Self {
             number,
-            domain,
+            identity,
             progress: Progress::of_peer(number),
             is_direct: AtomicBool::new(true),
             touching: Mutex::default(),
@@ -209,7 +209,7 @@ impl Guest {
             let taken = if waiting > 0 { self.move_to_backlog(pipe, waiting) } else { 0 };
             Ok(Fetched { waiting, taken })
         });
-        // What it is of one that was left behind is seen the next time.
+        // The bytes of a job that was left behind are counted the next time.
         fetched.unwrap_or(Fetched { waiting: 1, taken: 0 })
     }
 

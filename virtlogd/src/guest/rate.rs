@@ -16,8 +16,8 @@ const QUICK: Duration = Duration::from_millis(3);
 /// Time for which the pipe of a quick writer is left alone.
 pub(crate) const REST: Duration = Duration::from_millis(1);
 
-/// Time for which the pipe of one that writes little is left alone. With the millisecond to which timers are rounded, a line is
-/// at most 5 ms late in its file.
+/// Time for which the pipe of one that writes little is left alone. With the millisecond to which
+/// timers are rounded, a line is at most 5 ms late in its file.
 const LONG_REST: Duration = Duration::from_millis(4);
 
 /// Part of its pipe, as a divisor, that a guest fills during a long rest at the least unless it

@@ -104,7 +104,7 @@ fn end_previous(
     if let Some(open) = &*writer {
         tracing::warn!(
             target: "logging.log_handler",
-            "Refused to open log {} again: {} has it open", path.display(), open.guest().domain
+            "Refused to open log {} again: {} has it open", path.display(), open.guest().identity
         );
     }
     open?.end()
@@ -135,7 +135,7 @@ fn open_file(
     let file = file.map_err(|error| to_rpc(&error))?;
     let reply = protocol::position(file.position());
     tracing::debug!(
-        target: "logging.log_handler", "Opened log {} of {}", path.display(), guest.domain
+        target: "logging.log_handler", "Opened log {} of {}", path.display(), guest.identity
     );
     *writer = Some(Box::new(LogWriter::new(guest, file)));
     Ok(Reply { fds: vec![guest_end], ..reply })

@@ -47,7 +47,7 @@ impl ClosingPipes {
 
     fn close_now(&mut self, core: &mut Core<Outcome>, guest: Arc<Guest>) {
         let (number, progress) = (guest.number, guest.new_progress());
-        self.under_way.insert(number, guest.domain.to_string());
+        self.under_way.insert(number, guest.identity.to_string());
         core.submit_at_peer(number, progress.clone(), move || {
             let closed = progress.at_peer(|| {
                 drop(guest);

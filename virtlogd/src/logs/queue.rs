@@ -103,7 +103,7 @@ impl LogQueue {
         self.fetch.forget_task();
         if let Some(task) = self.waiting.pop_front() {
             if self.waiting.is_empty() {
-                // Most logs never have a second one; what the first took is not kept for it.
+                // Most logs never have a second one; the memory for the first is freed.
                 self.waiting = VecDeque::new();
             }
             return Some(task);
@@ -161,7 +161,7 @@ impl LogQueue {
     /// Watches the guest of a task that takes long. Returns whether the guest's pipe is to be
     /// emptied because the file system hangs. While that makes progress, the guest just writes more
     /// than it can take, and nothing is dropped.
-    pub(crate) fn look_after_guest(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
+    pub(crate) fn watch_guest(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
         let (Some(guest), true) = (&self.guest, self.is_stalled) else { return false };
         // It may have been left alone. If it cannot be watched there is still the timer.
         let is_watched = guest.pipe().fd.watch().is_ok();
@@ -232,9 +232,9 @@ impl fmt::Display for LogQueue {
                 formatter,
                 "log {} of {}, which keeps its pipe locked until it is ended",
                 self.path.display(),
-                guest.domain
+                guest.identity
             ),
-            Some(guest) => write!(formatter, "log {} of {}", self.path.display(), guest.domain),
+            Some(guest) => write!(formatter, "log {} of {}", self.path.display(), guest.identity),
             None => write!(formatter, "log {}", self.path.display()),
         }
     }
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_without_tasks_keeps_no_room_for_them() {
+    fn a_queue_without_tasks_keeps_no_room_for_them() {
         let mut queue = LogQueue::new(Arc::from(Path::new("/log")));
         queue.waiting.extend([Task::FlushForHandover, Task::Stop { goes_on: false }]);
         assert!(matches!(queue.next_task(false), Some(Task::FlushForHandover)));

@@ -13,9 +13,9 @@ use crate::logs::queue::LogQueue;
 
 /// Prerequisite of the next task of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Before {
+pub(crate) enum Prerequisite {
     /// None.
-    Nothing,
+    None,
     /// Fetched bytes have to be written, so that there is room for more.
     Turn,
     /// More has to be fetched, which is under way.
@@ -33,18 +33,22 @@ pub(crate) fn is_suspect(core: &Core<Outcome>, queue: &LogQueue) -> bool {
 
 /// Returns the prerequisite of the next task, so that everything that a suspect has written before
 /// comes first.
-pub(crate) fn before_task(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) -> Before {
+pub(crate) fn before_task(
+    core: &mut Core<Outcome>,
+    queue: &mut LogQueue,
+    number: u64,
+) -> Prerequisite {
     let is_to_wait = is_suspect(core, queue) && queue.writer.is_some() && !queue.waiting.is_empty();
     if !is_to_wait || queue.fetch.is_over() {
-        return Before::Nothing;
+        return Prerequisite::None;
     }
     let has_staged = queue.guest.as_ref().is_some_and(|guest| guest.pipe().has_staged());
     if has_staged && !queue.is_failing && !queue.fetch.is_under_way() {
-        return Before::Turn;
+        return Prerequisite::Turn;
     }
     begin_fetch(core, queue, number, true);
     queue.check_guest_after(core, FETCH_PERIOD, number);
-    Before::Fetch
+    Prerequisite::Fetch
 }
 
 /// Fetches what a guest has written. If its log cannot be written, only as much as is necessary.

@@ -69,7 +69,7 @@ impl LogWriter {
         let resumed = file.map(|file| RotatingFile::resume(Arc::clone(path), limits, file, left));
         let file = resumed.and_then(Result::ok);
         let file = file.unwrap_or_else(|| RotatingFile::unopened(Arc::clone(path), limits, left));
-        Self::new(guest, file.known_at(directory))
+        Self::new(guest, file.opened_in(directory))
     }
 
     /// Returns the open file, and the steps left of a rotation that has failed half-way.
@@ -79,7 +79,7 @@ impl LogWriter {
 
     /// Returns the directory in which the log was opened, once that is known.
     pub(crate) fn directory(&self) -> Option<LogDirectory> {
-        self.file.known()
+        self.file.directory()
     }
 
     /// Returns the reason if the file cannot be opened.
@@ -218,7 +218,7 @@ impl LogWriter {
             tracing::info!(
                 target: "logging.log_handler",
                 "{bytes} more bytes of the log of {} were lost: {}",
-                self.guest.domain, self.file.path().display()
+                self.guest.identity, self.file.path().display()
             );
         }
         let Some(failure) = self.failure else { return };
@@ -228,7 +228,7 @@ impl LogWriter {
             target: "logging.log_handler",
             "{} bytes of {} are lost for good, its log {} could not be written: {}",
             unwritten_bytes,
-            self.guest.domain,
+            self.guest.identity,
             self.file.path().display(),
             failure.reason
         );
@@ -286,7 +286,7 @@ impl LogWriter {
 
     /// Notes the file's directory for the journal and the process after this one.
     fn note_directory(&self) {
-        self.guest.pipe().directory = self.file.known();
+        self.guest.pipe().directory = self.file.directory();
     }
 
     fn note_failure(&mut self, error: &Error, workspace: &mut Workspace) {
@@ -298,11 +298,12 @@ impl LogWriter {
             tracing::error!(
                 target: "logging.log_handler",
                 "The log of {} cannot be written, output is buffered as long as there is room: {reason}",
-                self.guest.domain
+                self.guest.identity
             );
         }
         if matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE)) {
-            self.guest.pipe().pool().free_descriptors();
+            let pool = self.guest.pipe().pool();
+            pool.free_descriptors();
         }
         self.guest.pipe().note_failure(&reason, &mut workspace.staging);
         let is_about_opening =
@@ -325,7 +326,7 @@ impl LogWriter {
             tracing::info!(
                 target: "logging.log_handler",
                 "The log of {} can be written again, {bytes} bytes were lost: {}",
-                self.guest.domain, self.file.path().display()
+                self.guest.identity, self.file.path().display()
             );
         }
     }

@@ -74,13 +74,13 @@ fn restored(from: Log, inherited: &mut Inherited) -> io::Result<Restored> {
         );
         return Ok(Restored::Unclaimed(pipe));
     };
-    let domain = GuestIdentity {
+    let identity = GuestIdentity {
         driver: from.driver.unwrap_or_default().into_bytes().into(),
         uuid: from.domuuid.as_deref().and_then(parse_uuid).unwrap_or_default(),
         name: from.domname.unwrap_or_default().into_bytes().into(),
     };
     let (state, file) = restored_state(private, inherited);
-    Ok(Restored::Log(Box::new(RestoredLog { path, domain, pipe, state, file })))
+    Ok(Restored::Log(Box::new(RestoredLog { path, identity, pipe, state, file })))
 }
 
 fn restored_state(from: PrivateLog, inherited: &mut Inherited) -> (RestoredPipe, RestoredFile) {

@@ -18,7 +18,7 @@ use crate::protocol::GuestIdentity;
 #[derive(Debug)]
 pub(crate) struct RestoredLog {
     pub(crate) path: PathBuf,
-    pub(crate) domain: GuestIdentity,
+    pub(crate) identity: GuestIdentity,
     /// The end of the guest's pipe to read from.
     pub(crate) pipe: OwnedFd,
     pub(crate) state: RestoredPipe,
@@ -54,18 +54,18 @@ impl RestoredPipe {
     pub(crate) fn into_guest(
         self,
         number: u64,
-        domain: GuestIdentity,
+        identity: GuestIdentity,
         pipe: Registered<Arc<OwnedFd>>,
         pool: &Arc<StagingPool>,
     ) -> Guest {
-        let guest = Guest::inherited(number, domain, pipe, self.pipe_bytes, pool);
+        let guest = Guest::inherited(number, identity, pipe, self.pipe_bytes, pool);
         let staged = self.staged.into_iter().filter_map(|(ends, key)| {
             let staging = StagingPipe::adopt(ends, key, Arc::clone(pool.records()));
             staging
                 .inspect_err(|error| {
                     tracing::error!(
                         target: "logging.log_handler",
-                        "Unable to adopt bytes of {} that were handed over: {error}", guest.domain
+                        "Unable to adopt bytes of {} that were handed over: {error}", guest.identity
                     );
                 })
                 .ok()

@@ -44,7 +44,7 @@ pub(crate) fn record(queue: &LogQueue) -> Option<Log> {
 fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
     let guest = queue.guest.as_ref()?;
     let path = &queue.path;
-    let domain = &guest.domain;
+    let identity = &guest.identity;
     let pipe = guest.pipe();
     let is_text = path.to_str().is_some();
     if reader == Reader::Libvirts {
@@ -54,7 +54,7 @@ fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
         if let Some(reason) = failure {
             tracing::error!(
                 target: "logging.log_handler",
-                "The log {} of {domain} ends, as libvirt's daemon could not open it: {reason}",
+                "The log {} of {identity} ends, as libvirt's daemon could not open it: {reason}",
                 path.display()
             );
             return None;
@@ -62,7 +62,7 @@ fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
         if let Some(backlog) = pipe.backlog() {
             tracing::error!(
                 target: "logging.log_handler",
-                "{} bytes of {domain} are lost at the hand-over to libvirt's daemon, its log {} could not be written",
+                "{} bytes of {identity} are lost at the hand-over to libvirt's daemon, its log {} could not be written",
                 backlog.bytes(), path.display()
             );
         }
@@ -72,9 +72,9 @@ fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
     Some(Log {
         pipefd: Some(passing.fd(&pipe.fd)),
         path: Some(text(path.as_os_str().as_bytes())),
-        driver: Some(text(&domain.driver)),
-        domname: Some(text(&domain.name)),
-        domuuid: Some(uuid(&domain.uuid)),
+        driver: Some(text(&identity.driver)),
+        domname: Some(text(&identity.name)),
+        domuuid: Some(uuid(&identity.uuid)),
         private: match reader {
             Reader::Ours => Some(PrivateLog {
                 path: (!is_text).then(|| hex(path.as_os_str().as_bytes())),

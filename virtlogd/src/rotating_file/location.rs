@@ -110,7 +110,7 @@ impl<'a> Location<'a> {
     }
 
     /// Returns the directory for the state of a log that was opened here as this file.
-    pub(super) fn known_for(&self, file: FileId) -> LogDirectory {
+    pub(super) fn log_directory(&self, file: FileId) -> LogDirectory {
         let Directory { id, born_unix_ns, uid, .. } = self.directory;
         let is_link = self.directory.look_at(self.name, false).is_ok_and(|found| is_link(&found));
         let target = || {

@@ -8,6 +8,7 @@ mod cut;
 mod directory;
 mod error;
 mod file_id;
+mod inspection;
 mod limits;
 mod location;
 mod open_files;

@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,20 +11,15 @@ use common::handover::document::LogDirectory;
 use common::rpc::error::errno_text;
 use common::sys::fd;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
 use super::cut::{Cut, CutStep};
 use super::location::{Location, Trust};
 use super::open_files::OpenFile;
 use super::parts::check_backups;
-use super::reader::read;
 use super::rotation;
 use super::source::{Offset, Source};
 use super::{Error, FileId, Limits};
-
-/// Bytes written by others that are looked through for a text that may be behind them.
-const OTHERS_BYTES_MAX: u64 = 65_536;
 
 /// Identity of no file.
 const NONE: FileId = FileId { dev: 0, inode: 0 };
@@ -34,11 +28,11 @@ const NONE: FileId = FileId { dev: 0, inode: 0 };
 #[derive(Debug)]
 pub struct RotatingFile {
     path: Arc<Path>,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// The open file; `None` until it could be opened the first time.
     file: Option<OpenFile>,
     /// Directory in which it was opened; `None` until that is known.
-    known: Option<LogDirectory>,
+    directory: Option<LogDirectory>,
     cut: Cut,
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
@@ -72,9 +66,9 @@ impl RotatingFile {
             rotation::delete(&location, limits.backups_max)?;
         }
         let (file, size_bytes) = OpenFile::at(&location, false)?;
-        let known = Some(location.known_for(file.id()));
+        let directory = Some(location.log_directory(file.id()));
         drop(location);
-        Ok(Self { known, ..Self::with(path, limits, Some(file), size_bytes, None) })
+        Ok(Self { directory, ..Self::with(path, limits, Some(file), size_bytes, None) })
     }
 
     /// Opens or creates PATH, to add to a file that others may write as well.
@@ -87,10 +81,10 @@ impl RotatingFile {
         check_backups(limits.backups_max)?;
         let location = Location::at(&path, Trust::Careful)?;
         let (file, size_bytes) = OpenFile::at(&location, true)?;
-        let known = Some(location.known_for(file.id()));
+        let directory = Some(location.log_directory(file.id()));
         drop(location);
         let opened = Self::with(path, limits, Some(file), size_bytes, None);
-        Ok(Self { is_shared: true, known, ..opened })
+        Ok(Self { is_shared: true, directory, ..opened })
     }
 
     /// Makes a log that is opened, or created, by the first [`Self::refresh`], and then goes on
@@ -126,13 +120,13 @@ impl RotatingFile {
 
     /// Sets the directory in which the process before this one has opened it.
     #[must_use]
-    pub fn known_at(self, known: Option<LogDirectory>) -> Self {
-        Self { known, ..self }
+    pub fn opened_in(self, directory: Option<LogDirectory>) -> Self {
+        Self { directory, ..self }
     }
 
     /// Returns the directory in which it was opened, once that is known.
-    pub fn known(&self) -> Option<LogDirectory> {
-        self.known
+    pub fn directory(&self) -> Option<LogDirectory> {
+        self.directory
     }
 
     /// Returns the open file, and the steps left of a rotation that has failed half-way.
@@ -148,7 +142,7 @@ impl RotatingFile {
     /// Returns whether it is open, its directory is known, and it is not in the middle of a
     /// rotation, so that PATH leads to it if nothing else has changed that.
     pub fn is_in_place(&self) -> bool {
-        self.file.is_some() && self.known.is_some() && !self.is_half_rotated()
+        self.file.is_some() && self.directory.is_some() && !self.is_half_rotated()
     }
 
     /// Returns the identity of the file being written.
@@ -159,35 +153,6 @@ impl RotatingFile {
     /// Returns the inode of the file being written, and the offset in bytes of the next byte.
     pub fn position(&self) -> (u64, u64) {
         (self.id().inode, self.cut.pos())
-    }
-
-    /// Returns whether the next byte begins a line. The file is not open for reading, so this looks
-    /// at PATH; where that fails the answer is no.
-    pub fn is_at_line_start(&self) -> bool {
-        let Some(last) = self.cut.pos().checked_sub(1) else {
-            return true;
-        };
-        let opened = self.location().and_then(|location| location.open(None, OFlag::O_RDONLY, 0));
-        let Ok((file, metadata)) = opened else {
-            return false;
-        };
-        let mut byte = [0];
-        FileId::of(&metadata) == self.id()
-            && file.read_exact_at(&mut byte, last).is_ok()
-            && byte == *b"\n"
-    }
-
-    /// Returns how many bytes of `text` are in the log from this position on, where it was being
-    /// written when a process ended. Others may have written in front of it.
-    pub fn written_of(&self, text: &[u8], inode: u64, offset: u64) -> usize {
-        let mut found = Vec::new();
-        let len_max = text.len() as u64 + OTHERS_BYTES_MAX;
-        let (path, backups_max) = (&self.path, self.limits.backups_max);
-        let read = read(path, self.known, backups_max, inode, offset, len_max, &mut found);
-        if read.is_ok() && found.windows(text.len().max(1)).any(|piece| piece == text) {
-            return text.len();
-        }
-        found.iter().zip(text).take_while(|(found, wanted)| found == wanted).count()
     }
 
     /// Stores what waits in `source`, rotating as needed, and returns the bytes stored. Without
@@ -312,7 +277,7 @@ impl RotatingFile {
             path,
             limits,
             file,
-            known: None,
+            directory: None,
             cut,
             rotation_steps_left,
             is_rotation_postponed: false,
@@ -321,23 +286,23 @@ impl RotatingFile {
         }
     }
 
-    fn location(&self) -> Result<Location<'_>, Error> {
+    pub(super) fn location(&self) -> Result<Location<'_>, Error> {
         self.location_of(&self.path)
     }
 
     /// Follows the path, as it may lead by now.
     fn location_of<'a>(&self, path: &'a Path) -> Result<Location<'a>, Error> {
-        let location = Location::at(path, Trust::in_known(self.known, Trust::Full))?;
+        let location = Location::at(path, Trust::in_known(self.directory, Trust::Full))?;
         Ok(location.with_current(self.id()))
     }
 
     /// Learns the directory of a file that another process has opened. After a failure the next
     /// turn tries again.
     fn learn_location(&mut self) {
-        if self.known.is_none()
+        if self.directory.is_none()
             && let Ok(location) = self.location()
         {
-            self.known = Some(location.known_for(self.id()));
+            self.directory = Some(location.log_directory(self.id()));
         }
     }
 
@@ -426,7 +391,7 @@ impl RotatingFile {
 
     fn reopen_at(&mut self, location: &Location<'_>) -> Result<(), Error> {
         let (file, size_bytes) = OpenFile::at(location, self.is_shared)?;
-        self.known.get_or_insert_with(|| location.known_for(file.id()));
+        self.directory.get_or_insert_with(|| location.log_directory(file.id()));
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
         (self.rotation_steps_left, self.is_rotation_postponed) = (None, false);
