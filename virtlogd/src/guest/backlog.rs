@@ -42,6 +42,7 @@ pub(crate) enum BacklogItem {
 }
 
 impl Backlog {
+    /// Returns whether it is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.line.is_empty()
             && self.staged.is_empty()
@@ -59,10 +60,12 @@ impl Backlog {
         self.loss.is_some() && self.filling.is_none()
     }
 
+    /// Returns the number of staged bytes.
     pub(super) fn staged_bytes(&self) -> u64 {
         self.staged.iter().chain(&self.filling).map(StagingPipe::held).sum()
     }
 
+    /// Returns the number of bytes in it, lost ones included.
     pub(crate) fn bytes(&self) -> u64 {
         self.staged_bytes() + self.loss.map_or(0, |loss| loss.bytes())
     }

@@ -1,4 +1,8 @@
-//! Guests: their pipes, the backlog of what could not be written, and the pipes that bytes pass through.
+//! Guests and their output, on its way to a log.
+//!
+//! A [guest](access) has a [pipe], whose bytes pass through a [staging pipe](staging) into the log's file.
+//! Bytes that cannot be written are in the [`backlog`], and in the end a [`loss`]. Nothing here knows the
+//! tasks and queues of logs.
 
 pub(crate) mod access;
 pub(crate) mod backlog;

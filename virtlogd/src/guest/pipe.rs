@@ -273,7 +273,7 @@ impl GuestPipe {
     }
 
     /// Drops an empty backlog, and returns the number of bytes that were lost in all.
-    pub(crate) fn take_settled(&mut self) -> Option<u64> {
+    pub(crate) fn finish_backlog(&mut self) -> Option<u64> {
         let backlog = self.backlog.take_if(|backlog| backlog.is_empty())?;
         Some(backlog.lost_bytes)
     }

@@ -1,4 +1,8 @@
-//! Logs: the table of paths, the queue of each path, the tasks in it, and the writer of a log's file.
+//! Logs: the [`table`] of paths, the [`queue`] of each path, the [tasks](task) in it, and the [`writer`] of a
+//! log's file, who [transfers](transfer) the bytes of its guest.
+//!
+//! Tasks run as jobs, on any thread, and own what they work on. They are started by the
+//! [scheduler](crate::scheduler).
 
 mod calls;
 pub(crate) mod closing_pipes;

@@ -55,6 +55,7 @@ pub(crate) struct LogQueue {
 }
 
 impl LogQueue {
+    /// Makes an empty one.
     pub(crate) fn new(path: Arc<Path>) -> Self {
         Self {
             place: None,
@@ -77,10 +78,12 @@ impl LogQueue {
         }
     }
 
+    /// Returns the timers that are set.
     pub(crate) fn timers(&self) -> impl Iterator<Item = TimerId> {
         [self.flush_timer, self.rest_timer, self.guest_check_timer].into_iter().flatten()
     }
 
+    /// Returns whether there is a task to start.
     pub(crate) fn has_task(&self) -> bool {
         !self.waiting.is_empty() || (self.ready && self.writer.is_some())
     }
@@ -99,6 +102,7 @@ impl LogQueue {
         }
     }
 
+    /// Takes the next task; a turn, short if `is_short`, if none waits.
     pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
         self.fetch.forget_task();
         if let Some(task) = self.waiting.pop_front() {
@@ -112,8 +116,7 @@ impl LogQueue {
         Some(Task::Turn { flush: false, retry: false, is_short })
     }
 
-    /// Takes the log back from a task, if the path is one. Returns the guest of a log that has
-    /// ended.
+    /// Takes the log back from a task, if the path is one. Returns the guest of a log that has ended.
     pub(crate) fn task_ended(
         &mut self,
         core: &mut Core<Outcome>,
@@ -205,6 +208,7 @@ impl LogQueue {
         guest.pipe().fd = ended;
     }
 
+    /// Sets the timer after which the pipe is read again, unless it is set.
     pub(crate) fn rest(&mut self, core: &mut Core<Outcome>, time: Duration, number: u64) {
         if self.rest_timer.is_none() {
             self.rest_timer =

@@ -315,7 +315,7 @@ impl LogWriter {
     fn note_success(&mut self) {
         let was_failing = self.failure.take().is_some();
         let mut pipe = self.guest.pipe();
-        let lost_bytes = pipe.take_settled().unwrap_or(0);
+        let lost_bytes = pipe.finish_backlog().unwrap_or(0);
         if !was_failing && lost_bytes == 0 {
             return;
         }

@@ -95,7 +95,7 @@ fn a_line_that_was_not_begun_counts_on() {
     let (again, _) = pipe.begin_line(true, TARGET).unwrap();
     assert_eq!(again.bytes(), loss.bytes());
     pipe.line_is_written(b"");
-    assert_eq!(pipe.take_settled(), Some(loss.bytes()));
+    assert_eq!(pipe.finish_backlog(), Some(loss.bytes()));
 }
 
 /// Who writes a log finds what was fetched for it, in order, and nothing before all of it is there.
