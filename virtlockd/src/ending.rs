@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use common::sys::process;
+use common::sys::{pidfd, process};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -30,7 +30,7 @@ pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
         );
         return false;
     };
-    match process::pidfd_send_signal(pidfd, signal) {
+    match pidfd::send_signal(pidfd, signal) {
         Ok(()) => true,
         Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => false,
         Err(error) => {
@@ -112,13 +112,13 @@ mod tests {
     #[test]
     fn a_zombie_has_ended() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let pidfd = process::pidfd_open(child.id().cast_signed()).unwrap();
-        assert!(!process::has_ended(&pidfd));
-        process::pidfd_send_signal(&pidfd, Signal::SIGKILL).unwrap();
+        let pidfd = pidfd::open(child.id().cast_signed()).unwrap();
+        assert!(!pidfd::has_ended(&pidfd));
+        pidfd::send_signal(&pidfd, Signal::SIGKILL).unwrap();
         let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, PollTimeout::from(20_000_u16)).unwrap();
-        assert!(process::has_ended(&pidfd), "still there, as nobody has reaped it");
+        assert!(pidfd::has_ended(&pidfd), "still there, as nobody has reaped it");
         child.wait().unwrap();
-        assert!(process::has_ended(&pidfd));
+        assert!(pidfd::has_ended(&pidfd));
     }
 }

@@ -7,10 +7,10 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use common::handover::Reader;
+use common::handover::Successor;
 use common::handover::document::{self, Change};
-use common::server::{Core, Place};
-use common::sys::process;
+use common::server::{Core, StorageId};
+use common::sys::{pidfd, process};
 use nix::sys::signal::Signal;
 
 use crate::ending::{self, TERM_PERIOD};
@@ -87,8 +87,8 @@ impl Handler {
     }
 
     /// Sees guests to their end that libvirt's daemon would know nothing of.
-    pub(crate) fn finish_endings(&mut self, core: &mut Core<Outcome>, reader: Reader) {
-        if reader == Reader::Ours {
+    pub(crate) fn finish_endings(&mut self, core: &mut Core<Outcome>, reader: Successor) {
+        if reader == Successor::Ours {
             return;
         }
         let ending = self.owners.iter().filter(|(_, owner)| owner.ending.is_some());
@@ -96,7 +96,7 @@ impl Handler {
         let copies = pidfds.filter_map(|(id, pidfd)| Some((id, pidfd.try_clone().ok()?)));
         let (ids, pidfds): (Vec<OwnerId>, Vec<OwnedFd>) = copies.unzip();
         if !ids.is_empty() {
-            core.submit(Place::device(WAITING), WAITING, move || {
+            core.submit(StorageId::device(WAITING), WAITING, move || {
                 wait_for(&pidfds);
                 Outcome(Ended::Waited(ids))
             });
@@ -138,9 +138,9 @@ fn save(owner: &Owner) -> document::Holder {
 
 fn wait_for(pidfds: &[OwnedFd]) {
     ending::wait_all(pidfds, Instant::now() + HANDOVER_PERIOD);
-    for pidfd in pidfds.iter().filter(|pidfd| !process::has_ended(pidfd)) {
+    for pidfd in pidfds.iter().filter(|pidfd| !pidfd::has_ended(pidfd)) {
         // It may have ended right now.
-        process::pidfd_send_signal(pidfd, Signal::SIGKILL).ok();
+        pidfd::send_signal(pidfd, Signal::SIGKILL).ok();
     }
     ending::wait_all(pidfds, Instant::now() + KILL_PERIOD);
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::server::Place;
+use common::server::StorageId;
 use common::sys::calls::is_unknown;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
@@ -69,7 +69,7 @@ pub(crate) enum Job {
 /// Where a job is done, as far as that is known.
 #[derive(Debug)]
 pub(crate) enum Location {
-    Place(Place),
+    StorageId(StorageId),
     /// Where this leads.
     Path(Arc<Path>),
 }
@@ -106,7 +106,7 @@ impl Job {
     pub(crate) fn location(&self) -> Location {
         match self {
             Self::Release { lease: Lease { inode, .. }, .. } | Self::Settle { inode, .. } => {
-                Location::Place(inode.place())
+                Location::StorageId(inode.place())
             }
             Self::Acquire { path, .. }
             | Self::Look { path, .. }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use common::server::{Caller, Core};
 use common::sys::calls::is_refused;
-use common::sys::{pidfd, process};
+use common::sys::pidfd;
 use nix::errno::Errno;
 
 use crate::failure::is_shortage;
@@ -87,7 +87,7 @@ impl Registrant {
 /// not check that: above the highest pid that there can be, a number that no process has is no proof
 /// that one has died.
 pub(crate) fn by_number(pid: u32) -> Found {
-    match i32::try_from(pid).map_err(|_| Errno::ESRCH.into()).and_then(process::pidfd_open) {
+    match i32::try_from(pid).map_err(|_| Errno::ESRCH.into()).and_then(pidfd::open) {
         Err(error) if is_none_there(&error) && pid > pid_max() => Found::Unknown(error),
         result => result.into(),
     }
@@ -103,10 +103,10 @@ pub(crate) fn again(guest: &Guest, known: &Known) -> Found {
     };
     let found = match known.identity {
         None if known.way == Way::Number => by_number(number),
-        _ => process::pidfd_open(signed).into(),
+        _ => pidfd::open(signed).into(),
     };
     let Found::Process(pidfd) = found else { return found };
-    if process::has_ended(&pidfd) {
+    if pidfd::has_ended(&pidfd) {
         return Found::Dead;
     }
     let is_same = match (known.identity, known.way) {
@@ -126,7 +126,7 @@ pub(crate) fn again(guest: &Guest, known: &Known) -> Found {
 /// proof against a pid that was given to another meanwhile.
 pub(crate) fn peer_pidfd<O>(core: &mut Core<O>, caller: Caller) -> io::Result<OwnedFd> {
     match core.peer_pidfd(caller.client) {
-        Err(error) if cannot_tell(&error) => process::pidfd_open(caller.peer.pid),
+        Err(error) if cannot_tell(&error) => pidfd::open(caller.peer.pid),
         result => result,
     }
 }
@@ -226,7 +226,7 @@ mod tests {
     fn a_process_is_found_again_unless_its_number_is_anothers() {
         let guest = guest(std::process::id());
         let number = guest.pid.cast_signed();
-        let pidfd = process::pidfd_open(number).unwrap();
+        let pidfd = pidfd::open(number).unwrap();
         let own = Identity::of(&pidfd, number).unwrap();
         let other = match own {
             Identity::Inode(inode) => Identity::Inode(inode + 1),
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn we_number_processes_as_we_do() {
         let own = std::process::id().cast_signed();
-        let (pidfd, depth) = (process::pidfd_open(own), pidfd::own_depth().unwrap());
+        let (pidfd, depth) = (pidfd::open(own), pidfd::own_depth().unwrap());
         assert!(matches!(numbering(own, &pidfd, depth), Numbering::Ours));
         assert!(matches!(numbering(own, &pidfd, depth + 1), Numbering::Other(Some(_))));
         assert!(matches!(numbering(0, &pidfd, depth), Numbering::Other(None)));

@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::fd_store::names::Kind;
 use common::handover::document::{Change, Document};
-use common::handover::stored::Kind;
-use common::handover::{Passing, Reader};
+use common::handover::{FdSet, Successor};
 use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Progress};
 use common::sys::pidfd;
@@ -347,7 +347,7 @@ impl Daemon for Handler {
     }
 
     /// Only its client waits for it, and others for the same resource.
-    fn job_is_late(&mut self, _: &mut Core<Outcome>, source: u64) {
+    fn job_stalled(&mut self, _: &mut Core<Outcome>, source: u64) {
         tracing::debug!(target: "locking.lock_daemon", "Slow: {}", self.describe_job(source));
     }
 
@@ -367,14 +367,14 @@ impl Daemon for Handler {
     }
 
     /// Nobody waits for the descriptors of a lease.
-    fn job_given_up(&mut self, _: &mut Core<Outcome>, _: u64) {}
+    fn job_abandoned(&mut self, _: &mut Core<Outcome>, _: u64) {}
 
     fn is_in_use(&self) -> bool {
         !self.lockspaces.are_unused()
     }
 
-    fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader) {
-        self.save_into(document, passing, reader);
+    fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, reader: Successor) {
+        self.save_into(document, fd_set, reader);
     }
 
     fn save_header(&self, document: &mut Document<'_>) {
@@ -382,28 +382,28 @@ impl Daemon for Handler {
     }
 
     /// Leases need nothing but to be left alone.
-    fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
+    fn prepare_handover(&mut self, core: &mut Core<Outcome>, reader: Successor) {
         self.put_off.hurry();
         self.finish_endings(core, reader);
     }
 
-    fn keep_all(&mut self, core: &mut Core<Outcome>) {
+    fn store_all(&mut self, core: &mut Core<Outcome>) {
         self.keep_everything(core);
     }
 
-    fn keep_more(&mut self, core: &mut Core<Outcome>) {
+    fn store_more(&mut self, core: &mut Core<Outcome>) {
         self.keep_unstored(core);
     }
 
-    fn is_not_stored(&mut self, kind: Kind, key: u64) {
+    fn not_stored(&mut self, kind: Kind, key: u64) {
         self.forget_key(kind, key);
     }
 
-    fn client_is_not_stored(&mut self, client: ClientId) {
+    fn client_not_stored(&mut self, client: ClientId) {
         self.unstored.insert(Unstored::Session(client));
     }
 
-    fn keep_no_more(&mut self) {
+    fn clear_store_keys(&mut self) {
         self.forget_keys();
     }
 

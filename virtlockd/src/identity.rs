@@ -67,14 +67,14 @@ impl Identity {
     /// The identity of a process that has, or had, this number here.
     pub(crate) fn of(pidfd: impl AsFd, number: i32) -> Option<Self> {
         // A pidfd that came from a socket is of no use where the next one would be another thing.
-        if process::has_pidfds()
+        if pidfd::are_supported()
             && let Some(inode) = pidfd::inode(&pidfd)
         {
             return Some(Self::Inode(inode));
         }
-        let start = pidfd::start_time(number).ok()?;
+        let start = process::start_time(number).ok()?;
         // As long as it has not ended nobody else has its number.
-        (!process::has_ended(pidfd)).then_some(Self::Start(start))
+        (!pidfd::has_ended(pidfd)).then_some(Self::Start(start))
     }
 
     /// Whether both are one process; `None` when that cannot be told.

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use common::server::Place;
+use common::server::StorageId;
 use common::sys::fd::{self, BLOCK_DEVICES};
 
 /// Which file a path leads to, whatever its name; or which block device, whatever its node.
@@ -34,8 +34,8 @@ impl Inode {
         self.device == BLOCK_DEVICES
     }
 
-    pub(crate) fn place(self) -> Place {
-        Place::device(if self.is_device() { self.number } else { self.device })
+    pub(crate) fn place(self) -> StorageId {
+        StorageId::device(if self.is_device() { self.number } else { self.device })
     }
 
     pub(crate) fn is_at(self, path: &Path) -> bool {

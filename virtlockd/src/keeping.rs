@@ -5,9 +5,9 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use common::fd_store::names::Kind;
 use common::handover::document::{self, Change, Items, Lockspace};
-use common::handover::stored::Kind;
-use common::handover::{Passing, Reader};
+use common::handover::{FdSet, Successor};
 use common::server::{ClientId, Core, Progress};
 use common::sys::lock::{self, Hold};
 
@@ -75,7 +75,7 @@ impl Handler {
         let Some(resource) = self.lockspaces.resource_mut(id) else { return };
         let Some((lease, ..)) = resource.hold() else {
             if let Some(key) = resource.key.take() {
-                core.forget(Kind::Lease, key);
+                core.remove_stored(Kind::Lease, key);
             }
             self.unstored.remove(&Unstored::Lease(id));
             return;
@@ -86,8 +86,8 @@ impl Handler {
         }
         let (change, fds) = (change_of(resource, &self.owners), [fd.as_fd()]);
         let key = match resource.key {
-            Some(key) => core.keep_as(key, Kind::Lease, &fds, change).then_some(key),
-            None => core.keep(Kind::Lease, &fds, change),
+            Some(key) => core.store_as(key, Kind::Lease, &fds, change).then_some(key),
+            None => core.store(Kind::Lease, &fds, change),
         };
         resource.key = key;
         if key.is_none() {
@@ -125,8 +125,8 @@ impl Handler {
     /// What is known of an owner's own connection may have changed. One that was its own stays kept.
     pub(crate) fn keep_session(&mut self, core: &mut Core<Outcome>, client: ClientId) {
         let Some(session) = self.sessions.get(&client).filter(|_| core.has_store()) else { return };
-        let is_to_keep = session.is_own || core.keeps_client(client);
-        if is_to_keep && !core.keep_client(client, record_of(session, &self.owners)) {
+        let is_to_keep = session.is_own || core.stores_client(client);
+        if is_to_keep && !core.store_client(client, record_of(session, &self.owners)) {
             self.unstored.insert(Unstored::Session(client));
         }
     }
@@ -144,8 +144,8 @@ impl Handler {
 
 fn change_of(resource: &Resource, owners: &Owners) -> Change {
     let who = |owner, holding: &Holding| save_guest(&holding.guest, owners.get(owner));
-    let (posix, passing) = (PosixFiles::default(), Passing::default());
-    let saved = save_resource(resource, &posix, &passing, Reader::Ours, who);
+    let (posix, fd_set) = (PosixFiles::default(), FdSet::default());
+    let saved = save_resource(resource, &posix, &fd_set, Successor::Ours, who);
     let resources = Some(Items::Read(saved.into_iter().collect()));
     let lease = Lockspace { resources, ..Lockspace::at(&resource.space) };
     Change { lease: Some(lease), ..Change::default() }

@@ -122,10 +122,10 @@ impl Handler {
                         Location::Path(path) => {
                             core.submit_at_path(&path, resource.0, Progress::default(), work);
                         }
-                        Location::Place(place) if is_waited_for => {
+                        Location::StorageId(place) if is_waited_for => {
                             core.submit(place, resource.0, move || work.finish());
                         }
-                        Location::Place(place) => {
+                        Location::StorageId(place) => {
                             core.submit_unhurried(place, resource.0, move || work.finish());
                         }
                     }

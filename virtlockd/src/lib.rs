@@ -51,7 +51,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use common::config::{Document, Error};
-use common::handover::{Inherited, document};
+use common::handover::{InheritedFds, document};
 use common::rpc::Program;
 use common::server::{Caller, Core};
 use common::startup::Service;
@@ -103,7 +103,7 @@ impl Service for Handler {
         core: &mut Core<Outcome>,
         document: document::Document<'static>,
         clients: Vec<(Caller, document::Session)>,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     ) {
         self.adopt_from(core, document, clients, inherited);
     }
@@ -113,7 +113,7 @@ impl Service for Handler {
     }
 
     /// Whatever may be locked stays open without our doing, but it must not be opened again.
-    fn salvage(&mut self, _: &mut Core<Outcome>, inherited: &mut Inherited) {
+    fn adopt_unclaimed(&mut self, _: &mut Core<Outcome>, inherited: &mut InheritedFds) {
         self.protect_unknown(inherited);
     }
 

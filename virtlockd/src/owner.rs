@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use common::event::{Registered, TimerId};
-use common::sys::process;
+use common::sys::{pidfd, process};
 
 use crate::identity::{Key, Known};
 use crate::lockspace::ResourceId;
@@ -229,7 +229,7 @@ impl Owner {
 
     /// Whether the kernel says that it has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.is_dead || self.pidfd.as_ref().is_some_and(process::has_ended)
+        self.is_dead || self.pidfd.as_ref().is_some_and(pidfd::has_ended)
     }
 }
 

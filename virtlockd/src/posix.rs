@@ -16,7 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::handover::Passing;
+use common::handover::FdSet;
 use common::startup::own_pid_file;
 use common::sys::calls::Call;
 use common::sys::fd;
@@ -108,7 +108,7 @@ impl PosixFiles {
 
     /// Takes along what is open of a file and nobody needs: an exec closes it otherwise. Ours that
     /// comes after libvirt's daemon knows it by a mark.
-    pub(crate) fn pass_parked(&self, inode: Inode, passing: &Passing) -> Vec<i32> {
+    pub(crate) fn pass_parked(&self, inode: Inode, fd_set: &FdSet) -> Vec<i32> {
         let files = self.files();
         let parked = files.get(&inode).into_iter().flat_map(|entry| &entry.parked);
         let marked = parked.inspect(|file| {
@@ -118,13 +118,13 @@ impl PosixFiles {
                 );
             }
         });
-        marked.map(|file| passing.fd(file)).collect()
+        marked.map(|file| fd_set.fd(file)).collect()
     }
 
     /// The same of the pid file.
-    pub(crate) fn pass_pid_file(&self, passing: &Passing) -> Vec<i32> {
+    pub(crate) fn pass_pid_file(&self, fd_set: &FdSet) -> Vec<i32> {
         let pid_file = own_pid_file().map(|(device, number)| Inode { device, number });
-        pid_file.map(|inode| self.pass_parked(inode, passing)).unwrap_or_default()
+        pid_file.map(|inode| self.pass_parked(inode, fd_set)).unwrap_or_default()
     }
 
     /// Whether no more than one lease has this file's lock.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::server::Core;
-use common::sys::{fd, pidfd};
+use common::sys::{fd, process};
 use nix::errno::Errno;
 
 use crate::failure::is_shortage;
@@ -60,7 +60,7 @@ impl Handler {
             return identity.is(Identity::of(pidfd, number)?);
         }
         // Who had the number then, and has it now, has had it all the time.
-        let start = pidfd::start_time(number).ok()?;
+        let start = process::start_time(number).ok()?;
         Some(start.saturating_mul(TICK_MS) <= owner.since_boot_ms)
     }
 

@@ -10,7 +10,7 @@ use common::handover::document::{
     PrivateResource, PrivateSession, Process,
 };
 use common::handover::text::{hex_unless_text, text, uuid};
-use common::handover::{Passing, Reader};
+use common::handover::{FdSet, Successor};
 use common::server::ClientId;
 use common::sys::lock::Hold;
 
@@ -34,18 +34,18 @@ impl Handler {
     pub(crate) fn save_into<'a>(
         &'a self,
         document: &mut Document<'a>,
-        passing: &'a Passing,
-        reader: Reader,
+        fd_set: &'a FdSet,
+        reader: Successor,
     ) {
         for client in document.clients_mut(crate::NAME) {
             let session = client.id.map(ClientId::of_main_server);
             let session = session.and_then(|id| self.sessions.get(&id));
             client.private_data = Some(save_session(session, &self.owners));
         }
-        if reader == Reader::Ours
+        if reader == Successor::Ours
             && let Some(private) = &mut document.private
         {
-            private.parked.get_or_insert_default().extend(self.files.posix.pass_pid_file(passing));
+            private.parked.get_or_insert_default().extend(self.files.posix.pass_pid_file(fd_set));
         }
         let who = |id, holding: &Holding| match self.owners.is_listed(id, &holding.guest) {
             true => Holder { pid: Some(holding.guest.pid), ..Holder::default() },
@@ -54,10 +54,10 @@ impl Handler {
         let mut spaces = self.lockspaces.by_space();
         let posix = &self.files.posix;
         let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
-            resources: Some(Items::shown(move |sink| {
+            resources: Some(Items::lazy(move |sink| {
                 let saved = resources
                     .iter()
-                    .filter_map(|resource| save_resource(resource, posix, passing, reader, who));
+                    .filter_map(|resource| save_resource(resource, posix, fd_set, reader, who));
                 saved.for_each(sink);
             })),
             ..Lockspace::at(space)
@@ -113,21 +113,21 @@ pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> docume
 pub(crate) fn save_resource(
     resource: &Resource,
     posix: &PosixFiles,
-    passing: &Passing,
-    reader: Reader,
+    fd_set: &FdSet,
+    reader: Successor,
     who: impl Fn(OwnerId, &Holding) -> Holder,
 ) -> Option<document::Resource> {
     let (lease, terms, holders) = resource.hold()?;
     let (fd, lock) = lease.lock();
-    let fd = passing.fd(fd);
+    let fd = fd_set.fd(fd);
     let inode = lease.inode();
-    let parked = lock.is_posix().then(|| posix.pass_parked(inode, passing));
+    let parked = lock.is_posix().then(|| posix.pass_parked(inode, fd_set));
     let holders = holders.map(|(owner, holding)| save_holder(holding, who(owner, holding)));
     let holders: Vec<_> = holders.collect();
     let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
     let path = resource.path();
     let is_all_text = is_text(&resource.name) && is_text(&resource.space);
-    if !is_all_text && reader == Reader::Libvirts {
+    if !is_all_text && reader == Successor::Libvirt {
         tracing::error!(
             target: "locking.lock_daemon",
             "The lease on {} cannot be handed over to libvirt's daemon, as its name is no UTF-8; \

@@ -5,11 +5,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
+use common::fd_store::names::Kind;
 use common::handover::document::Document;
-use common::handover::stored::Kind;
-use common::handover::{Inherited, Passing, Reader};
+use common::handover::{FdSet, InheritedFds, Successor};
 use common::rpc::{self, Call, error};
-use common::server::{Answer, Caller, ClientId, Core, Daemon, Place};
+use common::server::{Answer, Caller, ClientId, Core, Daemon, StorageId};
 use nix::errno::Errno;
 
 use crate::cleaner;
@@ -62,7 +62,7 @@ impl Handler {
         &mut self,
         core: &mut Core<Outcome>,
         document: Document<'static>,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     ) {
         restore::each_log(document, inherited, |restored| {
             let unclaimed = match restored {
@@ -74,7 +74,7 @@ impl Handler {
     }
 
     /// Keeps pipes empty that no document names.
-    pub(crate) fn adopt_unnamed(&mut self, core: &mut Core<Outcome>, inherited: &mut Inherited) {
+    pub(crate) fn adopt_unnamed(&mut self, core: &mut Core<Outcome>, inherited: &mut InheritedFds) {
         restore::each_unnamed_pipe(inherited, |pipe| self.adopt_unclaimed(core, pipe));
     }
 
@@ -111,7 +111,7 @@ impl Handler {
         let open = self.scheduler.table.paths().collect::<Vec<_>>();
         let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
         let backups_max = self.settings.limits.backups_max;
-        core.submit(Place::alone(&root), CLEANING_JOB, move || {
+        core.submit(StorageId::alone(&root), CLEANING_JOB, move || {
             cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
             Outcome(JobResult::Cleaning)
         });
@@ -161,11 +161,11 @@ impl Daemon for Handler {
         }
     }
 
-    fn job_is_late(&mut self, core: &mut Core<Outcome>, number: u64) {
+    fn job_stalled(&mut self, core: &mut Core<Outcome>, number: u64) {
         self.scheduler.job_stalled(core, number);
     }
 
-    fn job_goes_on_at(&mut self, number: u64, place: Place) {
+    fn job_moved_to(&mut self, number: u64, place: StorageId) {
         self.scheduler.set_place(number, place);
     }
 
@@ -179,7 +179,7 @@ impl Daemon for Handler {
         }
     }
 
-    fn job_given_up(&mut self, core: &mut Core<Outcome>, number: u64) {
+    fn job_abandoned(&mut self, core: &mut Core<Outcome>, number: u64) {
         self.scheduler.job_abandoned(core, number);
     }
 
@@ -187,12 +187,12 @@ impl Daemon for Handler {
         self.scheduler.open_logs() > 0 || !self.unclaimed.are_gone()
     }
 
-    fn save<'a>(&'a self, document: &mut Document<'a>, passing: &'a Passing, reader: Reader) {
-        save::logs(&self.scheduler.table, &self.unclaimed, document, passing, reader);
+    fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, successor: Successor) {
+        save::logs(&self.scheduler.table, &self.unclaimed, document, fd_set, successor);
     }
 
-    fn settle(&mut self, core: &mut Core<Outcome>, reader: Reader) {
-        if reader == Reader::Libvirts {
+    fn prepare_handover(&mut self, core: &mut Core<Outcome>, successor: Successor) {
+        if successor == Successor::Libvirt {
             self.scheduler.flush_for_handover(core);
         }
     }
@@ -202,16 +202,16 @@ impl Daemon for Handler {
         document.private.get_or_insert_default().at_risk_round = round;
     }
 
-    fn keep_essentials(&mut self, core: &mut Core<Outcome>) {
+    fn store_essentials(&mut self, core: &mut Core<Outcome>) {
         fd_store::begin(core, &self.scheduler.table, self.scheduler.workspaces.pool());
     }
 
-    fn keep_all(&mut self, core: &mut Core<Outcome>) {
+    fn store_all(&mut self, core: &mut Core<Outcome>) {
         let Scheduler { table, workspaces, .. } = &mut self.scheduler;
         fd_store::store_all(core, table, workspaces);
     }
 
-    fn keep_more(&mut self, core: &mut Core<Outcome>) {
+    fn store_more(&mut self, core: &mut Core<Outcome>) {
         let Scheduler { table, workspaces, .. } = &mut self.scheduler;
         fd_store::store_unstored(core, table, workspaces);
     }
@@ -220,15 +220,15 @@ impl Daemon for Handler {
         self.scheduler.closing_pipes.close_removed(core, key);
     }
 
-    fn is_not_stored(&mut self, kind: Kind, key: u64) {
+    fn not_stored(&mut self, kind: Kind, key: u64) {
         let Scheduler { table, workspaces, .. } = &mut self.scheduler;
         fd_store::remove_key(table, workspaces, kind, key);
     }
 
     /// Does nothing: no client of virtlogd is stored.
-    fn client_is_not_stored(&mut self, _: ClientId) {}
+    fn client_not_stored(&mut self, _: ClientId) {}
 
-    fn keep_no_more(&mut self) {
+    fn clear_store_keys(&mut self) {
         let Scheduler { table, workspaces, .. } = &mut self.scheduler;
         fd_store::clear_keys(table, workspaces);
     }

@@ -29,7 +29,7 @@ mod stop;
 use std::io;
 
 use common::config::{Document, Error};
-use common::handover::{Inherited, document};
+use common::handover::{InheritedFds, document};
 use common::rpc::Program;
 use common::server::{Caller, Core};
 use common::startup::Service;
@@ -75,12 +75,12 @@ impl Service for Handler {
         core: &mut Core<Outcome>,
         document: document::Document<'static>,
         _: Vec<(Caller, document::Session)>,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     ) {
         self.adopt_logs(core, document, inherited);
     }
 
-    fn salvage(&mut self, core: &mut Core<Outcome>, inherited: &mut Inherited) {
+    fn adopt_unclaimed(&mut self, core: &mut Core<Outcome>, inherited: &mut InheritedFds) {
         self.adopt_unnamed(core, inherited);
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::server::{ClientId, Core, Place};
+use common::server::{ClientId, Core, StorageId};
 use common::sys::pipe;
 
 use crate::guest::access::{Fetched, Guest};
@@ -236,7 +236,7 @@ impl Scheduler {
     }
 
     /// Notes the storage of a job's file.
-    pub(crate) fn set_place(&mut self, number: u64, place: Place) {
+    pub(crate) fn set_place(&mut self, number: u64, place: StorageId) {
         if let Some(queue) = self.table.get_mut(number) {
             queue.place = Some(place);
         }

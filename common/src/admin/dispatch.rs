@@ -8,9 +8,6 @@ use crate::rpc::error::{Code, Domain, Error};
 use crate::rpc::{Call, Reply};
 use crate::xdr::{self, Reader, Writer};
 
-/// Bytes of a string, libvirt's value, on the wire.
-pub(super) const STRING_BYTES_MAX: u32 = 4_194_304;
-
 /// Clients in one answer, libvirt's value, on the wire.
 const CLIENTS_MAX: usize = 16_384;
 
@@ -297,7 +294,7 @@ fn no_flags(flags: u32, function: &str) -> Result<(), Error> {
 }
 
 fn string<'a>(arguments: &mut Reader<'a>) -> Result<&'a [u8], xdr::Error> {
-    arguments.string(STRING_BYTES_MAX)
+    arguments.string(params::STRING_BYTES_MAX)
 }
 
 /// Server name and id of a client; the rest of a client's description is of no use.

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::draft::Draft;
+use super::memfd::Memfd;
 use super::target::Target;
 use crate::sys::fd::set_nonblocking;
-use crate::sys::process::{self, pidfd_open};
 use crate::sys::{calls, pipe, signal};
+use crate::sys::{pidfd, process};
 
 /// The hidden option that asks; the document is on stdin then.
 pub const OPTION: &str = "check-handover";
@@ -106,7 +106,7 @@ fn ask(
     name: &str,
     check_configuration: &CheckConfiguration,
 ) -> io::Result<Answer> {
-    let stdin = File::from(Draft::of_bytes(document)?.seal());
+    let stdin = File::from(Memfd::of_bytes(document)?.seal());
     io::Seek::rewind(&mut &stdin)?;
     let arguments = target.arguments.get(1..).unwrap_or_default();
     let mut question = command(target);
@@ -157,7 +157,7 @@ fn is_success(status: Option<ExitStatus>) -> bool {
 /// is ended then.
 fn listen(mut command: Command) -> io::Result<Option<(String, Option<ExitStatus>)>> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let pidfd = pidfd_open(child.id().cast_signed())?;
+    let pidfd = pidfd::open(child.id().cast_signed())?;
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(ANSWER_PERIOD).unwrap_or(PollTimeout::MAX);
     let ended = poll(&mut polled, patience)? > 0;
@@ -197,62 +197,4 @@ fn command(target: &Target) -> Command {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    fn answer_of(script: &str) -> Answer {
-        answer_with(script, || Ok(()))
-    }
-
-    fn answer_with(
-        script: &str,
-        check_configuration: impl Fn() -> Result<(), String> + Send + Sync + 'static,
-    ) -> Answer {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("daemon");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let target = Target::find(vec![path.into(), "-d".into()], None, None).unwrap();
-        let document = b"document".to_vec();
-        let check_configuration = Arc::new(check_configuration);
-        let started = Check::start(target, document, "virtlogd", check_configuration);
-        let (check, answered) = started.unwrap();
-        assert_eq!(File::from(answered).read(&mut [0]).unwrap(), 0);
-        check.answer()
-    }
-
-    #[test]
-    fn a_daemon_of_ours_reads_the_document_and_answers() {
-        let script = r#"[ "$1 $2 $(cat)" = "--check-handover -d document" ] && echo "$OK""#;
-        assert_eq!(answer_of(&script.replace("$OK", answer_text(Ok(())).trim())), Answer::Ours);
-        let no = answer_text(Err("line 3".into()));
-        assert_eq!(answer_of(&format!("echo '{}'", no.trim())), Answer::No("line 3".into()));
-    }
-
-    #[test]
-    fn libvirts_show_by_their_version() {
-        let script = |name| {
-            format!(
-                r#"case $1 in
-                --version) echo "$0 (libvirt) 9.0.0" ;;
-                --help) echo "/run/libvirt/{name}-sock" >&2 ;;
-                *) exit 1 ;;
-                esac"#
-            )
-        };
-        assert_eq!(answer_of(&script("virtlogd")), Answer::Libvirts(Ok(())));
-        let broken = answer_with(&script("virtlogd"), || Err("line 3".into()));
-        assert_eq!(broken, Answer::Libvirts(Err("line 3".into())));
-        assert!(matches!(answer_of(&script("virtlockd")), Answer::No(_)), "the other one");
-    }
-
-    #[test]
-    fn whatever_else_ends_at_once_is_neither() {
-        for script in ["exit 1", "exit 0", "echo 1.2"] {
-            assert!(matches!(answer_of(script), Answer::No(_)), "{script}");
-        }
-    }
-}
+mod tests;

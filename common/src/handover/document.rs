@@ -7,6 +7,7 @@
 //! Reading never fails for one bad item: a field that is missing or of another type reads as
 //! `None`, and who adopts the item decides what it is still good for. Writers fill in all fields.
 
+mod change;
 mod items;
 mod lenient;
 mod private;
@@ -17,11 +18,13 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use change::Change;
 pub use items::Items;
-use lenient::{items, lenient, object, objects, servers, smalls};
+pub use lenient::Several;
+use lenient::{items, lenient, object, objects, several, smalls};
 pub use private::{
-    Buffer, Change, Ending, Found, Holder, Lack, Lock, LogDirectory, Loss, PrivateClient,
-    PrivateDaemon, PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process,
+    Buffer, Ending, Found, Holder, Lack, Lock, LogDirectory, Loss, PrivateClient, PrivateDaemon,
+    PrivateLockspace, PrivateLog, PrivateResource, PrivateSession, Process, Target,
 };
 
 use super::text;
@@ -108,17 +111,8 @@ pub struct Server {
     #[serde(deserialize_with = "objects")]
     pub clients: Option<Vec<Client>>,
     /// It is none, but has some. For reading a [`Daemon`] alone.
-    #[serde(deserialize_with = "servers", skip_serializing)]
-    pub servers: Option<Box<Servers>>,
-}
-
-/// Several servers.
-#[derive(Debug, Clone)]
-pub enum Servers {
-    /// As in [`Daemon::Named`].
-    Named(BTreeMap<String, Server>),
-    /// As in [`Daemon::Listed`].
-    Listed(Vec<Server>),
+    #[serde(deserialize_with = "several", skip_serializing)]
+    pub servers: Option<Box<Several<Self>>>,
 }
 
 /// Something that is listened on.
@@ -389,8 +383,8 @@ impl Lockspace<'_> {
 impl From<Server> for Daemon {
     fn from(mut server: Server) -> Self {
         match server.servers.take().map(|servers| *servers) {
-            Some(Servers::Named(servers)) => Self::Named { servers },
-            Some(Servers::Listed(servers)) => Self::Listed { servers },
+            Some(Several::Named(servers)) => Self::Named { servers },
+            Some(Several::Listed(servers)) => Self::Listed { servers },
             None => Self::Flat(Box::new(server)),
         }
     }
@@ -412,58 +406,4 @@ impl Daemon {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Document<'static> {
-        serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let log = Log { pipefd: Some(7), path: Some("/log".into()), ..Log::default() };
-        let document = Document {
-            handler: Some(LogHandler { files: Some(Items::Read(vec![log])) }),
-            magic: Some("12".into()),
-            private: Some(PrivateDaemon { generation: Some(3), ..PrivateDaemon::default() }),
-            ..Document::default()
-        };
-        let text = serde_json::to_string(&document).unwrap();
-        assert!(text.contains(PRIVATE));
-        let again = serde_json::to_string(&read(&text)).unwrap();
-        assert_eq!(text, again);
-    }
-
-    #[test]
-    fn one_bad_field_costs_itself() {
-        let text = r#"{"magic": 7, "daemon": null, "more": [{}], "handler": {"files": [
-            {"pipefd": "3", "path": "/a"}, 5, null, "x", [], {"pipefd": 4, "path": ["/b"]}]}}"#;
-        let document = read(text);
-        assert!(document.magic.is_none() && document.daemon.is_none());
-        let files = document.handler.unwrap().files.unwrap().into_vec();
-        let seen: Vec<_> = files.iter().map(|log| (log.pipefd, log.path.as_deref())).collect();
-        assert_eq!(seen, [(None, Some("/a")), (Some(4), None)]);
-    }
-
-    #[test]
-    fn lists_that_are_none_are_missing() {
-        let document = read(r#"{"handler": {"files": {}}, "lockspaces": 7}"#);
-        assert!(document.handler.unwrap().files.is_none() && document.lockspaces.is_none());
-    }
-
-    #[test]
-    fn all_layouts_of_servers_are_known() {
-        let server = r#"{"max_clients": 5, "clients": [{"id": 1, "privateData": 1729}]}"#;
-        for (text, admin) in [
-            (format!(r#"{{"servers": {{"virtlogd": {server}, "admin": {{}}}}}}"#), true),
-            (format!(r#"{{"servers": [{server}]}}"#), false),
-            (server.to_owned(), false),
-        ] {
-            let daemon: Daemon = serde_json::from_str(&text).unwrap();
-            let (main, admin_server) = daemon.into_servers("virtlogd");
-            let main = main.unwrap();
-            assert_eq!((main.max_clients, admin_server.is_some()), (Some(5), admin), "{text}");
-            assert_eq!(main.clients.unwrap().len(), 1);
-        }
-    }
-}
+mod tests;

@@ -10,8 +10,8 @@ use nix::unistd::execve;
 use thiserror::Error;
 
 use super::document::Document;
-use super::fds::Passing;
-use super::state::{self, Reader, VARIABLE, WriteError};
+use super::fds::FdSet;
+use super::state::{self, Successor, VARIABLE, WriteError};
 use super::target::{self, Target};
 use crate::rpc::error::io_text;
 use crate::sys::signal::Held;
@@ -41,22 +41,22 @@ pub enum Error {
 /// is gone, signals are handled once `signals` is dropped.
 pub fn exec(
     target: &Target,
-    reader: Reader,
+    reader: Successor,
     document: Document<'_>,
     state_file: &Path,
-    passing: &Passing,
+    fd_set: &FdSet,
     signals: &Held<'_>,
 ) -> Result<Infallible, Error> {
     target.check_unchanged()?;
-    let written = state::write(document, reader, state_file, passing)?;
+    let written = state::write(document, reader, state_file, fd_set)?;
     let path = c_string(target.path.as_os_str())?;
     let arguments = target.arguments.iter().map(|argument| c_string(argument));
     let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
     let environment = environment(written.memfd)?;
-    let _kept = passing.keep_open().map_err(Error::Fd)?;
+    let _kept = fd_set.keep_open().map_err(Error::Fd)?;
     let undo = match reader {
-        Reader::Ours => None,
-        Reader::Libvirts => Some(signals.release_for_stranger().map_err(Error::Signals)?),
+        Successor::Ours => None,
+        Successor::Libvirt => Some(signals.release_for_stranger().map_err(Error::Signals)?),
     };
     let Err(errno) = execve(&path, &arguments, &environment);
     if let Some(undo) = undo {

@@ -8,29 +8,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::draft::Draft;
+use super::memfd::{BYTES_MAX, Memfd};
 use crate::sys::fd;
 use crate::sys::memory::Content;
-
-/// Bytes of one memfd that are written and read; ours. The largest is a document, of which libvirt
-/// reads at most 10 MiB.
-pub const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What a successor gets: fds that somebody else owns and keeps open for as long as this is there,
 /// and bytes.
 #[derive(Debug, Default)]
-pub struct Passing {
+pub struct FdSet {
     numbers: RefCell<Vec<RawFd>>,
     bytes: RefCell<Vec<OwnedFd>>,
 }
 
 /// What a predecessor has left open. Each can be had once.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub struct InheritedFds {
     numbers: BTreeSet<RawFd>,
 }
 
-impl Passing {
+impl FdSet {
     /// Takes `fd` along and gives its number.
     pub fn fd(&self, fd: impl AsFd) -> RawFd {
         let number = fd.as_fd().as_raw_fd();
@@ -43,12 +39,12 @@ impl Passing {
     /// # Errors
     /// As `memfd_create(2)` and `write(2)`.
     pub fn bytes(&self, bytes: &[u8]) -> io::Result<RawFd> {
-        Ok(self.memory(Draft::of_bytes(bytes)?))
+        Ok(self.memory(Memfd::of_bytes(bytes)?))
     }
 
     /// Takes a memfd along, sealed, and gives its number.
-    pub(super) fn memory(&self, draft: Draft) -> RawFd {
-        let file = draft.seal();
+    pub(super) fn memory(&self, memfd: Memfd) -> RawFd {
+        let file = memfd.seal();
         let number = file.as_raw_fd();
         self.bytes.borrow_mut().push(file);
         number
@@ -71,7 +67,7 @@ impl Passing {
 }
 
 /// Ends with its drop.
-pub(super) struct KeptOpen<'a>(&'a Passing);
+pub(super) struct KeptOpen<'a>(&'a FdSet);
 
 impl Drop for KeptOpen<'_> {
     fn drop(&mut self) {
@@ -80,7 +76,7 @@ impl Drop for KeptOpen<'_> {
     }
 }
 
-impl Inherited {
+impl InheritedFds {
     /// Everything that is open now but the standard streams, close-on-exec from here. To be called
     /// before this process opens anything itself.
     ///
@@ -107,7 +103,7 @@ impl Inherited {
     }
 
     /// An fd that was taken over under this number, and is whoever takes it from here.
-    pub(super) fn add(&mut self, number: RawFd) {
+    pub(crate) fn add(&mut self, number: RawFd) {
         self.numbers.insert(number);
     }
 
@@ -220,57 +216,10 @@ impl Inherited {
 
 #[expect(unsafe_code, reason = "a number has to get an owner somewhere")]
 fn adopt(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: `Inherited` was made when the process began, of what was open then, and gives each number
+    // SAFETY: `InheritedFds` was made when the process began, of what was open then, and gives each number
     // once. Whoever else adopts some has them left out.
     unsafe { fd::adopt_listed(number) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::os::fd::IntoRawFd;
-
-    #[test]
-    fn bytes_arrive_once_and_cannot_be_changed() {
-        let passing = Passing::default();
-        let number = passing.bytes(b"precious").unwrap();
-        (&File::from(passing.bytes.borrow()[0].try_clone().unwrap())).write_all(b"x").unwrap_err();
-        let number_of_copy = passing.bytes.borrow()[0].try_clone().unwrap().into_raw_fd();
-        assert!(number != number_of_copy);
-        let mut inherited = Inherited::of([number_of_copy]);
-        assert!(inherited.take_socket(Some(number_of_copy)).is_err() && !inherited.is_empty());
-        assert_eq!(inherited.take_bytes(Some(number_of_copy)).unwrap(), b"precious");
-        assert!(inherited.take_bytes(Some(number_of_copy)).is_err());
-        assert!(inherited.take(None).is_err() && inherited.is_empty());
-    }
-
-    #[test]
-    fn what_is_no_memfd_stays_where_it_is_taken_for_one() {
-        let socket = std::os::unix::net::UnixDatagram::unbound().unwrap().into_raw_fd();
-        let named = tempfile::NamedTempFile::new().unwrap();
-        let file = named.as_file().try_clone().unwrap().into_raw_fd();
-        let mut inherited = Inherited::of([socket, file]);
-        for number in [socket, file] {
-            assert!(inherited.take_bytes(Some(number)).is_err());
-            assert!(inherited.take_content(Some(number)).is_err());
-        }
-        assert!(inherited.take_socket(Some(file)).is_err());
-        assert!(inherited.take_socket(Some(socket)).is_ok() && inherited.take(Some(file)).is_ok());
-    }
-
-    #[test]
-    fn fds_stay_open_for_as_long_as_it_is_wanted() {
-        let file = File::open("/dev/null").unwrap();
-        let closes = || {
-            let flags = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFD).unwrap();
-            flags & nix::libc::FD_CLOEXEC != 0
-        };
-        let passing = Passing::default();
-        assert_eq!(passing.fd(&file), file.as_raw_fd());
-        let kept = passing.keep_open().unwrap();
-        assert!(!closes());
-        drop(kept);
-        assert!(closes());
-    }
-}
+mod tests;

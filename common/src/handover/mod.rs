@@ -8,22 +8,19 @@
 //! - Only [`document`] has serde's derives. Live objects know how to become one of its items and
 //!   how to be made from one, and adopt item by item: what is sound counts.
 //! - Only [`exec()`] clears `FD_CLOEXEC`.
-//! - An fd that was inherited is owned by [`Inherited`] until somebody takes it.
+//! - An fd that was inherited is owned by [`InheritedFds`] until somebody takes it.
 
 pub mod check;
 pub mod document;
-mod draft;
 mod exec;
 mod fds;
-pub mod journal;
-pub mod marks;
-pub mod owed;
+mod memfd;
 mod state;
-pub mod stored;
 mod target;
 pub mod text;
 
 pub use exec::{Error, exec};
-pub use fds::{BYTES_MAX, Inherited, Passing};
-pub use state::{Found, Reader, VARIABLE, WriteError, find, remove};
+pub use fds::{FdSet, InheritedFds};
+pub use memfd::BYTES_MAX;
+pub use state::{Found, Successor, VARIABLE, WriteError, find, remove};
 pub use target::{Error as TargetError, Target, executed};

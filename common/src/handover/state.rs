@@ -16,8 +16,9 @@ use nix::fcntl::OFlag;
 use thiserror::Error;
 
 use super::document::{self, Document};
-use super::draft::Draft;
-use super::fds::{BYTES_MAX, Inherited, Passing};
+use super::fds::{FdSet, InheritedFds};
+use super::memfd::BYTES_MAX;
+use super::memfd::Memfd;
 use crate::rpc::error::io_text;
 use crate::sys::{calls, process};
 
@@ -35,11 +36,11 @@ const FILE_MODE: u32 = 0o600;
 
 /// Who is to read a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum Successor {
     /// A daemon of ours.
     Ours,
     /// One of libvirt's.
-    Libvirts,
+    Libvirt,
 }
 
 /// Why a document cannot be handed over.
@@ -85,32 +86,32 @@ pub(super) struct Written {
 /// Puts a document where its reader finds it. For our own successor the file is dispensable.
 pub(super) fn write(
     mut document: Document<'_>,
-    reader: Reader,
+    reader: Successor,
     path: &Path,
-    passing: &Passing,
+    fd_set: &FdSet,
 ) -> Result<Written, WriteError> {
     let text = match reader {
-        Reader::Ours => Draft::of(&document)?,
-        Reader::Libvirts => for_libvirt(&mut document)?,
+        Successor::Ours => Memfd::of(&document)?,
+        Successor::Libvirt => for_libvirt(&mut document)?,
     };
     let written = write_file(path, &text);
     let (file, text) = match (written, reader) {
         (Ok(()), _) => (Some(path.to_owned()), text),
-        (Err(error), Reader::Libvirts) => {
+        (Err(error), Successor::Libvirt) => {
             return Err(WriteError::File { path: path.to_owned(), error });
         }
-        (Err(error), Reader::Ours) => {
+        (Err(error), Successor::Ours) => {
             tracing::warn!(
                 target: "daemon",
                 "Unable to write the state file {}: {error}; going on without it", path.display()
             );
             document.private.get_or_insert_default().stale_file = identity(path);
-            (None, Draft::of(&document)?)
+            (None, Memfd::of(&document)?)
         }
     };
     let memfd = match reader {
-        Reader::Ours => Some(passing.memory(text)),
-        Reader::Libvirts => None,
+        Successor::Ours => Some(fd_set.memory(text)),
+        Successor::Libvirt => None,
     };
     Ok(Written { file, memfd })
 }
@@ -126,7 +127,7 @@ impl Drop for Written {
 /// Looks for a document that a predecessor has left, in the memfd that `variable` names and in the
 /// file at `path`. Nothing is removed.
 #[must_use]
-pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut Inherited) -> Option<Found> {
+pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut InheritedFds) -> Option<Found> {
     let magic = std::process::id().to_string();
     let is_ours = |document: &Document<'_>| document.magic.as_ref() == Some(&magic);
     let number = variable.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
@@ -180,13 +181,13 @@ fn is_newer(
 }
 
 /// Private keys go where the whole would be too large with them.
-fn for_libvirt(document: &mut Document<'_>) -> Result<Draft, WriteError> {
-    let text = Draft::of(document)?;
+fn for_libvirt(document: &mut Document<'_>) -> Result<Memfd, WriteError> {
+    let text = Memfd::of(document)?;
     if text.len <= LIBVIRT_BYTES_MAX {
         return Ok(text);
     }
     document.strip_private();
-    let text = Draft::of(document)?;
+    let text = Memfd::of(document)?;
     if text.len > LIBVIRT_BYTES_MAX {
         return Err(WriteError::TooLarge(text.len));
     }
@@ -194,7 +195,7 @@ fn for_libvirt(document: &mut Document<'_>) -> Result<Draft, WriteError> {
 }
 
 /// Whole or not at all: under another name first.
-fn write_file(path: &Path, text: &Draft) -> io::Result<()> {
+fn write_file(path: &Path, text: &Memfd) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
@@ -209,7 +210,7 @@ fn write_file(path: &Path, text: &Draft) -> io::Result<()> {
     })
 }
 
-fn write_new_file(path: &Path, text: &Draft) -> io::Result<()> {
+fn write_new_file(path: &Path, text: &Memfd) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(FILE_MODE);
     text.copy_to(&mut options.open(path)?)
@@ -260,89 +261,4 @@ fn identity(path: &Path) -> Option<(u64, u64, i64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::{AsRawFd, IntoRawFd};
-
-    use super::*;
-    use crate::handover::document::PrivateDaemon;
-
-    fn document(generation: Option<u64>) -> Document<'static> {
-        let private = PrivateDaemon { generation, ..PrivateDaemon::default() };
-        Document {
-            magic: Some(std::process::id().to_string()),
-            private: generation.map(|_| private),
-            ..Document::default()
-        }
-    }
-
-    fn write_to(path: &Path, document: &Document<'_>) {
-        fs::write(path, serde_json::to_vec(document).unwrap()).unwrap();
-    }
-
-    /// Finds with `passed` in a memfd, and gives the generation of what was found.
-    fn found(path: &Path, passed: Option<&Document<'_>>) -> Option<Option<u64>> {
-        let memfd = passed.map(|document| Draft::of(document).unwrap().seal());
-        let variable = memfd.as_ref().map(|memfd| memfd.as_raw_fd().to_string());
-        let mut inherited = Inherited::of(memfd.map(IntoRawFd::into_raw_fd));
-        let found = find(path, variable.as_deref().map(OsStr::new), &mut inherited)?;
-        found.is_ours.then(|| found.document.private.and_then(|own| own.generation))
-    }
-
-    #[test]
-    fn the_newer_of_two_documents_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        assert_eq!(found(&path, None), None);
-        assert_eq!(found(&path, Some(&document(Some(4)))), Some(Some(4)));
-        write_to(&path, &document(Some(5)));
-        assert_eq!(found(&path, None), Some(Some(5)));
-        assert_eq!(found(&path, Some(&document(Some(4)))), Some(Some(5)));
-        assert_eq!(found(&path, Some(&document(Some(6)))), Some(Some(6)));
-    }
-
-    #[test]
-    fn libvirts_document_is_newer_unless_it_is_known_to_be_old() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        write_to(&path, &document(None));
-        let mut passed = document(Some(4));
-        assert_eq!(found(&path, Some(&passed)), Some(None));
-        passed.private.as_mut().unwrap().stale_file = identity(&path);
-        assert_eq!(found(&path, Some(&passed)), Some(Some(4)));
-        fs::remove_file(&path).unwrap();
-        write_to(&path, &document(None));
-        assert_eq!(found(&path, Some(&passed)), Some(None));
-    }
-
-    #[test]
-    fn a_strangers_document_is_known_as_such() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        write_to(&path, &Document { magic: Some("1".into()), ..Document::default() });
-        assert!(!find(&path, None, &mut Inherited::default()).unwrap().is_ours);
-        assert_eq!(found(&path, Some(&document(Some(4)))), Some(Some(4)));
-        fs::write(&path, "{").unwrap();
-        let broken = find(&path, None, &mut Inherited::default()).unwrap();
-        assert!(!broken.is_ours && broken.broken.is_some());
-    }
-
-    #[test]
-    fn our_successor_does_without_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("missing/state");
-        let passing = Passing::default();
-        let written = write(document(Some(1)), Reader::Ours, &path, &passing).unwrap();
-        assert!(written.memfd.is_some());
-        write(document(Some(1)), Reader::Libvirts, &path, &passing).unwrap_err();
-    }
-
-    #[test]
-    fn a_document_that_was_not_needed_is_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        let written = write(document(None), Reader::Libvirts, &path, &Passing::default()).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, FILE_MODE);
-        drop(written);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-}
+mod tests;

@@ -26,19 +26,22 @@ mod output;
 mod queue;
 mod record;
 mod repeats;
+mod services;
 mod settings;
 mod sink;
 mod stderr;
 mod stream;
 mod writer;
 
-pub use self::end::{FLUSH_PERIOD, Held, bound_panics, end, last_words};
+pub use self::end::{Held, bound_panics, end, last_words};
 pub use self::error::{Error, Invalid};
 pub use self::filter::{FILTERS_MAX, Filters};
 pub use self::level::Level;
-pub use self::opening::{Opened, Opening, Services};
+pub use self::opening::{Opened, Opening};
 pub use self::output::{Destination, OUTPUTS_MAX, Output, Outputs};
+pub use self::queue::FLUSH_PERIOD;
 pub use self::record::timestamp;
+pub use self::services::Services;
 pub use self::settings::{Environment, Settings, Surroundings};
 
 use std::fs;

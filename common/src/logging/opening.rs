@@ -9,20 +9,11 @@ use std::time::{Duration, Instant};
 use super::output::{Destination, Output, Outputs};
 use super::sink::{Service, Sink};
 use super::stream::{self, LogFile, Stream};
-use super::{Error, journal};
+use super::{Error, Services};
 use crate::sys::signal;
 
 /// Bytes of the stack of a thread that opens files.
 const STACK_BYTES: usize = 128 * 1024;
-
-/// Where the system's two log services listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Services {
-    /// The system log, by the classic protocol.
-    pub syslog: PathBuf,
-    /// The journal, by its native protocol.
-    pub journal: PathBuf,
-}
 
 /// Outputs that are to be opened.
 #[derive(Debug, Clone)]
@@ -36,12 +27,6 @@ pub struct Opening {
 /// Outputs that can be used.
 #[derive(Debug)]
 pub struct Opened(pub(super) Vec<Sink>);
-
-impl Default for Services {
-    fn default() -> Self {
-        Self { syslog: "/dev/log".into(), journal: journal::SOCKET.into() }
-    }
-}
 
 impl Opening {
     /// Opens them, however long it takes. The services may be absent; a file must be there or be

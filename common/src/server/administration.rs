@@ -2,36 +2,14 @@
 
 use std::time::Duration;
 
-use nix::unistd::{Gid, Group, Uid, User};
-
-use super::client::{ClientId, Closed};
-use super::{Answer, Core, Done, NOT_THE_DAEMONS, Place};
+use super::caller::ClientId;
+use super::client::Closed;
+use super::core::{Core, Done, NOT_THE_DAEMONS};
+use super::daemon::Answer;
+use super::names::{Names, Numbers};
 use crate::admin::{self, Client, Identity, Limits, Server, Target};
+use crate::jobs::storage::StorageId;
 use crate::rpc::{self, Call};
-
-/// What a client's user and group are called.
-#[derive(Debug)]
-pub(super) struct Names {
-    of: Numbers,
-    user: Option<String>,
-    group: Option<String>,
-}
-
-/// A user and a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Numbers {
-    uid: u32,
-    gid: u32,
-}
-
-impl Names {
-    /// Asks the databases, which may be a directory service that does not answer: for a job.
-    pub(super) fn look_up(of: Numbers) -> Self {
-        let user = User::from_uid(Uid::from_raw(of.uid)).ok().flatten();
-        let group = Group::from_gid(Gid::from_raw(of.gid)).ok().flatten();
-        Self { of, user: user.map(|user| user.name), group: group.map(|group| group.name) }
-    }
-}
 
 impl<O> Core<O> {
     /// Handles a call to the admin server. One that needs names of which none is known, or log files that
@@ -46,7 +24,7 @@ impl<O> Core<O> {
             return Answer::Later;
         }
         if let Some(numbers) = self.unnamed.take() {
-            self.jobs.submit(Place::NAMES, NOT_THE_DAEMONS, move || {
+            self.jobs.submit(StorageId::NAMES, NOT_THE_DAEMONS, move || {
                 Done::Names(asking, call, Names::look_up(numbers))
             });
             return Answer::Later;
@@ -136,7 +114,7 @@ impl<O> Target for Core<O> {
             }
             None => {
                 let opening = self.logger.opening(setting).map_err(|error| error.to_rpc())?;
-                self.unopened = Some((Place::own_log(setting), opening));
+                self.unopened = Some((StorageId::own_log(setting), opening));
             }
         }
         Ok(())

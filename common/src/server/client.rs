@@ -8,24 +8,15 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 use thiserror::Error;
 
-use super::Caller;
-use super::keeping::Slip;
-use crate::admin::Server;
+use super::caller::{Caller, ClientId};
 use crate::event::{Interest, Registered};
-use crate::handover::owed::Owed;
+use crate::fd_store::pending_reply::PendingReply;
+use crate::fd_store::reply_record::ReplyRecord;
 use crate::rpc::connection::{Message, Outgoing, READ_BYTES_MAX, Unsent, Violation, Want};
 use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection, Reply};
-use crate::sys::process;
 use crate::sys::socket::{self, Peer, Received};
-
-/// Names a client for as long as the daemon runs; never given to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId {
-    pub(super) server: Server,
-    /// From 1, libvirt's first.
-    pub(super) number: u64,
-}
+use crate::sys::{pidfd, process};
 
 /// Why a client is let go.
 #[derive(Debug, Error)]
@@ -54,7 +45,7 @@ pub(super) struct Client {
     socket: Registered<UnixStream>,
     connection: Connection,
     /// Its key in the fd store, and where is noted what it is owed.
-    kept: Option<(u64, Option<Slip>)>,
+    kept: Option<(u64, Option<ReplyRecord>)>,
     in_flight: Option<ReplyTo>,
     /// The call in flight, or one whose answer is not sent.
     unanswered: Option<ReplyTo>,
@@ -116,13 +107,13 @@ impl Client {
     }
 
     /// It is kept under this key.
-    pub(super) fn keep_as(&mut self, key: u64, slip: Option<Slip>) {
-        self.kept = Some((key, slip));
-        self.note(self.owed());
+    pub(super) fn set_key(&mut self, key: u64, record: Option<ReplyRecord>) {
+        self.kept = Some((key, record));
+        self.note(self.pending_reply());
     }
 
     /// Nothing is kept of it.
-    pub(super) fn keep_no_more(&mut self) {
+    pub(super) fn clear_key(&mut self) {
         self.kept = None;
     }
 
@@ -151,7 +142,7 @@ impl Client {
     /// Whether the process that connected has ended; a zombie may be no more in a moment.
     pub(super) fn peer_has_ended(&self) -> bool {
         match self.peer_pidfd() {
-            Ok(pidfd) => process::has_ended(pidfd),
+            Ok(pidfd) => pidfd::has_ended(pidfd),
             Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => true,
             Err(_) => self.peer.pid > 0 && !process::exists(self.peer.pid),
         }
@@ -175,7 +166,7 @@ impl Client {
     pub(super) fn begin(&mut self, reply_to: ReplyTo) {
         self.in_flight = Some(reply_to);
         self.unanswered = Some(reply_to);
-        self.note(self.owed());
+        self.note(self.pending_reply());
     }
 
     /// Answers the call in flight, if there is one.
@@ -225,7 +216,7 @@ impl Client {
             return Err(Closed::Asked);
         }
         if self.in_flight.is_none() && self.unanswered.take().is_some() {
-            self.note(self.owed());
+            self.note(self.pending_reply());
         }
         self.wait_for_space(false)?;
         Ok(true)
@@ -247,20 +238,20 @@ impl Client {
             };
         }
         if message.is_none() {
-            self.note(self.owed());
+            self.note(self.pending_reply());
         }
         Ok(message)
     }
 
-    /// Of one that is kept, notes before it is read that nobody could tell what it is owed; gives
+    /// Of one that is kept, notes before it is read that nobody could tell what it is pending; gives
     /// whether there is anything to read. A look comes first: most often there is nothing, and a
     /// kill right then must not cost the connection.
     fn prepare_to_read(&mut self) -> Result<bool, Closed> {
-        if let Some((_, Some(slip))) = &mut self.kept {
+        if let Some((_, Some(record))) = &mut self.kept {
             match attempt(|| socket::peek(&self.socket))? {
                 None => self.may_have_input = false,
                 Some(0) => {}
-                Some(_) => slip.note(Owed::Unknown),
+                Some(_) => record.note(PendingReply::Unknown),
             }
         }
         Ok(self.may_have_input)
@@ -292,18 +283,18 @@ impl Client {
         Ok(None)
     }
 
-    fn owed(&self) -> Owed {
+    fn pending_reply(&self) -> PendingReply {
         match self.unanswered {
-            _ if self.connection.has_read_on() => Owed::Unknown,
-            Some(reply_to) => Owed::Answer(reply_to),
-            None => Owed::Nothing,
+            _ if self.connection.has_read_on() => PendingReply::Unknown,
+            Some(reply_to) => PendingReply::Answer(reply_to),
+            None => PendingReply::Nothing,
         }
     }
 
     /// For one that is kept.
-    fn note(&mut self, owed: Owed) {
-        if let Some((_, Some(slip))) = &mut self.kept {
-            slip.note(owed);
+    fn note(&mut self, pending: PendingReply) {
+        if let Some((_, Some(record))) = &mut self.kept {
+            record.note(pending);
         }
     }
 
@@ -319,24 +310,6 @@ impl Client {
             self.waits_for_space = wait;
         }
         Ok(())
-    }
-}
-
-impl ClientId {
-    /// The main server's client of this number.
-    #[must_use]
-    pub fn of_main_server(number: u64) -> Self {
-        Self { server: Server::Main, number }
-    }
-}
-
-impl std::fmt::Display for ClientId {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let server = match self.server {
-            Server::Main => "client",
-            Server::Admin => "admin client",
-        };
-        write!(formatter, "{server} {}", self.number)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The memory that messages of clients take: those that have begun to arrive, and answers that nobody
 //! reads. Each client may have a message and an answer of 32 MiB, and all together not as much.
 
-use super::Core;
-use super::client::{ClientId, Closed};
+use super::caller::ClientId;
+use super::client::Closed;
+use super::core::Core;
 
 /// Bytes that messages of one server's clients may take together; ours. libvirtd has a few short
 /// connections, and reads what it has asked for.

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::ClientId;
+use super::caller::ClientId;
+use super::core::Core;
+use super::daemon::Answer;
 use super::token::Token;
 use super::upgrade::Upgrade;
-use super::{Answer, Core};
 use crate::handover::document::PrivateDaemon;
 use crate::logging::{self, Opened};
 use crate::rpc::Call;

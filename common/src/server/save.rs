@@ -7,18 +7,20 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 
-use super::client::{Client, ClientId};
+use super::caller::Caller;
+use super::caller::ClientId;
+use super::client::Client;
+use super::core::Core;
 use super::listener::Listener;
 use super::own_log::OPEN_PERIOD;
 use super::servers::{Limits, Server};
 use super::token::Token;
-use super::{Caller, Core};
 use crate::admin::{self, Target as _};
 use crate::event::{Interest, Reactor};
 use crate::handover::document::{
     self, Buffer, PrivateClient, PrivateDaemon, Service, Session, Socket,
 };
-use crate::handover::{Inherited, Passing};
+use crate::handover::{FdSet, InheritedFds};
 use crate::rpc::connection::{Buffered, Side};
 use crate::rpc::error::Domain;
 use crate::rpc::program::ReplyTo;
@@ -36,11 +38,11 @@ impl<O> Core<O> {
     ///
     /// # Errors
     /// As `memfd_create(2)`, for what clients have in their buffers.
-    pub fn save(&self, passing: &Passing) -> io::Result<document::Daemon> {
+    pub fn save(&self, fd_set: &FdSet) -> io::Result<document::Daemon> {
         let mut servers = std::collections::BTreeMap::new();
         for server in [&self.servers.main, &self.servers.admin] {
             if server.listeners_count() > 0 || !server.clients.is_empty() {
-                servers.insert(server.name.to_owned(), server.save(passing)?);
+                servers.insert(server.name.to_owned(), server.save(fd_set)?);
             }
         }
         Ok(document::Daemon::Named { servers })
@@ -71,8 +73,8 @@ impl<O> Core<O> {
     }
 
     /// Keeps fds open of which nothing is known.
-    pub fn park(&mut self, fds: Vec<OwnedFd>) {
-        self.lineage.parked = fds;
+    pub fn keep_unclaimed(&mut self, fds: Vec<OwnedFd>) {
+        self.process_info.unclaimed_fds = fds;
     }
 
     /// Takes over a server's limits and clients. What cannot be used is said and left out. Gives
@@ -81,7 +83,7 @@ impl<O> Core<O> {
         &mut self,
         kind: admin::Server,
         from: document::Server,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     ) -> Vec<(Caller, Session)> {
         let server = self.servers.get_mut(kind);
         let adopted = server.adopt(from, kind, inherited, &self.reactor);
@@ -92,7 +94,7 @@ impl<O> Core<O> {
 }
 
 /// The listeners of a server; what cannot be listened on is said and left out.
-pub fn adopt_listeners(from: &document::Server, inherited: &mut Inherited) -> Vec<Listener> {
+pub fn adopt_listeners(from: &document::Server, inherited: &mut InheritedFds) -> Vec<Listener> {
     let services = from.services.iter().flatten();
     let sockets = services.flat_map(|service| service.socks.iter().flatten());
     let adopted = sockets.filter_map(|from| {
@@ -113,18 +115,18 @@ pub fn adopt_listeners(from: &document::Server, inherited: &mut Inherited) -> Ve
 }
 
 impl Server {
-    fn save(&self, passing: &Passing) -> io::Result<document::Server> {
+    fn save(&self, fd_set: &FdSet) -> io::Result<document::Server> {
         let services = self.listeners().map(|listener| Service {
             auth: Some(0),
             readonly: Some(false),
             nrequests_client_max: Some(CALLS_MAX),
             socks: Some(vec![Socket {
                 unlink_unix: Some(listener.is_own()),
-                ..socket_of(passing.fd(listener.as_fd()), false)
+                ..socket_of(fd_set.fd(listener.as_fd()), false)
             }]),
         });
         let services = services.collect();
-        let clients = self.clients.values().map(|client| client.save(passing));
+        let clients = self.clients.values().map(|client| client.save(fd_set));
         Ok(document::Server {
             min_workers: Some(0),
             max_workers: Some(0),
@@ -144,7 +146,7 @@ impl Server {
         &mut self,
         from: document::Server,
         kind: admin::Server,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
         reactor: &Reactor<Token>,
     ) -> Vec<(Caller, Session)> {
         if let Some(clients_max) = from.max_clients {
@@ -176,7 +178,7 @@ impl Server {
         &mut self,
         from: document::Client,
         kind: admin::Server,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
         reactor: &Reactor<Token>,
     ) -> io::Result<Caller> {
         let stream =
@@ -187,7 +189,7 @@ impl Server {
         }
         fd::set_nonblocking(&stream)?;
         let private = from.private.as_ref();
-        let (key, owed) = private.map(|private| (private.key, private.owed)).unwrap_or_default();
+        let (key, pending) = private.map(|private| (private.key, private.owed)).unwrap_or_default();
         let connection = match from.private {
             Some(private) => unpack(private, inherited)?,
             None => Connection::new(),
@@ -204,8 +206,8 @@ impl Server {
         let since = from.conn_time.and_then(|since| u64::try_from(since).ok()).unwrap_or(0);
         let connected_at = SystemTime::UNIX_EPOCH + Duration::from_secs(since.min(u32::MAX.into()));
         let mut client = Client::adopted(id, peer, socket, connected_at, connection);
-        key.into_iter().for_each(|key| client.keep_as(key, None));
-        if let Some(words) = owed {
+        key.into_iter().for_each(|key| client.set_key(key, None));
+        if let Some(words) = pending {
             client.begin(ReplyTo::from_words(words));
             client.answer(Err(crashed()));
         }
@@ -216,7 +218,7 @@ impl Server {
 }
 
 impl Client {
-    fn save(&self, passing: &Passing) -> io::Result<document::Client> {
+    fn save(&self, fd_set: &FdSet) -> io::Result<document::Client> {
         Ok(document::Client {
             id: Some(self.id().number),
             auth: Some(0),
@@ -226,10 +228,10 @@ impl Client {
             conn_time: Some(self.connected_at_s()),
             sock: Some(Socket {
                 unlink_unix: Some(false),
-                ..socket_of(passing.fd(self.socket().as_fd()), true)
+                ..socket_of(fd_set.fd(self.socket().as_fd()), true)
             }),
             private_data: Some(Session::default()),
-            private: pack(self.key(), self.connection(), passing)?,
+            private: pack(self.key(), self.connection(), fd_set)?,
         })
     }
 }
@@ -254,14 +256,14 @@ fn socket_of(fd: i32, is_client: bool) -> Socket {
 fn pack(
     key: Option<u64>,
     connection: &Connection,
-    passing: &Passing,
+    fd_set: &FdSet,
 ) -> io::Result<Option<PrivateClient>> {
     if connection.is_idle() {
         return Ok(key.map(|key| PrivateClient { key: Some(key), ..PrivateClient::default() }));
     }
     let pack = |side: Side<BorrowedFd<'_>>| {
-        let fds = side.fds.into_iter().map(|fd| passing.fd(fd)).collect();
-        Ok::<_, io::Error>(Buffer { bytes: Some(passing.bytes(&side.bytes)?), fds: Some(fds) })
+        let fds = side.fds.into_iter().map(|fd| fd_set.fd(fd)).collect();
+        Ok::<_, io::Error>(Buffer { bytes: Some(fd_set.bytes(&side.bytes)?), fds: Some(fds) })
     };
     let Buffered { input, ahead, output } = connection.buffered();
     Ok(Some(PrivateClient {
@@ -273,7 +275,7 @@ fn pack(
     }))
 }
 
-fn unpack(from: PrivateClient, inherited: &mut Inherited) -> io::Result<Connection> {
+fn unpack(from: PrivateClient, inherited: &mut InheritedFds) -> io::Result<Connection> {
     let mut unpack = |buffer: Option<Buffer>| {
         let Some(Buffer { bytes: bytes @ Some(_), fds }) = buffer else {
             return Ok(Side::default());

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::client::{Client, ClientId, Closed};
+use super::caller::ClientId;
+use super::caller::Gone;
+use super::client::{Client, Closed};
+use super::core::Core;
+use super::daemon::{Answer, Daemon};
 use super::servers::Accepted;
 use super::token::Token;
 use super::upgrade::Reading;
-use super::{Answer, Core, Daemon, Gone};
 use crate::admin;
-use crate::handover::stored::Kind;
+use crate::fd_store::names::Kind;
 use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{Incoming, ReplyTo};
@@ -79,7 +82,7 @@ fn take_call<D: Daemon>(
         admin::Server::Admin => core.administer(id, call),
     };
     match answer {
-        Answer::Now(result) if core.is_to_hold_back() => core.answer(id, result),
+        Answer::Now(result) if core.must_hold_back() => core.answer(id, result),
         Answer::Now(result) => {
             if let Some(client) = core.servers.client(id) {
                 client.answer(result);
@@ -136,7 +139,7 @@ impl<O> Core<O> {
         if let Some(key) = client.key() {
             // Closing ends nothing while the store has it too.
             client.shut_down();
-            self.forget(Kind::Client, key);
+            self.remove_stored(Kind::Client, key);
         }
         let gone = match reason {
             Closed::End | Closed::EndMidMessage | Closed::Io(_) => Gone::ByClient,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 
-use super::client::{Client, ClientId};
+use super::caller::ClientId;
+use super::client::Client;
 use super::listener::Listener;
 use super::token::Token;
 use crate::admin;

@@ -1,7 +1,7 @@
 //! What the loop's events are about.
 
-use super::client::ClientId;
-use super::supervision::Duty;
+use super::caller::ClientId;
+use super::duty::Duty;
 use crate::admin::Server;
 use crate::event;
 

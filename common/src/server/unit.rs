@@ -6,25 +6,21 @@
 //! libvirt's daemon, or by a systemd before 254.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+mod asking;
 mod stop;
 
-use super::supervision::Duty;
+use super::core::{Core, Done, NOT_THE_DAEMONS};
+use super::daemon::Daemon;
+use super::duty::Duty;
 use super::token::Token;
-use super::{Core, Daemon, Done, NOT_THE_DAEMONS, Place};
+use crate::jobs::storage::StorageId;
 use crate::sys::pipe;
 use crate::systemd::{AskError, Unit};
-use stop::Stop;
-
-/// Says how many fds the store takes. systemd sets it since version 254, and any other supervisor
-/// may.
-const VARIABLE: &str = "FDSTORE";
-
-/// How long systemd may take to answer. It takes 1 to 2 ms, but seconds while it reads all units
-/// anew.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) use asking::Asking;
+pub use asking::StoreNews;
+use asking::{PATIENCE, PROOFS_MAX, Proof, Stop, VARIABLE, told_size};
 
 /// How often it is asked again while there is no store and somebody needs one.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -34,85 +30,6 @@ const VERIFY_PERIOD: Duration = Duration::from_secs(600);
 
 /// How soon it is asked whether a new store has anything, and how often until it must have.
 const PROOF_PERIOD: Duration = Duration::from_secs(1);
-const PROOFS_MAX: u32 = 5;
-
-/// What is known of the fd store when a process begins.
-#[derive(Debug, Default)]
-pub struct StoreNews {
-    /// What systemd has said.
-    pub unit: Option<Unit>,
-    /// What a predecessor knew: how many fds it takes.
-    pub fds_max: Option<usize>,
-}
-
-/// What systemd was asked, and has said.
-#[derive(Debug)]
-pub(super) struct Asking {
-    /// What it said last.
-    unit: Option<Unit>,
-    /// What a predecessor knew, until it has.
-    inherited: Option<usize>,
-    is_under_way: bool,
-    /// What the store had when it was asked.
-    expected: Option<(u64, usize)>,
-    has_timer: bool,
-    /// Whether anything of ours is kept is known.
-    proof: Proof,
-    stop: Stop,
-    has_warned: bool,
-    /// Descriptors to ask with when there are no others: at a stop nothing else can wait for them.
-    reserve: Option<(OwnedFd, OwnedFd)>,
-}
-
-/// Whether systemd keeps what it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
-    /// It did not so many times.
-    Missing(u32),
-    Seen,
-    Refuted,
-}
-
-impl StoreNews {
-    /// Asks systemd, for a moment, if there is a supervisor that has not said whether it has a store.
-    #[must_use]
-    pub fn ask() -> Self {
-        let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some() && told_size().is_none();
-        let answer = if is_asked { Unit::ask(PATIENCE) } else { Ok(None) };
-        let unit = answer.unwrap_or_else(|error| {
-            complain(&error);
-            None
-        });
-        Self { unit, fds_max: None }
-    }
-}
-
-impl Asking {
-    pub(super) fn new(StoreNews { unit, fds_max }: StoreNews) -> Self {
-        Self {
-            unit,
-            inherited: fds_max,
-            is_under_way: false,
-            expected: None,
-            has_timer: false,
-            proof: Proof::Missing(0),
-            stop: Stop::None,
-            has_warned: false,
-            reserve: pipe::pipe().ok(),
-        }
-    }
-
-    /// How many fds a store takes, by all that is known.
-    fn size(&self) -> usize {
-        let said = self.unit.as_ref().map(Unit::takes).or(self.inherited);
-        match (told_size(), said) {
-            _ if self.proof == Proof::Refuted => 0,
-            (Some(told), Some(said)) => told.min(said),
-            (told, said) => told.or(said).unwrap_or(0),
-        }
-    }
-}
-
 impl<O> Core<O> {
     /// How many fds the supervisor's store takes; 0: there is none, or no supervisor.
     pub(super) fn store_size(&self) -> usize {
@@ -144,7 +61,7 @@ impl<O> Core<O> {
             self.asking.expected = self.proved_fds();
             self.asking.reserve = None;
             let ask = move || Done::Unit(Unit::ask(patience));
-            self.jobs.submit(Place::SYSTEMD, NOT_THE_DAEMONS, ask);
+            self.jobs.submit(StorageId::SYSTEMD, NOT_THE_DAEMONS, ask);
         }
     }
 
@@ -225,17 +142,17 @@ impl<O> Core<O> {
 
     /// Begins to keep, keeps no more, or keeps more or less than before, by what is known now.
     fn fit_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let (before, now) = (self.keeping.said_max, self.store_size());
+        let (before, now) = (self.store.said_max, self.store_size());
         if before == now {
             return;
         }
-        self.keeping.said_max = now;
+        self.store.said_max = now;
         tracing::info!(
             target: "util.systemd", "The fd store takes {now} fds, by what systemd says of our unit"
         );
         match (before, now) {
-            (_, 0) => self.keep_no_more(daemon),
-            (0, _) => self.begin_keeping(daemon),
+            (_, 0) => self.abandon_store(daemon),
+            (0, _) => self.fill_store(daemon),
             _ => self.store_has_changed(now),
         }
     }
@@ -259,13 +176,4 @@ impl<O> Core<O> {
         tracing::warn!(target: "util.systemd", "No fd store: {cost}; {} {why}", unit.name);
         self.asking.has_warned = true;
     }
-}
-
-/// What the environment says of the store.
-fn told_size() -> Option<usize> {
-    std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok())
-}
-
-fn complain(error: &AskError) {
-    tracing::warn!(target: "util.systemd", "systemd does not say what our unit is: {error}");
 }

@@ -4,29 +4,33 @@
 //! bounded by [`SETTLE_PERIOD`]: no new call is taken up meanwhile, but guests' pipes are still
 //! read. Whatever fails, this image serves on, and says why.
 
+mod stage;
+
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::client::{Client, ClientId, Closed};
+use super::caller::ClientId;
+use super::client::{Client, Closed};
+use super::core::{Core, NOT_THE_DAEMONS};
+use super::daemon::Daemon;
 use super::token::Token;
-use super::{Core, Daemon, NOT_THE_DAEMONS, Place};
 use crate::admin;
-use crate::event::{Interest, Registered, TimerId};
-use crate::handover::check::{Answer, Check, CheckConfiguration};
+use crate::event::Interest;
+use crate::handover::check::{Answer, Check};
 use crate::handover::document::{Document, PrivateDaemon};
-use crate::handover::{self, Passing, Reader, Target};
+use crate::handover::{self, FdSet, Successor, Target};
+use crate::jobs::storage::StorageId;
 use crate::rpc;
 use crate::rpc::error::Domain;
-use crate::sys::{process, signal};
+use crate::sys::{process, signal, watch};
+pub use stage::ProcessInfo;
+use stage::{Hindrance, NextProgram};
+pub(crate) use stage::{Reading, Upgrade};
 
 /// How long it may take to ask the target, who has two questions to answer.
 const CHECK_PERIOD: Duration = Duration::from_secs(30);
@@ -42,94 +46,6 @@ const OTHER_JOBS: &str = "a look-up of names, or a log file that is being opened
 
 /// How long the supervisor may take to hear of it.
 const NOTIFY_PERIOD: Duration = Duration::from_millis(100);
-
-/// What an upgrade needs to know of how this process came about.
-pub struct Lineage {
-    /// All arguments, the name first.
-    pub arguments: Vec<OsString>,
-    /// The path that was executed, in case that the name leads nowhere.
-    pub executed: Option<PathBuf>,
-    /// Where libvirt's daemons look for the document.
-    pub state_file: PathBuf,
-    /// How many times this process has executed a successor.
-    pub generation: u64,
-    /// The configuration file's bytes, as they are in effect.
-    pub configuration: Vec<u8>,
-    /// Reads the configuration as a successor would, and says what is wrong with it.
-    pub check_configuration: Arc<CheckConfiguration>,
-    /// The locked pid file.
-    pub pid_file: Option<Arc<File>>,
-    /// Inherited fds that nobody could make sense of and whose locks may be somebody's.
-    pub parked: Vec<OwnedFd>,
-}
-
-/// An image that is to be executed.
-#[derive(Debug)]
-pub(super) struct Successor {
-    target: Target,
-    reader: Reader,
-}
-
-/// Why it was not executed.
-#[derive(Debug)]
-enum Hindrance {
-    /// This process was asked to stop.
-    Stop,
-    /// An output of the log does not answer.
-    Log(String),
-    Other(String),
-}
-
-/// How far an upgrade is.
-#[derive(Debug, Default)]
-pub(super) enum Upgrade {
-    /// There is none.
-    #[default]
-    None,
-    /// The target is being asked.
-    Asking { target: Target, check: Check, _answered: Registered<OwnedFd>, timer: TimerId },
-    /// Calls and jobs in flight come to their end.
-    Settling { successor: Successor, timer: TimerId },
-    /// Everything is at rest.
-    Ready(Successor),
-    /// A job, or the log, does not get on. When it does there is another attempt.
-    Postponed,
-}
-
-/// What may be read from clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
-    Everything,
-    /// Of messages that have begun to arrive, and not a byte further.
-    Rest,
-    Nothing,
-}
-
-impl Upgrade {
-    /// Whether no new message may be taken up.
-    pub(super) fn holds_back(&self) -> bool {
-        matches!(self, Self::Settling { .. } | Self::Ready(_))
-    }
-
-    /// Whether the time for this stage is not over.
-    fn is_early(&self, now: Instant) -> bool {
-        match self {
-            Self::Asking { timer, .. } | Self::Settling { timer, .. } => timer.due() > now,
-            Self::None | Self::Ready(_) | Self::Postponed => true,
-        }
-    }
-
-    /// What may be read from clients.
-    pub(super) fn reading(&self) -> Reading {
-        match self {
-            Self::None | Self::Asking { .. } | Self::Postponed => Reading::Everything,
-            Self::Settling { successor, .. } if successor.reader == Reader::Libvirts => {
-                Reading::Rest
-            }
-            Self::Settling { .. } | Self::Ready(_) => Reading::Nothing,
-        }
-    }
-}
 
 impl<O> Core<O> {
     /// Begins an upgrade unless one is under way.
@@ -152,12 +68,12 @@ impl<O> Core<O> {
         {
             return Err("the last target has still not answered; does a file system hang?".into());
         }
-        let Lineage { arguments, executed, .. } = &self.lineage;
+        let ProcessInfo { arguments, executed, .. } = &self.process_info;
         let search = std::env::var_os("PATH");
         let target = Target::find(arguments.clone(), search.as_deref(), executed.as_deref());
         let target = target.map_err(|error| error.to_string())?;
-        let passing = Passing::default();
-        let document = self.document(daemon, &passing, Reader::Ours);
+        let fd_set = FdSet::default();
+        let document = self.document(daemon, &fd_set, Successor::Ours);
         let bytes = document.and_then(|document| Ok(serde_json::to_vec(&document)?));
         let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
         if bytes.len() as u64 > handover::BYTES_MAX {
@@ -168,7 +84,7 @@ impl<O> Core<O> {
         }
         let shown = target.path.display().to_string();
         let failed = |error: io::Error| format!("{shown}: {error}");
-        let check_configuration = Arc::clone(&self.lineage.check_configuration);
+        let check_configuration = Arc::clone(&self.process_info.check_configuration);
         let name = self.servers.main.name;
         let started = Check::start(target.clone(), bytes, name, check_configuration);
         let (check, answered) = started.map_err(failed)?;
@@ -186,9 +102,9 @@ impl<O> Core<O> {
         };
         self.reactor.cancel_timer(timer);
         match check.answer() {
-            Answer::Ours => self.settle(daemon, Successor { target, reader: Reader::Ours }),
+            Answer::Ours => self.settle(daemon, NextProgram { target, reader: Successor::Ours }),
             Answer::Libvirts(Ok(())) => {
-                self.settle(daemon, Successor { target, reader: Reader::Libvirts });
+                self.settle(daemon, NextProgram { target, reader: Successor::Libvirt });
             }
             Answer::Libvirts(Err(reason)) => self.refuse_upgrade(&reason),
             Answer::No(reason) => {
@@ -234,7 +150,7 @@ impl<O> Core<O> {
     }
 
     /// Whether the time has come to [execute](Self::execute) another image.
-    pub(super) fn is_ready_for_successor(&mut self) -> bool {
+    pub(super) fn check_ready_for_successor(&mut self) -> bool {
         if let Upgrade::Settling { successor, timer } = &self.upgrade {
             let (reader, timer) = (successor.reader, *timer);
             // Who lets go of the dead drops clients, and is asked last.
@@ -265,8 +181,8 @@ impl<O> Core<O> {
         let Err(hindrance) = self.try_execute(daemon, &successor);
         // What has arrived meanwhile was taken for the successor's.
         self.orphans_may_have_ended = process::is_first();
-        if successor.reader == Reader::Libvirts {
-            self.begin_keeping_again(daemon);
+        if successor.reader == Successor::Libvirt {
+            self.fill_store_again(daemon);
         }
         self.supervisor().ready();
         match hindrance {
@@ -279,12 +195,12 @@ impl<O> Core<O> {
     fn try_execute<D: Daemon<Outcome = O>>(
         &mut self,
         daemon: &D,
-        Successor { target, reader }: &Successor,
+        NextProgram { target, reader }: &NextProgram,
     ) -> Result<Infallible, Hindrance> {
         if self.stopping || self.signals.take().contains(&signal::Request::Stop) {
             return Err(Hindrance::Stop);
         }
-        if *reader == Reader::Libvirts && !self.end_keeping() {
+        if *reader == Successor::Libvirt && !self.empty_store() {
             return Err(Hindrance::Other("the supervisor has not emptied the fd store".into()));
         }
         let failed = |what, error: io::Error| Hindrance::Other(format!("{what}: {error}"));
@@ -294,24 +210,25 @@ impl<O> Core<O> {
             return Err(Hindrance::Stop);
         }
         // Until there is no way back.
-        let _resting = process::rest_watches();
+        let _resting = watch::rest();
         let _quiet = self.logger.hold().map_err(Hindrance::Log)?;
         wait_for_other_threads().map_err(Hindrance::Other)?;
-        let passing = Passing::default();
-        let document = self.document(daemon, &passing, *reader);
+        let fd_set = FdSet::default();
+        let document = self.document(daemon, &fd_set, *reader);
         let document = document.map_err(|error| failed("no state document", error))?;
-        let state_file = &self.lineage.state_file;
-        handover::exec(target, *reader, document, state_file, &passing, &held)
+        let state_file = &self.process_info.state_file;
+        handover::exec(target, *reader, document, state_file, &fd_set, &held)
             .map_err(|error| Hindrance::Other(error.to_string()))
     }
 
     /// The supervisor hears that another image comes. libvirt's give no signs of life.
-    fn announce_successor(&mut self, reader: Reader) {
-        if reader == Reader::Libvirts {
+    fn announce_successor(&mut self, reader: Successor) {
+        if reader == Successor::Libvirt {
             self.supervisor().watchdog_off();
         }
         // libvirt's tell the supervisor that they are ready only where their environment says how.
-        let will_tell_ready = reader == Reader::Ours || std::env::var_os("NOTIFY_SOCKET").is_some();
+        let will_tell_ready =
+            reader == Successor::Ours || std::env::var_os("NOTIFY_SOCKET").is_some();
         let notify = self.supervisor();
         if will_tell_ready {
             notify.reloading();
@@ -324,7 +241,7 @@ impl<O> Core<O> {
     /// Whether new work at this place, as long as nobody waits for it, has to wait for an upgrade that
     /// is near: a place that is slow would never come to rest. [`Daemon::resume`] says when it has
     /// come to nothing.
-    pub fn holds_back(&self, place: Place) -> bool {
+    pub fn holds_back(&self, place: StorageId) -> bool {
         self.upgrade.holds_back() && self.jobs.is_slow(place)
     }
 
@@ -344,8 +261,8 @@ impl<O> Core<O> {
         self.accept(admin::Server::Admin);
     }
 
-    fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, successor: Successor) {
-        if successor.reader == Reader::Libvirts {
+    fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, successor: NextProgram) {
+        if successor.reader == Successor::Libvirt {
             if let Some(pid) = self.hidden_peer() {
                 return self.refuse_upgrade(&format_args!(
                     "libvirt's daemon would end, as it could not see process {pid}, a client, in \
@@ -358,7 +275,7 @@ impl<O> Core<O> {
                 successor.target.path.display()
             );
         }
-        daemon.settle(self, successor.reader);
+        daemon.prepare_handover(self, successor.reader);
         self.haste.set(true);
         self.supervisor().set_paced(false);
         let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
@@ -377,14 +294,14 @@ impl<O> Core<O> {
 
     /// libvirt's daemons end when the process of a client has, which a guest may have done last.
     /// Gives whether there was one.
-    fn lets_go_of_the_dead(&mut self, reader: Reader) -> bool {
-        if reader == Reader::Libvirts {
+    fn lets_go_of_the_dead(&mut self, reader: Successor) -> bool {
+        if reader == Successor::Libvirt {
             self.drop_clients(|client| client.peer_has_ended());
         }
         !self.gone.is_empty()
     }
 
-    fn is_at_rest(&self, reader: Reader) -> bool {
+    fn is_at_rest(&self, reader: Successor) -> bool {
         let mut clients =
             self.servers.main.clients.values().chain(self.servers.admin.clients.values());
         self.jobs.are_over()
@@ -394,17 +311,17 @@ impl<O> Core<O> {
 
     /// What has not come to rest is brought to rest: calls are answered with an error, and
     /// libvirt's daemons get no client with half a message.
-    fn settle_by_force(&mut self, reader: Reader) {
+    fn settle_by_force(&mut self, reader: Successor) {
         self.hold_nothing_back();
         for server in [&mut self.servers.main, &mut self.servers.admin] {
             let late = server.clients.values_mut().filter(|client| client.has_call_in_flight());
             late.for_each(|client| client.answer(Err(interrupted())));
         }
-        if reader == Reader::Libvirts {
+        if reader == Successor::Libvirt {
             self.drop_clients(|client| {
                 // One that can be told gets its answer first.
                 drop(client.flush());
-                client.peer_has_ended() || !is_settled(client, Reader::Libvirts)
+                client.peer_has_ended() || !is_settled(client, Successor::Libvirt)
             });
         }
     }
@@ -423,36 +340,41 @@ impl<O> Core<O> {
     pub(super) fn document<'a, D: Daemon<Outcome = O>>(
         &self,
         daemon: &'a D,
-        passing: &'a Passing,
-        reader: Reader,
+        fd_set: &'a FdSet,
+        reader: Successor,
     ) -> io::Result<Document<'a>> {
         let mut document = Document {
-            daemon: Some(self.save(passing)?),
+            daemon: Some(self.save(fd_set)?),
             magic: Some(std::process::id().to_string()),
-            private: Some(self.save_private(passing, reader)?),
+            private: Some(self.save_private(fd_set, reader)?),
             ..Document::default()
         };
-        daemon.save(&mut document, passing, reader);
+        daemon.save(&mut document, fd_set, reader);
         Ok(document)
     }
 
-    fn save_private(&self, passing: &Passing, reader: Reader) -> io::Result<PrivateDaemon> {
+    fn save_private(&self, fd_set: &FdSet, reader: Successor) -> io::Result<PrivateDaemon> {
         use std::os::fd::AsFd;
-        let Lineage { generation, configuration, pid_file, parked, .. } = &self.lineage;
-        let parked = parked.iter().map(|fd| passing.fd(fd.as_fd())).collect();
+        let ProcessInfo { generation, configuration, pid_file, unclaimed_fds, .. } =
+            &self.process_info;
+        let parked = unclaimed_fds.iter().map(|fd| fd_set.fd(fd.as_fd())).collect();
         let mut private = PrivateDaemon {
             generation: Some(generation + 1),
             parked: Some(parked),
-            ..if reader == Reader::Ours { self.overrides.save() } else { PrivateDaemon::default() }
+            ..if reader == Successor::Ours {
+                self.overrides.save()
+            } else {
+                PrivateDaemon::default()
+            }
         };
-        if reader == Reader::Ours {
-            private.pid_file = pid_file.as_ref().map(|file| passing.fd(file.as_fd()));
-            private.configuration = Some(passing.bytes(configuration)?);
+        if reader == Successor::Ours {
+            private.pid_file = pid_file.as_ref().map(|file| fd_set.fd(file.as_fd()));
+            private.configuration = Some(fd_set.bytes(configuration)?);
             private.stored_names = Some(self.stored_names());
             private.unproved_names = Some(self.unproved_names());
             private.removed_names = Some(self.removed_names());
             private.unwritten = Some(self.logger.unwritten());
-            private.essentials = Some(self.pass_essentials(passing));
+            private.essentials = Some(self.pass_essentials(fd_set));
             (private.notify_socket, private.store_max) = self.store_for_successor();
         }
         Ok(private)
@@ -474,21 +396,12 @@ fn wait_for_other_threads() -> Result<(), String> {
     Ok(())
 }
 
-fn is_settled(client: &Client, reader: Reader) -> bool {
+fn is_settled(client: &Client, reader: Successor) -> bool {
     let idle = !client.has_call_in_flight();
-    idle && (reader == Reader::Ours || client.connection().is_idle())
+    idle && (reader == Successor::Ours || client.connection().is_idle())
 }
 
 fn interrupted() -> rpc::Error {
     let detail = "this daemon is being upgraded, and what was asked for takes too long: try again";
     rpc::Error::system(Domain::Rpc, detail, Errno::EAGAIN as i32)
-}
-
-impl fmt::Debug for Lineage {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Lineage")
-            .field("generation", &self.generation)
-            .finish_non_exhaustive()
-    }
 }

@@ -1,7 +1,7 @@
 //! What the system does not let the daemon do, told at the start.
 
-use super::Service;
 use super::failure::Failure;
+use super::service::Service;
 use crate::rpc::error::io_text;
 use crate::sys::calls::Call;
 

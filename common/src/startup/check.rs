@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 
-use super::Service;
 use super::configuration::Configuration;
+use super::service::Service;
 use crate::cli::{self, Parsed, Paths};
 use crate::handover::check::{OPTION, answer_text};
 use crate::handover::document::{self, Daemon, Document};

@@ -4,8 +4,8 @@
 use std::io;
 use std::path::Path;
 
-use super::Service;
 use super::failure::{self, Failure};
+use super::service::Service;
 use crate::cli::{Options, Paths};
 use crate::config::{self, Common, Document};
 use crate::logging::{Logger, Settings};

@@ -7,12 +7,13 @@ mod configuration;
 mod failure;
 mod pid_file;
 mod predecessor;
+mod service;
 mod sockets;
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,79 +25,22 @@ use failure::Failure;
 use pid_file::PidFile;
 pub use pid_file::{is_pid_file, own_pid_file};
 use predecessor::{Legacy, Predecessor};
+pub use service::Service;
 use sockets::Sockets;
 
 use crate::admin::Server;
 use crate::cli::{self, Options, Parsed, Paths};
-use crate::handover::document::{Document, Session};
-use crate::handover::{self, Inherited};
+use crate::handover::{self, InheritedFds};
 use crate::logging::{self, Logger};
-use crate::rpc::Program;
-use crate::server::{Caller, Core, Daemon, Limits, Lineage, Parts, StoreNews};
-use crate::sys::calls::Call;
+use crate::server::{Core, Limits, Parts, ProcessInfo, StoreNews};
 use crate::sys::process::{self, Daemonized};
 use crate::sys::signal::Signals;
 use crate::systemd::{self, Activation, Notify, Passed, PassedSocket};
-use crate::{config, server, sys};
+use crate::{server, sys};
 
 /// How long files of the log may take to be opened by a start for which nobody waits. Then they are
 /// left to whoever writes to them: a daemon without a log is better than none.
 const LOG_OPEN_PERIOD: Duration = Duration::from_secs(5);
-
-/// A daemon, as far as starting it is concerned.
-pub trait Service: Daemon {
-    /// Its name, from which its paths are made.
-    const NAME: &'static str;
-    /// One line on what it does, for `--help`.
-    const ABOUT: &'static str;
-    /// Its version.
-    const VERSION: &'static str;
-    /// The program on its main socket.
-    const PROGRAM: Program;
-    /// Keys of its configuration file beside [`config::Common::KEYS`].
-    const CONFIG_KEYS: &'static [&'static str];
-    /// System calls that need not be there, and what it costs to do without.
-    const COSTS: &'static [(Call, &'static str)];
-    /// What those keys say.
-    type Settings;
-
-    /// Reads its own keys.
-    ///
-    /// # Errors
-    /// As the getters of [`config::Document`].
-    fn configure(document: &config::Document) -> Result<Self::Settings, config::Error>;
-
-    /// Makes its state, with nothing in it.
-    ///
-    /// # Errors
-    /// Whatever the kernel reports.
-    fn create(settings: Self::Settings, core: &mut Core<Self::Outcome>) -> io::Result<Self>;
-
-    /// Takes over its part of what an earlier image of this process has left; `clients` of its
-    /// own server are there already. What cannot be used is said and costs only itself.
-    fn adopt(
-        &mut self,
-        core: &mut Core<Self::Outcome>,
-        document: Document<'static>,
-        clients: Vec<(Caller, Session)>,
-        inherited: &mut Inherited,
-    );
-
-    /// Lets go of fds that came out of the fd store, where they still are for a moment, and that the
-    /// journal says nothing of any more.
-    fn let_go(&mut self, _: &mut Core<Self::Outcome>, useless: Vec<OwnedFd>) {
-        drop(useless);
-    }
-
-    /// Looks at fds that were inherited without a word that could be understood: nobody must
-    /// suffer from their being left alone.
-    fn salvage(&mut self, core: &mut Core<Self::Outcome>, inherited: &mut Inherited);
-
-    /// Whether closing an fd would do harm to what was adopted.
-    fn must_stay_open(&self, _: BorrowedFd<'_>) -> bool {
-        false
-    }
-}
 
 /// The whole life of a daemon's process; `arguments` starts with the name it was called by.
 pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -132,7 +76,7 @@ pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
 fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
     // First of all, before an fd of our own can be taken for a passed or inherited one. A fork
     // makes passed ones somebody else's, as in libvirt.
-    let mut inherited = Inherited::at_start().unwrap_or_default();
+    let mut inherited = InheritedFds::at_start().unwrap_or_default();
     let activation = Activation::from_environment();
     let passed = match options.daemonize {
         true => Passed::default(),
@@ -286,7 +230,7 @@ impl<S: Service> Start<S> {
             adopt(&mut core, &mut daemon, legacy, &mut predecessor);
             handover::remove(&state_file);
         } else if complaint.is_some() {
-            daemon.salvage(&mut core, &mut predecessor.inherited);
+            daemon.adopt_unclaimed(&mut core, &mut predecessor.inherited);
         } else {
             core.adopt_essentials(predecessor.essentials(Vec::new()));
             leave_store(&mut core, &mut daemon, &mut predecessor);
@@ -322,14 +266,14 @@ impl<S: Service> Start<S> {
         let idle_timeout = options.timeout;
         let notify_socket = legacy.and_then(|legacy| legacy.private.notify_socket.clone());
         let notify_socket = notify_socket.map(OsString::from);
-        let lineage = Lineage {
+        let process_info = ProcessInfo {
             arguments,
             executed,
             state_file: paths.state_file.clone(),
             generation: legacy.and_then(|legacy| legacy.private.generation).unwrap_or(0),
             configuration: bytes,
             pid_file: pid_file.map(PidFile::file),
-            parked: Vec::new(),
+            unclaimed_fds: Vec::new(),
             check_configuration: Arc::new(move || {
                 Configuration::<S>::check(&options, &paths).map_err(|failure| failure.to_string())
             }),
@@ -347,7 +291,7 @@ impl<S: Service> Start<S> {
             store,
             ping_period: systemd::ping_period(std::process::id(), std::env::var_os),
             logger,
-            lineage,
+            process_info,
         };
         (parts, settings)
     }
@@ -381,8 +325,8 @@ fn adopt<S: Service>(
     core.tell_of_unwritten(&private);
     daemon.adopt(core, document, clients, inherited);
     leave_store(core, daemon, predecessor);
-    daemon.salvage(core, &mut predecessor.inherited);
-    core.park(predecessor.parked(&private, |fd| daemon.must_stay_open(fd)));
+    daemon.adopt_unclaimed(core, &mut predecessor.inherited);
+    core.keep_unclaimed(predecessor.unclaimed_fds(&private, |fd| daemon.must_stay_open(fd)));
     tracing::info!(
         target: "daemon", "Took over, generation {}", private.generation.unwrap_or(0)
     );

@@ -10,10 +10,10 @@ use nix::errno::Errno;
 use super::pid_file::{self, PidFile, is_pid_file};
 use super::sockets::Sockets;
 use crate::cli::Paths;
+use crate::fd_store::recovery::{Returned, from_fd_store, keys_of};
 use crate::handover::document::{Document, PrivateDaemon, Server};
-use crate::handover::stored::{Returned, keys_of, take_back};
 use crate::handover::text::unhex;
-use crate::handover::{self, Found, Inherited, VARIABLE};
+use crate::handover::{self, Found, InheritedFds, VARIABLE};
 use crate::server::{self, Listener};
 use crate::sys::{fd, process, socket};
 use crate::systemd::StoredFd;
@@ -26,7 +26,7 @@ pub(super) struct Predecessor {
     has_listeners: bool,
     /// What another process has left with the supervisor.
     pub(super) stored: Option<Stored>,
-    pub(super) inherited: Inherited,
+    pub(super) inherited: InheritedFds,
 }
 
 /// What came out of an fd store.
@@ -54,7 +54,7 @@ pub(super) struct Legacy {
 
 impl Predecessor {
     /// Looks for it. To be called before anything is opened.
-    pub(super) fn find(paths: &Paths, mut inherited: Inherited) -> Self {
+    pub(super) fn find(paths: &Paths, mut inherited: InheritedFds) -> Self {
         let variable = std::env::var_os(VARIABLE);
         forget_variable();
         let found = handover::find(&paths.state_file, variable.as_deref(), &mut inherited);
@@ -72,7 +72,7 @@ impl Predecessor {
             return self;
         }
         let stored = stored.into_iter().map(|StoredFd { name, fd }| (name, fd)).collect();
-        let returned = take_back(stored, name, &mut self.inherited);
+        let returned = from_fd_store(stored, name, &mut self.inherited);
         if let Some(Returned { mut document, names, missing }) = returned {
             let private = document.as_mut().and_then(|document| document.private.as_mut());
             let essentials = private.and_then(|private| private.essentials.take());
@@ -166,7 +166,7 @@ impl Predecessor {
     }
 
     /// Names of what is in the fd store, and what came from there and is of no use to anybody: it is
-    /// taken out there, see `Core::begin_keeping`, and may be closed. Nothing of that without a
+    /// taken out there, see `Core::fill_store`, and may be closed. Nothing of that without a
     /// journal: what it is nobody knows then.
     pub(super) fn leave_store(&mut self) -> (Vec<String>, Vec<OwnedFd>) {
         let Some(Stored { names, is_known, missing, .. }) = self.stored.take() else {
@@ -183,7 +183,7 @@ impl Predecessor {
 
     /// What nobody has taken: files and devices stay open on which a lock may hang, and what
     /// `must_stay` for the sake of another fd of its file; everything else is closed.
-    pub(super) fn parked(
+    pub(super) fn unclaimed_fds(
         &mut self,
         private: &PrivateDaemon,
         must_stay: impl Fn(BorrowedFd<'_>) -> bool,

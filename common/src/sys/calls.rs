@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
+use nix::unistd::pipe2;
 
 /// A call whose lack is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +62,7 @@ impl Call {
 
     /// Fails for a size or a process of 0, an fd that is none, or no memory where there has to be some.
     fn try_with_nonsense(self) -> Result<(), Errno> {
-        let pipe = super::pipe::pipe().map_err(|_| Errno::UnknownErrno)?;
+        let pipe = pipe2(OFlag::O_CLOEXEC)?;
         let open = libc::c_long::from(pipe.0.as_raw_fd());
         let (number, arguments) = match self {
             Self::Clone3 => (libc::SYS_clone3, [0; 6]),

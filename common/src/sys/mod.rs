@@ -19,4 +19,4 @@ pub mod pipe;
 pub mod process;
 pub mod signal;
 pub mod socket;
-mod watch;
+pub mod watch;

@@ -6,26 +6,73 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::LazyLock;
 
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::Pid;
+
+use super::calls::{self, Call, is_refused};
+use super::watch;
 
 /// The magic number of pidfs.
 const PIDFS: i64 = 0x5049_4446;
 
-/// Fields of `/proc/PID/stat` in front of the number of threads, counted from the one behind the name.
-const FIELDS_BEFORE_THREADS: usize = 17;
+/// A pidfd of the process that has the number `pid` now. It becomes readable when the process
+/// ends, also while nobody has reaped it. Where there can be none it is something else that does.
+///
+/// # Errors
+/// As `open(2)`: `ESRCH` when there is no such process, `EINVAL` for 0 and below.
+pub fn open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and no memory.
+    let number = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
+    let number = calls::or_else(number.map_err(io::Error::from).map(Some), || Ok(None))?;
+    let Some(number) = number else { return watch::stand_in(pid) };
+    let number = RawFd::try_from(number).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
 
-/// Fields between that number and the start time.
-const FIELDS_BETWEEN: usize = 1;
+/// Whether a process can have a pidfd that is had by its number.
+#[must_use]
+pub fn are_supported() -> bool {
+    static ARE_SUPPORTED: LazyLock<bool> = LazyLock::new(|| Call::PidfdOpen.refusal().is_none());
+    *ARE_SUPPORTED
+}
 
-/// What `/proc` says of a process.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stat {
-    /// When it started, in ticks since boot.
-    pub(super) start: u64,
-    /// It is there only because nobody has reaped it.
-    pub(super) has_ended: bool,
+/// Whether the process of a pidfd has ended; a zombie has.
+pub fn has_ended(pidfd: impl AsFd) -> bool {
+    let pidfd = pidfd.as_fd();
+    let mut polled = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) || watch::has_ended(pidfd)
+}
+
+/// Signals the very process that a pidfd stands for, never one that was given its number later.
+/// Where the kernel does not do that its number is signalled, right after a look at whose it is.
+///
+/// # Errors
+/// As `pidfd_send_signal(2)`: `ESRCH` when it has ended and was reaped.
+pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
+    let (pidfd, no_info) = (pidfd.as_fd(), std::ptr::null::<libc::siginfo_t>());
+    let number = pidfd.as_raw_fd();
+    // SAFETY: a null info is allowed and means what `kill` would say; the rest are integers.
+    let status =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, signal as i32, no_info, 0) };
+    match Errno::result(status).map_err(io::Error::from) {
+        // Not of a pidfd.
+        Err(error) if is_refused(&error) || error.raw_os_error() == Some(libc::EBADF) => {
+            let number = match watch::number(pidfd) {
+                None => self::number(pidfd)?,
+                number => number,
+            };
+            Ok(kill(Pid::from_raw(number.ok_or(Errno::ESRCH)?), signal)?)
+        }
+        result => result.map(drop),
+    }
 }
 
 /// The numbers of a process: those in the pid namespaces from that of `/proc` down to its own, so
@@ -75,31 +122,6 @@ pub(super) fn number(pidfd: impl AsFd) -> io::Result<Option<i32>> {
     Ok(number.filter(|&number| number > 0))
 }
 
-/// When the process that has this number started, in ticks since boot.
-///
-/// # Errors
-/// As `read(2)`: `NotFound` also for one that `/proc` hides.
-pub fn start_time(pid: i32) -> io::Result<u64> {
-    Ok(stat(pid)?.start)
-}
-
-/// What `/proc` says of the process that has this number.
-///
-/// # Errors
-/// As [`start_time`].
-pub(super) fn stat(pid: i32) -> io::Result<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name is in brackets and may have any character.
-    let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let mut fields = rest.split(' ');
-    let is_zombie = rest.starts_with(['Z', 'X']);
-    let threads = fields.nth(FIELDS_BEFORE_THREADS);
-    let start = fields.nth(FIELDS_BETWEEN).and_then(|field| field.parse().ok());
-    let start = start.ok_or(io::ErrorKind::InvalidData)?;
-    // Its first thread may end before the others.
-    Ok(Stat { start, has_ended: is_zombie && matches!(threads, Some("0" | "1")) })
-}
-
 /// The pid namespace of the process that has this number.
 ///
 /// # Errors
@@ -120,7 +142,7 @@ fn numbers_in(text: &str) -> Option<Vec<i32>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::process::{self, pidfd_open};
+    use super::super::process::{self, start_time};
     use super::*;
     use std::process::{Child, Command};
 
@@ -132,7 +154,7 @@ mod tests {
     fn a_process_has_its_numbers_until_it_is_reaped() {
         let mut child = sleep();
         let number = child.id().cast_signed();
-        let pidfd = pidfd_open(number).unwrap();
+        let pidfd = open(number).unwrap();
         assert_eq!(numbers(&pidfd).unwrap().last(), Some(&number));
         assert_eq!(numbers(&pidfd).unwrap().len(), own_depth().unwrap());
         assert!(process::exists(number) && namespace(number).is_ok());
@@ -144,7 +166,7 @@ mod tests {
     #[test]
     fn two_processes_differ_in_inode_or_start_time() {
         let mut children = [sleep(), sleep()];
-        let pidfds = [0, 1].map(|index| pidfd_open(children[index].id().cast_signed()).unwrap());
+        let pidfds = [0, 1].map(|index| open(children[index].id().cast_signed()).unwrap());
         let inodes = pidfds.each_ref().map(inode);
         assert!(inodes[0].is_none() || inodes[0] != inodes[1]);
         assert_eq!(inode(&pidfds[0]), inodes[0]);
@@ -153,5 +175,21 @@ mod tests {
         assert!(start > 0 && start_time(1).unwrap() <= start);
         start_time(0).unwrap_err();
         children.iter_mut().for_each(|child| drop((child.kill(), child.wait())));
+    }
+
+    #[test]
+    fn a_pidfd_signals_its_process_and_shows_its_end() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pidfd = open(child.id().cast_signed()).unwrap();
+        send_signal(&pidfd, Signal::SIGTERM).unwrap();
+        let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut polled, PollTimeout::from(5000_u16)).unwrap(), 1);
+        child.wait().unwrap();
+        assert!(send_signal(&pidfd, Signal::SIGTERM).is_err());
+    }
+
+    #[test]
+    fn there_is_no_process_0() {
+        assert!(open(0).is_err());
     }
 }

@@ -1,28 +1,25 @@
 //! This process: its identity, its environment, going into the background.
 
 use std::ffi::{CStr, OsStr};
+use std::fs;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::poll::{PollTimeout, poll};
+use nix::sys::signal::kill;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
-use super::calls::{self, Call, is_refused};
-use super::{pidfd, watch};
-
-pub use watch::{Resting, rest as rest_watches};
+use super::calls;
 
 /// Children that are reaped before others are looked at.
 const REAPED_AT_ONCE_MAX: usize = 256;
@@ -147,57 +144,44 @@ pub fn boot_time_ms() -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A pidfd of the process that has the number `pid` now. It becomes readable when the process
-/// ends, also while nobody has reaped it. Where there can be none it is something else that does.
+/// Fields of `/proc/PID/stat` in front of the number of threads, counted from the one behind the name.
+const FIELDS_BEFORE_THREADS: usize = 17;
+
+/// Fields between that number and the start time.
+const FIELDS_BETWEEN: usize = 1;
+
+/// What `/proc` says of a process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stat {
+    /// When it started, in ticks since boot.
+    pub(super) start: u64,
+    /// It is there only because nobody has reaped it.
+    pub(super) has_ended: bool,
+}
+
+/// When the process that has this number started, in ticks since boot.
 ///
 /// # Errors
-/// As `pidfd_open(2)`: `ESRCH` when there is no such process, `EINVAL` for 0 and below.
-pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes two integers and no memory.
-    let number = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
-    let number = calls::or_else(number.map_err(io::Error::from).map(Some), || Ok(None))?;
-    let Some(number) = number else { return watch::stand_in(pid) };
-    let number = RawFd::try_from(number).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+/// As `read(2)`: `NotFound` also for one that `/proc` hides.
+pub fn start_time(pid: i32) -> io::Result<u64> {
+    Ok(stat(pid)?.start)
 }
 
-/// Whether a process can have a pidfd that is had by its number.
-#[must_use]
-pub fn has_pidfds() -> bool {
-    static HAS_PIDFDS: LazyLock<bool> = LazyLock::new(|| Call::PidfdOpen.refusal().is_none());
-    *HAS_PIDFDS
-}
-
-/// Whether the process of a pidfd has ended; a zombie has.
-pub fn has_ended(pidfd: impl AsFd) -> bool {
-    let pidfd = pidfd.as_fd();
-    let mut polled = [PollFd::new(pidfd, PollFlags::POLLIN)];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) || watch::has_ended(pidfd)
-}
-
-/// Signals the very process that a pidfd stands for, never one that was given its number later.
-/// Where the kernel does not do that its number is signalled, right after a look at whose it is.
+/// What `/proc` says of the process that has this number.
 ///
 /// # Errors
-/// As `pidfd_send_signal(2)`: `ESRCH` when it has ended and was reaped.
-pub fn pidfd_send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
-    let (pidfd, no_info) = (pidfd.as_fd(), std::ptr::null::<libc::siginfo_t>());
-    let number = pidfd.as_raw_fd();
-    // SAFETY: a null info is allowed and means what `kill` would say; the rest are integers.
-    let status =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, signal as i32, no_info, 0) };
-    match Errno::result(status).map_err(io::Error::from) {
-        // Not of a pidfd.
-        Err(error) if is_refused(&error) || error.raw_os_error() == Some(libc::EBADF) => {
-            let number = match watch::number(pidfd) {
-                None => pidfd::number(pidfd)?,
-                number => number,
-            };
-            Ok(kill(Pid::from_raw(number.ok_or(Errno::ESRCH)?), signal)?)
-        }
-        result => result.map(drop),
-    }
+/// As [`start_time`].
+pub(super) fn stat(pid: i32) -> io::Result<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name is in brackets and may have any character.
+    let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let mut fields = rest.split(' ');
+    let is_zombie = rest.starts_with(['Z', 'X']);
+    let threads = fields.nth(FIELDS_BEFORE_THREADS);
+    let start = fields.nth(FIELDS_BETWEEN).and_then(|field| field.parse().ok());
+    let start = start.ok_or(io::ErrorKind::InvalidData)?;
+    // Its first thread may end before the others.
+    Ok(Stat { start, has_ended: is_zombie && matches!(threads, Some("0" | "1")) })
 }
 
 /// Waits for the end of a child.
@@ -294,17 +278,6 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_pidfd_signals_its_process_and_shows_its_end() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let pidfd = pidfd_open(child.id().cast_signed()).unwrap();
-        pidfd_send_signal(&pidfd, Signal::SIGTERM).unwrap();
-        let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut polled, PollTimeout::from(5000_u16)).unwrap(), 1);
-        child.wait().unwrap();
-        assert!(pidfd_send_signal(&pidfd, Signal::SIGTERM).is_err());
-    }
-
-    #[test]
     fn only_children_of_the_thread_are_reaped() {
         let theirs = std::thread::spawn(|| {
             let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
@@ -318,10 +291,5 @@ mod tests {
         }
         assert!(own.wait().is_err(), "there is nothing left to wait for");
         assert_eq!(theirs.join().unwrap(), Some(3));
-    }
-
-    #[test]
-    fn there_is_no_process_0() {
-        assert!(pidfd_open(0).is_err());
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::pidfd::{self, Stat};
-use super::{fd, pipe, process, signal};
+use super::process::{self, Stat};
+use super::{fd, pipe, signal};
 
 /// How late the end of a process may be noticed.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -60,7 +60,7 @@ pub(super) fn stand_in(pid: i32) -> io::Result<OwnedFd> {
     if pid <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let found = pidfd::stat(pid);
+    let found = process::stat(pid);
     let Stat { start, .. } = found.map_err(|error| match process::exists(pid) {
         true => error,
         false => Errno::ESRCH.into(),
@@ -129,7 +129,7 @@ fn find<T>(stand_in: impl AsFd, look: impl FnOnce(&Watched) -> T) -> Option<T> {
 impl Watched {
     /// One that cannot be looked at now is there.
     fn has_ended(&self) -> bool {
-        match pidfd::stat(self.pid) {
+        match process::stat(self.pid) {
             Ok(stat) => stat.start != self.start || stat.has_ended,
             Err(_) => !process::exists(self.pid),
         }
@@ -158,55 +158,4 @@ fn watch() -> MutexGuard<'static, Watch> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_process_is_seen_at_its_stand_in() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = child.id().cast_signed();
-        let (first, other) = (stand_in(pid).unwrap(), stand_in(pid).unwrap());
-        let copy = first.try_clone().unwrap();
-        assert_eq!((number(&copy), number(&other)), (Some(pid), Some(pid)));
-        assert!(!has_ended(&copy));
-        drop(other);
-        child.kill().unwrap();
-        let patience = Duration::from_secs(20);
-        assert!(pipe::wait_for_end(&copy, patience), "a zombie has ended");
-        assert_eq!(number(&first), None);
-        child.wait().unwrap();
-        let error = stand_in(pid).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::ESRCH as i32));
-        assert_eq!(stand_in(0).unwrap_err().raw_os_error(), Some(Errno::EINVAL as i32));
-    }
-
-    #[test]
-    fn what_ends_while_nobody_looks_is_seen_later() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let fd = stand_in(child.id().cast_signed()).unwrap();
-        let resting = [rest(), rest()];
-        while watch().has_thread {
-            process::pause(Duration::from_millis(1));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(!pipe::wait_for_end(&fd, 2 * PERIOD));
-        drop(resting);
-        assert!(pipe::wait_for_end(&fd, Duration::from_secs(20)));
-    }
-
-    #[test]
-    fn whoever_has_the_number_later_is_another() {
-        let own = std::process::id().cast_signed();
-        let fd = stand_in(own).unwrap();
-        let (_, inode) = fd::device_and_inode(&fd).unwrap();
-        let mut watch = watch();
-        let found = watch.processes.iter_mut().find(|process| process.inode == inode).unwrap();
-        found.start += 1;
-        drop(watch);
-        assert!(has_ended(&fd) && number(&fd).is_none(), "at once");
-        assert!(pipe::wait_for_end(&fd, Duration::from_secs(20)));
-    }
-}
+mod tests;

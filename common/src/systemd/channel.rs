@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::libc;
 
 use super::pace::Pace;
@@ -50,10 +51,13 @@ pub(super) struct Channel {
     is_paced: bool,
     /// The supervisor had no room for the last message.
     is_blocked: bool,
-    /// How often the supervisor had a new socket: what the one before held is lost.
+    /// How often messages were lost: the supervisor had a new socket, and what the one before held is
+    /// gone, or what was kept had to go.
     losses: u64,
     /// The last message was lost, and the log says so.
     is_lossy: bool,
+    /// Until then no descriptor is copied.
+    copies_nothing_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -88,6 +92,7 @@ impl Channel {
             is_blocked: false,
             losses: 0,
             is_lossy: false,
+            copies_nothing_until: None,
         })
     }
 
@@ -113,10 +118,18 @@ impl Channel {
     }
 
     /// Takes back a message about the store that is kept, if it is. Nothing is, mostly.
-    pub(super) fn take_back(&mut self, text: &str) {
+    pub(super) fn withdraw(&mut self, text: &str) {
         if let Some(index) = self.stores.iter().rposition(|message| message.text == text) {
             self.stores.remove(index);
         }
+    }
+
+    /// Frees the descriptors of messages that are kept, which are lost, and keeps none for so long.
+    pub(super) fn free_descriptors(&mut self, period: Duration) {
+        let before = self.stores.len();
+        self.stores.retain(|message| message.fds.is_empty());
+        self.losses += u64::from(self.stores.len() < before);
+        self.copies_nothing_until = Some(Instant::now() + period);
     }
 
     /// How many messages are kept.
@@ -209,6 +222,10 @@ impl Channel {
     fn keep(&mut self, text: String, fds: &[BorrowedFd<'_>], class: Class) -> io::Result<()> {
         if self.waiting() >= KEPT_MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        if !fds.is_empty() && self.copies_nothing_until.is_some_and(|until| Instant::now() < until)
+        {
+            return Err(Errno::EMFILE.into());
         }
         let fds = fds.iter().map(BorrowedFd::try_clone_to_owned).collect::<io::Result<_>>()?;
         let number = self.last_number;

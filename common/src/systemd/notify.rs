@@ -166,16 +166,16 @@ impl Notify {
     /// Takes every fd of this name out of the store, if there are any. A lock of theirs is freed
     /// with the last copy of the fd, so unlock first.
     pub fn remove(&mut self, name: &str) {
-        self.take_back(name);
+        self.withdraw(name);
         // Even then: it may have been sent before, too.
         self.send(format!("FDSTOREREMOVE=1\nFDNAME={name}"), Class::Store);
     }
 
     /// Takes back fds that the supervisor was not sent yet, if there are any.
-    pub fn take_back(&mut self, name: &str) {
+    pub fn withdraw(&mut self, name: &str) {
         self.forget(name);
         let message = store_message(name);
-        self.channel.iter_mut().for_each(|channel| channel.take_back(&message));
+        self.channel.iter_mut().for_each(|channel| channel.withdraw(&message));
     }
 
     /// Tells that there is nothing of this name in the store.
@@ -219,7 +219,7 @@ impl Notify {
     }
 
     /// Tells what is in the store already: it came from there.
-    pub fn is_stored(&mut self, name: &str) {
+    pub fn adopt_stored(&mut self, name: &str) {
         self.names.add_stored(name);
     }
 
@@ -241,6 +241,12 @@ impl Notify {
         let is_sent = self.barrier(writer.as_fd()).is_ok() && self.drain(patience);
         drop(writer);
         is_sent && pipe::wait_for_end(&reader, end.saturating_duration_since(Instant::now()))
+    }
+
+    /// Frees the copies of descriptors that wait for the supervisor, and makes none for so long: others
+    /// need descriptors more. What was to be stored with them is not, and counts as [lost](Self::losses).
+    pub fn free_descriptors(&mut self, period: Duration) {
+        self.channel.iter_mut().for_each(|channel| channel.free_descriptors(period));
     }
 
     /// How many messages are kept.
@@ -267,8 +273,8 @@ impl Notify {
         self.channel.as_ref().map_or(u64::MAX, Channel::stored_up_to)
     }
 
-    /// Changes whenever the supervisor may have lost messages that were sent to it, as it had a new
-    /// socket.
+    /// Changes whenever messages may have been lost: the supervisor had a new socket, or descriptors were
+    /// [freed](Self::free_descriptors).
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.channel.as_ref().map_or(0, Channel::losses)

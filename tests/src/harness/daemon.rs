@@ -1,10 +1,11 @@
 //! A started daemon: its sockets, its process, its end.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,6 +159,22 @@ impl Daemon {
     /// How many descriptors it has open.
     pub fn fd_count(&self) -> usize {
         fs::read_dir(self.proc("fd")).expect("reading its descriptors").count()
+    }
+
+    /// From now on it can open no more than so many descriptors beyond those that it has.
+    pub fn allow_more_fds(&self, count: usize) {
+        let entries = fs::read_dir(self.proc("fd")).expect("reading its descriptors").flatten();
+        let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let open: HashSet<u64> = open.collect();
+        let mut free = (0..).filter(|number| !open.contains(number));
+        self.limit_fds(free.nth(count).expect("there is no end of numbers"));
+    }
+
+    /// Lets it have descriptors with numbers below `fds_max` only.
+    pub fn limit_fds(&self, fds_max: u64) {
+        let (pid, limit) = (self.pid.to_string(), format!("--nofile={fds_max}:"));
+        let limited = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(limited.expect("prlimit can be run").success(), "limiting fds");
     }
 
     /// Sends it a signal.

@@ -5,7 +5,6 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -290,10 +289,7 @@ impl Service {
             Some(beyond) => (self.daemon().fd_count() + beyond) as u64,
             None => self.fds_max,
         };
-        let pid = self.daemon().pid().to_string();
-        let limited =
-            Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).status();
-        assert!(limited.expect("prlimit can be run").success(), "limiting fds");
+        self.daemon().limit_fds(limit);
     }
 
     /// The name, beginning with this letter, under which the store has an fd of this inode.

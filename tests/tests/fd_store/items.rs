@@ -29,7 +29,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// there before anything is stored.
 pub(crate) struct Scene {
     service: Service,
-    guest: Child,
+    pub(crate) guest: Child,
     _turn: MutexGuard<'static, ()>,
 }
 

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use common::handover::Inherited;
+use common::handover::InheritedFds;
 use common::handover::document::{
     self, Document, Holder, Items, Lack, Lock, Lockspace, Pid, PrivateSession,
 };
@@ -20,7 +20,7 @@ use common::handover::text::{bytes_of, parse_uuid, unhex};
 use common::server::{Caller, Core};
 use common::sys::fd;
 use common::sys::lock::{Hold, Kind, Mode};
-use common::sys::process;
+use common::sys::pidfd;
 use nix::errno::Errno;
 
 use super::flag;
@@ -45,7 +45,7 @@ impl Handler {
         core: &mut Core<Outcome>,
         document: Document<'static>,
         clients: Vec<(Caller, document::Session)>,
-        inherited: &mut Inherited,
+        inherited: &mut InheritedFds,
     ) {
         let mut adopted = Adopted::default();
         // A guest's own connection says most about who the guest is.
@@ -83,7 +83,7 @@ impl Handler {
 
     /// Files of which nothing is known may have POSIX locks, too: they are never opened. That of a
     /// leased file is its lease's, and what we left open ourselves needs none.
-    pub(crate) fn protect_unknown(&self, inherited: &Inherited) {
+    pub(crate) fn protect_unknown(&self, inherited: &InheritedFds) {
         inherited.for_each(|fd| {
             let is_known =
                 |inode| self.files.posix.has(inode) || self.lockspaces.has_lease_of(inode);
@@ -157,7 +157,7 @@ impl Handler {
         adopted: &mut Adopted,
     ) -> OwnerId {
         let found = match found {
-            Found::Process(pidfd) if process::has_ended(&pidfd) => Found::Dead,
+            Found::Process(pidfd) if pidfd::has_ended(&pidfd) => Found::Dead,
             found => spare(found),
         };
         let is_dead = matches!(found, Found::Dead);
@@ -205,7 +205,7 @@ impl Adopted {
 struct Adoption<'a> {
     handler: &'a mut Handler,
     core: &'a mut Core<Outcome>,
-    inherited: &'a mut Inherited,
+    inherited: &'a mut InheritedFds,
     adopted: Adopted,
     /// Owners by pid, dead ones too.
     listed: HashMap<u32, OwnerId>,

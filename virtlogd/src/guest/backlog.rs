@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use common::handover::marks::Target;
+use common::handover::document::Target;
 
 use crate::guest::loss::{self, Loss};
 use crate::guest::staging::{StagingPipe, StagingPool};

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use common::handover::marks::{self, Marks, Target};
-use common::handover::stored::Mark;
+use common::fd_store::recovery::Mark;
+use common::fd_store::slots::{self, SlotFile};
+use common::handover::document::Target;
 
 /// Records of this process; none are made before [`begin`](Self::begin), nor without an fd store.
 #[derive(Debug, Default)]
@@ -19,9 +20,9 @@ pub(crate) struct CrashRecords(OnceLock<Records>);
 
 #[derive(Debug)]
 struct Records {
-    marks: Marks,
+    slot_file: SlotFile,
     order: AtomicU64,
-    /// Round of this process; see [`marks::AtRisk`].
+    /// Round of this process; see [`slots::AtRisk`].
     round: u32,
     /// Bytes at risk, by the key under which that is recorded.
     at_risk: Mutex<HashMap<u64, u64>>,
@@ -45,14 +46,14 @@ pub(crate) struct AtRisk {
 }
 
 impl CrashRecords {
-    /// Begins to make records in `marks`, behind those of the processes before this one.
-    pub(crate) fn begin(&self, marks: Marks) {
+    /// Begins to make records in `slot_file`, behind those of the processes before this one.
+    pub(crate) fn begin(&self, slot_file: SlotFile) {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let order = since_epoch.map_or(0, |since| since.as_nanos());
-        let at_risk = marks.at_risk().unwrap_or_default();
+        let at_risk = slot_file.at_risk().unwrap_or_default();
         let last_round = at_risk.iter().map(|(_, at_risk)| at_risk.round).max().unwrap_or(0);
         let records = Records {
-            marks,
+            slot_file,
             order: AtomicU64::new(u64::try_from(order).unwrap_or(0)),
             round: last_round.saturating_add(1),
             at_risk: Mutex::default(),
@@ -78,7 +79,7 @@ impl CrashRecords {
     pub(crate) fn set_owner(&self, key: Option<u64>, owner: Option<u64>) {
         if let (Some(records), Some(key)) = (self.0.get(), key) {
             let mark = Mark { owner: owner.unwrap_or(0), order: records.next_order() };
-            if let Err(error) = records.marks.set(key, mark.to_bytes()) {
+            if let Err(error) = records.slot_file.set(key, mark.to_bytes()) {
                 report(&error);
             }
         }
@@ -101,8 +102,8 @@ impl CrashRecords {
         for AtRisk { key, owner, target, .. } in now.into_iter().chain(before) {
             let bytes = sums.get(&key).copied().unwrap_or(0);
             let owner = u32::try_from(owner).unwrap_or(0);
-            let at_risk = marks::AtRisk { round: records.round, owner, bytes, target };
-            if let Err(error) = records.marks.set_at_risk(key, at_risk) {
+            let at_risk = slots::AtRisk { round: records.round, owner, bytes, target };
+            if let Err(error) = records.slot_file.set_at_risk(key, at_risk) {
                 report(&error);
             }
         }
@@ -111,10 +112,10 @@ impl CrashRecords {
 
     /// Records the line that is written into the log `key`, with an order behind the one that it has,
     /// and returns that. A line that is too long is not recorded.
-    pub(crate) fn set_line(&self, key: Option<u64>, line: marks::Line) -> Option<u64> {
+    pub(crate) fn set_line(&self, key: Option<u64>, line: slots::Line) -> Option<u64> {
         let (records, key) = (self.0.get()?, key?);
         let order = records.order.fetch_add(1, Ordering::Relaxed).max(line.order) + 1;
-        records.marks.set_line(key, &marks::Line { order, ..line }).ok().map(|()| order)
+        records.slot_file.set_line(key, &slots::Line { order, ..line }).ok().map(|()| order)
     }
 
     /// Notes that the staging pipe `key` has ended, so that the fd store may forget it.

@@ -1,7 +1,8 @@
 //! The line about a loss. It is recorded before it is written, so that after a kill in between the
 //! next process writes the rest of it, and not all of it again.
 
-use common::handover::marks::{self, Target};
+use common::fd_store::slots;
+use common::handover::document::Target;
 use nix::sys::stat::fstat;
 
 use crate::guest::loss::Loss;
@@ -28,7 +29,7 @@ impl GuestPipe {
     pub(crate) fn note_line(&mut self, target: Target) {
         let Some(backlog) = &mut self.backlog else { return };
         backlog.line_target = None;
-        let line = marks::Line {
+        let line = slots::Line {
             order: self.line_order.unwrap_or(0),
             pipe_inode: fstat(&self.fd).map_or(0, |stat| stat.st_ino),
             target,

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use common::event::Registered;
 use common::handover::document::LogDirectory;
-use common::handover::marks::Target;
+use common::handover::document::Target;
 use common::sys::pipe;
 
 use crate::guest::backlog::{Backlog, BacklogItem};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::handover::stored::Kind;
+use common::fd_store::names::Kind;
 use common::server::Core;
 
 use crate::guest::access::Guest;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::event::TimerId;
-use common::server::{Core, Place};
+use common::server::{Core, StorageId};
 use common::sys::pipe;
 
 use crate::guest::access::Guest;
@@ -25,7 +25,7 @@ use crate::rotating_file::FileId;
 pub(crate) struct LogQueue {
     pub(crate) path: Arc<Path>,
     /// Storage of its file, as far as that is known; `None` before the first task.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<StorageId>,
     /// `place` is known for certain, by the file.
     is_located: bool,
     /// Writer of its log, unless a task has it.
@@ -126,7 +126,7 @@ impl LogQueue {
         self.busy = false;
         if let Some(FileId { dev: dev @ 1.., .. }) = writer.as_ref().map(|writer| writer.file_id())
         {
-            (self.place, self.is_located) = (Some(Place::device(dev)), true);
+            (self.place, self.is_located) = (Some(StorageId::device(dev)), true);
         }
         let guest = writer.as_ref().map(|writer| Arc::clone(writer.guest()));
         let is_same = |before: &&mut Arc<Guest>| {

@@ -1,6 +1,6 @@
 //! Transfer of bytes into a log's file, from its backlog and from the guest's pipe, for one turn.
 
-use common::handover::marks::Target;
+use common::handover::document::Target;
 
 use crate::guest::access::Guest;
 use crate::guest::backlog::BacklogItem;

@@ -6,8 +6,8 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use common::fd_store::names::Kind;
 use common::handover::document::Change;
-use common::handover::stored::Kind;
 use common::server::Core;
 
 use crate::guest::access::Guest;
@@ -24,8 +24,8 @@ pub(crate) fn begin(core: &mut Core<Outcome>, table: &LogTable, pool: &StagingPo
     if pool.records().have_begun() {
         return;
     }
-    match core.essential_marks(Kind::Marks, "virt-rs-marks") {
-        Ok(marks) => pool.records().begin(marks),
+    match core.essential_marks(Kind::StagingOwners, "virt-rs-marks") {
+        Ok(slot_file) => pool.records().begin(slot_file),
         Err(error) => {
             return tracing::error!(
                 target: "logging.log_handler",
@@ -100,7 +100,7 @@ pub(crate) fn store_log(core: &mut Core<Outcome>, table: &mut LogTable, number: 
     }
     let guests_key = guest.as_ref().map(|guest| guest.pipe().key);
     if let Some(key) = queue.key.take_if(|key| guests_key != Some(Some(*key))) {
-        core.forget(Kind::Log, key);
+        core.remove_stored(Kind::Log, key);
     }
     let Some(guest) = guest else { return };
     let state = guest.pipe().journal_state();
@@ -162,8 +162,8 @@ fn send_log(core: &mut Core<Outcome>, queue: &LogQueue, guest: &Guest) -> Option
     let pipe = guest.pipe();
     let fds = [pipe.fd.as_fd()];
     match queue.key {
-        Some(key) => core.keep_as(key, Kind::Log, &fds, change).then_some(key),
-        None => core.keep(Kind::Log, &fds, change),
+        Some(key) => core.store_as(key, Kind::Log, &fds, change).then_some(key),
+        None => core.store(Kind::Log, &fds, change),
     }
 }
 

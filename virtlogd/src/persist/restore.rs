@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use common::handover::Inherited;
+use common::handover::InheritedFds;
 use common::handover::document::{Document, Items, Log, PrivateLog};
 use common::handover::text::{parse_uuid, unhex};
 use common::sys::{fd, pipe};
@@ -30,7 +30,7 @@ pub(crate) enum Restored {
 /// Passes each log in `document` to `adopt`; logs which of them cannot be adopted.
 pub(crate) fn each_log(
     document: Document<'static>,
-    inherited: &mut Inherited,
+    inherited: &mut InheritedFds,
     mut adopt: impl FnMut(Restored) -> io::Result<()>,
 ) {
     let logs = document.handler.and_then(|handler| handler.files);
@@ -47,7 +47,7 @@ pub(crate) fn each_log(
 
 /// Passes each guest's pipe that no document names to `adopt`.
 pub(crate) fn each_unnamed_pipe(
-    inherited: &mut Inherited,
+    inherited: &mut InheritedFds,
     mut adopt: impl FnMut(OwnedFd) -> io::Result<()>,
 ) {
     while let Some(guest) = inherited.take_if(|fd| pipe::is_pipe(fd) && fd::is_readable(fd)) {
@@ -63,7 +63,7 @@ pub(crate) fn each_unnamed_pipe(
     }
 }
 
-fn restored(from: Log, inherited: &mut Inherited) -> io::Result<Restored> {
+fn restored(from: Log, inherited: &mut InheritedFds) -> io::Result<Restored> {
     let pipe = inherited.take_as(from.pipefd, Errno::EINVAL, |fd| pipe::is_pipe(fd))?;
     let private = from.private.unwrap_or_default();
     let path = private.path.as_deref().and_then(unhex).map(OsString::from_vec);
@@ -83,7 +83,7 @@ fn restored(from: Log, inherited: &mut Inherited) -> io::Result<Restored> {
     Ok(Restored::Log(Box::new(RestoredLog { path, identity, pipe, state, file })))
 }
 
-fn restored_state(from: PrivateLog, inherited: &mut Inherited) -> (RestoredPipe, RestoredFile) {
+fn restored_state(from: PrivateLog, inherited: &mut InheritedFds) -> (RestoredPipe, RestoredFile) {
     let file = inherited.take_as(from.file, Errno::EINVAL, |fd| fd::is_regular_file(fd));
     let mut take =
         |number| inherited.take_as(Some(number), Errno::EINVAL, |fd| pipe::is_pipe(fd)).ok();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::event::Registered;
+use common::handover::document::Target;
 use common::handover::document::{LogDirectory, Loss};
-use common::handover::marks::Target;
 
 use crate::guest::access::Guest;
 use crate::guest::loss;

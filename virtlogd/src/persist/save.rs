@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use common::handover::document::{Document, Items, Log, LogHandler, PrivateLog};
 use common::handover::text::{hex, text, uuid};
-use common::handover::{Passing, Reader};
+use common::handover::{FdSet, Successor};
 use common::sys::fd;
 
 use crate::guest::pipe::GuestPipe;
@@ -22,32 +22,32 @@ pub(crate) fn logs<'a>(
     table: &'a LogTable,
     unclaimed: &'a UnclaimedPipes,
     document: &mut Document<'a>,
-    passing: &'a Passing,
-    reader: Reader,
+    fd_set: &'a FdSet,
+    successor: Successor,
 ) {
-    let files = Items::shown(move |sink| {
+    let files = Items::lazy(move |sink| {
         // libvirt's daemons would die of an entry without a name.
-        if reader == Reader::Ours {
-            unclaimed.iter().map(|pipe| unclaimed_log(passing.fd(pipe))).for_each(&mut *sink);
+        if successor == Successor::Ours {
+            unclaimed.iter().map(|pipe| unclaimed_log(fd_set.fd(pipe))).for_each(&mut *sink);
         }
-        table.iter().filter_map(|(_, queue)| save(queue, passing, reader)).for_each(sink);
+        table.iter().filter_map(|(_, queue)| save(queue, fd_set, successor)).for_each(sink);
     });
     document.handler = Some(LogHandler { files: Some(files) });
 }
 
 /// Returns the record of a log for the journal.
 pub(crate) fn record(queue: &LogQueue) -> Option<Log> {
-    save(queue, &Passing::default(), Reader::Ours)
+    save(queue, &FdSet::default(), Successor::Ours)
 }
 
 /// Returns the entry of a log; `None` for one that the reader could not take.
-fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
+fn save(queue: &LogQueue, fd_set: &FdSet, successor: Successor) -> Option<Log> {
     let guest = queue.guest.as_ref()?;
     let path = &queue.path;
     let identity = &guest.identity;
     let pipe = guest.pipe();
     let is_text = path.to_str().is_some();
-    if reader == Reader::Libvirts {
+    if successor == Successor::Libvirt {
         let writer = queue.writer.as_deref();
         let failure =
             if is_text { writer.and_then(LogWriter::not_to_be_opened) } else { Some(NO_TEXT) };
@@ -70,17 +70,17 @@ fn save(queue: &LogQueue, passing: &Passing, reader: Reader) -> Option<Log> {
         fd::set_blocking(&pipe.fd).ok();
     }
     Some(Log {
-        pipefd: Some(passing.fd(&pipe.fd)),
+        pipefd: Some(fd_set.fd(&pipe.fd)),
         path: Some(text(path.as_os_str().as_bytes())),
         driver: Some(text(&identity.driver)),
         domname: Some(text(&identity.name)),
         domuuid: Some(uuid(&identity.uuid)),
-        private: match reader {
-            Reader::Ours => Some(PrivateLog {
+        private: match successor {
+            Successor::Ours => Some(PrivateLog {
                 path: (!is_text).then(|| hex(path.as_os_str().as_bytes())),
-                ..save_private(queue, &pipe, passing)
+                ..save_private(queue, &pipe, fd_set)
             }),
-            Reader::Libvirts => None,
+            Successor::Libvirt => None,
         },
     })
 }
@@ -89,7 +89,7 @@ fn unclaimed_log(pipefd: i32) -> Log {
     Log { pipefd: Some(pipefd), ..Log::default() }
 }
 
-fn save_private(queue: &LogQueue, pipe: &GuestPipe, passing: &Passing) -> PrivateLog {
+fn save_private(queue: &LogQueue, pipe: &GuestPipe, fd_set: &FdSet) -> PrivateLog {
     let (file, rotation_steps_left) =
         queue.writer.as_ref().map(|writer| writer.file()).unwrap_or_default();
     let backlog = pipe.backlog();
@@ -97,7 +97,7 @@ fn save_private(queue: &LogQueue, pipe: &GuestPipe, passing: &Passing) -> Privat
     let staged = pipe.in_hand.iter().chain(backlog.iter().flat_map(|backlog| &backlog.staged));
     let mut pass = |staging: &StagingPipe| {
         let (reader, writer) = staging.ends();
-        (passing.fd(reader), passing.fd(writer))
+        (fd_set.fd(reader), fd_set.fd(writer))
     };
     PrivateLog {
         key: queue.key,
@@ -105,7 +105,7 @@ fn save_private(queue: &LogQueue, pipe: &GuestPipe, passing: &Passing) -> Privat
         staged_bytes: None,
         after_crash: None,
         staged: Some(staged.map(&mut pass).collect()),
-        file: file.map(|file| passing.fd(file)),
+        file: file.map(|file| fd_set.fd(file)),
         rotation_steps_left,
         unfinished_line: backlog.map(|backlog| hex(&backlog.line)),
         line_target: backlog.and_then(|backlog| backlog.line_target),

@@ -1,7 +1,9 @@
 //! Staging pipes in the supervisor's fd store. Nothing is done without one.
 
+use std::time::Duration;
+
+use common::fd_store::names::Kind;
 use common::handover::document::Change;
-use common::handover::stored::Kind;
 use common::server::Core;
 
 use crate::guest::staging::{StagingPipe, StagingPool};
@@ -9,6 +11,10 @@ use crate::logs::outcome::Outcome;
 
 /// Staging pipes that are stored in advance: as many as jobs may need before the loop gets on.
 const SPARE_MAX: usize = 8;
+
+/// Time after a shortage of descriptors in which none are copied for a slow supervisor: longer than a log
+/// that could not be written is left alone.
+const NO_COPIES_PERIOD: Duration = Duration::from_secs(1);
 
 /// Stores pipes that are in use.
 pub(crate) fn store_in_use(core: &mut Core<Outcome>, pool: &StagingPool, stagings: &[StagingPipe]) {
@@ -31,6 +37,9 @@ pub(crate) fn store_new(core: &mut Core<Outcome>, pool: &StagingPool) {
     if !pool.records().have_begun() {
         return;
     }
+    if pool.take_is_short() {
+        core.supervisor().free_descriptors(NO_COPIES_PERIOD);
+    }
     note_proved(core, pool);
     let (made, missing) = {
         let mut pipes = pool.pipes();
@@ -41,7 +50,7 @@ pub(crate) fn store_new(core: &mut Core<Outcome>, pool: &StagingPool) {
         // What waits for a supervisor has copies of its descriptors there.
         let are_short = pipes.are_short();
         if !are_short && !core.is_all_sent() {
-            core.has_more_to_store();
+            core.note_unstored();
         }
         let spare_max = if are_short || !core.is_all_sent() { 0 } else { SPARE_MAX };
         let missing = spare_max.saturating_sub(pipes.unused().count());
@@ -59,7 +68,7 @@ pub(crate) fn store_new(core: &mut Core<Outcome>, pool: &StagingPool) {
 /// Forgets the pipes that have ended.
 pub(crate) fn forget_ended(core: &mut Core<Outcome>, pool: &StagingPool) {
     for key in pool.records().take_ended() {
-        core.forget(Kind::Pipe, key);
+        core.remove_stored(Kind::Pipe, key);
     }
 }
 
@@ -91,8 +100,8 @@ fn store(core: &mut Core<Outcome>, pool: &StagingPool, staging: &StagingPipe) ->
     let (reader, writer) = staging.ends();
     let (fds, change) = ([reader, writer], Change::default());
     let key = match staging.key() {
-        None => core.keep(Kind::Pipe, &fds, change),
-        Some(key) => core.keep_as(key, Kind::Pipe, &fds, change).then_some(key),
+        None => core.store(Kind::Pipe, &fds, change),
+        Some(key) => core.store_as(key, Kind::Pipe, &fds, change).then_some(key),
     };
     staging.set_key(key);
     if let Some(key) = key.filter(|_| pool.records().have_begun()) {

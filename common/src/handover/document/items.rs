@@ -12,23 +12,23 @@ pub enum Items<'a, T> {
     /// As they were read.
     Read(Vec<T>),
     /// As they are shown, whenever they are wanted.
-    Shown(Show<'a, T>),
+    Lazy(Producer<'a, T>),
 }
 
 /// Shows every item to somebody, in an order that stays while nothing changes.
-type Show<'a, T> = Rc<dyn Fn(&mut dyn FnMut(T)) + 'a>;
+type Producer<'a, T> = Rc<dyn Fn(&mut dyn FnMut(T)) + 'a>;
 
 impl<'a, T> Items<'a, T> {
     /// What `show` shows.
-    pub fn shown(show: impl Fn(&mut dyn FnMut(T)) + 'a) -> Self {
-        Self::Shown(Rc::new(show))
+    pub fn lazy(show: impl Fn(&mut dyn FnMut(T)) + 'a) -> Self {
+        Self::Lazy(Rc::new(show))
     }
 
     /// Looks at each.
     pub fn for_each(&self, mut look: impl FnMut(&T)) {
         match self {
             Self::Read(items) => items.iter().for_each(look),
-            Self::Shown(show) => show(&mut |item| look(&item)),
+            Self::Lazy(show) => show(&mut |item| look(&item)),
         }
     }
 
@@ -39,9 +39,9 @@ impl<'a, T> Items<'a, T> {
     {
         match self {
             Self::Read(items) => items.iter_mut().for_each(change),
-            Self::Shown(show) => {
+            Self::Lazy(show) => {
                 let show = Rc::clone(show);
-                *self = Self::shown(move |sink| {
+                *self = Self::lazy(move |sink| {
                     show(&mut |mut item| {
                         change(&mut item);
                         sink(item);
@@ -56,7 +56,7 @@ impl<'a, T> Items<'a, T> {
     pub fn into_vec(self) -> Vec<T> {
         match self {
             Self::Read(items) => items,
-            Self::Shown(show) => {
+            Self::Lazy(show) => {
                 let mut items = Vec::new();
                 show(&mut |item| items.push(item));
                 items
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn what_is_shown_is_written_as_what_was_read() {
         let mut read = Items::Read(vec![1, 2, 3]);
-        let mut shown = Items::shown(|sink| (1..4).for_each(sink));
+        let mut shown = Items::lazy(|sink| (1..4).for_each(sink));
         for items in [&mut read, &mut shown] {
             items.change(|item| *item += 4);
             assert_eq!(serde_json::to_string(items).unwrap(), "[5,6,7]");

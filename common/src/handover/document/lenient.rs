@@ -15,7 +15,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::items::Items;
-use super::{Server, Servers};
 
 /// A scalar, if it is of the right type.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(
@@ -66,11 +65,20 @@ pub(super) fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     objects(from).map(|list| list.map(Items::Read))
 }
 
-/// Servers, by name or by position.
-pub(super) fn servers<'de, D: Deserializer<'de>>(
+/// Objects, by name or by position.
+#[derive(Debug, Clone)]
+pub enum Several<T> {
+    /// By name.
+    Named(BTreeMap<String, T>),
+    /// By position.
+    Listed(Vec<T>),
+}
+
+/// Objects, by name or by position.
+pub(super) fn several<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
-) -> Result<Option<Box<Servers>>, D::Error> {
-    Ok(Lenient::<Several>::read(from)?.map(Box::new))
+) -> Result<Option<Box<Several<T>>>, D::Error> {
+    Ok(Lenient::<Several<T>>::read(from)?.map(Box::new))
 }
 
 /// What is made of a value of each kind; of the wrong one, nothing.
@@ -150,22 +158,20 @@ impl<'de, R: Reading<'de>> Reading<'de> for List<R> {
     }
 }
 
-struct Several;
+impl<'de, T: Deserialize<'de>> Reading<'de> for Several<T> {
+    type Output = Self;
 
-impl<'de> Reading<'de> for Several {
-    type Output = Servers;
-
-    fn list<A: SeqAccess<'de>>(items: A) -> Result<Option<Servers>, A::Error> {
-        Ok(List::<Object<Server>>::list(items)?.map(Servers::Listed))
+    fn list<A: SeqAccess<'de>>(items: A) -> Result<Option<Self>, A::Error> {
+        Ok(List::<Object<T>>::list(items)?.map(Self::Listed))
     }
 
-    fn map<A: MapAccess<'de>>(mut entries: A) -> Result<Option<Servers>, A::Error> {
-        let mut servers = BTreeMap::new();
+    fn map<A: MapAccess<'de>>(mut entries: A) -> Result<Option<Self>, A::Error> {
+        let mut objects = BTreeMap::new();
         while let Some(name) = entries.next_key()? {
-            let server = entries.next_value_seed(Lenient(PhantomData::<Object<Server>>))?;
-            servers.extend(server.map(|server| (name, server)));
+            let object = entries.next_value_seed(Lenient(PhantomData::<Object<T>>))?;
+            objects.extend(object.map(|object| (name, object)));
         }
-        Ok(Some(Servers::Named(servers)))
+        Ok(Some(Self::Named(objects)))
     }
 }
 

@@ -6,51 +6,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::lenient::{lenient, object, objects, scalars, small, smalls};
-use super::{Client, Lockspace, Log};
-use crate::handover::marks::Target;
-use crate::handover::text::{bytes_of, hex_unless_text, text};
-
-/// A change of what is in the fd store; with a key alone, the item has gone.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "they say it themselves")]
-pub struct Change {
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub key: Option<u64>,
-    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    pub log: Option<Log>,
-    /// With one resource.
-    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lockspace<'static>>,
-    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    pub client: Option<Client>,
-    /// The directory of a lockspace.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub space: Option<String>,
-    /// Its bytes in hexadecimal, where they are no UTF-8.
-    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
-    pub space_hex: Option<String>,
-    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    pub ending: Option<Ending>,
-}
-
-impl Change {
-    /// A lockspace was added.
-    #[must_use]
-    pub fn added_space(directory: &[u8]) -> Self {
-        let space_hex = hex_unless_text(directory);
-        let space = space_hex.is_none().then(|| text(directory));
-        Self { space, space_hex, ..Self::default() }
-    }
-
-    /// The lockspace that was added.
-    #[must_use]
-    pub fn space(&self) -> Option<Lockspace<'static>> {
-        let hex = self.space_hex.as_deref();
-        let directory = bytes_of(hex, self.space.as_deref().unwrap_or_default());
-        (!directory.is_empty()).then(|| Lockspace::at(&directory))
-    }
-}
 
 /// What only we know of the process.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -106,7 +61,7 @@ pub struct PrivateDaemon {
     /// How many fds the store takes, as far as that is known from systemd.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub store_max: Option<u64>,
-    /// For the journal: bytes that were noted as [at risk](crate::handover::marks::AtRisk) in rounds
+    /// For the journal: bytes that were noted as [at risk](crate::fd_store::slots::AtRisk) in rounds
     /// before this one are told of here already, where they are lost.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub at_risk_round: Option<u32>,
@@ -209,7 +164,7 @@ pub struct PrivateLog {
     /// Where that begins, if it is not certain that nothing of it is in the file.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub line_target: Option<Target>,
-    /// The last line about a loss that was [noted](crate::handover::marks::Line), by its order.
+    /// The last line about a loss that was [noted](crate::fd_store::slots::Line), by its order.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub line_order: Option<u64>,
     /// Bytes that were lost behind those and that the log was not told of yet.
@@ -421,6 +376,15 @@ pub struct Ending {
     /// When it is made to, in milliseconds since boot; missing, it has ended.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub deadline_boot_ms: Option<u64>,
+}
+
+/// A file at the moment before a write. By what it has grown since, so much less is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its inode; not 0.
+    pub inode: u64,
+    /// Its size.
+    pub size_bytes: u64,
 }
 
 #[cfg(test)]

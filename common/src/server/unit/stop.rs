@@ -3,31 +3,20 @@
 
 use std::time::Duration;
 
-use super::super::{Core, Daemon};
-use super::complain;
-use crate::handover::stored::Kind;
+use super::asking::{Stop, complain};
+use crate::fd_store::names::Kind;
+use crate::server::core::Core;
+use crate::server::daemon::Daemon;
 use crate::systemd::{AskError, Job, Preserve, Unit};
 
 /// How long systemd may take to say so, while everything is served as before. A guest that is ended
 /// for want of an answer costs more than a stop that takes some seconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is known of a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    None,
-    Asked,
-    /// Whether the fd store outlives it, and whether it may be a restart.
-    Known {
-        is_kept: bool,
-        is_restart: bool,
-    },
-}
-
 impl<O> Core<O> {
     /// Whether it is known what the stop that is asked for leaves in the fd store. If not, systemd
     /// is being asked; everything is served meanwhile.
-    pub(in super::super) fn knows_what_a_stop_keeps(&mut self) -> bool {
+    pub(in crate::server) fn check_stop_effect(&mut self) -> bool {
         if self.has_store() && self.asking.stop == Stop::None && !self.asking.is_under_way {
             self.asking.stop = Stop::Asked;
             self.ask_unit(STOP_PATIENCE);
@@ -59,7 +48,7 @@ impl<O> Core<O> {
     /// A store that does not outlive this stop is none. One that does is left empty where nobody
     /// depends on it: libvirt's daemon, should it come next, refuses to start with fds that it does
     /// not know. At a restart what is set once, and by nobody again, is something to depend on.
-    pub(in super::super) fn keep_what_a_stop_keeps<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
+    pub(in crate::server) fn apply_stop_to_store<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         if !self.has_store() {
             return;
         }
@@ -73,15 +62,15 @@ impl<O> Core<O> {
                 || (is_restart && self.journal_header(daemon).has_settings())
         };
         if !is_kept {
-            self.keeping.fds_max = 0;
+            self.store.fds_max = 0;
             let cost = daemon.at_stake().unwrap_or_else(|| "nothing is at stake".to_owned());
             tracing::warn!(
                 target: "util.systemd",
                 "This stop empties the fd store, so all is as without one: {cost}"
             );
         } else if !is_needed(is_restart) {
-            self.end_keeping();
-            self.keeping.fds_max = 0;
+            self.empty_store();
+            self.store.fds_max = 0;
         }
     }
 

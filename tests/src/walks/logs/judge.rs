@@ -40,6 +40,7 @@ pub(super) struct Verdict {
 }
 
 const LOST: &str = " bytes of this log were lost between ";
+const TIME: &str = "2026-01-01 00:00:00.000+0000";
 const WHO: &str = ": virtlogd: ";
 const APPENDED: &str = "<<appended ";
 const APPENDED_END: &str = ">>\n";
@@ -108,8 +109,9 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
             let number = number.and_then(|number| number.parse().ok());
             Piece::Appended(number.ok_or_else(|| format!("what is {line}?"))?)
         } else {
-            let number = line.split_once(WHO).and_then(|(_, said)| said.split(' ').next());
-            let number = number.and_then(|number| number.parse().ok());
+            // Nothing but the time is in front of it: bytes of a guest's would not be looked at.
+            let said = line.split_once(WHO).filter(|(time, _)| time.len() == TIME.len());
+            let number = said.and_then(|(_, said)| said.split(' ').next()?.parse().ok());
             Piece::Loss(number.ok_or_else(|| format!("what is {line}?"))?)
         });
     }
@@ -212,7 +214,7 @@ mod tests {
     }
 
     fn loss(bytes: usize) -> String {
-        format!("2026-01-01 00:00:00.000+0000: virtlogd: {bytes}{LOST}a and b: c\n")
+        format!("{TIME}{WHO}{bytes}{LOST}a and b: c\n")
     }
 
     #[test]
@@ -233,6 +235,13 @@ mod tests {
         judge(format!("one\n{}three\n", loss(3)).as_bytes(), &sent).unwrap_err();
         judge(format!("one\n{}", loss(12)).as_bytes(), &sent).unwrap_err();
         assert_eq!(judge(loss(14).as_bytes(), &sent).unwrap().lost, 14);
+    }
+
+    #[test]
+    fn what_is_told_begins_a_line() {
+        let sent = sent("one\ntwo\nthree\n", None);
+        judge(format!("one\ntw{}", loss(8)).as_bytes(), &sent).unwrap_err();
+        assert_eq!(ends(&format!("one\ntw\n{}", loss(8)), &sent), [14]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct StagingPool {
     pipes: Mutex<Pipes>,
     /// A pipe that is in use is not in the fd store.
     lacks_pipes: AtomicBool,
+    /// Descriptors are short, and the loop has not freed those that it can.
+    is_short: AtomicBool,
 }
 
 /// Pipes that the loop stores or releases.
@@ -67,9 +69,11 @@ impl StagingPool {
         StagingPipe::make(Arc::clone(&self.records))
     }
 
-    /// Frees the descriptors of spare pipes, for a while: there are none left for a log.
+    /// Frees the descriptors of spare pipes, for a while: there are none left for a log. The loop then frees
+    /// those that wait for the supervisor.
     pub(crate) fn free_descriptors(&self) {
         if self.records.have_begun() {
+            self.is_short.store(true, Ordering::Relaxed);
             let mut pipes = self.pipes();
             let freed = (std::mem::take(&mut pipes.spare), std::mem::take(&mut pipes.sent));
             pipes.freed_at = Some(Instant::now());
@@ -82,6 +86,11 @@ impl StagingPool {
     /// Locks the pipes that the loop stores or releases.
     pub(crate) fn pipes(&self) -> MutexGuard<'_, Pipes> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether descriptors have become short, and resets that.
+    pub(crate) fn take_is_short(&self) -> bool {
+        self.is_short.swap(false, Ordering::Relaxed)
     }
 
     /// Notes whether a pipe that is in use is in the fd store.

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::handover::marks::Target;
+use common::handover::document::Target;
 use nix::sys::stat::fstat;
 
 use crate::guest::crash_records::{AtRisk, CrashRecords};

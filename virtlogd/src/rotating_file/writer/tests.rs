@@ -289,6 +289,21 @@ fn it_is_known_whether_a_line_begins() {
 }
 
 #[test]
+fn a_new_file_goes_on_with_the_line_that_the_one_before_has_begun() {
+    for (backups_max, text, is_line) in
+        [(1, "a line", false), (1, "a line\n", true), (1, "", true), (0, "a line", true)]
+    {
+        let log = Log::new();
+        let mut file = log.open(100, backups_max);
+        append(&mut file, text.as_bytes()).unwrap();
+        fs::rename(&log.path, log.part(0)).unwrap();
+        file.refresh().unwrap();
+        assert_eq!(file.position().1, 0);
+        assert_eq!(file.is_at_line_start(), is_line, "{backups_max} parts, '{text}' in the last");
+    }
+}
+
+#[test]
 fn it_is_known_how_much_of_a_text_was_written() {
     for (before, text) in [(0, &b"a whole text"[..]), (30, b"a whole text"), (36, b"a whole text")]
     {

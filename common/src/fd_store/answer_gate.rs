@@ -1,0 +1,69 @@
+//! Answers that wait until the supervisor was sent what they promise.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::rpc::{self, Reply};
+use crate::systemd::Notify;
+
+/// How long an answer waits for a supervisor that has no room for messages. One that takes longer is
+/// deaf, and not waited for until it has taken everything.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A client, and what it is to be answer.
+pub(crate) type DeferredAnswer<C> = (C, Result<Reply, rpc::Error>);
+
+/// Answers to clients `C`. Bounded by the clients, of whom each has one call in flight.
+#[derive(Debug)]
+pub(crate) struct AnswerGate<C> {
+    answers: VecDeque<Waiting<C>>,
+    is_deaf: bool,
+}
+
+#[derive(Debug)]
+struct Waiting<C> {
+    /// The last message before it.
+    number: u64,
+    since: Instant,
+    answer: DeferredAnswer<C>,
+}
+
+impl<C> Default for AnswerGate<C> {
+    fn default() -> Self {
+        Self { answers: VecDeque::new(), is_deaf: false }
+    }
+}
+
+impl<C> AnswerGate<C> {
+    /// Whether an answer has to wait now.
+    pub(crate) fn must_wait(&mut self, notify: &Notify) -> bool {
+        self.is_deaf &= notify.waiting() > 0;
+        !self.is_deaf && notify.stored_up_to() < notify.last_number()
+    }
+
+    pub(crate) fn push(&mut self, answer: DeferredAnswer<C>, notify: &Notify) {
+        let number = notify.last_number();
+        self.answers.push_back(Waiting { number, since: Instant::now(), answer });
+    }
+
+    /// The next answer that has waited for long enough.
+    pub(crate) fn next(&mut self, notify: &Notify) -> Option<DeferredAnswer<C>> {
+        let &Waiting { number, since, .. } = self.answers.front()?;
+        if number > notify.stored_up_to() && self.must_wait(notify) {
+            if !notify.is_blocked() || since.elapsed() < PATIENCE {
+                return None;
+            }
+            tracing::warn!(
+                target: "util.systemd",
+                "The supervisor takes nothing; a crash now could lose what was opened just now"
+            );
+            self.is_deaf = true;
+        }
+        self.take()
+    }
+
+    /// The next answer, whatever the supervisor has taken.
+    pub(crate) fn take(&mut self) -> Option<DeferredAnswer<C>> {
+        self.answers.pop_front().map(|waiting| waiting.answer)
+    }
+}

@@ -1,0 +1,63 @@
+//! What a client of a process that has crashed was pending by it.
+
+use super::slots::{MARK_BYTES, Mark};
+use crate::rpc::program::ReplyTo;
+
+/// Programs have other numbers.
+const NO_PROGRAM: u32 = u32::MAX;
+
+/// What a client is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PendingReply {
+    /// Nothing: no byte of a call has been read that is not answered.
+    Nothing,
+    /// An answer.
+    Answer(ReplyTo),
+    /// Something of which nobody can tell what: a part of a message has been read.
+    Unknown,
+}
+
+impl PendingReply {
+    /// As a mark.
+    #[must_use]
+    pub fn to_mark(self) -> Mark {
+        let words = match self {
+            Self::Nothing => [0; 4],
+            Self::Answer(reply_to) => reply_to.to_words(),
+            Self::Unknown => [NO_PROGRAM; 4],
+        };
+        let mut mark = Mark::default();
+        let places = mark.chunks_exact_mut(MARK_BYTES / words.len());
+        places.zip(words).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
+        mark
+    }
+
+    /// From a mark.
+    #[must_use]
+    pub fn from_mark(mark: Mark) -> Self {
+        let mut words = [0; 4];
+        let places = mark.chunks_exact(MARK_BYTES / words.len());
+        for (word, place) in words.iter_mut().zip(places) {
+            *word = place.try_into().map_or(0, u32::from_ne_bytes);
+        }
+        match words {
+            [0, ..] => Self::Nothing,
+            [NO_PROGRAM, ..] => Self::Unknown,
+            words => Self::Answer(ReplyTo::from_words(words)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_say_what_they_were_made_of() {
+        let answer = PendingReply::Answer(ReplyTo::from_words([0x8665_6b70, 1, u32::MAX, 9]));
+        for pending in [PendingReply::Nothing, PendingReply::Unknown, answer] {
+            assert_eq!(PendingReply::from_mark(pending.to_mark()), pending);
+        }
+        assert_eq!(PendingReply::from_mark(Mark::default()), PendingReply::Nothing);
+    }
+}

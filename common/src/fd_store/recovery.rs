@@ -1,0 +1,391 @@
+//! Names of fds in the supervisor's store, and a document of what came back from there.
+
+mod line;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+
+use super::journal::{self, JournalContents};
+pub use super::names::Kind;
+use super::pending_reply::PendingReply;
+use super::slots::{self as marks, AtRisk, SlotFile};
+use crate::handover::InheritedFds;
+use crate::handover::document::{
+    Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, PrivateClient,
+    PrivateDaemon, Server, Socket,
+};
+use crate::sys::{fd, pipe};
+
+/// Fds of a staging pipe.
+const PIPE_ENDS: usize = 2;
+
+/// Everything that came back.
+#[derive(Debug, Default)]
+pub struct Returned {
+    /// What it says; `None` without a journal that can be read.
+    pub document: Option<Document<'static>>,
+    /// The names, one for each fd.
+    pub names: Vec<String>,
+    /// What the journal has and the store lacks, in words.
+    pub missing: Vec<String>,
+}
+
+/// Makes a document of what the supervisor has given back, if it has given anything. The fds are
+/// with `inherited` then, under the numbers that the document has for them.
+#[must_use]
+pub fn from_fd_store(
+    stored: Vec<(String, OwnedFd)>,
+    main_server: &str,
+    inherited: &mut InheritedFds,
+) -> Option<Returned> {
+    if stored.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = stored.iter().map(|(name, _)| name.clone()).collect();
+    let contents = newest_journal(&stored);
+    let by_name = Numbers::new(stored, inherited);
+    let mut missing = Vec::new();
+    let document =
+        contents.map(|contents| build_document(contents, main_server, &by_name, &mut missing));
+    Some(Returned { document, names, missing })
+}
+
+/// The names of everything that a document claims to be stored.
+#[must_use]
+pub fn keys_of(document: &Document<'_>, main_server: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut add = |kind: Kind, key: Option<u64>| names.extend(key.map(|key| kind.name(key)));
+    if let Some(logs) = document.handler.as_ref().and_then(|handler| handler.files.as_ref()) {
+        logs.for_each(|log| {
+            let private = log.private.as_ref();
+            add(Kind::Log, private.and_then(|private| private.key));
+            let staged = private.iter().flat_map(|private| private.staged_keys.iter().flatten());
+            staged.for_each(|&key| add(Kind::Pipe, Some(key)));
+        });
+    }
+    let spaces = document.lockspaces.iter().flatten().chain(&document.default_lockspace);
+    for resources in spaces.filter_map(|space| space.resources.as_ref()) {
+        resources.for_each(|resource| {
+            add(Kind::Lease, resource.private.as_ref().and_then(|private| private.key));
+        });
+    }
+    if let Some(Daemon::Named { servers }) = &document.daemon {
+        let clients = servers.get(main_server).and_then(|server| server.clients.as_ref());
+        for client in clients.into_iter().flatten() {
+            add(Kind::Client, client.private.as_ref().and_then(|private| private.key));
+        }
+    }
+    names
+}
+
+/// Numbers of what came back, by name.
+struct Numbers(HashMap<String, Vec<RawFd>>);
+
+impl Numbers {
+    fn new(stored: Vec<(String, OwnedFd)>, inherited: &mut InheritedFds) -> Self {
+        let mut numbers: HashMap<String, Vec<RawFd>> = HashMap::new();
+        for (name, fd) in stored {
+            let number = fd.into_raw_fd();
+            inherited.add(number);
+            numbers.entry(name).or_default().push(number);
+        }
+        Self(numbers)
+    }
+
+    fn of(&self, kind: Kind, key: u64) -> &[RawFd] {
+        self.0.get(&kind.name(key)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn one(&self, kind: Kind, key: u64) -> Option<RawFd> {
+        self.of(kind, key).first().copied()
+    }
+
+    /// Memfds of marks with their names, the newest last. There are two when the start of a process
+    /// of an earlier version was cut off.
+    fn marks(&self, kind: Kind) -> Vec<(String, RawFd, SlotFile)> {
+        let open = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
+        let marks = |key| {
+            let number = self.one(kind, key)?;
+            Some((kind.name(key), number, SlotFile::from(open(number)?)))
+        };
+        let mut all: Vec<_> = self.keys(kind).filter_map(marks).collect();
+        all.sort_by_cached_key(|(name, _, marks)| (marks.stamp(), name.clone()));
+        all
+    }
+
+    /// The memfds that the next process goes on with.
+    fn essentials(&self) -> Vec<(String, RawFd)> {
+        let journals = self.keys(Kind::Journal).filter_map(|number| {
+            Some((Kind::Journal.name(number), self.one(Kind::Journal, number)?))
+        });
+        let sentinels = self.keys(Kind::Sentinel).filter_map(|number| {
+            Some((Kind::Sentinel.name(number), self.one(Kind::Sentinel, number)?))
+        });
+        let newest = |kind| self.marks(kind).pop().map(|(name, number, _)| (name, number));
+        let marks = newest(Kind::StagingOwners).into_iter().chain(newest(Kind::PendingReplies));
+        journals.chain(marks).chain(sentinels).collect()
+    }
+
+    fn keys(&self, kind: Kind) -> impl Iterator<Item = u64> {
+        self.0.keys().filter_map(move |name| kind.key(name))
+    }
+}
+
+/// The last one that is complete.
+fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<JournalContents> {
+    let journal = |(name, fd): &(String, OwnedFd)| {
+        Some((Kind::Journal.key(name)?, File::from(fd.try_clone().ok()?)))
+    };
+    let mut journals: Vec<_> = stored.iter().filter_map(journal).collect();
+    journals.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    journals.iter().find_map(|(_, file)| journal::read(file).ok()?)
+}
+
+fn build_document(
+    mut contents: JournalContents,
+    main_server: &str,
+    numbers: &Numbers,
+    missing: &mut Vec<String>,
+) -> Document<'static> {
+    let owners =
+        contents.document.default_lockspace.as_mut().and_then(|space| space.private.take());
+    let owners = owners.unwrap_or_default().with_later(std::mem::take(&mut contents.endings));
+    let next_client_id = spread_out(&mut contents, main_server);
+    let private = contents.document.private.take().unwrap_or_default();
+    let staged = Staged::read(numbers, private.at_risk_round.unwrap_or(0));
+    let calls = numbers.marks(Kind::PendingReplies).pop().map(|(_, _, calls)| calls);
+    let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, change) in contents.changes {
+        if let Some(words) = is_missing(&change, key, numbers) {
+            missing.push(words);
+        }
+        logs.extend(change.log.and_then(|log| found_log(log, key, numbers, &staged)));
+        leases.extend(change.lease.and_then(|lease| found_lease(lease, key, numbers)));
+        let client = change.client;
+        clients
+            .extend(client.and_then(|client| found_client(client, key, numbers, calls.as_ref())));
+    }
+    clients.sort_by_key(|client| client.id);
+    let main = Server { clients: Some(clients), next_client_id, ..Server::default() };
+    leases.extend(contents.spaces);
+    Document {
+        daemon: Some(Daemon::Named { servers: BTreeMap::from([(main_server.to_owned(), main)]) }),
+        handler: Some(LogHandler { files: Some(Items::Read(logs)) }),
+        default_lockspace: Some(Lockspace { private: Some(owners), ..Lockspace::default() }),
+        lockspaces: Some(leases),
+        private: Some(PrivateDaemon {
+            essentials: Some(numbers.essentials()),
+            configuration_hex: private.configuration_hex.clone(),
+            ..private.settings()
+        }),
+        ..Document::default()
+    }
+}
+
+/// What a record is about, in words, if its fd is not there.
+fn is_missing(change: &Change, key: u64, numbers: &Numbers) -> Option<String> {
+    if let Some(log) = change.log.as_ref().filter(|_| numbers.one(Kind::Log, key).is_none()) {
+        let [path, name] = [&log.path, &log.domname].map(|text| text.as_deref().unwrap_or("?"));
+        return Some(format!("the log {path} of {name}"));
+    }
+    let lease = change.lease.as_ref().filter(|_| numbers.one(Kind::Lease, key).is_none())?;
+    let mut words = None;
+    lease.resources.iter().for_each(|resources| {
+        resources.for_each(|resource| {
+            let path = resource.path.as_deref().unwrap_or("?");
+            let holders =
+                resource.private.iter().flat_map(|private| private.holders.iter().flatten());
+            let names: Vec<_> = holders.filter_map(|holder| holder.name.as_deref()).collect();
+            words = Some(format!("the lease on {path} of {}", names.join(", ")));
+        });
+    });
+    words
+}
+
+/// Puts every item of the journal's document among its changes, if none of these is about it. Gives
+/// the number for the next client.
+fn spread_out(contents: &mut JournalContents, main_server: &str) -> Option<u64> {
+    let JournalContents { document, changes, spaces, .. } = contents;
+    let mut add = |key: Option<u64>, change: Change| {
+        if let Some(key) = key {
+            changes.entry(key).or_insert(change);
+        }
+    };
+    let logs = document.handler.take().and_then(|handler| handler.files);
+    for log in logs.into_iter().flat_map(Items::into_vec) {
+        let key = log.private.as_ref().and_then(|private| private.key);
+        add(key, Change { log: Some(log), ..Change::default() });
+    }
+    let default = document.default_lockspace.take();
+    for space in document.lockspaces.take().into_iter().flatten().chain(default) {
+        let Lockspace { directory, resources, private } = space;
+        if directory.is_some() {
+            let directory = directory.clone();
+            spaces.push(Lockspace { directory, resources: None, private: private.clone() });
+        }
+        for resource in resources.into_iter().flat_map(Items::into_vec) {
+            let key = resource.private.as_ref().and_then(|private| private.key);
+            let resources = Some(Items::Read(vec![resource]));
+            let (directory, private) = (directory.clone(), private.clone());
+            let lease = Lockspace { directory, resources, private };
+            add(key, Change { lease: Some(lease), ..Change::default() });
+        }
+    }
+    let main = document.daemon.take()?.into_servers(main_server).0?;
+    for client in main.clients.into_iter().flatten() {
+        let key = client.private.as_ref().and_then(|private| private.key);
+        add(key, Change { client: Some(client), ..Change::default() });
+    }
+    main.next_client_id
+}
+
+/// `None` for one whose pipe is not there: it has gone, or was never stored.
+fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Option<Log> {
+    log.pipefd = Some(numbers.one(Kind::Log, key)?);
+    let pipes = staged.pipes.get(&key).map(Vec::as_slice).unwrap_or_default();
+    let private = log.private.get_or_insert_default();
+    private.key = Some(key);
+    private.file = None;
+    private.rotation_steps_left = None;
+    private.staged_keys = Some(pipes.iter().map(|pipe| pipe.key).collect());
+    private.staged = Some(pipes.iter().map(|pipe| pipe.ends).collect());
+    private.after_crash = Some(true);
+    // What is at risk was noted behind it.
+    if let Some(line) = staged.line(key, numbers) {
+        line::resume(private, &line);
+    }
+    let is_lost = |&(key, _): &(u64, u64)| numbers.of(Kind::Pipe, key).len() < PIPE_ENDS;
+    let mut lost: Vec<_> = private.staged_bytes.take().into_iter().flatten().collect();
+    for (pipe_key, AtRisk { bytes, target, .. }) in staged.at_risk.get(&key).into_iter().flatten() {
+        match target {
+            Some(target) if is_lost(&(*pipe_key, *bytes)) && private.in_writing.is_none() => {
+                private.in_writing = Some((*bytes, *target));
+            }
+            _ => lost.push((*pipe_key, *bytes)),
+        }
+    }
+    line::add_loss(private, lost.into_iter().filter(is_lost).map(|(_, bytes)| bytes).sum());
+    Some(log)
+}
+
+/// `None`, so that the connection ends, also for one of which nobody can tell what it waits for.
+fn found_client(
+    mut client: Client,
+    key: u64,
+    numbers: &Numbers,
+    calls: Option<&SlotFile>,
+) -> Option<Client> {
+    let fd = Some(numbers.one(Kind::Client, key)?);
+    let mark = calls.and_then(|calls| calls.get(key).ok()).unwrap_or_default();
+    let pending = match PendingReply::from_mark(mark) {
+        PendingReply::Nothing => None,
+        PendingReply::Answer(reply_to) => Some(reply_to.to_words()),
+        PendingReply::Unknown => return None,
+    };
+    client.sock = Some(Socket { fd, ..Socket::default() });
+    client.private = Some(PrivateClient { key: Some(key), owed: pending, ..Default::default() });
+    Some(client)
+}
+
+fn found_lease(
+    mut lease: Lockspace<'static>,
+    key: u64,
+    numbers: &Numbers,
+) -> Option<Lockspace<'static>> {
+    let fd = Some(numbers.one(Kind::Lease, key)?);
+    if let Some(resources) = &mut lease.resources {
+        resources.change(move |resource| {
+            resource.fd = fd;
+            resource.private.get_or_insert_default().key = Some(key);
+        });
+    }
+    Some(lease)
+}
+
+/// What is staged, by the log's key.
+struct Staged {
+    /// With lines about losses.
+    marks: Option<SlotFile>,
+    /// Staging pipes with bytes inside, in the order of each log.
+    pipes: HashMap<u64, Vec<StagedPipe>>,
+    /// Bytes in pipes that the store may lack, by the key of each.
+    at_risk: HashMap<u64, Vec<(u64, AtRisk)>>,
+}
+
+#[derive(Clone)]
+struct StagedPipe {
+    key: u64,
+    order: u64,
+    ends: (RawFd, RawFd),
+}
+
+impl Staged {
+    /// Of bytes at risk only what was noted in this round or later.
+    fn read(numbers: &Numbers, round: u32) -> Self {
+        let mut pipes: HashMap<u64, Vec<StagedPipe>> = HashMap::new();
+        let marks = numbers.marks(Kind::StagingOwners);
+        for key in numbers.keys(Kind::Pipe) {
+            let mark = |marks: &SlotFile| marks.get(key).ok().and_then(Mark::parse);
+            let latest = marks.iter().filter_map(|(.., marks)| mark(marks));
+            let latest = latest.max_by_key(|mark| mark.order);
+            if let (Some(Mark { owner, order }), Some(ends)) =
+                (latest, ends(numbers.of(Kind::Pipe, key)))
+            {
+                pipes.entry(owner).or_default().push(StagedPipe { key, order, ends });
+            }
+        }
+        pipes.values_mut().for_each(|pipes| pipes.sort_by_key(|pipe| pipe.order));
+        let mut at_risk: HashMap<u64, Vec<(u64, AtRisk)>> = HashMap::new();
+        let noted = marks.last().and_then(|(.., marks)| marks.at_risk().ok());
+        for (key, noted) in noted.into_iter().flatten().filter(|(_, noted)| noted.round >= round) {
+            at_risk.entry(noted.owner.into()).or_default().push((key, noted));
+        }
+        Self { pipes, at_risk, marks: marks.into_iter().next_back().map(|(.., marks)| marks) }
+    }
+
+    /// The line that was noted last for this log.
+    fn line(&self, key: u64, numbers: &Numbers) -> Option<marks::Line> {
+        let line = self.marks.as_ref()?.line(key).ok()??;
+        let pipe = numbers.one(Kind::Log, key)?;
+        let inode = |fd: BorrowedFd<'_>| fd::device_and_inode(fd).map(|(_, inode)| inode);
+        fd::with_number(pipe, inode).is_ok_and(|inode| inode == line.pipe_inode).then_some(line)
+    }
+}
+
+/// Whose bytes are in a staging pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The log's key.
+    pub owner: u64,
+    /// Grows with each mark that is made, also from process to process.
+    pub order: u64,
+}
+
+impl Mark {
+    /// As bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> marks::Mark {
+        let mut bytes = marks::Mark::default();
+        let (owner, order) = bytes.split_at_mut(size_of::<u64>());
+        owner.copy_from_slice(&self.owner.to_ne_bytes());
+        order.copy_from_slice(&self.order.to_ne_bytes());
+        bytes
+    }
+
+    fn parse(bytes: marks::Mark) -> Option<Self> {
+        let (owner, order) = bytes.split_at_checked(size_of::<u64>())?;
+        let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
+        let mark = Self { owner: word(owner)?, order: word(order)? };
+        (mark.owner != 0).then_some(mark)
+    }
+}
+
+/// The end to read from and the other, if there is something inside.
+fn ends(numbers: &[RawFd]) -> Option<(RawFd, RawFd)> {
+    let is_reader = |number: RawFd| fd::is(number, |fd| fd::is_readable(fd));
+    let reader = numbers.iter().copied().find(|&number| is_reader(number))?;
+    let writer = numbers.iter().copied().find(|&number| !is_reader(number))?;
+    let is_filled = fd::is(reader, |fd| pipe::readable_bytes(fd).is_ok_and(|bytes| bytes > 0));
+    is_filled.then_some((reader, writer))
+}

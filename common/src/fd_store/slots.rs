@@ -1,0 +1,221 @@
+//! Notes of a few bytes in a memfd, one at the place of each key: what changes too often for the
+//! journal.
+
+mod line;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+pub use line::Line;
+
+pub use crate::handover::document::Target;
+use crate::sys::{fd, file};
+
+/// Bytes of one mark.
+pub const MARK_BYTES: usize = 16;
+
+/// What a mark says; all zeros where none was made.
+pub type Mark = [u8; MARK_BYTES];
+
+/// The place of no key, which says when the memfd was made.
+const STAMP: u64 = 0;
+
+/// The highest key that is believed: as many fds as Linux lets a process have open (`fs.nr_open`).
+pub const KEY_MAX: u64 = 1 << 20;
+
+/// Where the second marks begin, in bytes.
+const AT_RISK: u64 = (KEY_MAX + 1) * MARK_BYTES as u64;
+
+/// The memfd.
+#[derive(Debug)]
+pub struct SlotFile {
+    file: File,
+    /// Whoever makes a mark, on any thread.
+    turn: Mutex<()>,
+}
+
+/// Bytes of each of the second marks.
+const AT_RISK_BYTES: usize = 32;
+
+/// Bytes of a log that are in a staging pipe which the store may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtRisk {
+    /// Which process says so, counted from the first: the journal of one that comes after it tells of
+    /// them as lost.
+    pub round: u32,
+    /// The log's key.
+    pub owner: u32,
+    /// How many.
+    pub bytes: u64,
+    /// Where they are being written to at this moment.
+    pub target: Option<Target>,
+}
+
+impl SlotFile {
+    /// Without any mark. The name is for those who look at open files.
+    ///
+    /// # Errors
+    /// As `memfd_create(2)`.
+    pub fn new(name: &str) -> io::Result<Self> {
+        let marks = Self::of(file::nameless(name)?);
+        let mut stamp = Mark::default();
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        stamp.copy_from_slice(&since_epoch.unwrap_or_default().as_nanos().to_be_bytes());
+        marks.set(STAMP, stamp)?;
+        Ok(marks)
+    }
+
+    /// Orders memfds by when they were made; those of earlier versions, which do not say, come
+    /// first.
+    #[must_use]
+    pub fn stamp(&self) -> Mark {
+        self.get(STAMP).unwrap_or_default()
+    }
+
+    /// Makes a mark; a kill at any moment leaves it or the one before.
+    ///
+    /// # Errors
+    /// As `pwrite(2)`.
+    pub fn set(&self, key: u64, mark: Mark) -> io::Result<()> {
+        self.write_at(&mark, place(key)?)
+    }
+
+    /// The mark of a key.
+    ///
+    /// # Errors
+    /// As `pread(2)`.
+    pub fn get(&self, key: u64) -> io::Result<Mark> {
+        let mut mark = Mark::default();
+        match self.file.read_exact_at(&mut mark, place(key)?) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Mark::default()),
+            result => result.map(|()| mark),
+        }
+    }
+}
+
+impl SlotFile {
+    /// Notes at a key how many bytes of a log would be lost with this process. It is a second mark of
+    /// the key, behind all others. A kill at any moment leaves it or the one before.
+    ///
+    /// # Errors
+    /// As `pwrite(2)`, or the key is beyond [`KEY_MAX`].
+    pub fn set_at_risk(&self, key: u64, at_risk: AtRisk) -> io::Result<()> {
+        if key > KEY_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.write_at(&at_risk.to_bytes(), AT_RISK + key * AT_RISK_BYTES as u64)
+    }
+
+    /// All that was ever noted to be at risk, by key; with 0 bytes, what is not any more.
+    ///
+    /// # Errors
+    /// As `lseek(2)` and `pread(2)`.
+    pub fn at_risk(&self) -> io::Result<Vec<(u64, AtRisk)>> {
+        let end = AT_RISK + (KEY_MAX + 1) * AT_RISK_BYTES as u64;
+        let mut all = Vec::new();
+        let mut from = AT_RISK;
+        // There is little between holes.
+        while let Some(data) = fd::next_data(&self.file, from)?.filter(|data| data.start < end) {
+            let first = (data.start.max(AT_RISK) - AT_RISK) / AT_RISK_BYTES as u64;
+            let start = AT_RISK + first * AT_RISK_BYTES as u64;
+            let len = data.end.min(end).saturating_sub(start);
+            let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+            self.file.read_exact_at(&mut bytes, start)?;
+            let (noted, _) = bytes.as_chunks::<AT_RISK_BYTES>();
+            let noted = noted.iter().map(|bytes| AtRisk::from_bytes(*bytes));
+            all.extend((first..).zip(noted).filter(|(_, at_risk)| at_risk.round > 0));
+            from = data.end;
+        }
+        Ok(all)
+    }
+}
+
+impl SlotFile {
+    fn of(file: File) -> Self {
+        Self { file, turn: Mutex::default() }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        file::write_all_at(&self.file, bytes, offset)
+    }
+}
+
+impl AtRisk {
+    fn to_bytes(self) -> [u8; AT_RISK_BYTES] {
+        let Target { inode, size_bytes } =
+            self.target.unwrap_or(Target { inode: 0, size_bytes: 0 });
+        let who = u64::from(self.round) << u32::BITS | u64::from(self.owner);
+        let mut bytes = [0; AT_RISK_BYTES];
+        let (words, _) = bytes.as_chunks_mut();
+        for (to, word) in words.iter_mut().zip([who, self.bytes, inode, size_bytes]) {
+            *to = word.to_ne_bytes();
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; AT_RISK_BYTES]) -> Self {
+        let (words, _) = bytes.as_chunks();
+        let word = |index: usize| words.get(index).map_or(0, |word| u64::from_ne_bytes(*word));
+        let half = |shift: u32| u32::try_from(word(0) >> shift & u64::from(u32::MAX)).unwrap_or(0);
+        let target = Target { inode: word(2), size_bytes: word(3) };
+        Self {
+            round: half(u32::BITS),
+            owner: half(0),
+            bytes: word(1),
+            target: (target.inode != 0).then_some(target),
+        }
+    }
+}
+
+impl AsFd for SlotFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl From<OwnedFd> for SlotFile {
+    fn from(fd: OwnedFd) -> Self {
+        Self::of(fd.into())
+    }
+}
+
+fn place(key: u64) -> io::Result<u64> {
+    key.checked_mul(MARK_BYTES as u64).ok_or(io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_a_mark_of_its_own() {
+        let marks = SlotFile::new("marks").unwrap();
+        marks.set(7, [7; MARK_BYTES]).unwrap();
+        marks.set(9, [9; MARK_BYTES]).unwrap();
+        assert_eq!(marks.get(7).unwrap(), [7; MARK_BYTES]);
+        for absent in [8, 10] {
+            assert_eq!(marks.get(absent).unwrap(), Mark::default());
+        }
+        assert!(marks.stamp() < SlotFile::new("marks").unwrap().stamp());
+        marks.set(u64::MAX, [1; MARK_BYTES]).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_at_risk_is_noted_beside_the_marks() {
+        let marks = SlotFile::new("marks").unwrap();
+        assert_eq!(marks.at_risk().unwrap(), []);
+        let target = Some(Target { inode: u64::MAX, size_bytes: 12 });
+        let at_risk = AtRisk { round: 7, owner: 3, bytes: 65_536, target };
+        let no_more = AtRisk { bytes: 0, owner: u32::MAX, target: None, ..at_risk };
+        marks.set_at_risk(9, at_risk).unwrap();
+        marks.set_at_risk(KEY_MAX, no_more).unwrap();
+        marks.set_at_risk(KEY_MAX + 1, at_risk).unwrap_err();
+        assert_eq!(marks.at_risk().unwrap(), [(9, at_risk), (KEY_MAX, no_more)]);
+        assert_eq!(marks.get(9).unwrap(), Mark::default());
+    }
+}

@@ -1,0 +1,46 @@
+use super::*;
+use std::io::Write;
+use std::os::fd::IntoRawFd;
+
+#[test]
+fn bytes_arrive_once_and_cannot_be_changed() {
+    let fd_set = FdSet::default();
+    let number = fd_set.bytes(b"precious").unwrap();
+    (&File::from(fd_set.bytes.borrow()[0].try_clone().unwrap())).write_all(b"x").unwrap_err();
+    let number_of_copy = fd_set.bytes.borrow()[0].try_clone().unwrap().into_raw_fd();
+    assert!(number != number_of_copy);
+    let mut inherited = InheritedFds::of([number_of_copy]);
+    assert!(inherited.take_socket(Some(number_of_copy)).is_err() && !inherited.is_empty());
+    assert_eq!(inherited.take_bytes(Some(number_of_copy)).unwrap(), b"precious");
+    assert!(inherited.take_bytes(Some(number_of_copy)).is_err());
+    assert!(inherited.take(None).is_err() && inherited.is_empty());
+}
+
+#[test]
+fn what_is_no_memfd_stays_where_it_is_taken_for_one() {
+    let socket = std::os::unix::net::UnixDatagram::unbound().unwrap().into_raw_fd();
+    let named = tempfile::NamedTempFile::new().unwrap();
+    let file = named.as_file().try_clone().unwrap().into_raw_fd();
+    let mut inherited = InheritedFds::of([socket, file]);
+    for number in [socket, file] {
+        assert!(inherited.take_bytes(Some(number)).is_err());
+        assert!(inherited.take_content(Some(number)).is_err());
+    }
+    assert!(inherited.take_socket(Some(file)).is_err());
+    assert!(inherited.take_socket(Some(socket)).is_ok() && inherited.take(Some(file)).is_ok());
+}
+
+#[test]
+fn fds_stay_open_for_as_long_as_it_is_wanted() {
+    let file = File::open("/dev/null").unwrap();
+    let closes = || {
+        let flags = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        flags & nix::libc::FD_CLOEXEC != 0
+    };
+    let fd_set = FdSet::default();
+    assert_eq!(fd_set.fd(&file), file.as_raw_fd());
+    let kept = fd_set.keep_open().unwrap();
+    assert!(!closes());
+    drop(kept);
+    assert!(closes());
+}

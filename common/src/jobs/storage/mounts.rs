@@ -1,0 +1,184 @@
+//! The mount table, which tells where a path leads without a look at any file system.
+//!
+//! A path's own text tells where it begins. Symbolic links on the way may lead elsewhere: they are
+//! followed by a job, as far as they stay on one file system. Where they leave it, the job goes on at
+//! the other one. So no job ever waits for a file system but that of its place.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::makedev;
+
+use super::StorageId;
+
+/// The mount table of this process. What waits for a change of it sees `POLLERR` and `POLLPRI`.
+const MOUNTS: &str = "/proc/self/mountinfo";
+
+/// Bytes of the table that are read; a host with 10,000 mounts has 2 MiB.
+const TABLE_BYTES_MAX: u64 = 16 << 20;
+
+/// Symbolic links that are followed, the kernel's limit.
+const LINKS_MAX: u32 = 40;
+
+/// The mount table, read anew when it has changed.
+#[derive(Debug, Default)]
+pub(crate) struct Mounts {
+    file: Option<File>,
+    table: Arc<Table>,
+}
+
+/// Where everything was mounted at one time: places by mount points, the last of several at one point.
+#[derive(Debug, Default)]
+pub(crate) struct Table(HashMap<Vec<u8>, StorageId>);
+
+/// Where a path begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) place: StorageId,
+    /// Bytes of the path up to the mount point; `None` where nothing is known of mounts.
+    point_bytes: Option<usize>,
+}
+
+impl Mounts {
+    /// With the table open: later there may be no descriptor for it.
+    pub(crate) fn open() -> Self {
+        let mut mounts = Self::default();
+        mounts.table();
+        mounts
+    }
+
+    /// The table as it is now; an empty one where there is no `/proc`.
+    pub(crate) fn table(&mut self) -> Arc<Table> {
+        if self.has_changed() {
+            let text = self.read().unwrap_or_default();
+            self.table = Arc::new(Table::parse(&text));
+        }
+        Arc::clone(&self.table)
+    }
+
+    fn has_changed(&self) -> bool {
+        let Some(file) = &self.file else { return true };
+        let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|changed| changed > 0)
+    }
+
+    fn read(&mut self) -> std::io::Result<Vec<u8>> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::open(MOUNTS)?),
+        };
+        file.rewind()?;
+        let mut text = Vec::new();
+        file.take(TABLE_BYTES_MAX).read_to_end(&mut text)?;
+        Ok(text)
+    }
+}
+
+impl Table {
+    fn parse(text: &[u8]) -> Self {
+        let lines = text.split(|&byte| byte == b'\n');
+        Self(lines.filter_map(parse_mount).collect())
+    }
+
+    /// Where a [plain] path begins, by its text alone.
+    pub(crate) fn start_of(&self, path: &Path) -> Start {
+        let found = self.mount_of(path.as_os_str().as_bytes());
+        let place = found.map_or_else(|| StorageId::directory_of(path), |(_, place)| place);
+        Start { place, point_bytes: found.map(|(point_bytes, _)| point_bytes) }
+    }
+
+    /// Follows the symbolic links of a [plain] path on the file system where it begins, which may
+    /// hang. Gives where it leads to when that is another.
+    pub(crate) fn elsewhere(&self, path: &Path, start: Start) -> Option<PathBuf> {
+        let mut target = plain(&follow_first(path, start.point_bytes?)?);
+        for _ in 1..LINKS_MAX {
+            let next = self.start_of(&target);
+            if next.place != start.place {
+                return Some(target);
+            }
+            target = plain(&follow_first(&target, next.point_bytes?)?);
+        }
+        None
+    }
+
+    /// The innermost mount, with the length of its point. Takes as long as the path is deep, however many
+    /// mounts there are.
+    fn mount_of(&self, path: &[u8]) -> Option<(usize, StorageId)> {
+        let mut point = path;
+        loop {
+            if let Some(&place) = self.0.get(point) {
+                return Some((point.len(), place));
+            }
+            let end = point.iter().rposition(|&byte| byte == b'/')?;
+            point = match end {
+                0 if point.len() > 1 => b"/",
+                _ => point.get(..end)?,
+            };
+        }
+    }
+}
+
+/// A path as mount points are written: without a slash or a `.` too much.
+pub(crate) fn plain(path: &Path) -> PathBuf {
+    let bytes = path.as_os_str().as_bytes();
+    let is_plain =
+        !bytes.ends_with(b"/") && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."));
+    if is_plain { path.to_owned() } else { path.components().collect() }
+}
+
+/// The point and the place of a line such as `36 35 98:0 /root /mount/point rw - ext4 /dev/root rw`.
+fn parse_mount(line: &[u8]) -> Option<(Vec<u8>, StorageId)> {
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    let (device, point) = (str::from_utf8(words.next()?).ok()?, words.nth(1)?);
+    let (major, minor) = device.split_once(':')?;
+    let device = makedev(major.parse().ok()?, minor.parse().ok()?);
+    Some((unescape(point), StorageId::device(device)))
+}
+
+/// The path with the first symbolic link, or `..`, behind the mount point replaced by what it stands
+/// for.
+fn follow_first(path: &Path, point_bytes: usize) -> Option<PathBuf> {
+    let (point, rest) = path.as_os_str().as_bytes().split_at_checked(point_bytes)?;
+    let mut known = PathBuf::from(OsStr::from_bytes(point));
+    let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+    let mut components = Path::new(OsStr::from_bytes(rest)).components();
+    while let Some(component) = components.next() {
+        let target = match component {
+            Component::Normal(name) => {
+                known.push(name);
+                fs::read_link(&known).ok()
+            }
+            Component::ParentDir => Some(PathBuf::new()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => continue,
+        };
+        if let Some(target) = target {
+            known.pop();
+            return Some(known.join(target).join(components.as_path()));
+        }
+    }
+    None
+}
+
+/// Spaces and the like are written as `\040`.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, behind)) = rest.split_first() {
+        let digits = behind.get(..3).filter(|_| first == b'\\');
+        let escaped = digits.and_then(|digits| str::from_utf8(digits).ok());
+        let byte = escaped.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { behind.get(3..).unwrap_or_default() } else { behind };
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

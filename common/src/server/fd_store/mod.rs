@@ -1,0 +1,299 @@
+//! The supervisor's fd store: what is in it, so that a process that comes after a crash finds it.
+//!
+//! - An item's record is in the [journal](crate::fd_store::journal) before its fds are sent, and
+//!   goes before they do. So there may be a record without fds, which means nothing, and never fds
+//!   that mean something without one.
+//! - What was sent is stored for certain only when the supervisor has [proved](crate::fd_store::proof) it. What is
+//!   not counts as if there were no store, at a stop, and is sent again by a successor.
+//! - What does not fit is offered again when there is room.
+//! - The few memfds without which nothing counts, the [essentials], go in first and
+//!   stay.
+
+mod essentials;
+mod state;
+mod upkeep;
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::caller::ClientId;
+use super::client::Client;
+use super::core::Core;
+use crate::fd_store::names::Kind;
+use crate::fd_store::reply_record::ReplyRecord;
+use crate::handover::document::{self, Change};
+use crate::rpc::{self, Reply};
+use crate::systemd::StoreError;
+pub(crate) use state::StoreState;
+use state::{DRAIN_PERIOD, SPARE_FDS};
+
+impl<O> Core<O> {
+    /// Whether there is a store, so that what others depend on outlives this process.
+    #[must_use]
+    pub fn has_store(&self) -> bool {
+        self.store.fds_max > 0
+    }
+
+    /// Whether all that is kept is with the supervisor, and nothing on the way to it.
+    #[must_use]
+    pub fn is_all_sent(&self) -> bool {
+        self.supervision.notify.waiting() == 0
+    }
+
+    /// Whether an item is in the store for certain.
+    #[must_use]
+    pub fn is_stored(&self, kind: Kind, key: u64) -> bool {
+        let name = kind.name(key);
+        self.has_store() && self.supervision.notify.has(&name) && self.store.proof.is_proved(&name)
+    }
+
+    /// Has fds kept, as `change` says without its key, which is given; `None` when there is no room
+    /// for them.
+    pub fn store(&mut self, kind: Kind, fds: &[BorrowedFd<'_>], change: Change) -> Option<u64> {
+        if !self.check_room_for(fds.len()) {
+            return None;
+        }
+        let key = self.store.keys.take();
+        self.send_new(key, kind, fds, change).then_some(key)
+    }
+
+    /// Has an item kept that has a key: notes it, and sends its fds if the store may lack them.
+    /// Without room for them the key is given back, and `false`.
+    pub fn store_as(
+        &mut self,
+        key: u64,
+        kind: Kind,
+        fds: &[BorrowedFd<'_>],
+        change: Change,
+    ) -> bool {
+        let name = kind.name(key);
+        let is_there = self.supervision.notify.has(&name);
+        if is_there && (self.store.claimed.is_none() || self.store.proof.is_proved(&name)) {
+            self.store.claim(&name);
+            if kind != Kind::Pipe {
+                self.note(&Change { key: Some(key), ..change });
+            }
+            return true;
+        }
+        self.supervision.notify.forget(&name);
+        if is_there || self.check_room_for(fds.len()) {
+            self.send_again(key, kind, fds, change);
+            return true;
+        }
+        self.remove_stored(kind, key);
+        // It may be in the store still, which would not take it under another name.
+        self.store.removals_first = true;
+        false
+    }
+
+    /// Something is to be offered once the supervisor has taken what it was sent.
+    pub fn note_unstored(&mut self) {
+        self.store.has_unstored = true;
+    }
+
+    fn check_room_for(&mut self, fds: usize) -> bool {
+        if !self.has_store() {
+            return false;
+        }
+        let (notify, keeping) = (&self.supervision.notify, &mut self.store);
+        let is_room = !keeping.removals_first
+            && notify.stored_fds() + keeping.proof.leaving_fds() + fds + SPARE_FDS
+                <= keeping.fds_max
+            && notify.has_room(fds)
+            && keeping.offers_max.is_none_or(|most| keeping.proof.sent_count() < most);
+        keeping.has_unstored |= !is_room;
+        if !is_room && keeping.offers_max.is_none() && !keeping.removals_first {
+            self.complain("it is full");
+        }
+        is_room
+    }
+
+    fn send_new(&mut self, key: u64, kind: Kind, fds: &[BorrowedFd<'_>], change: Change) -> bool {
+        let name = kind.name(key);
+        if kind != Kind::Pipe {
+            self.note(&Change { key: Some(key), ..change });
+        }
+        if let Err(error) = self.send_item(&name, fds) {
+            self.note(&Change { key: Some(key), ..Change::default() });
+            self.store.keys.give_back(key);
+            self.could_not_send(&error);
+            return false;
+        }
+        self.store.claim(&name);
+        self.store.proof.sent(&name);
+        true
+    }
+
+    /// Sends an item that the store may have under the same name. One that cannot be sent now, for want
+    /// of descriptors, keeps its name, under which it is sent as soon as it can be.
+    fn send_again(&mut self, key: u64, kind: Kind, fds: &[BorrowedFd<'_>], change: Change) {
+        let name = kind.name(key);
+        if kind != Kind::Pipe {
+            self.note(&Change { key: Some(key), ..change });
+        }
+        self.store.claim(&name);
+        match self.send_item(&name, fds) {
+            Ok(()) => self.store.proof.sent(&name),
+            Err(error) => {
+                self.store.is_to_send_again = true;
+                self.could_not_send(&error);
+            }
+        }
+    }
+
+    /// Sends an item: at a pace, unless we go through everything.
+    fn send_item(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<(), StoreError> {
+        match self.store.claimed {
+            Some(_) => self.supervision.notify.store(name, fds),
+            None => self.supervision.notify.store_paced(name, fds),
+        }
+    }
+
+    /// Something could not be sent, for want of descriptors, and is offered again before long: there may
+    /// be no answer to wait for.
+    fn could_not_send(&mut self, error: &StoreError) {
+        self.store.has_unstored = true;
+        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.complain(&error.to_string());
+    }
+
+    /// What is known of an item has changed.
+    pub fn note(&mut self, change: &Change) {
+        match self.store.journal.as_mut().map(|journal| journal.note(change)) {
+            Some(Ok(is_stale)) => self.store.is_stale |= is_stale,
+            Some(Err(error)) => {
+                self.complain(&error.to_string());
+                self.store.is_incomplete = true;
+            }
+            None => {}
+        }
+    }
+
+    /// An item has gone. A lock of its is to be released before.
+    pub fn remove_stored(&mut self, kind: Kind, key: u64) {
+        self.note(&Change { key: Some(key), ..Change::default() });
+        self.store.proof.remove(&mut self.supervision.notify, &kind.name(key));
+        self.store.keys.give_back(key);
+    }
+
+    /// Has [`Daemon::has_left_store`](super::Daemon::has_left_store) called when the supervisor has heard
+    /// that an item [has gone](Self::forget): until then it may close the last fd of it. `false`: it does
+    /// not have it.
+    pub fn watch_removal(&mut self, kind: Kind, key: u64) -> bool {
+        let name = kind.name(key);
+        let is_there = self.has_store() && self.store.proof.removed().any(|it| it == name);
+        if is_there {
+            self.store.leaving.insert(key);
+            self.store.is_to_ask_for_leaving = true;
+        }
+        is_there
+    }
+
+    /// Has a client's connection kept, so that its end is noticed by whoever comes after us; or
+    /// notes what has changed about one that is kept. `false` when there is no room for it.
+    pub fn store_client(&mut self, id: ClientId, record: document::Client) -> bool {
+        let server = self.servers.get_mut(id.server);
+        // Out of the way, as a copy of its socket would need a descriptor, and there may be none.
+        let Some(mut client) = server.clients.remove(&id.number) else { return true };
+        let record = document::Client {
+            id: Some(id.number),
+            conn_time: Some(client.connected_at_s()),
+            ..record
+        };
+        let is_kept = self.store_connection(&mut client, record);
+        if !is_kept {
+            client.clear_key();
+        }
+        self.servers.get_mut(id.server).clients.insert(id.number, client);
+        is_kept
+    }
+
+    fn store_connection(&mut self, client: &mut Client, record: document::Client) -> bool {
+        let change = Change { client: Some(record), ..Change::default() };
+        let Some(calls) = self.store.calls.clone() else { return false };
+        match client.key() {
+            Some(key) => self.store_as(key, Kind::Client, &[client.socket().as_fd()], change),
+            None if !self.check_room_for(1) => false,
+            None => {
+                let key = self.store.keys.take();
+                client.set_key(key, Some(ReplyRecord::new(calls, key)));
+                self.send_new(key, Kind::Client, &[client.socket().as_fd()], change)
+            }
+        }
+    }
+
+    /// Whether a client's connection is kept.
+    #[must_use]
+    pub fn stores_client(&mut self, id: ClientId) -> bool {
+        self.servers.client(id).is_some_and(|client| client.key().is_some())
+    }
+
+    /// Waits a while until the supervisor has everything that it was sent; whether it has.
+    pub(super) fn drain_store(&mut self) -> bool {
+        !self.has_store() || self.supervision.notify.drain(DRAIN_PERIOD)
+    }
+
+    /// Whether the supervisor was not sent everything yet.
+    pub(super) fn must_hold_back(&mut self) -> bool {
+        self.has_store() && self.store.answer_gate.must_wait(&self.supervision.notify)
+    }
+
+    /// An answer that has to wait for that.
+    pub(super) fn hold_back(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
+        self.store.answer_gate.push((client, result), &self.supervision.notify);
+    }
+
+    /// The next answer that has waited for the supervisor.
+    pub(super) fn next_held_back(&mut self) -> Option<(ClientId, Result<Reply, rpc::Error>)> {
+        self.store.answer_gate.next(&self.supervision.notify)
+    }
+
+    /// Gives all answers that wait for the supervisor.
+    pub(super) fn hold_nothing_back(&mut self) {
+        while let Some((client, result)) = self.store.answer_gate.take() {
+            self.answer_now(client, result);
+        }
+    }
+
+    /// Says once why something is not in the store.
+    fn complain(&mut self, reason: &str) {
+        if self.store.complaint != reason {
+            reason.clone_into(&mut self.store.complaint);
+            tracing::error!(
+                target: "util.systemd",
+                "Not everything is in the fd store, and would be lost in a crash: {reason}"
+            );
+        }
+    }
+
+    /// What the store may have, for a successor: a name for each fd.
+    pub(super) fn stored_names(&self) -> Vec<String> {
+        let stored = self.supervision.notify.stored();
+        let names = stored.into_iter().flat_map(|(name, count)| std::iter::repeat_n(name, count));
+        names.chain(self.store.proof.removed().map(str::to_owned)).collect()
+    }
+
+    /// What among that was removed, and is not there under the same name again.
+    pub(super) fn removed_names(&self) -> Vec<String> {
+        let notify = &self.supervision.notify;
+        let removed = self.store.proof.removed().filter(|name| !notify.has(name));
+        removed.map(str::to_owned).collect()
+    }
+
+    /// What among that is not known to be there.
+    pub(super) fn unproved_names(&self) -> Vec<String> {
+        self.store.proof.unproved()
+    }
+
+    /// Has removed once more what a predecessor has removed: it may be there still, under another name
+    /// than what is to be stored, and systemd stores nothing twice.
+    pub fn remove_again(&mut self, names: &[String]) {
+        self.store.proof.remove_again(&mut self.supervision.notify, names);
+    }
+
+    /// What the store may have, as a predecessor, or the supervisor, says; and what among that is
+    /// not known to be there.
+    pub fn adopt_store(&mut self, names: &[String], unproved: &[String]) {
+        names.iter().for_each(|name| self.supervision.notify.adopt_stored(name));
+        self.store.proof.doubt(unproved);
+    }
+}

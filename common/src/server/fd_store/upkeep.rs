@@ -1,0 +1,312 @@
+//! What goes on in the store beside single items: beginning and ending it, having it proved, offering
+//! again what did not fit, and storing again what it has lost.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Instant;
+
+use super::state::{DRAIN_PERIOD, JOURNAL_PAUSE, SPARE_FDS, StoreState};
+use crate::fd_store::journal::Journal;
+use crate::fd_store::keys::Keys;
+use crate::fd_store::names::{Kind, key_of};
+use crate::fd_store::proof::Answer;
+use crate::server::client::Client;
+use crate::server::core::Core;
+use crate::server::daemon::Daemon;
+use crate::server::token::Token;
+
+impl<O> Core<O> {
+    /// Begins to keep, if there is a store: puts in what is not there yet and takes out what nobody
+    /// has claimed. In this order: a kill in between leaves too much, not too little.
+    pub(in crate::server) fn fill_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        self.store.said_max = self.store_size();
+        self.store.fds_max = self.store.said_max;
+        if !self.has_store() {
+            return tracing::debug!(target: "util.systemd", "There is no fd store");
+        }
+        let found: BTreeSet<_> = self.stored_names().into_iter().collect();
+        let used = found.iter().chain(self.store.essentials.iter().map(|(name, _)| name));
+        let used = used.filter_map(|name| key_of(name)).collect();
+        self.store.keys = Keys::beside(used);
+        let sentinels = found.iter().filter_map(|name| Kind::Sentinel.key(name));
+        self.store.proof.number_from(sentinels.max().unwrap_or(0));
+        self.doubt_what_has_no_sentinel(&found);
+        if let Err(error) = self.prepare_essentials(&found) {
+            self.store.fds_max = 0;
+            return self.complain(&error.to_string());
+        }
+        daemon.store_essentials(self);
+        let mut claimed = self.store_everything(daemon);
+        claimed.extend(self.store.proof.sentinels().map(|(name, _)| name.to_owned()));
+        self.store.unclaimed = found.into_iter().filter(|name| !claimed.contains(name)).collect();
+    }
+
+    /// Without a sentinel nothing would tell that the store was emptied after a predecessor's fds were
+    /// handed over: all of them are sent again, which systemd takes for what it has.
+    fn doubt_what_has_no_sentinel(&mut self, found: &BTreeSet<String>) {
+        if self.store.proof.sentinels().next().is_none() {
+            let notify = &self.supervision.notify;
+            let names: Vec<_> = found.iter().filter(|name| notify.has(name)).cloned().collect();
+            self.store.proof.doubt(&names);
+        }
+    }
+
+    /// Notes everything, and sends what the store may lack. Gives the names of all that.
+    fn store_everything<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) -> HashSet<String> {
+        self.store.claimed = Some(HashSet::new());
+        self.store.is_incomplete = false;
+        let header = self.journal_header(daemon);
+        // Of what was stopped and goes on in another process nothing is at hand to be noted anew.
+        let journal = self.store.journal.as_mut().filter(|_| !self.stopping);
+        let begun = journal.map(|journal| journal.begin(&header));
+        self.send_essentials();
+        daemon.store_all(self);
+        let completed = match begun {
+            Some(Ok(())) => self.store.journal.as_mut().map(Journal::complete),
+            other => other,
+        };
+        if let Some(Err(error)) = completed {
+            self.store.is_incomplete = true;
+            self.complain(&error.to_string());
+        }
+        self.store.journal_failed_at = self.store.is_incomplete.then(Instant::now);
+        self.store.claimed.take().unwrap_or_default()
+    }
+
+    /// Whether there is something to be done before the loop goes on: see [`Self::tend_store`].
+    pub(in crate::server) fn is_store_to_be_tended(&self) -> bool {
+        let StoreState { has_room, has_unstored, .. } = self.store;
+        self.is_journal_due() || (has_room && has_unstored && !self.stopping)
+    }
+
+    /// Not as long as the daemon stops, when not everything is at hand that the journal says.
+    fn is_journal_due(&self) -> bool {
+        let StoreState { is_stale, is_incomplete, journal_failed_at, .. } = &self.store;
+        (*is_stale || (*is_incomplete && !self.stopping))
+            && journal_failed_at.is_none_or(|at| at.elapsed() > JOURNAL_PAUSE)
+    }
+
+    /// Renews the journal when it is due, and offers what did not fit when there is room.
+    pub(in crate::server) fn tend_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        if self.is_journal_due() {
+            if self.store.is_incomplete && !self.stopping {
+                self.store_everything(daemon);
+            } else if std::mem::take(&mut self.store.is_stale) {
+                self.renew_journal(daemon);
+            }
+        } else {
+            (self.store.has_room, self.store.has_unstored) = (false, false);
+            if std::mem::take(&mut self.store.is_to_send_again) {
+                self.store_everything(daemon);
+            }
+            daemon.store_more(self);
+        }
+    }
+
+    /// Has the supervisor remove what has gone, and asks it to prove what it has, if that is not
+    /// known.
+    pub(in crate::server) fn ask_for_proof(&mut self) {
+        if self.has_store() {
+            self.send_removals();
+            let StoreState { proof, is_to_ask_for_leaving, .. } = &mut self.store;
+            let is_for_leaving = *is_to_ask_for_leaving && proof.are_removals_unasked();
+            if !is_for_leaving && !proof.is_to_ask() {
+                return;
+            }
+            if !proof.may_ask() && !self.stopping {
+                return self.supervision.try_again(&mut self.reactor);
+            }
+            *is_to_ask_for_leaving &= !is_for_leaving;
+            self.ask();
+        }
+    }
+
+    pub(super) fn send_removals(&mut self) {
+        let StoreState { proof, has_room, removals_first, .. } = &mut self.store;
+        *has_room |= proof.send_removals(&mut self.supervision.notify);
+        *removals_first &= proof.has_removals();
+    }
+
+    pub(super) fn ask(&mut self) {
+        let notify = &mut self.supervision.notify;
+        if let Err(error) = self.store.proof.ask(notify, &self.reactor, Token::Store) {
+            self.complain(&error.to_string());
+            self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        }
+    }
+
+    /// Whether it is known of all that was sent whether the store has it.
+    pub(in crate::server) fn is_all_proved(&self) -> bool {
+        self.store.proof.is_complete()
+    }
+
+    /// The supervisor has answered, or the store has lost something.
+    pub(in crate::server) fn look_at_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        while let Some(answer) = self.store.proof.next_answer(&mut self.supervision.notify) {
+            let Answer { is_taken, is_doubtful, names, removed } = answer;
+            if is_taken {
+                let keys: Vec<_> = removed.iter().filter_map(|name| key_of(name)).collect();
+                self.store.keys.are_free(keys.iter().copied());
+                self.store_has_taken();
+                for key in keys {
+                    if self.store.leaving.remove(&key) {
+                        daemon.has_left_store(self, key);
+                    }
+                }
+            } else if is_doubtful {
+                tracing::info!(
+                    target: "util.systemd", "The supervisor may have lost what it was sent; storing that again"
+                );
+                let StoreState { proof, removals_first, .. } = &mut self.store;
+                proof.send_all_removals(&mut self.supervision.notify);
+                *removals_first = false;
+                self.store_everything(daemon);
+            } else {
+                self.store_has_refused(daemon, &names);
+            }
+        }
+        if self.store.proof.is_lost() {
+            self.store_is_lost(daemon);
+        }
+    }
+
+    /// Something that was in the store is not there any more.
+    fn store_is_lost<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        if self.has_store() {
+            tracing::warn!(
+                target: "util.systemd", "The fd store has lost what was in it; storing it again"
+            );
+            self.store.proof.start_over();
+            self.supervision.notify.forget_all();
+            // First: systemd stores nothing that it has under another name.
+            self.send_removals();
+            self.store_everything(daemon);
+        }
+    }
+
+    /// How many fds the store has, if that is known just now; with a number that changes whenever it
+    /// may have others.
+    pub(in crate::server) fn proved_fds(&self) -> Option<(u64, usize)> {
+        let notify = &self.supervision.notify;
+        let is_known = self.has_store() && self.is_all_proved() && notify.waiting() == 0;
+        is_known.then(|| (self.store.proof.changes(), notify.stored_fds()))
+    }
+
+    /// The supervisor says how many fds it has, having been asked when the store had the `expected`.
+    pub(in crate::server) fn compare_store<D: Daemon<Outcome = O>>(
+        &mut self,
+        daemon: &mut D,
+        expected: Option<(u64, usize)>,
+        stored_fds: usize,
+    ) {
+        if expected.is_some_and(|(_, fds)| stored_fds < fds) && expected == self.proved_fds() {
+            self.store_is_lost(daemon);
+        }
+    }
+
+    fn store_has_taken(&mut self) {
+        if self.are_essentials_proved() {
+            self.store.is_begun_anew = false;
+            self.remove_unclaimed();
+        }
+        let keeping = &mut self.store;
+        keeping.offers_max = keeping.offers_max.map(|most| most.saturating_mul(2));
+        keeping.has_room = true;
+    }
+
+    /// One of these names did not fit, or some: they are offered again, fewer at a time.
+    fn store_has_refused<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, names: &[Box<str>]) {
+        if self.are_essentials_among(names) {
+            return self.essentials_are_refused(daemon);
+        }
+        for name in names {
+            self.item_not_stored(daemon, name);
+        }
+        if names.is_empty() {
+            return;
+        }
+        // What has got in after all goes out before anything else is offered.
+        self.store.removals_first = true;
+        self.send_removals();
+        let stored = self.supervision.notify.stored_fds();
+        if names.len() == 1 && stored + SPARE_FDS < self.store.fds_max {
+            let said = std::mem::replace(&mut self.store.fds_max, stored + SPARE_FDS);
+            self.complain(&format!("it takes {stored} fds, and was said to take {said}"));
+        }
+        self.store.has_room = names.len() > 1;
+        self.store.offers_max = Some((names.len() / 2).max(1));
+        self.store.has_unstored = true;
+        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+    }
+
+    fn item_not_stored<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, name: &str) {
+        let kinds = [Kind::Log, Kind::Pipe, Kind::Lease, Kind::Client];
+        let item = kinds.into_iter().find_map(|kind| Some((kind, kind.key(name)?)));
+        let Some((kind, key)) = item.filter(|_| self.supervision.notify.has(name)) else { return };
+        self.remove_stored(kind, key);
+        let mut clients = self.servers.main.clients.values_mut();
+        let client = clients.find(|client| kind == Kind::Client && client.key() == Some(key));
+        match client {
+            Some(client) => {
+                client.clear_key();
+                let id = client.id();
+                daemon.client_not_stored(id);
+            }
+            None => daemon.not_stored(kind, key),
+        }
+    }
+
+    pub(super) fn remove_unclaimed(&mut self) {
+        for name in std::mem::take(&mut self.store.unclaimed) {
+            self.store.proof.remove(&mut self.supervision.notify, &name);
+            key_of(&name).into_iter().for_each(|key| self.store.keys.give_back(key));
+        }
+    }
+
+    /// The supervisor may take more than it did.
+    pub(in crate::server) fn see_to_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        if self.stopping {
+            return;
+        }
+        if !self.has_store() {
+            return self.fill_store(daemon);
+        }
+        if self.store.has_unstored {
+            self.store.fds_max = self.store.said_max;
+            (self.store.has_room, self.store.offers_max) = (true, Some(1));
+        }
+    }
+
+    /// The store takes more or less than it did.
+    pub(in crate::server) fn store_has_changed(&mut self, fds_max: usize) {
+        self.store.fds_max = fds_max;
+        (self.store.has_room, self.store.offers_max) = (true, None);
+    }
+
+    /// libvirt's daemons know nothing of the store, and would not free what it holds. Gives whether
+    /// the supervisor has done that.
+    pub(in crate::server) fn empty_store(&mut self) -> bool {
+        if !self.has_store() {
+            return true;
+        }
+        let notify = &mut self.supervision.notify;
+        self.store.proof.end(notify);
+        notify.settle(DRAIN_PERIOD)
+    }
+
+    /// Begins anew after [`Self::empty_store`].
+    pub(in crate::server) fn fill_store_again<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        if self.has_store() {
+            self.servers.main.clients.values_mut().for_each(Client::clear_key);
+            daemon.clear_store_keys();
+            self.fill_store(daemon);
+        }
+    }
+
+    /// There is no store any more, or none that outlives us: everything is as without.
+    pub(in crate::server) fn abandon_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+        self.store.proof.end(&mut self.supervision.notify);
+        self.store.fds_max = 0;
+        self.servers.main.clients.values_mut().for_each(Client::clear_key);
+        daemon.clear_store_keys();
+    }
+}

@@ -1,0 +1,5 @@
+//! libvirtd and QEMU with our daemons.
+
+mod handover;
+mod virtlockd;
+mod virtlogd;

@@ -1,0 +1,5 @@
+//! The project itself: its documents, and the structure of its code.
+
+mod documents;
+mod named_tests;
+mod structure;

@@ -1,0 +1,6 @@
+//! Units and socket activation, without and with a booted systemd.
+
+mod files;
+mod life;
+mod reload;
+mod units;
