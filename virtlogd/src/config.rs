@@ -1,4 +1,4 @@
-//! What `virtlogd.conf` says beside what both daemons read from theirs.
+//! Settings of `virtlogd.conf` beside those that both daemons have.
 
 use std::path::PathBuf;
 
@@ -15,13 +15,13 @@ const SIZE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Older parts of one log unless configured; libvirt's value.
 const BACKUPS_MAX: u64 = 3;
 
-/// Where old logs are looked for unless configured; libvirt's value.
+/// Tree in which old logs are looked for unless configured; libvirt's value.
 const LOG_ROOT: &str = "/var/log/libvirt/";
 
-/// How logs are kept.
+/// Settings of logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// How large a log may grow.
+    /// Limits of each log's size.
     pub limits: Limits,
     /// Age in days at which a log that nobody writes is deleted; 0 for never.
     pub age_days_max: u64,
@@ -30,7 +30,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the keys; what is not there has libvirt's value.
+    /// Reads the keys; a missing one has libvirt's value.
     ///
     /// # Errors
     /// A value of the wrong type or out of range, with file and line.

@@ -1,116 +1,85 @@
-//! All logs, by path and by the number they are watched under.
-//!
-//! Whatever concerns one path goes through its lane: tasks run one at a time, in the order in
-//! which they came, each as a job that takes the lane's log along and brings it back.
+//! The daemon as the event loop sees it: calls of clients, ready pipes, timers and ended jobs lead to
+//! tasks of logs ([`Scheduler`]), to [unclaimed pipes](UnclaimedPipes) or to the [`cleaner`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::fd_store::names::Kind;
 use common::handover::document::Document;
-use common::handover::{FdSet, Successor};
+use common::handover::{FdSet, InheritedFds, Successor};
 use common::rpc::{self, Call, error};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, StorageId};
-use common::sys::pipe;
+use nix::errno::Errno;
 
 use crate::cleaner;
 use crate::config::Settings;
-use crate::flow;
-use crate::guest::{Fetched, Guest};
-use crate::keeping;
-use crate::lane::{Lane, PathBytes, Timer};
-use crate::legacy::Legacy;
-use crate::loss;
-use crate::orphan::Orphans;
-use crate::protocol::{self, Domain, Request};
-use crate::pump::Turn;
-use crate::staging::Workspaces;
-use crate::stop::Stops;
-use crate::suspect::{Before, Closings, is_suspect};
-use crate::task::{Done, Task};
+use crate::guest::loss;
+use crate::logs::outcome::{JobResult, Outcome};
+use crate::logs::task::Task;
+use crate::logs::timer::Timer;
+use crate::persist::fd_store;
+use crate::persist::restore::{self, Restored};
+use crate::persist::save;
+use crate::persist::unclaimed_pipes::UnclaimedPipes;
+use crate::protocol::{self, Request};
+use crate::scheduler::Scheduler;
+use crate::stop;
 
-/// How long a partial line may wait for its end near the end of a file.
-const HOLD: Duration = Duration::from_millis(50);
-
-/// How long to wait before a log that could not be written is tried again.
-const RETRY: Duration = Duration::from_millis(250);
-
-/// How soon after the start old logs are looked for. libvirt waits for a whole period, and every
+/// Time from the start to the first look for old logs. libvirt waits for a whole period, and every
 /// upgrade of it starts the period again.
 const FIRST_CLEANING: Duration = Duration::from_secs(10);
 
-/// How often old logs are looked for, libvirt's value.
+/// Time between two looks for old logs; libvirt's value.
 const CLEANING_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The number of the cleaning timer; lanes are numbered behind it.
-pub(crate) const CLEANER: u64 = 0;
+/// Number of the job that looks for old logs. Queues, guests and unclaimed pipes are numbered from 1 on.
+const CLEANING_JOB: u64 = 0;
 
-/// virtlogd's state.
+/// State of virtlogd.
 #[derive(Debug)]
 pub struct Handler {
     settings: Settings,
-    /// In the order in which they were made, and so in memory: all of them are gone through at an
-    /// upgrade. Boxed, since a map leaves places empty.
-    pub(crate) lanes: BTreeMap<u64, Box<Lane>>,
-    pub(crate) by_path: HashMap<PathBytes, u64>,
-    pub(crate) workspaces: Workspaces,
-    pub(crate) last_number: u64,
-    open_logs: usize,
-    /// Logs that the fd store had no room for, by the numbers of their lanes.
-    pub(crate) unstored: BTreeSet<u64>,
-    pub(crate) orphans: Orphans,
-    pub(crate) closings: Closings,
-    pub(crate) stopping: bool,
-    pub(crate) stops: Stops,
-}
-
-/// What a job brings back.
-#[derive(Debug)]
-pub struct Outcome(pub(crate) Ended);
-
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// A task of the lane with this number.
-    Task(u64, Done),
-    /// What takes the bytes of a guest, by its number, beside the tasks of a lane.
-    Fetch {
-        number: u64,
-        guest: u64,
-        fetched: Fetched,
-    },
-    /// The pipe of a guest of this number is closed.
-    Closing(u64),
-    /// So far a pipe of nobody's was emptied; whether it is at its end.
-    Orphan(u64, bool),
-    Cleaning,
+    scheduler: Scheduler,
+    unclaimed: UnclaimedPipes,
 }
 
 impl Handler {
-    /// Without any log.
+    /// Makes a daemon without any log.
     ///
     /// # Errors
     /// As `pipe2(2)`.
     pub fn new(settings: Settings, core: &mut Core<Outcome>) -> io::Result<Self> {
         if settings.age_days_max > 0 {
-            core.set_timer(FIRST_CLEANING, Timer::Flush.of(CLEANER));
+            core.set_timer(FIRST_CLEANING, Timer::Cleaning.to_source());
         }
-        Ok(Self {
-            settings,
-            lanes: BTreeMap::new(),
-            by_path: HashMap::new(),
-            workspaces: Workspaces::new()?,
-            last_number: CLEANER,
-            open_logs: 0,
-            unstored: BTreeSet::new(),
-            orphans: Orphans::default(),
-            closings: Closings::default(),
-            stopping: false,
-            stops: Stops::default(),
-        })
+        let scheduler = Scheduler::new(settings.limits)?;
+        Ok(Self { settings, scheduler, unclaimed: UnclaimedPipes::default() })
+    }
+
+    /// Goes on with the logs of the process before this one.
+    pub(crate) fn adopt_logs(
+        &mut self,
+        core: &mut Core<Outcome>,
+        document: Document<'static>,
+        inherited: &mut InheritedFds,
+    ) {
+        restore::each_log(document, inherited, |restored| {
+            let unclaimed = match restored {
+                Restored::Log(log) => self.scheduler.adopt(core, *log)?,
+                Restored::Unclaimed(pipe) => Some(pipe),
+            };
+            unclaimed.map_or(Ok(()), |pipe| self.adopt_unclaimed(core, pipe))
+        });
+    }
+
+    /// Keeps pipes empty that no document names.
+    pub(crate) fn adopt_unnamed(&mut self, core: &mut Core<Outcome>, inherited: &mut InheritedFds) {
+        restore::each_unnamed_pipe(inherited, |pipe| self.adopt_unclaimed(core, pipe));
+    }
+
+    fn adopt_unclaimed(&mut self, core: &Core<Outcome>, pipe: OwnedFd) -> io::Result<()> {
+        self.unclaimed.add(core, self.scheduler.table.next_number(), pipe)
     }
 
     fn start(
@@ -120,185 +89,31 @@ impl Handler {
         request: Request,
     ) -> Result<(), rpc::Error> {
         protocol::check(&request)?;
-        match request {
-            Request::Open { domain, path, truncate } => {
-                self.open(core, client, &path, domain, truncate)?;
+        let (path, task) = match request {
+            Request::Open { identity, path, truncate } => {
+                let opened = self.scheduler.open(core, client, &path, identity, truncate);
+                return opened.map_err(|error| {
+                    let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
+                    rpc::Error::system(error::Domain::None, "Unable to create pipes", errno)
+                });
             }
-            Request::Position { path, .. } => self.enqueue(core, &path, Task::Position { client }),
+            Request::Position { path, .. } => (path, Task::Position { client }),
             Request::Read { path, inode, offset, len_max, .. } => {
-                self.enqueue(core, &path, Task::Read { client, inode, offset, len_max });
+                (path, Task::Read { client, inode, offset, len_max })
             }
-            Request::Append { path, message, .. } => {
-                self.enqueue(core, &path, Task::Append { client, message });
-            }
-        }
-        Ok(())
-    }
-
-    fn open(
-        &mut self,
-        core: &mut Core<Outcome>,
-        client: ClientId,
-        path: &Path,
-        domain: Domain,
-        truncate: bool,
-    ) -> Result<(), rpc::Error> {
-        let failed = |error: io::Error| {
-            let errno = error.raw_os_error().unwrap_or(nix::errno::Errno::EIO as i32);
-            rpc::Error::system(error::Domain::None, "Unable to create pipes", errno)
+            Request::Append { path, message, .. } => (path, Task::Append { client, message }),
         };
-        let (reader, writer) = pipe::pipe().map_err(failed)?;
-        let number = self.lane_of(path);
-        self.last_number += 1;
-        let guest = match core.watch(Arc::new(reader), number) {
-            Ok(pipe) => Arc::new(Guest::new(self.last_number, domain, pipe)),
-            Err(error) => {
-                self.advance(core, number);
-                return Err(failed(error));
-            }
-        };
-        self.enqueue(core, path, Task::Open { client, truncate, guest, writer });
+        self.scheduler.enqueue(core, &path, task);
         Ok(())
-    }
-
-    /// Watches a pipe that an earlier image of this process had, and goes on with its log.
-    pub(crate) fn adopt(
-        &mut self,
-        core: &mut Core<Outcome>,
-        path: &Path,
-        guest: OwnedFd,
-        domain: Domain,
-        legacy: Legacy,
-    ) -> io::Result<()> {
-        let pipe = core.watch(Arc::new(guest), self.last_number + 1)?;
-        let number = self.lane_of(path);
-        self.last_number += 1;
-        let (guest, legacy) = legacy.with_guest(self.last_number, domain, pipe);
-        let guest = Arc::new(guest);
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.guest = Some(Arc::clone(&guest));
-            lane.key = legacy.key;
-            self.open_logs += 1;
-        }
-        self.enqueue(core, path, Task::Adopt { guest, legacy: Box::new(legacy) });
-        Ok(())
-    }
-
-    /// Keeps a pipe empty of which nobody knows whose it is.
-    pub(crate) fn adopt_orphan(
-        &mut self,
-        core: &mut Core<Outcome>,
-        pipe: OwnedFd,
-    ) -> io::Result<()> {
-        self.last_number += 1;
-        self.orphans.add(core, self.last_number, pipe)
-    }
-
-    fn enqueue(&mut self, core: &mut Core<Outcome>, path: &Path, task: Task) {
-        let number = self.lane_of(path);
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.waiting.push_back(task);
-        }
-        self.advance(core, number);
-    }
-
-    /// Starts the lane's next task if it can be started; forgets the lane if nothing is left of
-    /// it.
-    pub(crate) fn advance(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
-        if lane.busy {
-            return;
-        }
-        if !lane.has_task() {
-            if lane.pump.is_none() {
-                self.forget(core, number);
-            }
-            return;
-        }
-        if lane.waiting.is_empty() && lane.place.is_some_and(|place| core.holds_back(place)) {
-            return;
-        }
-        let before = self.before_task_of_suspect(core, number);
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
-        let task = match before {
-            Before::Nothing => lane.next_task(core.is_crowded()),
-            Before::Turn => Some(Task::Turn { flush: true, retry: true, is_short: true }),
-            Before::Fetch => None,
-        };
-        let Some(task) = task else { return };
-        let left = lane.left.take_if(|_| before == Before::Nothing);
-        lane.busy = true;
-        let (path, pump, limits) = (Arc::clone(&lane.path), lane.pump.take(), self.settings.limits);
-        let workspaces = self.workspaces.clone();
-        let is_at_slow_place = lane.place.is_some_and(|place| core.is_slow(place));
-        let haste = core.haste();
-        lane.submit(core, number, move || {
-            let done = match is_at_slow_place && task.can_wait() && haste.is_needed() {
-                true => Done::put_off(pump),
-                false => task.run(&path, pump, &workspaces, limits, left),
-            };
-            Outcome(Ended::Task(number, done))
-        });
-    }
-
-    /// Looks after the guest of a task that takes long.
-    fn relieve(&mut self, core: &mut Core<Outcome>, number: u64) {
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
-        if lane.look_after_guest(core, number) {
-            self.fetch(core, number);
-        }
-    }
-
-    fn task_ended(&mut self, core: &mut Core<Outcome>, number: u64, done: Done) {
-        let is_log = done.pump.is_some();
-        if !is_log && self.stopping {
-            self.stops.ended(number);
-            // What it is owed, the last time.
-            self.keep_log(core, number);
-        }
-        let mut ended = None;
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            self.open_logs += usize::from(done.pump.is_some());
-            self.open_logs -= usize::from(lane.guest.is_some());
-            let key = lane.key;
-            ended = lane.task_ended(core, number, done.pump).map(|guest| (key, guest));
-            lane.is_failing = matches!(done.turn, Some(Turn::Trouble));
-            if let Some((task, left)) = done.unfinished {
-                lane.waiting.push_front(task);
-                lane.left = Some(left);
-            }
-            match done.turn {
-                Some(Turn::Again | Turn::Racing) => core.again(number),
-                Some(Turn::Rest(time)) => lane.rest(core, time, number),
-                Some(Turn::Held) => lane.flush_after(core, HOLD, number),
-                Some(Turn::Trouble) => lane.flush_after(core, RETRY, number),
-                Some(Turn::Large) => lane.flush_after(core, flow::LARGE, number),
-                Some(Turn::Quiet | Turn::End) | None => {}
-            }
-        }
-        // With an fd store a log that was stopped goes on in another process.
-        if !self.stopping || is_log {
-            self.keep_log_with_pipes(core, number);
-        } else {
-            keeping::forget_pipes(core);
-        }
-        if let Some((key, guest)) = ended {
-            self.close(core, key, guest);
-        }
-        if let Some((client, result)) = done.answer {
-            core.answer(client, result);
-        }
-        self.advance(core, number);
-        self.see_to_suspect(core, number);
     }
 
     fn clean(&self, core: &mut Core<Outcome>) {
-        let open: Vec<_> = self.by_path.keys().map(|path| path.0.to_path_buf()).collect();
+        let open = self.scheduler.table.paths().collect::<Vec<_>>();
         let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
         let backups_max = self.settings.limits.backups_max;
-        core.submit(StorageId::alone(&root), CLEANER, move || {
+        core.submit(StorageId::alone(&root), CLEANING_JOB, move || {
             cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
-            Outcome(Ended::Cleaning)
+            Outcome(JobResult::Cleaning)
         });
     }
 }
@@ -314,176 +129,133 @@ impl Daemon for Handler {
         }
     }
 
-    /// A log belongs to its pipe, not to the client that asked for it.
+    /// Does nothing: a log belongs to its pipe, not to the client that asked for it.
     fn disconnected(&mut self, _: &mut Core<Outcome>, _: Caller) {}
 
     fn ready(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            if is_suspect(core, lane) {
-                return self.fetch(core, number);
-            }
-            lane.ready = true;
-            self.relieve(core, number);
-            self.advance(core, number);
-        } else {
-            self.orphans.ready(core, number);
+        if !self.scheduler.ready(core, number) {
+            self.unclaimed.ready(core, number);
         }
     }
 
     fn timer(&mut self, core: &mut Core<Outcome>, source: u64) {
-        let (timer, number) = Timer::from(source);
-        if number == CLEANER {
-            return self.clean(core);
+        match Timer::from_source(source) {
+            Timer::Queue(timer, number) => self.scheduler.timer(core, timer, number),
+            Timer::Cleaning => self.clean(core),
         }
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
-        match timer {
-            Timer::Rest => {
-                lane.rest_timer = None;
-                lane.ready = true;
-            }
-            Timer::Relief => {
-                lane.relief_timer = None;
-                if is_suspect(core, lane) {
-                    self.fetch_is_late(core, number);
-                    return self.fetch(core, number);
-                }
-                self.relieve(core, number);
-            }
-            Timer::Flush => {
-                lane.flush_timer = None;
-                lane.waiting.push_back(Task::Turn { flush: true, retry: true, is_short: true });
-            }
-        }
-        self.advance(core, number);
     }
 
     fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
         match outcome.0 {
-            Ended::Task(number, done) => self.task_ended(core, number, done),
-            Ended::Fetch { number, guest, fetched } => {
-                self.fetch_ended(core, number, guest, fetched);
+            JobResult::Task(number, done) => self.scheduler.task_ended(core, number, done),
+            JobResult::Fetch { number, guest, fetched } => {
+                self.scheduler.fetch_ended(core, number, guest, fetched);
             }
-            Ended::Closing(number) => self.closings.ended(number),
-            Ended::Orphan(number, is_at_end) => self.orphans.emptied(core, number, is_at_end),
-            Ended::Cleaning => {
-                core.set_timer(CLEANING_PERIOD, Timer::Flush.of(CLEANER));
+            JobResult::Closing(number) => self.scheduler.closing_pipes.ended(number),
+            JobResult::UnclaimedPipe { number, is_at_end } => {
+                self.unclaimed.emptied(core, number, is_at_end);
+            }
+            JobResult::Cleaning => {
+                core.set_timer(CLEANING_PERIOD, Timer::Cleaning.to_source());
             }
         }
     }
 
     fn job_stalled(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.task_is_late();
-            self.relieve(core, number);
-            self.fetch_is_late(core, number);
-        }
+        self.scheduler.job_stalled(core, number);
     }
 
     fn job_moved_to(&mut self, number: u64, place: StorageId) {
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.place = Some(place);
-        }
+        self.scheduler.set_place(number, place);
     }
 
     fn describe_job(&self, number: u64) -> String {
-        match self.lanes.get(&number) {
-            Some(lane) => lane.to_string(),
-            None if number == CLEANER => {
+        match self.scheduler.describe_job(number) {
+            Some(description) => description,
+            None if number == CLEANING_JOB => {
                 format!("looking for old logs in {}", self.settings.log_root.display())
             }
-            None => self.closings.describe(number).unwrap_or_else(Orphans::describe),
+            None => UnclaimedPipes::describe(),
         }
     }
 
-    /// The guest's pipe ends, so that it does not wait for ever in front of it.
     fn job_abandoned(&mut self, core: &mut Core<Outcome>, number: u64) {
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.guest.iter().for_each(|guest| guest.intake().lose_unstored());
-            self.keep_log(core, number);
-        }
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.leave_guest(core, number);
-        }
+        self.scheduler.job_abandoned(core, number);
     }
 
     fn is_in_use(&self) -> bool {
-        self.open_logs > 0 || !self.orphans.are_gone()
+        self.scheduler.open_logs() > 0 || !self.unclaimed.are_gone()
     }
 
-    fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, reader: Successor) {
-        self.save_into(document, fd_set, reader);
+    fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, successor: Successor) {
+        save::logs(&self.scheduler.table, &self.unclaimed, document, fd_set, successor);
     }
 
-    /// libvirt's daemons reopen all files, so it must be seen now which of them can be.
-    fn prepare_handover(&mut self, core: &mut Core<Outcome>, reader: Successor) {
-        if reader == Successor::Ours {
-            return;
-        }
-        let logs = self.lanes.iter().filter(|(_, lane)| lane.guest.is_some());
-        let logs = logs.map(|(&number, _)| number);
-        for number in logs.collect::<Vec<_>>() {
-            if let Some(lane) = self.lanes.get_mut(&number) {
-                lane.waiting.push_back(Task::Settle);
-            }
-            self.advance(core, number);
+    fn prepare_handover(&mut self, core: &mut Core<Outcome>, successor: Successor) {
+        if successor == Successor::Libvirt {
+            self.scheduler.flush_for_handover(core);
         }
     }
 
     fn save_header(&self, document: &mut Document<'_>) {
-        document.private.get_or_insert_default().at_risk_round = keeping::round();
+        let round = self.scheduler.workspaces.pool().records().round();
+        document.private.get_or_insert_default().at_risk_round = round;
     }
 
     fn store_essentials(&mut self, core: &mut Core<Outcome>) {
-        self.keep_marks(core);
+        fd_store::begin(core, &self.scheduler.table, self.scheduler.workspaces.pool());
     }
 
     fn store_all(&mut self, core: &mut Core<Outcome>) {
-        self.keep_everything(core);
+        let Scheduler { table, workspaces, .. } = &mut self.scheduler;
+        fd_store::store_all(core, table, workspaces);
     }
 
     fn store_more(&mut self, core: &mut Core<Outcome>) {
-        self.keep_unstored(core);
+        let Scheduler { table, workspaces, .. } = &mut self.scheduler;
+        fd_store::store_unstored(core, table, workspaces);
     }
 
     fn has_left_store(&mut self, core: &mut Core<Outcome>, key: u64) {
-        self.close_stored(core, key);
+        self.scheduler.closing_pipes.close_removed(core, key);
     }
 
     fn not_stored(&mut self, kind: Kind, key: u64) {
-        self.forget_key(kind, key);
+        let Scheduler { table, workspaces, .. } = &mut self.scheduler;
+        fd_store::remove_key(table, workspaces, kind, key);
     }
 
-    /// No client of virtlogd is kept.
+    /// Does nothing: no client of virtlogd is stored.
     fn client_not_stored(&mut self, _: ClientId) {}
 
     fn clear_store_keys(&mut self) {
-        self.forget_keys();
+        let Scheduler { table, workspaces, .. } = &mut self.scheduler;
+        fd_store::clear_keys(table, workspaces);
     }
 
     fn resume(&mut self, core: &mut Core<Outcome>) {
-        for number in self.lanes.keys().copied().collect::<Vec<_>>() {
-            self.advance(core, number);
-        }
+        self.scheduler.resume(core);
     }
 
     fn status(&self) -> String {
-        format!("{} logs open, {} bytes dropped", self.open_logs, loss::dropped_bytes())
+        let open_logs = self.scheduler.open_logs();
+        format!("{open_logs} logs open, {} bytes dropped", loss::dropped_bytes())
     }
 
     fn at_stake(&self) -> Option<String> {
-        let logs = self.open_logs;
+        let logs = self.scheduler.open_logs();
         (logs > 0).then(|| format!("a crash loses {logs} logs, a restart or a stop ends them"))
     }
 
     fn stop(&mut self, core: &mut Core<Outcome>) {
-        self.begin_stop(core);
+        stop::begin(&mut self.scheduler, core);
     }
 
     fn stop_rest(&mut self, core: &mut Core<Outcome>) {
-        self.stop_served(core);
+        stop::stop_rest(&mut self.scheduler, core);
     }
 
     fn has_stopped(&self, core: &Core<Outcome>) -> bool {
-        self.is_stopped(core)
+        stop::is_complete(&self.scheduler, core, CLEANING_JOB)
     }
 }

@@ -1,42 +1,30 @@
-//! virtlogd: owns the pipes that guests write their logs into, and keeps the files they end in.
+//! virtlogd: owns the pipes that guests write their logs into, and keeps the files.
 //!
-//! A call or a ready pipe becomes a [task] on its path's lane ([`handler`]). A task works on
-//! a log's [pump]: guest's pipe -> [staging] pipe -> [`rotating_file`]. What it shares with the loop,
-//! so that the guest does not wait while it hangs, is the guest's [intake].
+//! A call or a ready pipe becomes a [task](logs::task) in its path's [queue](logs::queue), which
+//! the [`scheduler`] starts. A task works on a log's [writer](logs::writer): guest's pipe ->
+//! [staging pipe](guest::staging) -> [`rotating_file`]. A job and the loop share the [guest's
+//! pipe](guest::pipe), so that the guest does not wait while the job hangs.
 //!
 //! Five journeys through the code, and a glossary, are in the documentation of [`common`]; behaviour and
 //! settings are in `virtlogd/README.md`.
 //!
-//! Invariants, because they are absences that nobody can see in the code:
+//! Invariants; they are absences that no code shows:
 //! - A guest's bytes are taken out of a pipe by a read only when they are stored already, or can
-//!   only be dropped. What has to be looked at is a copy. The exception is where `splice` or `tee`
-//!   are refused ([staging]).
-//! - The only thing ever written into a log that nobody sent is the line of [`loss`].
+//!   only be dropped. Bytes that have to be looked at are copied. The exception is where `splice` or
+//!   `tee` are refused ([staging pipes](guest::staging)).
+//! - The only text in a log that no guest or client has sent is the line of [`guest::loss`].
 //! - Nothing beside the log and its numbered older parts is created.
 
-mod budget;
 pub mod cleaner;
 pub mod config;
-mod flow;
 mod guest;
 mod handler;
-mod intake;
-mod keeping;
-mod lane;
-mod legacy;
-mod loss;
-mod orphan;
+mod logs;
+mod persist;
 mod protocol;
-mod pump;
-mod report;
-mod room;
 pub mod rotating_file;
-mod staging;
-mod state;
+mod scheduler;
 mod stop;
-mod suspect;
-mod table;
-mod task;
 
 use std::io;
 
@@ -47,7 +35,8 @@ use common::server::{Caller, Core};
 use common::startup::Service;
 use common::sys::calls::Call;
 
-pub use handler::{Handler, Outcome};
+pub use handler::Handler;
+pub use logs::outcome::Outcome;
 
 use crate::config::Settings;
 
@@ -88,10 +77,10 @@ impl Service for Handler {
         _: Vec<(Caller, document::Session)>,
         inherited: &mut InheritedFds,
     ) {
-        self.adopt_from(core, document, inherited);
+        self.adopt_logs(core, document, inherited);
     }
 
     fn adopt_unclaimed(&mut self, core: &mut Core<Outcome>, inherited: &mut InheritedFds) {
-        self.salvage_from(core, inherited);
+        self.adopt_unnamed(core, inherited);
     }
 }

@@ -17,7 +17,7 @@ const STRING_BYTES_MAX: u32 = 4_194_304;
 /// Bytes that one READ may ask for; libvirt's value, on the wire.
 pub(crate) const READ_BYTES_MAX: u64 = 4_194_304;
 
-/// OPEN's one flag that does something: begin the log anew. libvirt ignores all others.
+/// Flag of OPEN to begin the log anew. libvirt ignores all others.
 const OPEN_TRUNCATE: u32 = 1;
 
 /// Procedure numbers.
@@ -28,9 +28,10 @@ mod procedure {
     pub(super) const APPEND: i32 = 4;
 }
 
-/// Who a log belongs to. Told by the client and never looked into; bytes need not be UTF-8.
+/// Identity of a guest. The client tells it, and the daemon does not interpret it; bytes need not
+/// be UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Domain {
+pub(crate) struct GuestIdentity {
     pub(crate) driver: Box<[u8]>,
     pub(crate) uuid: [u8; 16],
     pub(crate) name: Box<[u8]>,
@@ -40,8 +41,8 @@ pub(crate) struct Domain {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// A pipe into the log at `path`.
-    Open { domain: Domain, path: PathBuf, truncate: bool },
-    /// Where the next byte of an open log will be.
+    Open { identity: GuestIdentity, path: PathBuf, truncate: bool },
+    /// The position of the next byte of an open log.
     Position { path: PathBuf, flags: u32 },
     /// Bytes of a log from a position on.
     Read { path: PathBuf, inode: u64, offset: u64, len_max: u64, flags: u32 },
@@ -65,7 +66,7 @@ impl Request {
 
     fn decode_open(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
         Ok(Self::Open {
-            domain: Domain::decode(reader)?,
+            identity: GuestIdentity::decode(reader)?,
             path: path(reader)?,
             truncate: reader.u32()? & OPEN_TRUNCATE != 0,
         })
@@ -86,7 +87,7 @@ impl Request {
     }
 
     fn decode_append(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
-        Domain::decode(reader)?;
+        GuestIdentity::decode(reader)?;
         Ok(Self::Append {
             path: path(reader)?,
             message: reader.string(STRING_BYTES_MAX)?.to_vec(),
@@ -95,7 +96,7 @@ impl Request {
     }
 }
 
-impl Domain {
+impl GuestIdentity {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
         Ok(Self {
             driver: text::name(reader.string(STRING_BYTES_MAX)?).into(),
@@ -105,28 +106,28 @@ impl Domain {
     }
 }
 
-impl std::fmt::Display for Domain {
+impl std::fmt::Display for GuestIdentity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let uuid = u128::from_be_bytes(self.uuid);
         write!(formatter, "guest '{}' (uuid {uuid:032x})", self.name.escape_ascii())
     }
 }
 
-/// The result of OPEN and GET_POSITION: inode and offset.
+/// Makes the result of OPEN and GET_POSITION: inode and offset.
 pub(crate) fn position((inode, offset): (u64, u64)) -> Reply {
     let mut writer = Writer::new();
     writer.u64(inode).u64(offset);
     Reply { payload: writer.into_bytes(), fds: Vec::new() }
 }
 
-/// The result of READ, whose bytes `read` appends to what it is given.
+/// Makes the result of READ, whose bytes `read` appends to its argument.
 pub(crate) fn data<E>(read: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Reply, E> {
     let mut writer = Writer::new();
     writer.opaque_by(read)?;
     Ok(Reply { payload: writer.into_bytes(), fds: Vec::new() })
 }
 
-/// The result of APPEND, always 0.
+/// Makes the result of APPEND, always 0.
 pub(crate) fn appended() -> Reply {
     let mut writer = Writer::new();
     writer.i32(0);
@@ -138,7 +139,7 @@ fn path(reader: &mut Reader<'_>) -> Result<PathBuf, xdr::Error> {
     Ok(Path::new(OsStr::from_bytes(bytes)).to_owned())
 }
 
-/// What libvirt checks before it looks at the path, in its order.
+/// Checks limits and flags before the path is looked at, in libvirt's order.
 pub(crate) fn check(request: &Request) -> Result<(), rpc::Error> {
     let (flags, function) = match request {
         Request::Open { .. } => return Ok(()),
@@ -170,9 +171,9 @@ mod tests {
             let mut writer = Writer::new();
             writer.opaque(b"qemu").raw(&[7; 16]).opaque(b"vm").opaque(b"/log\0ignored").u32(flags);
             let request = Request::decode(procedure::OPEN, &writer.into_bytes()).unwrap();
-            let Request::Open { domain, path, truncate } = request else { panic!("not OPEN") };
+            let Request::Open { identity, path, truncate } = request else { panic!("not OPEN") };
             assert_eq!((path.as_path(), truncate), (Path::new("/log"), expected));
-            assert_eq!((domain.uuid, &*domain.name), ([7; 16], &b"vm"[..]));
+            assert_eq!((identity.uuid, &*identity.name), ([7; 16], &b"vm"[..]));
         }
     }
 

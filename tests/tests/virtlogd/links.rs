@@ -48,7 +48,8 @@ const MALLORY: u32 = 4321;
 
 const SECRET: &str = "root's keys\n";
 
-const REFUSED: &str = "cannot be written, output is kept as long as there is room: Refused to open";
+const REFUSED: &str =
+    "cannot be written, output is buffered as long as there is room: Refused to open";
 
 /// A log in a directory of Mallory's, and a directory of root's.
 struct Scene {
@@ -191,7 +192,7 @@ fn a_directory_of_roots_in_somebody_elses_is_not_either(subject: Subject) {
     let mut pipe = scene.open();
     fs::rename(&logs, scene.home.join("aside")).unwrap();
     link(&scene.vault, &logs);
-    scene.expect_refused(&mut pipe, "somebody else's symbolic link leads to its directory");
+    scene.expect_refused(&mut pipe, "another user's symbolic link leads to its directory");
     fs::remove_file(&logs).unwrap();
     make_directory(&logs, 0);
     scene.expect_kept(&mut pipe);
@@ -339,7 +340,7 @@ fn a_message_for_a_closed_log_goes_nowhere_else(subject: Subject) {
     expect_refused(&scene.path, "the file has 2 names");
     fs::remove_file(&scene.path).unwrap();
     link(&scene.vault, &scene.home.join("logs"));
-    expect_refused(&scene.home.join("logs/guest.log"), "somebody else's symbolic link");
+    expect_refused(&scene.home.join("logs/guest.log"), "another user's symbolic link");
     client.append(&scene.path, "text").unwrap();
     expect_file(&scene.path, "text");
 }
@@ -360,7 +361,7 @@ fn a_closed_log_is_read_nowhere_else(subject: Subject) {
     expect_refused(&scene.path, "the file has 2 names");
     fs::remove_file(&scene.path).unwrap();
     link(&scene.vault, &scene.home.join("logs"));
-    expect_refused(&scene.home.join("logs/keys"), "somebody else's symbolic link");
+    expect_refused(&scene.home.join("logs/keys"), "another user's symbolic link");
     write(&scene.path, "text");
     let start = Position { inode: inode(&scene.path), offset: 0 };
     assert_eq!(client.read(&scene.path, start, 100).unwrap(), b"text");

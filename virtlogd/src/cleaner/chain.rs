@@ -1,4 +1,4 @@
-//! Which files of one directory are to be deleted; without I/O and without a clock.
+//! Selection of the files to delete in one directory; without I/O and without a clock.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -8,16 +8,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::rotating_file::FileId;
 
-/// Chains of one directory that a pass keeps in mind; ours. With 100 bytes a name and four parts
-/// a chain that is some 40 MiB at worst, for the time of the pass.
+/// Chains of one directory that a pass remembers; ours. With 100 bytes a name and four parts a
+/// chain that is some 40 MiB at worst, for the time of the pass.
 const CHAINS_MAX: usize = 65_536;
 
-/// What decides over life and death.
+/// Rules of deletion.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
-    /// A chain whose newest part is of this time, or older, goes. Seconds since 1970.
+    /// A chain whose newest part is of this time, or older, is deleted. Seconds since 1970.
     pub(super) oldest_mtime_s: i64,
-    /// A part with a higher number goes at once.
+    /// A part with a higher number is deleted at once.
     pub(super) backups_max: u64,
 }
 
@@ -25,17 +25,17 @@ pub(super) struct Policy {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) name: OsString,
-    /// The name of the chain's log.
+    /// Name of the chain's log.
     pub(super) head: OsString,
-    /// Of the part; the log itself has none.
+    /// Number of the part; the log itself has none.
     pub(super) number: Option<u64>,
     pub(super) seen: Seen,
     /// The entry, or the chain that it belongs to, is an open log.
     pub(super) is_open: bool,
 }
 
-/// What a file was when it was looked at. One that is the same later has not become a log, or been
-/// written to, in between.
+/// Status of a file when it was looked at. If it is the same later, the file has not become a log,
+/// or been written to, in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) id: FileId,
@@ -45,9 +45,9 @@ pub(super) struct Seen {
 /// Files of one chain to delete.
 #[derive(Debug)]
 pub(super) struct Condemned {
-    /// The name of the chain's log.
+    /// Name of the chain's log.
     pub(super) head: OsString,
-    /// What that was, if it was there.
+    /// Status of that log, if it was there.
     pub(super) head_seen: Option<Seen>,
     /// Names in the order in which they are to be deleted: the log comes last.
     pub(super) parts: Vec<(OsString, Seen)>,
@@ -71,7 +71,7 @@ struct Part {
 }
 
 impl Chains {
-    /// Takes an entry in. A new chain beyond [`CHAINS_MAX`] is refused; the known ones stay whole.
+    /// Adds an entry. A new chain beyond [`CHAINS_MAX`] is refused; the known ones stay whole.
     pub(super) fn add(&mut self, entry: Entry) -> bool {
         let is_full = self.0.len() >= CHAINS_MAX;
         let chain = match self.0.entry(entry.head) {
@@ -85,7 +85,7 @@ impl Chains {
         true
     }
 
-    /// The files to delete.
+    /// Returns the files to delete.
     pub(super) fn condemned(self, policy: Policy) -> impl Iterator<Item = Condemned> {
         let closed = self.0.into_iter().filter(|(_, chain)| !chain.is_open);
         closed.map(move |(head, chain)| chain.condemned(head, policy))
@@ -93,7 +93,7 @@ impl Chains {
 }
 
 impl Chain {
-    /// Parts with too high a number do not keep the others alive.
+    /// Selects the parts to delete. Those with too high a number do not keep the others alive.
     fn condemned(mut self, head: OsString, policy: Policy) -> Condemned {
         self.parts.sort_unstable_by_key(|part| Reverse(part.number));
         let is_surplus = move |part: &Part| part.number > Some(policy.backups_max);
@@ -108,7 +108,7 @@ impl Chain {
     }
 }
 
-/// Takes apart NAME.log and NAME.log.N; anything else is no log.
+/// Splits NAME.log and NAME.log.N; anything else is no log.
 pub(super) fn head_and_number(name: &OsStr) -> Option<(OsString, Option<u64>)> {
     const ENDING: &[u8] = b".log";
     let bytes = name.as_bytes();

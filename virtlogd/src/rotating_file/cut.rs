@@ -1,4 +1,4 @@
-//! Where one log file ends and the next begins: a rule on the stream of bytes, without I/O.
+//! Cut between one log file and the next: a rule on the stream of bytes, without I/O.
 //!
 //! libvirt's rule, applied to the stream instead of to whatever one `read` returned: when a byte
 //! arrives that no longer fits, the file is cut after the last newline among the last
@@ -16,12 +16,12 @@
 //! A flush stores the waiting part too. The cut in front of it is then lost, as it is in libvirt
 //! for a newline that an earlier `read` returned.
 
-/// How far in front of a file's full size a newline is looked for, in bytes; libvirt's value.
+/// Bytes in front of a file's full size in which a newline is looked for; libvirt's value.
 const WINDOW_BYTES: u64 = 80;
 
-/// What to do next with the bytes that wait.
+/// Next step for the bytes that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum CutStep {
     /// Store this many bytes, or fewer if fewer wait, and report them to [`Cut::stored`].
     Write {
         /// Bytes to store at the most.
@@ -35,7 +35,7 @@ pub(super) enum Step {
     Hold,
 }
 
-/// The fill of one file.
+/// Fill of one file.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
     pos: u64,
@@ -44,28 +44,29 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// A file that holds `pos` bytes nobody looked at; `size_bytes_max` 0 means that it never ends.
+    /// Makes a file that holds `pos` bytes that were not looked at; `size_bytes_max` 0: it never
+    /// ends.
     pub(super) fn new(pos: u64, size_bytes_max: u64) -> Self {
         Self { pos, size_bytes_max, ends_line: false }
     }
 
-    /// Bytes in the file.
+    /// Returns the number of bytes in the file.
     pub(super) fn pos(&self) -> u64 {
         self.pos
     }
 
-    /// The same file, which was found to hold `pos` bytes.
+    /// Returns the same file, which was found to hold `pos` bytes.
     pub(super) fn recounted(&self, pos: u64) -> Self {
         Self::new(pos, self.size_bytes_max)
     }
 
-    /// Counts bytes in; for a short write `ends_line` is false.
+    /// Adds bytes that were stored; for a short write `ends_line` is false.
     pub(super) fn stored(&mut self, len: u64, ends_line: bool) {
         self.pos = self.pos.saturating_add(len);
         self.ends_line = ends_line;
     }
 
-    /// How many bytes may be stored without a look at them, or at how many wait. `None`: none.
+    /// Returns the number of bytes that may be stored without a look at them; `None`: none.
     pub(super) fn unseen(&self) -> Option<u64> {
         if self.size_bytes_max == 0 {
             return Some(u64::MAX);
@@ -85,31 +86,31 @@ impl Cut {
         available: u64,
         flush: bool,
         peek: impl FnOnce(usize) -> Result<&'a [u8], E>,
-    ) -> Result<Step, E> {
+    ) -> Result<CutStep, E> {
         if available == 0 {
-            return Ok(Step::Hold);
+            return Ok(CutStep::Hold);
         }
         if let Some(unseen) = self.unseen() {
-            return Ok(Step::Write { len: available.min(unseen), ends_line: false });
+            return Ok(CutStep::Write { len: available.min(unseen), ends_line: false });
         }
         let room = self.size_bytes_max.saturating_sub(self.pos);
         if room == 0 {
-            return Ok(Step::Rotate);
+            return Ok(CutStep::Rotate);
         }
         let seen = peek(usize::try_from(available.min(room)).unwrap_or(0))?;
         Ok(self.step_in_window(seen, available > room, flush))
     }
 
-    fn step_in_window(&self, seen: &[u8], more: bool, flush: bool) -> Step {
+    fn step_in_window(&self, seen: &[u8], more: bool, flush: bool) -> CutStep {
         let len = len_u64(seen);
         let overflows = more && self.pos.saturating_add(len) >= self.size_bytes_max;
         match seen.iter().rposition(|&byte| byte == b'\n') {
             Some(newline) => {
-                Step::Write { len: len_u64(seen.split_at(newline).0) + 1, ends_line: true }
+                CutStep::Write { len: len_u64(seen.split_at(newline).0) + 1, ends_line: true }
             }
-            None if self.ends_line && overflows => Step::Rotate,
-            None if (self.ends_line && !flush) || seen.is_empty() => Step::Hold,
-            None => Step::Write { len, ends_line: false },
+            None if self.ends_line && overflows => CutStep::Rotate,
+            None if (self.ends_line && !flush) || seen.is_empty() => CutStep::Hold,
+            None => CutStep::Write { len, ends_line: false },
         }
     }
 }
@@ -146,17 +147,17 @@ mod tests {
                 let waiting = &self.waiting;
                 let peek = |len: usize| Ok::<_, Infallible>(&waiting[..len]);
                 match self.cut.step(waiting.len() as u64, flush, peek).unwrap() {
-                    Step::Write { len, ends_line } => {
+                    CutStep::Write { len, ends_line } => {
                         assert!(len > 0);
                         let stored = self.waiting.drain(..usize::try_from(len).unwrap());
                         self.files.last_mut().unwrap().extend(stored);
                         self.cut.stored(len, ends_line);
                     }
-                    Step::Rotate => {
+                    CutStep::Rotate => {
                         self.cut = Cut::new(0, self.cut.size_bytes_max);
                         self.files.push(Vec::new());
                     }
-                    Step::Hold => break,
+                    CutStep::Hold => break,
                 }
             }
             self.held_max = self.held_max.max(self.waiting.len());
@@ -252,10 +253,13 @@ mod tests {
     fn a_short_look_counts_as_fewer_bytes() {
         let mut cut = Cut::new(50, 100);
         let peek = |seen: &'static [u8]| move |_| Ok::<_, Infallible>(seen);
-        assert_eq!(cut.step(60, false, peek(b"")), Ok(Step::Hold));
-        assert_eq!(cut.step(60, false, peek(b"abc")), Ok(Step::Write { len: 3, ends_line: false }));
+        assert_eq!(cut.step(60, false, peek(b"")), Ok(CutStep::Hold));
+        assert_eq!(
+            cut.step(60, false, peek(b"abc")),
+            Ok(CutStep::Write { len: 3, ends_line: false })
+        );
         cut.stored(3, true);
-        assert_eq!(cut.step(60, false, peek(b"abc")), Ok(Step::Hold));
+        assert_eq!(cut.step(60, false, peek(b"abc")), Ok(CutStep::Hold));
     }
 
     fn input() -> impl Strategy<Value = Vec<u8>> {

@@ -31,15 +31,15 @@ const WRITABLE_TO_OTHERS: u32 = 0o022;
 pub struct Directory {
     file: File,
     pub(super) id: FileId,
-    /// When it was made, where the file system knows that: a number of an inode comes back.
+    /// Time of birth, where the file system knows that: inode numbers are reused.
     pub(super) born_unix_ns: Option<u64>,
-    /// Whose it is.
+    /// Owner.
     pub(super) uid: u32,
-    /// Others may change what is in it.
+    /// Others may change its entries.
     is_open_to_others: bool,
 }
 
-/// Where a path leads, and who made the symbolic links on the way.
+/// End of a path, and the makers of the symbolic links on the way.
 #[derive(Debug)]
 pub(super) struct Walk {
     pub(super) directory: Directory,
@@ -47,7 +47,7 @@ pub(super) struct Walk {
 }
 
 impl Directory {
-    /// Follows symbolic links.
+    /// Opens a directory. Follows symbolic links.
     ///
     /// # Errors
     /// As `open(2)`.
@@ -57,8 +57,8 @@ impl Directory {
         Self::of(OpenOptions::new().read(true).custom_flags(flags).open(path)?)
     }
 
-    /// The same, where every link was made by somebody who could have put there himself what it leads
-    /// to.
+    /// Opens a directory, if every link on the way was made by a user who could have put there what
+    /// it leads to.
     ///
     /// # Errors
     /// As `open(2)`, and `ELOOP` where one was not.
@@ -67,7 +67,7 @@ impl Directory {
         if walk.is_trusted(None) { Ok(walk.directory) } else { Err(Errno::ELOOP.into()) }
     }
 
-    /// A directory in this one. No symbolic link is followed.
+    /// Opens a directory in this one. No symbolic link is followed.
     ///
     /// # Errors
     /// As `openat(2)`.
@@ -76,7 +76,7 @@ impl Directory {
         Self::of(self.open_at(name, flags, 0)?)
     }
 
-    /// The names in it, each with whether it is a directory's.
+    /// Returns the names in it, each with whether it is a directory's.
     ///
     /// # Errors
     /// As `openat(2)`, and for each name as `readdir(3)`.
@@ -108,7 +108,7 @@ impl Directory {
         })
     }
 
-    /// Opens what has this name, close-on-exec.
+    /// Opens the entry of this name, close-on-exec.
     ///
     /// # Errors
     /// As `openat(2)`.
@@ -117,7 +117,7 @@ impl Directory {
         Ok(openat(&self.file, name, flags | OFlag::O_CLOEXEC, mode)?.into())
     }
 
-    /// Looks at what has this name.
+    /// Returns the status of the entry of this name.
     ///
     /// # Errors
     /// As `fstatat(2)`.
@@ -126,18 +126,18 @@ impl Directory {
         Ok(fstatat(&self.file, name, flags)?)
     }
 
-    /// Who has made a symbolic link, and where it leads; `None` for anything else.
+    /// Returns the maker and the target of a symbolic link; `None` for anything else.
     ///
     /// # Errors
     /// As `openat(2)` and `readlinkat(2)`.
     pub(super) fn read_link(&self, name: &OsStr) -> io::Result<Option<(u32, PathBuf)>> {
         Ok(match step(&self.file, name)? {
-            Step::Link(maker, target) => Some((maker, target)),
-            Step::Other(_) => None,
+            PathStep::Link(maker, target) => Some((maker, target)),
+            PathStep::Other(_) => None,
         })
     }
 
-    /// Gives a file, or a link, another name.
+    /// Renames a file or a link.
     ///
     /// # Errors
     /// As `renameat(2)`.
@@ -147,7 +147,7 @@ impl Directory {
         calls::or_else(renamed, || fs::rename(path(from), path(to)))
     }
 
-    /// Takes a name away from a file, or a link.
+    /// Removes the name of a file or a link.
     ///
     /// # Errors
     /// As `unlinkat(2)`.
@@ -158,12 +158,12 @@ impl Directory {
         })
     }
 
-    /// Whether only root and this process can change what is in it.
+    /// Returns whether only root and this process can change its entries.
     pub(super) fn is_trusted(&self) -> bool {
         is_trusted(self.uid) && !self.is_open_to_others
     }
 
-    /// Goes where a path leads from here, one name after the other.
+    /// Follows a path from here, one name after the other.
     ///
     /// # Errors
     /// As `openat(2)`.
@@ -173,9 +173,9 @@ impl Directory {
         lead(&mut at, &mut left, path)?;
         while let Some(name) = left.pop_front() {
             match step(&at, &name)? {
-                Step::Other(next) => at = next,
-                Step::Link(..) if makers.len() == LINKS_MAX => return Err(Errno::ELOOP.into()),
-                Step::Link(maker, target) => {
+                PathStep::Other(next) => at = next,
+                PathStep::Link(..) if makers.len() == LINKS_MAX => return Err(Errno::ELOOP.into()),
+                PathStep::Link(maker, target) => {
                     makers.push(maker);
                     lead(&mut at, &mut left, &target)?;
                 }
@@ -190,40 +190,40 @@ impl Directory {
 }
 
 impl Walk {
-    /// Whether each link on the way, and one more, was made by somebody who could have put there
-    /// himself what the link leads to.
+    /// Returns whether each link on the way, and one more, was made by a user who could have put
+    /// there what the link leads to.
     pub(super) fn is_trusted(&self, maker: Option<u32>) -> bool {
         let mut makers = self.makers.iter().copied().chain(maker);
         makers.all(|uid| is_trusted(uid) || uid == self.directory.uid)
     }
 }
 
-/// What a name is.
-enum Step {
-    /// A symbolic link: who has made it, and where it leads.
+/// Kind of an entry.
+enum PathStep {
+    /// A symbolic link: its maker and its target.
     Link(u32, PathBuf),
     Other(OwnedFd),
 }
 
-/// The link that is read is the one whose maker is seen.
-fn step(at: impl AsFd, name: &OsStr) -> io::Result<Step> {
+/// Opens the entry of a name. The link that is read is the one whose maker is seen.
+fn step(at: impl AsFd, name: &OsStr) -> io::Result<PathStep> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let next = openat(&at, name, flags, Mode::empty())?;
     let found = fstat(&next)?;
     if !is_link(&found) {
-        return Ok(Step::Other(next));
+        return Ok(PathStep::Other(next));
     }
     let target = readlinkat(&next, "").map(PathBuf::from).map_err(io::Error::from);
     let target = calls::or_else(target, || fs::read_link(by_number(&at).join(name)))?;
-    Ok(Step::Link(found.st_uid, target))
+    Ok(PathStep::Link(found.st_uid, target))
 }
 
-/// Where calls that take no fd find it.
+/// Returns a path to an fd, for calls that take none.
 fn by_number(fd: impl AsFd) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into()
 }
 
-/// What is left of a path to go is `path`, and then what was left before.
+/// Puts `path` in front of the rest of a path.
 fn lead(at: &mut OwnedFd, left: &mut VecDeque<OsString>, path: &Path) -> io::Result<()> {
     if path.is_absolute() {
         *at = Directory::open(Path::new("/"))?.file.into();
@@ -236,7 +236,7 @@ fn lead(at: &mut OwnedFd, left: &mut VecDeque<OsString>, path: &Path) -> io::Res
     Ok(())
 }
 
-/// Whether it is a symbolic link.
+/// Returns whether it is a symbolic link.
 pub(super) fn is_link(found: &FileStat) -> bool {
     found.st_mode & libc::S_IFMT == libc::S_IFLNK
 }
@@ -245,7 +245,7 @@ fn is_directory(found: &FileStat) -> bool {
     found.st_mode & libc::S_IFMT == libc::S_IFDIR
 }
 
-/// The directory's part of a path, and the name in it.
+/// Splits a path into its directory and the name there.
 pub(super) fn split(path: &Path) -> (&Path, &OsStr) {
     let bytes = path.as_os_str().as_bytes();
     let start = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);

@@ -1,4 +1,4 @@
-//! What can go wrong with a log file, in libvirt's words.
+//! Errors of a log file, in libvirt's words.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::BACKUPS_MAX;
 
-/// What failed. The texts leave the system's reason out, see [`Error::errno`].
+/// Error of a log file. The texts leave the system's reason out, see [`Error::errno`].
 #[derive(Debug, thiserror::Error)]
 #[error("{}", OsStr::from_bytes(&self.detail()).display())]
 #[expect(missing_docs, reason = "`detail` says what the fields are")]
@@ -26,17 +26,17 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    /// What is found is not what the log was opened as.
+    /// The path leads elsewhere than at OPEN.
     Refused {
         path: PathBuf,
         why: Refusal,
     },
-    /// Where a log is begun anew.
+    /// Unlink of a log that is begun anew.
     Delete {
         path: PathBuf,
         source: io::Error,
     },
-    /// Where a full file is given up because no older parts are kept.
+    /// Unlink of a full file because no older parts are kept.
     Remove {
         path: PathBuf,
         source: io::Error,
@@ -59,34 +59,34 @@ pub enum Error {
         offset: u64,
         source: io::Error,
     },
-    /// Where the bytes come from failed, not the file.
+    /// The source of the bytes has failed, not the file.
     Source {
         path: PathBuf,
         source: io::Error,
     },
 }
 
-/// Why a path is not followed.
+/// Reason why a path is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It leads to a directory of somebody else.
+    /// It leads to a directory of another user.
     #[error("its directory belongs to user {found}, not to user {before} as when it was opened")]
     Owner {
-        /// Whose it is.
+        /// Owner that was found.
         found: u32,
-        /// Whose it was at OPEN.
+        /// Owner at OPEN.
         before: u32,
     },
-    /// It leads through a symbolic link whose maker has no say in the directory that is found.
-    #[error("somebody else's symbolic link leads to its directory")]
+    /// It leads through a symbolic link whose maker may not change the directory that is found.
+    #[error("another user's symbolic link leads to its directory")]
     Way,
     /// The file itself is such a link, or was none at OPEN.
     #[error("it is a symbolic link")]
     Link,
-    /// Somebody else's file may be among its names.
+    /// Another user's file may be among its names.
     #[error("the file has {count} names")]
     Names {
-        /// Hard links.
+        /// Number of hard links.
         count: u64,
     },
 }
@@ -102,7 +102,7 @@ impl Refusal {
 }
 
 impl Error {
-    /// The system's reason; `None` where the configuration is at fault.
+    /// Returns the system's reason; `None` where the configuration is at fault.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::TooManyBackups { .. } => None,
@@ -121,14 +121,14 @@ impl Error {
         }
     }
 
-    /// Whether the guest has kept the job that takes its bytes for so long that others have gone on with
-    /// what is on the same file system: nothing more may be done to the file by this job.
+    /// Returns whether the guest has kept the job that takes its bytes for so long that others have
+    /// gone on with the same file system: this job may do nothing more to the file.
     pub fn is_left_behind(&self) -> bool {
         matches!(self, Self::Source { source, .. } if is_left_behind(source))
     }
 
-    /// Whether a log could not be rotated for a reason that does not pass by waiting, while it can be
-    /// written: it is append-only, its directory is not ours, something is mounted on it.
+    /// Returns whether a log could not be rotated for a reason that does not pass by waiting, while
+    /// it can be written: it is append-only, its directory is not ours, something is mounted on it.
     pub fn is_about_names_for_good(&self) -> bool {
         const LASTING: [Errno; 3] = [Errno::EPERM, Errno::EACCES, Errno::EBUSY];
         let is_lasting = |errno: i32| LASTING.contains(&Errno::from_raw(errno));
@@ -136,7 +136,7 @@ impl Error {
             && self.errno().is_some_and(is_lasting)
     }
 
-    /// The text with its paths as they are, which need not be UTF-8.
+    /// Returns the text with its paths as they are, which need not be UTF-8.
     pub fn detail(&self) -> Vec<u8> {
         match self {
             Self::TooManyBackups { backups_max } => {

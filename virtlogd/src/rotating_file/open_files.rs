@@ -1,8 +1,8 @@
-//! Which files logs are written to, so that nobody deletes one of them.
+//! Files that logs are written to, so that none of them is deleted.
 //!
-//! A file becomes known here behind the moment at which it is opened. So whoever opens one waits while
-//! a file of the same file system is being deleted, and looks afterwards whether the file is still
-//! there. The lock is never held while anything is done to a file.
+//! A file is registered here after it was opened. So whoever opens one waits while a file of the
+//! same file system is being deleted, and looks afterwards whether the file is still there. The
+//! lock is never held while anything is done to a file.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
@@ -13,32 +13,33 @@ use common::sys::fd;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::place::Place;
-use super::rotation::is_refused;
+use super::location::Location;
+use super::rotation::is_append_only;
 use super::{Error, FileId};
 
 /// Permissions of a new log file, before the umask; libvirt's value.
 const MODE: u32 = 0o600;
 
-/// How often a file is opened that is deleted before it is known to be a log's.
+/// Times that a file is opened that is deleted before it is registered.
 const OPENINGS_MAX: u32 = 8;
 
 static FILES: LazyLock<Mutex<Files>> = LazyLock::new(Mutex::default);
 
-/// A deletion has ended, or a file that waited for that is known.
+/// Signals that a deletion has ended, or that a file that waited for that is registered.
 static CHANGED: Condvar = Condvar::new();
 
 #[derive(Debug, Default)]
 struct Files {
-    /// To which logs are written. Two files that have one number by chance are one, which does no harm.
+    /// Numbers of the files that logs are written to. Two files that have one number by chance
+    /// count as one, which does no harm.
     open: HashSet<u64>,
-    /// Those to which several are, and to how many more than one.
+    /// Numbers of files that several logs are written to, and how many more than one.
     shared: HashMap<u64, u32>,
-    /// The device of the file that is being deleted, if one is.
+    /// Device of the file that is being deleted, if one is.
     deleting: Option<u64>,
-    /// Deletions that have ended, ever.
+    /// Number of deletions that have ended.
     deletions: u64,
-    /// Files that wait for a deletion to end; the next one waits for them.
+    /// Number of files that wait for a deletion to end; the next deletion waits for them.
     waiting: usize,
 }
 
@@ -51,32 +52,33 @@ pub(super) struct OpenFile {
     appends: bool,
 }
 
-/// While it is there one file may be deleted: none of its file system becomes a log's.
+/// Permission to delete one file: none of its file system is registered meanwhile.
 #[derive(Debug)]
 pub struct Deletion(());
 
-/// Whether a log is written to this file.
+/// Returns whether a log is written to this file.
 pub fn is_open(id: FileId) -> bool {
     files().open.contains(&number(id))
 }
 
 impl OpenFile {
-    /// Opens or creates a log, which is not deleted from then on; gives its size. With `O_APPEND`, which
-    /// `splice` refuses, only where others write to it as well, and where nothing else is allowed.
+    /// Opens or creates a log, which is not deleted from then on; returns its size too. `O_APPEND`,
+    /// which `splice` refuses, is used only where others write to it as well, and where nothing
+    /// else is allowed.
     ///
     /// # Errors
-    /// As [`Place::open`].
-    pub(super) fn at(place: &Place<'_>, is_shared: bool) -> Result<(Self, u64), Error> {
+    /// As [`Location::open`].
+    pub(super) fn at(location: &Location<'_>, is_shared: bool) -> Result<(Self, u64), Error> {
         let mut openings = 0;
         loop {
             let begun = now();
-            let opened = open_or_create(place, is_shared).map(|(file, metadata, appends)| {
+            let opened = open_or_create(location, is_shared).map(|(file, metadata, appends)| {
                 (Self::new(file, FileId::of(&metadata), appends), metadata.len())
             });
             openings += 1;
             let is_certain = openings == OPENINGS_MAX || !may_be_deleted_since(begun);
             match &opened {
-                Ok((file, _)) if !is_certain && !place.leads_to(file.id()) => {}
+                Ok((file, _)) if !is_certain && !location.leads_to(file.id()) => {}
                 // As a network's file system says when the file goes while it is opened.
                 Err(error) if !is_certain && error.errno() == Some(Errno::ENOENT as i32) => {}
                 _ => return opened,
@@ -84,7 +86,8 @@ impl OpenFile {
         }
     }
 
-    /// Waits while a file of the same file system is being deleted, which may be this one.
+    /// Registers a file. Waits while a file of the same file system is being deleted, which may be
+    /// this one.
     pub(super) fn new(file: File, id: FileId, appends: bool) -> Self {
         let mut files = files();
         if files.deleting == Some(id.dev) {
@@ -105,14 +108,14 @@ impl OpenFile {
         self.id
     }
 
-    /// From now on all writes go to its end.
+    /// Makes all writes go to its end from now on.
     pub(super) fn append_only(&mut self) -> io::Result<()> {
         fd::set_append(&self.file)?;
         self.appends = true;
         Ok(())
     }
 
-    /// Whether all writes go to its end.
+    /// Returns whether all writes go to its end.
     pub(super) fn appends(&self) -> bool {
         self.appends
     }
@@ -130,7 +133,7 @@ impl Drop for OpenFile {
 }
 
 impl Deletion {
-    /// Of a file of this device. Waits for any other to end.
+    /// Begins the deletion of a file of this device. Waits for any other to end.
     pub fn begin(dev: u64) -> Self {
         let mut files = files();
         while files.deleting.is_some() || files.waiting > 0 {
@@ -151,32 +154,35 @@ impl Drop for Deletion {
     }
 }
 
-/// Less to remember than the two numbers that it is made of.
+/// Returns one number for the two that identify a file, as that takes less memory.
 fn number(id: FileId) -> u64 {
     id.inode ^ id.dev.rotate_left(u64::BITS / 2)
 }
 
-/// A moment, for [`may_be_deleted_since`].
+/// Returns a moment, for [`may_be_deleted_since`].
 fn now() -> u64 {
     files().deletions
 }
 
-/// Whether a file that was found at this moment or later may have been deleted by now, before it was
-/// known here.
+/// Returns whether a file that was found at this moment or later may have been deleted before it
+/// was registered.
 fn may_be_deleted_since(moment: u64) -> bool {
     let files = files();
     files.deleting.is_some() || files.deletions != moment
 }
 
-/// Gives whether all writes go to its end, too.
-fn open_or_create(place: &Place<'_>, is_shared: bool) -> Result<(File, Metadata, bool), Error> {
+/// Opens or creates a log. Returns also whether all writes go to its end.
+fn open_or_create(
+    location: &Location<'_>,
+    is_shared: bool,
+) -> Result<(File, Metadata, bool), Error> {
     let open = |appends: bool| {
         let mut flags = OFlag::O_WRONLY | OFlag::O_CREAT;
         flags.set(OFlag::O_APPEND, appends);
-        place.open(None, flags, MODE).map(|(file, metadata)| (file, metadata, appends))
+        location.open(None, flags, MODE).map(|(file, metadata)| (file, metadata, appends))
     };
     match open(is_shared) {
-        Err(Error::Open { source, .. }) if is_refused(&source) => open(true),
+        Err(Error::Open { source, .. }) if is_append_only(&source) => open(true),
         result => result,
     }
 }

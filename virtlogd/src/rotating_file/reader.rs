@@ -1,4 +1,4 @@
-//! Reading a log from a remembered position through its rotated parts, without having it open.
+//! Reads of a log from a remembered position on through its rotated parts, without having it open.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -9,18 +9,19 @@ use common::sys::fd::read_behind;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::place::{Place, Trust};
-use super::rotation::is_too_long;
-use super::{Error, FileId, check_backups};
+use super::location::{Location, Trust};
+use super::parts::{check_backups, is_too_long};
+use super::{Error, FileId};
 
-/// Bytes read from a file at a time: looked through for a NUL while the processor has them at hand.
+/// Bytes read from a file at a time: looked through for a NUL while they are in the processor's
+/// cache.
 const PIECE_BYTES: u64 = 131_072;
 
-/// Room for what an encoder puts behind the bytes.
+/// Spare bytes for the encoder's padding.
 const BEHIND_BYTES: usize = 4;
 
 /// One part of a log that exists.
-struct Part {
+struct OpenPart {
     path: PathBuf,
     file: File,
     id: FileId,
@@ -32,9 +33,9 @@ struct Part {
 /// the answer ends at the first NUL, and an offset behind a part's end goes on with the next part's
 /// start.
 ///
-/// Where no part has the inode, what the position referred to is gone. libvirt then applies the
-/// offset to the oldest part that there can be, and so does this; where that does not exist, which
-/// libvirt reports as EBADF, this gives all there is, as nothing of it can have been seen before.
+/// If no part has the inode, the part of the position is gone. libvirt then applies the offset
+/// to the oldest part that there can be, and so does this. Where that does not exist, which libvirt
+/// reports as EBADF, this returns everything there is, as nothing of it can have been seen before.
 ///
 /// # Errors
 ///
@@ -66,7 +67,7 @@ pub fn read(
     data.reserve_exact(usize::try_from(expected).unwrap_or(0) + BEHIND_BYTES);
     for part in parts.iter().rev() {
         let before = data.len();
-        if part.read(std::mem::take(&mut offset), left, data)? == Stop::Nul {
+        if part.read(std::mem::take(&mut offset), left, data)? == ReadEnd::Nul {
             break;
         }
         left = left.saturating_sub((data.len() - before) as u64);
@@ -74,24 +75,24 @@ pub fn read(
     Ok(())
 }
 
-/// Where a position is.
+/// Part of a position.
 struct Found {
-    /// What is to be read, the newest first; the position is in the last.
-    parts: Vec<Part>,
-    /// Its offset means something in that part.
+    /// Parts to be read, the newest first; the position is in the last.
+    parts: Vec<OpenPart>,
+    /// The offset is one in that part.
     is_position_known: bool,
 }
 
-/// Why reading a part has ended.
+/// Reason why reading a part has ended.
 #[derive(PartialEq, Eq)]
-enum Stop {
-    /// At its end, or as much was read as was wanted.
+enum ReadEnd {
+    /// The part's end, or as much was read as was wanted.
     Enough,
-    /// At a NUL.
+    /// A NUL.
     Nul,
 }
 
-/// Looks from the newest part on, as there the position of most readers is.
+/// Finds the part of a position, from the newest on, as most readers' positions are there.
 fn find(
     path: &Path,
     known: Option<LogDirectory>,
@@ -99,14 +100,15 @@ fn find(
     inode: u64,
 ) -> Result<Found, Error> {
     check_backups(backups_max)?;
-    let Some(place) = absent_is_none(Place::at(path, Trust::in_known(known, Trust::Careful)))?
+    let Some(location) =
+        absent_is_none(Location::at(path, Trust::in_known(known, Trust::Careful)))?
     else {
         return Ok(Found { parts: Vec::new(), is_position_known: false });
     };
     let mut parts = Vec::new();
     let mut oldest_exists = false;
     for index in std::iter::once(None).chain((0..backups_max).map(Some)) {
-        let part = match Part::open(&place, index) {
+        let part = match OpenPart::open(&location, index) {
             Err(Error::Open { source, .. }) if index.is_some() && is_too_long(&source) => None,
             result => result?,
         };
@@ -119,16 +121,16 @@ fn find(
     Ok(Found { parts, is_position_known: oldest_exists })
 }
 
-impl Part {
-    fn open(place: &Place<'_>, index: Option<u64>) -> Result<Option<Self>, Error> {
-        let opened = absent_is_none(place.open(index, OFlag::O_RDONLY, 0))?;
+impl OpenPart {
+    fn open(location: &Location<'_>, index: Option<u64>) -> Result<Option<Self>, Error> {
+        let opened = absent_is_none(location.open(index, OFlag::O_RDONLY, 0))?;
         Ok(opened.map(|(file, metadata)| {
             let (id, size_bytes) = (FileId::of(&metadata), metadata.len());
-            Self { path: place.path(index), file, id, size_bytes }
+            Self { path: location.path(index), file, id, size_bytes }
         }))
     }
 
-    fn read(&self, mut offset: u64, mut left: u64, data: &mut Vec<u8>) -> Result<Stop, Error> {
+    fn read(&self, mut offset: u64, mut left: u64, data: &mut Vec<u8>) -> Result<ReadEnd, Error> {
         // What has been written since it was opened is left for the next READ. Even an empty file
         // is read from, as only that tells that it is a directory.
         left = left.min(self.size_bytes.saturating_sub(offset).max(1));
@@ -140,11 +142,11 @@ impl Part {
             }
             if let Some(nul) = find_nul(data.get(start..).unwrap_or_default()) {
                 data.truncate(start + nul);
-                return Ok(Stop::Nul);
+                return Ok(ReadEnd::Nul);
             }
             (offset, left) = (offset.saturating_add(count), left.saturating_sub(count));
         }
-        Ok(Stop::Enough)
+        Ok(ReadEnd::Enough)
     }
 
     fn read_piece(&self, offset: u64, len_max: u64, data: &mut Vec<u8>) -> Result<u64, Error> {
@@ -166,7 +168,7 @@ fn absent_is_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// `contains` is the fast one of the two.
+/// Returns the offset of the first NUL. `contains` is faster than `position`.
 fn find_nul(bytes: &[u8]) -> Option<usize> {
     if bytes.contains(&0) { bytes.iter().position(|&byte| byte == 0) } else { None }
 }
@@ -178,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
     use tempfile::TempDir;
 
-    use super::super::backup;
+    use super::super::parts::backup;
     use super::*;
 
     fn read(

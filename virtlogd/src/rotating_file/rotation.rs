@@ -1,4 +1,4 @@
-//! What is done to names: older parts move up, the file itself makes way, a log is begun anew.
+//! Changes of names: older parts move up, the file itself makes way, a log is begun anew.
 
 use std::io;
 use std::path::Path;
@@ -7,22 +7,23 @@ use common::handover::document::LogDirectory;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::place::{Place, Trust};
+use super::location::{Location, Trust};
+use super::parts::is_too_long;
 use super::{BACKUPS_MAX, Error, Limits};
 
-/// The steps that are left of a rotation that was cut off between two of its renames, as a gap in the
-/// numbers shows.
+/// Returns the steps that are left of a rotation that was cut off between two of its renames, as a
+/// gap in the numbers shows.
 pub fn steps_left(path: &Path, known: Option<LogDirectory>, limits: Limits) -> Option<u64> {
     let parts = limits.backups_max.min(BACKUPS_MAX);
-    let place = Place::at(path, Trust::in_known(known, Trust::Full)).ok()?;
-    let is_there = |part| place.directory().look_at(&place.name(part), false).is_ok();
+    let location = Location::at(path, Trust::in_known(known, Trust::Full)).ok()?;
+    let is_there = |part| location.directory().look_at(&location.name(part), false).is_ok();
     let gap = (0..parts).find(|&index| !is_there(Some(index)))?;
     let has_more = (gap + 1..parts).any(|index| is_there(Some(index)));
     (has_more && is_there(None)).then_some(gap + 1)
 }
 
 /// Unlinks a log and its older parts.
-pub(super) fn delete(log: &Place<'_>, backups_max: u64) -> Result<(), Error> {
+pub(super) fn delete(log: &Location<'_>, backups_max: u64) -> Result<(), Error> {
     log.refuse_special()?;
     let failed = |part, source| Error::Delete { path: log.path(part), source };
     absent_is_fine(log.directory().remove(&log.name(None)))
@@ -33,22 +34,22 @@ pub(super) fn delete(log: &Place<'_>, backups_max: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks before anything is moved whether a log can be: nobody may rename an append-only file.
+/// Checks before anything is moved that a log can be: an append-only file cannot be renamed.
 ///
 /// # Errors
 /// As the last step of the rotation would report it.
-pub(super) fn check(log: &Place<'_>) -> Result<(), Error> {
+pub(super) fn check(log: &Location<'_>) -> Result<(), Error> {
     match log.open(None, OFlag::O_WRONLY, 0) {
-        Err(Error::Open { source, .. }) if is_refused(&source) => {
+        Err(Error::Open { source, .. }) if is_append_only(&source) => {
             Err(Error::Rename { from: log.path(None), to: log.path(Some(0)), source })
         }
         _ => Ok(()),
     }
 }
 
-/// Fills slot `slot` from the one in front of it, the highest slot first. What would get a name that
-/// is too long is dropped, as what leaves the last slot is; gives whether something was.
-pub(super) fn step(log: &Place<'_>, backups_max: u64, slot: u64) -> Result<bool, Error> {
+/// Fills slot `slot` from the one in front of it; the highest slot comes first. A part whose name
+/// would be too long is dropped, like one that leaves the last slot. Returns whether one was.
+pub(super) fn step(log: &Location<'_>, backups_max: u64, slot: u64) -> Result<bool, Error> {
     if backups_max == 0 {
         return remove(log).map(|()| false);
     }
@@ -65,24 +66,19 @@ pub(super) fn step(log: &Place<'_>, backups_max: u64, slot: u64) -> Result<bool,
     }
 }
 
-/// Unlinks a log that is given up.
-pub(super) fn remove(log: &Place<'_>) -> Result<(), Error> {
+/// Unlinks a full log of which no older parts are kept.
+pub(super) fn remove(log: &Location<'_>) -> Result<(), Error> {
     absent_is_fine(log.directory().remove(&log.name(None)))
         .map_err(|source| Error::Remove { path: log.path(None), source })
 }
 
-/// Whether an older part's name cannot be had, so that there is no such part.
-pub(super) fn is_too_long(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::ENAMETOOLONG as i32)
-}
-
-/// What opening an append-only file for anything but appending reports.
-pub(super) fn is_refused(error: &io::Error) -> bool {
+/// Returns whether the error is the one of opening an append-only file for other writes.
+pub(super) fn is_append_only(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::EPERM as i32)
 }
 
-/// Gives whether it was there.
-fn remove_part(log: &Place<'_>, part: Option<u64>) -> io::Result<bool> {
+/// Unlinks a part. Returns whether it was there.
+fn remove_part(log: &Location<'_>, part: Option<u64>) -> io::Result<bool> {
     match log.directory().remove(&log.name(part)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound || is_too_long(&error) => Ok(false),
         result => result.map(|()| true),

@@ -1,11 +1,11 @@
-//! Where the bytes for a log file come from.
+//! Sources of bytes for a log file.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use common::sys::file::write_at;
 
-/// Where in a file bytes are stored.
+/// Offset in a file at which bytes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offset {
     /// At this offset in bytes.
@@ -15,45 +15,46 @@ pub enum Offset {
     End(u64),
 }
 
-/// Bytes that wait to be stored. What is not stored stays where it is.
+/// Bytes that wait to be stored. Those that are not stored stay where they are.
 pub trait Source {
-    /// How many bytes wait; there may be more by the next call, never fewer.
+    /// Returns the number of bytes that wait; there may be more by the next call, never fewer.
     ///
     /// # Errors
     ///
-    /// Whatever the system reports.
+    /// As the system reports.
     fn available(&self) -> io::Result<u64>;
 
-    /// The first `len_max` bytes, which is never more than wait, without consuming them. Fewer are
-    /// allowed; the rest is then looked at in a later [`append`](super::RotatingFile::append).
+    /// Returns the first `len_max` bytes, which is never more than wait, without consuming them.
+    /// Fewer are allowed; the rest is then looked at in a later
+    /// [`append`](super::RotatingFile::append).
     ///
     /// # Errors
     ///
-    /// Whatever the system reports.
+    /// As the system reports.
     fn peek(&mut self, len_max: usize) -> io::Result<&[u8]>;
 
-    /// Sees to it that of up to `len` bytes as many as can be are at hand, so that to store them is all
-    /// that is left to do, and says how many are; none only if none wait.
+    /// Prepares up to `len` bytes, so that only storing them is left to do. Returns how many are at
+    /// hand; none only if none wait.
     ///
     /// # Errors
     ///
-    /// Whatever the system reports; nothing is consumed then.
+    /// As the system reports; nothing is consumed then.
     fn prepare(&mut self, len: u64) -> io::Result<u64>;
 
-    /// Stores up to `len` bytes of those at hand at `offset` of `file`, consumes exactly those it
-    /// stored, and says how many that were; none only if none are at hand.
+    /// Stores up to `len` of the bytes at hand at `offset` of `file`, and consumes exactly those
+    /// stored. Returns how many that were; none only if none are at hand.
     ///
     /// # Errors
     ///
-    /// Whatever the system reports; nothing is stored or consumed then.
+    /// As the system reports; nothing is stored or consumed then.
     fn write_to(&mut self, file: BorrowedFd<'_>, offset: Offset, len: u64) -> io::Result<u64>;
 
-    /// A step that makes way for the bytes was done.
-    fn has_got_on(&self) {}
+    /// Notes that a step was done that makes way for the bytes.
+    fn note_progress(&self) {}
 }
 
 impl Offset {
-    /// In bytes, as far as is known.
+    /// Returns the offset in bytes, as far as is known.
     pub fn bytes(self) -> u64 {
         match self {
             Self::At(offset) | Self::End(offset) => offset,

@@ -1,10 +1,9 @@
 //! A log file that is written at its end and goes on in a new file when it is full.
 
 use std::cmp::Ordering;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,48 +11,36 @@ use common::handover::document::LogDirectory;
 use common::rpc::error::errno_text;
 use common::sys::fd;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use super::cut::{Cut, Step};
+use super::cut::{Cut, CutStep};
+use super::location::{Location, Trust};
 use super::open_files::OpenFile;
-use super::place::{Place, Trust};
+use super::parts::check_backups;
 use super::rotation;
 use super::source::{Offset, Source};
-use super::{Error, FileId, check_backups, read};
+use super::{Error, FileId, Limits};
 
-/// How much of what others write is looked through for a text that may be behind it.
-const OTHERS_BYTES_MAX: u64 = 65_536;
-
-/// The identity of no file.
+/// Identity of no file.
 const NONE: FileId = FileId { dev: 0, inode: 0 };
-
-/// How large a log may grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes in one file; 0: no limit, and no rotation.
-    pub size_bytes_max: u64,
-    /// Older parts kept beside the file, at most [`super::BACKUPS_MAX`].
-    pub backups_max: u64,
-}
 
 /// A log file open for writing. It owns its fd and keeps it through every failure.
 #[derive(Debug)]
 pub struct RotatingFile {
     path: Arc<Path>,
-    limits: Limits,
-    /// `None` until it could be opened the first time.
+    pub(super) limits: Limits,
+    /// The open file; `None` until it could be opened the first time.
     file: Option<OpenFile>,
-    /// Where it was opened; `None` until that has been seen.
-    known: Option<LogDirectory>,
+    /// Directory in which it was opened; `None` until that is known.
+    directory: Option<LogDirectory>,
     cut: Cut,
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
     rotation_steps_left: Option<u64>,
-    /// It could not be rotated, and is tried again when it has grown by as much as it may be large.
-    is_put_off: bool,
-    /// The daemon's log has been told what does not work about its parts.
-    is_told: bool,
+    /// It could not be rotated. That is tried again when it has grown by its maximum size.
+    is_rotation_postponed: bool,
+    /// The daemon's log has the warning about its parts.
+    is_warned: bool,
     /// Others write to it as well. So it is written at its end only, as long as it is a log.
     is_shared: bool,
 }
@@ -69,22 +56,22 @@ impl RotatingFile {
     pub fn open(path: impl Into<Arc<Path>>, limits: Limits, truncate: bool) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
-        let place = Place::at(&path, Trust::Full).map_err(|error| match error {
+        let location = Location::at(&path, Trust::Full).map_err(|error| match error {
             Error::Open { path, source } if truncate && source.kind() != ErrorKind::NotFound => {
                 Error::Delete { path, source }
             }
             error => error,
         })?;
         if truncate {
-            rotation::delete(&place, limits.backups_max)?;
+            rotation::delete(&location, limits.backups_max)?;
         }
-        let (file, size_bytes) = OpenFile::at(&place, false)?;
-        let known = Some(place.known_for(file.id()));
-        drop(place);
-        Ok(Self { known, ..Self::with(path, limits, Some(file), size_bytes, None) })
+        let (file, size_bytes) = OpenFile::at(&location, false)?;
+        let directory = Some(location.log_directory(file.id()));
+        drop(location);
+        Ok(Self { directory, ..Self::with(path, limits, Some(file), size_bytes, None) })
     }
 
-    /// Opens or creates PATH, to add to what may be written by others as well.
+    /// Opens or creates PATH, to add to a file that others may write as well.
     ///
     /// # Errors
     ///
@@ -92,22 +79,22 @@ impl RotatingFile {
     pub fn open_shared(path: impl Into<Arc<Path>>, limits: Limits) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
-        let place = Place::at(&path, Trust::Careful)?;
-        let (file, size_bytes) = OpenFile::at(&place, true)?;
-        let known = Some(place.known_for(file.id()));
-        drop(place);
+        let location = Location::at(&path, Trust::Careful)?;
+        let (file, size_bytes) = OpenFile::at(&location, true)?;
+        let directory = Some(location.log_directory(file.id()));
+        drop(location);
         let opened = Self::with(path, limits, Some(file), size_bytes, None);
-        Ok(Self { is_shared: true, known, ..opened })
+        Ok(Self { is_shared: true, directory, ..opened })
     }
 
-    /// A log that is opened, or created, by the first [`Self::refresh`], and then goes on with what is
-    /// left of a rotation.
+    /// Makes a log that is opened, or created, by the first [`Self::refresh`], and then goes on
+    /// with the steps left of a rotation.
     pub fn unopened(path: Arc<Path>, limits: Limits, rotation_steps_left: Option<u64>) -> Self {
         Self::with(path, limits, None, 0, rotation_steps_left)
     }
 
-    /// A log that an earlier image of this process had open, with the steps that were left of a
-    /// rotation. Whether it is still the file at PATH is seen by the first [`Self::refresh`].
+    /// Resumes a log that the process before this one had open, with the steps that were left of a
+    /// rotation. The first [`Self::refresh`] sees whether it is still the file at PATH.
     ///
     /// # Errors
     ///
@@ -131,67 +118,41 @@ impl RotatingFile {
         Ok(Self { is_shared, ..resumed })
     }
 
-    /// An earlier image of this process has opened it there.
+    /// Sets the directory in which the process before this one has opened it.
     #[must_use]
-    pub fn known_at(self, known: Option<LogDirectory>) -> Self {
-        Self { known, ..self }
+    pub fn opened_in(self, directory: Option<LogDirectory>) -> Self {
+        Self { directory, ..self }
     }
 
-    /// Where it was opened, if that has been seen.
-    pub fn known(&self) -> Option<LogDirectory> {
-        self.known
+    /// Returns the directory in which it was opened, once that is known.
+    pub fn directory(&self) -> Option<LogDirectory> {
+        self.directory
     }
 
-    /// The open file, and the steps left of a rotation that failed half-way.
+    /// Returns the open file, and the steps left of a rotation that has failed half-way.
     pub fn state(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
         (self.file.as_ref().map(|open| open.file.as_fd()), self.rotation_steps_left)
     }
 
-    /// The name it was opened by.
+    /// Returns the path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is open, where that is has been seen, and it is not in the middle of a rotation, so
-    /// that PATH leads to it if nobody else has changed that.
+    /// Returns whether it is open, its directory is known, and it is not in the middle of a
+    /// rotation, so that PATH leads to it if nothing else has changed that.
     pub fn is_in_place(&self) -> bool {
-        self.file.is_some() && self.known.is_some() && !self.is_half_rotated()
+        self.file.is_some() && self.directory.is_some() && !self.is_half_rotated()
     }
 
-    /// Which file is being written.
+    /// Returns the identity of the file being written.
     pub fn id(&self) -> FileId {
         self.file.as_ref().map_or(NONE, OpenFile::id)
     }
 
-    /// Inode of the file being written, and the offset in bytes at which the next byte will land.
+    /// Returns the inode of the file being written, and the offset in bytes of the next byte.
     pub fn position(&self) -> (u64, u64) {
         (self.id().inode, self.cut.pos())
-    }
-
-    /// Whether the next byte begins a line: a new file goes on with the line in which the part before it
-    /// was cut. The file is not open for reading, so this looks at PATH; where that fails the answer is
-    /// no.
-    pub fn is_at_line_start(&self) -> bool {
-        let Some(last) = self.cut.pos().checked_sub(1) else {
-            return self.is_behind_line();
-        };
-        let Ok((file, metadata)) = self.open_part(None) else {
-            return false;
-        };
-        FileId::of(&metadata) == self.id() && is_newline(&file, last)
-    }
-
-    /// How many bytes of `text` are in the log from this position on, where it was being written when
-    /// a process ended. Others may have written in front of it.
-    pub fn written_of(&self, text: &[u8], inode: u64, offset: u64) -> usize {
-        let mut found = Vec::new();
-        let len_max = text.len() as u64 + OTHERS_BYTES_MAX;
-        let (path, backups_max) = (&self.path, self.limits.backups_max);
-        let read = read(path, self.known, backups_max, inode, offset, len_max, &mut found);
-        if read.is_ok() && found.windows(text.len().max(1)).any(|piece| piece == text) {
-            return text.len();
-        }
-        found.iter().zip(text).take_while(|(found, wanted)| found == wanted).count()
     }
 
     /// Stores what waits in `source`, rotating as needed, and returns the bytes stored. Without
@@ -207,9 +168,9 @@ impl RotatingFile {
         let (mut stored_total, mut flush) = (0, flush);
         loop {
             match self.next_step(source, flush)? {
-                Step::Hold => return Ok(stored_total),
-                Step::Rotate => self.rotate(source)?,
-                Step::Write { len, ends_line } => {
+                CutStep::Hold => return Ok(stored_total),
+                CutStep::Rotate => self.rotate(source)?,
+                CutStep::Write { len, ends_line } => {
                     if self.of_source(retry(|| source.prepare(len)))? == 0 {
                         return Ok(stored_total);
                     }
@@ -230,14 +191,14 @@ impl RotatingFile {
         }
     }
 
-    /// Looks at the file from outside, to be called before each turn of writing. Truncated
-    /// (`copytruncate`) or grown by somebody else: goes on at its end. PATH removed or another
-    /// file by now: goes on at the end of PATH, and leaves the old file as it is.
+    /// Looks at the file by its path, before each turn of writing. Truncated (`copytruncate`) or
+    /// grown by others: goes on at its end. PATH removed or another file by now: goes on at the end
+    /// of PATH, and leaves the old file as it is.
     ///
     /// # Errors
     ///
-    /// Where PATH cannot be opened, or leads where the log may not go, the old file stays in use. Who
-    /// goes on all the same may be writing into a file that nobody will find.
+    /// Where PATH cannot be opened, or leads where the log may not go, the old file stays in use. A
+    /// caller that goes on may write into a file that cannot be found.
     pub fn refresh(&mut self) -> Result<(), Error> {
         if self.file.is_none() {
             let left = self.rotation_steps_left;
@@ -248,14 +209,14 @@ impl RotatingFile {
         match fs::metadata(&self.path) {
             Ok(metadata) if FileId::of(&metadata) == self.id() => {
                 self.recount(metadata.len())?;
-                self.know_place();
+                self.learn_location();
                 Ok(())
             }
             _ => self.reopen(),
         }
     }
 
-    /// What the bytes' source said, as an error that names the log.
+    /// Converts an error of the bytes' source into one that names the log.
     ///
     /// # Errors
     /// [`Error::Source`].
@@ -263,7 +224,8 @@ impl RotatingFile {
         result.map_err(|source| Error::Source { path: self.path.to_path_buf(), source })
     }
 
-    /// Whether the file has another size than is known, so that what to do next has to be decided anew.
+    /// Compares the file's size with the known one. Returns whether the next step has to be decided
+    /// anew.
     fn has_changed(&mut self) -> Result<bool, Error> {
         let Some(open) = &self.file else { return Ok(false) };
         let inspect =
@@ -272,7 +234,7 @@ impl RotatingFile {
         self.recount(u64::try_from(size_bytes).unwrap_or(0))
     }
 
-    /// The file has this size.
+    /// Sets the file's size. Returns whether the next step has to be decided anew.
     fn recount(&mut self, size_bytes: u64) -> Result<bool, Error> {
         match size_bytes.cmp(&self.cut.pos()) {
             Ordering::Equal => Ok(false),
@@ -287,8 +249,8 @@ impl RotatingFile {
         }
     }
 
-    /// Somebody else writes to the file, too, whose bytes a write at the size that is known might meet;
-    /// from now on none can. Gives whether it is the first time.
+    /// Makes all writes go to the end of the file: others write to it, too, and a write at the
+    /// known size might meet their bytes. Returns whether it is the first time.
     fn share(&mut self) -> Result<bool, Error> {
         let Some(open) = self.file.as_mut().filter(|open| !open.appends()) else {
             return Ok(false);
@@ -315,65 +277,48 @@ impl RotatingFile {
             path,
             limits,
             file,
-            known: None,
+            directory: None,
             cut,
             rotation_steps_left,
-            is_put_off: false,
-            is_told: false,
+            is_rotation_postponed: false,
+            is_warned: false,
             is_shared: false,
         }
     }
 
-    fn place(&self) -> Result<Place<'_>, Error> {
-        self.place_of(&self.path)
+    pub(super) fn location(&self) -> Result<Location<'_>, Error> {
+        self.location_of(&self.path)
     }
 
-    /// Where the path leads by now, if it may lead there.
-    fn place_of<'a>(&self, path: &'a Path) -> Result<Place<'a>, Error> {
-        let place = Place::at(path, Trust::in_known(self.known, Trust::Full))?;
-        Ok(place.with_current(self.id()))
+    /// Follows the path, as it may lead by now.
+    fn location_of<'a>(&self, path: &'a Path) -> Result<Location<'a>, Error> {
+        let location = Location::at(path, Trust::in_known(self.directory, Trust::Full))?;
+        Ok(location.with_current(self.id()))
     }
 
-    /// Whether the part before the file ends with a line, or there is none.
-    fn is_behind_line(&self) -> bool {
-        if self.limits.backups_max == 0 {
-            return true;
-        }
-        match self.open_part(Some(0)) {
-            Ok((file, metadata)) => match metadata.len().checked_sub(1) {
-                Some(last) => is_newline(&file, last),
-                None => true,
-            },
-            Err(error) => error.errno() == Some(Errno::ENOENT as i32),
-        }
-    }
-
-    fn open_part(&self, part: Option<u64>) -> Result<(File, Metadata), Error> {
-        self.place()?.open(part, OFlag::O_RDONLY, 0)
-    }
-
-    /// What another process has opened counts as opened now. What fails is looked at the next time.
-    fn know_place(&mut self) {
-        if self.known.is_none()
-            && let Ok(place) = self.place()
+    /// Learns the directory of a file that another process has opened. After a failure the next
+    /// turn tries again.
+    fn learn_location(&mut self) {
+        if self.directory.is_none()
+            && let Ok(location) = self.location()
         {
-            self.known = Some(place.known_for(self.id()));
+            self.directory = Some(location.log_directory(self.id()));
         }
     }
 
     fn is_half_rotated(&self) -> bool {
-        self.rotation_steps_left.is_some() && !self.is_put_off
+        self.rotation_steps_left.is_some() && !self.is_rotation_postponed
     }
 
-    fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<Step, Error> {
+    fn next_step(&self, source: &mut impl Source, flush: bool) -> Result<CutStep, Error> {
         if !self.is_half_rotated()
             && let Some(len) = self.cut.unseen()
         {
-            return Ok(Step::Write { len, ends_line: false });
+            return Ok(CutStep::Write { len, ends_line: false });
         }
         let available = self.of_source(retry(|| source.available()))?;
         if available > 0 && self.is_half_rotated() {
-            return Ok(Step::Rotate);
+            return Ok(CutStep::Rotate);
         }
         self.of_source(self.cut.step(available, flush, |len| source.peek(len)))
     }
@@ -386,15 +331,15 @@ impl RotatingFile {
         retry(|| source.write_to(open.file.as_fd(), offset, len)).map_err(failed)
     }
 
-    /// One that cannot be rotated, and never will unless somebody mends that, goes on in the same file.
+    /// Rotates the file. One that cannot be rotated for a lasting reason goes on growing.
     fn rotate(&mut self, source: &impl Source) -> Result<(), Error> {
-        match self.move_on(source) {
+        match self.rotate_now(source) {
             Err(error) if error.is_about_names_for_good() => {
                 let size_bytes_max = self.cut.pos().saturating_add(self.limits.size_bytes_max);
                 self.cut = Cut::new(self.cut.pos(), size_bytes_max);
-                self.is_put_off = true;
+                self.is_rotation_postponed = true;
                 let reason = error.errno().map(errno_text).unwrap_or_default();
-                self.tell_once(&format!(
+                self.warn_once(&format!(
                     "cannot be rotated and goes on growing: {error}: {reason}"
                 ));
                 Ok(())
@@ -403,60 +348,55 @@ impl RotatingFile {
         }
     }
 
-    fn move_on(&mut self, source: &impl Source) -> Result<(), Error> {
+    fn rotate_now(&mut self, source: &impl Source) -> Result<(), Error> {
         let (full, path) = (self.id(), Arc::clone(&self.path));
-        let place = self.place_of(&path)?;
+        let location = self.location_of(&path)?;
         let mut left = match self.rotation_steps_left {
             Some(left) => left,
             None => {
-                rotation::check(&place)?;
+                rotation::check(&location)?;
                 self.limits.backups_max.max(1)
             }
         };
         let mut has_dropped = false;
         while left > 0 {
             self.rotation_steps_left = Some(left);
-            has_dropped |= rotation::step(&place, self.limits.backups_max, left - 1)?;
+            has_dropped |= rotation::step(&location, self.limits.backups_max, left - 1)?;
             left -= 1;
-            source.has_got_on();
+            source.note_progress();
         }
         self.rotation_steps_left = Some(0);
         if has_dropped {
-            self.tell_once("has a name too long for all its older parts; they are dropped");
+            self.warn_once("has a name too long for all its older parts; they are dropped");
         }
-        self.reopen_at(&place)?;
+        self.reopen_at(&location)?;
         if self.id() == full {
             // Renaming does nothing between two names of one file: PATH.0 was PATH already.
-            rotation::remove(&place)?;
-            self.reopen_at(&place)?;
+            rotation::remove(&location)?;
+            self.reopen_at(&location)?;
         }
         Ok(())
     }
 
-    fn tell_once(&mut self, what: &str) {
-        if !std::mem::replace(&mut self.is_told, true) {
+    fn warn_once(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.is_warned, true) {
             tracing::warn!(target: "logging.log_handler", "The log {} {what}", self.path.display());
         }
     }
 
     fn reopen(&mut self) -> Result<(), Error> {
         let path = Arc::clone(&self.path);
-        self.reopen_at(&self.place_of(&path)?)
+        self.reopen_at(&self.location_of(&path)?)
     }
 
-    fn reopen_at(&mut self, place: &Place<'_>) -> Result<(), Error> {
-        let (file, size_bytes) = OpenFile::at(place, self.is_shared)?;
-        self.known.get_or_insert_with(|| place.known_for(file.id()));
+    fn reopen_at(&mut self, location: &Location<'_>) -> Result<(), Error> {
+        let (file, size_bytes) = OpenFile::at(location, self.is_shared)?;
+        self.directory.get_or_insert_with(|| location.log_directory(file.id()));
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
-        (self.rotation_steps_left, self.is_put_off) = (None, false);
+        (self.rotation_steps_left, self.is_rotation_postponed) = (None, false);
         Ok(())
     }
-}
-
-fn is_newline(file: &File, offset: u64) -> bool {
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).is_ok() && byte == *b"\n"
 }
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

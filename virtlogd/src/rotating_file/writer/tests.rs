@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::super::backup;
+use super::super::parts::backup;
 use super::super::rotation;
 use super::super::source::Bytes;
 use super::*;
@@ -136,9 +136,9 @@ fn a_retried_rotation_goes_on_where_it_stopped() {
         let log = Log::new();
         let mut file = log.open(10, 3);
         append(&mut file, b"aaaaaaaaaabbbbbbbbbbccccccccccdddddddddd").unwrap();
-        let place = Place::at(&log.path, Trust::Full).unwrap();
+        let location = Location::at(&log.path, Trust::Full).unwrap();
         for slot in (3 - steps_done..3).rev() {
-            rotation::step(&place, 3, slot).unwrap();
+            rotation::step(&location, 3, slot).unwrap();
         }
         file.rotation_steps_left = Some(3 - steps_done);
         append(&mut file, b"e").unwrap();

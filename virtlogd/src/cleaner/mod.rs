@@ -1,0 +1,6 @@
+//! Deletion of old logs: their guests are long gone.
+
+mod chain;
+mod pass;
+
+pub use pass::{Summary, clean};

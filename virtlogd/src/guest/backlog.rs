@@ -1,0 +1,151 @@
+//! Backlog of a log: the items that it gets before anything new of its guest.
+//!
+//! Their order: the rest of a line about a loss, the staged bytes, and the line about a loss behind
+//! them. So no more bytes are staged once bytes behind them were lost, and none are taken from the
+//! guest's pipe while there is a backlog.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use common::handover::document::Target;
+
+use crate::guest::loss::{self, Loss};
+use crate::guest::staging::{StagingPipe, StagingPool};
+
+/// The backlog.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// Rest of a line about a loss.
+    pub(crate) line: Vec<u8>,
+    /// Begin of that line in the file, if the process before this one may have written something of
+    /// it.
+    pub(crate) line_target: Option<Target>,
+    pub(crate) staged: VecDeque<StagingPipe>,
+    /// A further one, into which bytes are being moved.
+    pub(super) filling: Option<StagingPipe>,
+    /// A job writes the first of `staged`.
+    pub(super) first_in_hand: bool,
+    pub(crate) loss: Option<Loss>,
+    /// Reason of the last failure to write.
+    pub(crate) reason: String,
+    /// All bytes that were lost, reported or not.
+    pub(super) lost_bytes: u64,
+}
+
+/// An item of the backlog.
+#[derive(Debug)]
+pub(crate) enum BacklogItem {
+    Line(Vec<u8>),
+    Staged(StagingPipe),
+    /// A line about a loss, which was not begun.
+    Loss,
+}
+
+impl Backlog {
+    /// Returns whether it is empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+            && self.staged.is_empty()
+            && self.filling.is_none()
+            && self.loss.is_none()
+    }
+
+    /// Returns whether there is an item that can be written now.
+    pub(super) fn has_items(&self) -> bool {
+        !self.line.is_empty() || !self.staged.is_empty() || self.has_loss_to_tell()
+    }
+
+    /// Returns whether a loss is the next item. Bytes that are being moved come before it.
+    fn has_loss_to_tell(&self) -> bool {
+        self.loss.is_some() && self.filling.is_none()
+    }
+
+    /// Returns the number of staged bytes.
+    pub(super) fn staged_bytes(&self) -> u64 {
+        self.staged.iter().chain(&self.filling).map(StagingPipe::held).sum()
+    }
+
+    /// Returns the number of bytes in it, lost ones included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.staged_bytes() + self.loss.map_or(0, |loss| loss.bytes())
+    }
+
+    /// Reports that it cannot be written for good.
+    pub(crate) fn abandon(&self, path: &Path) {
+        loss::count(self.bytes());
+        tracing::error!(
+            target: "logging.log_handler",
+            "{} bytes of a guest that has gone are lost for good, its log {} could not be written: {}",
+            self.bytes(), path.display(), self.reason
+        );
+    }
+
+    /// Returns a staging pipe to move bytes of the guest's into, which is not written to the log
+    /// before [`Self::filled`]. `None` if there is none, or the bytes would overtake a loss.
+    pub(super) fn begin_filling(&mut self, pool: &StagingPool) -> Option<StagingPipe> {
+        if self.loss.is_some() {
+            return None;
+        }
+        // Not into a pipe from which a file may be taking bytes.
+        let in_hand = usize::from(self.first_in_hand);
+        let last = if self.staged.len() > in_hand { self.staged.pop_back() } else { None };
+        self.filling = last.or_else(|| pool.take().ok());
+        self.filling.clone()
+    }
+
+    /// Adds that staging pipe, unless nothing was moved into it.
+    pub(super) fn filled(&mut self) {
+        self.staged.extend(self.filling.take().filter(|staging| staging.held() > 0));
+    }
+
+    /// Takes over the staged bytes of a job, in front of those that were staged meanwhile.
+    pub(super) fn take_staged(&mut self, staging: &mut StagingPipe, pool: &StagingPool) {
+        self.first_in_hand = false;
+        let held = staging.held();
+        if held == 0 {
+            return;
+        }
+        staging.put_back();
+        match pool.take() {
+            Ok(fresh) => self.staged.push_front(std::mem::replace(staging, fresh)),
+            Err(error) => {
+                tracing::error!(
+                    target: "logging.log_handler", "Unable to make a pipe for {held} bytes of output, which are lost: {error}"
+                );
+                staging.discard();
+                self.lose(held);
+            }
+        }
+    }
+
+    /// Returns the first item.
+    pub(super) fn next_item(&mut self) -> Option<BacklogItem> {
+        if !self.line.is_empty() {
+            return Some(BacklogItem::Line(self.line.clone()));
+        }
+        if let Some(first) = self.staged.front() {
+            self.first_in_hand = true;
+            return Some(BacklogItem::Staged(first.clone()));
+        }
+        self.has_loss_to_tell().then_some(BacklogItem::Loss)
+    }
+
+    /// Notes that a job has done with the first staging pipe, which it may have emptied.
+    pub(super) fn first_is_back(&mut self) {
+        self.first_in_hand = false;
+        match self.staged.front() {
+            Some(first) if first.held() > 0 => first.put_back(),
+            _ => drop(self.staged.pop_front()),
+        }
+    }
+
+    /// Counts bytes that were lost.
+    pub(super) fn lose(&mut self, bytes: u64) {
+        loss::count(bytes);
+        self.lost_bytes = self.lost_bytes.saturating_add(bytes);
+        match &mut self.loss {
+            Some(loss) => loss.add(bytes),
+            None => self.loss = Some(Loss::new(bytes)),
+        }
+    }
+}

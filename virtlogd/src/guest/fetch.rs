@@ -1,0 +1,69 @@
+//! State of the job that takes bytes out of a suspect guest's pipe, beside the tasks of its log.
+
+use std::time::Duration;
+
+use common::server::Progress;
+
+use crate::guest::access::Fetched;
+
+/// Time that a task waits for the bytes that a suspect has written before it, and interval at which
+/// it is tried whether they can be fetched.
+pub(crate) const FETCH_PERIOD: Duration = Duration::from_millis(50);
+
+/// A job that touches a guest's pipe and nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct Fetch {
+    /// Account of the one that is under way.
+    progress: Option<Progress>,
+    /// It was begun after the first task came.
+    is_for_task: bool,
+    /// No task waits for it any longer.
+    is_stalled: bool,
+    /// The guest's bytes from before the first task were fetched, or are not waited for.
+    is_done: bool,
+    /// Number of those bytes that are left, once that is known.
+    left_bytes: Option<u64>,
+}
+
+impl Fetch {
+    /// Begins one, with an account for the job.
+    pub(crate) fn begin(&mut self, progress: Progress, is_for_task: bool) {
+        let left_bytes = self.left_bytes;
+        *self = Self { progress: Some(progress), is_for_task, left_bytes, ..Self::default() };
+    }
+
+    /// Ends one. One that was begun before a task came tells nothing of the bytes before that task.
+    pub(crate) fn end(&mut self, Fetched { waiting, taken }: Fetched) {
+        let left = self.left_bytes.or_else(|| self.is_for_task.then_some(waiting));
+        let left_bytes = left.map(|left| left.saturating_sub(taken));
+        let is_done = left_bytes.is_some_and(|left| left == 0 || taken == 0);
+        *self = Self { is_done, left_bytes, ..Self::default() };
+    }
+
+    /// Notes that one takes long, so that no task waits for it any longer. Returns whether one is under
+    /// way.
+    pub(crate) fn set_stalled(&mut self) -> bool {
+        self.is_stalled |= self.is_under_way();
+        self.is_under_way()
+    }
+
+    /// Forgets the bytes before the task that is taken up.
+    pub(crate) fn forget_task(&mut self) {
+        (self.is_done, self.left_bytes) = (false, None);
+    }
+
+    /// Returns whether one is under way.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.progress.is_some()
+    }
+
+    /// Returns whether the next task need not wait.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_done || self.is_stalled
+    }
+
+    /// Returns whether the guest holds it up.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.progress.as_ref().is_some_and(Progress::is_at_peer)
+    }
+}

@@ -1,0 +1,102 @@
+//! Bytes of a guest that were dropped, and the text of the line about them in its log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use common::handover::document;
+use common::logging::timestamp;
+
+/// All bytes that this process has dropped, on any thread.
+static DROPPED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the number of bytes of all guests that were dropped since the start.
+pub(crate) fn dropped_bytes() -> u64 {
+    DROPPED_BYTES.load(Ordering::Relaxed)
+}
+
+/// Counts bytes that were dropped.
+pub(crate) fn count(bytes: u64) {
+    DROPPED_BYTES.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// Bytes lost since the log could last be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loss {
+    bytes: u64,
+    first: SystemTime,
+    last: SystemTime,
+}
+
+impl Loss {
+    /// Makes the loss of `bytes` now.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let now = SystemTime::now();
+        Self { bytes, first: now, last: now }
+    }
+
+    /// Adds `bytes` that were lost now.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.last = SystemTime::now();
+    }
+
+    /// Returns this loss and a later one as one.
+    pub(crate) fn and(self, later: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(later.bytes), last: later.last, ..self }
+    }
+
+    /// Returns it as it is in the state document.
+    pub(crate) fn save(&self) -> document::Loss {
+        document::Loss {
+            bytes: self.bytes,
+            first_unix_us: to_unix_us(self.first),
+            last_unix_us: to_unix_us(self.last),
+        }
+    }
+
+    /// Returns a loss from the state document; `None` for times that cannot be.
+    pub(crate) fn restore(from: document::Loss) -> Option<Self> {
+        let time = |unix_us| SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(unix_us));
+        let (first, last) = (time(from.first_unix_us)?, time(from.last_unix_us)?);
+        Some(Self { bytes: from.bytes, first, last })
+    }
+
+    /// Returns the number of bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the line for the log. It starts with a newline of its own unless the log is
+    /// `at_line_start`.
+    pub(crate) fn line(&self, reason: &str, at_line_start: bool) -> Vec<u8> {
+        let newline = if at_line_start { "" } else { "\n" };
+        format!(
+            "{newline}{}: virtlogd: {} bytes of this log were lost between {} and {}: {reason}\n",
+            timestamp(SystemTime::now()),
+            self.bytes,
+            timestamp(self.first),
+            timestamp(self.last),
+        )
+        .into_bytes()
+    }
+}
+
+fn to_unix_us(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_stands_on_its_own_and_counts_all() {
+        let mut loss = Loss::new(100);
+        loss.add(23);
+        let line = String::from_utf8(loss.line("disk full", false)).unwrap();
+        assert!(line.starts_with('\n') && line.ends_with(": disk full\n"));
+        assert!(line.contains(": virtlogd: 123 bytes of this log were lost between "));
+        assert_eq!(loss.line("disk full", true).first(), line.as_bytes().get(1));
+    }
+}

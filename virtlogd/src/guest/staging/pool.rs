@@ -1,0 +1,131 @@
+//! Staging pipes that are made in advance, so that the fd store has them when a job needs one.
+//!
+//! Jobs take and end staging pipes on any thread. The loop stores some in advance, and forgets those
+//! that have ended.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::staging_pipe::{StagingPipe, WeakStagingPipe};
+use crate::guest::crash_records::CrashRecords;
+
+/// Time after a shortage of descriptors in which no pipes are made in advance.
+const SHORTAGE_PERIOD: Duration = Duration::from_secs(10);
+
+/// Source of staging pipes, for all jobs. Without an fd store none are made in advance.
+#[derive(Debug, Default)]
+pub(crate) struct StagingPool {
+    records: Arc<CrashRecords>,
+    pipes: Mutex<Pipes>,
+    /// A pipe that is in use is not in the fd store.
+    lacks_pipes: AtomicBool,
+    /// Descriptors are short, and the loop has not freed those that it can.
+    is_short: AtomicBool,
+}
+
+/// Pipes that the loop stores or releases.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    /// In the fd store, and in no use.
+    pub(crate) spare: Vec<StagingPipe>,
+    /// On the way there, and in no use.
+    pub(crate) sent: Vec<StagingPipe>,
+    /// Made when there was no spare one; not in the fd store.
+    pub(crate) made: Vec<StagingPipe>,
+    /// Sent under these keys; not known to be in the fd store.
+    pub(crate) unproved: Vec<(u64, WeakStagingPipe)>,
+    /// Time of the last shortage of descriptors.
+    freed_at: Option<Instant>,
+}
+
+impl StagingPool {
+    /// Returns the records of all pipes.
+    pub(crate) fn records(&self) -> &Arc<CrashRecords> {
+        &self.records
+    }
+
+    /// Takes an empty pipe, one that is in the fd store or on its way there if possible.
+    ///
+    /// # Errors
+    /// As `pipe2(2)`.
+    pub(crate) fn take(&self) -> io::Result<StagingPipe> {
+        if let Some(spare) = self.pipes().take_spare() {
+            return Ok(spare);
+        }
+        let made = self.make()?;
+        if self.records.have_begun() {
+            self.pipes().made.push(made.clone());
+        }
+        Ok(made)
+    }
+
+    /// Makes an empty pipe that is not in the fd store.
+    ///
+    /// # Errors
+    /// As `pipe2(2)`.
+    pub(crate) fn make(&self) -> io::Result<StagingPipe> {
+        StagingPipe::make(Arc::clone(&self.records))
+    }
+
+    /// Frees the descriptors of spare pipes, for a while: there are none left for a log. The loop then frees
+    /// those that wait for the supervisor.
+    pub(crate) fn free_descriptors(&self) {
+        if self.records.have_begun() {
+            self.is_short.store(true, Ordering::Relaxed);
+            let mut pipes = self.pipes();
+            let freed = (std::mem::take(&mut pipes.spare), std::mem::take(&mut pipes.sent));
+            pipes.freed_at = Some(Instant::now());
+            // Closing them takes system calls.
+            drop(pipes);
+            drop(freed);
+        }
+    }
+
+    /// Locks the pipes that the loop stores or releases.
+    pub(crate) fn pipes(&self) -> MutexGuard<'_, Pipes> {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether descriptors have become short, and resets that.
+    pub(crate) fn take_is_short(&self) -> bool {
+        self.is_short.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes whether a pipe that is in use is in the fd store.
+    pub(crate) fn note_in_use(&self, is_stored: bool) {
+        self.lacks_pipes.fetch_or(!is_stored, Ordering::Relaxed);
+    }
+
+    /// Returns whether a pipe that is in use was not in the fd store, and resets that.
+    pub(crate) fn take_lacks_pipes(&self) -> bool {
+        self.lacks_pipes.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Pipes {
+    /// Returns whether descriptors are short.
+    pub(crate) fn are_short(&self) -> bool {
+        self.freed_at.is_some_and(|at| at.elapsed() < SHORTAGE_PERIOD)
+    }
+
+    /// Returns the pipes that are in no use.
+    pub(crate) fn unused(&self) -> impl Iterator<Item = &StagingPipe> {
+        self.spare.iter().chain(&self.sent)
+    }
+
+    /// Takes back pipes that were taken all at once, and adds those that have come since.
+    pub(crate) fn restore(&mut self, before: Self) {
+        let Self { spare, sent, made, unproved, freed_at } = before;
+        self.spare.extend(spare);
+        self.sent.extend(sent);
+        self.made.extend(made);
+        self.unproved.extend(unproved);
+        self.freed_at = freed_at;
+    }
+
+    fn take_spare(&mut self) -> Option<StagingPipe> {
+        self.spare.pop().or_else(|| self.sent.pop())
+    }
+}

@@ -1,0 +1,121 @@
+//! A staging pipe's key in the fd store, and its records for the process after a crash.
+
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::handover::document::Target;
+use nix::sys::stat::fstat;
+
+use crate::guest::crash_records::{AtRisk, CrashRecords};
+
+/// State of one pipe in the fd store and in the records. It ends with the pipe.
+#[derive(Debug)]
+pub(super) struct StoreEntry {
+    state: Mutex<State>,
+    records: Arc<CrashRecords>,
+}
+
+/// Under one lock, as the loop may store a pipe while a job sets its owner: the later record has to be
+/// the true one.
+#[derive(Debug, Default)]
+struct State {
+    /// Key in the fd store; `None`: it is not there.
+    key: Option<u64>,
+    /// Key of the log whose bytes are inside.
+    owner: Option<u64>,
+    /// The store has it for certain.
+    is_proved: bool,
+    /// The record of bytes that would be lost with this process.
+    at_risk: Option<AtRisk>,
+}
+
+impl StoreEntry {
+    /// Makes one with a key in the fd store, if it is there.
+    pub(super) fn new(key: Option<u64>, records: Arc<CrashRecords>) -> Self {
+        Self { state: Mutex::new(State { key, ..State::default() }), records }
+    }
+
+    /// Returns the key in the fd store.
+    pub(super) fn key(&self) -> Option<u64> {
+        self.state().key
+    }
+
+    /// Returns the key of the log whose bytes are inside.
+    pub(super) fn owner(&self) -> Option<u64> {
+        self.state().owner
+    }
+
+    /// Sets the key in the fd store of a pipe with so many bytes. With `None` they count as lost with the
+    /// process, even if the store has the pipe for a while yet.
+    pub(super) fn set_key(&self, key: Option<u64>, held: u64) {
+        let mut state = self.state();
+        if state.key != key {
+            self.records.set_owner(state.key, None);
+        }
+        (state.key, state.is_proved) = (key, false);
+        self.records.set_owner(key, state.owner);
+        state.set_at_risk(&self.records, held, None);
+    }
+
+    /// Notes that the store has it for certain under this key.
+    pub(super) fn set_proved(&self, key: u64) {
+        let mut state = self.state();
+        if state.key == Some(key) {
+            state.is_proved = true;
+            state.set_at_risk(&self.records, 0, None);
+        }
+    }
+
+    /// Sets the log whose bytes are inside, by its key in the fd store.
+    pub(super) fn set_owner(&self, owner: Option<u64>, held: u64) {
+        let mut state = self.state();
+        state.owner = owner;
+        self.records.set_owner(state.key, owner);
+        state.set_at_risk(&self.records, held, None);
+    }
+
+    /// Records how many bytes would be lost with this process, if the store may lack the pipe. Returns
+    /// whether it may.
+    pub(super) fn set_at_risk(&self, bytes: u64) -> bool {
+        self.state().set_at_risk(&self.records, bytes, None)
+    }
+
+    /// Records that a file of this size is about to take so many bytes.
+    pub(super) fn set_target(&self, file: BorrowedFd<'_>, size_bytes: u64, bytes: u64) {
+        let mut state = self.state();
+        if state.is_proved || state.owner.is_none() {
+            return;
+        }
+        let inode = fstat(file).map_or(0, |stat| stat.st_ino);
+        let target = (inode != 0).then_some(Target { inode, size_bytes });
+        state.set_at_risk(&self.records, bytes, target);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn set_at_risk(&mut self, records: &CrashRecords, bytes: u64, target: Option<Target>) -> bool {
+        let owner = self.owner.filter(|_| !self.is_proved && bytes > 0);
+        let at_risk = owner.map(|owner| {
+            // A pipe that has no key counts with the log's own.
+            AtRisk { key: self.key.unwrap_or(owner), owner, bytes, target }
+        });
+        if at_risk != self.at_risk {
+            records.set_at_risk(self.at_risk, at_risk);
+            self.at_risk = at_risk;
+        }
+        !self.is_proved
+    }
+}
+
+impl Drop for StoreEntry {
+    fn drop(&mut self) {
+        self.set_at_risk(0);
+        if let Some(key) = self.key() {
+            self.records.note_end(key);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The queue of a path: its tasks, which run one after the other, and the guest of its log, who
+//! must not wait meanwhile.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::event::TimerId;
+use common::server::{Core, StorageId};
+use common::sys::pipe;
+
+use crate::guest::access::Guest;
+use crate::guest::fetch::{FETCH_PERIOD, Fetch};
+use crate::guest::pipe::JournalState;
+use crate::logs::outcome::Outcome;
+use crate::logs::task::Task;
+use crate::logs::timer::{QueueTimer, Timer};
+use crate::logs::writer::LogWriter;
+use crate::rotating_file::FileId;
+
+/// The queue of one path.
+#[derive(Debug)]
+pub(crate) struct LogQueue {
+    pub(crate) path: Arc<Path>,
+    /// Storage of its file, as far as that is known; `None` before the first task.
+    pub(crate) place: Option<StorageId>,
+    /// `place` is known for certain, by the file.
+    is_located: bool,
+    /// Writer of its log, unless a task has it.
+    pub(crate) writer: Option<Box<LogWriter>>,
+    /// Guest of its log, also while a task has that.
+    pub(crate) guest: Option<Arc<Guest>>,
+    /// Key of the log in the fd store, and the state that was stored there.
+    pub(crate) key: Option<u64>,
+    pub(crate) journaled: Option<Box<JournalState>>,
+    /// A task is under way.
+    pub(crate) busy: bool,
+    /// The task under way takes long.
+    is_stalled: bool,
+    /// The last task could not write the log.
+    pub(crate) is_failing: bool,
+    /// The job that takes bytes of the guest's beside the tasks.
+    pub(crate) fetch: Fetch,
+    /// The pipe has become ready since the last turn began.
+    pub(crate) ready: bool,
+    /// Tasks that wait. Bounded by the clients, of whom each has one call in flight.
+    pub(crate) waiting: VecDeque<Task>,
+    /// Bytes that the first of these has left to store.
+    pub(crate) left: Option<u64>,
+    pub(crate) flush_timer: Option<TimerId>,
+    pub(crate) rest_timer: Option<TimerId>,
+    pub(crate) guest_check_timer: Option<TimerId>,
+}
+
+impl LogQueue {
+    /// Makes an empty one.
+    pub(crate) fn new(path: Arc<Path>) -> Self {
+        Self {
+            place: None,
+            is_located: false,
+            path,
+            writer: None,
+            guest: None,
+            key: None,
+            journaled: None,
+            busy: false,
+            is_stalled: false,
+            is_failing: false,
+            fetch: Fetch::default(),
+            ready: false,
+            waiting: VecDeque::new(),
+            left: None,
+            flush_timer: None,
+            rest_timer: None,
+            guest_check_timer: None,
+        }
+    }
+
+    /// Returns the timers that are set.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = TimerId> {
+        [self.flush_timer, self.rest_timer, self.guest_check_timer].into_iter().flatten()
+    }
+
+    /// Returns whether there is a task to start.
+    pub(crate) fn has_task(&self) -> bool {
+        !self.waiting.is_empty() || (self.ready && self.writer.is_some())
+    }
+
+    /// Submits a job that works on its file.
+    pub(crate) fn submit(
+        &mut self,
+        core: &mut Core<Outcome>,
+        number: u64,
+        work: impl FnOnce() -> Outcome + Send + 'static,
+    ) {
+        let progress = self.guest.as_ref().map(|guest| guest.progress.clone()).unwrap_or_default();
+        match self.place.filter(|_| self.is_located) {
+            Some(place) => core.submit_with_progress(place, number, progress, work),
+            None => self.place = Some(core.submit_at_path(&self.path, number, progress, work)),
+        }
+    }
+
+    /// Takes the next task; a turn, short if `is_short`, if none waits.
+    pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
+        self.fetch.forget_task();
+        if let Some(task) = self.waiting.pop_front() {
+            if self.waiting.is_empty() {
+                // Most logs never have a second one; the memory for the first is freed.
+                self.waiting = VecDeque::new();
+            }
+            return Some(task);
+        }
+        self.ready = false;
+        Some(Task::Turn { flush: false, retry: false, is_short })
+    }
+
+    /// Takes the log back from a task, if the path is one. Returns the guest of a log that has ended.
+    pub(crate) fn task_ended(
+        &mut self,
+        core: &mut Core<Outcome>,
+        number: u64,
+        writer: Option<Box<LogWriter>>,
+    ) -> Option<Arc<Guest>> {
+        self.busy = false;
+        if let Some(FileId { dev: dev @ 1.., .. }) = writer.as_ref().map(|writer| writer.file_id())
+        {
+            (self.place, self.is_located) = (Some(StorageId::device(dev)), true);
+        }
+        let guest = writer.as_ref().map(|writer| Arc::clone(writer.guest()));
+        let is_same = |before: &&mut Arc<Guest>| {
+            guest.as_ref().is_some_and(|guest| Arc::ptr_eq(before, guest))
+        };
+        let ended = self.guest.as_mut().filter(|before| !is_same(before)).cloned();
+        if ended.is_some() {
+            self.fetch = Fetch::default();
+        }
+        (self.guest, self.writer) = (guest, writer);
+        if std::mem::take(&mut self.is_stalled) {
+            self.cancel_guest_check(core);
+            if self.guest.as_ref().is_some_and(|guest| guest.pipe().has_backlog()) {
+                core.again(number);
+            }
+        }
+        ended
+    }
+
+    /// Returns the reason to empty the guest's pipe even where that loses bytes; `None`: its log
+    /// can be written.
+    pub(crate) fn drop_reason(&self, core: &mut Core<Outcome>) -> Option<String> {
+        if self.is_stalled && self.place.is_some_and(|place| core.hangs(place)) {
+            return Some("the file system did not answer in time".to_owned());
+        }
+        let pipe = self.guest.as_ref().filter(|_| self.is_failing)?.pipe();
+        Some(pipe.backlog().map_or_else(String::new, |backlog| backlog.reason.clone()))
+    }
+
+    /// Notes that the task under way takes long.
+    pub(crate) fn set_stalled(&mut self) {
+        self.is_stalled = self.busy;
+    }
+
+    /// Watches the guest of a task that takes long. Returns whether the guest's pipe is to be
+    /// emptied because the file system hangs. While that makes progress, the guest just writes more
+    /// than it can take, and nothing is dropped.
+    pub(crate) fn watch_guest(&mut self, core: &mut Core<Outcome>, number: u64) -> bool {
+        let (Some(guest), true) = (&self.guest, self.is_stalled) else { return false };
+        // It may have been left alone. If it cannot be watched there is still the timer.
+        let is_watched = guest.pipe().fd.watch().is_ok();
+        let hangs = self.place.is_some_and(|place| core.hangs(place));
+        if !hangs || !is_watched {
+            self.check_guest_after(core, FETCH_PERIOD, number);
+        }
+        hangs
+    }
+
+    /// Sets the timer to check the guest again, unless it is set.
+    pub(crate) fn check_guest_after(
+        &mut self,
+        core: &mut Core<Outcome>,
+        after: Duration,
+        number: u64,
+    ) {
+        if self.guest_check_timer.is_none() {
+            self.guest_check_timer = Some(
+                core.set_timer(after, Timer::Queue(QueueTimer::GuestCheck, number).to_source()),
+            );
+        }
+    }
+
+    /// Cancels that timer.
+    pub(crate) fn cancel_guest_check(&mut self, core: &mut Core<Outcome>) {
+        self.guest_check_timer.take().into_iter().for_each(|timer| core.cancel_timer(timer));
+    }
+
+    /// Closes the guest's pipe although its log cannot be ended, unless a job is held up by the
+    /// guest.
+    pub(crate) fn close_guest_pipe(&mut self, core: &mut Core<Outcome>, number: u64) {
+        let Some(guest) = self.guest.take().filter(|guest| !core.is_peer_suspect(guest.number))
+        else {
+            return;
+        };
+        let Ok(Ok(ended)) = pipe::pipe().map(|(reader, _)| core.watch(Arc::new(reader), number))
+        else {
+            return;
+        };
+        guest.pipe().fd = ended;
+    }
+
+    /// Sets the timer after which the pipe is read again, unless it is set.
+    pub(crate) fn rest(&mut self, core: &mut Core<Outcome>, time: Duration, number: u64) {
+        if self.rest_timer.is_none() {
+            self.rest_timer =
+                Some(core.set_timer(time, Timer::Queue(QueueTimer::Rest, number).to_source()));
+        }
+    }
+
+    /// Sets the timer to flush, unless it fires earlier anyway.
+    pub(crate) fn flush_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
+        if let Some(timer) = self.flush_timer {
+            if timer.due() <= Instant::now() + after {
+                return;
+            }
+            core.cancel_timer(timer);
+        }
+        self.flush_timer =
+            Some(core.set_timer(after, Timer::Queue(QueueTimer::Flush, number).to_source()));
+    }
+}
+
+impl fmt::Display for LogQueue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.guest {
+            Some(guest) if guest.progress.is_at_peer() || self.fetch.is_held_up() => write!(
+                formatter,
+                "log {} of {}, which keeps its pipe locked until it is ended",
+                self.path.display(),
+                guest.identity
+            ),
+            Some(guest) => write!(formatter, "log {} of {}", self.path.display(), guest.identity),
+            None => write!(formatter, "log {}", self.path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_without_tasks_keeps_no_room_for_them() {
+        let mut queue = LogQueue::new(Arc::from(Path::new("/log")));
+        queue.waiting.extend([Task::FlushForHandover, Task::Stop { goes_on: false }]);
+        assert!(matches!(queue.next_task(false), Some(Task::FlushForHandover)));
+        assert!(matches!(queue.next_task(false), Some(Task::Stop { .. })));
+        assert_eq!(queue.waiting.capacity(), 0);
+    }
+}
