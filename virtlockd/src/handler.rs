@@ -1,7 +1,7 @@
 //! Calls, connections and owners: what happens when, in libvirt's order.
 //!
-//! Whatever concerns one resource goes through its [lane](crate::lane), and what becomes of owners
-//! is in [`crate::watch`].
+//! Whatever concerns one resource goes through its [lane](crate::lockspace::queue), and what becomes of owners
+//! is in [`crate::owner::lifecycle`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -16,22 +16,22 @@ use common::rpc::{self, Call, Reply};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, Progress};
 use common::sys::pidfd;
 
-use crate::directory;
-use crate::ending;
-use crate::endings;
-use crate::failure::Failure;
-use crate::file::{Done, Files};
-use crate::keeping::Unstored;
-use crate::lane::{Lane, Task};
-use crate::lockspace::{Lockspaces, ResourceId};
-use crate::owner::{Owner, OwnerId, Owners};
-use crate::patience::{self, PutOff};
+use crate::error::file::Failure;
+use crate::error::lock::Refusal;
+use crate::lease::directory;
+use crate::lease::job::{Done, Files};
+use crate::lockspace::lease_break::{self, PutOff};
+use crate::lockspace::lock_check;
+use crate::lockspace::queue::{Lane, Task};
+use crate::lockspace::resource::{Action, Claim, path_of};
+use crate::lockspace::table::{Lockspaces, ResourceId};
+use crate::owner::owners::{Owner, OwnerId, Owners};
+use crate::owner::signals;
+use crate::owner::termination;
+use crate::owner::watch_retry;
+use crate::persist::fd_store::Unstored;
 use crate::protocol::{Guest, Operation, Request};
-use crate::refusal::Refusal;
-use crate::resource::{Action, Claim, path_of};
-use crate::rewatch;
 use crate::session::{Gone, Session};
-use crate::settle;
 
 /// The number of jobs for no resource; resources are numbered behind it.
 pub(crate) const DIRECTORY: u64 = 0;
@@ -324,9 +324,9 @@ impl Daemon for Handler {
     /// An owner that was asked to end has not, or it is time to look for those nobody watches.
     fn timer(&mut self, core: &mut Core<Outcome>, source: u64) {
         match source {
-            rewatch::RETRY => self.watch_again(core),
-            settle::RETRY => self.settle_again(core),
-            patience::RETRY => self.try_again(core),
+            watch_retry::RETRY => self.watch_again(core),
+            lock_check::RETRY => self.settle_again(core),
+            lease_break::RETRY => self.try_again(core),
             owner => self.ending_is_due(OwnerId(owner)),
         }
     }
@@ -352,7 +352,7 @@ impl Daemon for Handler {
     }
 
     fn describe_job(&self, source: u64) -> String {
-        if source == endings::WAITING {
+        if source == termination::WAITING {
             return "waiting for guests to end".to_owned();
         }
         let resource = ResourceId(source);
@@ -430,14 +430,14 @@ impl Daemon for Handler {
         let owners = unstored.iter().filter_map(|&id| self.owners.get(id));
         let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(|owner| owner.depends_on_us());
         if core.has_store() {
-            ending::finish(self.owners.iter().map(|(_, owner)| owner));
+            signals::finish(self.owners.iter().map(|(_, owner)| owner));
             tracing::info!(
                 target: "locking.lock_daemon",
                 "Leases in the fd store stay there for whoever comes next; of {} owners some are not there",
                 unstored.len()
             );
         }
-        ending::end_all(&dependent);
+        signals::end_all(&dependent);
         for owner in others.iter().filter(|owner| owner.has_leases()) {
             tracing::warn!(
                 target: "locking.lock_daemon",

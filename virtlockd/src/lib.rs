@@ -1,51 +1,34 @@
 //! virtlockd: holds leases on disk images for guests, so that two guests never have one disk.
 //!
-//! A call is checked by the [`handler`] and becomes a task for a [resource] of a
-//! [`lockspace`]; what touches files is a [job](mod@file) in between. Leases belong to [owners](owner),
-//! processes that are [watched](watch) for their [end](ending).
+//! A call is checked by the [`handler`] and becomes a task for a [resource](lockspace::resource) of a
+//! [lockspace](lockspace::table); what touches files is a [job](lease::job) in between. Leases belong to [owners](owner::owners),
+//! processes that are [watched](owner::lifecycle) for their [end](owner::signals).
 //!
 //! Five journeys through the code, and a glossary, are in the documentation of [`common`]; behaviour and
 //! settings are in `virtlockd/README.md`.
 //!
 //! Invariants, because they are absences that nobody can see in the code:
-//! - Only [`mod@file`] opens, closes, makes or removes a path that a client named, and [`directory`]
+//! - Only [`lease::job`] opens, closes, makes or removes a path that a client named, and [`lease::directory`]
 //!   makes those of lockspaces, and only in jobs. One job at a time works on a resource.
 //! - Whether two names are one file is never decided here: each name has a lock of its own on an
 //!   open file description of its own, and the kernel knows. So closing one name's file never
 //!   harms another's lock, and no table can be wrong about it. What the kernel does not know is which
-//!   nodes are one block [device](devices), and that we must not open what has a [POSIX lock](posix) of
+//!   nodes are one block [device](lease::devices), and that we must not open what has a [POSIX lock](lease::posix_locks) of
 //!   ours.
 //! - No process is ever signalled by its number, only by its pidfd, and where there is none, nothing
 //!   is done. (Where the kernel has no pidfds `sys` makes do with numbers and start times.) One is taken for dead when its pidfd says so; when no process had its number as it
 //!   was registered (and one could have it: made-up pids of no process are left alone); or when the
-//!   number that it was [known by](identity) is another process's, or nobody's, later.
+//!   number that it was [known by](owner::identity) is another process's, or nobody's, later.
 //! - A file's content is never read or written.
 
-mod devices;
-mod directory;
-mod ending;
-mod endings;
-mod failure;
-mod file;
-mod find;
+mod error;
 mod handler;
-mod holdings;
-mod identity;
-mod inode;
-mod keeping;
-mod lane;
+mod lease;
 mod lockspace;
 mod owner;
-mod patience;
-mod posix;
+mod persist;
 mod protocol;
-mod refusal;
-mod resource;
-mod rewatch;
 mod session;
-mod settle;
-mod state;
-mod watch;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -58,7 +41,7 @@ use common::startup::Service;
 use common::sys::calls::Call;
 
 pub use handler::{Handler, Outcome};
-use inode::Inode;
+use lease::inode::Inode;
 
 /// The name of the daemon and its server.
 const NAME: &str = "virtlockd";

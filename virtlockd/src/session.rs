@@ -2,9 +2,9 @@
 
 use common::server::Caller;
 
+use crate::error::lock::Refusal;
+use crate::lockspace::resource::Claim;
 use crate::protocol::Request;
-use crate::refusal::Refusal;
-use crate::resource::Claim;
 
 /// A connection that has made a call.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use common::sys::calls::is_refused;
 use common::sys::pidfd;
 use nix::errno::Errno;
 
-use crate::failure::is_shortage;
-use crate::identity::{Identity, Known, Way};
+use crate::error::file::is_shortage;
+use crate::owner::identity::{Identity, Known, Way};
 use crate::protocol::Guest;
 
 /// What is found of the process that somebody has registered.

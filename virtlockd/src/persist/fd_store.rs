@@ -12,14 +12,14 @@ use common::server::{ClientId, Core, Progress};
 use common::sys::lock::{self, Hold};
 
 use crate::handler::{DIRECTORY, Ended, Handler, Outcome};
-use crate::holdings::Holding;
-use crate::lane::Task;
-use crate::lockspace::ResourceId;
-use crate::owner::{OwnerId, Owners};
-use crate::posix::PosixFiles;
-use crate::resource::{Action, Resource};
+use crate::lease::posix_locks::PosixFiles;
+use crate::lockspace::holders::Holding;
+use crate::lockspace::queue::Task;
+use crate::lockspace::resource::{Action, Resource};
+use crate::lockspace::table::ResourceId;
+use crate::owner::owners::{OwnerId, Owners};
+use crate::persist::save::{save_guest, save_resource, save_session};
 use crate::session::Session;
-use crate::state::{save_guest, save_resource, save_session};
 
 /// What the store had no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use common::server::Core;
 
-use crate::failure::Failure;
+use crate::error::file::Failure;
 use crate::handler::{Handler, Outcome};
-use crate::lane::Task;
-use crate::lockspace::ResourceId;
-use crate::resource::{Action, Claim};
+use crate::lockspace::queue::Task;
+use crate::lockspace::resource::{Action, Claim};
+use crate::lockspace::table::ResourceId;
 
 /// The source of the timer; owners never get so far.
 pub(crate) const RETRY: u64 = u64::MAX - 4;

@@ -24,7 +24,7 @@ use common::sys::file::open_without_links;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
-use crate::inode::Inode;
+use crate::lease::inode::Inode;
 
 /// Files with POSIX locks. Clones are the same set, for jobs on other threads.
 #[derive(Debug, Clone, Default)]

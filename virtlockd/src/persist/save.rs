@@ -1,6 +1,4 @@
-//! Leases and their owners as part of a state document, and [back](adopt).
-
-mod adopt;
+//! Leases and their owners as part of a state document.
 
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
@@ -15,18 +13,18 @@ use common::server::ClientId;
 use common::sys::lock::Hold;
 
 use crate::handler::Handler;
-use crate::holdings::Holding;
-use crate::identity::{Identity, Known, Way};
-use crate::owner::{Owner, OwnerId, Owners};
-use crate::posix::PosixFiles;
+use crate::lease::posix_locks::PosixFiles;
+use crate::lockspace::holders::Holding;
+use crate::lockspace::resource::Resource;
+use crate::owner::identity::{Identity, Known, Way};
+use crate::owner::owners::{Owner, OwnerId, Owners};
 use crate::protocol::Guest;
-use crate::resource::Resource;
 use crate::session::Session;
 
 /// Flags of a resource, libvirt's values.
-mod flag {
-    pub(super) const SHARED: u32 = 1;
-    pub(super) const AUTOCREATE: u32 = 2;
+pub(super) mod flag {
+    pub(in crate::persist) const SHARED: u32 = 1;
+    pub(in crate::persist) const AUTOCREATE: u32 = 2;
 }
 
 impl Handler {

@@ -23,19 +23,19 @@ use common::sys::lock::{Hold, Kind, Mode};
 use common::sys::pidfd;
 use nix::errno::Errno;
 
-use super::flag;
-use crate::file::Lease;
-use crate::find::{self, Found, Registrant};
+use super::save::flag;
 use crate::handler::{Handler, Outcome};
-use crate::holdings::{Holding, Holdings};
-use crate::identity::{Identity, Key, Known, Way};
-use crate::inode::Inode;
-use crate::lane::Task;
-use crate::lockspace::ResourceId;
-use crate::owner::OwnerId;
+use crate::lease::inode::Inode;
+use crate::lease::job::Lease;
+use crate::lockspace::holders::{Holding, Holdings};
+use crate::lockspace::queue::Task;
+use crate::lockspace::resource::{Action, Claim};
+use crate::lockspace::table::ResourceId;
+use crate::owner::identity::{Identity, Key, Known, Way};
+use crate::owner::lookup::{self, Found, Registrant};
+use crate::owner::owners::OwnerId;
+use crate::owner::watch_retry::spare;
 use crate::protocol::{Guest, Terms};
-use crate::resource::{Action, Claim};
-use crate::rewatch::spare;
 use crate::session::Session;
 
 impl Handler {
@@ -367,7 +367,7 @@ impl Adoption<'_> {
         if let Some(owner) = self.adopted.find(guest, &known).filter(|_| !is_dead) {
             return owner;
         }
-        let found = if is_dead { Found::Dead } else { find::again(guest, &known) };
+        let found = if is_dead { Found::Dead } else { lookup::again(guest, &known) };
         if matches!(found, Found::Dead) {
             tracing::info!(
                 target: "locking.lock_daemon", "{guest} has ended, its leases are released"
@@ -390,10 +390,10 @@ fn find_again(
     }
     let known = known_of(process);
     if !is_own {
-        return find::again(guest, &known);
+        return lookup::again(guest, &known);
     }
     match core.peer_pidfd(caller.client) {
-        Err(error) if find::cannot_tell(&error) => find::again(guest, &known),
+        Err(error) if lookup::cannot_tell(&error) => lookup::again(guest, &known),
         result => result.into(),
     }
 }

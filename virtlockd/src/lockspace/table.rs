@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use common::sys::lock::Hold;
 
-use crate::failure::Failure;
-use crate::file::{Done, Lease};
-use crate::holdings::Holdings;
-use crate::inode::Inode;
+use crate::error::file::Failure;
+use crate::error::lock::{Holders, Refusal};
+use crate::lease::inode::Inode;
+use crate::lease::job::{Done, Lease};
+use crate::lockspace::holders::Holdings;
+use crate::lockspace::resource::{Action, Change, Resource, Step, path_of};
 use crate::protocol::Terms;
-use crate::refusal::{Holders, Refusal};
-use crate::resource::{Action, Change, Resource, Step, path_of};
 
 /// Lockspaces beside the default one. Ours; anybody who may connect can add some, and they are
 /// never removed.

@@ -9,7 +9,7 @@ use common::rpc::error::{Code, Domain};
 use common::rpc::{self};
 use nix::errno::Errno;
 
-use crate::refusal::text;
+use crate::error::lock::text;
 
 /// What could not be done with a file.
 #[derive(Debug)]

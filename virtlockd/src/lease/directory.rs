@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::failure::{Attempt, Failure, failure};
+use crate::error::file::{Attempt, Failure, failure};
 
 /// Permission bits of a directory that we make, libvirt's value.
 const DIRECTORY_MODE: u32 = 0o700;

@@ -9,11 +9,11 @@ use common::server::Core;
 use common::sys::{fd, process};
 use nix::errno::Errno;
 
-use crate::failure::is_shortage;
-use crate::find::{self, Found};
+use crate::error::file::is_shortage;
 use crate::handler::{Handler, Outcome};
-use crate::identity::{Identity, Known};
-use crate::owner::{Owner, OwnerId};
+use crate::owner::identity::{Identity, Known};
+use crate::owner::lookup::{self, Found};
+use crate::owner::owners::{Owner, OwnerId};
 
 /// The source of the timer; owners never get so far.
 pub(crate) const RETRY: u64 = u64::MAX - 2;
@@ -74,7 +74,7 @@ impl Handler {
         let Some(owner) = self.owners.get_mut(id) else { return true };
         let (guest, known) = (Arc::clone(&owner.guest), owner.known);
         let number = known.number(&guest).and_then(|number| i32::try_from(number).ok());
-        match spare(find::again(&guest, &known)) {
+        match spare(lookup::again(&guest, &known)) {
             Found::Unknown(error) if is_shortage(&error) => return false,
             Found::Unknown(_) => owner.may_get_pidfd = false,
             Found::Dead => self.owner_has_ended(core, id),

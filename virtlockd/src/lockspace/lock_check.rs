@@ -8,9 +8,9 @@ use common::server::Core;
 use common::sys::lock::{Hold, Kind};
 
 use crate::handler::{Handler, Outcome};
-use crate::lane::Task;
-use crate::lockspace::ResourceId;
-use crate::resource::Action;
+use crate::lockspace::queue::Task;
+use crate::lockspace::resource::Action;
+use crate::lockspace::table::ResourceId;
 
 /// The source of the timer; owners never get so far.
 pub(crate) const RETRY: u64 = u64::MAX - 3;

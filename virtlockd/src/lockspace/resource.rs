@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use common::sys::lock::{self, Kind};
 
-use crate::file::{Job, Lease};
-use crate::holdings::{Holding, Holdings};
-use crate::inode::Inode;
-use crate::owner::OwnerId;
+use crate::error::lock::{Holders, Refusal};
+use crate::lease::inode::Inode;
+use crate::lease::job::{Job, Lease};
+use crate::lockspace::holders::{Holding, Holdings};
+use crate::owner::owners::OwnerId;
 use crate::protocol::{Guest, Operation, Terms};
-use crate::refusal::{Holders, Refusal};
 
 /// On whose behalf a call is made.
 #[derive(Debug, Clone)]

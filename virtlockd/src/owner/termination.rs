@@ -13,10 +13,10 @@ use common::server::{Core, Place};
 use common::sys::{pidfd, process};
 use nix::sys::signal::Signal;
 
-use crate::ending::{self, TERM_PERIOD};
 use crate::handler::{Ended, Handler, Outcome};
-use crate::owner::{Ending, Owner, OwnerId};
-use crate::state::save_guest;
+use crate::owner::owners::{Ending, Owner, OwnerId};
+use crate::owner::signals::{self, TERM_PERIOD};
+use crate::persist::save::save_guest;
 
 /// The number of the job that waits for guests to end; resources never get so far.
 pub(crate) const WAITING: u64 = u64::MAX - 1;
@@ -57,7 +57,7 @@ impl Handler {
     ) -> bool {
         self.note_ending(core, id, Some(deadline_ms));
         let Some(owner) = self.owners.get_mut(id) else { return false };
-        if !ending::signal(owner, Signal::SIGTERM) {
+        if !signals::signal(owner, Signal::SIGTERM) {
             self.note_ending(core, id, None);
             return false;
         }
@@ -71,7 +71,7 @@ impl Handler {
     pub(crate) fn ending_is_due(&mut self, id: OwnerId) {
         let Some(owner) = self.owners.get_mut(id) else { return };
         owner.ending.iter_mut().for_each(|ending| ending.timer = None);
-        if ending::signal(owner, Signal::SIGKILL) {
+        if signals::signal(owner, Signal::SIGKILL) {
             tracing::warn!(
                 target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
             );
@@ -137,12 +137,12 @@ fn save(owner: &Owner) -> document::Holder {
 }
 
 fn wait_for(pidfds: &[OwnedFd]) {
-    ending::wait_all(pidfds, Instant::now() + HANDOVER_PERIOD);
+    signals::wait_all(pidfds, Instant::now() + HANDOVER_PERIOD);
     for pidfd in pidfds.iter().filter(|pidfd| !pidfd::has_ended(pidfd)) {
         // It may have ended right now.
         pidfd::send_signal(pidfd, Signal::SIGKILL).ok();
     }
-    ending::wait_all(pidfds, Instant::now() + KILL_PERIOD);
+    signals::wait_all(pidfds, Instant::now() + KILL_PERIOD);
 }
 
 fn millis(time: Duration) -> u64 {

@@ -14,10 +14,10 @@ use common::sys::calls::is_unknown;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
-use crate::devices::{Claim, Devices};
-use crate::failure::{Attempt, Failure, failure, is_not_yet, is_shortage};
-use crate::inode::Inode;
-use crate::posix::{Opened, PosixFiles};
+use crate::error::file::{Attempt, Failure, failure, is_not_yet, is_shortage};
+use crate::lease::devices::{Claim, Devices};
+use crate::lease::inode::Inode;
+use crate::lease::posix_locks::{Opened, PosixFiles};
 use crate::protocol::Terms;
 
 /// Permission bits of a file that we make, libvirt's value.

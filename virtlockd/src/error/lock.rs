@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use common::rpc::error::{Code, Domain};
 use common::rpc::{self};
 
-use crate::failure::Failure;
-use crate::holdings::Holding;
+use crate::error::file::Failure;
+use crate::lockspace::holders::Holding;
 
 /// How many holders of a lease are named in the log. Ours.
 const HOLDERS_NAMED_MAX: usize = 8;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use common::event::{Registered, TimerId};
 use common::sys::{pidfd, process};
 
-use crate::identity::{Key, Known};
-use crate::lockspace::ResourceId;
+use crate::lockspace::table::ResourceId;
+use crate::owner::identity::{Key, Known};
 use crate::protocol::Guest;
 
 /// Names one process for as long as the daemon runs, even after its pid was given to another.
@@ -236,7 +236,7 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lockspace::Lockspaces;
+    use crate::lockspace::table::Lockspaces;
 
     fn guest(pid: u32) -> Arc<Guest> {
         Arc::new(Guest { uuid: [0; 16], name: (*b"vm").into(), id: 1, pid })

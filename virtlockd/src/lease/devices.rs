@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::sys::lock::Mode;
 
-use crate::inode::Inode;
+use crate::lease::inode::Inode;
 
 /// All of them. Clones are the same set, for jobs on other threads.
 #[derive(Debug, Clone, Default)]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use common::server::{Caller, Core};
 
-use crate::failure::is_shortage;
-use crate::find::{Found, Registrant};
+use crate::error::file::is_shortage;
 use crate::handler::{Handler, Outcome};
-use crate::identity::{Identity, Known};
-use crate::lane::Task;
-use crate::owner::{Owner, OwnerId};
+use crate::lockspace::queue::Task;
+use crate::lockspace::resource::{Action, Claim};
+use crate::owner::identity::{Identity, Known};
+use crate::owner::lookup::{Found, Registrant};
+use crate::owner::owners::{Owner, OwnerId};
 use crate::protocol::Guest;
-use crate::resource::{Action, Claim};
 
 impl Handler {
     /// The owner that a guest is, which may be one that is known already, and whether it was the

@@ -1,7 +1,7 @@
 use super::*;
-use crate::owner::OwnerId;
+use crate::lockspace::resource::Claim;
+use crate::owner::owners::OwnerId;
 use crate::protocol::{Guest, Terms};
-use crate::resource::Claim;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Fixture {
             Step::Ended(result) => result,
             Step::Job(already, job) => {
                 let result =
-                    self.lockspaces.end(id, action, job.run(&crate::file::Files::default()));
+                    self.lockspaces.end(id, action, job.run(&crate::lease::job::Files::default()));
                 result.map(|then| if then == Change::None { already } else { then })
             }
         };
@@ -163,7 +163,8 @@ fn a_lease_on_its_way_out_is_not_held_any_more() {
         panic!("not lost by a job")
     };
     assert_eq!(holder_of(fixture.acquire("./image", 8, EXCLUSIVE)), None);
-    let result = fixture.lockspaces.end(id, &release, job.run(&crate::file::Files::default()));
+    let result =
+        fixture.lockspaces.end(id, &release, job.run(&crate::lease::job::Files::default()));
     assert_eq!(result.unwrap(), Change::None);
     fixture.acquire("./image", 8, EXCLUSIVE).unwrap();
 }
@@ -182,7 +183,11 @@ fn a_lockspace_is_its_path_letter_by_letter() {
     let action = Action::Acquire(claim(8), EXCLUSIVE);
     let Step::Job(_, job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
     assert_eq!(
-        holder_of(fixture.lockspaces.end(id, &action, job.run(&crate::file::Files::default()))),
+        holder_of(fixture.lockspaces.end(
+            id,
+            &action,
+            job.run(&crate::lease::job::Files::default())
+        )),
         Some(7)
     );
 }

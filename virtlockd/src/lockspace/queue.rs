@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use common::server::{ClientId, Core, PathWork, Progress};
 
-use crate::file::{Done, Files, Job, Location};
+use crate::error::lock::Refusal;
 use crate::handler::{Ended, Handler, Outcome};
-use crate::lockspace::ResourceId;
-use crate::refusal::Refusal;
-use crate::resource::{Action, Change, Step};
+use crate::lease::job::{Done, Files, Job, Location};
+use crate::lockspace::resource::{Action, Change, Step};
+use crate::lockspace::table::ResourceId;
 
 /// What is under way at one resource.
 #[derive(Debug, Default)]

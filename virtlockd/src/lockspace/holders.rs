@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::owner::OwnerId;
+use crate::owner::owners::OwnerId;
 use crate::protocol::Guest;
 
 /// A lease that somebody has.

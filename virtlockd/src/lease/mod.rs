@@ -1,0 +1,7 @@
+//! Leases: locks on files, and the jobs that open, lock and release them.
+
+pub(crate) mod devices;
+pub(crate) mod directory;
+pub(crate) mod inode;
+pub(crate) mod job;
+pub(crate) mod posix_locks;

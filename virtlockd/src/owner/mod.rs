@@ -1,0 +1,9 @@
+//! Owners of leases: which process each is, and its end.
+
+pub(crate) mod identity;
+pub(crate) mod lifecycle;
+pub(crate) mod lookup;
+pub(crate) mod owners;
+pub(crate) mod signals;
+pub(crate) mod termination;
+pub(crate) mod watch_retry;
