@@ -21,86 +21,22 @@
 //!   number that it was [known by](owner::identity) is another process's, or nobody's, later.
 //! - A file's content is never read or written.
 
+mod calls;
+mod connections;
 mod error;
 mod handler;
+mod ids;
 mod lease;
 mod lockspace;
+mod outcome;
 mod owner;
 mod persist;
 mod protocol;
+mod service;
 mod session;
+mod sessions;
+mod shutdown;
+mod state;
 
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-
-use common::config::{Document, Error};
-use common::handover::{Inherited, document};
-use common::rpc::Program;
-use common::server::{Caller, Core};
-use common::startup::Service;
-use common::sys::calls::Call;
-
-pub use handler::{Handler, Outcome};
-use lease::inode::Inode;
-
-/// The name of the daemon and its server.
-const NAME: &str = "virtlockd";
-
-/// See `common/SYSTEM_CALLS.md`.
-const COSTS: [(Call, &str); 3] = [
-    (
-        Call::OfdLock,
-        "leases are POSIX locks, as libvirt's: they end with this process, and an image that is leased \
-         cannot be leased under another name, not even shared",
-    ),
-    (
-        Call::PidfdOpen,
-        "a guest's end is looked for in /proc and noticed 250 ms late, and a guest that /proc hides \
-         is not watched",
-    ),
-    (
-        Call::PidfdSendSignal,
-        "a guest that must end is signalled by its number, right after a look at whose that is",
-    ),
-];
-
-impl Service for Handler {
-    const NAME: &'static str = NAME;
-    const ABOUT: &'static str = "Holds the disk leases of virtual machines for libvirt";
-    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const PROGRAM: Program = protocol::PROGRAM;
-    const CONFIG_KEYS: &'static [&'static str] = &[];
-    const COSTS: &'static [(Call, &'static str)] = &COSTS;
-    type Settings = ();
-
-    fn configure(_: &Document) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn create((): (), _: &mut Core<Outcome>) -> io::Result<Self> {
-        Ok(Self::new())
-    }
-
-    fn adopt(
-        &mut self,
-        core: &mut Core<Outcome>,
-        document: document::Document<'static>,
-        clients: Vec<(Caller, document::Session)>,
-        inherited: &mut Inherited,
-    ) {
-        self.adopt_from(core, document, clients, inherited);
-    }
-
-    fn let_go(&mut self, core: &mut Core<Outcome>, useless: Vec<OwnedFd>) {
-        self.unlock_all(core, useless);
-    }
-
-    /// Whatever may be locked stays open without our doing, but it must not be opened again.
-    fn salvage(&mut self, _: &mut Core<Outcome>, inherited: &mut Inherited) {
-        self.protect_unknown(inherited);
-    }
-
-    fn must_stay_open(&self, fd: BorrowedFd<'_>) -> bool {
-        Inode::of_open(fd).is_ok_and(|inode| self.files.posix.has(inode))
-    }
-}
+pub use handler::Handler;
+pub use outcome::Outcome;

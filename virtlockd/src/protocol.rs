@@ -7,6 +7,9 @@ use common::rpc::{self, Program, error};
 use common::sys::lock::Mode;
 use common::xdr::{self, Reader};
 
+/// Name of the daemon and of its main server.
+pub(crate) const NAME: &str = "virtlockd";
+
 /// The program on `virtlockd-sock`, libvirt's numbers.
 pub(crate) const PROGRAM: Program = Program { number: 0x0ea7_beef, version: 1, last_procedure: 8 };
 

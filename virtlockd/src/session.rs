@@ -3,7 +3,7 @@
 use common::server::Caller;
 
 use crate::error::lock::Refusal;
-use crate::lockspace::resource::Claim;
+use crate::owner::registration::Registration;
 use crate::protocol::Request;
 
 /// A connection that has made a call.
@@ -11,7 +11,7 @@ use crate::protocol::Request;
 pub(crate) struct Session {
     pub(crate) caller: Caller,
     /// Whom it speaks for, once it is registered.
-    pub(crate) claim: Option<Claim>,
+    pub(crate) registration: Option<Registration>,
     pub(crate) is_restricted: bool,
     pub(crate) has_call_in_flight: bool,
     /// Whether it is the guest's own connection, and closes with it.
@@ -36,7 +36,7 @@ impl Session {
     pub(crate) fn new(caller: Caller) -> Self {
         Self {
             caller,
-            claim: None,
+            registration: None,
             is_restricted: false,
             has_call_in_flight: false,
             is_own: false,
@@ -54,7 +54,7 @@ impl Session {
             Request::CreateLockspace { .. } => true,
             Request::Register { guest, .. } => guest.id != 0,
             Request::Restrict { .. } | Request::New { .. } | Request::Resource { .. } => {
-                self.claim.is_some()
+                self.registration.is_some()
             }
         };
         if is_registered { Ok(()) } else { Err(Refusal::Unregistered) }
@@ -63,8 +63,8 @@ impl Session {
     /// Who makes its calls, for the log.
     pub(crate) fn requester(&self) -> String {
         let pid = self.caller.peer.pid;
-        match &self.claim {
-            Some(Claim { guest, .. }) => format!("process {pid} for {guest}"),
+        match &self.registration {
+            Some(Registration { guest, .. }) => format!("process {pid} for {guest}"),
             None => format!("process {pid}, for nobody"),
         }
     }

@@ -9,8 +9,6 @@ use common::rpc::error::{Code, Domain};
 use common::rpc::{self};
 use nix::errno::Errno;
 
-use crate::error::lock::text;
-
 /// What could not be done with a file.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -90,4 +88,9 @@ pub(crate) fn is_not_yet(error: &io::Error) -> bool {
 /// What has become of an attempt.
 pub(crate) fn failure(attempt: Attempt, path: &Path) -> impl FnOnce(io::Error) -> Failure + '_ {
     move |error| Failure { attempt, path: path.as_os_str().as_bytes().into(), error }
+}
+
+/// Joins the parts of a text.
+pub(super) fn text(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use common::rpc::error::{Code, Domain};
 use common::rpc::{self};
 
-use crate::error::file::Failure;
+use crate::error::file::{Failure, text};
 use crate::lockspace::holders::Holding;
 
 /// How many holders of a lease are named in the log. Ours.
@@ -127,9 +127,4 @@ impl From<&Refusal> for rpc::Error {
             Refusal::File(failure) => failure.to_rpc(),
         }
     }
-}
-
-/// Joins the parts of a text.
-pub(crate) fn text(parts: &[&[u8]]) -> Vec<u8> {
-    parts.concat()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::owner::owners::OwnerId;
+use crate::ids::OwnerId;
 use crate::protocol::Guest;
 
 /// A lease that somebody has.

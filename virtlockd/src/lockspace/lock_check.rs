@@ -1,62 +1,49 @@
-//! Leases of which it is not certain that they have the lock that they should have: those that were
-//! libvirt's daemon's, which loses locks without noticing, and those that a stranger's lock has
-//! come in between of. What is missing is taken as soon as it can be had.
+//! Checks that leases still have their lock.
+//!
+//! libvirt's daemon loses locks without noticing, so a lease that was taken over from it may have
+//! none; and a lock of a process that is no client may come in between while a lock is converted.
+//! What is missing is taken as soon as it can be had.
 
-use std::time::Duration;
-
-use common::server::Core;
 use common::sys::lock::{Hold, Kind};
 
-use crate::handler::{Handler, Outcome};
+use crate::ids::ResourceId;
+use crate::lockspace::execution::perform;
 use crate::lockspace::queue::Task;
 use crate::lockspace::resource::Action;
-use crate::lockspace::table::ResourceId;
+use crate::outcome::Core;
+use crate::state::State;
 
-/// The source of the timer; owners never get so far.
-pub(crate) const RETRY: u64 = u64::MAX - 3;
-
-/// How long after a stranger stood in the way it is tried again; ours.
-const PERIOD: Duration = Duration::from_millis(250);
-
-impl Handler {
-    /// Finds out what there is of all locks that can be missing.
-    pub(crate) fn settle_all(&mut self, core: &mut Core<Outcome>) {
-        for id in self.lockspaces.ids().collect::<Vec<_>>() {
-            if self.lockspaces.lock(id).is_some_and(|hold| hold != Hold::Whole(Kind::Ofd)) {
-                self.settle_lock(core, id);
-            }
+/// Checks every lease whose lock may be incomplete.
+pub(crate) fn check_all(state: &mut State, core: &mut Core) {
+    for id in state.lockspaces.ids().collect::<Vec<_>>() {
+        if state.lockspaces.lock(id).is_some_and(|hold| hold != Hold::Whole(Kind::Ofd)) {
+            check(state, core, id);
         }
     }
+}
 
-    /// The time has come to look for those that lack something.
-    pub(crate) fn settle_again(&mut self, core: &mut Core<Outcome>) {
-        self.settles_later = false;
-        for id in std::mem::take(&mut self.lacking) {
-            // What is under way there may hang, and sees to it when it has ended.
-            if self.lanes.contains_key(&id) {
-                self.settle_later(core, id);
-            } else {
-                self.settle_lock(core, id);
-            }
+/// Converts every lease that would end with this process.
+pub(crate) fn convert_all_to_ofd(state: &mut State, core: &mut Core) {
+    for id in state.lockspaces.ids().collect::<Vec<_>>() {
+        if state.lockspaces.lock(id).is_some_and(Hold::is_posix) {
+            perform(state, core, id, Task::internal(Action::Settle { is_to_outlive: true }));
         }
     }
+}
 
-    /// Something was done to a resource: if its lock lacks something, that is tried again.
-    pub(crate) fn settle_unless_whole(&mut self, core: &mut Core<Outcome>, id: ResourceId) {
-        if self.lockspaces.lock(id).is_some_and(|hold| !hold.is_whole()) {
-            self.settle_later(core, id);
+/// Checks those again that lacked something of their lock.
+pub(crate) fn retry(state: &mut State, core: &mut Core) {
+    for id in state.incomplete_locks.take_due() {
+        // A job under way may hang. It leads to the next check when it has ended.
+        if state.queues.contains_key(&id) {
+            state.incomplete_locks.add(core, id);
+        } else {
+            check(state, core, id);
         }
     }
+}
 
-    fn settle_lock(&mut self, core: &mut Core<Outcome>, id: ResourceId) {
-        let is_to_outlive = core.has_store();
-        self.perform(core, id, Task::of_our_own(Action::Settle { is_to_outlive }));
-    }
-
-    fn settle_later(&mut self, core: &mut Core<Outcome>, id: ResourceId) {
-        self.lacking.insert(id);
-        if !std::mem::replace(&mut self.settles_later, true) {
-            core.set_timer(PERIOD, RETRY);
-        }
-    }
+fn check(state: &mut State, core: &mut Core, id: ResourceId) {
+    let is_to_outlive = core.has_store();
+    perform(state, core, id, Task::internal(Action::Settle { is_to_outlive }));
 }

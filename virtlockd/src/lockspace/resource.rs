@@ -8,26 +8,20 @@ use std::sync::Arc;
 use common::sys::lock::{self, Kind};
 
 use crate::error::lock::{Holders, Refusal};
+use crate::ids::OwnerId;
 use crate::lease::inode::Inode;
 use crate::lease::job::{Job, Lease};
 use crate::lockspace::holders::{Holding, Holdings};
-use crate::owner::owners::OwnerId;
-use crate::protocol::{Guest, Operation, Terms};
-
-/// On whose behalf a call is made.
-#[derive(Debug, Clone)]
-pub(crate) struct Claim {
-    pub(crate) owner: OwnerId,
-    pub(crate) guest: Arc<Guest>,
-}
+use crate::owner::registration::Registration;
+use crate::protocol::{Operation, Terms};
 
 /// What is to be done with a resource.
 #[derive(Debug)]
 pub(crate) enum Action {
     Create,
     Delete,
-    Acquire(Claim, Terms),
-    Release(Claim),
+    Acquire(Registration, Terms),
+    Release(Registration),
     /// Everything of an owner goes, however often it has the lease.
     Disown(OwnerId),
     /// What there is of the lock is found out, and what is missing taken; a lease of libvirt's
@@ -82,12 +76,12 @@ impl Step {
 
 impl Action {
     /// What a client asks for.
-    pub(crate) fn new(operation: Operation, claim: Claim) -> Self {
+    pub(crate) fn new(operation: Operation, registration: Registration) -> Self {
         match operation {
             Operation::Create => Self::Create,
             Operation::Delete => Self::Delete,
-            Operation::Acquire(terms) => Self::Acquire(claim, terms),
-            Operation::Release => Self::Release(claim),
+            Operation::Acquire(terms) => Self::Acquire(registration, terms),
+            Operation::Release => Self::Release(registration),
         }
     }
 }
@@ -174,23 +168,28 @@ impl Resource {
             Action::Create => Step::Job(Change::None, Job::Create { path: self.path() }),
             Action::Delete => Step::Job(Change::None, Job::Delete { path: self.path() }),
             Action::Acquire(_, terms) => self.acquire(*terms),
-            Action::Release(claim) => self.release(claim),
+            Action::Release(registration) => self.release(registration),
             Action::Disown(owner) => self.disown(*owner),
             Action::Settle { is_to_outlive } => self.settle(*is_to_outlive),
         }
     }
 
     /// The file is locked for the first who asked.
-    pub(crate) fn acquired(&mut self, claim: &Claim, terms: Terms, lease: Lease) -> Change {
+    pub(crate) fn acquired(
+        &mut self,
+        registration: &Registration,
+        terms: Terms,
+        lease: Lease,
+    ) -> Change {
         let mut holders = Holdings::default();
-        holders.insert(claim.owner, Holding::new(&claim.guest));
+        holders.insert(registration.owner, Holding::new(&registration.guest));
         self.hold = Some(Hold { lease, terms, holders });
-        Change::Gained(claim.owner)
+        Change::Gained(registration.owner)
     }
 
     /// The file is locked for one more of those who share it.
-    pub(crate) fn share(&mut self, claim: &Claim) -> Change {
-        self.hold.as_mut().map_or(Change::None, |hold| hold.share(claim))
+    pub(crate) fn share(&mut self, registration: &Registration) -> Change {
+        self.hold.as_mut().map_or(Change::None, |hold| hold.share(registration))
     }
 
     /// libvirt knows neither re-entrance nor a change of terms.
@@ -205,20 +204,20 @@ impl Resource {
         }
     }
 
-    fn release(&mut self, claim: &Claim) -> Step {
+    fn release(&mut self, registration: &Registration) -> Step {
         let Some(hold) = &mut self.hold else {
             return Step::Ended(Err(Refusal::NotLocked((*self.name).into())));
         };
-        match hold.holders.get_mut(claim.owner) {
+        match hold.holders.get_mut(registration.owner) {
             None => Step::Ended(Err(Refusal::NotHolder {
-                pid: claim.guest.pid,
+                pid: registration.guest.pid,
                 holders: Holders::new(self.holders()),
             })),
             Some(holding) if holding.shares > 1 => {
                 holding.shares -= 1;
                 Step::NOTHING
             }
-            Some(_) => self.disown(claim.owner),
+            Some(_) => self.disown(registration.owner),
         }
     }
 
@@ -252,15 +251,15 @@ impl Resource {
 }
 
 impl Hold {
-    fn share(&mut self, claim: &Claim) -> Change {
-        match self.holders.get_mut(claim.owner) {
+    fn share(&mut self, registration: &Registration) -> Change {
+        match self.holders.get_mut(registration.owner) {
             Some(holding) => {
                 holding.shares += 1;
                 Change::None
             }
             None => {
-                self.holders.insert(claim.owner, Holding::new(&claim.guest));
-                Change::Gained(claim.owner)
+                self.holders.insert(registration.owner, Holding::new(&registration.guest));
+                Change::Gained(registration.owner)
             }
         }
     }

@@ -9,6 +9,7 @@ use common::sys::lock::Hold;
 
 use crate::error::file::Failure;
 use crate::error::lock::{Holders, Refusal};
+use crate::ids::ResourceId;
 use crate::lease::inode::Inode;
 use crate::lease::job::{Done, Lease};
 use crate::lockspace::holders::Holdings;
@@ -28,10 +29,6 @@ struct Space {
     path: Arc<[u8]>,
     names: HashMap<Arc<[u8]>, ResourceId>,
 }
-
-/// Names a resource for as long as it is locked or worked on; never given to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ResourceId(pub(crate) u64);
 
 /// All of them. A lockspace is known by its path as it was first given, letter by letter: `/a`
 /// and `/a/` are two.
@@ -224,16 +221,16 @@ impl Lockspaces {
         done: Done,
     ) -> Result<Change, Refusal> {
         match (action, done) {
-            (Action::Acquire(claim, terms), Done::Acquired(lease)) => {
+            (Action::Acquire(registration, terms), Done::Acquired(lease)) => {
                 let Some(resource) = self.resources.get_mut(&id) else {
                     return Ok(Change::None);
                 };
                 self.by_inode.insert((lease.inode(), id));
-                Ok(resource.acquired(claim, *terms, lease))
+                Ok(resource.acquired(registration, *terms, lease))
             }
-            (Action::Acquire(claim, _), Done::IsSame) => {
+            (Action::Acquire(registration, _), Done::IsSame) => {
                 let resource = self.resources.get_mut(&id);
-                Ok(resource.map_or(Change::None, |resource| resource.share(claim)))
+                Ok(resource.map_or(Change::None, |resource| resource.share(registration)))
             }
             (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
             (_, Done::Failed(failure) | Done::NotYet(failure)) => Err(Refusal::File(failure)),

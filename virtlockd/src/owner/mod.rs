@@ -4,6 +4,7 @@ pub(crate) mod identity;
 pub(crate) mod lifecycle;
 pub(crate) mod lookup;
 pub(crate) mod owners;
+pub(crate) mod registration;
 pub(crate) mod signals;
 pub(crate) mod termination;
 pub(crate) mod watch_retry;

@@ -1,19 +1,18 @@
 //! Owners: the processes that leases belong to.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use common::event::{Registered, TimerId};
 use common::sys::{pidfd, process};
 
-use crate::lockspace::table::ResourceId;
-use crate::owner::identity::{Key, Known};
+use crate::ids::{OwnerId, ResourceId};
+use crate::owner::identity::{Identity, Key, Known};
 use crate::protocol::Guest;
 
-/// Names one process for as long as the daemon runs, even after its pid was given to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct OwnerId(pub(crate) u64);
+/// Milliseconds of one tick, the unit of times that the kernel tells programs.
+const TICK_MS: u64 = 10;
 
 /// A process that somebody registered.
 #[derive(Debug)]
@@ -81,7 +80,7 @@ impl Owners {
     /// Adds an owner that nobody watches yet, in place of any other that is found like it.
     pub(crate) fn add(&mut self, guest: &Arc<Guest>, known: Known) -> OwnerId {
         let id = self.add_without_key(guest, known, false);
-        self.is_known(id, known);
+        self.set_known(id, known);
         id
     }
 
@@ -91,7 +90,7 @@ impl Owners {
     }
 
     /// More is known of an owner.
-    pub(crate) fn is_known(&mut self, id: OwnerId, known: Known) {
+    pub(crate) fn set_known(&mut self, id: OwnerId, known: Known) {
         self.remove_keys(id);
         if let Some(owner) = self.owners.get_mut(&id) {
             owner.known = known;
@@ -182,6 +181,20 @@ impl Owners {
         self.leases_count
     }
 
+    /// Returns whether an owner's end will be noticed.
+    pub(crate) fn is_watched(&self, id: OwnerId) -> bool {
+        self.get(id).is_some_and(|owner| owner.pidfd.is_some())
+    }
+
+    /// Returns whether another attempt to watch an owner may succeed.
+    pub(crate) fn may_get_pidfd(&self, id: OwnerId) -> bool {
+        self.get(id).is_some_and(|owner| owner.may_get_pidfd)
+    }
+
+    pub(crate) fn has_leases(&self, id: OwnerId) -> bool {
+        self.get(id).is_some_and(Owner::has_leases)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {
         self.owners.iter().map(|(&id, owner)| (id, owner))
     }
@@ -218,9 +231,15 @@ impl Owner {
         self.ending.is_some() || (self.own_connections > 0 && !self.leases.is_empty())
     }
 
-    /// No later attempt will be better.
-    pub(crate) fn cannot_be_watched(&mut self) {
-        self.may_get_pidfd = false;
+    /// Returns whether a process is the one that this owner was registered for, while it is not
+    /// watched; `None` when that cannot be told.
+    pub(crate) fn is_process(&self, pidfd: impl AsFd, number: i32) -> Option<bool> {
+        if let Some(identity) = self.known.identity {
+            return identity.is(Identity::of(pidfd, number)?);
+        }
+        // A process that had the number at the registration and has it now has had it all the time.
+        let start = process::start_time(number).ok()?;
+        Some(start.saturating_mul(TICK_MS) <= self.since_boot_ms)
     }
 
     pub(crate) fn has_leases(&self) -> bool {

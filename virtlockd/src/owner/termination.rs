@@ -1,148 +1,118 @@
-//! Guests that are being ended: asked to by SIGTERM, made to later by SIGKILL, whatever becomes of
-//! this process meanwhile.
+//! Termination of guests: SIGTERM, and SIGKILL later, also across an upgrade, a crash and a restart.
 //!
-//! Who it is and when it is made to is in the state document, and in the journal before the guest is
-//! signalled. libvirt's daemons know nothing of that, so none is left to them: the way back waits.
+//! The guest's identity and the time of its SIGKILL are in the state document, and in the journal
+//! before the guest is signalled. libvirt's daemons do not know such records, so a hand-over to them
+//! waits for the guests' end.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use common::handover::Reader;
-use common::handover::document::{self, Change};
-use common::server::{Core, Place};
+use common::handover::document::Change;
+use common::server::Place;
 use common::sys::{pidfd, process};
 use nix::sys::signal::Signal;
 
-use crate::handler::{Ended, Handler, Outcome};
-use crate::owner::owners::{Ending, Owner, OwnerId};
-use crate::owner::signals::{self, TERM_PERIOD};
-use crate::persist::save::save_guest;
+use crate::ids::{JobSubject, OwnerId, TimerSubject};
+use crate::outcome::{Completion, Core, Outcome};
+use crate::owner::owners::Ending;
+use crate::owner::signals::{TERM_PERIOD, signal, wait_all};
+use crate::persist::save::save_ending;
+use crate::state::State;
 
-/// The number of the job that waits for guests to end; resources never get so far.
-pub(crate) const WAITING: u64 = u64::MAX - 1;
-
-/// How long the way back to libvirt's daemon waits for guests before they are made to end. It has a
-/// second to come to rest in.
+/// Time that a hand-over to libvirt's daemon waits before it kills guests. It gives jobs a second.
 const HANDOVER_PERIOD: Duration = Duration::from_millis(600);
 
-/// How long a guest may take to end that is made to.
+/// Time that a guest gets to end after SIGKILL.
 const KILL_PERIOD: Duration = Duration::from_millis(200);
 
-impl Handler {
-    /// Asks a process to end, and sees to it later that it does.
-    pub(crate) fn end(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        if self.owners.get(id).is_none_or(|owner| owner.ending.is_some()) {
-            return;
-        }
-        if self.end_by(core, id, process::boot_time_ms() + millis(TERM_PERIOD))
-            && let Some(owner) = self.owners.get(id)
-        {
-            tracing::info!(
-                target: "locking.lock_daemon",
-                "{} has closed its connection, and its leases go with it; sent SIGTERM", owner.guest
-            );
-        }
+/// Sends SIGTERM to an owner, and SIGKILL later. Returns whether it is being terminated.
+pub(crate) fn begin(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
+    let Some(owner) = state.owners.get(id) else { return false };
+    if owner.ending.is_some() {
+        return true;
     }
-
-    pub(crate) fn is_being_ended(&self, id: OwnerId) -> bool {
-        self.owners.get(id).is_some_and(|owner| owner.ending.is_some())
+    let is_begun = begin_until(state, core, id, process::boot_time_ms() + millis(TERM_PERIOD));
+    if is_begun && let Some(owner) = state.owners.get(id) {
+        tracing::info!(
+            target: "locking.lock_daemon",
+            "{} has closed its connection, and its leases go with it; sent SIGTERM", owner.guest
+        );
     }
+    is_begun
+}
 
-    /// The same again, as an earlier image has begun it. Gives whether there is anything to do.
-    pub(crate) fn end_by(
-        &mut self,
-        core: &mut Core<Outcome>,
-        id: OwnerId,
-        deadline_ms: u64,
-    ) -> bool {
-        self.note_ending(core, id, Some(deadline_ms));
-        let Some(owner) = self.owners.get_mut(id) else { return false };
-        if !signals::signal(owner, Signal::SIGTERM) {
-            self.note_ending(core, id, None);
-            return false;
-        }
-        let left = Duration::from_millis(deadline_ms.saturating_sub(process::boot_time_ms()));
-        let timer = Some(core.set_timer(left.min(TERM_PERIOD), id.0));
-        owner.ending = Some(Ending { timer, deadline_ms });
-        true
+/// Does the same with a deadline of an earlier process.
+pub(crate) fn begin_until(
+    state: &mut State,
+    core: &mut Core,
+    id: OwnerId,
+    deadline_ms: u64,
+) -> bool {
+    record(state, core, id, Some(deadline_ms));
+    let Some(owner) = state.owners.get_mut(id) else { return false };
+    if !signal(owner, Signal::SIGTERM) {
+        record(state, core, id, None);
+        return false;
     }
+    let left = Duration::from_millis(deadline_ms.saturating_sub(process::boot_time_ms()));
+    let timer = core.set_timer(left.min(TERM_PERIOD), TimerSubject::Owner(id).number());
+    owner.ending = Some(Ending { timer: Some(timer), deadline_ms });
+    true
+}
 
-    /// An owner that was asked to end has not.
-    pub(crate) fn ending_is_due(&mut self, id: OwnerId) {
-        let Some(owner) = self.owners.get_mut(id) else { return };
-        owner.ending.iter_mut().for_each(|ending| ending.timer = None);
-        if signals::signal(owner, Signal::SIGKILL) {
-            tracing::warn!(
-                target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
-            );
-        }
-    }
-
-    /// An owner has ended, asked to or not.
-    pub(crate) fn ending_is_over(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        let ending = self.owners.get_mut(id).and_then(|owner| owner.ending.take());
-        let Some(Ending { timer, .. }) = ending else { return };
-        timer.into_iter().for_each(|timer| core.cancel_timer(timer));
-        self.note_ending(core, id, None);
-    }
-
-    /// Sees guests to their end that libvirt's daemon would know nothing of.
-    pub(crate) fn finish_endings(&mut self, core: &mut Core<Outcome>, reader: Reader) {
-        if reader == Reader::Ours {
-            return;
-        }
-        let ending = self.owners.iter().filter(|(_, owner)| owner.ending.is_some());
-        let pidfds = ending.filter_map(|(id, owner)| Some((id, owner.pidfd.as_ref()?)));
-        let copies = pidfds.filter_map(|(id, pidfd)| Some((id, pidfd.try_clone().ok()?)));
-        let (ids, pidfds): (Vec<OwnerId>, Vec<OwnedFd>) = copies.unzip();
-        if !ids.is_empty() {
-            core.submit(Place::device(WAITING), WAITING, move || {
-                wait_for(&pidfds);
-                Outcome(Ended::Waited(ids))
-            });
-        }
-    }
-
-    /// They were waited for.
-    pub(crate) fn endings_are_finished(&mut self, core: &mut Core<Outcome>, ids: Vec<OwnerId>) {
-        for id in ids {
-            if self.owners.get(id).is_some_and(Owner::has_ended) {
-                self.owner_has_ended(core, id);
-            }
-        }
-    }
-
-    /// Those who are being ended, for a state document.
-    pub(crate) fn save_endings(&self) -> Vec<document::Ending> {
-        let ending = |owner: &Owner| Some((owner.ending.as_ref()?.deadline_ms, save(owner)));
-        let endings = self.owners.iter().filter_map(|(_, owner)| ending(owner));
-        endings
-            .map(|(deadline_ms, guest)| document::Ending {
-                guest: Some(guest),
-                deadline_boot_ms: Some(deadline_ms),
-            })
-            .collect()
-    }
-
-    fn note_ending(&self, core: &mut Core<Outcome>, id: OwnerId, deadline_boot_ms: Option<u64>) {
-        if let Some(owner) = self.owners.get(id).filter(|_| core.has_store()) {
-            let ending = document::Ending { guest: Some(save(owner)), deadline_boot_ms };
-            core.note(&Change { ending: Some(ending), ..Change::default() });
-        }
+/// Sends SIGKILL to an owner whose time is over.
+pub(crate) fn kill(state: &mut State, id: OwnerId) {
+    let Some(owner) = state.owners.get_mut(id) else { return };
+    owner.ending.iter_mut().for_each(|ending| ending.timer = None);
+    if signal(owner, Signal::SIGKILL) {
+        tracing::warn!(
+            target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
+        );
     }
 }
 
-fn save(owner: &Owner) -> document::Holder {
-    save_guest(&owner.guest, Some(owner))
+/// Forgets the termination, if any, of an owner that has ended.
+pub(crate) fn forget(state: &mut State, core: &mut Core, id: OwnerId) {
+    let ending = state.owners.get_mut(id).and_then(|owner| owner.ending.take());
+    let Some(Ending { timer, .. }) = ending else { return };
+    timer.into_iter().for_each(|timer| core.cancel_timer(timer));
+    record(state, core, id, None);
 }
 
-fn wait_for(pidfds: &[OwnedFd]) {
-    signals::wait_all(pidfds, Instant::now() + HANDOVER_PERIOD);
+/// Completes all terminations in a job, before a hand-over to libvirt's daemon.
+pub(crate) fn complete_for(reader: Reader, state: &State, core: &mut Core) {
+    if reader == Reader::Ours {
+        return;
+    }
+    let ending = state.owners.iter().filter(|(_, owner)| owner.ending.is_some());
+    let pidfds = ending.filter_map(|(id, owner)| Some((id, owner.pidfd.as_ref()?)));
+    let copies = pidfds.filter_map(|(id, pidfd)| Some((id, pidfd.try_clone().ok()?)));
+    let (ids, pidfds): (Vec<OwnerId>, Vec<OwnedFd>) = copies.unzip();
+    if !ids.is_empty() {
+        let subject = JobSubject::Terminations.number();
+        core.submit(Place::device(subject), subject, move || {
+            wait_and_kill(&pidfds);
+            Outcome(Completion::Terminations(ids))
+        });
+    }
+}
+
+/// Writes a termination, or with `None` its end, to the journal.
+fn record(state: &State, core: &mut Core, id: OwnerId, deadline_boot_ms: Option<u64>) {
+    if let Some(owner) = state.owners.get(id).filter(|_| core.has_store()) {
+        let ending = save_ending(owner, deadline_boot_ms);
+        core.note(&Change { ending: Some(ending), ..Change::default() });
+    }
+}
+
+fn wait_and_kill(pidfds: &[OwnedFd]) {
+    wait_all(pidfds, Instant::now() + HANDOVER_PERIOD);
     for pidfd in pidfds.iter().filter(|pidfd| !pidfd::has_ended(pidfd)) {
         // It may have ended right now.
         pidfd::send_signal(pidfd, Signal::SIGKILL).ok();
     }
-    signals::wait_all(pidfds, Instant::now() + KILL_PERIOD);
+    wait_all(pidfds, Instant::now() + KILL_PERIOD);
 }
 
 fn millis(time: Duration) -> u64 {

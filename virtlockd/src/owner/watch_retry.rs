@@ -1,109 +1,48 @@
-//! Owners that could not be watched for a shortage of descriptors, as at a take-over of more than
-//! there is room for: they are watched later, and never take the last descriptors.
+//! Owners that could not be watched for a shortage of fds, as at a take-over of more owners than
+//! there are fds for. They are watched later, and never take the last fds.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::server::Core;
-use common::sys::{fd, process};
+use common::sys::fd;
 use nix::errno::Errno;
 
 use crate::error::file::is_shortage;
-use crate::handler::{Handler, Outcome};
-use crate::owner::identity::{Identity, Known};
+use crate::ids::{OwnerId, TimerSubject};
+use crate::outcome::Core;
+use crate::owner::lifecycle::{owner_ended, watch};
 use crate::owner::lookup::{self, Found};
-use crate::owner::owners::{Owner, OwnerId};
+use crate::owner::owners::Owner;
+use crate::state::State;
 
-/// The source of the timer; owners never get so far.
-pub(crate) const RETRY: u64 = u64::MAX - 2;
+/// Time between two attempts; ours.
+const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long after a shortage it is tried again; ours.
-const PERIOD: Duration = Duration::from_secs(1);
-
-/// Descriptors that are left to clients and files when owners are taken over; ours.
+/// Fds that are left to clients and files when owners are taken over; ours.
 const RESERVED_FDS: u64 = 16;
 
-/// Milliseconds of one tick, in which the kernel tells times to programs.
-const TICK_MS: u64 = 10;
-
-impl Handler {
-    /// Sees to it that owners with leases whom nobody watches are looked for again.
-    pub(crate) fn watch_later(&mut self, core: &mut Core<Outcome>) {
-        if !self.watches_later && self.unwatched().next().is_some() {
-            self.watches_later = true;
-            core.set_timer(PERIOD, RETRY);
-        }
-    }
-
-    /// The time has come.
-    pub(crate) fn watch_again(&mut self, core: &mut Core<Outcome>) {
-        self.watches_later = false;
-        for id in self.unwatched().collect::<Vec<_>>() {
-            if !self.watch_now(core, id) {
-                break;
-            }
-        }
-        self.watch_later(core);
-    }
-
-    /// Whether a process is the one that an owner was registered for, while nobody watches it;
-    /// `None` when that cannot be told.
-    pub(crate) fn was_registered(
-        &self,
-        id: OwnerId,
-        pidfd: impl AsFd,
-        number: i32,
-    ) -> Option<bool> {
-        let owner = self.owners.get(id)?;
-        if let Some(identity) = owner.known.identity {
-            return identity.is(Identity::of(pidfd, number)?);
-        }
-        // Who had the number then, and has it now, has had it all the time.
-        let start = process::start_time(number).ok()?;
-        Some(start.saturating_mul(TICK_MS) <= owner.since_boot_ms)
-    }
-
-    fn unwatched(&self) -> impl Iterator<Item = OwnerId> {
-        let is_unwatched = |owner: &Owner| owner.may_get_pidfd && owner.has_leases();
-        self.owners.iter().filter(move |(_, owner)| is_unwatched(owner)).map(|(id, _)| id)
-    }
-
-    /// Gives whether there is no shortage.
-    fn watch_now(&mut self, core: &mut Core<Outcome>, id: OwnerId) -> bool {
-        let Some(owner) = self.owners.get_mut(id) else { return true };
-        let (guest, known) = (Arc::clone(&owner.guest), owner.known);
-        let number = known.number(&guest).and_then(|number| i32::try_from(number).ok());
-        match spare(lookup::again(&guest, &known)) {
-            Found::Unknown(error) if is_shortage(&error) => return false,
-            Found::Unknown(_) => owner.may_get_pidfd = false,
-            Found::Dead => self.owner_has_ended(core, id),
-            Found::Process(pidfd) => {
-                match number.and_then(|number| self.was_registered(id, &pidfd, number)) {
-                    Some(true) => self.watch_known(core, id, known, pidfd),
-                    Some(false) => self.owner_has_ended(core, id),
-                    None => self.owners.get_mut(id).into_iter().for_each(Owner::cannot_be_watched),
-                }
-            }
-        }
-        true
-    }
-
-    /// Watches an owner as the process that it is.
-    pub(crate) fn watch_known(
-        &mut self,
-        core: &mut Core<Outcome>,
-        id: OwnerId,
-        known: Known,
-        pidfd: OwnedFd,
-    ) {
-        self.owners.is_known(id, known);
-        self.watch(core, id, pidfd);
+/// Sets the timer for the next attempt, if an owner with leases is not watched.
+pub(crate) fn schedule(state: &mut State, core: &mut Core) {
+    if !state.is_watch_retry_set && unwatched(state).next().is_some() {
+        state.is_watch_retry_set = true;
+        core.set_timer(RETRY_PERIOD, TimerSubject::WatchRetry.number());
     }
 }
 
-/// Leaves a process unwatched for want of descriptors before there is none left for anybody else.
-pub(crate) fn spare(found: Found) -> Found {
+/// Looks up the owners that are not watched, until fds run short.
+pub(crate) fn retry(state: &mut State, core: &mut Core) {
+    state.is_watch_retry_set = false;
+    for id in unwatched(state).collect::<Vec<_>>() {
+        if !try_watch(state, core, id) {
+            break;
+        }
+    }
+    schedule(state, core);
+}
+
+/// Gives up a process's pidfd if it is among the last fds.
+pub(crate) fn spare_last_fds(found: Found) -> Found {
     let is_among_last = |pidfd: &OwnedFd| {
         let number = u64::try_from(pidfd.as_raw_fd()).unwrap_or(0);
         fd::limit().is_some_and(|limit| number.saturating_add(RESERVED_FDS) >= limit)
@@ -112,4 +51,27 @@ pub(crate) fn spare(found: Found) -> Found {
         Found::Process(pidfd) if is_among_last(&pidfd) => Found::Unknown(Errno::EMFILE.into()),
         found => found,
     }
+}
+
+fn unwatched(state: &State) -> impl Iterator<Item = OwnerId> {
+    let is_unwatched = |owner: &Owner| owner.may_get_pidfd && owner.has_leases();
+    state.owners.iter().filter(move |(_, owner)| is_unwatched(owner)).map(|(id, _)| id)
+}
+
+/// Returns whether there were enough fds.
+fn try_watch(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
+    let Some(owner) = state.owners.get_mut(id) else { return true };
+    let (guest, known) = (Arc::clone(&owner.guest), owner.known);
+    let number = known.number(&guest).and_then(|number| i32::try_from(number).ok());
+    match spare_last_fds(lookup::again(&guest, &known)) {
+        Found::Unknown(error) if is_shortage(&error) => return false,
+        Found::Unknown(_) => owner.may_get_pidfd = false,
+        Found::Dead => owner_ended(state, core, id),
+        Found::Process(pidfd) => match number.and_then(|number| owner.is_process(&pidfd, number)) {
+            Some(true) => watch(state, core, id, known, pidfd),
+            Some(false) => owner_ended(state, core, id),
+            None => owner.may_get_pidfd = false,
+        },
+    }
+    true
 }

@@ -1,6 +1,7 @@
 //! Leases and owners' connections in the supervisor's fd store, so that they outlive this process.
 //!
-//! A lease of libvirt's daemon, a POSIX lock, ends with the process, so it is made one of ours.
+//! A lease of libvirt's daemon is a POSIX lock, which ends with the process. It is stored once it is
+//! [converted](crate::lockspace::lock_check::convert_all_to_ofd).
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,150 +9,141 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use common::handover::document::{self, Change, Items, Lockspace};
 use common::handover::stored::Kind;
 use common::handover::{Passing, Reader};
-use common::server::{ClientId, Core, Progress};
-use common::sys::lock::{self, Hold};
+use common::server::{ClientId, Progress};
+use common::sys::lock;
 
-use crate::handler::{DIRECTORY, Ended, Handler, Outcome};
+use crate::ids::{JobSubject, OwnerId, ResourceId};
 use crate::lease::posix_locks::PosixFiles;
 use crate::lockspace::holders::Holding;
-use crate::lockspace::queue::Task;
-use crate::lockspace::resource::{Action, Resource};
-use crate::lockspace::table::ResourceId;
-use crate::owner::owners::{OwnerId, Owners};
+use crate::lockspace::resource::Resource;
+use crate::outcome::{Completion, Core, Outcome};
+use crate::owner::owners::Owners;
 use crate::persist::save::{save_guest, save_resource, save_session};
 use crate::session::Session;
+use crate::state::{State, Unstored};
 
-/// What the store had no room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Unstored {
-    Lease(ResourceId),
-    Session(ClientId),
+/// Stores all leases and connections, also those that are stored already.
+pub(crate) fn store_all(state: &mut State, core: &mut Core) {
+    for id in state.lockspaces.ids().collect::<Vec<_>>() {
+        store_lease(state, core, id);
+    }
+    for client in state.sessions.clients().collect::<Vec<_>>() {
+        store_session(state, core, client);
+    }
 }
 
-impl Handler {
-    /// Everything, whether it is kept already or not.
-    pub(crate) fn keep_everything(&mut self, core: &mut Core<Outcome>) {
-        for id in self.lockspaces.ids().collect::<Vec<_>>() {
-            self.keep_lease(core, id);
-            if self.lockspaces.lock(id).is_some_and(Hold::is_posix) {
-                self.perform(core, id, Task::of_our_own(Action::Settle { is_to_outlive: true }));
-            }
+/// Stores the items that there was no room for, until there is no room again.
+pub(crate) fn store_unstored(state: &mut State, core: &mut Core) {
+    while let Some(item) = state.unstored.pop_first() {
+        match item {
+            Unstored::Lease(id) => store_lease(state, core, id),
+            Unstored::Session(client) => store_session(state, core, client),
         }
-        for client in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.keep_session(core, client);
-        }
-    }
-
-    /// What the store had no room for, until it has none for something.
-    pub(crate) fn keep_unstored(&mut self, core: &mut Core<Outcome>) {
-        while let Some(item) = self.unstored.pop_first() {
-            match item {
-                Unstored::Lease(id) => self.keep_lease(core, id),
-                Unstored::Session(client) => self.keep_session(core, client),
-            }
-            if self.unstored.contains(&item) {
-                return;
-            }
-        }
-    }
-
-    /// The lease with this key is not in the store after all.
-    pub(crate) fn forget_key(&mut self, kind: Kind, key: u64) {
-        if kind != Kind::Lease {
+        if state.unstored.contains(&item) {
             return;
         }
-        let mut ids = self.lockspaces.ids().collect::<Vec<_>>().into_iter();
-        let id = ids.find(|&id| {
-            self.lockspaces.resource_mut(id).is_some_and(|resource| resource.key == Some(key))
+    }
+}
+
+/// Forgets the key of an item that there was no room for.
+pub(crate) fn forget_key(state: &mut State, kind: Kind, key: u64) {
+    if kind != Kind::Lease {
+        return;
+    }
+    let lockspaces = &mut state.lockspaces;
+    let mut ids = lockspaces.ids().collect::<Vec<_>>().into_iter();
+    let id = ids.find(|&id| lockspaces.key(id) == Some(key));
+    if let Some(resource) = id.and_then(|id| lockspaces.resource_mut(id)) {
+        resource.key = None;
+    }
+    state.unstored.extend(id.map(Unstored::Lease));
+}
+
+/// Stores a lease, or updates what is stored of it and of its holders. Removes the one that has been
+/// released.
+pub(crate) fn store_lease(state: &mut State, core: &mut Core, id: ResourceId) {
+    let Some(resource) = state.lockspaces.resource_mut(id) else { return };
+    let Some((lease, ..)) = resource.hold() else {
+        if let Some(key) = resource.key.take() {
+            core.forget(Kind::Lease, key);
+        }
+        state.unstored.remove(&Unstored::Lease(id));
+        return;
+    };
+    let (fd, hold) = lease.lock();
+    if hold.is_posix() || !core.has_store() {
+        return;
+    }
+    let (change, fds) = (lease_record(resource, &state.owners), [fd.as_fd()]);
+    let key = match resource.key {
+        Some(key) => core.keep_as(key, Kind::Lease, &fds, change).then_some(key),
+        None => core.keep(Kind::Lease, &fds, change),
+    };
+    resource.key = key;
+    if key.is_none() {
+        state.unstored.insert(Unstored::Lease(id));
+    }
+}
+
+/// Stores an owner's own connection, or updates what is stored of it. One that was stored stays so,
+/// also when it is not the owner's own any more.
+pub(crate) fn store_session(state: &mut State, core: &mut Core, client: ClientId) {
+    let Some(session) = state.sessions.get(client).filter(|_| core.has_store()) else { return };
+    let is_to_store = session.is_own || core.keeps_client(client);
+    if is_to_store && !core.keep_client(client, session_record(session, &state.owners)) {
+        state.unstored.insert(Unstored::Session(client));
+    }
+}
+
+/// Unlocks files whose leases were released before the last process ended. Closing them frees
+/// nothing while the fd store has them too.
+pub(crate) fn unlock_all(core: &mut Core, fds: Vec<OwnedFd>) {
+    for fd in fds {
+        // The path alone tells where the job is done: `fstat(2)` may hang.
+        let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let path = path.unwrap_or_default();
+        let subject = JobSubject::NoResource.number();
+        core.submit_at_path(&path, subject, Progress::default(), move || {
+            if let Err(error) = lock::unlock(&fd, lock::Kind::Ofd) {
+                tracing::debug!(
+                    target: "locking.lock_daemon", "Nothing to unlock in the fd store: {error}"
+                );
+            }
+            Outcome(Completion::Ignored)
         });
-        if let Some(resource) = id.and_then(|id| self.lockspaces.resource_mut(id)) {
+    }
+}
+
+/// Returns whether all leases of an owner are stored for certain.
+pub(crate) fn are_leases_stored(state: &State, core: &Core, owner: OwnerId) -> bool {
+    state.owners.leases(owner).into_iter().all(|id| is_lease_stored(state, core, id))
+}
+
+/// Returns whether a lease is stored for certain.
+pub(crate) fn is_lease_stored(state: &State, core: &Core, id: ResourceId) -> bool {
+    state.lockspaces.key(id).is_some_and(|key| core.is_stored(Kind::Lease, key))
+}
+
+/// Forgets all keys, as the fd store has been emptied.
+pub(crate) fn clear_store_keys(state: &mut State) {
+    state.unstored.clear();
+    for id in state.lockspaces.ids().collect::<Vec<_>>() {
+        if let Some(resource) = state.lockspaces.resource_mut(id) {
             resource.key = None;
         }
-        self.unstored.extend(id.map(Unstored::Lease));
-    }
-
-    /// What is known of a lease may have changed: that it is there, or who has it.
-    pub(crate) fn keep_lease(&mut self, core: &mut Core<Outcome>, id: ResourceId) {
-        let Some(resource) = self.lockspaces.resource_mut(id) else { return };
-        let Some((lease, ..)) = resource.hold() else {
-            if let Some(key) = resource.key.take() {
-                core.forget(Kind::Lease, key);
-            }
-            self.unstored.remove(&Unstored::Lease(id));
-            return;
-        };
-        let (fd, hold) = lease.lock();
-        if hold.is_posix() || !core.has_store() {
-            return;
-        }
-        let (change, fds) = (change_of(resource, &self.owners), [fd.as_fd()]);
-        let key = match resource.key {
-            Some(key) => core.keep_as(key, Kind::Lease, &fds, change).then_some(key),
-            None => core.keep(Kind::Lease, &fds, change),
-        };
-        resource.key = key;
-        if key.is_none() {
-            self.unstored.insert(Unstored::Lease(id));
-        }
-    }
-
-    /// Unlocks files whose leases were given back already when the process before this one ended. To
-    /// close them frees nothing while the store has them too.
-    pub(crate) fn unlock_all(&self, core: &mut Core<Outcome>, fds: Vec<OwnedFd>) {
-        for fd in fds {
-            // Nobody's way is to be stood in by a file system that hangs, so its path has to do.
-            let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-            let path = path.unwrap_or_default();
-            core.submit_at_path(&path, DIRECTORY, Progress::default(), move || {
-                if let Err(error) = lock::unlock(&fd, lock::Kind::Ofd) {
-                    tracing::debug!(
-                        target: "locking.lock_daemon", "Nothing to unlock in the fd store: {error}"
-                    );
-                }
-                Outcome(Ended::Nothing)
-            });
-        }
-    }
-
-    /// Whether all leases of an owner are in the store for certain.
-    pub(crate) fn are_leases_stored(&self, core: &Core<Outcome>, owner: OwnerId) -> bool {
-        self.owners.leases(owner).into_iter().all(|id| self.is_lease_stored(core, id))
-    }
-
-    pub(crate) fn is_lease_stored(&self, core: &Core<Outcome>, id: ResourceId) -> bool {
-        self.lockspaces.key(id).is_some_and(|key| core.is_stored(Kind::Lease, key))
-    }
-
-    /// What is known of an owner's own connection may have changed. One that was its own stays kept.
-    pub(crate) fn keep_session(&mut self, core: &mut Core<Outcome>, client: ClientId) {
-        let Some(session) = self.sessions.get(&client).filter(|_| core.has_store()) else { return };
-        let is_to_keep = session.is_own || core.keeps_client(client);
-        if is_to_keep && !core.keep_client(client, record_of(session, &self.owners)) {
-            self.unstored.insert(Unstored::Session(client));
-        }
-    }
-
-    /// Nothing has a key any more.
-    pub(crate) fn forget_keys(&mut self) {
-        self.unstored.clear();
-        for id in self.lockspaces.ids().collect::<Vec<_>>() {
-            if let Some(resource) = self.lockspaces.resource_mut(id) {
-                resource.key = None;
-            }
-        }
     }
 }
 
-fn change_of(resource: &Resource, owners: &Owners) -> Change {
-    let who = |owner, holding: &Holding| save_guest(&holding.guest, owners.get(owner));
+fn lease_record(resource: &Resource, owners: &Owners) -> Change {
+    let describe = |owner, holding: &Holding| save_guest(&holding.guest, owners.get(owner));
     let (posix, passing) = (PosixFiles::default(), Passing::default());
-    let saved = save_resource(resource, &posix, &passing, Reader::Ours, who);
+    let saved = save_resource(resource, &posix, &passing, Reader::Ours, describe);
     let resources = Some(Items::Read(saved.into_iter().collect()));
     let lease = Lockspace { resources, ..Lockspace::at(&resource.space) };
     Change { lease: Some(lease), ..Change::default() }
 }
 
-fn record_of(session: &Session, owners: &Owners) -> document::Client {
+fn session_record(session: &Session, owners: &Owners) -> document::Client {
     let private_data = Some(save_session(Some(session), owners));
     document::Client { private_data, ..document::Client::default() }
 }

@@ -17,155 +17,150 @@ use common::handover::document::{
     self, Document, Holder, Items, Lack, Lock, Lockspace, Pid, PrivateSession,
 };
 use common::handover::text::{bytes_of, parse_uuid, unhex};
-use common::server::{Caller, Core};
+use common::server::Caller;
 use common::sys::fd;
 use common::sys::lock::{Hold, Kind, Mode};
 use common::sys::pidfd;
 use nix::errno::Errno;
 
-use super::save::flag;
-use crate::handler::{Handler, Outcome};
+use crate::connections::set_registration;
+use crate::ids::{OwnerId, ResourceId};
 use crate::lease::inode::Inode;
 use crate::lease::job::Lease;
+use crate::lockspace::execution::perform;
 use crate::lockspace::holders::{Holding, Holdings};
+use crate::lockspace::lock_check;
 use crate::lockspace::queue::Task;
-use crate::lockspace::resource::{Action, Claim};
-use crate::lockspace::table::ResourceId;
+use crate::lockspace::resource::Action;
+use crate::outcome::Core;
 use crate::owner::identity::{Identity, Key, Known, Way};
+use crate::owner::lifecycle::{find_living, owner_of_process};
 use crate::owner::lookup::{self, Found, Registrant};
-use crate::owner::owners::OwnerId;
-use crate::owner::watch_retry::spare;
+use crate::owner::registration::Registration;
+use crate::owner::termination;
+use crate::owner::watch_retry::{self, spare_last_fds};
+use crate::persist::save::flag;
 use crate::protocol::{Guest, Terms};
 use crate::session::Session;
+use crate::state::State;
 
-impl Handler {
-    /// Takes over clients' registrations and leases.
-    pub(crate) fn adopt_from(
-        &mut self,
-        core: &mut Core<Outcome>,
-        document: Document<'static>,
-        clients: Vec<(Caller, document::Session)>,
-        inherited: &mut Inherited,
-    ) {
-        let mut adopted = Adopted::default();
-        // A guest's own connection says most about who the guest is.
-        let sessions =
-            clients.into_iter().map(|(caller, from)| self.read_session(core, caller, from));
-        let (own, others): (Vec<_>, Vec<_>) =
-            sessions.collect::<Vec<_>>().into_iter().partition(|session| session.is_own);
-        for session in own.into_iter().chain(others) {
-            self.adopt_session(core, session, &mut adopted);
+/// Restores clients' registrations and leases.
+pub(crate) fn restore(
+    state: &mut State,
+    core: &mut Core,
+    document: Document<'static>,
+    clients: Vec<(Caller, document::Session)>,
+    inherited: &mut Inherited,
+) {
+    let mut adopted = Adopted::default();
+    // A guest's own connection says most about who the guest is.
+    let sessions =
+        clients.into_iter().map(|(caller, from)| read_session(state, core, caller, from));
+    let (own, others): (Vec<_>, Vec<_>) =
+        sessions.collect::<Vec<_>>().into_iter().partition(|session| session.is_own);
+    for session in own.into_iter().chain(others) {
+        adopt_session(state, core, session, &mut adopted);
+    }
+    let mut default = document.default_lockspace.unwrap_or_default();
+    default.directory = None;
+    let listed = default.private.take().unwrap_or_default();
+    let mut adoption = Adoption {
+        state,
+        core,
+        inherited,
+        adopted,
+        listed: HashMap::new(),
+        of_the_dead: Vec::new(),
+    };
+    adoption.list(listed.owners.unwrap_or_default());
+    for space in document.lockspaces.into_iter().flatten().chain([default]) {
+        adoption.adopt_space(space);
+    }
+    for ending in listed.endings.into_iter().flatten() {
+        if let (Some(guest), Some(deadline_ms)) = (ending.guest, ending.deadline_boot_ms) {
+            adoption.adopt_ending(&guest, deadline_ms);
         }
-        let mut default = document.default_lockspace.unwrap_or_default();
-        default.directory = None;
-        let listed = default.private.take().unwrap_or_default();
-        let mut adoption = Adoption {
-            handler: self,
-            core,
-            inherited,
-            adopted,
-            listed: HashMap::new(),
-            of_the_dead: Vec::new(),
+    }
+    adoption.release_what_the_dead_have();
+    lock_check::check_all(state, core);
+    watch_retry::schedule(state, core);
+}
+
+/// Protects inherited files of which nothing is known: they may have POSIX locks, so they are never
+/// opened. A leased file's fd belongs to its lease, and one that was left open on purpose is marked.
+pub(crate) fn protect_unknown(state: &State, inherited: &Inherited) {
+    inherited.for_each(|fd| {
+        let is_known = |inode| state.files.posix.has(inode) || state.lockspaces.has_lease_of(inode);
+        if fd::may_have_lock(fd) && !fd::is_marked(fd) && !Inode::of_open(fd).is_ok_and(is_known) {
+            protect(state, fd);
+        }
+    });
+}
+
+/// Protects a file as one that has a POSIX lock until this process ends.
+fn protect(state: &State, fd: BorrowedFd<'_>) {
+    if let Ok(inode) = Inode::of_open(fd) {
+        state.files.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
+    }
+}
+
+fn read_session(
+    state: &State,
+    core: &mut Core,
+    caller: Caller,
+    from: document::Session,
+) -> ReadSession {
+    let document::Session { owner_pid: pid, owner_id: id, owner_name, owner_uuid, .. } = from;
+    let is_registered = matches!((id, pid), (Some(1..), Some(_)));
+    let PrivateSession { is_own, process } = from.private.unwrap_or_default();
+    let holder = Holder { pid, id, name: owner_name, uuid: owner_uuid, ..Holder::default() };
+    let guest = is_registered.then(|| Arc::new(guest_of(&holder)));
+    let registrant = guest.as_ref().filter(|_| is_own.is_none());
+    let registrant =
+        registrant.map(|guest| Registrant::of(core, caller, guest.pid, state.pid_namespace_depth));
+    let is_own = is_own.unwrap_or(registrant.as_ref().is_some_and(|found| found.is_guest));
+    let is_restricted = from.restricted.unwrap_or(true);
+    ReadSession { caller, is_restricted, guest, is_own, process, registrant }
+}
+
+fn adopt_session(state: &mut State, core: &mut Core, from: ReadSession, adopted: &mut Adopted) {
+    let ReadSession { caller, is_restricted, guest, is_own, process, registrant } = from;
+    let mut session = Session::new(caller);
+    session.is_restricted = is_restricted;
+    session.was_closed = core.has_hung_up(caller.client);
+    state.sessions.insert(session);
+    let Some(guest) = guest else { return };
+    let known = registrant.as_ref().map_or_else(|| known_of(process.as_ref()), |r| r.known);
+    let may_be_known = !is_own && !is_dead(process.as_ref());
+    let found = adopted.find(&guest, &known).filter(|_| may_be_known);
+    let owner = found.unwrap_or_else(|| {
+        let found = match registrant {
+            Some(registrant) => registrant.find(guest.pid),
+            None => find_again(core, caller, &guest, process.as_ref(), is_own),
         };
-        adoption.list(listed.owners.unwrap_or_default());
-        for space in document.lockspaces.into_iter().flatten().chain([default]) {
-            adoption.adopt_space(space);
-        }
-        for ending in listed.endings.into_iter().flatten() {
-            if let (Some(guest), Some(deadline_ms)) = (ending.guest, ending.deadline_boot_ms) {
-                adoption.adopt_ending(&guest, deadline_ms);
-            }
-        }
-        adoption.release_what_the_dead_have();
-        self.settle_all(core);
-        self.watch_later(core);
-    }
+        adopt_owner(state, core, &guest, known, found, adopted)
+    });
+    set_registration(state, caller.client, Registration { owner, guest }, is_own);
+}
 
-    /// Files of which nothing is known may have POSIX locks, too: they are never opened. That of a
-    /// leased file is its lease's, and what we left open ourselves needs none.
-    pub(crate) fn protect_unknown(&self, inherited: &Inherited) {
-        inherited.for_each(|fd| {
-            let is_known =
-                |inode| self.files.posix.has(inode) || self.lockspaces.has_lease_of(inode);
-            if fd::may_have_lock(fd)
-                && !fd::is_marked(fd)
-                && !Inode::of_open(fd).is_ok_and(is_known)
-            {
-                self.protect(fd);
-            }
-        });
-    }
-
-    /// Something has a POSIX lock on this file until this process ends.
-    fn protect(&self, fd: BorrowedFd<'_>) {
-        if let Ok(inode) = Inode::of_open(fd) {
-            self.files.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
-        }
-    }
-
-    fn read_session(
-        &mut self,
-        core: &mut Core<Outcome>,
-        caller: Caller,
-        from: document::Session,
-    ) -> ReadSession {
-        let document::Session { owner_pid: pid, owner_id: id, owner_name, owner_uuid, .. } = from;
-        let is_registered = matches!((id, pid), (Some(1..), Some(_)));
-        let PrivateSession { is_own, process } = from.private.unwrap_or_default();
-        let holder = Holder { pid, id, name: owner_name, uuid: owner_uuid, ..Holder::default() };
-        let guest = is_registered.then(|| Arc::new(guest_of(&holder)));
-        let registrant = guest.as_ref().filter(|_| is_own.is_none());
-        let registrant =
-            registrant.map(|guest| Registrant::of(core, caller, guest.pid, self.depth));
-        let is_own = is_own.unwrap_or(registrant.as_ref().is_some_and(|found| found.is_guest));
-        let is_restricted = from.restricted.unwrap_or(true);
-        ReadSession { caller, is_restricted, guest, is_own, process, registrant }
-    }
-
-    fn adopt_session(
-        &mut self,
-        core: &mut Core<Outcome>,
-        from: ReadSession,
-        adopted: &mut Adopted,
-    ) {
-        let ReadSession { caller, is_restricted, guest, is_own, process, registrant } = from;
-        let mut session = Session::new(caller);
-        session.is_restricted = is_restricted;
-        session.was_closed = core.has_hung_up(caller.client);
-        self.sessions.insert(caller.client, session);
-        let Some(guest) = guest else { return };
-        let known = registrant.as_ref().map_or_else(|| known_of(process.as_ref()), |r| r.known);
-        let may_be_known = !is_own && !is_dead(process.as_ref());
-        let found = adopted.find(&guest, &known).filter(|_| may_be_known);
-        let owner = found.unwrap_or_else(|| {
-            let found = match registrant {
-                Some(registrant) => registrant.find(guest.pid),
-                None => find_again(core, caller, &guest, process.as_ref(), is_own),
-            };
-            self.adopt_owner(core, &guest, known, found, adopted)
-        });
-        self.speaks_for(caller.client, Claim { owner, guest }, is_own);
-    }
-
-    /// The owner that this process is, unless it has ended.
-    fn adopt_owner(
-        &mut self,
-        core: &mut Core<Outcome>,
-        guest: &Arc<Guest>,
-        known: Known,
-        found: Found,
-        adopted: &mut Adopted,
-    ) -> OwnerId {
-        let found = match found {
-            Found::Process(pidfd) if pidfd::has_ended(&pidfd) => Found::Dead,
-            found => spare(found),
-        };
-        let is_dead = matches!(found, Found::Dead);
-        let living = self.living(core, guest, &known);
-        let owner = self.owner_found(core, guest, known, found, living);
-        adopted.add(guest, &known, owner, is_dead);
-        owner
-    }
+/// Returns the owner that a process is, a dead one if it has ended.
+fn adopt_owner(
+    state: &mut State,
+    core: &mut Core,
+    guest: &Arc<Guest>,
+    known: Known,
+    found: Found,
+    adopted: &mut Adopted,
+) -> OwnerId {
+    let found = match found {
+        Found::Process(pidfd) if pidfd::has_ended(&pidfd) => Found::Dead,
+        found => spare_last_fds(found),
+    };
+    let is_dead = matches!(found, Found::Dead);
+    let living = find_living(state, core, guest, &known);
+    let owner = owner_of_process(state, core, guest, known, found, living);
+    adopted.add(guest, &known, owner, is_dead);
+    owner
 }
 
 /// A client's session in a document, and what is seen of the client.
@@ -203,8 +198,8 @@ impl Adopted {
 
 /// Leases on their way from a document to the handler.
 struct Adoption<'a> {
-    handler: &'a mut Handler,
-    core: &'a mut Core<Outcome>,
+    state: &'a mut State,
+    core: &'a mut Core,
     inherited: &'a mut Inherited,
     adopted: Adopted,
     /// Owners by pid, dead ones too.
@@ -225,13 +220,13 @@ impl Adoption<'_> {
     fn adopt_space(&mut self, mut from: Lockspace<'static>) {
         let resources = from.resources.take().map(Items::into_vec).unwrap_or_default();
         let space = from.path();
-        self.handler.lockspaces.adopt_space(&space);
-        self.handler.lockspaces.reserve(&space, resources.len());
+        self.state.lockspaces.adopt_space(&space);
+        self.state.lockspaces.reserve(&space, resources.len());
         for resource in resources {
             if let Err(error) = self.adopt(&space, &resource) {
-                let Self { handler, inherited, .. } = self;
+                let Self { state, inherited, .. } = self;
                 let number = resource.fd.into_iter();
-                number.for_each(|number| inherited.show(number, |fd| handler.protect(fd)));
+                number.for_each(|number| inherited.show(number, |fd| protect(state, fd)));
                 tracing::error!(
                     target: "locking.lock_daemon",
                     "The lease on '{}' in lockspace '{}' was not understood ({error}); \
@@ -251,7 +246,7 @@ impl Adoption<'_> {
         // An earlier version has put the bytes of a lockspace here alone.
         let directory = private.directory.as_deref().and_then(unhex);
         let directory = directory.map_or(space.into(), Cow::Owned);
-        let lockspaces = &mut self.handler.lockspaces;
+        let lockspaces = &mut self.state.lockspaces;
         lockspaces.adopt_space(&directory);
         let id = lockspaces.adopt_resource(&directory, &name);
         let id = id.map_err(|_| io::Error::other("its lockspace is not there"))?;
@@ -264,16 +259,16 @@ impl Adoption<'_> {
         let lease = match self.lease(from, private, terms) {
             Ok(lease) => lease,
             Err(error) => {
-                self.handler.lockspaces.forget_unused(id);
+                self.state.lockspaces.forget_unused(id);
                 return Err(error);
             }
         };
         let holdings = self.holdings(private.holders.as_deref(), from.owners.as_deref());
         let owners: Vec<OwnerId> = holdings.iter().map(|(owner, _)| owner).collect();
-        self.handler.lockspaces.adopt(id, private.key, lease, terms, holdings);
+        self.state.lockspaces.adopt(id, private.key, lease, terms, holdings);
         for owner in owners {
-            self.handler.owners.gained(owner, id);
-            if self.handler.owners.get(owner).is_some_and(|owner| owner.is_dead) {
+            self.state.owners.gained(owner, id);
+            if self.state.owners.get(owner).is_some_and(|owner| owner.is_dead) {
                 self.of_the_dead.push((owner, id));
             }
         }
@@ -282,7 +277,7 @@ impl Adoption<'_> {
 
     fn release_what_the_dead_have(self) {
         for (owner, id) in self.of_the_dead {
-            self.handler.perform(self.core, id, Task::of_our_own(Action::Disown(owner)));
+            perform(self.state, self.core, id, Task::internal(Action::Disown(owner)));
         }
     }
 
@@ -304,7 +299,7 @@ impl Adoption<'_> {
             (Kind::Ofd, Some((device, number))) => Inode { device, number },
             _ => Inode::of_open(&file)?,
         };
-        let files = &self.handler.files;
+        let files = &self.state.files;
         let lease = Lease::adopted(files, file, inode, terms.mode(), hold);
         for &number in private.parked.iter().flatten() {
             // Each lease of the file has named them.
@@ -334,7 +329,7 @@ impl Adoption<'_> {
         let process = holder.process.as_ref();
         let owner =
             listed.unwrap_or_else(|| self.owner_of_holder(&Arc::new(guest_of(holder)), process));
-        let Some(guest) = self.handler.owners.get(owner).map(|owner| &owner.guest) else { return };
+        let Some(guest) = self.state.owners.get(owner).map(|owner| &owner.guest) else { return };
         let shares = holder.shares.unwrap_or(1).max(1);
         if let Some(holding) = holdings.get_mut(owner) {
             holding.shares = holding.shares.saturating_add(shares);
@@ -352,10 +347,10 @@ impl Adoption<'_> {
         let process = guest.process.as_ref();
         let is_sure = known_of(process).identity.is_some();
         let owner = self.owner_of_holder(&Arc::new(guest_of(guest)), process);
-        if is_sure && self.handler.is_watched(owner) {
-            self.handler.end_by(self.core, owner, deadline_ms);
+        if is_sure && self.state.owners.is_watched(owner) {
+            termination::begin_until(self.state, self.core, owner, deadline_ms);
         }
-        self.handler.owners.forget_unused(owner);
+        self.state.owners.forget_unused(owner);
     }
 
     fn owner_of_holder(
@@ -373,13 +368,13 @@ impl Adoption<'_> {
                 target: "locking.lock_daemon", "{guest} has ended, its leases are released"
             );
         }
-        self.handler.adopt_owner(self.core, guest, known, found, &mut self.adopted)
+        adopt_owner(self.state, self.core, guest, known, found, &mut self.adopted)
     }
 }
 
 /// The process of a session. A peer is had from its connection where the kernel can do that.
 fn find_again(
-    core: &mut Core<Outcome>,
+    core: &mut Core,
     caller: Caller,
     guest: &Guest,
     process: Option<&document::Process>,

@@ -12,14 +12,15 @@ use common::handover::{Passing, Reader};
 use common::server::ClientId;
 use common::sys::lock::Hold;
 
-use crate::handler::Handler;
+use crate::ids::OwnerId;
 use crate::lease::posix_locks::PosixFiles;
 use crate::lockspace::holders::Holding;
 use crate::lockspace::resource::Resource;
 use crate::owner::identity::{Identity, Known, Way};
-use crate::owner::owners::{Owner, OwnerId, Owners};
-use crate::protocol::Guest;
+use crate::owner::owners::{Owner, Owners};
+use crate::protocol::{Guest, NAME};
 use crate::session::Session;
+use crate::state::State;
 
 /// Flags of a resource, libvirt's values.
 pub(super) mod flag {
@@ -27,79 +28,88 @@ pub(super) mod flag {
     pub(in crate::persist) const AUTOCREATE: u32 = 2;
 }
 
-impl Handler {
-    /// Puts all leases, and what is known of clients, into `document`.
-    pub(crate) fn save_into<'a>(
-        &'a self,
-        document: &mut Document<'a>,
-        passing: &'a Passing,
-        reader: Reader,
-    ) {
-        for client in document.clients_mut(crate::NAME) {
-            let session = client.id.map(ClientId::of_main_server);
-            let session = session.and_then(|id| self.sessions.get(&id));
-            client.private_data = Some(save_session(session, &self.owners));
-        }
-        if reader == Reader::Ours
-            && let Some(private) = &mut document.private
-        {
-            private.parked.get_or_insert_default().extend(self.files.posix.pass_pid_file(passing));
-        }
-        let who = |id, holding: &Holding| match self.owners.is_listed(id, &holding.guest) {
-            true => Holder { pid: Some(holding.guest.pid), ..Holder::default() },
-            false => save_guest(&holding.guest, self.owners.get(id)),
-        };
-        let mut spaces = self.lockspaces.by_space();
-        let posix = &self.files.posix;
-        let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
-            resources: Some(Items::shown(move |sink| {
-                let saved = resources
-                    .iter()
-                    .filter_map(|resource| save_resource(resource, posix, passing, reader, who));
-                saved.for_each(sink);
-            })),
-            ..Lockspace::at(space)
-        };
-        let owners = self.owners.listed().map(|owner| save_guest(&owner.guest, Some(owner)));
-        let endings = self.save_endings();
-        let private = PrivateLockspace {
-            owners: Some(owners.collect()),
-            directory: None,
-            endings: (!endings.is_empty()).then_some(endings),
-        };
-        let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
-        document.default_lockspace = Some(Lockspace { private: Some(private), ..default });
-        document.lockspaces =
-            Some(spaces.into_iter().map(|(space, resources)| save(space, resources)).collect());
+/// Puts all leases, and what is known of clients, into a document.
+pub(crate) fn save<'a>(
+    state: &'a State,
+    document: &mut Document<'a>,
+    passing: &'a Passing,
+    reader: Reader,
+) {
+    for client in document.clients_mut(NAME) {
+        let session = client.id.map(ClientId::of_main_server);
+        let session = session.and_then(|id| state.sessions.get(id));
+        client.private_data = Some(save_session(session, &state.owners));
     }
+    if reader == Reader::Ours
+        && let Some(private) = &mut document.private
+    {
+        private.parked.get_or_insert_default().extend(state.files.posix.pass_pid_file(passing));
+    }
+    let owners = &state.owners;
+    let describe = |id, holding: &Holding| match owners.is_listed(id, &holding.guest) {
+        true => Holder { pid: Some(holding.guest.pid), ..Holder::default() },
+        false => save_guest(&holding.guest, owners.get(id)),
+    };
+    let mut spaces = state.lockspaces.by_space();
+    let posix = &state.files.posix;
+    let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
+        resources: Some(Items::shown(move |sink| {
+            let saved = resources
+                .iter()
+                .filter_map(|resource| save_resource(resource, posix, passing, reader, describe));
+            saved.for_each(sink);
+        })),
+        ..Lockspace::at(space)
+    };
+    let listed = owners.listed().map(|owner| save_guest(&owner.guest, Some(owner)));
+    let private = PrivateLockspace {
+        owners: Some(listed.collect()),
+        directory: None,
+        endings: save_endings(owners),
+    };
+    let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
+    document.default_lockspace = Some(Lockspace { private: Some(private), ..default });
+    document.lockspaces =
+        Some(spaces.into_iter().map(|(space, resources)| save(space, resources)).collect());
 }
 
-impl Handler {
-    /// Puts into `document` what has no key in the fd store: lockspaces, and who is being ended.
-    pub(crate) fn save_without_leases(&self, document: &mut Document<'_>) {
-        let endings = self.save_endings();
-        let endings = (!endings.is_empty()).then_some(endings);
-        let private = Some(PrivateLockspace { endings, ..PrivateLockspace::default() });
-        document.default_lockspace = Some(Lockspace { private, ..Lockspace::default() });
-        let spaces = self.lockspaces.by_space().into_keys().filter(|space| !space.is_empty());
-        document.lockspaces = Some(spaces.map(Lockspace::at).collect());
-    }
+/// Puts into a document what has no key in the fd store: lockspaces, and who is being terminated.
+pub(crate) fn save_without_leases(state: &State, document: &mut Document<'_>) {
+    let endings = save_endings(&state.owners);
+    let private = Some(PrivateLockspace { endings, ..PrivateLockspace::default() });
+    document.default_lockspace = Some(Lockspace { private, ..Lockspace::default() });
+    let spaces = state.lockspaces.by_space().into_keys().filter(|space| !space.is_empty());
+    document.lockspaces = Some(spaces.map(Lockspace::at).collect());
+}
+
+/// Returns the record of an owner's termination, whose end is told by the lack of a deadline.
+pub(crate) fn save_ending(owner: &Owner, deadline_boot_ms: Option<u64>) -> document::Ending {
+    let guest = Some(save_guest(&owner.guest, Some(owner)));
+    document::Ending { guest, deadline_boot_ms }
+}
+
+fn save_endings(owners: &Owners) -> Option<Vec<document::Ending>> {
+    let deadline = |owner: &Owner| owner.ending.as_ref().map(|ending| ending.deadline_ms);
+    let endings = owners.iter().filter_map(|(_, owner)| Some((owner, deadline(owner)?)));
+    let endings: Vec<_> =
+        endings.map(|(owner, deadline)| save_ending(owner, Some(deadline))).collect();
+    (!endings.is_empty()).then_some(endings)
 }
 
 /// A client that has not registered is nobody, and says so: libvirt's daemon dies of a name that
 /// is missing.
 pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> document::Session {
-    let claim = session.and_then(|session| session.claim.as_ref());
-    let guest = claim.map(|claim| &claim.guest);
+    let registration = session.and_then(|session| session.registration.as_ref());
+    let guest = registration.map(|registration| &registration.guest);
     document::Session {
         restricted: Some(session.is_some_and(|session| session.is_restricted)),
         owner_pid: Some(guest.map_or(0, |guest| guest.pid)),
         owner_id: Some(guest.map_or(0, |guest| guest.id)),
         owner_name: Some(guest.map(|guest| name_of(guest)).unwrap_or_default()),
         owner_uuid: Some(uuid(&guest.map_or([0; 16], |guest| guest.uuid))),
-        private: claim.map(|claim| PrivateSession {
+        private: registration.map(|registration| PrivateSession {
             is_own: session.map(|session| session.is_own),
-            process: owners.get(claim.owner).and_then(save_process),
+            process: owners.get(registration.owner).and_then(save_process),
         }),
     }
 }
@@ -107,20 +117,20 @@ pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> docume
 /// `None` for a resource without a lease, and for one that the reader could not take: its fd is
 /// passed on all the same, so that the lock stays.
 ///
-/// `who` puts down a holder without what is of this lease.
+/// `describe` puts down a holder without what is of this lease.
 pub(crate) fn save_resource(
     resource: &Resource,
     posix: &PosixFiles,
     passing: &Passing,
     reader: Reader,
-    who: impl Fn(OwnerId, &Holding) -> Holder,
+    describe: impl Fn(OwnerId, &Holding) -> Holder,
 ) -> Option<document::Resource> {
     let (lease, terms, holders) = resource.hold()?;
     let (fd, lock) = lease.lock();
     let fd = passing.fd(fd);
     let inode = lease.inode();
     let parked = lock.is_posix().then(|| posix.pass_parked(inode, passing));
-    let holders = holders.map(|(owner, holding)| save_holder(holding, who(owner, holding)));
+    let holders = holders.map(|(owner, holding)| save_holder(holding, describe(owner, holding)));
     let holders: Vec<_> = holders.collect();
     let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
     let path = resource.path();

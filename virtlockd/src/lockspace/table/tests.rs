@@ -1,6 +1,6 @@
 use super::*;
-use crate::lockspace::resource::Claim;
-use crate::owner::owners::OwnerId;
+use crate::ids::OwnerId;
+use crate::owner::registration::Registration;
 use crate::protocol::{Guest, Terms};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -49,17 +49,17 @@ impl Fixture {
     }
 
     fn acquire(&mut self, name: &str, pid: u32, terms: Terms) -> Result<Change, Refusal> {
-        self.perform(name, &Action::Acquire(claim(pid), terms))
+        self.perform(name, &Action::Acquire(registration(pid), terms))
     }
 
     fn release(&mut self, name: &str, pid: u32) -> Result<Change, Refusal> {
-        self.perform(name, &Action::Release(claim(pid)))
+        self.perform(name, &Action::Release(registration(pid)))
     }
 }
 
-fn claim(pid: u32) -> Claim {
+fn registration(pid: u32) -> Registration {
     let guest = Guest { uuid: [1; 16], name: (*b"vm").into(), id: 1, pid };
-    Claim { owner: OwnerId(pid.into()), guest: Arc::new(guest) }
+    Registration { owner: OwnerId(pid.into()), guest: Arc::new(guest) }
 }
 
 fn holder_of(result: Result<Change, Refusal>) -> Option<u32> {
@@ -158,7 +158,7 @@ fn a_lease_on_its_way_out_is_not_held_any_more() {
     let mut fixture = Fixture::new();
     fixture.acquire("image", 7, EXCLUSIVE).unwrap();
     let id = fixture.id("image");
-    let release = Action::Release(claim(7));
+    let release = Action::Release(registration(7));
     let Step::Job(Change::Lost(OwnerId(7)), job) = fixture.lockspaces.begin(id, &release) else {
         panic!("not lost by a job")
     };
@@ -180,7 +180,7 @@ fn a_lockspace_is_its_path_letter_by_letter() {
     fixture.lockspaces.add_space(&alias).unwrap();
     fixture.acquire("image", 7, EXCLUSIVE).unwrap();
     let id = fixture.lockspaces.resource(&alias, b"image").unwrap();
-    let action = Action::Acquire(claim(8), EXCLUSIVE);
+    let action = Action::Acquire(registration(8), EXCLUSIVE);
     let Step::Job(_, job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
     assert_eq!(
         holder_of(fixture.lockspaces.end(

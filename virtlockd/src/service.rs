@@ -1,0 +1,79 @@
+//! Start of the daemon.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use common::config::{Document, Error};
+use common::handover::{Inherited, document};
+use common::rpc::Program;
+use common::server::Caller;
+use common::startup::Service;
+use common::sys::calls::Call;
+
+use crate::connections::handle_deferred_ends;
+use crate::handler::Handler;
+use crate::lease::inode::Inode;
+use crate::outcome::Core;
+use crate::persist::fd_store::unlock_all;
+use crate::persist::restore::{protect_unknown, restore};
+use crate::protocol::{self, NAME};
+
+/// See `common/SYSTEM_CALLS.md`.
+const COSTS: [(Call, &str); 3] = [
+    (
+        Call::OfdLock,
+        "leases are POSIX locks, as libvirt's: they end with this process, and an image that is leased \
+         cannot be leased under another name, not even shared",
+    ),
+    (
+        Call::PidfdOpen,
+        "a guest's end is looked for in /proc and noticed 250 ms late, and a guest that /proc hides \
+         is not watched",
+    ),
+    (
+        Call::PidfdSendSignal,
+        "a guest that must end is signalled by its number, right after a look at whose that is",
+    ),
+];
+
+impl Service for Handler {
+    const NAME: &'static str = NAME;
+    const ABOUT: &'static str = "Holds the disk leases of virtual machines for libvirt";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const PROGRAM: Program = protocol::PROGRAM;
+    const CONFIG_KEYS: &'static [&'static str] = &[];
+    const COSTS: &'static [(Call, &'static str)] = &COSTS;
+    type Settings = ();
+
+    fn configure(_: &Document) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn create((): (), _: &mut Core) -> io::Result<Self> {
+        Ok(Self::new())
+    }
+
+    fn adopt(
+        &mut self,
+        core: &mut Core,
+        document: document::Document<'static>,
+        clients: Vec<(Caller, document::Session)>,
+        inherited: &mut Inherited,
+    ) {
+        restore(&mut self.state, core, document, clients, inherited);
+        handle_deferred_ends(&mut self.state, core);
+    }
+
+    fn let_go(&mut self, core: &mut Core, useless: Vec<OwnedFd>) {
+        unlock_all(core, useless);
+    }
+
+    /// Whatever may be locked stays open without our doing, but it must not be opened again.
+    fn salvage(&mut self, _: &mut Core, inherited: &mut Inherited) {
+        protect_unknown(&self.state, inherited);
+    }
+
+    fn must_stay_open(&self, fd: BorrowedFd<'_>) -> bool {
+        Inode::of_open(fd).is_ok_and(|inode| self.state.files.posix.has(inode))
+    }
+}

@@ -1,0 +1,66 @@
+//! State of the daemon: all leases, whom they belong to, and the work under way.
+//!
+//! It knows nothing of what is done with it: that is in functions over the state and the loop's core.
+
+use std::collections::{BTreeSet, HashMap};
+
+use common::server::ClientId;
+use common::sys::pidfd;
+
+use crate::ids::ResourceId;
+use crate::lease::job::Files;
+use crate::lockspace::incomplete_locks::IncompleteLocks;
+use crate::lockspace::lease_break::PutOff;
+use crate::lockspace::queue::Lane;
+use crate::lockspace::table::Lockspaces;
+use crate::owner::owners::Owners;
+use crate::sessions::Sessions;
+
+/// State of the daemon.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) lockspaces: Lockspaces,
+    pub(crate) owners: Owners,
+    pub(crate) sessions: Sessions,
+    /// Tasks under way, by resource.
+    pub(crate) queues: HashMap<ResourceId, Lane>,
+    /// Locks that the kernel does not tell apart.
+    pub(crate) files: Files,
+    /// Tasks that wait for another process to give up its `fcntl(2)` lease.
+    pub(crate) lease_breaks: PutOff,
+    /// Leases that lack something of their lock.
+    pub(crate) incomplete_locks: IncompleteLocks,
+    /// Items that the fd store had no room for.
+    pub(crate) unstored: BTreeSet<Unstored>,
+    /// Whether owners that are not watched will be looked up again.
+    pub(crate) is_watch_retry_set: bool,
+    /// Number of pid namespaces in which this process has a pid.
+    pub(crate) pid_namespace_depth: usize,
+    pub(crate) is_stopping: bool,
+}
+
+/// Item that the fd store had no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unstored {
+    Lease(ResourceId),
+    Session(ClientId),
+}
+
+impl State {
+    /// Returns the state of a daemon without leases.
+    pub(crate) fn new() -> Self {
+        Self {
+            lockspaces: Lockspaces::new(),
+            owners: Owners::default(),
+            sessions: Sessions::default(),
+            queues: HashMap::new(),
+            files: Files::new(),
+            lease_breaks: PutOff::default(),
+            incomplete_locks: IncompleteLocks::default(),
+            unstored: BTreeSet::new(),
+            is_watch_retry_set: false,
+            pid_namespace_depth: pidfd::own_depth().unwrap_or(1),
+            is_stopping: false,
+        }
+    }
+}
