@@ -6,8 +6,8 @@ use common::server::{Caller, ClientId};
 
 use crate::ids::OwnerId;
 use crate::outcome::Core;
+use crate::owner::entry::Owner;
 use crate::owner::lifecycle::{identify, owner_ended, release_all};
-use crate::owner::owners::Owner;
 use crate::owner::registration::Registration;
 use crate::owner::termination;
 use crate::persist::fd_store::store_session;

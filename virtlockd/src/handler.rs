@@ -15,7 +15,7 @@ use crate::ids::{JobSubject, OwnerId, TimerSubject};
 use crate::lockspace::queue::Lane;
 use crate::lockspace::{execution, lock_check};
 use crate::outcome::{Completion, Core, Outcome};
-use crate::owner::owners::Owner;
+use crate::owner::entry::Owner;
 use crate::owner::{lifecycle, termination, watch_retry};
 use crate::persist::{fd_store, save};
 use crate::protocol::Request;

@@ -15,7 +15,7 @@ use crate::handler::Handler;
 use crate::lease::inode::Inode;
 use crate::outcome::Core;
 use crate::persist::fd_store::unlock_all;
-use crate::persist::restore::{protect_unknown, restore};
+use crate::persist::restore::{adopt_unclaimed, restore};
 use crate::protocol::{self, NAME};
 
 /// See `common/SYSTEM_CALLS.md`.
@@ -70,7 +70,7 @@ impl Service for Handler {
 
     /// Whatever may be locked stays open without our doing, but it must not be opened again.
     fn salvage(&mut self, _: &mut Core, inherited: &mut Inherited) {
-        protect_unknown(&self.state, inherited);
+        adopt_unclaimed(&self.state, inherited);
     }
 
     fn must_stay_open(&self, fd: BorrowedFd<'_>) -> bool {

@@ -2,12 +2,12 @@
 //! leases.
 
 use crate::ids::OwnerId;
+use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
 use crate::lockspace::queue::Task;
-use crate::lockspace::resource::Action;
 use crate::outcome::Core;
+use crate::owner::entry::Owner;
 use crate::owner::lifecycle::release_all;
-use crate::owner::owners::Owner;
 use crate::owner::signals;
 use crate::persist::fd_store::{are_leases_stored, is_lease_stored};
 use crate::state::State;

@@ -8,7 +8,7 @@ use common::server::ClientId;
 use common::sys::pidfd;
 
 use crate::ids::ResourceId;
-use crate::lease::job::Files;
+use crate::lease::local_locks::Files;
 use crate::lockspace::incomplete_locks::IncompleteLocks;
 use crate::lockspace::lease_break::PutOff;
 use crate::lockspace::queue::Lane;

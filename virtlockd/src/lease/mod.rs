@@ -4,4 +4,6 @@ pub(crate) mod devices;
 pub(crate) mod directory;
 pub(crate) mod inode;
 pub(crate) mod job;
+pub(crate) mod local_locks;
+pub(crate) mod lock;
 pub(crate) mod posix_locks;

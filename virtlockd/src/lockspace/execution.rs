@@ -4,9 +4,10 @@ use common::server::{ClientId, PathWork, Progress};
 
 use crate::error::lock::Refusal;
 use crate::ids::{JobSubject, ResourceId};
-use crate::lease::job::{Done, Files, Job, Location};
+use crate::lease::job::{Done, Job, Location};
+use crate::lease::local_locks::Files;
+use crate::lockspace::action::{Action, Change, Step};
 use crate::lockspace::queue::Task;
-use crate::lockspace::resource::{Action, Change, Step};
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::registration::Registration;
 use crate::persist::fd_store::store_lease;

@@ -7,9 +7,9 @@
 use common::sys::lock::{Hold, Kind};
 
 use crate::ids::ResourceId;
+use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
 use crate::lockspace::queue::Task;
-use crate::lockspace::resource::Action;
 use crate::outcome::Core;
 use crate::state::State;
 

@@ -1,5 +1,6 @@
 //! Lockspaces, their resources, the holders of each, and the work on them.
 
+pub(crate) mod action;
 pub(crate) mod execution;
 pub(crate) mod holders;
 pub(crate) mod incomplete_locks;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use common::server::ClientId;
 
-use crate::lockspace::resource::Action;
+use crate::lockspace::action::Action;
 
 /// Queue of tasks for one resource. It exists only while there are any.
 #[derive(Debug, Default)]

@@ -10,46 +10,12 @@ use common::sys::lock::{self, Kind};
 use crate::error::lock::{Holders, Refusal};
 use crate::ids::OwnerId;
 use crate::lease::inode::Inode;
-use crate::lease::job::{Job, Lease};
+use crate::lease::job::Job;
+use crate::lease::lock::Lease;
+use crate::lockspace::action::{Action, Change, Step};
 use crate::lockspace::holders::{Holding, Holdings};
 use crate::owner::registration::Registration;
-use crate::protocol::{Operation, Terms};
-
-/// What is to be done with a resource.
-#[derive(Debug)]
-pub(crate) enum Action {
-    Create,
-    Delete,
-    Acquire(Registration, Terms),
-    Release(Registration),
-    /// Everything of an owner goes, however often it has the lease.
-    Disown(OwnerId),
-    /// What there is of the lock is found out, and what is missing taken; a lease of libvirt's
-    /// daemon becomes one that does not end with this process where that `is_to_outlive` it.
-    Settle {
-        is_to_outlive: bool,
-    },
-}
-
-/// What comes next of an action.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// This job, whose outcome the action waits for, and what has changed already: who gives a
-    /// lease back does not have it while it is being released.
-    Job(Change, Job),
-    /// Nothing, this is the result.
-    Ended(Result<Change, Refusal>),
-}
-
-/// What an action changed about who has leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    None,
-    /// This owner has it, and had not before.
-    Gained(OwnerId),
-    /// This owner had it, and has not any more.
-    Lost(OwnerId),
-}
+use crate::protocol::Terms;
 
 /// A name in a lockspace.
 #[derive(Debug)]
@@ -67,23 +33,6 @@ struct Hold {
     /// Those of the first who acquired it, whoever comes later.
     terms: Terms,
     holders: Holdings,
-}
-
-impl Step {
-    /// Nothing, as there is nothing to do.
-    pub(crate) const NOTHING: Self = Self::Ended(Ok(Change::None));
-}
-
-impl Action {
-    /// What a client asks for.
-    pub(crate) fn new(operation: Operation, registration: Registration) -> Self {
-        match operation {
-            Operation::Create => Self::Create,
-            Operation::Delete => Self::Delete,
-            Operation::Acquire(terms) => Self::Acquire(registration, terms),
-            Operation::Release => Self::Release(registration),
-        }
-    }
 }
 
 impl Resource {
@@ -239,7 +188,9 @@ impl Resource {
     fn settle(&self, is_to_outlive: bool) -> Step {
         match &self.hold {
             Some(hold) if hold.lease.lock().1 != lock::Hold::Whole(Kind::Ofd) => {
-                Step::Job(Change::None, hold.lease.to_settle(hold.terms, is_to_outlive))
+                let (file, inode) = (hold.lease.file(), hold.lease.inode());
+                let lease = (hold.terms.mode(), hold.lease.lock().1);
+                Step::Job(Change::None, Job::Settle { file, inode, lease, is_to_outlive })
             }
             _ => Step::NOTHING,
         }

@@ -11,9 +11,11 @@ use crate::error::file::Failure;
 use crate::error::lock::{Holders, Refusal};
 use crate::ids::ResourceId;
 use crate::lease::inode::Inode;
-use crate::lease::job::{Done, Lease};
+use crate::lease::job::Done;
+use crate::lease::lock::Lease;
+use crate::lockspace::action::{Action, Change, Step};
 use crate::lockspace::holders::Holdings;
-use crate::lockspace::resource::{Action, Change, Resource, Step, path_of};
+use crate::lockspace::resource::{Resource, path_of};
 use crate::protocol::Terms;
 
 /// Lockspaces beside the default one. Ours; anybody who may connect can add some, and they are

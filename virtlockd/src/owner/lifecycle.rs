@@ -8,13 +8,14 @@ use common::server::Caller;
 
 use crate::error::file::is_shortage;
 use crate::ids::OwnerId;
+use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
 use crate::lockspace::queue::Task;
-use crate::lockspace::resource::Action;
 use crate::outcome::Core;
+use crate::owner::entry::Owner;
 use crate::owner::identity::{Identity, Known};
-use crate::owner::lookup::{Found, Registrant};
-use crate::owner::owners::Owner;
+use crate::owner::lookup::Found;
+use crate::owner::registrant::Registrant;
 use crate::owner::termination;
 use crate::protocol::Guest;
 use crate::state::State;

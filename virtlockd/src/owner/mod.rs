@@ -1,9 +1,11 @@
 //! Owners of leases: which process each is, and its end.
 
+pub(crate) mod entry;
 pub(crate) mod identity;
 pub(crate) mod lifecycle;
 pub(crate) mod lookup;
 pub(crate) mod owners;
+pub(crate) mod registrant;
 pub(crate) mod registration;
 pub(crate) mod signals;
 pub(crate) mod termination;

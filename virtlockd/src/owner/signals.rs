@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use crate::owner::owners::Owner;
+use crate::owner::entry::Owner;
 
 /// How long after SIGTERM a process gets SIGKILL, libvirt's value.
 pub(crate) const TERM_PERIOD: Duration = Duration::from_millis(1600);

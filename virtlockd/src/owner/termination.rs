@@ -15,9 +15,9 @@ use nix::sys::signal::Signal;
 
 use crate::ids::{JobSubject, OwnerId, TimerSubject};
 use crate::outcome::{Completion, Core, Outcome};
-use crate::owner::owners::Ending;
+use crate::owner::entry::Ending;
 use crate::owner::signals::{TERM_PERIOD, signal, wait_all};
-use crate::persist::save::save_ending;
+use crate::persist::records::save_ending;
 use crate::state::State;
 
 /// Time that a hand-over to libvirt's daemon waits before it kills guests. It gives jobs a second.

@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use crate::error::file::is_shortage;
 use crate::ids::{OwnerId, TimerSubject};
 use crate::outcome::Core;
+use crate::owner::entry::Owner;
 use crate::owner::lifecycle::{owner_ended, watch};
 use crate::owner::lookup::{self, Found};
-use crate::owner::owners::Owner;
 use crate::state::State;
 
 /// Time between two attempts; ours.

@@ -18,7 +18,7 @@ use crate::lockspace::holders::Holding;
 use crate::lockspace::resource::Resource;
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::owners::Owners;
-use crate::persist::save::{save_guest, save_resource, save_session};
+use crate::persist::records::{save_guest, save_resource, save_session};
 use crate::session::Session;
 use crate::state::{State, Unstored};
 

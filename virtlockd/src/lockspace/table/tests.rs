@@ -39,8 +39,11 @@ impl Fixture {
         let result = match self.lockspaces.begin(id, action) {
             Step::Ended(result) => result,
             Step::Job(already, job) => {
-                let result =
-                    self.lockspaces.end(id, action, job.run(&crate::lease::job::Files::default()));
+                let result = self.lockspaces.end(
+                    id,
+                    action,
+                    job.run(&crate::lease::local_locks::Files::default()),
+                );
                 result.map(|then| if then == Change::None { already } else { then })
             }
         };
@@ -164,7 +167,7 @@ fn a_lease_on_its_way_out_is_not_held_any_more() {
     };
     assert_eq!(holder_of(fixture.acquire("./image", 8, EXCLUSIVE)), None);
     let result =
-        fixture.lockspaces.end(id, &release, job.run(&crate::lease::job::Files::default()));
+        fixture.lockspaces.end(id, &release, job.run(&crate::lease::local_locks::Files::default()));
     assert_eq!(result.unwrap(), Change::None);
     fixture.acquire("./image", 8, EXCLUSIVE).unwrap();
 }
@@ -186,7 +189,7 @@ fn a_lockspace_is_its_path_letter_by_letter() {
         holder_of(fixture.lockspaces.end(
             id,
             &action,
-            job.run(&crate::lease::job::Files::default())
+            job.run(&crate::lease::local_locks::Files::default())
         )),
         Some(7)
     );

@@ -1,0 +1,59 @@
+//! Leases and their owners out of a state document.
+//!
+//! A lease is never let go because something is wrong with its entry: whatever fd is there stays
+//! open, under the name that is known, for the holders that are known. No file system is asked for
+//! anything, as one that hangs would keep everybody waiting.
+
+mod leases;
+mod owners;
+mod sessions;
+mod unclaimed;
+
+use common::handover::Inherited;
+use common::handover::document::{self, Document};
+use common::server::Caller;
+
+pub(crate) use unclaimed::adopt_unclaimed;
+
+use crate::lockspace::lock_check;
+use crate::outcome::Core;
+use crate::owner::watch_retry;
+use crate::persist::restore::leases::Adoption;
+use crate::persist::restore::owners::Adopted;
+use crate::persist::restore::sessions::{adopt_session, read_session};
+use crate::state::State;
+
+/// Restores clients' registrations and leases.
+pub(crate) fn restore(
+    state: &mut State,
+    core: &mut Core,
+    document: Document<'static>,
+    clients: Vec<(Caller, document::Session)>,
+    inherited: &mut Inherited,
+) {
+    let mut adopted = Adopted::default();
+    // A guest's own connection says most about who the guest is.
+    let sessions =
+        clients.into_iter().map(|(caller, from)| read_session(state, core, caller, from));
+    let (own, others): (Vec<_>, Vec<_>) =
+        sessions.collect::<Vec<_>>().into_iter().partition(|session| session.is_own);
+    for session in own.into_iter().chain(others) {
+        adopt_session(state, core, session, &mut adopted);
+    }
+    let mut default = document.default_lockspace.unwrap_or_default();
+    default.directory = None;
+    let listed = default.private.take().unwrap_or_default();
+    let mut adoption = Adoption::new(state, core, inherited, adopted);
+    adoption.list(listed.owners.unwrap_or_default());
+    for space in document.lockspaces.into_iter().flatten().chain([default]) {
+        adoption.adopt_space(space);
+    }
+    for ending in listed.endings.into_iter().flatten() {
+        if let (Some(guest), Some(deadline_ms)) = (ending.guest, ending.deadline_boot_ms) {
+            adoption.adopt_ending(&guest, deadline_ms);
+        }
+    }
+    adoption.release_what_the_dead_have();
+    lock_check::check_all(state, core);
+    watch_retry::schedule(state, core);
+}

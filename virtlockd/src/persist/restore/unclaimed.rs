@@ -1,0 +1,28 @@
+//! Inherited fds of which nothing is known.
+
+use std::os::fd::BorrowedFd;
+
+use common::handover::Inherited;
+use common::sys::fd;
+use common::sys::lock::{Hold, Kind, Mode};
+
+use crate::lease::inode::Inode;
+use crate::state::State;
+
+/// Protects inherited files of which nothing is known: they may have POSIX locks, so they are never
+/// opened. A leased file's fd belongs to its lease, and one that was left open on purpose is marked.
+pub(crate) fn adopt_unclaimed(state: &State, inherited: &Inherited) {
+    inherited.for_each(|fd| {
+        let is_known = |inode| state.files.posix.has(inode) || state.lockspaces.has_lease_of(inode);
+        if fd::may_have_lock(fd) && !fd::is_marked(fd) && !Inode::of_open(fd).is_ok_and(is_known) {
+            protect(state, fd);
+        }
+    });
+}
+
+/// Protects a file as one that has a POSIX lock until this process ends.
+pub(super) fn protect(state: &State, fd: BorrowedFd<'_>) {
+    if let Ok(inode) = Inode::of_open(fd) {
+        state.files.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
+    }
+}
