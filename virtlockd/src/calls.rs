@@ -8,8 +8,8 @@ use common::handover::document::Change;
 use common::server::{Caller, Progress};
 
 use crate::connections::{ensure_watched, register};
-use crate::error::file::Failure;
-use crate::error::lock::Refusal;
+use crate::error::file::FileError;
+use crate::error::lock::LockError;
 use crate::ids::JobSubject;
 use crate::lease::directory;
 use crate::lockspace::action::Action;
@@ -34,7 +34,7 @@ pub(crate) fn start(
     core: &mut Core,
     from: Caller,
     request: Request,
-) -> Result<Started, Refusal> {
+) -> Result<Started, LockError> {
     let session = state.sessions.get_or_insert(from);
     session.check(&request)?;
     match request {
@@ -61,11 +61,11 @@ fn start_operation(
     operation: Operation,
     space: &[u8],
     name: &[u8],
-) -> Result<Started, Refusal> {
+) -> Result<Started, LockError> {
     let session = state.sessions.get_or_insert(from);
-    let mut registration = session.registration.clone().ok_or(Refusal::Unregistered)?;
+    let mut registration = session.registration.clone().ok_or(LockError::Unregistered)?;
     if matches!(operation, Operation::Acquire(_)) && state.lockspaces.has_space(space) {
-        let too_many = || Refusal::File(Failure::too_many(&path_of(space, name)));
+        let too_many = || LockError::File(FileError::too_many(&path_of(space, name)));
         registration = ensure_watched(state, core, from, registration).ok_or_else(too_many)?;
     }
     let resource = state.lockspaces.resource(space, name)?;
@@ -81,12 +81,12 @@ fn add_lockspace(
     from: Caller,
     space: Box<[u8]>,
     is_new: bool,
-) -> Result<Started, Refusal> {
+) -> Result<Started, LockError> {
     if is_new && space.is_empty() {
-        return Err(Refusal::DefaultLockspace);
+        return Err(LockError::DefaultLockspace);
     }
     if state.lockspaces.has_space(&space) {
-        return if is_new { Err(Refusal::LockspaceExists(space)) } else { Ok(Started::Ended) };
+        return if is_new { Err(LockError::LockspaceExists(space)) } else { Ok(Started::Ended) };
     }
     state.sessions.set_call_in_flight(from.client);
     let path = Path::new(OsStr::from_bytes(&space)).to_owned();
@@ -104,9 +104,9 @@ pub(crate) fn directory_made(
     core: &mut Core,
     space: Box<[u8]>,
     is_new: bool,
-) -> Result<(), Refusal> {
+) -> Result<(), LockError> {
     if is_new && state.lockspaces.has_space(&space) {
-        return Err(Refusal::LockspaceExists(space));
+        return Err(LockError::LockspaceExists(space));
     }
     state.lockspaces.add_space(&space)?;
     core.note(&Change::added_space(&space));

@@ -12,7 +12,7 @@ use crate::owner::registration::Registration;
 use crate::owner::termination;
 use crate::persist::fd_store::store_session;
 use crate::protocol::Guest;
-use crate::session::{Gone, Session};
+use crate::session::{Disconnect, Session};
 use crate::state::State;
 
 /// Registers a connection for a guest. A registration may be replaced; leases stay with the owner
@@ -50,7 +50,7 @@ pub(crate) fn ensure_watched(
     from: Caller,
     registration: Registration,
 ) -> Option<Registration> {
-    let is_unwatched = |state: &State, owner| state.owners.may_get_pidfd(owner);
+    let is_unwatched = |state: &State, owner| state.owners.can_retry_watch(owner);
     if !is_unwatched(state, registration.owner) || state.owners.has_leases(registration.owner) {
         return Some(registration);
     }
@@ -60,23 +60,28 @@ pub(crate) fn ensure_watched(
 }
 
 /// Handles the end of a connection, now or after its call in flight.
-pub(crate) fn disconnected(state: &mut State, core: &mut Core, client: ClientId, gone: Gone) {
-    if !state.sessions.defer_end(client, gone) {
-        session_ended(state, core, client, gone);
+pub(crate) fn disconnected(
+    state: &mut State,
+    core: &mut Core,
+    client: ClientId,
+    disconnect: Disconnect,
+) {
+    if !state.sessions.defer_end(client, disconnect) {
+        session_ended(state, core, client, disconnect);
     }
 }
 
 /// Handles the end of connections whose last call has been answered.
 pub(crate) fn handle_deferred_ends(state: &mut State, core: &mut Core) {
-    while let Some((client, gone)) = state.sessions.next_ended() {
-        session_ended(state, core, client, gone);
+    while let Some((client, disconnect)) = state.sessions.next_ended() {
+        session_ended(state, core, client, disconnect);
     }
 }
 
-/// Forgets a connection. A guest that closes its own connection is taken for gone: if it lives and
+/// Forgets a connection. A guest that closes its own connection is taken for disconnect: if it lives and
 /// has leases, whoever acquired them, it is terminated, and they are released at its end. If it
 /// cannot be signalled for certain they are released at once.
-fn session_ended(state: &mut State, core: &mut Core, client: ClientId, gone: Gone) {
+fn session_ended(state: &mut State, core: &mut Core, client: ClientId, disconnect: Disconnect) {
     let Some(session) = state.sessions.remove(client) else {
         return;
     };
@@ -84,7 +89,7 @@ fn session_ended(state: &mut State, core: &mut Core, client: ClientId, gone: Gon
         return;
     };
     if session.is_own && state.owners.has_leases(*owner) {
-        own_connection_ended(state, core, *owner, guest, &session, gone);
+        own_connection_ended(state, core, *owner, guest, &session, disconnect);
     }
     state.owners.disconnect(*owner, session.is_own);
 }
@@ -95,12 +100,12 @@ fn own_connection_ended(
     owner: OwnerId,
     guest: &Guest,
     session: &Session,
-    gone: Gone,
+    disconnect: Disconnect,
 ) {
     if state.owners.get(owner).is_none_or(Owner::has_ended) {
         return owner_ended(state, core, owner);
     }
-    if gone == Gone::Dropped || (session.was_closed && state.owners.is_watched(owner)) {
+    if disconnect == Disconnect::Dropped || (session.was_closed && state.owners.is_watched(owner)) {
         return tracing::warn!(
             target: "locking.lock_daemon",
             "{guest} is not connected any more, and has its leases until it ends"

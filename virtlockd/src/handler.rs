@@ -10,16 +10,16 @@ use common::server::{Answer, Caller, ClientId, Daemon};
 
 use crate::calls::{self, Started};
 use crate::connections::{self, handle_deferred_ends};
-use crate::error::lock::Refusal;
+use crate::error::lock::LockError;
 use crate::ids::{JobSubject, OwnerId, TimerSubject};
-use crate::lockspace::queue::Lane;
+use crate::lockspace::queue::ResourceQueue;
 use crate::lockspace::{execution, lock_check};
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::entry::Owner;
 use crate::owner::{lifecycle, termination, watch_retry};
 use crate::persist::{fd_store, save};
 use crate::protocol::Request;
-use crate::session::{Gone, Session};
+use crate::session::{Disconnect, Session};
 use crate::shutdown;
 use crate::state::{State, Unstored};
 
@@ -56,12 +56,12 @@ impl Daemon for Handler {
     }
 
     fn disconnected(&mut self, core: &mut Core, caller: Caller) {
-        connections::disconnected(&mut self.state, core, caller.client, Gone::Closed);
+        connections::disconnected(&mut self.state, core, caller.client, Disconnect::Closed);
         handle_deferred_ends(&mut self.state, core);
     }
 
     fn dropped(&mut self, core: &mut Core, caller: Caller) {
-        connections::disconnected(&mut self.state, core, caller.client, Gone::Dropped);
+        connections::disconnected(&mut self.state, core, caller.client, Disconnect::Dropped);
         handle_deferred_ends(&mut self.state, core);
     }
 
@@ -88,12 +88,14 @@ impl Daemon for Handler {
         let state = &mut self.state;
         match outcome.0 {
             Completion::Ignored => {}
-            Completion::Task(resource, done) => execution::job_ended(state, core, resource, done),
+            Completion::Task(resource, job_result) => {
+                execution::job_ended(state, core, resource, job_result);
+            }
             Completion::Terminations(owners) => lifecycle::release_ended(state, core, owners),
             Completion::Directory { client, space, is_new, result } => {
                 let result = match result {
                     Ok(()) => calls::directory_made(state, core, space, is_new),
-                    Err(failure) => Err(Refusal::File(failure)),
+                    Err(error) => Err(LockError::File(error)),
                 };
                 state.sessions.answer(core, client, result);
             }
@@ -114,7 +116,8 @@ impl Daemon for Handler {
         };
         let path = resource.and_then(|id| self.state.lockspaces.path(id));
         let path = path.as_deref().unwrap_or(Path::new("a lockspace's directory"));
-        let client = resource.and_then(|id| self.state.queues.get(&id)).and_then(Lane::client);
+        let client =
+            resource.and_then(|id| self.state.queues.get(&id)).and_then(ResourceQueue::client);
         let requester = client.and_then(|client| self.state.sessions.get(client));
         match requester.map(Session::requester) {
             Some(requester) => format!("what {requester} asked for {}", path.display()),

@@ -13,7 +13,7 @@
 //! - Whether two names are one file is never decided here: each name has a lock of its own on an
 //!   open file description of its own, and the kernel knows. So closing one name's file never
 //!   harms another's lock, and no table can be wrong about it. What the kernel does not know is which
-//!   nodes are one block [device](lease::devices), and that we must not open what has a [POSIX lock](lease::posix_locks) of
+//!   nodes are one block [device](lease::devices), and that we must not open what has a [POSIX lock](lease::inherited_posix_locks) of
 //!   ours.
 //! - No process is ever signalled by its number, only by its pidfd, and where there is none, nothing
 //!   is done. (Where the kernel has no pidfds `sys` makes do with numbers and start times.) One is taken for dead when its pidfd says so; when no process had its number as it

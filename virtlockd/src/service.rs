@@ -12,7 +12,7 @@ use common::sys::calls::Call;
 
 use crate::connections::handle_deferred_ends;
 use crate::handler::Handler;
-use crate::lease::inode::Inode;
+use crate::lease::file_id::FileId;
 use crate::outcome::Core;
 use crate::persist::fd_store::unlock_all;
 use crate::persist::restore::{adopt_unclaimed, restore};
@@ -74,6 +74,6 @@ impl Service for Handler {
     }
 
     fn must_stay_open(&self, fd: BorrowedFd<'_>) -> bool {
-        Inode::of_open(fd).is_ok_and(|inode| self.state.files.posix.has(inode))
+        FileId::of_open(fd).is_ok_and(|file_id| self.state.local_locks.posix.contains(file_id))
     }
 }

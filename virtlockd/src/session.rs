@@ -2,7 +2,7 @@
 
 use common::server::Caller;
 
-use crate::error::lock::Refusal;
+use crate::error::lock::LockError;
 use crate::owner::registration::Registration;
 use crate::protocol::Request;
 
@@ -20,12 +20,12 @@ pub(crate) struct Session {
     pub(crate) was_closed: bool,
     /// It has come to its end. That takes effect after its call in flight, as if the call had ended
     /// before.
-    pub(crate) gone: Option<Gone>,
+    pub(crate) disconnect: Option<Disconnect>,
 }
 
 /// How a connection came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gone {
+pub(crate) enum Disconnect {
     /// The client has closed it.
     Closed,
     /// We have let go of it.
@@ -41,14 +41,14 @@ impl Session {
             has_call_in_flight: false,
             is_own: false,
             was_closed: false,
-            gone: None,
+            disconnect: None,
         }
     }
 
     /// What libvirt checks before the call itself, in its order.
-    pub(crate) fn check(&self, request: &Request) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, request: &Request) -> Result<(), LockError> {
         if self.is_restricted {
-            return Err(Refusal::Restricted);
+            return Err(LockError::Restricted);
         }
         let is_registered = match request {
             Request::CreateLockspace { .. } => true,
@@ -57,7 +57,7 @@ impl Session {
                 self.registration.is_some()
             }
         };
-        if is_registered { Ok(()) } else { Err(Refusal::Unregistered) }
+        if is_registered { Ok(()) } else { Err(LockError::Unregistered) }
     }
 
     /// Who makes its calls, for the log.

@@ -5,16 +5,16 @@ use std::collections::{HashMap, VecDeque};
 use common::rpc::{self, Reply};
 use common::server::{Caller, ClientId};
 
-use crate::error::lock::Refusal;
+use crate::error::lock::LockError;
 use crate::outcome::Core;
-use crate::session::{Gone, Session};
+use crate::session::{Disconnect, Session};
 
 /// Connections that have made a call.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     sessions: HashMap<ClientId, Session>,
     /// Closed connections whose last call has been answered since.
-    ended: VecDeque<(ClientId, Gone)>,
+    ended: VecDeque<(ClientId, Disconnect)>,
 }
 
 impl Sessions {
@@ -50,10 +50,10 @@ impl Sessions {
     }
 
     /// Defers the end of a connection to the end of its call in flight. Returns whether there is one.
-    pub(crate) fn defer_end(&mut self, client: ClientId, gone: Gone) -> bool {
+    pub(crate) fn defer_end(&mut self, client: ClientId, disconnect: Disconnect) -> bool {
         match self.sessions.get_mut(&client) {
             Some(session) if session.has_call_in_flight => {
-                session.gone = Some(gone);
+                session.disconnect = Some(disconnect);
                 true
             }
             _ => false,
@@ -65,17 +65,17 @@ impl Sessions {
         &mut self,
         core: &mut Core,
         client: ClientId,
-        result: Result<(), Refusal>,
+        result: Result<(), LockError>,
     ) {
         core.answer(client, self.reply(client, result));
         if let Some(session) = self.sessions.get_mut(&client) {
             session.has_call_in_flight = false;
-            self.ended.extend(session.gone.map(|gone| (client, gone)));
+            self.ended.extend(session.disconnect.map(|disconnect| (client, disconnect)));
         }
     }
 
     /// Returns the next connection whose deferred end is to take effect.
-    pub(crate) fn next_ended(&mut self) -> Option<(ClientId, Gone)> {
+    pub(crate) fn next_ended(&mut self) -> Option<(ClientId, Disconnect)> {
         self.ended.pop_front()
     }
 
@@ -83,7 +83,7 @@ impl Sessions {
     pub(crate) fn reply(
         &self,
         client: ClientId,
-        result: Result<(), Refusal>,
+        result: Result<(), LockError>,
     ) -> Result<Reply, rpc::Error> {
         let Err(refusal) = result else {
             return Ok(Reply::default());

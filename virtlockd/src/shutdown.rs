@@ -50,6 +50,6 @@ fn release_unstored(state: &mut State, core: &mut Core, id: OwnerId) {
     let mut leases = state.owners.leases(id);
     leases.retain(|&lease| !is_lease_stored(state, core, lease));
     for lease in leases {
-        perform(state, core, lease, Task::internal(Action::Disown(id)));
+        perform(state, core, lease, Task::internal(Action::ReleaseAll(id)));
     }
 }

@@ -8,10 +8,10 @@ use common::server::ClientId;
 use common::sys::pidfd;
 
 use crate::ids::ResourceId;
-use crate::lease::local_locks::Files;
+use crate::lease::local_locks::LocalLocks;
 use crate::lockspace::incomplete_locks::IncompleteLocks;
-use crate::lockspace::lease_break::PutOff;
-use crate::lockspace::queue::Lane;
+use crate::lockspace::lease_break::LeaseBreaks;
+use crate::lockspace::queue::ResourceQueue;
 use crate::lockspace::table::Lockspaces;
 use crate::owner::owners::Owners;
 use crate::sessions::Sessions;
@@ -23,11 +23,11 @@ pub(crate) struct State {
     pub(crate) owners: Owners,
     pub(crate) sessions: Sessions,
     /// Tasks under way, by resource.
-    pub(crate) queues: HashMap<ResourceId, Lane>,
+    pub(crate) queues: HashMap<ResourceId, ResourceQueue>,
     /// Locks that the kernel does not tell apart.
-    pub(crate) files: Files,
+    pub(crate) local_locks: LocalLocks,
     /// Tasks that wait for another process to give up its `fcntl(2)` lease.
-    pub(crate) lease_breaks: PutOff,
+    pub(crate) lease_breaks: LeaseBreaks,
     /// Leases that lack something of their lock.
     pub(crate) incomplete_locks: IncompleteLocks,
     /// Items that the fd store had no room for.
@@ -54,8 +54,8 @@ impl State {
             owners: Owners::default(),
             sessions: Sessions::default(),
             queues: HashMap::new(),
-            files: Files::new(),
-            lease_breaks: PutOff::default(),
+            local_locks: LocalLocks::new(),
+            lease_breaks: LeaseBreaks::default(),
             incomplete_locks: IncompleteLocks::default(),
             unstored: BTreeSet::new(),
             is_watch_retry_set: false,

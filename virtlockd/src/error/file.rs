@@ -11,14 +11,14 @@ use nix::errno::Errno;
 
 /// What could not be done with a file.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    attempt: Attempt,
+pub(crate) struct FileError {
+    operation: FileOperation,
     path: Box<[u8]>,
     error: io::Error,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attempt {
+pub(crate) enum FileOperation {
     Open,
     OpenOrCreate,
     Lock,
@@ -28,15 +28,15 @@ pub(crate) enum Attempt {
     UseAsDirectory,
 }
 
-impl Failure {
+impl FileError {
     /// There are as many open files, or resources, as there may be.
     pub(crate) fn too_many(path: &Path) -> Self {
-        failure(Attempt::Open, path)(Errno::EMFILE.into())
+        file_error(FileOperation::Open, path)(Errno::EMFILE.into())
     }
 
     /// Whether it is worth while to wait a little.
-    pub(crate) fn may_be_over_soon(&self) -> bool {
-        self.attempt != Attempt::Lock && is_not_yet(&self.error)
+    pub(crate) fn is_lease_break(&self) -> bool {
+        self.operation != FileOperation::Lock && is_lease_break(&self.error)
     }
 
     /// The path that it is about.
@@ -47,22 +47,22 @@ impl Failure {
     /// The error for the client.
     pub(crate) fn to_rpc(&self) -> rpc::Error {
         let path = &self.path;
-        let (domain, detail) = match self.attempt {
-            Attempt::Open => (Domain::Lockspace, text(&[b"Unable to open resource ", path])),
-            Attempt::OpenOrCreate => {
+        let (domain, detail) = match self.operation {
+            FileOperation::Open => (Domain::Lockspace, text(&[b"Unable to open resource ", path])),
+            FileOperation::OpenOrCreate => {
                 (Domain::Lockspace, text(&[b"Unable to open/create resource ", path]))
             }
-            Attempt::Lock => {
+            FileOperation::Lock => {
                 (Domain::Lockspace, text(&[b"Unable to acquire lock on '", path, b"'"]))
             }
-            Attempt::Create => (Domain::None, text(&[b"cannot create file '", path, b"'"])),
-            Attempt::Delete => {
+            FileOperation::Create => (Domain::None, text(&[b"cannot create file '", path, b"'"])),
+            FileOperation::Delete => {
                 (Domain::Lockspace, text(&[b"Unable to delete lockspace resource ", path]))
             }
-            Attempt::MakeDirectory => {
+            FileOperation::MakeDirectory => {
                 (Domain::Lockspace, text(&[b"Unable to create lockspace ", path]))
             }
-            Attempt::UseAsDirectory => {
+            FileOperation::UseAsDirectory => {
                 let detail =
                     text(&[b"Lockspace location ", path, b" exists, but is not a directory"]);
                 return rpc::Error::new(Code::InternalError, Domain::Lockspace, detail);
@@ -81,13 +81,16 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
 
 /// Whether a process has an `fcntl(2)` lease on the file, such as a file server for its clients. The
 /// kernel has told it to give that up, and takes it after a time.
-pub(crate) fn is_not_yet(error: &io::Error) -> bool {
+pub(crate) fn is_lease_break(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// What has become of an attempt.
-pub(crate) fn failure(attempt: Attempt, path: &Path) -> impl FnOnce(io::Error) -> Failure + '_ {
-    move |error| Failure { attempt, path: path.as_os_str().as_bytes().into(), error }
+/// What has become of an operation.
+pub(crate) fn file_error(
+    operation: FileOperation,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> FileError + '_ {
+    move |error| FileError { operation, path: path.as_os_str().as_bytes().into(), error }
 }
 
 /// Joins the parts of a text.

@@ -6,30 +6,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::sys::lock::Mode;
 
-use crate::lease::inode::Inode;
+use crate::lease::file_id::FileId;
 
 /// All of them. Clones are the same set, for jobs on other threads.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Devices(Arc<Mutex<HashMap<Inode, Claims>>>);
+pub(crate) struct Devices(Arc<Mutex<HashMap<FileId, DeviceClaims>>>);
 
 /// How often a device is leased, by whatever node.
 #[derive(Debug, Default)]
-struct Claims {
+struct DeviceClaims {
     shared: usize,
     exclusive: usize,
 }
 
 /// A lease of a device, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(crate) struct DeviceClaim {
     devices: Devices,
-    device: Inode,
+    device: FileId,
     mode: Mode,
 }
 
 impl Devices {
     /// `None` if another lease excludes this one.
-    pub(crate) fn claim(&self, device: Inode, mode: Mode) -> Option<Claim> {
+    pub(crate) fn claim(&self, device: FileId, mode: Mode) -> Option<DeviceClaim> {
         let mut devices = self.devices();
         let claims = devices.entry(device).or_default();
         let is_free = claims.exclusive == 0 && (mode == Mode::Shared || claims.shared == 0);
@@ -37,21 +37,21 @@ impl Devices {
     }
 
     /// A lease that there is already, whatever others there are.
-    pub(crate) fn adopt(&self, device: Inode, mode: Mode) -> Claim {
+    pub(crate) fn adopt(&self, device: FileId, mode: Mode) -> DeviceClaim {
         self.add(self.devices().entry(device).or_default(), device, mode)
     }
 
-    fn add(&self, claims: &mut Claims, device: Inode, mode: Mode) -> Claim {
+    fn add(&self, claims: &mut DeviceClaims, device: FileId, mode: Mode) -> DeviceClaim {
         *claims.of(mode) += 1;
-        Claim { devices: self.clone(), device, mode }
+        DeviceClaim { devices: self.clone(), device, mode }
     }
 
-    fn devices(&self) -> MutexGuard<'_, HashMap<Inode, Claims>> {
+    fn devices(&self) -> MutexGuard<'_, HashMap<FileId, DeviceClaims>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Claims {
+impl DeviceClaims {
     fn of(&mut self, mode: Mode) -> &mut usize {
         match mode {
             Mode::Shared => &mut self.shared,
@@ -60,7 +60,7 @@ impl Claims {
     }
 }
 
-impl Drop for Claim {
+impl Drop for DeviceClaim {
     fn drop(&mut self) {
         let mut devices = self.devices.devices();
         let Some(claims) = devices.get_mut(&self.device) else { return };
@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn a_device_is_had_by_many_or_by_one() {
         let devices = Devices::default();
-        let device = Inode { device: 0, number: 7 };
-        let other = Inode { device: 0, number: 8 };
+        let device = FileId { device: 0, number: 7 };
+        let other = FileId { device: 0, number: 8 };
         let shared = [0, 1].map(|_| devices.claim(device, Mode::Shared).unwrap());
         assert!(devices.claim(device, Mode::Exclusive).is_none());
         let _other = devices.claim(other, Mode::Exclusive).unwrap();

@@ -7,17 +7,17 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::error::file::{Attempt, Failure, failure};
+use crate::error::file::{FileError, FileOperation, file_error};
 
 /// Permission bits of a directory that we make, libvirt's value.
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// Makes it unless it is there.
-pub(crate) fn make(path: &Path) -> Result<(), Failure> {
+pub(crate) fn make(path: &Path) -> Result<(), FileError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(failure(Attempt::UseAsDirectory, path)(Errno::ENOTDIR.into())),
-        Err(_) => make_directories(path).map_err(failure(Attempt::MakeDirectory, path)),
+        Ok(_) => Err(file_error(FileOperation::UseAsDirectory, path)(Errno::ENOTDIR.into())),
+        Err(_) => make_directories(path).map_err(file_error(FileOperation::MakeDirectory, path)),
     }
 }
 

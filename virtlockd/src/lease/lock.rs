@@ -11,11 +11,11 @@ use common::sys::calls::is_unknown;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
-use crate::error::file::{Attempt, Failure, failure};
-use crate::lease::devices::Claim;
-use crate::lease::inode::Inode;
-use crate::lease::local_locks::Files;
-use crate::lease::posix_locks::{Opened, PosixFiles};
+use crate::error::file::{FileError, FileOperation, file_error};
+use crate::lease::devices::DeviceClaim;
+use crate::lease::file_id::FileId;
+use crate::lease::inherited_posix_locks::{InheritedPosixLocks, Opened};
+use crate::lease::local_locks::LocalLocks;
 use crate::protocol::Terms;
 
 /// Permission bits of a file that we make, libvirt's value.
@@ -30,11 +30,11 @@ pub(super) const ATTEMPTS_MAX: usize = 100;
 pub(crate) struct Lease {
     /// Shared with a job that changes the lock's kind.
     file: Arc<File>,
-    inode: Inode,
+    file_id: FileId,
     /// Ours are OFD locks where there can be any, libvirt's POSIX ones.
     hold: Hold,
     /// Of a block device.
-    _claim: Option<Box<Claim>>,
+    _claim: Option<Box<DeviceClaim>>,
 }
 
 /// Result of an attempt to acquire a lease.
@@ -42,20 +42,26 @@ pub(crate) struct Lease {
 pub(super) enum Acquisition {
     Lease(Lease),
     /// The file is locked by another, or was replaced at every attempt (`None`).
-    Busy(Option<Inode>),
+    Busy(Option<FileId>),
 }
 
 impl Lease {
     /// Which file it is.
-    pub(crate) fn inode(&self) -> Inode {
-        self.inode
+    pub(crate) fn file_id(&self) -> FileId {
+        self.file_id
     }
 
     /// A lease that an earlier image of this process has taken.
-    pub(crate) fn adopted(files: &Files, file: File, inode: Inode, mode: Mode, hold: Hold) -> Self {
-        files.posix.add(inode, mode, hold);
-        let claim = inode.is_device().then(|| Box::new(files.devices.adopt(inode, mode)));
-        Self { file: Arc::new(file), inode, hold, _claim: claim }
+    pub(crate) fn adopted(
+        locks: &LocalLocks,
+        file: File,
+        file_id: FileId,
+        mode: Mode,
+        hold: Hold,
+    ) -> Self {
+        locks.posix.add(file_id, mode, hold);
+        let claim = file_id.is_device().then(|| Box::new(locks.devices.adopt(file_id, mode)));
+        Self { file: Arc::new(file), file_id, hold, _claim: claim }
     }
 
     /// Returns the locked file.
@@ -64,7 +70,7 @@ impl Lease {
     }
 
     /// There is so much of its lock by now.
-    pub(crate) fn settled(&mut self, hold: Hold) {
+    pub(crate) fn set_lock(&mut self, hold: Hold) {
         self.hold = hold;
     }
 
@@ -74,39 +80,42 @@ impl Lease {
     }
 
     pub(super) fn acquire_without_links(
-        files: &Files,
+        locks: &LocalLocks,
         path: &Path,
         terms: Terms,
-    ) -> Option<Result<Acquisition, Failure>> {
+    ) -> Option<Result<Acquisition, FileError>> {
         if terms.autocreate {
             return None;
         }
-        let opened = files.posix.open_without_links(path)?;
-        Some(opened.map_err(failure(Attempt::Open, path)).and_then(|opened| match opened {
-            Opened::File(file, inode) => Self::take(files, file, inode, path, terms.mode()),
-            Opened::Locked(inode) => Ok(Acquisition::Busy(Some(inode))),
-        }))
+        let opened = locks.posix.open_without_links(path)?;
+        Some(opened.map_err(file_error(FileOperation::Open, path)).and_then(
+            |opened| match opened {
+                Opened::File(file, file_id) => Self::take(locks, file, file_id, path, terms.mode()),
+                Opened::Locked(file_id) => Ok(Acquisition::Busy(Some(file_id))),
+            },
+        ))
     }
 
     pub(super) fn acquire(
-        files: &Files,
+        locks: &LocalLocks,
         path: &Path,
         terms: Terms,
-    ) -> Result<Acquisition, Failure> {
+    ) -> Result<Acquisition, FileError> {
         let mode = terms.mode();
-        let attempt = if terms.autocreate { Attempt::OpenOrCreate } else { Attempt::Open };
+        let attempt =
+            if terms.autocreate { FileOperation::OpenOrCreate } else { FileOperation::Open };
         let mut options = options();
         options.read(true).write(true);
         for _ in 0..ATTEMPTS_MAX {
-            let opened = files.posix.open(&options, terms.autocreate, path);
-            let (file, inode) = match opened.map_err(failure(attempt, path))? {
-                Opened::File(file, inode) => (file, inode),
-                Opened::Locked(inode) => return Ok(Acquisition::Busy(Some(inode))),
+            let opened = locks.posix.open(&options, terms.autocreate, path);
+            let (file, file_id) = match opened.map_err(file_error(attempt, path))? {
+                Opened::File(file, file_id) => (file, file_id),
+                Opened::Locked(file_id) => return Ok(Acquisition::Busy(Some(file_id))),
             };
             if !terms.autocreate {
-                return Self::take(files, file, inode, path, mode);
+                return Self::take(locks, file, file_id, path, mode);
             }
-            if let Some(done) = Self::take_if_at(files, file, inode, path, mode)? {
+            if let Some(done) = Self::take_if_at(locks, file, file_id, path, mode)? {
                 return Ok(done);
             }
         }
@@ -116,15 +125,15 @@ impl Lease {
     /// Gives `None` when the open file is not the one at `path` any more: who had it before may
     /// have removed it since it was opened.
     pub(super) fn take_if_at(
-        files: &Files,
+        locks: &LocalLocks,
         file: File,
-        inode: Inode,
+        file_id: FileId,
         path: &Path,
         mode: Mode,
-    ) -> Result<Option<Acquisition>, Failure> {
-        Ok(match Self::take(files, file, inode, path, mode)? {
-            Acquisition::Lease(lease) if !lease.inode.is_at(path) => {
-                lease.unlock(files, path, mode);
+    ) -> Result<Option<Acquisition>, FileError> {
+        Ok(match Self::take(locks, file, file_id, path, mode)? {
+            Acquisition::Lease(lease) if !lease.file_id.is_at(path) => {
+                lease.unlock(locks, path, mode);
                 None
             }
             done => Some(done),
@@ -132,26 +141,28 @@ impl Lease {
     }
 
     pub(super) fn take(
-        files: &Files,
+        locks: &LocalLocks,
         file: File,
-        inode: Inode,
+        file_id: FileId,
         path: &Path,
         mode: Mode,
-    ) -> Result<Acquisition, Failure> {
+    ) -> Result<Acquisition, FileError> {
         let (locked, kind) = match lock::try_lock(&file, Kind::Ofd, mode) {
-            Err(error) if is_unknown(&error) => (files.posix.lock(inode, file, mode), Kind::Posix),
+            Err(error) if is_unknown(&error) => {
+                (locks.posix.lock(file_id, file, mode), Kind::Posix)
+            }
             locked => (locked.map(|locked| locked.then_some(file)), Kind::Ofd),
         };
-        let Some(file) = locked.map_err(failure(Attempt::Lock, path))? else {
-            return Ok(Acquisition::Busy(Some(inode)));
+        let Some(file) = locked.map_err(file_error(FileOperation::Lock, path))? else {
+            return Ok(Acquisition::Busy(Some(file_id)));
         };
-        let claim = inode.is_device().then(|| files.devices.claim(inode, mode).map(Box::new));
+        let claim = file_id.is_device().then(|| locks.devices.claim(file_id, mode).map(Box::new));
         let is_excluded = matches!(claim, Some(None));
         let hold = Hold::Whole(kind);
-        let lease = Self { file: Arc::new(file), inode, hold, _claim: claim.flatten() };
+        let lease = Self { file: Arc::new(file), file_id, hold, _claim: claim.flatten() };
         Ok(if is_excluded {
-            lease.unlock(files, path, mode);
-            Acquisition::Busy(Some(inode))
+            lease.unlock(locks, path, mode);
+            Acquisition::Busy(Some(file_id))
         } else {
             Acquisition::Lease(lease)
         })
@@ -159,20 +170,20 @@ impl Lease {
 
     /// A file made automatically is removed while the lock still keeps others off it. Its last
     /// lock is known by this: it can be had exclusively.
-    pub(super) fn release(self, files: &Files, path: &Path, terms: Terms) {
+    pub(super) fn release(self, locks: &LocalLocks, path: &Path, terms: Terms) {
         if terms.autocreate
-            && ((!terms.shared && self.hold.is_whole()) || self.can_be_exclusive(&files.posix))
-            && self.inode.is_at(path)
-            && let Err(failure) = remove(path)
+            && ((!terms.shared && self.hold.is_whole()) || self.can_be_exclusive(&locks.posix))
+            && self.file_id.is_at(path)
+            && let Err(error) = remove(path)
         {
-            tracing::warn!(target: "util.lockspace", "{}", failure.to_rpc().message());
+            tracing::warn!(target: "util.lockspace", "{}", error.to_rpc().message());
         }
-        self.unlock(files, path, terms.mode());
+        self.unlock(locks, path, terms.mode());
     }
 
     /// Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
-    pub(super) fn unlock(self, files: &Files, path: &Path, mode: Mode) {
-        if let Err(error) = files.posix.release(self.inode, self.file, mode, self.hold) {
+    pub(super) fn unlock(self, locks: &LocalLocks, path: &Path, mode: Mode) {
+        if let Err(error) = locks.posix.release(self.file_id, self.file, mode, self.hold) {
             tracing::error!(
                 target: "util.lockspace", "Unable to unlock {}: {error}", path.display()
             );
@@ -180,9 +191,9 @@ impl Lease {
     }
 
     /// A POSIX lock stands against nobody in this process.
-    fn can_be_exclusive(&self, posix: &PosixFiles) -> bool {
+    fn can_be_exclusive(&self, posix: &InheritedPosixLocks) -> bool {
         let kind = if self.hold.is_posix() { Kind::Posix } else { Kind::Ofd };
-        let is_alone = kind == Kind::Ofd || posix.is_last(self.inode);
+        let is_alone = kind == Kind::Ofd || posix.is_last(self.file_id);
         is_alone && matches!(lock::try_lock(&*self.file, kind, Mode::Exclusive), Ok(true))
     }
 }
@@ -196,10 +207,10 @@ pub(super) fn options() -> OpenOptions {
 }
 
 /// It may be gone already.
-pub(super) fn remove(path: &Path) -> Result<(), Failure> {
+pub(super) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failure(Attempt::Delete, path)(error))
+            Err(file_error(FileOperation::Delete, path)(error))
         }
         _ => Ok(()),
     }

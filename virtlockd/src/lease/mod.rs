@@ -2,8 +2,8 @@
 
 pub(crate) mod devices;
 pub(crate) mod directory;
-pub(crate) mod inode;
+pub(crate) mod file_id;
+pub(crate) mod inherited_posix_locks;
 pub(crate) mod job;
 pub(crate) mod local_locks;
 pub(crate) mod lock;
-pub(crate) mod posix_locks;

@@ -1,6 +1,6 @@
 //! Action on a resource, and its result.
 
-use crate::error::lock::Refusal;
+use crate::error::lock::LockError;
 use crate::ids::OwnerId;
 use crate::lease::job::Job;
 use crate::owner::registration::Registration;
@@ -14,27 +14,27 @@ pub(crate) enum Action {
     Acquire(Registration, Terms),
     Release(Registration),
     /// Everything of an owner goes, however often it has the lease.
-    Disown(OwnerId),
+    ReleaseAll(OwnerId),
     /// What there is of the lock is found out, and what is missing taken; a lease of libvirt's
-    /// daemon becomes one that does not end with this process where that `is_to_outlive` it.
-    Settle {
-        is_to_outlive: bool,
+    /// daemon becomes one that does not end with this process where that `convert_to_ofd` it.
+    CheckLock {
+        convert_to_ofd: bool,
     },
 }
 
 /// What comes next of an action.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum Begun {
     /// This job, whose outcome the action waits for, and what has changed already: who gives a
     /// lease back does not have it while it is being released.
-    Job(Change, Job),
+    Job(HolderChange, Job),
     /// Nothing, this is the result.
-    Ended(Result<Change, Refusal>),
+    Finished(Result<HolderChange, LockError>),
 }
 
 /// What an action changed about who has leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum HolderChange {
     None,
     /// This owner has it, and had not before.
     Gained(OwnerId),
@@ -42,9 +42,9 @@ pub(crate) enum Change {
     Lost(OwnerId),
 }
 
-impl Step {
+impl Begun {
     /// Nothing, as there is nothing to do.
-    pub(crate) const NOTHING: Self = Self::Ended(Ok(Change::None));
+    pub(crate) const NOTHING: Self = Self::Finished(Ok(HolderChange::None));
 }
 
 impl Action {

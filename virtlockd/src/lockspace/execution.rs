@@ -2,11 +2,11 @@
 
 use common::server::{ClientId, PathWork, Progress};
 
-use crate::error::lock::Refusal;
+use crate::error::lock::LockError;
 use crate::ids::{JobSubject, ResourceId};
-use crate::lease::job::{Done, Job, Location};
-use crate::lease::local_locks::Files;
-use crate::lockspace::action::{Action, Change, Step};
+use crate::lease::job::{Job, JobResult, Location};
+use crate::lease::local_locks::LocalLocks;
+use crate::lockspace::action::{Action, Begun, HolderChange};
 use crate::lockspace::queue::Task;
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::registration::Registration;
@@ -17,15 +17,15 @@ use crate::state::State;
 struct Work {
     resource: ResourceId,
     job: Job,
-    files: Files,
+    locks: LocalLocks,
 }
 
 impl PathWork for Work {
     type Outcome = Outcome;
 
     fn try_without_links(&mut self) -> Option<Outcome> {
-        let done = self.job.try_without_links(&self.files)?;
-        Some(Outcome(Completion::Task(self.resource, done)))
+        let job_result = self.job.try_without_links(&self.locks)?;
+        Some(Outcome(Completion::Task(self.resource, job_result)))
     }
 
     fn run(self: Box<Self>) -> Outcome {
@@ -35,7 +35,7 @@ impl PathWork for Work {
 
 impl Work {
     fn finish(self) -> Outcome {
-        Outcome(Completion::Task(self.resource, self.job.run(&self.files)))
+        Outcome(Completion::Task(self.resource, self.job.run(&self.locks)))
     }
 
     /// Submits the job to where it is done.
@@ -45,10 +45,10 @@ impl Work {
             Location::Path(path) => {
                 core.submit_at_path(&path, subject, Progress::default(), self);
             }
-            Location::Place(place) if is_waited_for => {
+            Location::Storage(place) if is_waited_for => {
                 core.submit(place, subject, move || self.finish());
             }
-            Location::Place(place) => {
+            Location::Storage(place) => {
                 core.submit_unhurried(place, subject, move || self.finish());
             }
         }
@@ -72,19 +72,24 @@ pub(crate) fn retry_postponed(state: &mut State, core: &mut Core) {
 }
 
 /// Applies the result of the job that a resource's current task waited for.
-pub(crate) fn job_ended(state: &mut State, core: &mut Core, resource: ResourceId, done: Done) {
+pub(crate) fn job_ended(
+    state: &mut State,
+    core: &mut Core,
+    resource: ResourceId,
+    job_result: JobResult,
+) {
     let Some(queue) = state.queues.get_mut(&resource) else {
         return;
     };
     if let Some(mut task) = queue.current.take() {
-        if let Done::NotYet(failure) = &done
-            && state.lease_breaks.allow_retry(&mut task, failure)
+        if let JobResult::LeaseBreak(error) = &job_result
+            && state.lease_breaks.allow_retry(&mut task, error)
             && !state.is_stopping
             && is_waited_for(state, &task)
         {
             return postpone(state, core, resource, task);
         }
-        let result = state.lockspaces.end(resource, &task.action, done);
+        let result = state.lockspaces.end(resource, &task.action, job_result);
         task_ended(state, core, resource, task.client, result);
     }
     advance(state, core, resource);
@@ -101,16 +106,16 @@ fn advance(state: &mut State, core: &mut Core, resource: ResourceId) {
             return state.lockspaces.forget_unused(resource);
         };
         match state.lockspaces.begin(resource, &task.action) {
-            Step::Ended(result) => task_ended(state, core, resource, task.client, result),
-            Step::Job(change, job) => {
+            Begun::Finished(result) => task_ended(state, core, resource, task.client, result),
+            Begun::Job(change, job) => {
                 let is_waited_for = task.client.is_some();
                 queue.current = Some(task);
-                if matches!(change, Change::Lost(_)) {
+                if matches!(change, HolderChange::Lost(_)) {
                     // Before the file is unlocked: the record of a lease is true as long as it is there.
                     store_lease(state, core, resource);
                 }
-                let files = state.files.clone();
-                Work { resource, job, files }.submit(core, is_waited_for);
+                let locks = state.local_locks.clone();
+                Work { resource, job, locks }.submit(core, is_waited_for);
                 apply(state, core, resource, change);
             }
         }
@@ -122,7 +127,7 @@ fn task_ended(
     core: &mut Core,
     resource: ResourceId,
     client: Option<ClientId>,
-    result: Result<Change, Refusal>,
+    result: Result<HolderChange, LockError>,
 ) {
     if let Ok(change) = result {
         apply(state, core, resource, change);
@@ -137,14 +142,14 @@ fn task_ended(
 }
 
 /// Updates the leases of owners. An owner that has ended loses a lease again at once.
-fn apply(state: &mut State, core: &mut Core, resource: ResourceId, change: Change) {
+fn apply(state: &mut State, core: &mut Core, resource: ResourceId, change: HolderChange) {
     match change {
-        Change::None => {}
-        Change::Lost(owner) => state.owners.lost(owner, resource),
-        Change::Gained(owner) => {
+        HolderChange::None => {}
+        HolderChange::Lost(owner) => state.owners.lost(owner, resource),
+        HolderChange::Gained(owner) => {
             state.owners.gained(owner, resource);
             if state.is_stopping || state.owners.get(owner).is_some_and(|owner| owner.is_dead) {
-                perform(state, core, resource, Task::internal(Action::Disown(owner)));
+                perform(state, core, resource, Task::internal(Action::ReleaseAll(owner)));
             }
         }
     }
@@ -165,5 +170,5 @@ fn is_waited_for(state: &State, task: &Task) -> bool {
         }
         _ => false,
     };
-    session.is_some_and(|session| session.gone.is_none()) && !is_dead
+    session.is_some_and(|session| session.disconnect.is_none()) && !is_dead
 }

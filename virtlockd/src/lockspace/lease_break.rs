@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::error::file::Failure;
+use crate::error::file::FileError;
 use crate::ids::{ResourceId, TimerSubject};
 use crate::lockspace::queue::Task;
 use crate::outcome::Core;
@@ -28,13 +28,13 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Resources whose first task waits for a lease of another process.
 #[derive(Debug, Default)]
-pub(crate) struct PutOff {
+pub(crate) struct LeaseBreaks {
     resources: BTreeSet<ResourceId>,
     /// Time of the last attempt before an upgrade.
     upgrade_deadline: Option<Instant>,
 }
 
-impl PutOff {
+impl LeaseBreaks {
     /// Shortens the time that tasks wait, for an upgrade.
     pub(crate) fn prepare_upgrade(&mut self) {
         self.upgrade_deadline = Some(Instant::now() + UPGRADE_TIMEOUT);
@@ -46,13 +46,13 @@ impl PutOff {
     }
 
     /// Returns whether there is time to try a task again, which gets its deadline the first time.
-    pub(crate) fn allow_retry(&self, task: &mut Task, failure: &Failure) -> bool {
+    pub(crate) fn allow_retry(&self, task: &mut Task, error: &FileError) -> bool {
         let deadline = *task.deadline.get_or_insert_with(|| {
             let timeout = timeout();
             tracing::warn!(
                 target: "util.lockspace",
                 "Another process has an fcntl lease on {}; waiting {} s for it",
-                failure.path().display(), timeout.as_secs()
+                error.path().display(), timeout.as_secs()
             );
             Instant::now() + timeout
         });

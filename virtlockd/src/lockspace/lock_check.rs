@@ -26,7 +26,7 @@ pub(crate) fn check_all(state: &mut State, core: &mut Core) {
 pub(crate) fn convert_all_to_ofd(state: &mut State, core: &mut Core) {
     for id in state.lockspaces.ids().collect::<Vec<_>>() {
         if state.lockspaces.lock(id).is_some_and(Hold::is_posix) {
-            perform(state, core, id, Task::internal(Action::Settle { is_to_outlive: true }));
+            perform(state, core, id, Task::internal(Action::CheckLock { convert_to_ofd: true }));
         }
     }
 }
@@ -44,6 +44,6 @@ pub(crate) fn retry(state: &mut State, core: &mut Core) {
 }
 
 fn check(state: &mut State, core: &mut Core, id: ResourceId) {
-    let is_to_outlive = core.has_store();
-    perform(state, core, id, Task::internal(Action::Settle { is_to_outlive }));
+    let convert_to_ofd = core.has_store();
+    perform(state, core, id, Task::internal(Action::CheckLock { convert_to_ofd }));
 }

@@ -9,7 +9,7 @@ use crate::lockspace::action::Action;
 
 /// Queue of tasks for one resource. It exists only while there are any.
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
+pub(crate) struct ResourceQueue {
     /// Task whose job is running.
     pub(crate) current: Option<Task>,
     /// Bounded by the clients, each of which has one call in flight, and by the owners.
@@ -28,7 +28,7 @@ pub(crate) struct Task {
     pub(crate) deadline: Option<Instant>,
 }
 
-impl Lane {
+impl ResourceQueue {
     /// Returns the client that waits for the current task.
     pub(crate) fn client(&self) -> Option<ClientId> {
         self.current.as_ref()?.client

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use common::sys::lock::{self, Kind};
 
-use crate::error::lock::{Holders, Refusal};
+use crate::error::lock::{HolderSummary, LockError};
 use crate::ids::OwnerId;
-use crate::lease::inode::Inode;
+use crate::lease::file_id::FileId;
 use crate::lease::job::Job;
 use crate::lease::lock::Lease;
-use crate::lockspace::action::{Action, Change, Step};
-use crate::lockspace::holders::{Holding, Holdings};
+use crate::lockspace::action::{Action, Begun, HolderChange};
+use crate::lockspace::holders::{Holder, Holders};
 use crate::owner::registration::Registration;
 use crate::protocol::Terms;
 
@@ -24,25 +24,25 @@ pub(crate) struct Resource {
     pub(crate) name: Arc<[u8]>,
     /// In the fd store.
     pub(crate) key: Option<u64>,
-    hold: Option<Hold>,
+    held: Option<HeldLease>,
 }
 
 #[derive(Debug)]
-struct Hold {
+struct HeldLease {
     lease: Lease,
     /// Those of the first who acquired it, whoever comes later.
     terms: Terms,
-    holders: Holdings,
+    holders: Holders,
 }
 
 impl Resource {
     /// Nobody has a lease on it.
     pub(crate) fn new(space: Arc<[u8]>, name: Arc<[u8]>) -> Self {
-        Self { space, name, key: None, hold: None }
+        Self { space, name, key: None, held: None }
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        self.hold.is_some()
+        self.held.is_some()
     }
 
     /// Where its file is. libvirt joins lockspace and name, and checks neither.
@@ -51,33 +51,31 @@ impl Resource {
     }
 
     /// The locked file, if anybody has a lease.
-    pub(crate) fn inode(&self) -> Option<Inode> {
-        self.hold.as_ref().map(|hold| hold.lease.inode())
+    pub(crate) fn file_id(&self) -> Option<FileId> {
+        self.held.as_ref().map(|held| held.lease.file_id())
     }
 
     /// Those who have a lease.
-    pub(crate) fn holders(&self) -> impl Iterator<Item = &Holding> {
-        self.hold.iter().flat_map(|hold| hold.holders.iter()).map(|(_, holding)| holding)
+    pub(crate) fn holders(&self) -> impl Iterator<Item = &Holder> {
+        self.held.iter().flat_map(|held| held.holders.iter()).map(|(_, holder)| holder)
     }
 
     /// The lease, its terms and who has it, if anybody does.
-    pub(crate) fn hold(
-        &self,
-    ) -> Option<(&Lease, Terms, impl Iterator<Item = (OwnerId, &Holding)>)> {
-        let Hold { lease, terms, holders } = self.hold.as_ref()?;
+    pub(crate) fn held(&self) -> Option<(&Lease, Terms, impl Iterator<Item = (OwnerId, &Holder)>)> {
+        let HeldLease { lease, terms, holders } = self.held.as_ref()?;
         Some((lease, *terms, holders.iter()))
     }
 
     /// What there is of the lock; `None` without a lease.
     pub(crate) fn lock(&self) -> Option<lock::Hold> {
-        self.hold.as_ref().map(|hold| hold.lease.lock().1)
+        self.held.as_ref().map(|held| held.lease.lock().1)
     }
 
     /// There is so much of the lock.
-    pub(crate) fn settled(&mut self, now: lock::Hold) {
+    pub(crate) fn set_lock(&mut self, now: lock::Hold) {
         let before = self.lock();
-        if let Some(hold) = &mut self.hold {
-            hold.lease.settled(now);
+        if let Some(held) = &mut self.held {
+            held.lease.set_lock(now);
         }
         if before.is_some_and(|before| before != now && !(before.is_whole() && now.is_whole())) {
             self.tell_of(now);
@@ -85,7 +83,7 @@ impl Resource {
     }
 
     fn tell_of(&self, lock: lock::Hold) {
-        let (path, holders) = (self.path(), Holders::new(self.holders()));
+        let (path, holders) = (self.path(), HolderSummary::new(self.holders()));
         let path = path.display();
         match lock {
             lock::Hold::Whole(_) => tracing::warn!(
@@ -105,21 +103,21 @@ impl Resource {
     }
 
     /// It was locked by an earlier image of this process.
-    pub(crate) fn adopt(&mut self, lease: Lease, terms: Terms, holders: Holdings) {
-        self.hold = Some(Hold { lease, terms, holders });
+    pub(crate) fn adopt(&mut self, lease: Lease, terms: Terms, holders: Holders) {
+        self.held = Some(HeldLease { lease, terms, holders });
     }
 
     /// Begins an action.
-    pub(crate) fn begin(&mut self, action: &Action) -> Step {
+    pub(crate) fn begin(&mut self, action: &Action) -> Begun {
         match action {
-            Action::Create if self.is_held() => Step::Ended(Err(self.locked())),
-            Action::Delete if self.is_held() => Step::Ended(Err(self.locked())),
-            Action::Create => Step::Job(Change::None, Job::Create { path: self.path() }),
-            Action::Delete => Step::Job(Change::None, Job::Delete { path: self.path() }),
+            Action::Create if self.is_held() => Begun::Finished(Err(self.locked())),
+            Action::Delete if self.is_held() => Begun::Finished(Err(self.locked())),
+            Action::Create => Begun::Job(HolderChange::None, Job::Create { path: self.path() }),
+            Action::Delete => Begun::Job(HolderChange::None, Job::Delete { path: self.path() }),
             Action::Acquire(_, terms) => self.acquire(*terms),
             Action::Release(registration) => self.release(registration),
-            Action::Disown(owner) => self.disown(*owner),
-            Action::Settle { is_to_outlive } => self.settle(*is_to_outlive),
+            Action::ReleaseAll(owner) => self.release_all(*owner),
+            Action::CheckLock { convert_to_ofd } => self.check_lock(*convert_to_ofd),
         }
     }
 
@@ -129,88 +127,91 @@ impl Resource {
         registration: &Registration,
         terms: Terms,
         lease: Lease,
-    ) -> Change {
-        let mut holders = Holdings::default();
-        holders.insert(registration.owner, Holding::new(&registration.guest));
-        self.hold = Some(Hold { lease, terms, holders });
-        Change::Gained(registration.owner)
+    ) -> HolderChange {
+        let mut holders = Holders::default();
+        holders.insert(registration.owner, Holder::new(&registration.guest));
+        self.held = Some(HeldLease { lease, terms, holders });
+        HolderChange::Gained(registration.owner)
     }
 
     /// The file is locked for one more of those who share it.
-    pub(crate) fn share(&mut self, registration: &Registration) -> Change {
-        self.hold.as_mut().map_or(Change::None, |hold| hold.share(registration))
+    pub(crate) fn share(&mut self, registration: &Registration) -> HolderChange {
+        self.held.as_mut().map_or(HolderChange::None, |held| held.share(registration))
     }
 
     /// libvirt knows neither re-entrance nor a change of terms.
-    fn acquire(&self, terms: Terms) -> Step {
-        match &self.hold {
-            None => Step::Job(Change::None, Job::Acquire { path: self.path(), terms }),
-            Some(hold) if hold.terms.shared && terms.shared => {
-                let (path, inode) = (self.path(), hold.lease.inode());
-                Step::Job(Change::None, Job::Look { path, inode })
+    fn acquire(&self, terms: Terms) -> Begun {
+        match &self.held {
+            None => Begun::Job(HolderChange::None, Job::Acquire { path: self.path(), terms }),
+            Some(held) if held.terms.shared && terms.shared => {
+                let (path, file_id) = (self.path(), held.lease.file_id());
+                Begun::Job(HolderChange::None, Job::Look { path, file_id })
             }
-            Some(_) => Step::Ended(Err(self.locked())),
+            Some(_) => Begun::Finished(Err(self.locked())),
         }
     }
 
-    fn release(&mut self, registration: &Registration) -> Step {
-        let Some(hold) = &mut self.hold else {
-            return Step::Ended(Err(Refusal::NotLocked((*self.name).into())));
+    fn release(&mut self, registration: &Registration) -> Begun {
+        let Some(held) = &mut self.held else {
+            return Begun::Finished(Err(LockError::NotLocked((*self.name).into())));
         };
-        match hold.holders.get_mut(registration.owner) {
-            None => Step::Ended(Err(Refusal::NotHolder {
+        match held.holders.get_mut(registration.owner) {
+            None => Begun::Finished(Err(LockError::NotHolder {
                 pid: registration.guest.pid,
-                holders: Holders::new(self.holders()),
+                holders: HolderSummary::new(self.holders()),
             })),
-            Some(holding) if holding.shares > 1 => {
-                holding.shares -= 1;
-                Step::NOTHING
+            Some(holder) if holder.shares > 1 => {
+                holder.shares -= 1;
+                Begun::NOTHING
             }
-            Some(_) => self.disown(registration.owner),
+            Some(_) => self.release_all(registration.owner),
         }
     }
 
     /// The last owner takes the locked file out; from then on it is the job's.
-    fn disown(&mut self, owner: OwnerId) -> Step {
-        let Some(mut hold) = self.hold.take() else {
-            return Step::NOTHING;
+    fn release_all(&mut self, owner: OwnerId) -> Begun {
+        let Some(mut held) = self.held.take() else {
+            return Begun::NOTHING;
         };
-        let had_it = hold.holders.remove(owner).is_some();
-        if hold.holders.is_empty() {
-            let job = Job::Release { lease: hold.lease, path: self.path(), terms: hold.terms };
-            return Step::Job(Change::Lost(owner), job);
+        let had_it = held.holders.remove(owner).is_some();
+        if held.holders.is_empty() {
+            let job = Job::Release { lease: held.lease, path: self.path(), terms: held.terms };
+            return Begun::Job(HolderChange::Lost(owner), job);
         }
-        self.hold = Some(hold);
-        if had_it { Step::Ended(Ok(Change::Lost(owner))) } else { Step::NOTHING }
+        self.held = Some(held);
+        if had_it { Begun::Finished(Ok(HolderChange::Lost(owner))) } else { Begun::NOTHING }
     }
 
     /// An OFD lock is lost in no way.
-    fn settle(&self, is_to_outlive: bool) -> Step {
-        match &self.hold {
-            Some(hold) if hold.lease.lock().1 != lock::Hold::Whole(Kind::Ofd) => {
-                let (file, inode) = (hold.lease.file(), hold.lease.inode());
-                let lease = (hold.terms.mode(), hold.lease.lock().1);
-                Step::Job(Change::None, Job::Settle { file, inode, lease, is_to_outlive })
+    fn check_lock(&self, convert_to_ofd: bool) -> Begun {
+        match &self.held {
+            Some(held) if held.lease.lock().1 != lock::Hold::Whole(Kind::Ofd) => {
+                let (file, file_id) = (held.lease.file(), held.lease.file_id());
+                let lease = (held.terms.mode(), held.lease.lock().1);
+                Begun::Job(
+                    HolderChange::None,
+                    Job::CheckLock { file, file_id, lease, convert_to_ofd },
+                )
             }
-            _ => Step::NOTHING,
+            _ => Begun::NOTHING,
         }
     }
 
-    fn locked(&self) -> Refusal {
-        Refusal::Locked { name: (*self.name).into(), holders: Holders::new(self.holders()) }
+    fn locked(&self) -> LockError {
+        LockError::Locked { name: (*self.name).into(), holders: HolderSummary::new(self.holders()) }
     }
 }
 
-impl Hold {
-    fn share(&mut self, registration: &Registration) -> Change {
+impl HeldLease {
+    fn share(&mut self, registration: &Registration) -> HolderChange {
         match self.holders.get_mut(registration.owner) {
-            Some(holding) => {
-                holding.shares += 1;
-                Change::None
+            Some(holder) => {
+                holder.shares += 1;
+                HolderChange::None
             }
             None => {
-                self.holders.insert(registration.owner, Holding::new(&registration.guest));
-                Change::Gained(registration.owner)
+                self.holders.insert(registration.owner, Holder::new(&registration.guest));
+                HolderChange::Gained(registration.owner)
             }
         }
     }

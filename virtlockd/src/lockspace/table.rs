@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use common::sys::lock::Hold;
 
-use crate::error::file::Failure;
-use crate::error::lock::{Holders, Refusal};
+use crate::error::file::FileError;
+use crate::error::lock::{HolderSummary, LockError};
 use crate::ids::ResourceId;
-use crate::lease::inode::Inode;
-use crate::lease::job::Done;
+use crate::lease::file_id::FileId;
+use crate::lease::job::JobResult;
 use crate::lease::lock::Lease;
-use crate::lockspace::action::{Action, Change, Step};
-use crate::lockspace::holders::Holdings;
+use crate::lockspace::action::{Action, Begun, HolderChange};
+use crate::lockspace::holders::Holders;
 use crate::lockspace::resource::{Resource, path_of};
 use crate::protocol::Terms;
 
@@ -41,7 +41,7 @@ pub(crate) struct Lockspaces {
     /// upgrade.
     resources: BTreeMap<ResourceId, Resource>,
     /// Names of locked files. Only for telling people who has a file.
-    by_inode: BTreeSet<(Inode, ResourceId)>,
+    by_file: BTreeSet<(FileId, ResourceId)>,
     resources_made: u64,
 }
 
@@ -52,7 +52,7 @@ impl Lockspaces {
         Self {
             spaces: HashMap::from([(Arc::clone(&default), Space::new(default))]),
             resources: BTreeMap::new(),
-            by_inode: BTreeSet::new(),
+            by_file: BTreeSet::new(),
             resources_made: 0,
         }
     }
@@ -73,12 +73,12 @@ impl Lockspaces {
     }
 
     /// Adds a lockspace, whose directory is there, unless it is known.
-    pub(crate) fn add_space(&mut self, space: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn add_space(&mut self, space: &[u8]) -> Result<(), LockError> {
         if self.has_space(space) {
             return Ok(());
         }
         if self.spaces.len() > LOCKSPACES_MAX {
-            return Err(Refusal::TooManyLockspaces);
+            return Err(LockError::TooManyLockspaces);
         }
         self.adopt_space(space);
         Ok(())
@@ -101,7 +101,7 @@ impl Lockspaces {
     }
 
     /// The resource of this name, which [`Self::forget_unused`] removes again.
-    pub(crate) fn resource(&mut self, space: &[u8], name: &[u8]) -> Result<ResourceId, Refusal> {
+    pub(crate) fn resource(&mut self, space: &[u8], name: &[u8]) -> Result<ResourceId, LockError> {
         self.resource_among(RESOURCES_MAX, space, name)
     }
 
@@ -110,7 +110,7 @@ impl Lockspaces {
         &mut self,
         space: &[u8],
         name: &[u8],
-    ) -> Result<ResourceId, Refusal> {
+    ) -> Result<ResourceId, LockError> {
         self.resource_among(usize::MAX, space, name)
     }
 
@@ -119,15 +119,15 @@ impl Lockspaces {
         resources_max: usize,
         space: &[u8],
         name: &[u8],
-    ) -> Result<ResourceId, Refusal> {
+    ) -> Result<ResourceId, LockError> {
         let Some(Space { path: space, names }) = self.spaces.get_mut(space) else {
-            return Err(Refusal::NoLockspace(space.into()));
+            return Err(LockError::NoLockspace(space.into()));
         };
         if let Some(&id) = names.get(name) {
             return Ok(id);
         }
         if self.resources.len() >= resources_max {
-            return Err(Refusal::File(Failure::too_many(&path_of(space, name))));
+            return Err(LockError::File(FileError::too_many(&path_of(space, name))));
         }
         self.resources_made += 1;
         let (id, name) = (ResourceId(self.resources_made), Arc::from(name));
@@ -142,8 +142,11 @@ impl Lockspaces {
     }
 
     /// Whether there is a lease of this file, under whatever name.
-    pub(crate) fn has_lease_of(&self, inode: Inode) -> bool {
-        self.by_inode.range((inode, ResourceId(0))..=(inode, ResourceId(u64::MAX))).next().is_some()
+    pub(crate) fn has_lease_of(&self, file_id: FileId) -> bool {
+        self.by_file
+            .range((file_id, ResourceId(0))..=(file_id, ResourceId(u64::MAX)))
+            .next()
+            .is_some()
     }
 
     /// A resource.
@@ -183,12 +186,12 @@ impl Lockspaces {
         key: Option<u64>,
         lease: Lease,
         terms: Terms,
-        holdings: Holdings,
+        holders: Holders,
     ) {
         if let Some(resource) = self.resources.get_mut(&id) {
-            self.by_inode.insert((lease.inode(), id));
+            self.by_file.insert((lease.file_id(), id));
             resource.key = key;
-            resource.adopt(lease, terms, holdings);
+            resource.adopt(lease, terms, holders);
         }
     }
 
@@ -203,16 +206,16 @@ impl Lockspaces {
     }
 
     /// Begins an action on a resource; none may be under way.
-    pub(crate) fn begin(&mut self, id: ResourceId, action: &Action) -> Step {
+    pub(crate) fn begin(&mut self, id: ResourceId, action: &Action) -> Begun {
         let Some(resource) = self.resources.get_mut(&id) else {
-            return Step::NOTHING;
+            return Begun::NOTHING;
         };
-        let before = resource.inode();
-        let step = resource.begin(action);
-        if let (Some(inode), None) = (before, resource.inode()) {
-            self.by_inode.remove(&(inode, id));
+        let before = resource.file_id();
+        let begun = resource.begin(action);
+        if let (Some(file_id), None) = (before, resource.file_id()) {
+            self.by_file.remove(&(file_id, id));
         }
-        step
+        begun
     }
 
     /// Goes on with an action whose job has ended; that gives its result.
@@ -220,38 +223,45 @@ impl Lockspaces {
         &mut self,
         id: ResourceId,
         action: &Action,
-        done: Done,
-    ) -> Result<Change, Refusal> {
-        match (action, done) {
-            (Action::Acquire(registration, terms), Done::Acquired(lease)) => {
+        job_result: JobResult,
+    ) -> Result<HolderChange, LockError> {
+        match (action, job_result) {
+            (Action::Acquire(registration, terms), JobResult::Acquired(lease)) => {
                 let Some(resource) = self.resources.get_mut(&id) else {
-                    return Ok(Change::None);
+                    return Ok(HolderChange::None);
                 };
-                self.by_inode.insert((lease.inode(), id));
+                self.by_file.insert((lease.file_id(), id));
                 Ok(resource.acquired(registration, *terms, lease))
             }
-            (Action::Acquire(registration, _), Done::IsSame) => {
+            (Action::Acquire(registration, _), JobResult::IsSame) => {
                 let resource = self.resources.get_mut(&id);
-                Ok(resource.map_or(Change::None, |resource| resource.share(registration)))
+                Ok(resource.map_or(HolderChange::None, |resource| resource.share(registration)))
             }
-            (_, Done::Busy(inode)) => Err(self.busy(id, inode)),
-            (_, Done::Failed(failure) | Done::NotYet(failure)) => Err(Refusal::File(failure)),
-            (_, Done::Settled(hold)) => {
-                self.resources.get_mut(&id).into_iter().for_each(|resource| resource.settled(hold));
-                Ok(Change::None)
+            (_, JobResult::Busy(file_id)) => Err(self.busy(id, file_id)),
+            (_, JobResult::Failed(error) | JobResult::LeaseBreak(error)) => {
+                Err(LockError::File(error))
             }
-            (_, Done::Finished | Done::Acquired(_) | Done::IsSame) => Ok(Change::None),
+            (_, JobResult::LockChecked(hold)) => {
+                self.resources
+                    .get_mut(&id)
+                    .into_iter()
+                    .for_each(|resource| resource.set_lock(hold));
+                Ok(HolderChange::None)
+            }
+            (_, JobResult::Finished | JobResult::Acquired(_) | JobResult::IsSame) => {
+                Ok(HolderChange::None)
+            }
         }
     }
 
-    fn busy(&self, id: ResourceId, inode: Option<Inode>) -> Refusal {
+    fn busy(&self, id: ResourceId, file_id: Option<FileId>) -> LockError {
         let name = self.resources.get(&id).map(|resource| (*resource.name).into());
-        let ids = inode.into_iter().flat_map(|inode| {
-            self.by_inode.range((inode, ResourceId(0))..=(inode, ResourceId(u64::MAX)))
+        let ids = file_id.into_iter().flat_map(|file_id| {
+            self.by_file.range((file_id, ResourceId(0))..=(file_id, ResourceId(u64::MAX)))
         });
         let resources = ids.filter_map(|(_, id)| self.resources.get(id));
         let holders = resources.flat_map(Resource::holders);
-        Refusal::Locked { name: name.unwrap_or_default(), holders: Holders::new(holders) }
+        LockError::Locked { name: name.unwrap_or_default(), holders: HolderSummary::new(holders) }
     }
 }
 

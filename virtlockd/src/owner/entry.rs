@@ -8,7 +8,7 @@ use common::event::{Registered, TimerId};
 use common::sys::{pidfd, process};
 
 use crate::ids::ResourceId;
-use crate::owner::identity::{Identity, Key, Known};
+use crate::owner::identity::{OwnerIdentity, OwnerKey, ProcessIdentity};
 use crate::protocol::Guest;
 
 /// Milliseconds of one tick, the unit of times that the kernel tells programs.
@@ -20,17 +20,17 @@ pub(crate) struct Owner {
     /// As last registered.
     pub(crate) guest: Arc<Guest>,
     /// What outlives this process of who it is.
-    pub(crate) known: Known,
+    pub(crate) identity: OwnerIdentity,
     /// Proof of who it is, and watched for its end; `None` if it could not be had.
     pub(crate) pidfd: Option<Registered<OwnedFd>>,
     /// It could not be had for a shortage that may be over the next time.
-    pub(crate) may_get_pidfd: bool,
+    pub(crate) can_retry_watch: bool,
     /// When it was first registered, in milliseconds since boot.
     pub(crate) since_boot_ms: u64,
     /// It has been said that its end will not be noticed.
-    pub(crate) is_unwatched_told: bool,
+    pub(crate) is_unwatched_logged: bool,
     /// It has been asked to end.
-    pub(crate) ending: Option<Ending>,
+    pub(crate) termination: Option<Termination>,
     /// It has ended for sure.
     pub(crate) is_dead: bool,
     /// Connections registered for it.
@@ -39,12 +39,12 @@ pub(crate) struct Owner {
     pub(super) own_connections: usize,
     pub(super) leases: BTreeSet<ResourceId>,
     /// Under what it is found.
-    pub(super) keys: [Option<Key>; 2],
+    pub(super) keys: [Option<OwnerKey>; 2],
 }
 
 /// What an owner that was asked to end has to expect.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub(crate) struct Termination {
     /// When this fires it is made to; it was, if there is none.
     pub(crate) timer: Option<TimerId>,
     /// When that is, in milliseconds since boot.
@@ -53,15 +53,15 @@ pub(crate) struct Ending {
 
 impl Owner {
     /// Creates an owner without connections and leases that is registered now.
-    pub(super) fn new(guest: &Arc<Guest>, known: Known, is_dead: bool) -> Self {
+    pub(super) fn new(guest: &Arc<Guest>, identity: OwnerIdentity, is_dead: bool) -> Self {
         Self {
             guest: Arc::clone(guest),
-            known,
+            identity,
             pidfd: None,
-            may_get_pidfd: false,
+            can_retry_watch: false,
             since_boot_ms: process::boot_time_ms(),
-            is_unwatched_told: false,
-            ending: None,
+            is_unwatched_logged: false,
+            termination: None,
             is_dead,
             connections: 0,
             own_connections: 0,
@@ -73,14 +73,14 @@ impl Owner {
     /// Whether it must not run on without us: it is connected itself and has a lease, or has lost
     /// its leases already.
     pub(crate) fn depends_on_us(&self) -> bool {
-        self.ending.is_some() || (self.own_connections > 0 && !self.leases.is_empty())
+        self.termination.is_some() || (self.own_connections > 0 && !self.leases.is_empty())
     }
 
     /// Returns whether a process is the one that this owner was registered for, while it is not
     /// watched; `None` when that cannot be told.
     pub(crate) fn is_process(&self, pidfd: impl AsFd, number: i32) -> Option<bool> {
-        if let Some(identity) = self.known.identity {
-            return identity.is(Identity::of(pidfd, number)?);
+        if let Some(process_identity) = self.identity.process_identity {
+            return process_identity.is(ProcessIdentity::of(pidfd, number)?);
         }
         // A process that had the number at the registration and has it now has had it all the time.
         let start = process::start_time(number).ok()?;

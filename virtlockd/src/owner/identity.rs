@@ -1,8 +1,8 @@
 //! Who an owner is: more than a number, as that means another process after the first has ended,
 //! and in another pid namespace.
 //!
-//! An owner is known in one of three [ways](Way), and stays so whatever becomes of this process:
-//! all of [`Known`] is in the state document and in the journal.
+//! An owner is known in one of three [ways](FoundBy), and stays so whatever becomes of this process:
+//! all of [`OwnerIdentity`] is in the state document and in the journal.
 //!
 //! - **By number.** A process that numbers processes as we do (it has a number in as many pid
 //!   namespaces as we have, and we see it) has registered the number.
@@ -14,7 +14,7 @@
 //!   here has such a number proves nothing, so its leases stay until somebody gives them back.
 //!
 //! Whether a process that is found later by its number is the same as before is said by its
-//! [`Identity`].
+//! [`ProcessIdentity`].
 
 use std::os::fd::AsFd;
 
@@ -24,7 +24,7 @@ use crate::protocol::Guest;
 
 /// What tells a process from all that have had its number or will have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Identity {
+pub(crate) enum ProcessIdentity {
     /// Its inode on pidfs, Linux 6.9 and newer.
     Inode(u64),
     /// When it started, in ticks since boot.
@@ -33,20 +33,20 @@ pub(crate) enum Identity {
 
 /// How an owner was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Way {
+pub(crate) enum FoundBy {
     /// By the number that was registered.
     Number,
     /// By its own connection; and our number for it.
     Connection { number: u32 },
     /// It was not.
-    Never,
+    Unidentified,
 }
 
 /// What is known of the process that an owner is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Known {
-    pub(crate) way: Way,
-    pub(crate) identity: Option<Identity>,
+pub(crate) struct OwnerIdentity {
+    pub(crate) found_by: FoundBy,
+    pub(crate) process_identity: Option<ProcessIdentity>,
     /// The pid namespace, if another, that the registered number is of; `None` also where the
     /// kernel does not tell us.
     pub(crate) namespace: Option<u64>,
@@ -54,16 +54,16 @@ pub(crate) struct Known {
 
 /// What stands for one owner among those who live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
+pub(crate) enum OwnerKey {
     /// A process by our number.
     Number(u32),
     /// A process by our number, and the one that it has registered.
     Connection { number: u32, pid: u32 },
     /// A number of a namespace; where that is not known the guest has to be the same.
-    Elsewhere { namespace: Option<u64>, uuid: Option<[u8; 16]>, pid: u32 },
+    OtherNamespace { namespace: Option<u64>, uuid: Option<[u8; 16]>, pid: u32 },
 }
 
-impl Identity {
+impl ProcessIdentity {
     /// The identity of a process that has, or had, this number here.
     pub(crate) fn of(pidfd: impl AsFd, number: i32) -> Option<Self> {
         // A pidfd that came from a socket is of no use where the next one would be another thing.
@@ -86,37 +86,41 @@ impl Identity {
     }
 }
 
-impl Known {
+impl OwnerIdentity {
     /// What is known of nobody but the number.
-    pub(crate) const BY_NUMBER: Self = Self { way: Way::Number, identity: None, namespace: None };
+    pub(crate) const BY_NUMBER: Self =
+        Self { found_by: FoundBy::Number, process_identity: None, namespace: None };
 
     /// What is known of a number that says nothing.
-    pub(crate) const NEVER: Self = Self { way: Way::Never, identity: None, namespace: None };
+    pub(crate) const UNIDENTIFIED: Self =
+        Self { found_by: FoundBy::Unidentified, process_identity: None, namespace: None };
 
     /// Our number for a guest.
     pub(crate) fn number(&self, guest: &Guest) -> Option<u32> {
-        match self.way {
-            Way::Number => Some(guest.pid),
-            Way::Connection { number } => Some(number),
-            Way::Never => None,
+        match self.found_by {
+            FoundBy::Number => Some(guest.pid),
+            FoundBy::Connection { number } => Some(number),
+            FoundBy::Unidentified => None,
         }
     }
 
     /// Under what a guest of which this is known is found again, the surest first.
-    pub(crate) fn keys(&self, guest: &Guest) -> [Option<Key>; 2] {
+    pub(crate) fn keys(&self, guest: &Guest) -> [Option<OwnerKey>; 2] {
         let (namespace, pid) = (self.namespace, guest.pid);
         let uuid = namespace.is_none().then_some(guest.uuid);
-        let elsewhere = Key::Elsewhere { namespace, uuid, pid };
-        match self.way {
-            Way::Number => [Some(Key::Number(pid)), None],
-            Way::Connection { number } => [Some(Key::Connection { number, pid }), Some(elsewhere)],
-            Way::Never => [Some(elsewhere), None],
+        let elsewhere = OwnerKey::OtherNamespace { namespace, uuid, pid };
+        match self.found_by {
+            FoundBy::Number => [Some(OwnerKey::Number(pid)), None],
+            FoundBy::Connection { number } => {
+                [Some(OwnerKey::Connection { number, pid }), Some(elsewhere)]
+            }
+            FoundBy::Unidentified => [Some(elsewhere), None],
         }
     }
 
     /// Whether what is known here and there may be of one process.
-    pub(crate) fn may_be(&self, other: &Self) -> bool {
-        let identities = self.identity.zip(other.identity);
+    pub(crate) fn may_be_same(&self, other: &Self) -> bool {
+        let identities = self.process_identity.zip(other.process_identity);
         identities.and_then(|(one, other)| one.is(other)).unwrap_or(true)
     }
 }
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn identities_of_one_kind_can_be_compared() {
-        use Identity::{Inode, Start};
+        use ProcessIdentity::{Inode, Start};
         assert_eq!(Inode(1).is(Inode(1)), Some(true));
         assert_eq!(Start(1).is(Start(2)), Some(false));
         assert_eq!(Inode(1).is(Start(1)), None);
@@ -139,12 +143,15 @@ mod tests {
 
     #[test]
     fn a_number_of_an_unknown_namespace_needs_the_guest_as_well() {
-        let unknown = Known::NEVER;
+        let unknown = OwnerIdentity::UNIDENTIFIED;
         assert_ne!(unknown.keys(&guest(1, 7)), unknown.keys(&guest(2, 7)));
-        let known = Known { namespace: Some(5), ..unknown };
-        assert_eq!(known.keys(&guest(1, 7)), known.keys(&guest(2, 7)));
-        let connected = Known { way: Way::Connection { number: 70 }, ..known };
-        assert_eq!(connected.keys(&guest(1, 7))[1], known.keys(&guest(2, 7))[0]);
-        assert_eq!(Known::BY_NUMBER.keys(&guest(1, 7)), Known::BY_NUMBER.keys(&guest(2, 7)));
+        let identity = OwnerIdentity { namespace: Some(5), ..unknown };
+        assert_eq!(identity.keys(&guest(1, 7)), identity.keys(&guest(2, 7)));
+        let connected = OwnerIdentity { found_by: FoundBy::Connection { number: 70 }, ..identity };
+        assert_eq!(connected.keys(&guest(1, 7))[1], identity.keys(&guest(2, 7))[0]);
+        assert_eq!(
+            OwnerIdentity::BY_NUMBER.keys(&guest(1, 7)),
+            OwnerIdentity::BY_NUMBER.keys(&guest(2, 7))
+        );
     }
 }

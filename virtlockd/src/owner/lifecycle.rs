@@ -13,8 +13,8 @@ use crate::lockspace::execution::perform;
 use crate::lockspace::queue::Task;
 use crate::outcome::Core;
 use crate::owner::entry::Owner;
-use crate::owner::identity::{Identity, Known};
-use crate::owner::lookup::Found;
+use crate::owner::identity::{OwnerIdentity, ProcessIdentity};
+use crate::owner::lookup::Lookup;
 use crate::owner::registrant::Registrant;
 use crate::owner::termination;
 use crate::protocol::Guest;
@@ -29,19 +29,19 @@ pub(crate) fn identify(
     guest: &Arc<Guest>,
 ) -> (OwnerId, bool) {
     let registrant = Registrant::of(core, from, guest.pid, state.pid_namespace_depth);
-    let Registrant { known, is_guest, .. } = registrant;
-    let living = find_living(state, core, guest, &known);
+    let Registrant { identity, is_guest, .. } = registrant;
+    let living = find_living(state, core, guest, &identity);
     if let Some(id) = living.filter(|&id| !is_guest && state.owners.is_watched(id)) {
         return (id, false);
     }
     let found = registrant.find(guest.pid);
-    if matches!(found, Found::Dead) {
+    if matches!(found, Lookup::Dead) {
         tracing::info!(
             target: "locking.lock_daemon",
             "{guest} has ended before it was registered and can keep no leases"
         );
     }
-    (owner_of_process(state, core, guest, known, found, living), is_guest)
+    (owner_of_process(state, core, guest, identity, found, living), is_guest)
 }
 
 /// Returns the owner that a process is, which may be the `living` one of the same number.
@@ -49,20 +49,20 @@ pub(crate) fn owner_of_process(
     state: &mut State,
     core: &mut Core,
     guest: &Arc<Guest>,
-    known: Known,
-    found: Found,
+    identity: OwnerIdentity,
+    found: Lookup,
     living: Option<OwnerId>,
 ) -> OwnerId {
     match found {
-        Found::Process(pidfd) => owner_with_pidfd(state, core, guest, known, pidfd, living),
-        Found::Dead => {
-            if let Some(id) = living.filter(|&id| state.owners.may_get_pidfd(id)) {
+        Lookup::Process(pidfd) => owner_with_pidfd(state, core, guest, identity, pidfd, living),
+        Lookup::Dead => {
+            if let Some(id) = living.filter(|&id| state.owners.can_retry_watch(id)) {
                 owner_ended(state, core, id);
             }
-            state.owners.add_dead(guest, known)
+            state.owners.add_dead(guest, identity)
         }
-        Found::Unknown(error) => {
-            let id = living.unwrap_or_else(|| state.owners.add(guest, known));
+        Lookup::Unknown(error) => {
+            let id = living.unwrap_or_else(|| state.owners.add(guest, identity));
             leave_unwatched(state, id, &error);
             id
         }
@@ -73,25 +73,25 @@ fn owner_with_pidfd(
     state: &mut State,
     core: &mut Core,
     guest: &Arc<Guest>,
-    known: Known,
+    identity: OwnerIdentity,
     pidfd: OwnedFd,
     living: Option<OwnerId>,
 ) -> OwnerId {
-    let number = known.number(guest).and_then(|number| i32::try_from(number).ok());
-    let identity = number.and_then(|number| Identity::of(&pidfd, number));
-    let known = Known { identity, ..known };
+    let number = identity.number(guest).and_then(|number| i32::try_from(number).ok());
+    let process_identity = number.and_then(|number| ProcessIdentity::of(&pidfd, number));
+    let identity = OwnerIdentity { process_identity, ..identity };
     if let Some(id) = living.filter(|&id| state.owners.is_watched(id)) {
-        if state.owners.get(id).is_some_and(|owner| owner.known.may_be(&known)) {
+        if state.owners.get(id).is_some_and(|owner| owner.identity.may_be_same(&identity)) {
             return id;
         }
         // A living process has the number, so this one, which had it, has ended.
-        return state.owners.add_dead(guest, known);
+        return state.owners.add_dead(guest, identity);
     }
     // Leases that were taken unwatched may be of an earlier process with this pid.
     let is_process = |id: OwnerId| state.owners.get(id)?.is_process(&pidfd, number?);
     let id = living.filter(|&id| !state.owners.has_leases(id) || is_process(id) == Some(true));
-    let id = id.unwrap_or_else(|| state.owners.add(guest, known));
-    watch(state, core, id, known, pidfd);
+    let id = id.unwrap_or_else(|| state.owners.add(guest, identity));
+    watch(state, core, id, identity, pidfd);
     id
 }
 
@@ -100,9 +100,9 @@ pub(crate) fn find_living(
     state: &mut State,
     core: &mut Core,
     guest: &Guest,
-    known: &Known,
+    identity: &OwnerIdentity,
 ) -> Option<OwnerId> {
-    let id = state.owners.find(guest, known)?;
+    let id = state.owners.find(guest, identity)?;
     if state.owners.get(id).is_some_and(Owner::has_ended) {
         owner_ended(state, core, id);
         return None;
@@ -111,12 +111,18 @@ pub(crate) fn find_living(
 }
 
 /// Watches a process as the one that an owner is.
-pub(crate) fn watch(state: &mut State, core: &mut Core, id: OwnerId, known: Known, pidfd: OwnedFd) {
-    state.owners.set_known(id, known);
+pub(crate) fn watch(
+    state: &mut State,
+    core: &mut Core,
+    id: OwnerId,
+    identity: OwnerIdentity,
+    pidfd: OwnedFd,
+) {
+    state.owners.set_identity(id, identity);
     match core.watch(pidfd, id.0) {
         Ok(pidfd) => {
             if let Some(owner) = state.owners.get_mut(id) {
-                (owner.pidfd, owner.may_get_pidfd) = (Some(pidfd), false);
+                (owner.pidfd, owner.can_retry_watch) = (Some(pidfd), false);
             }
         }
         Err(error) => leave_unwatched(state, id, &error),
@@ -128,8 +134,8 @@ fn leave_unwatched(state: &mut State, id: OwnerId, error: &io::Error) {
     let Some(owner) = state.owners.get_mut(id).filter(|owner| owner.pidfd.is_none()) else {
         return;
     };
-    owner.may_get_pidfd = is_shortage(error);
-    if !std::mem::replace(&mut owner.is_unwatched_told, true) {
+    owner.can_retry_watch = is_shortage(error);
+    if !std::mem::replace(&mut owner.is_unwatched_logged, true) {
         tracing::warn!(
             target: "locking.lock_daemon",
             "The end of {} will not be noticed: {error}", owner.guest
@@ -166,7 +172,7 @@ pub(crate) fn release_ended(state: &mut State, core: &mut Core, ids: Vec<OwnerId
 pub(crate) fn release_all(state: &mut State, core: &mut Core, owner: OwnerId) -> usize {
     let resources = state.owners.leases(owner);
     for &resource in &resources {
-        perform(state, core, resource, Task::internal(Action::Disown(owner)));
+        perform(state, core, resource, Task::internal(Action::ReleaseAll(owner)));
     }
     resources.len()
 }

@@ -7,12 +7,12 @@ use common::sys::calls::is_refused;
 use common::sys::pidfd;
 use nix::errno::Errno;
 
-use crate::owner::identity::{Identity, Known, Way};
+use crate::owner::identity::{FoundBy, OwnerIdentity, ProcessIdentity};
 use crate::protocol::Guest;
 
 /// What is found of the process that somebody has registered.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum Lookup {
     /// This one, which may have ended meanwhile.
     Process(OwnedFd),
     /// None: it has ended for sure.
@@ -24,39 +24,41 @@ pub(crate) enum Found {
 /// The process with a number that somebody who numbers them as we do has registered. libvirt does
 /// not check that: above the highest pid that there can be, a number that no process has is no proof
 /// that one has died.
-pub(crate) fn by_number(pid: u32) -> Found {
+pub(crate) fn by_number(pid: u32) -> Lookup {
     match i32::try_from(pid).map_err(|_| Errno::ESRCH.into()).and_then(pidfd::open) {
-        Err(error) if is_none_there(&error) && pid > pid_max() => Found::Unknown(error),
+        Err(error) if is_none_there(&error) && pid > pid_max() => Lookup::Unknown(error),
         result => result.into(),
     }
 }
 
 /// The process of a guest of which this is known from before.
-pub(crate) fn again(guest: &Guest, known: &Known) -> Found {
-    let Some(number) = known.number(guest) else {
-        return Found::Unknown(Errno::ESRCH.into());
+pub(crate) fn again(guest: &Guest, identity: &OwnerIdentity) -> Lookup {
+    let Some(number) = identity.number(guest) else {
+        return Lookup::Unknown(Errno::ESRCH.into());
     };
     let Ok(signed) = i32::try_from(number) else {
-        return Found::Unknown(Errno::ESRCH.into());
+        return Lookup::Unknown(Errno::ESRCH.into());
     };
-    let found = match known.identity {
-        None if known.way == Way::Number => by_number(number),
+    let found = match identity.process_identity {
+        None if identity.found_by == FoundBy::Number => by_number(number),
         _ => pidfd::open(signed).into(),
     };
-    let Found::Process(pidfd) = found else { return found };
+    let Lookup::Process(pidfd) = found else { return found };
     if pidfd::has_ended(&pidfd) {
-        return Found::Dead;
+        return Lookup::Dead;
     }
-    let is_same = match (known.identity, known.way) {
-        (Some(identity), _) => Identity::of(&pidfd, signed).and_then(|found| identity.is(found)),
-        (None, Way::Number) => Some(true),
+    let is_same = match (identity.process_identity, identity.found_by) {
+        (Some(process_identity), _) => {
+            ProcessIdentity::of(&pidfd, signed).and_then(|found| process_identity.is(found))
+        }
+        (None, FoundBy::Number) => Some(true),
         (None, _) => pidfd::numbers(&pidfd).ok().map(|numbers| is_last(&numbers, guest.pid)),
     };
     match is_same {
-        Some(true) => Found::Process(pidfd),
+        Some(true) => Lookup::Process(pidfd),
         // Its number would not be another's if it had not ended.
-        Some(false) => Found::Dead,
-        None => Found::Unknown(io::Error::other("nobody can tell whether its pid is another's")),
+        Some(false) => Lookup::Dead,
+        None => Lookup::Unknown(io::Error::other("nobody can tell whether its pid is another's")),
     }
 }
 
@@ -79,7 +81,7 @@ pub(super) fn is_none_there(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
-impl From<io::Result<OwnedFd>> for Found {
+impl From<io::Result<OwnedFd>> for Lookup {
     /// Of what gives a pidfd for a process that was there.
     fn from(result: io::Result<OwnedFd>) -> Self {
         match result {
@@ -98,8 +100,8 @@ mod tests {
         Guest { uuid: [0; 16], name: (*b"vm").into(), id: 1, pid }
     }
 
-    fn known(way: Way, identity: Option<Identity>) -> Known {
-        Known { way, identity, namespace: None }
+    fn identity(found_by: FoundBy, process_identity: Option<ProcessIdentity>) -> OwnerIdentity {
+        OwnerIdentity { found_by, process_identity, namespace: None }
     }
 
     #[test]
@@ -107,11 +109,11 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
         assert!(pid <= pid_max());
-        assert!(matches!(by_number(pid), Found::Process(_)));
+        assert!(matches!(by_number(pid), Lookup::Process(_)));
         child.wait().unwrap();
-        assert!(matches!(by_number(pid), Found::Dead));
+        assert!(matches!(by_number(pid), Lookup::Dead));
         for impossible in [0, 5_000_000, u32::MAX] {
-            assert!(matches!(by_number(impossible), Found::Unknown(_)), "{impossible}");
+            assert!(matches!(by_number(impossible), Lookup::Unknown(_)), "{impossible}");
         }
     }
 
@@ -120,21 +122,24 @@ mod tests {
         let guest = guest(std::process::id());
         let number = guest.pid.cast_signed();
         let pidfd = pidfd::open(number).unwrap();
-        let own = Identity::of(&pidfd, number).unwrap();
+        let own = ProcessIdentity::of(&pidfd, number).unwrap();
         let other = match own {
-            Identity::Inode(inode) => Identity::Inode(inode + 1),
-            Identity::Start(start) => Identity::Start(start + 1),
+            ProcessIdentity::Inode(inode) => ProcessIdentity::Inode(inode + 1),
+            ProcessIdentity::Start(start) => ProcessIdentity::Start(start + 1),
         };
         let incomparable = match own {
-            Identity::Inode(_) => Identity::Start(0),
-            Identity::Start(_) => Identity::Inode(0),
+            ProcessIdentity::Inode(_) => ProcessIdentity::Start(0),
+            ProcessIdentity::Start(_) => ProcessIdentity::Inode(0),
         };
-        for way in [Way::Number, Way::Connection { number: guest.pid }] {
-            assert!(matches!(again(&guest, &known(way, Some(own))), Found::Process(_)));
-            assert!(matches!(again(&guest, &known(way, None)), Found::Process(_)));
-            assert!(matches!(again(&guest, &known(way, Some(other))), Found::Dead));
-            assert!(matches!(again(&guest, &known(way, Some(incomparable))), Found::Unknown(_)));
+        for found_by in [FoundBy::Number, FoundBy::Connection { number: guest.pid }] {
+            assert!(matches!(again(&guest, &identity(found_by, Some(own))), Lookup::Process(_)));
+            assert!(matches!(again(&guest, &identity(found_by, None)), Lookup::Process(_)));
+            assert!(matches!(again(&guest, &identity(found_by, Some(other))), Lookup::Dead));
+            assert!(matches!(
+                again(&guest, &identity(found_by, Some(incomparable))),
+                Lookup::Unknown(_)
+            ));
         }
-        assert!(matches!(again(&guest, &Known::NEVER), Found::Unknown(_)));
+        assert!(matches!(again(&guest, &OwnerIdentity::UNIDENTIFIED), Lookup::Unknown(_)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::ids::{OwnerId, ResourceId};
 use crate::owner::entry::Owner;
-use crate::owner::identity::{Key, Known};
+use crate::owner::identity::{OwnerIdentity, OwnerKey};
 use crate::protocol::Guest;
 
 /// All owners that have a lease or a connection.
@@ -13,7 +13,7 @@ use crate::protocol::Guest;
 pub(crate) struct Owners {
     owners: HashMap<OwnerId, Owner>,
     /// The living, or not known to be dead.
-    by_key: HashMap<Key, OwnerId>,
+    by_key: HashMap<OwnerKey, OwnerId>,
     made: u64,
     /// Of all owners.
     leases_count: usize,
@@ -29,29 +29,29 @@ impl Owners {
     }
 
     /// The owner that this guest is, by what is known of it, and that is not known to be dead.
-    pub(crate) fn find(&self, guest: &Guest, known: &Known) -> Option<OwnerId> {
-        let [key, _] = known.keys(guest);
+    pub(crate) fn find(&self, guest: &Guest, identity: &OwnerIdentity) -> Option<OwnerId> {
+        let [key, _] = identity.keys(guest);
         self.by_key.get(&key?).copied()
     }
 
     /// Adds an owner that nobody watches yet, in place of any other that is found like it.
-    pub(crate) fn add(&mut self, guest: &Arc<Guest>, known: Known) -> OwnerId {
-        let id = self.add_without_key(guest, known, false);
-        self.set_known(id, known);
+    pub(crate) fn add(&mut self, guest: &Arc<Guest>, identity: OwnerIdentity) -> OwnerId {
+        let id = self.add_without_key(guest, identity, false);
+        self.set_identity(id, identity);
         id
     }
 
     /// Adds an owner that has ended already: what it gets it loses at once.
-    pub(crate) fn add_dead(&mut self, guest: &Arc<Guest>, known: Known) -> OwnerId {
-        self.add_without_key(guest, known, true)
+    pub(crate) fn add_dead(&mut self, guest: &Arc<Guest>, identity: OwnerIdentity) -> OwnerId {
+        self.add_without_key(guest, identity, true)
     }
 
     /// More is known of an owner.
-    pub(crate) fn set_known(&mut self, id: OwnerId, known: Known) {
+    pub(crate) fn set_identity(&mut self, id: OwnerId, identity: OwnerIdentity) {
         self.remove_keys(id);
         if let Some(owner) = self.owners.get_mut(&id) {
-            owner.known = known;
-            owner.keys = known.keys(&owner.guest);
+            owner.identity = identity;
+            owner.keys = identity.keys(&owner.guest);
             self.by_key.extend(owner.keys.into_iter().flatten().map(|key| (key, id)));
         }
     }
@@ -65,10 +65,15 @@ impl Owners {
         }
     }
 
-    fn add_without_key(&mut self, guest: &Arc<Guest>, known: Known, is_dead: bool) -> OwnerId {
+    fn add_without_key(
+        &mut self,
+        guest: &Arc<Guest>,
+        identity: OwnerIdentity,
+        is_dead: bool,
+    ) -> OwnerId {
         self.made += 1;
         let id = OwnerId(self.made);
-        self.owners.insert(id, Owner::new(guest, known, is_dead));
+        self.owners.insert(id, Owner::new(guest, identity, is_dead));
         id
     }
 
@@ -130,8 +135,8 @@ impl Owners {
     }
 
     /// Returns whether another attempt to watch an owner may succeed.
-    pub(crate) fn may_get_pidfd(&self, id: OwnerId) -> bool {
-        self.get(id).is_some_and(|owner| owner.may_get_pidfd)
+    pub(crate) fn can_retry_watch(&self, id: OwnerId) -> bool {
+        self.get(id).is_some_and(|owner| owner.can_retry_watch)
     }
 
     pub(crate) fn has_leases(&self, id: OwnerId) -> bool {
@@ -150,7 +155,7 @@ impl Owners {
 
     /// Whether `guest` is this one of them, as it was last registered.
     pub(crate) fn is_listed(&self, id: OwnerId, guest: &Arc<Guest>) -> bool {
-        self.by_key.get(&Key::Number(guest.pid)) == Some(&id)
+        self.by_key.get(&OwnerKey::Number(guest.pid)) == Some(&id)
             && self.get(id).is_some_and(|owner| Arc::ptr_eq(&owner.guest, guest))
     }
 
@@ -159,7 +164,7 @@ impl Owners {
         if let Some(owner) = self.owners.get(&id)
             && owner.connections == 0
             && owner.leases.is_empty()
-            && owner.ending.is_none()
+            && owner.termination.is_none()
         {
             self.remove_keys(id);
             self.owners.remove(&id);
@@ -177,14 +182,14 @@ mod tests {
     }
 
     fn with_pid(owners: &Owners, pid: u32) -> Option<OwnerId> {
-        owners.find(&guest(pid), &Known::BY_NUMBER)
+        owners.find(&guest(pid), &OwnerIdentity::BY_NUMBER)
     }
 
     #[test]
     fn an_owner_is_kept_while_it_has_a_connection_or_a_lease() {
         let (mut owners, guest) = (Owners::default(), guest(7));
         let resource = Lockspaces::new().resource(b"", b"/image").unwrap();
-        let owner = owners.add(&guest, Known::BY_NUMBER);
+        let owner = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         owners.connect(owner, &guest, false);
         owners.gained(owner, resource);
         owners.disconnect(owner, false);
@@ -196,10 +201,10 @@ mod tests {
     #[test]
     fn the_pid_of_the_dead_can_be_anothers() {
         let (mut owners, guest) = (Owners::default(), guest(7));
-        let dead = owners.add(&guest, Known::BY_NUMBER);
+        let dead = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         owners.connect(dead, &guest, false);
         owners.died(dead);
-        let living = owners.add(&guest, Known::BY_NUMBER);
+        let living = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         owners.connect(living, &guest, false);
         assert!(owners.get(dead).unwrap().is_dead);
         owners.disconnect(dead, false);
@@ -210,10 +215,10 @@ mod tests {
     #[test]
     fn who_was_dead_before_is_nobody_elses_predecessor() {
         let (mut owners, guest) = (Owners::default(), guest(7));
-        let dead = owners.add_dead(&guest, Known::BY_NUMBER);
+        let dead = owners.add_dead(&guest, OwnerIdentity::BY_NUMBER);
         owners.connect(dead, &guest, false);
         assert_eq!(with_pid(&owners, 7), None);
-        let living = owners.add(&guest, Known::BY_NUMBER);
+        let living = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         owners.disconnect(dead, false);
         assert!(owners.get(dead).is_none());
         assert_eq!(with_pid(&owners, 7), Some(living));
@@ -223,7 +228,7 @@ mod tests {
     fn only_who_is_connected_itself_and_has_a_lease_depends_on_us() {
         let (mut owners, guest) = (Owners::default(), guest(7));
         let resource = Lockspaces::new().resource(b"", b"/image").unwrap();
-        let owner = owners.add(&guest, Known::BY_NUMBER);
+        let owner = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         let mut depends = |change: &dyn Fn(&mut Owners)| {
             change(&mut owners);
             owners.get(owner).unwrap().depends_on_us()

@@ -9,14 +9,14 @@ use nix::errno::Errno;
 
 use crate::error::file::is_shortage;
 use crate::outcome::Core;
-use crate::owner::identity::{Known, Way};
-use crate::owner::lookup::{Found, by_number, cannot_tell, is_none_there};
+use crate::owner::identity::{FoundBy, OwnerIdentity};
+use crate::owner::lookup::{Lookup, by_number, cannot_tell, is_none_there};
 
 /// Who has registered a guest.
 #[derive(Debug)]
 pub(crate) struct Registrant {
     /// What the guest is known by.
-    pub(crate) known: Known,
+    pub(crate) identity: OwnerIdentity,
     /// Whether it is the guest itself.
     pub(crate) is_guest: bool,
     /// The registrant's process, as far as it could be had.
@@ -45,27 +45,27 @@ impl Registrant {
         let pidfd = peer_pidfd(core, caller);
         let is_same_number = pid != 0 && u32::try_from(peer) == Ok(pid);
         let mut unclear = None;
-        let (known, is_guest) = match numbering(peer, &pidfd, depth) {
-            Numbering::Ours => (Known::BY_NUMBER, is_same_number),
-            Numbering::Ended if is_same_number => (Known::BY_NUMBER, true),
-            Numbering::Ended => (Known::NEVER, false),
-            Numbering::Other(own) => elsewhere(peer, own, pid),
+        let (identity, is_guest) = match numbering(peer, &pidfd, depth) {
+            Numbering::Ours => (OwnerIdentity::BY_NUMBER, is_same_number),
+            Numbering::Ended if is_same_number => (OwnerIdentity::BY_NUMBER, true),
+            Numbering::Ended => (OwnerIdentity::UNIDENTIFIED, false),
+            Numbering::Other(own) => other_namespace(peer, own, pid),
             Numbering::Unclear(error) => {
                 unclear = Some(error);
-                (Known::BY_NUMBER, is_same_number)
+                (OwnerIdentity::BY_NUMBER, is_same_number)
             }
         };
-        Self { known, is_guest, pidfd, unclear }
+        Self { identity, is_guest, pidfd, unclear }
     }
 
     /// The guest's process.
-    pub(crate) fn find(self, pid: u32) -> Found {
-        match (self.is_guest, self.known.way) {
+    pub(crate) fn find(self, pid: u32) -> Lookup {
+        match (self.is_guest, self.identity.found_by) {
             _ if self.unclear.as_ref().is_some_and(is_shortage) => unclear(self.unclear),
             (true, _) => self.pidfd.into(),
-            (false, Way::Number) if self.unclear.is_some() => unclear(self.unclear),
-            (false, Way::Number) => by_number(pid),
-            (false, _) => Found::Unknown(io::Error::other(
+            (false, FoundBy::Number) if self.unclear.is_some() => unclear(self.unclear),
+            (false, FoundBy::Number) => by_number(pid),
+            (false, _) => Lookup::Unknown(io::Error::other(
                 "it was named by a process of another pid namespace, or one that has ended",
             )),
         }
@@ -103,18 +103,18 @@ fn numbering(peer: i32, pidfd: &io::Result<OwnedFd>, depth: usize) -> Numbering 
     }
 }
 
-fn unclear(error: Option<io::Error>) -> Found {
-    Found::Unknown(error.unwrap_or_else(|| Errno::EINVAL.into()))
+fn unclear(error: Option<io::Error>) -> Lookup {
+    Lookup::Unknown(error.unwrap_or_else(|| Errno::EINVAL.into()))
 }
 
-fn elsewhere(peer: i32, own: Option<i32>, pid: u32) -> (Known, bool) {
+fn other_namespace(peer: i32, own: Option<i32>, pid: u32) -> (OwnerIdentity, bool) {
     let namespace = pidfd::namespace(peer).ok();
     let is_guest = pid != 0 && own.and_then(|own| u32::try_from(own).ok()) == Some(pid);
-    let way = match u32::try_from(peer) {
-        Ok(number) if is_guest => Way::Connection { number },
-        _ => Way::Never,
+    let found_by = match u32::try_from(peer) {
+        Ok(number) if is_guest => FoundBy::Connection { number },
+        _ => FoundBy::Unidentified,
     };
-    (Known { way, identity: None, namespace }, is_guest)
+    (OwnerIdentity { found_by, process_identity: None, namespace }, is_guest)
 }
 
 #[cfg(test)]

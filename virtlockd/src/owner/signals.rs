@@ -62,8 +62,8 @@ pub(crate) fn end_all(owners: &[&Owner]) {
 
 /// Sees those to their end who were asked to before, as nobody else may come to do it.
 pub(crate) fn finish<'a>(owners: impl Iterator<Item = &'a Owner>) {
-    let owners: Vec<_> = owners.filter(|owner| owner.ending.is_some()).collect();
-    let deadlines = owners.iter().filter_map(|owner| owner.ending.as_ref());
+    let owners: Vec<_> = owners.filter(|owner| owner.termination.is_some()).collect();
+    let deadlines = owners.iter().filter_map(|owner| owner.termination.as_ref());
     if let Some(deadline_ms) = deadlines.map(|ending| ending.deadline_ms).max() {
         let left = Duration::from_millis(deadline_ms.saturating_sub(process::boot_time_ms()));
         kill_at(&owners, Instant::now() + left.min(TERM_PERIOD));

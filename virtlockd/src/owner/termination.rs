@@ -15,9 +15,9 @@ use nix::sys::signal::Signal;
 
 use crate::ids::{JobSubject, OwnerId, TimerSubject};
 use crate::outcome::{Completion, Core, Outcome};
-use crate::owner::entry::Ending;
+use crate::owner::entry::Termination;
 use crate::owner::signals::{TERM_PERIOD, signal, wait_all};
-use crate::persist::records::save_ending;
+use crate::persist::records::save_termination;
 use crate::state::State;
 
 /// Time that a hand-over to libvirt's daemon waits before it kills guests. It gives jobs a second.
@@ -29,7 +29,7 @@ const KILL_PERIOD: Duration = Duration::from_millis(200);
 /// Sends SIGTERM to an owner, and SIGKILL later. Returns whether it is being terminated.
 pub(crate) fn begin(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
     let Some(owner) = state.owners.get(id) else { return false };
-    if owner.ending.is_some() {
+    if owner.termination.is_some() {
         return true;
     }
     let is_begun = begin_until(state, core, id, process::boot_time_ms() + millis(TERM_PERIOD));
@@ -57,14 +57,14 @@ pub(crate) fn begin_until(
     }
     let left = Duration::from_millis(deadline_ms.saturating_sub(process::boot_time_ms()));
     let timer = core.set_timer(left.min(TERM_PERIOD), TimerSubject::Owner(id).number());
-    owner.ending = Some(Ending { timer: Some(timer), deadline_ms });
+    owner.termination = Some(Termination { timer: Some(timer), deadline_ms });
     true
 }
 
 /// Sends SIGKILL to an owner whose time is over.
 pub(crate) fn kill(state: &mut State, id: OwnerId) {
     let Some(owner) = state.owners.get_mut(id) else { return };
-    owner.ending.iter_mut().for_each(|ending| ending.timer = None);
+    owner.termination.iter_mut().for_each(|ending| ending.timer = None);
     if signal(owner, Signal::SIGKILL) {
         tracing::warn!(
             target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
@@ -74,8 +74,8 @@ pub(crate) fn kill(state: &mut State, id: OwnerId) {
 
 /// Forgets the termination, if any, of an owner that has ended.
 pub(crate) fn forget(state: &mut State, core: &mut Core, id: OwnerId) {
-    let ending = state.owners.get_mut(id).and_then(|owner| owner.ending.take());
-    let Some(Ending { timer, .. }) = ending else { return };
+    let ending = state.owners.get_mut(id).and_then(|owner| owner.termination.take());
+    let Some(Termination { timer, .. }) = ending else { return };
     timer.into_iter().for_each(|timer| core.cancel_timer(timer));
     record(state, core, id, None);
 }
@@ -85,7 +85,7 @@ pub(crate) fn complete_for(reader: Reader, state: &State, core: &mut Core) {
     if reader == Reader::Ours {
         return;
     }
-    let ending = state.owners.iter().filter(|(_, owner)| owner.ending.is_some());
+    let ending = state.owners.iter().filter(|(_, owner)| owner.termination.is_some());
     let pidfds = ending.filter_map(|(id, owner)| Some((id, owner.pidfd.as_ref()?)));
     let copies = pidfds.filter_map(|(id, pidfd)| Some((id, pidfd.try_clone().ok()?)));
     let (ids, pidfds): (Vec<OwnerId>, Vec<OwnedFd>) = copies.unzip();
@@ -101,7 +101,7 @@ pub(crate) fn complete_for(reader: Reader, state: &State, core: &mut Core) {
 /// Writes a termination, or with `None` its end, to the journal.
 fn record(state: &State, core: &mut Core, id: OwnerId, deadline_boot_ms: Option<u64>) {
     if let Some(owner) = state.owners.get(id).filter(|_| core.has_store()) {
-        let ending = save_ending(owner, deadline_boot_ms);
+        let ending = save_termination(owner, deadline_boot_ms);
         core.note(&Change { ending: Some(ending), ..Change::default() });
     }
 }

@@ -13,7 +13,7 @@ use crate::ids::{OwnerId, TimerSubject};
 use crate::outcome::Core;
 use crate::owner::entry::Owner;
 use crate::owner::lifecycle::{owner_ended, watch};
-use crate::owner::lookup::{self, Found};
+use crate::owner::lookup::{self, Lookup};
 use crate::state::State;
 
 /// Time between two attempts; ours.
@@ -42,36 +42,38 @@ pub(crate) fn retry(state: &mut State, core: &mut Core) {
 }
 
 /// Gives up a process's pidfd if it is among the last fds.
-pub(crate) fn spare_last_fds(found: Found) -> Found {
+pub(crate) fn spare_last_fds(found: Lookup) -> Lookup {
     let is_among_last = |pidfd: &OwnedFd| {
         let number = u64::try_from(pidfd.as_raw_fd()).unwrap_or(0);
         fd::limit().is_some_and(|limit| number.saturating_add(RESERVED_FDS) >= limit)
     };
     match found {
-        Found::Process(pidfd) if is_among_last(&pidfd) => Found::Unknown(Errno::EMFILE.into()),
+        Lookup::Process(pidfd) if is_among_last(&pidfd) => Lookup::Unknown(Errno::EMFILE.into()),
         found => found,
     }
 }
 
 fn unwatched(state: &State) -> impl Iterator<Item = OwnerId> {
-    let is_unwatched = |owner: &Owner| owner.may_get_pidfd && owner.has_leases();
+    let is_unwatched = |owner: &Owner| owner.can_retry_watch && owner.has_leases();
     state.owners.iter().filter(move |(_, owner)| is_unwatched(owner)).map(|(id, _)| id)
 }
 
 /// Returns whether there were enough fds.
 fn try_watch(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
     let Some(owner) = state.owners.get_mut(id) else { return true };
-    let (guest, known) = (Arc::clone(&owner.guest), owner.known);
-    let number = known.number(&guest).and_then(|number| i32::try_from(number).ok());
-    match spare_last_fds(lookup::again(&guest, &known)) {
-        Found::Unknown(error) if is_shortage(&error) => return false,
-        Found::Unknown(_) => owner.may_get_pidfd = false,
-        Found::Dead => owner_ended(state, core, id),
-        Found::Process(pidfd) => match number.and_then(|number| owner.is_process(&pidfd, number)) {
-            Some(true) => watch(state, core, id, known, pidfd),
-            Some(false) => owner_ended(state, core, id),
-            None => owner.may_get_pidfd = false,
-        },
+    let (guest, identity) = (Arc::clone(&owner.guest), owner.identity);
+    let number = identity.number(&guest).and_then(|number| i32::try_from(number).ok());
+    match spare_last_fds(lookup::again(&guest, &identity)) {
+        Lookup::Unknown(error) if is_shortage(&error) => return false,
+        Lookup::Unknown(_) => owner.can_retry_watch = false,
+        Lookup::Dead => owner_ended(state, core, id),
+        Lookup::Process(pidfd) => {
+            match number.and_then(|number| owner.is_process(&pidfd, number)) {
+                Some(true) => watch(state, core, id, identity, pidfd),
+                Some(false) => owner_ended(state, core, id),
+                None => owner.can_retry_watch = false,
+            }
+        }
     }
     true
 }

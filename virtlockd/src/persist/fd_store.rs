@@ -13,8 +13,8 @@ use common::server::{ClientId, Progress};
 use common::sys::lock;
 
 use crate::ids::{JobSubject, OwnerId, ResourceId};
-use crate::lease::posix_locks::PosixFiles;
-use crate::lockspace::holders::Holding;
+use crate::lease::inherited_posix_locks::InheritedPosixLocks;
+use crate::lockspace::holders::Holder;
 use crate::lockspace::resource::Resource;
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::owners::Owners;
@@ -63,7 +63,7 @@ pub(crate) fn forget_key(state: &mut State, kind: Kind, key: u64) {
 /// released.
 pub(crate) fn store_lease(state: &mut State, core: &mut Core, id: ResourceId) {
     let Some(resource) = state.lockspaces.resource_mut(id) else { return };
-    let Some((lease, ..)) = resource.hold() else {
+    let Some((lease, ..)) = resource.held() else {
         if let Some(key) = resource.key.take() {
             core.forget(Kind::Lease, key);
         }
@@ -135,8 +135,8 @@ pub(crate) fn clear_store_keys(state: &mut State) {
 }
 
 fn lease_record(resource: &Resource, owners: &Owners) -> Change {
-    let describe = |owner, holding: &Holding| save_guest(&holding.guest, owners.get(owner));
-    let (posix, passing) = (PosixFiles::default(), Passing::default());
+    let describe = |owner, holder: &Holder| save_guest(&holder.guest, owners.get(owner));
+    let (posix, passing) = (InheritedPosixLocks::default(), Passing::default());
     let saved = save_resource(resource, &posix, &passing, Reader::Ours, describe);
     let resources = Some(Items::Read(saved.into_iter().collect()));
     let lease = Lockspace { resources, ..Lockspace::at(&resource.space) };

@@ -3,19 +3,17 @@
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
-use common::handover::document::{
-    self, Found, Holder, Lack, Lock, Pid, PrivateResource, PrivateSession, Process,
-};
+use common::handover::document::{self, Lack, Lock, Pid, PrivateResource, PrivateSession, Process};
 use common::handover::text::{hex_unless_text, text, uuid};
 use common::handover::{Passing, Reader};
 use common::sys::lock::Hold;
 
 use crate::ids::OwnerId;
-use crate::lease::posix_locks::PosixFiles;
-use crate::lockspace::holders::Holding;
+use crate::lease::inherited_posix_locks::InheritedPosixLocks;
+use crate::lockspace::holders::Holder;
 use crate::lockspace::resource::Resource;
 use crate::owner::entry::Owner;
-use crate::owner::identity::{Identity, Known, Way};
+use crate::owner::identity::{FoundBy, OwnerIdentity, ProcessIdentity};
 use crate::owner::owners::Owners;
 use crate::protocol::Guest;
 use crate::session::Session;
@@ -50,17 +48,17 @@ pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> docume
 /// `describe` puts down a holder without what is of this lease.
 pub(crate) fn save_resource(
     resource: &Resource,
-    posix: &PosixFiles,
+    posix: &InheritedPosixLocks,
     passing: &Passing,
     reader: Reader,
-    describe: impl Fn(OwnerId, &Holding) -> Holder,
+    describe: impl Fn(OwnerId, &Holder) -> document::Holder,
 ) -> Option<document::Resource> {
-    let (lease, terms, holders) = resource.hold()?;
+    let (lease, terms, holders) = resource.held()?;
     let (fd, lock) = lease.lock();
     let fd = passing.fd(fd);
-    let inode = lease.inode();
-    let parked = lock.is_posix().then(|| posix.pass_parked(inode, passing));
-    let holders = holders.map(|(owner, holding)| save_holder(holding, describe(owner, holding)));
+    let inode = lease.file_id();
+    let parked = lock.is_posix().then(|| posix.pass_retained(inode, passing));
+    let holders = holders.map(|(owner, holder)| save_holder(holder, describe(owner, holder)));
     let holders: Vec<_> = holders.collect();
     let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
     let path = resource.path();
@@ -106,45 +104,45 @@ pub(crate) fn save_resource(
 /// How often one owner is listed for libvirt; ours. More shares than this one document never needs.
 const SHARES_MAX: usize = 1024;
 
-fn save_holder(holding: &Holding, who: Holder) -> Holder {
-    let Holding { since, was_had_before, shares, .. } = holding;
+fn save_holder(holder: &Holder, who: document::Holder) -> document::Holder {
+    let Holder { since, held_before, shares, .. } = holder;
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Holder {
+    document::Holder {
         shares: Some(*shares).filter(|&shares| shares > 1),
         since_unix_s: Some(since.as_secs()),
-        had_before: was_had_before.then_some(true),
+        had_before: held_before.then_some(true),
         ..who
     }
 }
 
 /// A guest, and what is known of the owner that it is.
-pub(crate) fn save_guest(guest: &Guest, owner: Option<&Owner>) -> Holder {
-    Holder {
+pub(crate) fn save_guest(guest: &Guest, owner: Option<&Owner>) -> document::Holder {
+    document::Holder {
         pid: Some(guest.pid),
         id: Some(guest.id),
         name: Some(name_of(guest)),
         uuid: Some(uuid(&guest.uuid)),
         process: owner.and_then(save_process),
-        ..Holder::default()
+        ..document::Holder::default()
     }
 }
 
 /// `None` when it is the process with the registered number, and nothing else is known of it.
 fn save_process(owner: &Owner) -> Option<Process> {
-    let Known { way, identity, namespace } = owner.known;
-    if !owner.is_dead && owner.known == Known::BY_NUMBER {
+    let OwnerIdentity { found_by, process_identity, namespace } = owner.identity;
+    if !owner.is_dead && owner.identity == OwnerIdentity::BY_NUMBER {
         return None;
     }
-    let found = match way {
-        _ if owner.is_dead => Some(Found::Dead),
-        Way::Number => None,
-        Way::Connection { .. } => Some(Found::Connection),
-        Way::Never => Some(Found::Never),
+    let found = match found_by {
+        _ if owner.is_dead => Some(document::Found::Dead),
+        FoundBy::Number => None,
+        FoundBy::Connection { .. } => Some(document::Found::Connection),
+        FoundBy::Unidentified => Some(document::Found::Never),
     };
-    let number = if let Way::Connection { number } = way { Some(number) } else { None };
-    let (inode, start) = match identity {
-        Some(Identity::Inode(inode)) => (Some(inode), None),
-        Some(Identity::Start(start)) => (None, Some(start)),
+    let number = if let FoundBy::Connection { number } = found_by { Some(number) } else { None };
+    let (inode, start) = match process_identity {
+        Some(ProcessIdentity::Inode(inode)) => (Some(inode), None),
+        Some(ProcessIdentity::Start(start)) => (None, Some(start)),
         None => (None, None),
     };
     Some(Process { found, number, inode, start, namespace })
@@ -155,7 +153,7 @@ fn name_of(guest: &Guest) -> String {
 }
 
 /// Returns the record of an owner's termination, whose end is told by the lack of a deadline.
-pub(crate) fn save_ending(owner: &Owner, deadline_boot_ms: Option<u64>) -> document::Ending {
+pub(crate) fn save_termination(owner: &Owner, deadline_boot_ms: Option<u64>) -> document::Ending {
     let guest = Some(save_guest(&owner.guest, Some(owner)));
     document::Ending { guest, deadline_boot_ms }
 }

@@ -1,14 +1,14 @@
 //! State document: leases, owners and clients' registrations.
 
-use common::handover::document::{self, Document, Holder, Items, Lockspace, PrivateLockspace};
+use common::handover::document::{self, Document, Items, Lockspace, PrivateLockspace};
 use common::handover::{Passing, Reader};
 use common::server::ClientId;
 
-use crate::lockspace::holders::Holding;
+use crate::lockspace::holders::Holder;
 use crate::lockspace::resource::Resource;
 use crate::owner::entry::Owner;
 use crate::owner::owners::Owners;
-use crate::persist::records::{save_ending, save_guest, save_resource, save_session};
+use crate::persist::records::{save_guest, save_resource, save_session, save_termination};
 use crate::protocol::NAME;
 use crate::state::State;
 
@@ -27,15 +27,18 @@ pub(crate) fn save<'a>(
     if reader == Reader::Ours
         && let Some(private) = &mut document.private
     {
-        private.parked.get_or_insert_default().extend(state.files.posix.pass_pid_file(passing));
+        private
+            .parked
+            .get_or_insert_default()
+            .extend(state.local_locks.posix.pass_pid_file(passing));
     }
     let owners = &state.owners;
-    let describe = |id, holding: &Holding| match owners.is_listed(id, &holding.guest) {
-        true => Holder { pid: Some(holding.guest.pid), ..Holder::default() },
-        false => save_guest(&holding.guest, owners.get(id)),
+    let describe = |id, holder: &Holder| match owners.is_listed(id, &holder.guest) {
+        true => document::Holder { pid: Some(holder.guest.pid), ..document::Holder::default() },
+        false => save_guest(&holder.guest, owners.get(id)),
     };
     let mut spaces = state.lockspaces.by_space();
-    let posix = &state.files.posix;
+    let posix = &state.local_locks.posix;
     let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
         resources: Some(Items::shown(move |sink| {
             let saved = resources
@@ -49,7 +52,7 @@ pub(crate) fn save<'a>(
     let private = PrivateLockspace {
         owners: Some(listed.collect()),
         directory: None,
-        endings: save_endings(owners),
+        endings: save_terminations(owners),
     };
     let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
     document.default_lockspace = Some(Lockspace { private: Some(private), ..default });
@@ -59,17 +62,17 @@ pub(crate) fn save<'a>(
 
 /// Puts into a document what has no key in the fd store: lockspaces, and who is being terminated.
 pub(crate) fn save_without_leases(state: &State, document: &mut Document<'_>) {
-    let endings = save_endings(&state.owners);
+    let endings = save_terminations(&state.owners);
     let private = Some(PrivateLockspace { endings, ..PrivateLockspace::default() });
     document.default_lockspace = Some(Lockspace { private, ..Lockspace::default() });
     let spaces = state.lockspaces.by_space().into_keys().filter(|space| !space.is_empty());
     document.lockspaces = Some(spaces.map(Lockspace::at).collect());
 }
 
-fn save_endings(owners: &Owners) -> Option<Vec<document::Ending>> {
-    let deadline = |owner: &Owner| owner.ending.as_ref().map(|ending| ending.deadline_ms);
+fn save_terminations(owners: &Owners) -> Option<Vec<document::Ending>> {
+    let deadline = |owner: &Owner| owner.termination.as_ref().map(|ending| ending.deadline_ms);
     let endings = owners.iter().filter_map(|(_, owner)| Some((owner, deadline(owner)?)));
     let endings: Vec<_> =
-        endings.map(|(owner, deadline)| save_ending(owner, Some(deadline))).collect();
+        endings.map(|(owner, deadline)| save_termination(owner, Some(deadline))).collect();
     (!endings.is_empty()).then_some(endings)
 }

@@ -34,28 +34,28 @@ impl Fixture {
         self.lockspaces.resource(&space, name.as_bytes()).unwrap()
     }
 
-    fn perform(&mut self, name: &str, action: &Action) -> Result<Change, Refusal> {
+    fn perform(&mut self, name: &str, action: &Action) -> Result<HolderChange, LockError> {
         let id = self.id(name);
         let result = match self.lockspaces.begin(id, action) {
-            Step::Ended(result) => result,
-            Step::Job(already, job) => {
+            Begun::Finished(result) => result,
+            Begun::Job(already, job) => {
                 let result = self.lockspaces.end(
                     id,
                     action,
-                    job.run(&crate::lease::local_locks::Files::default()),
+                    job.run(&crate::lease::local_locks::LocalLocks::default()),
                 );
-                result.map(|then| if then == Change::None { already } else { then })
+                result.map(|then| if then == HolderChange::None { already } else { then })
             }
         };
         self.lockspaces.forget_unused(id);
         result
     }
 
-    fn acquire(&mut self, name: &str, pid: u32, terms: Terms) -> Result<Change, Refusal> {
+    fn acquire(&mut self, name: &str, pid: u32, terms: Terms) -> Result<HolderChange, LockError> {
         self.perform(name, &Action::Acquire(registration(pid), terms))
     }
 
-    fn release(&mut self, name: &str, pid: u32) -> Result<Change, Refusal> {
+    fn release(&mut self, name: &str, pid: u32) -> Result<HolderChange, LockError> {
         self.perform(name, &Action::Release(registration(pid)))
     }
 }
@@ -65,9 +65,9 @@ fn registration(pid: u32) -> Registration {
     Registration { owner: OwnerId(pid.into()), guest: Arc::new(guest) }
 }
 
-fn holder_of(result: Result<Change, Refusal>) -> Option<u32> {
+fn holder_of(result: Result<HolderChange, LockError>) -> Option<u32> {
     match result {
-        Err(Refusal::Locked { holders, .. }) => holders.named.first().map(|held| held.guest.pid),
+        Err(LockError::Locked { holders, .. }) => holders.named.first().map(|held| held.guest.pid),
         other => panic!("not refused as locked: {other:?}"),
     }
 }
@@ -76,27 +76,27 @@ fn holder_of(result: Result<Change, Refusal>) -> Option<u32> {
 fn an_exclusive_lease_excludes_even_its_owner() {
     let mut fixture = Fixture::new();
     let gained = fixture.acquire("image", 7, EXCLUSIVE).unwrap();
-    assert_eq!(gained, Change::Gained(OwnerId(7)));
+    assert_eq!(gained, HolderChange::Gained(OwnerId(7)));
     for (pid, terms) in [(7, EXCLUSIVE), (7, SHARED), (8, EXCLUSIVE), (8, SHARED)] {
         assert_eq!(holder_of(fixture.acquire("image", pid, terms)), Some(7));
     }
-    assert!(matches!(fixture.release("image", 8), Err(Refusal::NotHolder { pid: 8, .. })));
-    assert_eq!(fixture.release("image", 7).unwrap(), Change::Lost(OwnerId(7)));
-    assert!(matches!(fixture.release("image", 7), Err(Refusal::NotLocked(_))));
+    assert!(matches!(fixture.release("image", 8), Err(LockError::NotHolder { pid: 8, .. })));
+    assert_eq!(fixture.release("image", 7).unwrap(), HolderChange::Lost(OwnerId(7)));
+    assert!(matches!(fixture.release("image", 7), Err(LockError::NotLocked(_))));
     assert!(fixture.lockspaces.are_unused());
-    assert!(fixture.lockspaces.by_inode.is_empty());
+    assert!(fixture.lockspaces.by_file.is_empty());
 }
 
 #[test]
 fn a_shared_lease_is_released_as_often_as_it_was_acquired() {
     let mut fixture = Fixture::new();
-    assert_eq!(fixture.acquire("image", 7, SHARED).unwrap(), Change::Gained(OwnerId(7)));
-    assert_eq!(fixture.acquire("image", 7, SHARED).unwrap(), Change::None);
-    assert_eq!(fixture.acquire("image", 8, SHARED).unwrap(), Change::Gained(OwnerId(8)));
-    assert_eq!(fixture.release("image", 8).unwrap(), Change::Lost(OwnerId(8)));
-    assert_eq!(fixture.release("image", 7).unwrap(), Change::None);
+    assert_eq!(fixture.acquire("image", 7, SHARED).unwrap(), HolderChange::Gained(OwnerId(7)));
+    assert_eq!(fixture.acquire("image", 7, SHARED).unwrap(), HolderChange::None);
+    assert_eq!(fixture.acquire("image", 8, SHARED).unwrap(), HolderChange::Gained(OwnerId(8)));
+    assert_eq!(fixture.release("image", 8).unwrap(), HolderChange::Lost(OwnerId(8)));
+    assert_eq!(fixture.release("image", 7).unwrap(), HolderChange::None);
     assert_eq!(holder_of(fixture.acquire("image", 8, EXCLUSIVE)), Some(7));
-    assert_eq!(fixture.release("image", 7).unwrap(), Change::Lost(OwnerId(7)));
+    assert_eq!(fixture.release("image", 7).unwrap(), HolderChange::Lost(OwnerId(7)));
     fixture.acquire("image", 8, EXCLUSIVE).unwrap();
 }
 
@@ -105,9 +105,9 @@ fn an_owner_who_goes_leaves_nothing_behind() {
     let mut fixture = Fixture::new();
     fixture.acquire("image", 7, SHARED).unwrap();
     fixture.acquire("image", 7, SHARED).unwrap();
-    let disown = Action::Disown(OwnerId(7));
-    assert_eq!(fixture.perform("image", &disown).unwrap(), Change::Lost(OwnerId(7)));
-    assert_eq!(fixture.perform("image", &disown).unwrap(), Change::None);
+    let disown = Action::ReleaseAll(OwnerId(7));
+    assert_eq!(fixture.perform("image", &disown).unwrap(), HolderChange::Lost(OwnerId(7)));
+    assert_eq!(fixture.perform("image", &disown).unwrap(), HolderChange::None);
     assert!(fixture.lockspaces.are_unused());
 }
 
@@ -162,13 +162,17 @@ fn a_lease_on_its_way_out_is_not_held_any_more() {
     fixture.acquire("image", 7, EXCLUSIVE).unwrap();
     let id = fixture.id("image");
     let release = Action::Release(registration(7));
-    let Step::Job(Change::Lost(OwnerId(7)), job) = fixture.lockspaces.begin(id, &release) else {
+    let Begun::Job(HolderChange::Lost(OwnerId(7)), job) = fixture.lockspaces.begin(id, &release)
+    else {
         panic!("not lost by a job")
     };
     assert_eq!(holder_of(fixture.acquire("./image", 8, EXCLUSIVE)), None);
-    let result =
-        fixture.lockspaces.end(id, &release, job.run(&crate::lease::local_locks::Files::default()));
-    assert_eq!(result.unwrap(), Change::None);
+    let result = fixture.lockspaces.end(
+        id,
+        &release,
+        job.run(&crate::lease::local_locks::LocalLocks::default()),
+    );
+    assert_eq!(result.unwrap(), HolderChange::None);
     fixture.acquire("./image", 8, EXCLUSIVE).unwrap();
 }
 
@@ -178,18 +182,18 @@ fn a_lockspace_is_its_path_letter_by_letter() {
     let alias = [&fixture.space()[..], b"/"].concat();
     assert!(!fixture.lockspaces.has_space(&alias));
     let unknown = fixture.lockspaces.resource(&alias, b"image").unwrap_err();
-    assert!(matches!(unknown, Refusal::NoLockspace(path) if *path == *alias));
+    assert!(matches!(unknown, LockError::NoLockspace(path) if *path == *alias));
     fixture.lockspaces.add_space(&alias).unwrap();
     fixture.lockspaces.add_space(&alias).unwrap();
     fixture.acquire("image", 7, EXCLUSIVE).unwrap();
     let id = fixture.lockspaces.resource(&alias, b"image").unwrap();
     let action = Action::Acquire(registration(8), EXCLUSIVE);
-    let Step::Job(_, job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
+    let Begun::Job(_, job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
     assert_eq!(
         holder_of(fixture.lockspaces.end(
             id,
             &action,
-            job.run(&crate::lease::local_locks::Files::default())
+            job.run(&crate::lease::local_locks::LocalLocks::default())
         )),
         Some(7)
     );
@@ -216,6 +220,6 @@ fn there_is_an_end_to_lockspaces() {
         lockspaces.add_space(format!("/{number}").as_bytes()).unwrap();
     }
     let refused = lockspaces.add_space(b"/one/more").unwrap_err();
-    assert!(matches!(refused, Refusal::TooManyLockspaces));
+    assert!(matches!(refused, LockError::TooManyLockspaces));
     lockspaces.add_space(b"/0").unwrap();
 }

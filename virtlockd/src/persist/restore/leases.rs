@@ -9,51 +9,53 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::handover::Inherited;
-use common::handover::document::{self, Holder, Items, Lack, Lock, Lockspace, Pid};
+use common::handover::document::{self, Items, Lack, Lock, Lockspace, Pid};
 use common::handover::text::{bytes_of, unhex};
 use common::sys::fd;
 use common::sys::lock::{Hold, Kind};
 use nix::errno::Errno;
 
 use crate::ids::{OwnerId, ResourceId};
-use crate::lease::inode::Inode;
+use crate::lease::file_id::FileId;
 use crate::lease::lock::Lease;
 use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
-use crate::lockspace::holders::{Holding, Holdings};
+use crate::lockspace::holders::{Holder, Holders};
 use crate::lockspace::queue::Task;
 use crate::outcome::Core;
-use crate::owner::lookup::{self, Found};
+use crate::owner::lookup::{self, Lookup};
 use crate::owner::termination;
 use crate::persist::records::flag;
-use crate::persist::restore::owners::{Adopted, adopt_owner, guest_of, is_dead, known_of};
+use crate::persist::restore::owners::{
+    RestoredOwners, guest_of, identity_of, is_dead, restore_owner,
+};
 use crate::persist::restore::unclaimed::protect;
 use crate::protocol::{Guest, Terms};
 use crate::state::State;
 
 /// Leases on their way from a document to the handler.
-pub(super) struct Adoption<'a> {
+pub(super) struct LeaseRestorer<'a> {
     state: &'a mut State,
     core: &'a mut Core,
     inherited: &'a mut Inherited,
-    adopted: Adopted,
+    owners: RestoredOwners,
     /// Owners by pid, dead ones too.
     listed: HashMap<u32, OwnerId>,
     /// Leases of owners that have ended. They are released in the end, as who has none is forgotten.
-    of_the_dead: Vec<(OwnerId, ResourceId)>,
+    ended: Vec<(OwnerId, ResourceId)>,
 }
 
-impl<'a> Adoption<'a> {
+impl<'a> LeaseRestorer<'a> {
     pub(super) fn new(
         state: &'a mut State,
         core: &'a mut Core,
         inherited: &'a mut Inherited,
-        adopted: Adopted,
+        owners: RestoredOwners,
     ) -> Self {
-        Self { state, core, inherited, adopted, listed: HashMap::new(), of_the_dead: Vec::new() }
+        Self { state, core, inherited, owners, listed: HashMap::new(), ended: Vec::new() }
     }
 
-    pub(super) fn list(&mut self, owners: Vec<Holder>) {
+    pub(super) fn list_owners(&mut self, owners: Vec<document::Holder>) {
         for owner in owners {
             let guest = Arc::new(guest_of(&owner));
             let id = self.owner_of_holder(&guest, owner.process.as_ref());
@@ -61,13 +63,13 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    pub(super) fn adopt_space(&mut self, mut from: Lockspace<'static>) {
+    pub(super) fn restore_space(&mut self, mut from: Lockspace<'static>) {
         let resources = from.resources.take().map(Items::into_vec).unwrap_or_default();
         let space = from.path();
         self.state.lockspaces.adopt_space(&space);
         self.state.lockspaces.reserve(&space, resources.len());
         for resource in resources {
-            if let Err(error) = self.adopt(&space, &resource) {
+            if let Err(error) = self.restore(&space, &resource) {
                 let Self { state, inherited, .. } = self;
                 let number = resource.fd.into_iter();
                 number.for_each(|number| inherited.show(number, |fd| protect(state, fd)));
@@ -81,8 +83,8 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    /// On failure the fd stays with `inherited`, and open, where it is there at all.
-    fn adopt(&mut self, space: &[u8], from: &document::Resource) -> io::Result<()> {
+    /// On error the fd stays with `inherited`, and open, where it is there at all.
+    fn restore(&mut self, space: &[u8], from: &document::Resource) -> io::Result<()> {
         let nothing = document::PrivateResource::default();
         let private = from.private.as_ref().unwrap_or(&nothing);
         let name = from.name.as_deref().or(from.path.as_deref()).ok_or(Errno::ENOENT)?;
@@ -107,21 +109,21 @@ impl<'a> Adoption<'a> {
                 return Err(error);
             }
         };
-        let holdings = self.holdings(private.holders.as_deref(), from.owners.as_deref());
-        let owners: Vec<OwnerId> = holdings.iter().map(|(owner, _)| owner).collect();
-        self.state.lockspaces.adopt(id, private.key, lease, terms, holdings);
+        let holders = self.holders(private.holders.as_deref(), from.owners.as_deref());
+        let owners: Vec<OwnerId> = holders.iter().map(|(owner, _)| owner).collect();
+        self.state.lockspaces.adopt(id, private.key, lease, terms, holders);
         for owner in owners {
             self.state.owners.gained(owner, id);
             if self.state.owners.get(owner).is_some_and(|owner| owner.is_dead) {
-                self.of_the_dead.push((owner, id));
+                self.ended.push((owner, id));
             }
         }
         Ok(())
     }
 
-    pub(super) fn release_what_the_dead_have(self) {
-        for (owner, id) in self.of_the_dead {
-            perform(self.state, self.core, id, Task::internal(Action::Disown(owner)));
+    pub(super) fn release_ended(self) {
+        for (owner, id) in self.ended {
+            perform(self.state, self.core, id, Task::internal(Action::ReleaseAll(owner)));
         }
     }
 
@@ -139,57 +141,57 @@ impl<'a> Adoption<'a> {
             Some(Lack::Exclusiveness) => Hold::Shared(kind),
             Some(Lack::Everything) => Hold::Nothing,
         };
-        let inode = match (kind, private.file) {
-            (Kind::Ofd, Some((device, number))) => Inode { device, number },
-            _ => Inode::of_open(&file)?,
+        let file_id = match (kind, private.file) {
+            (Kind::Ofd, Some((device, number))) => FileId { device, number },
+            _ => FileId::of_open(&file)?,
         };
-        let files = &self.state.files;
-        let lease = Lease::adopted(files, file, inode, terms.mode(), hold);
+        let locks = &self.state.local_locks;
+        let lease = Lease::adopted(locks, file, file_id, terms.mode(), hold);
         for &number in private.parked.iter().flatten() {
             // Each lease of the file has named them.
             if let Ok(fd) = self.inherited.take(Some(number)) {
-                files.posix.park(inode, fd.into());
+                locks.posix.retain(file_id, fd.into());
             }
         }
         Ok(lease)
     }
 
     /// libvirt's daemons know no more of holders than their pids, each as often as it has the lease.
-    fn holdings(&mut self, holders: Option<&[Holder]>, pids: Option<&[Pid]>) -> Holdings {
-        let mut holdings = Holdings::default();
-        if let Some(holders) = holders {
-            holders.iter().for_each(|holder| self.add_to(&mut holdings, holder));
+    fn holders(&mut self, records: Option<&[document::Holder]>, pids: Option<&[Pid]>) -> Holders {
+        let mut holders = Holders::default();
+        if let Some(records) = records {
+            records.iter().for_each(|record| self.add_to(&mut holders, record));
         } else {
             for &Pid(pid) in pids.unwrap_or_default() {
-                self.add_to(&mut holdings, &Holder { pid, ..Holder::default() });
+                self.add_to(&mut holders, &document::Holder { pid, ..document::Holder::default() });
             }
         }
-        holdings
+        holders
     }
 
-    fn add_to(&mut self, holdings: &mut Holdings, holder: &Holder) {
-        let listed = holder.pid.filter(|_| holder.id.is_none());
+    fn add_to(&mut self, holders: &mut Holders, record: &document::Holder) {
+        let listed = record.pid.filter(|_| record.id.is_none());
         let listed = listed.and_then(|pid| self.listed.get(&pid).copied());
-        let process = holder.process.as_ref();
+        let process = record.process.as_ref();
         let owner =
-            listed.unwrap_or_else(|| self.owner_of_holder(&Arc::new(guest_of(holder)), process));
+            listed.unwrap_or_else(|| self.owner_of_holder(&Arc::new(guest_of(record)), process));
         let Some(guest) = self.state.owners.get(owner).map(|owner| &owner.guest) else { return };
-        let shares = holder.shares.unwrap_or(1).max(1);
-        if let Some(holding) = holdings.get_mut(owner) {
-            holding.shares = holding.shares.saturating_add(shares);
+        let shares = record.shares.unwrap_or(1).max(1);
+        if let Some(holder) = holders.get_mut(owner) {
+            holder.shares = holder.shares.saturating_add(shares);
             return;
         }
-        let since = holder.since_unix_s.map(Duration::from_secs);
+        let since = record.since_unix_s.map(Duration::from_secs);
         let since = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-        let was_had_before = holder.had_before.unwrap_or(since.is_none());
+        let held_before = record.had_before.unwrap_or(since.is_none());
         let (guest, since) = (Arc::clone(guest), since.unwrap_or_else(SystemTime::now));
-        holdings.insert(owner, Holding { guest, since, was_had_before, shares });
+        holders.insert(owner, Holder { guest, since, held_before, shares });
     }
 
     /// Goes on with ending a guest; nobody is signalled who may be another.
-    pub(super) fn adopt_ending(&mut self, guest: &Holder, deadline_ms: u64) {
+    pub(super) fn restore_termination(&mut self, guest: &document::Holder, deadline_ms: u64) {
         let process = guest.process.as_ref();
-        let is_sure = known_of(process).identity.is_some();
+        let is_sure = identity_of(process).process_identity.is_some();
         let owner = self.owner_of_holder(&Arc::new(guest_of(guest)), process);
         if is_sure && self.state.owners.is_watched(owner) {
             termination::begin_until(self.state, self.core, owner, deadline_ms);
@@ -202,16 +204,16 @@ impl<'a> Adoption<'a> {
         guest: &Arc<Guest>,
         process: Option<&document::Process>,
     ) -> OwnerId {
-        let (known, is_dead) = (known_of(process), is_dead(process));
-        if let Some(owner) = self.adopted.find(guest, &known).filter(|_| !is_dead) {
+        let (identity, is_dead) = (identity_of(process), is_dead(process));
+        if let Some(owner) = self.owners.find(guest, &identity).filter(|_| !is_dead) {
             return owner;
         }
-        let found = if is_dead { Found::Dead } else { lookup::again(guest, &known) };
-        if matches!(found, Found::Dead) {
+        let found = if is_dead { Lookup::Dead } else { lookup::again(guest, &identity) };
+        if matches!(found, Lookup::Dead) {
             tracing::info!(
                 target: "locking.lock_daemon", "{guest} has ended, its leases are released"
             );
         }
-        adopt_owner(self.state, self.core, guest, known, found, &mut self.adopted)
+        restore_owner(self.state, self.core, guest, identity, found, &mut self.owners)
     }
 }

@@ -18,9 +18,9 @@ pub(crate) use unclaimed::adopt_unclaimed;
 use crate::lockspace::lock_check;
 use crate::outcome::Core;
 use crate::owner::watch_retry;
-use crate::persist::restore::leases::Adoption;
-use crate::persist::restore::owners::Adopted;
-use crate::persist::restore::sessions::{adopt_session, read_session};
+use crate::persist::restore::leases::LeaseRestorer;
+use crate::persist::restore::owners::RestoredOwners;
+use crate::persist::restore::sessions::{read_session, restore_session};
 use crate::state::State;
 
 /// Restores clients' registrations and leases.
@@ -31,29 +31,29 @@ pub(crate) fn restore(
     clients: Vec<(Caller, document::Session)>,
     inherited: &mut Inherited,
 ) {
-    let mut adopted = Adopted::default();
+    let mut owners = RestoredOwners::default();
     // A guest's own connection says most about who the guest is.
     let sessions =
         clients.into_iter().map(|(caller, from)| read_session(state, core, caller, from));
     let (own, others): (Vec<_>, Vec<_>) =
         sessions.collect::<Vec<_>>().into_iter().partition(|session| session.is_own);
     for session in own.into_iter().chain(others) {
-        adopt_session(state, core, session, &mut adopted);
+        restore_session(state, core, session, &mut owners);
     }
     let mut default = document.default_lockspace.unwrap_or_default();
     default.directory = None;
     let listed = default.private.take().unwrap_or_default();
-    let mut adoption = Adoption::new(state, core, inherited, adopted);
-    adoption.list(listed.owners.unwrap_or_default());
+    let mut restorer = LeaseRestorer::new(state, core, inherited, owners);
+    restorer.list_owners(listed.owners.unwrap_or_default());
     for space in document.lockspaces.into_iter().flatten().chain([default]) {
-        adoption.adopt_space(space);
+        restorer.restore_space(space);
     }
     for ending in listed.endings.into_iter().flatten() {
         if let (Some(guest), Some(deadline_ms)) = (ending.guest, ending.deadline_boot_ms) {
-            adoption.adopt_ending(&guest, deadline_ms);
+            restorer.restore_termination(&guest, deadline_ms);
         }
     }
-    adoption.release_what_the_dead_have();
+    restorer.release_ended();
     lock_check::check_all(state, core);
     watch_retry::schedule(state, core);
 }

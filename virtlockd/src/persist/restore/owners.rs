@@ -3,58 +3,66 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::handover::document::{self, Holder};
+use common::handover::document::{self};
 use common::handover::text::parse_uuid;
 use common::sys::pidfd;
 
 use crate::ids::OwnerId;
 use crate::outcome::Core;
-use crate::owner::identity::{Identity, Key, Known, Way};
+use crate::owner::identity::{FoundBy, OwnerIdentity, OwnerKey, ProcessIdentity};
 use crate::owner::lifecycle::{find_living, owner_of_process};
-use crate::owner::lookup::Found;
+use crate::owner::lookup::Lookup;
 use crate::owner::watch_retry::spare_last_fds;
 use crate::protocol::Guest;
 use crate::state::State;
 
 /// Owners that were found, and those that had ended.
 #[derive(Default)]
-pub(super) struct Adopted(HashMap<Key, (OwnerId, Option<Identity>, bool)>);
+pub(super) struct RestoredOwners(HashMap<OwnerKey, (OwnerId, Option<ProcessIdentity>, bool)>);
 
-impl Adopted {
+impl RestoredOwners {
     /// Who lives comes before who has ended and had the same number.
-    pub(super) fn add(&mut self, guest: &Guest, known: &Known, owner: OwnerId, is_dead: bool) {
-        let Some(key) = known.keys(guest)[0] else { return };
+    pub(super) fn add(
+        &mut self,
+        guest: &Guest,
+        identity: &OwnerIdentity,
+        owner: OwnerId,
+        is_dead: bool,
+    ) {
+        let Some(key) = identity.keys(guest)[0] else { return };
         let is_better = self.0.get(&key).is_none_or(|&(.., was_dead)| was_dead);
         if is_better {
-            self.0.insert(key, (owner, known.identity, is_dead));
+            self.0.insert(key, (owner, identity.process_identity, is_dead));
         }
     }
 
     /// Of whom more is known than the number is not one that had ended, of whom it is not.
-    pub(super) fn find(&self, guest: &Guest, known: &Known) -> Option<OwnerId> {
-        let &(owner, identity, was_dead) = self.0.get(&known.keys(guest)[0]?)?;
-        let is_another = was_dead && identity.is_none() && known.identity.is_some();
-        (!is_another && known.may_be(&Known { identity, ..*known })).then_some(owner)
+    pub(super) fn find(&self, guest: &Guest, identity: &OwnerIdentity) -> Option<OwnerId> {
+        let &(owner, process_identity, was_dead) = self.0.get(&identity.keys(guest)[0]?)?;
+        let is_another =
+            was_dead && process_identity.is_none() && identity.process_identity.is_some();
+        (!is_another && identity.may_be_same(&OwnerIdentity { process_identity, ..*identity }))
+            .then_some(owner)
     }
 }
 
 /// Returns the owner that a process is, a dead one if it has ended.
-pub(super) fn adopt_owner(
+pub(super) fn restore_owner(
     state: &mut State,
     core: &mut Core,
     guest: &Arc<Guest>,
-    known: Known,
-    found: Found,
-    adopted: &mut Adopted,
+    identity: OwnerIdentity,
+    found: Lookup,
+    owners: &mut RestoredOwners,
 ) -> OwnerId {
     let found = match found {
-        Found::Process(pidfd) if pidfd::has_ended(&pidfd) => Found::Dead,
+        Lookup::Process(pidfd) if pidfd::has_ended(&pidfd) => Lookup::Dead,
         found => spare_last_fds(found),
     };
-    let is_dead = matches!(found, Found::Dead);
-    let living = find_living(state, core, guest, &known);
-    let owner = owner_of_process(state, core, guest, known, found, living);
-    adopted.add(guest, &known, owner, is_dead);
+    let is_dead = matches!(found, Lookup::Dead);
+    let living = find_living(state, core, guest, &identity);
+    let owner = owner_of_process(state, core, guest, identity, found, living);
+    owners.add(guest, &identity, owner, is_dead);
     owner
 }
 
@@ -63,18 +71,21 @@ pub(super) fn is_dead(process: Option<&document::Process>) -> bool {
 }
 
 /// What an earlier image knew. One that kept nothing of it has looked for the number.
-pub(super) fn known_of(process: Option<&document::Process>) -> Known {
-    let Some(process) = process else { return Known::BY_NUMBER };
-    let way = match (process.found, process.number) {
-        (None | Some(document::Found::Dead), _) => Way::Number,
-        (Some(document::Found::Connection), Some(number)) => Way::Connection { number },
-        (Some(document::Found::Connection), None) | (Some(document::Found::Never), _) => Way::Never,
+pub(super) fn identity_of(process: Option<&document::Process>) -> OwnerIdentity {
+    let Some(process) = process else { return OwnerIdentity::BY_NUMBER };
+    let found_by = match (process.found, process.number) {
+        (None | Some(document::Found::Dead), _) => FoundBy::Number,
+        (Some(document::Found::Connection), Some(number)) => FoundBy::Connection { number },
+        (Some(document::Found::Connection), None) | (Some(document::Found::Never), _) => {
+            FoundBy::Unidentified
+        }
     };
-    let identity = process.inode.map(Identity::Inode).or(process.start.map(Identity::Start));
-    Known { way, identity, namespace: process.namespace }
+    let process_identity =
+        process.inode.map(ProcessIdentity::Inode).or(process.start.map(ProcessIdentity::Start));
+    OwnerIdentity { found_by, process_identity, namespace: process.namespace }
 }
 
-pub(super) fn guest_of(Holder { pid, id, name, uuid, .. }: &Holder) -> Guest {
+pub(super) fn guest_of(document::Holder { pid, id, name, uuid, .. }: &document::Holder) -> Guest {
     Guest {
         uuid: uuid.as_deref().and_then(parse_uuid).unwrap_or_default(),
         name: name.as_deref().unwrap_or_default().as_bytes().into(),

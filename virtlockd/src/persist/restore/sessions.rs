@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use common::handover::document::{self, Holder, PrivateSession};
+use common::handover::document::{self, PrivateSession};
 use common::server::Caller;
 
 use crate::connections::set_registration;
 use crate::outcome::Core;
-use crate::owner::lookup::{self, Found};
+use crate::owner::lookup::{self, Lookup};
 use crate::owner::registrant::Registrant;
 use crate::owner::registration::Registration;
-use crate::persist::restore::owners::{Adopted, adopt_owner, guest_of, is_dead, known_of};
+use crate::persist::restore::owners::{
+    RestoredOwners, guest_of, identity_of, is_dead, restore_owner,
+};
 use crate::protocol::Guest;
 use crate::session::Session;
 use crate::state::State;
 
 /// A client's session in a document, and what is seen of the client.
-pub(super) struct ReadSession {
+pub(super) struct RestoredSession {
     caller: Caller,
     is_restricted: bool,
     guest: Option<Arc<Guest>>,
@@ -31,41 +33,48 @@ pub(super) fn read_session(
     core: &mut Core,
     caller: Caller,
     from: document::Session,
-) -> ReadSession {
+) -> RestoredSession {
     let document::Session { owner_pid: pid, owner_id: id, owner_name, owner_uuid, .. } = from;
     let is_registered = matches!((id, pid), (Some(1..), Some(_)));
     let PrivateSession { is_own, process } = from.private.unwrap_or_default();
-    let holder = Holder { pid, id, name: owner_name, uuid: owner_uuid, ..Holder::default() };
+    let holder = document::Holder {
+        pid,
+        id,
+        name: owner_name,
+        uuid: owner_uuid,
+        ..document::Holder::default()
+    };
     let guest = is_registered.then(|| Arc::new(guest_of(&holder)));
     let registrant = guest.as_ref().filter(|_| is_own.is_none());
     let registrant =
         registrant.map(|guest| Registrant::of(core, caller, guest.pid, state.pid_namespace_depth));
     let is_own = is_own.unwrap_or(registrant.as_ref().is_some_and(|found| found.is_guest));
     let is_restricted = from.restricted.unwrap_or(true);
-    ReadSession { caller, is_restricted, guest, is_own, process, registrant }
+    RestoredSession { caller, is_restricted, guest, is_own, process, registrant }
 }
 
-pub(super) fn adopt_session(
+pub(super) fn restore_session(
     state: &mut State,
     core: &mut Core,
-    from: ReadSession,
-    adopted: &mut Adopted,
+    from: RestoredSession,
+    owners: &mut RestoredOwners,
 ) {
-    let ReadSession { caller, is_restricted, guest, is_own, process, registrant } = from;
+    let RestoredSession { caller, is_restricted, guest, is_own, process, registrant } = from;
     let mut session = Session::new(caller);
     session.is_restricted = is_restricted;
     session.was_closed = core.has_hung_up(caller.client);
     state.sessions.insert(session);
     let Some(guest) = guest else { return };
-    let known = registrant.as_ref().map_or_else(|| known_of(process.as_ref()), |r| r.known);
+    let identity =
+        registrant.as_ref().map_or_else(|| identity_of(process.as_ref()), |r| r.identity);
     let may_be_known = !is_own && !is_dead(process.as_ref());
-    let found = adopted.find(&guest, &known).filter(|_| may_be_known);
+    let found = owners.find(&guest, &identity).filter(|_| may_be_known);
     let owner = found.unwrap_or_else(|| {
         let found = match registrant {
             Some(registrant) => registrant.find(guest.pid),
             None => find_again(core, caller, &guest, process.as_ref(), is_own),
         };
-        adopt_owner(state, core, &guest, known, found, adopted)
+        restore_owner(state, core, &guest, identity, found, owners)
     });
     set_registration(state, caller.client, Registration { owner, guest }, is_own);
 }
@@ -77,16 +86,16 @@ pub(super) fn find_again(
     guest: &Guest,
     process: Option<&document::Process>,
     is_own: bool,
-) -> Found {
+) -> Lookup {
     if is_dead(process) {
-        return Found::Dead;
+        return Lookup::Dead;
     }
-    let known = known_of(process);
+    let identity = identity_of(process);
     if !is_own {
-        return lookup::again(guest, &known);
+        return lookup::again(guest, &identity);
     }
     match core.peer_pidfd(caller.client) {
-        Err(error) if lookup::cannot_tell(&error) => lookup::again(guest, &known),
+        Err(error) if lookup::cannot_tell(&error) => lookup::again(guest, &identity),
         result => result.into(),
     }
 }

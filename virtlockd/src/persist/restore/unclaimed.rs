@@ -6,15 +6,17 @@ use common::handover::Inherited;
 use common::sys::fd;
 use common::sys::lock::{Hold, Kind, Mode};
 
-use crate::lease::inode::Inode;
+use crate::lease::file_id::FileId;
 use crate::state::State;
 
 /// Protects inherited files of which nothing is known: they may have POSIX locks, so they are never
 /// opened. A leased file's fd belongs to its lease, and one that was left open on purpose is marked.
 pub(crate) fn adopt_unclaimed(state: &State, inherited: &Inherited) {
     inherited.for_each(|fd| {
-        let is_known = |inode| state.files.posix.has(inode) || state.lockspaces.has_lease_of(inode);
-        if fd::may_have_lock(fd) && !fd::is_marked(fd) && !Inode::of_open(fd).is_ok_and(is_known) {
+        let is_known = |file_id| {
+            state.local_locks.posix.contains(file_id) || state.lockspaces.has_lease_of(file_id)
+        };
+        if fd::may_have_lock(fd) && !fd::is_marked(fd) && !FileId::of_open(fd).is_ok_and(is_known) {
             protect(state, fd);
         }
     });
@@ -22,7 +24,7 @@ pub(crate) fn adopt_unclaimed(state: &State, inherited: &Inherited) {
 
 /// Protects a file as one that has a POSIX lock until this process ends.
 pub(super) fn protect(state: &State, fd: BorrowedFd<'_>) {
-    if let Ok(inode) = Inode::of_open(fd) {
-        state.files.posix.add(inode, Mode::Exclusive, Hold::Whole(Kind::Posix));
+    if let Ok(file_id) = FileId::of_open(fd) {
+        state.local_locks.posix.add(file_id, Mode::Exclusive, Hold::Whole(Kind::Posix));
     }
 }

@@ -11,12 +11,12 @@ use common::sys::fd::{self, BLOCK_DEVICES};
 
 /// Which file a path leads to, whatever its name; or which block device, whatever its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Inode {
+pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) number: u64,
 }
 
-impl Inode {
+impl FileId {
     pub(crate) fn of(metadata: &Metadata) -> Self {
         if metadata.file_type().is_block_device() {
             return Self { device: BLOCK_DEVICES, number: metadata.rdev() };
@@ -34,7 +34,7 @@ impl Inode {
         self.device == BLOCK_DEVICES
     }
 
-    pub(crate) fn place(self) -> Place {
+    pub(crate) fn storage(self) -> Place {
         Place::device(if self.is_device() { self.number } else { self.device })
     }
 

@@ -14,18 +14,18 @@ fn a_new_posix_lock_is_kept_whoever_else_opens_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lease");
     std::fs::write(&path, "").unwrap();
-    let posix = PosixFiles { get_more: true, ..PosixFiles::default() };
+    let posix = InheritedPosixLocks { locks_new_leases: true, ..InheritedPosixLocks::default() };
     // Open since before it is locked.
     let others = [open(&path), open(&path)];
     let file = open(&path);
-    let inode = Inode::of_open(&file).unwrap();
-    let file = posix.lock(inode, file, Mode::Exclusive).unwrap().expect("it was free");
+    let file_id = FileId::of_open(&file).unwrap();
+    let file = posix.lock(file_id, file, Mode::Exclusive).unwrap().expect("it was free");
     let [one, two] = others;
-    assert!(posix.lock(inode, one, Mode::Exclusive).unwrap().is_none());
-    posix.close(inode, two);
+    assert!(posix.lock(file_id, one, Mode::Exclusive).unwrap().is_none());
+    posix.close(file_id, two);
     assert!(is_locked(&path));
     let hold = Hold::Whole(Kind::Posix);
-    posix.release(inode, Arc::new(file), Mode::Exclusive, hold).unwrap();
+    posix.release(file_id, Arc::new(file), Mode::Exclusive, hold).unwrap();
     assert!(!is_locked(&path) && posix.files().is_empty());
 }
 
@@ -34,12 +34,12 @@ fn who_does_not_get_a_lock_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lease");
     std::fs::write(&path, "").unwrap();
-    let posix = PosixFiles { get_more: true, ..PosixFiles::default() };
+    let posix = InheritedPosixLocks { locks_new_leases: true, ..InheritedPosixLocks::default() };
     let stranger = open(&path);
     assert!(lock::try_lock(&stranger, Kind::Ofd, Mode::Exclusive).unwrap());
     let file = open(&path);
-    let inode = Inode::of_open(&file).unwrap();
-    assert!(posix.lock(inode, file, Mode::Exclusive).unwrap().is_none());
+    let file_id = FileId::of_open(&file).unwrap();
+    assert!(posix.lock(file_id, file, Mode::Exclusive).unwrap().is_none());
     assert!(posix.files().is_empty());
-    posix.close(inode, open(&path));
+    posix.close(file_id, open(&path));
 }
