@@ -23,8 +23,8 @@ use crate::state::State;
 
 /// State of a call that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Started {
-    Ended,
+pub(crate) enum CallState {
+    Finished,
     InFlight,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn start(
     core: &mut Core,
     from: Caller,
     request: Request,
-) -> Result<Started, LockError> {
+) -> Result<CallState, LockError> {
     let session = state.sessions.get_or_insert(from);
     session.check(&request)?;
     match request {
@@ -51,7 +51,7 @@ pub(crate) fn start(
             return start_operation(state, core, from, operation, &space, &name);
         }
     }
-    Ok(Started::Ended)
+    Ok(CallState::Finished)
 }
 
 fn start_operation(
@@ -61,7 +61,7 @@ fn start_operation(
     operation: Operation,
     space: &[u8],
     name: &[u8],
-) -> Result<Started, LockError> {
+) -> Result<CallState, LockError> {
     let session = state.sessions.get_or_insert(from);
     let mut registration = session.registration.clone().ok_or(LockError::Unregistered)?;
     if matches!(operation, Operation::Acquire(_)) && state.lockspaces.has_space(space) {
@@ -72,7 +72,7 @@ fn start_operation(
     state.sessions.set_call_in_flight(from.client);
     let action = Action::new(operation, registration);
     perform(state, core, resource, Task::for_client(action, from.client));
-    Ok(Started::InFlight)
+    Ok(CallState::InFlight)
 }
 
 fn add_lockspace(
@@ -81,12 +81,16 @@ fn add_lockspace(
     from: Caller,
     space: Box<[u8]>,
     is_new: bool,
-) -> Result<Started, LockError> {
+) -> Result<CallState, LockError> {
     if is_new && space.is_empty() {
         return Err(LockError::DefaultLockspace);
     }
     if state.lockspaces.has_space(&space) {
-        return if is_new { Err(LockError::LockspaceExists(space)) } else { Ok(Started::Ended) };
+        return if is_new {
+            Err(LockError::LockspaceExists(space))
+        } else {
+            Ok(CallState::Finished)
+        };
     }
     state.sessions.set_call_in_flight(from.client);
     let path = Path::new(OsStr::from_bytes(&space)).to_owned();
@@ -95,7 +99,7 @@ fn add_lockspace(
         let result = directory::make(Path::new(OsStr::from_bytes(&space)));
         Outcome(Completion::Directory { client: from.client, space, is_new, result })
     });
-    Ok(Started::InFlight)
+    Ok(CallState::InFlight)
 }
 
 /// Adds a lockspace whose directory is there now.

@@ -78,9 +78,9 @@ pub(crate) fn handle_deferred_ends(state: &mut State, core: &mut Core) {
     }
 }
 
-/// Forgets a connection. A guest that closes its own connection is taken for disconnect: if it lives and
-/// has leases, whoever acquired them, it is terminated, and they are released at its end. If it
-/// cannot be signalled for certain they are released at once.
+/// Forgets a connection. If a guest's own connection closes while the guest lives and has leases,
+/// whoever acquired them, it is terminated, and the leases are released at its end. If it cannot be
+/// signalled for certain they are released at once.
 fn session_ended(state: &mut State, core: &mut Core, client: ClientId, disconnect: Disconnect) {
     let Some(session) = state.sessions.remove(client) else {
         return;
@@ -108,7 +108,7 @@ fn own_connection_ended(
     if disconnect == Disconnect::Dropped || (session.was_closed && state.owners.is_watched(owner)) {
         return tracing::warn!(
             target: "locking.lock_daemon",
-            "{guest} is not connected any more, and has its leases until it ends"
+            "{guest} has lost its connection; its leases stay until it ends"
         );
     }
     if !termination::begin(state, core, owner) {

@@ -8,7 +8,7 @@ use common::handover::{Passing, Reader};
 use common::rpc::{Call, Reply};
 use common::server::{Answer, Caller, ClientId, Daemon};
 
-use crate::calls::{self, Started};
+use crate::calls::{self, CallState};
 use crate::connections::{self, handle_deferred_ends};
 use crate::error::lock::LockError;
 use crate::ids::{JobSubject, OwnerId, TimerSubject};
@@ -49,8 +49,8 @@ impl Daemon for Handler {
         let started = calls::start(&mut self.state, core, from, request);
         handle_deferred_ends(&mut self.state, core);
         match started {
-            Ok(Started::InFlight) => Answer::Later,
-            Ok(Started::Ended) => Answer::Now(Ok(Reply::default())),
+            Ok(CallState::InFlight) => Answer::Later,
+            Ok(CallState::Finished) => Answer::Now(Ok(Reply::default())),
             Err(refusal) => Answer::Now(self.state.sessions.reply(from.client, Err(refusal))),
         }
     }
@@ -105,23 +105,23 @@ impl Daemon for Handler {
 
     /// Logs a slow job. Only its client waits for it, and others for the same resource.
     fn job_is_late(&mut self, _: &mut Core, source: u64) {
-        tracing::debug!(target: "locking.lock_daemon", "Slow: {}", self.describe_job(source));
+        tracing::debug!(target: "locking.lock_daemon", "Slow job: {}", self.describe_job(source));
     }
 
     fn describe_job(&self, source: u64) -> String {
         let resource = match JobSubject::from(source) {
-            JobSubject::Terminations => return "waiting for guests to end".to_owned(),
+            JobSubject::Terminations => return "termination of guests".to_owned(),
             JobSubject::NoResource => None,
             JobSubject::Resource(id) => Some(id),
         };
         let path = resource.and_then(|id| self.state.lockspaces.path(id));
-        let path = path.as_deref().unwrap_or(Path::new("a lockspace's directory"));
+        let path = path.as_deref().unwrap_or(Path::new("the directory of a lockspace"));
         let client =
             resource.and_then(|id| self.state.queues.get(&id)).and_then(ResourceQueue::client);
         let requester = client.and_then(|client| self.state.sessions.get(client));
         match requester.map(Session::requester) {
-            Some(requester) => format!("what {requester} asked for {}", path.display()),
-            None => format!("what was to be done with {}", path.display()),
+            Some(requester) => format!("call of {requester} for {}", path.display()),
+            None => format!("task for {}", path.display()),
         }
     }
 

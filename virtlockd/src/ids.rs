@@ -28,7 +28,7 @@ pub(crate) enum TimerSubject {
     Owner(OwnerId),
     /// Owners that are not watched.
     WatchRetry,
-    /// Leases without all of their lock.
+    /// Leases that lack a part of their lock.
     LockRetry,
     /// Files on which another process has an `fcntl(2)` lease.
     LeaseBreakRetry,

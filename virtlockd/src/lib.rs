@@ -1,25 +1,39 @@
-//! virtlockd: holds leases on disk images for guests, so that two guests never have one disk.
+//! virtlockd: holds leases on disk images for guests, so that two guests never write to one disk.
 //!
-//! A call is checked by the [`handler`] and becomes a task for a [resource](lockspace::resource) of a
-//! [lockspace](lockspace::table); what touches files is a [job](lease::job) in between. Leases belong to [owners](owner::owners),
-//! processes that are [watched](owner::lifecycle) for their [end](owner::signals).
+//! A [call](calls) becomes a task in the [queue](lockspace::queue) of a
+//! [resource](lockspace::resource). The [execution](lockspace::execution) of a task begins it, runs
+//! a [job](lease::job) where files are concerned, and applies the result. Leases belong to
+//! [owners](owner::owners), processes that are watched from their registration to their
+//! [end](owner::lifecycle).
 //!
-//! Five journeys through the code, and a glossary, are in the documentation of [`common`]; behaviour and
-//! settings are in `virtlockd/README.md`.
+//! Layers, each of which uses only those below it:
+//! - [`handler`] and [`service`]: the loop's and the start's view of the daemon.
+//! - [`calls`], [`connections`], [`shutdown`], [`persist::restore`]: events from outside.
+//! - [`owner::lifecycle`], [`owner::termination`], [`owner::watch_retry`],
+//!   [`lockspace::lock_check`]: what follows from an event.
+//! - [`lockspace::execution`], and below it [`persist::fd_store`].
+//! - [`state`]: all data, in the tables [`lockspace::table`], [`owner::owners`] and [`sessions`].
+//! - [`lease`]: files and their locks. It runs on any thread and knows no table.
+//! - [`ids`], [`protocol`], [`error`], [`outcome`].
 //!
-//! Invariants, because they are absences that nobody can see in the code:
-//! - Only [`lease::job`] opens, closes, makes or removes a path that a client named, and [`lease::directory`]
-//!   makes those of lockspaces, and only in jobs. One job at a time works on a resource.
-//! - Whether two names are one file is never decided here: each name has a lock of its own on an
-//!   open file description of its own, and the kernel knows. So closing one name's file never
-//!   harms another's lock, and no table can be wrong about it. What the kernel does not know is which
-//!   nodes are one block [device](lease::devices), and that we must not open what has a [POSIX lock](lease::inherited_posix_locks) of
-//!   ours.
-//! - No process is ever signalled by its number, only by its pidfd, and where there is none, nothing
-//!   is done. (Where the kernel has no pidfds `sys` makes do with numbers and start times.) One is taken for dead when its pidfd says so; when no process had its number as it
-//!   was registered (and one could have it: made-up pids of no process are left alone); or when the
-//!   number that it was [known by](owner::identity) is another process's, or nobody's, later.
-//! - A file's content is never read or written.
+//! The five journeys through the code and the glossary are in the documentation of [`common`].
+//! Behaviour and settings are in `virtlockd/README.md`.
+//!
+//! Invariants:
+//! - Only [jobs](lease::job) open, close, create or remove a path that a client named, and
+//!   [`lease::directory`] creates the directories of lockspaces, both in jobs. One job at a time
+//!   works on a resource.
+//! - The kernel decides whether two names are one file: each name has a lock of its own on an open
+//!   file description of its own. So closing one name's file never harms another's lock, and no
+//!   table can be wrong about it. Two cases are not known to the kernel: several nodes of one block
+//!   [device](lease::devices), and files that must not be opened because this process has a [POSIX
+//!   lock](lease::inherited_posix_locks) on them.
+//! - A process is signalled by its pidfd. Where the kernel has no pidfds, [`common::sys`] compares
+//!   pid and start time first. Without either nothing is sent.
+//! - An owner counts as dead only if its pidfd says so, if no process had its pid when it was
+//!   registered (and a process could have it), or if the pid that it was [found
+//!   by](owner::identity) belongs to another process or to none now.
+//! - The content of a file is never read or written.
 
 mod calls;
 mod connections;

@@ -18,7 +18,7 @@ use crate::persist::fd_store::unlock_all;
 use crate::persist::restore::{adopt_unclaimed, restore};
 use crate::protocol::{self, NAME};
 
-/// See `common/SYSTEM_CALLS.md`.
+/// Cost of doing without a system call; see `common/SYSTEM_CALLS.md`.
 const COSTS: [(Call, &str); 3] = [
     (
         Call::OfdLock,
@@ -32,7 +32,7 @@ const COSTS: [(Call, &str); 3] = [
     ),
     (
         Call::PidfdSendSignal,
-        "a guest that must end is signalled by its number, right after a look at whose that is",
+        "a guest that must end is signalled by its pid, right after a check that the pid is still its own",
     ),
 ];
 
@@ -68,7 +68,8 @@ impl Service for Handler {
         unlock_all(core, useless);
     }
 
-    /// Whatever may be locked stays open without our doing, but it must not be opened again.
+    /// Protects fds that nobody claimed. They stay open without this daemon's doing, but their
+    /// files must not be opened again.
     fn salvage(&mut self, _: &mut Core, inherited: &mut Inherited) {
         adopt_unclaimed(&self.state, inherited);
     }

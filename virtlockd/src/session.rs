@@ -1,4 +1,4 @@
-//! Connections: whom they speak for and what they may do.
+//! Connection to a client: its registration and its rights.
 
 use common::server::Caller;
 
@@ -6,29 +6,28 @@ use crate::error::lock::LockError;
 use crate::owner::registration::Registration;
 use crate::protocol::Request;
 
-/// A connection that has made a call.
+/// Connection that has made a call.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) caller: Caller,
-    /// Whom it speaks for, once it is registered.
+    /// Owner and guest that it is registered for.
     pub(crate) registration: Option<Registration>,
     pub(crate) is_restricted: bool,
     pub(crate) has_call_in_flight: bool,
-    /// Whether it is the guest's own connection, and closes with it.
+    /// Whether it is the guest's own connection, which closes with the guest.
     pub(crate) is_own: bool,
-    /// It had been closed before this process had it.
+    /// Whether it had been closed before this process got it.
     pub(crate) was_closed: bool,
-    /// It has come to its end. That takes effect after its call in flight, as if the call had ended
-    /// before.
+    /// End of the connection, which takes effect after the call in flight.
     pub(crate) disconnect: Option<Disconnect>,
 }
 
-/// How a connection came to its end.
+/// Reason for the end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disconnect {
     /// The client has closed it.
     Closed,
-    /// We have let go of it.
+    /// This daemon has dropped it.
     Dropped,
 }
 
@@ -45,7 +44,7 @@ impl Session {
         }
     }
 
-    /// What libvirt checks before the call itself, in its order.
+    /// Checks whether a request is allowed, in the order of libvirt's checks.
     pub(crate) fn check(&self, request: &Request) -> Result<(), LockError> {
         if self.is_restricted {
             return Err(LockError::Restricted);
@@ -60,12 +59,12 @@ impl Session {
         if is_registered { Ok(()) } else { Err(LockError::Unregistered) }
     }
 
-    /// Who makes its calls, for the log.
+    /// Describes the requester, for the log.
     pub(crate) fn requester(&self) -> String {
         let pid = self.caller.peer.pid;
         match &self.registration {
             Some(Registration { guest, .. }) => format!("process {pid} for {guest}"),
-            None => format!("process {pid}, for nobody"),
+            None => format!("process {pid}, which is not registered"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Stop of the daemon: guests that cannot go on without it are ended, unless the fd store has their
-//! leases.
+//! Stop of the daemon: guests that cannot go on without it are terminated, unless the fd store has
+//! their leases.
 
 use crate::ids::OwnerId;
 use crate::lockspace::action::Action;
@@ -19,16 +19,16 @@ pub(crate) fn stop(state: &mut State, core: &mut Core) {
     let all = state.owners.iter().filter(|(id, _)| !are_leases_stored(state, core, *id));
     let unstored: Vec<OwnerId> = all.map(|(id, _)| id).collect();
     let owners = unstored.iter().filter_map(|&id| state.owners.get(id));
-    let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(|owner| owner.depends_on_us());
+    let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(|owner| owner.depends_on_daemon());
     if core.has_store() {
-        signals::finish(state.owners.iter().map(|(_, owner)| owner));
+        signals::complete_terminations(state.owners.iter().map(|(_, owner)| owner));
         tracing::info!(
             target: "locking.lock_daemon",
-            "Leases in the fd store stay there for whoever comes next; of {} owners some are not there",
+            "Leases in the fd store stay there; {} owners have leases that are not in it",
             unstored.len()
         );
     }
-    signals::end_all(&dependent);
+    signals::terminate_all(&dependent);
     for owner in others.iter().filter(|owner| owner.has_leases()) {
         tracing::warn!(
             target: "locking.lock_daemon",

@@ -1,6 +1,6 @@
-//! State of the daemon: all leases, whom they belong to, and the work under way.
+//! State of the daemon: leases, owners, connections, and the work under way.
 //!
-//! It knows nothing of what is done with it: that is in functions over the state and the loop's core.
+//! The functions over the state and the loop's core are in the modules above this one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -24,11 +24,11 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     /// Tasks under way, by resource.
     pub(crate) queues: HashMap<ResourceId, ResourceQueue>,
-    /// Locks that the kernel does not tell apart.
+    /// Locks among the leases of this process that the kernel does not check.
     pub(crate) local_locks: LocalLocks,
     /// Tasks that wait for another process to give up its `fcntl(2)` lease.
     pub(crate) lease_breaks: LeaseBreaks,
-    /// Leases that lack something of their lock.
+    /// Leases that lack a part of their lock.
     pub(crate) incomplete_locks: IncompleteLocks,
     /// Items that the fd store had no room for.
     pub(crate) unstored: BTreeSet<Unstored>,

@@ -144,7 +144,7 @@ fn a_lost_lease_is_told_of_until_it_is_had_again(route: Route) {
     }
     drop(stranger);
     eventually("the lease is there again", || !is_free(&image));
-    eventually("it is said", || daemon.stderr().contains("is whole again"));
+    eventually("it is said", || daemon.stderr().contains("has all of its lock again"));
 }
 
 fn an_exclusive_lease_that_is_shared_becomes_exclusive(route: Route) {

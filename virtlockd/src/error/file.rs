@@ -1,4 +1,4 @@
-//! What could not be done with a file: the one place where that becomes an error of the wire.
+//! Failed operation on a file, and its error on the wire.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,7 +9,7 @@ use common::rpc::error::{Code, Domain};
 use common::rpc::{self};
 use nix::errno::Errno;
 
-/// What could not be done with a file.
+/// Failed operation on a file.
 #[derive(Debug)]
 pub(crate) struct FileError {
     operation: FileOperation,
@@ -29,22 +29,23 @@ pub(crate) enum FileOperation {
 }
 
 impl FileError {
-    /// There are as many open files, or resources, as there may be.
+    /// Creates the error for the limit of open files, or of resources.
     pub(crate) fn too_many(path: &Path) -> Self {
         file_error(FileOperation::Open, path)(Errno::EMFILE.into())
     }
 
-    /// Whether it is worth while to wait a little.
+    /// Returns whether the file may be opened soon, once another process has given up its
+    /// `fcntl(2)` lease.
     pub(crate) fn is_lease_break(&self) -> bool {
         self.operation != FileOperation::Lock && is_lease_break(&self.error)
     }
 
-    /// The path that it is about.
+    /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.path))
     }
 
-    /// The error for the client.
+    /// Converts the error to that of the wire.
     pub(crate) fn to_rpc(&self) -> rpc::Error {
         let path = &self.path;
         let (domain, detail) = match self.operation {
@@ -73,19 +74,20 @@ impl FileError {
     }
 }
 
-/// Whether there were too few open files or too little memory: another time it may go well.
+/// Returns whether an error is a shortage of fds or of memory, which may be over at the next
+/// attempt.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
 }
 
-/// Whether a process has an `fcntl(2)` lease on the file, such as a file server for its clients. The
-/// kernel has told it to give that up, and takes it after a time.
+/// Returns whether another process, such as a file server, has an `fcntl(2)` lease on the file. The
+/// kernel has told it to give that up, and takes it away after a time.
 pub(crate) fn is_lease_break(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// What has become of an operation.
+/// Returns a function that adds operation and path to an I/O error.
 pub(crate) fn file_error(
     operation: FileOperation,
     path: &Path,
@@ -93,7 +95,7 @@ pub(crate) fn file_error(
     move |error| FileError { operation, path: path.as_os_str().as_bytes().into(), error }
 }
 
-/// Joins the parts of a text.
+/// Joins the parts of a message.
 pub(super) fn text(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }

@@ -1,84 +1,48 @@
-//! Why a call is refused: the one place where that becomes an error of the wire.
-
-use std::fmt;
-use std::time::SystemTime;
+//! Refused call, and its error on the wire.
 
 use common::rpc::error::{Code, Domain};
 use common::rpc::{self};
 
 use crate::error::file::{FileError, text};
-use crate::lockspace::holders::Holder;
+use crate::lockspace::holders::HolderSummary;
 
-/// How many holders of a lease are named in the log. Ours.
-const HOLDERS_NAMED_MAX: usize = 8;
-
-/// Why a call is refused. Names and paths are bytes as clients gave them.
+/// Refused call. Names and paths are bytes as clients gave them.
 #[derive(Debug)]
 pub(crate) enum LockError {
-    /// The connection gave up its rights.
+    /// The connection has given up its rights.
     Restricted,
-    /// The connection speaks for nobody.
+    /// The connection is not registered.
     Unregistered,
-    /// There is no such lockspace.
+    /// The lockspace does not exist.
     NoLockspace(Box<[u8]>),
     /// NEW of the default lockspace.
     DefaultLockspace,
-    /// NEW of a lockspace that is there.
+    /// NEW of a lockspace that exists.
     LockspaceExists(Box<[u8]>),
     /// The table of lockspaces is full.
     TooManyLockspaces,
-    /// Somebody has a lease that excludes what is asked for.
+    /// A lease excludes the requested one.
     Locked {
-        /// The name that was asked for.
+        /// Requested name.
         name: Box<[u8]>,
-        /// Who it is.
+        /// Holders of the lease.
         holders: HolderSummary,
     },
-    /// There is no lease to give back.
+    /// The resource has no lease to release.
     NotLocked(Box<[u8]>),
-    /// The caller has no lease to give back, but others have.
+    /// The caller has no lease to release, but others have.
     NotHolder {
-        /// The caller's, as registered.
+        /// Pid of the caller, as registered.
         pid: u32,
-        /// Who they are.
+        /// Holders of the lease.
         holders: HolderSummary,
     },
-    /// Something went wrong with the file.
+    /// An operation on the file failed.
     File(FileError),
 }
 
-/// Those who have a lease on a file, for the log; nobody when it is none of our clients.
-#[derive(Debug, Default)]
-pub(crate) struct HolderSummary {
-    pub(crate) named: Vec<Holder>,
-    /// How many there are beside those.
-    more: usize,
-}
-
-impl HolderSummary {
-    pub(crate) fn new<'a>(mut holders: impl Iterator<Item = &'a Holder>) -> Self {
-        let named = holders.by_ref().take(HOLDERS_NAMED_MAX).cloned().collect();
-        Self { named, more: holders.count() }
-    }
-}
-
-impl fmt::Display for HolderSummary {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.named.is_empty() {
-            return out.write_str("a process that is no client of this daemon has it");
-        }
-        for (number, Holder { guest, since, held_before, .. }) in self.named.iter().enumerate() {
-            let held = SystemTime::now().duration_since(*since).unwrap_or_default();
-            let comma = if number > 0 { ", " } else { "" };
-            let at_least = if *held_before { "at least " } else { "" };
-            write!(out, "{comma}{guest} has had it for {at_least}{} s", held.as_secs())?;
-        }
-        if self.more > 0 { write!(out, ", and {} more", self.more) } else { Ok(()) }
-    }
-}
-
 impl LockError {
-    /// Who else has it, for the log; `None` when that is not why.
+    /// Returns the holders that the call was refused for, if any.
     pub(crate) fn holders(&self) -> Option<&HolderSummary> {
         match self {
             Self::Locked { holders, .. } | Self::NotHolder { holders, .. } => Some(holders),
@@ -120,7 +84,7 @@ impl From<&LockError> for rpc::Error {
             ),
             LockError::NotHolder { pid, .. } => lockspace(
                 Code::InternalError,
-                // libvirt's is a number with a sign.
+                // libvirt's number has a sign.
                 format!("owner {} does not hold the resource lock", pid.cast_signed()).into(),
             ),
             LockError::File(error) => error.to_rpc(),

@@ -1,4 +1,4 @@
-//! Errors of a call and of a file, and how the wire shows them.
+//! Errors: a refused call, and a failed operation on a file.
 
 pub(crate) mod file;
 pub(crate) mod lock;

@@ -1,5 +1,5 @@
-//! Block devices that are leased. The kernel takes two nodes of one device for two files, whose locks
-//! are nothing to each other.
+//! Block devices that are leased. The kernel treats two nodes of one device as two files, whose
+//! locks do not exclude each other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,18 +8,18 @@ use common::sys::lock::Mode;
 
 use crate::lease::file_id::FileId;
 
-/// All of them. Clones are the same set, for jobs on other threads.
+/// Block devices that are leased. Clones share one table, for jobs on other threads.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Devices(Arc<Mutex<HashMap<FileId, DeviceClaims>>>);
 
-/// How often a device is leased, by whatever node.
+/// Number of leases of a device, by any node.
 #[derive(Debug, Default)]
 struct DeviceClaims {
     shared: usize,
     exclusive: usize,
 }
 
-/// A lease of a device, until it is dropped.
+/// Lease of a device, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DeviceClaim {
     devices: Devices,
@@ -28,7 +28,7 @@ pub(crate) struct DeviceClaim {
 }
 
 impl Devices {
-    /// `None` if another lease excludes this one.
+    /// Counts a new lease. Returns `None` if another lease excludes it.
     pub(crate) fn claim(&self, device: FileId, mode: Mode) -> Option<DeviceClaim> {
         let mut devices = self.devices();
         let claims = devices.entry(device).or_default();
@@ -36,7 +36,7 @@ impl Devices {
         is_free.then(|| self.add(claims, device, mode))
     }
 
-    /// A lease that there is already, whatever others there are.
+    /// Counts a lease that exists already, whatever other leases there are.
     pub(crate) fn adopt(&self, device: FileId, mode: Mode) -> DeviceClaim {
         self.add(self.devices().entry(device).or_default(), device, mode)
     }

@@ -1,4 +1,4 @@
-//! The directory of a lockspace.
+//! Directory of a lockspace.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -9,10 +9,10 @@ use nix::errno::Errno;
 
 use crate::error::file::{FileError, FileOperation, file_error};
 
-/// Permission bits of a directory that we make, libvirt's value.
+/// Permission bits of a new directory; libvirt's value.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Makes it unless it is there.
+/// Creates a lockspace's directory unless it exists.
 pub(crate) fn make(path: &Path) -> Result<(), FileError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
@@ -21,7 +21,7 @@ pub(crate) fn make(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// A symbolic link that leads nowhere is no directory, and has nothing in it; as libvirt has it.
+/// Creates a directory and its parents. As in libvirt, a dangling symbolic link is an error.
 fn make_directories(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(DIRECTORY_MODE).create(path);

@@ -1,4 +1,4 @@
-//! Which file it is.
+//! Identity of a file.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 use common::server::Place;
 use common::sys::fd::{self, BLOCK_DEVICES};
 
-/// Which file a path leads to, whatever its name; or which block device, whatever its node.
+/// Identity of a file, whatever its name, or of a block device, whatever its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
@@ -24,7 +24,7 @@ impl FileId {
         Self { device: metadata.dev(), number: metadata.ino() }
     }
 
-    /// Of an open file; it does not wait for a file system.
+    /// Returns the identity of an open file, without waiting for its file system.
     pub(crate) fn of_open(file: impl AsFd) -> io::Result<Self> {
         let (device, number) = fd::identity(file)?;
         Ok(Self { device, number })

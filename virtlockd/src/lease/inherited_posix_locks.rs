@@ -1,12 +1,14 @@
-//! POSIX locks of this process: leases that libvirt's daemon took in it before it became ours, all of
-//! them where there are no OFD locks, and the pid file.
+//! POSIX locks of this process: on its pid file, and those of leases that libvirt's daemon took
+//! before it was replaced, or of all leases where the kernel has no OFD locks.
 //!
-//! Such a lock is lost as soon as *any* fd of its file is closed. So a file that has one is never
-//! opened, whatever name it is asked for by, and an fd of it is closed only with the last lease. Nor
-//! is one opened whose lease [lacks](Hold) something of its lock, which keeps only strangers off it.
-//! One that is opened all the same, as it took the name of another a moment ago, stays open. Where new
-//! leases are POSIX locks an fd that was open before its file got one must not be closed either, which
-//! is seen to in one place, [`InheritedPosixLocks::close`].
+//! The kernel drops such a lock as soon as *any* fd of its file is closed. So a file with one is
+//! never opened, whatever name is given for it, and its fds are closed only with its last lease. A
+//! file whose lease [lacks](Hold) a part of its lock is not opened either, as only that keeps other
+//! clients off it. An fd that was opened all the same, because the file has just taken another's
+//! name, is retained.
+//!
+//! Where new leases are POSIX locks, an fd that was open before its file was locked must not be
+//! closed either. [`InheritedPosixLocks::close`] takes care of it.
 
 use std::collections::{HashMap, hash_map};
 use std::fs::{File, OpenOptions};
@@ -26,46 +28,46 @@ use nix::fcntl::OFlag;
 
 use crate::lease::file_id::FileId;
 
-/// Files with POSIX locks. Clones are the same set, for jobs on other threads.
+/// Files with POSIX locks. Clones share one table, for jobs on other threads.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InheritedPosixLocks {
     files: Arc<Mutex<HashMap<FileId, LockedFile>>>,
-    /// New leases are such locks too.
+    /// Whether new leases are POSIX locks, too.
     locks_new_leases: bool,
 }
 
 #[derive(Debug, Default)]
 struct LockedFile {
-    /// That have a POSIX lock, which is one for all of them.
+    /// Leases with a POSIX lock, which all of them share.
     leases: usize,
-    /// Those among them that should have it alone.
+    /// Leases among them whose lock should be exclusive.
     exclusive: usize,
-    /// Those, with whatever lock, that lack something of it.
+    /// Leases, with any kind of lock, that lack a part of it.
     incomplete: usize,
-    /// Of leases that were released, while there are others, and what was opened by accident.
+    /// Fds of released leases while there are others, and fds that were opened by accident.
     retained: Vec<Arc<File>>,
 }
 
-/// What came of opening a file.
+/// Result of opening a file.
 #[derive(Debug)]
 pub(crate) enum Opened {
     File(File, FileId),
-    /// It is one of those that must not be opened.
+    /// The file must not be opened.
     Locked(FileId),
 }
 
 impl InheritedPosixLocks {
-    /// None yet. There will be only those that are taken over, if there are OFD locks.
+    /// Creates an empty table. Where there are OFD locks it gets only inherited ones.
     pub(crate) fn new() -> Self {
         Self { locks_new_leases: Call::OfdLock.refusal().is_some(), ..Self::default() }
     }
 
-    /// Takes a lock for a new lease, where there are no OFD locks. Whatever becomes of it, nobody
-    /// loses one. Gives the file if it is locked.
+    /// Locks a file for a new lease where there are no OFD locks, without loss for any other lease.
+    /// Returns the file if it is locked.
     pub(crate) fn lock(&self, file_id: FileId, file: File, mode: Mode) -> io::Result<Option<File>> {
         let hold = Hold::Whole(Kind::Posix);
         match self.files().entry(file_id) {
-            // From now on no fd of it is closed.
+            // From now on no fd of the file is closed.
             hash_map::Entry::Vacant(entry) => entry.insert(LockedFile::default()).count(mode, hold),
             hash_map::Entry::Occupied(mut entry) => {
                 entry.get_mut().retained.push(Arc::new(file));
@@ -81,7 +83,7 @@ impl InheritedPosixLocks {
         locked.map(|_| None)
     }
 
-    /// Closes a file without a lease, unless that would cost another its lock.
+    /// Closes a file without a lease, unless another lease would lose its lock.
     pub(crate) fn close(&self, file_id: FileId, file: File) {
         if self.locks_new_leases {
             self.retain(file_id, file);
@@ -89,52 +91,52 @@ impl InheritedPosixLocks {
         }
     }
 
-    /// One more lease of this file.
+    /// Adds a lease of a file.
     pub(crate) fn add(&self, file_id: FileId, mode: Mode, hold: Hold) {
         if hold != Hold::Whole(Kind::Ofd) {
             self.files().entry(file_id).or_default().count(mode, hold);
         }
     }
 
-    /// Whether closing an fd of this file may cost a lease its lock.
+    /// Returns whether a lease, or the pid file, may lose its lock if an fd of the file is closed.
     pub(crate) fn contains(&self, file_id: FileId) -> bool {
         is_pid_file(file_id) || self.files().contains_key(&file_id)
     }
 
-    /// An fd of a file of these that nobody needs.
+    /// Retains an fd that is not needed, as closing it would cost a lock.
     pub(crate) fn retain(&self, file_id: FileId, file: File) {
         self.files().entry(file_id).or_default().retained.push(Arc::new(file));
     }
 
-    /// Takes along what is open of a file and nobody needs: an exec closes it otherwise. Ours that
-    /// comes after libvirt's daemon knows it by a mark.
+    /// Passes the retained fds of a file on over an exec, which would close them. A mark tells a
+    /// later process of ours, after libvirt's daemon, that they are not leases.
     pub(crate) fn pass_retained(&self, file_id: FileId, passing: &Passing) -> Vec<i32> {
         let files = self.files();
         let retained = files.get(&file_id).into_iter().flat_map(|entry| &entry.retained);
         let marked = retained.inspect(|file| {
             if let Err(error) = fd::mark(file) {
                 tracing::warn!(
-                    target: "util.lockspace", "Unable to mark what is not needed any more: {error}"
+                    target: "util.lockspace", "Unable to mark a retained fd: {error}"
                 );
             }
         });
         marked.map(|file| passing.fd(file)).collect()
     }
 
-    /// The same of the pid file.
+    /// Passes the retained fds of the pid file on over an exec.
     pub(crate) fn pass_pid_file(&self, passing: &Passing) -> Vec<i32> {
         let pid_file = own_pid_file().map(|(device, number)| FileId { device, number });
         pid_file.map(|file_id| self.pass_retained(file_id, passing)).unwrap_or_default()
     }
 
-    /// Whether no more than one lease has this file's lock.
+    /// Returns whether at most one lease has this file's lock.
     pub(crate) fn is_last(&self, file_id: FileId) -> bool {
         self.files().get(&file_id).is_none_or(|entry| entry.leases <= 1)
     }
 
-    /// Finds out what there is of a lease's lock, takes what is missing, and where `convert_to_ofd`
-    /// makes it one that does not end with this process. One of several leases of a file can be that
-    /// only if all are shared; nobody knows of any more than those.
+    /// Checks a lease's lock, takes what is missing, and with `convert_to_ofd` makes it one that
+    /// does not end with this process. One of several leases of a file can be converted only if all
+    /// are shared; then the table counts no more than those.
     pub(crate) fn check_lock(
         &self,
         file_id: FileId,
@@ -158,7 +160,8 @@ impl InheritedPosixLocks {
         Ok(hold)
     }
 
-    /// Other leases with a POSIX lock on this file, and whether one of them should have it alone.
+    /// Returns the number of other leases with a POSIX lock on this file, and whether one of them
+    /// should be exclusive.
     fn others(&self, file_id: FileId, mode: Mode, hold: Hold) -> (usize, bool) {
         let files = self.files();
         let Some(entry) = files.get(&file_id) else { return (0, false) };
@@ -167,7 +170,7 @@ impl InheritedPosixLocks {
         (entry.leases.saturating_sub(is_one), entry.exclusive > is_exclusive)
     }
 
-    /// The POSIX lock goes when no lease has it any more.
+    /// Updates the count of a lease. Drops the POSIX lock once no lease has it.
     fn update(
         &self,
         file_id: FileId,
@@ -190,8 +193,8 @@ impl InheritedPosixLocks {
         unlocked
     }
 
-    /// Closes fds of a file that has no POSIX lock any more, or yet, and forgets the file; until then
-    /// nobody opens it. What is closed may hang, which concerns no other file.
+    /// Closes the fds of a file that has no POSIX lock any more, or not yet, and forgets the file.
+    /// Until then it is not opened. Closing may hang, which concerns no other file.
     fn close_retained(&self, file_id: FileId, mut closing: Vec<Arc<File>>) {
         loop {
             drop(closing);
@@ -209,7 +212,7 @@ impl InheritedPosixLocks {
         }
     }
 
-    /// One lease less: unlocks and closes the file, unless that would cost another its lock.
+    /// Removes a lease: unlocks and closes its file, unless another lease would lose its lock.
     pub(crate) fn release(
         &self,
         file_id: FileId,
@@ -232,8 +235,8 @@ impl InheritedPosixLocks {
         unlocked
     }
 
-    /// Opens a file, or makes it where that is wanted, unless it is one of these. As long as there are
-    /// none that takes no more than opening it.
+    /// Opens a file, or creates it with `create`, unless it is one of these. While there are none,
+    /// this takes no more than opening it.
     pub(crate) fn open(
         &self,
         options: &OpenOptions,
@@ -243,7 +246,7 @@ impl InheritedPosixLocks {
         if self.files().is_empty() {
             return self.opened(options.clone().create(create).open(path)?);
         }
-        // Closing an fd that only stands for a path costs no lock.
+        // Closing an `O_PATH` fd costs no lock.
         match File::options().read(true).custom_flags(OFlag::O_PATH.bits()).open(path) {
             Ok(found) => {
                 let file_id = FileId::of_open(&found)?;
@@ -259,14 +262,15 @@ impl InheritedPosixLocks {
         }
     }
 
-    /// Opens one to which no symbolic link leads. `None`: it cannot be opened so, or more has to be looked at.
+    /// Opens a file if no symbolic link leads to it. Returns `None` if that is not possible, or if
+    /// there are files to compare it with.
     pub(crate) fn open_without_links(&self, path: &Path) -> Option<io::Result<Opened>> {
         let is_simple = self.files().is_empty();
         let file = is_simple.then(|| open_without_links(path).ok()).flatten()?;
         Some(self.opened(file))
     }
 
-    /// What is noticed too late is noticed once: from then on the file is one of these.
+    /// Retains a file that must not have been opened.
     fn opened(&self, file: File) -> io::Result<Opened> {
         let file_id = FileId::of_open(&file)?;
         let mut files = self.files();

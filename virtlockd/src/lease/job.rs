@@ -1,6 +1,6 @@
-//! Files that clients name: everything that is ever done to them, as jobs.
+//! Jobs on the files that clients name.
 //!
-//! A job owns what it works on and brings it back in [`JobResult`], so that it can run on any thread.
+//! A job owns what it works on and returns it in the [`JobResult`], so it can run on any thread.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,79 +17,80 @@ use crate::lease::local_locks::LocalLocks;
 use crate::lease::lock::{ATTEMPTS_MAX, Acquisition, Lease, options, remove};
 use crate::protocol::Terms;
 
-/// Something to do with the file of one resource.
+/// Job on the file of one resource.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Lock it.
+    /// Opens and locks the file.
     Acquire { path: Arc<Path>, terms: Terms },
-    /// See whether its path still leads to the file that is leased.
-    Look { path: Arc<Path>, file_id: FileId },
-    /// Unlock it; remove it too if the terms say so and nobody shares it.
+    /// Checks whether the path still leads to the leased file.
+    CheckPath { path: Arc<Path>, file_id: FileId },
+    /// Unlocks the file. Removes it too if the terms say so and no other lease shares it.
     Release { lease: Lease, path: Arc<Path>, terms: Terms },
-    /// Make it.
+    /// Creates the file.
     Create { path: Arc<Path> },
-    /// Remove it unless somebody has locked it, under whatever name.
+    /// Removes the file unless it is locked, under whatever name.
     Delete { path: Arc<Path> },
-    /// Find out what there is of its lock, and take what is missing; make it one that does not end
-    /// with this process where that `convert_to_ofd` it.
+    /// Checks the lock and takes what is missing. With `convert_to_ofd` the lock becomes one that
+    /// does not end with this process.
     CheckLock { file: Arc<File>, file_id: FileId, lease: (Mode, Hold), convert_to_ofd: bool },
 }
 
-/// Where a job is done, as far as that is known.
+/// Location of a job, as far as it is known.
 #[derive(Debug)]
 pub(crate) enum Location {
     Storage(Place),
-    /// Where this leads.
+    /// Where this path leads.
     Path(Arc<Path>),
 }
 
-/// What a job left.
+/// Result of a job.
 #[derive(Debug)]
 pub(crate) enum JobResult {
     /// The file is locked.
     Acquired(Lease),
-    /// Somebody else has locked the file, or is faster than us every time (`None`).
+    /// The file is locked by another, or was replaced at every attempt (`None`).
     Busy(Option<FileId>),
-    /// It is the one that is leased.
-    IsSame,
-    /// It is unlocked, made or removed.
+    /// The path leads to the leased file.
+    SameFile,
+    /// The file is unlocked, created or removed.
     Finished,
-    /// There is so much of its lock.
+    /// The lock is as given.
     LockChecked(Hold),
-    /// Nothing has changed.
+    /// The operation failed and has changed nothing.
     Failed(FileError),
-    /// Nor has it, and it may be another thing soon: the kernel has told the process that has an
-    /// `fcntl(2)` lease on the file to give it up.
+    /// The operation failed and has changed nothing. It may succeed soon: the kernel has told
+    /// another process to give up its `fcntl(2)` lease on the file.
     LeaseBreak(FileError),
 }
 
 impl Job {
-    /// Where it is done.
+    /// Returns where the job is to be done.
     pub(crate) fn location(&self) -> Location {
         match self {
             Self::Release { lease, .. } => Location::Storage(lease.file_id().storage()),
             Self::CheckLock { file_id, .. } => Location::Storage(file_id.storage()),
             Self::Acquire { path, .. }
-            | Self::Look { path, .. }
+            | Self::CheckPath { path, .. }
             | Self::Create { path }
             | Self::Delete { path } => Location::Path(Arc::clone(path)),
         }
     }
 
-    /// Does what takes no more than opening a file to which no symbolic link leads. `None`: nothing was done.
+    /// Does a job that takes no more than opening a file to which no symbolic link leads. Returns
+    /// `None` if nothing was done.
     pub(crate) fn try_without_links(&self, locks: &LocalLocks) -> Option<JobResult> {
         let Self::Acquire { path, terms } = self else { return None };
         let acquired = Lease::acquire_without_links(locks, path, *terms)?;
         Some(job_result(acquired.map(JobResult::from)))
     }
 
-    /// Does it, without touching what must not be.
+    /// Does the job.
     pub(crate) fn run(self, locks: &LocalLocks) -> JobResult {
         let result = match self {
             Self::Acquire { path, terms } => {
                 Lease::acquire(locks, &path, terms).map(JobResult::from)
             }
-            Self::Look { path, file_id } => look(&path, file_id),
+            Self::CheckPath { path, file_id } => check_path(&path, file_id),
             Self::Release { lease, path, terms } => {
                 lease.release(locks, &path, terms);
                 Ok(JobResult::Finished)
@@ -120,24 +121,24 @@ fn job_result(result: Result<JobResult, FileError>) -> JobResult {
     })
 }
 
-/// Whoever shares a lease gets the file that was leased; another one that is at its path by now is not
-/// locked at all.
-fn look(path: &Path, file_id: FileId) -> Result<JobResult, FileError> {
+/// Checks that `path` leads to the leased file. Sharing the lease of a file that was replaced would
+/// leave the new one unlocked.
+fn check_path(path: &Path, file_id: FileId) -> Result<JobResult, FileError> {
     let found = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         result => Some(FileId::of(&result.map_err(file_error(FileOperation::Open, path))?)),
     };
     if found == Some(file_id) {
-        return Ok(JobResult::IsSame);
+        return Ok(JobResult::SameFile);
     }
     tracing::warn!(
         target: "util.lockspace",
-        "{} is not the file any more that is leased under this name", path.display()
+        "{} was replaced after it was leased; its lease cannot be shared", path.display()
     );
     Ok(JobResult::Busy(Some(file_id)))
 }
 
-/// What cannot be found out is as it was.
+/// Checks a lock, which stays as it was known on an error.
 fn check_lock(
     posix: &InheritedPosixLocks,
     file: &File,
@@ -149,7 +150,7 @@ fn check_lock(
         |error| {
             tracing::error!(
                 target: "util.lockspace",
-                "Unable to find out whether file {} of device {} is locked still: {error}",
+                "Unable to check the lock on inode {} of device {}: {error}",
                 file_id.number, file_id.device
             );
             lease.1
@@ -166,8 +167,8 @@ fn create(locks: &LocalLocks, path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// The file goes while we have it locked, so that nobody's lease on it, whatever its name, is left
-/// without a file. What cannot be opened has no lease; whether it can be removed is seen then.
+/// Removes a file while it is locked, so that no lease under another name is left without a file. A
+/// file that cannot be opened has no lease.
 fn delete(locks: &LocalLocks, path: &Path) -> Result<JobResult, FileError> {
     for _ in 0..ATTEMPTS_MAX {
         let opened = locks.posix.open(options().read(true).write(true), false, path);

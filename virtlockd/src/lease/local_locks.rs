@@ -1,19 +1,19 @@
-//! Locks of this process that the kernel does not tell apart.
+//! Locks among the leases of this process that the kernel does not check.
 
 use crate::lease::devices::Devices;
 use crate::lease::inherited_posix_locks::InheritedPosixLocks;
 
-/// What is known of files beside what the kernel knows. Clones are the same, for jobs on other
-/// threads.
+/// Locks among the leases of this process that the kernel does not check. Clones share the tables,
+/// for jobs on other threads.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LocalLocks {
-    /// Leases that are POSIX locks.
+    /// POSIX locks.
     pub(crate) posix: InheritedPosixLocks,
     pub(crate) devices: Devices,
 }
 
 impl LocalLocks {
-    /// Nothing yet.
+    /// Creates empty tables.
     pub(crate) fn new() -> Self {
         Self { posix: InheritedPosixLocks::new(), devices: Devices::default() }
     }

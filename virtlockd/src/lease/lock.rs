@@ -1,4 +1,4 @@
-//! Lease: a locked file, how it is acquired and released.
+//! Lease: acquiring and releasing the lock on a file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,22 +18,22 @@ use crate::lease::inherited_posix_locks::{InheritedPosixLocks, Opened};
 use crate::lease::local_locks::LocalLocks;
 use crate::protocol::Terms;
 
-/// Permission bits of a file that we make, libvirt's value.
+/// Permission bits of a new file; libvirt's value.
 const FILE_MODE: u32 = 0o600;
 
-/// How often a file may vanish between opening and locking it before the resource counts as
-/// locked. Ours; libvirt tries without end.
+/// Attempts to lock a file that is replaced between opening and locking; then it counts as locked.
+/// Ours; libvirt's have no limit.
 pub(super) const ATTEMPTS_MAX: usize = 100;
 
-/// A locked file. The lock goes with it.
+/// Locked file, whose lock is released with it.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// Shared with a job that changes the lock's kind.
+    /// Shared with a job that checks the lock.
     file: Arc<File>,
     file_id: FileId,
-    /// Ours are OFD locks where there can be any, libvirt's POSIX ones.
+    /// An OFD lock where there are any; libvirt's are POSIX locks.
     hold: Hold,
-    /// Of a block device.
+    /// Claim on a block device.
     _claim: Option<Box<DeviceClaim>>,
 }
 
@@ -46,12 +46,12 @@ pub(super) enum Acquisition {
 }
 
 impl Lease {
-    /// Which file it is.
+    /// Returns the identity of the file.
     pub(crate) fn file_id(&self) -> FileId {
         self.file_id
     }
 
-    /// A lease that an earlier image of this process has taken.
+    /// Creates a lease that an earlier process has acquired.
     pub(crate) fn adopted(
         locks: &LocalLocks,
         file: File,
@@ -69,12 +69,12 @@ impl Lease {
         Arc::clone(&self.file)
     }
 
-    /// There is so much of its lock by now.
+    /// Sets what there is of the lock.
     pub(crate) fn set_lock(&mut self, hold: Hold) {
         self.hold = hold;
     }
 
-    /// The locked file, and how it is locked.
+    /// Returns the locked file, and what there is of its lock.
     pub(crate) fn lock(&self) -> (BorrowedFd<'_>, Hold) {
         (self.file.as_fd(), self.hold)
     }
@@ -122,8 +122,8 @@ impl Lease {
         Ok(Acquisition::Busy(None))
     }
 
-    /// Gives `None` when the open file is not the one at `path` any more: who had it before may
-    /// have removed it since it was opened.
+    /// Locks an open file. Returns `None` if it is not the one at `path` any more, as its last
+    /// holder may have removed it after it was opened.
     pub(super) fn take_if_at(
         locks: &LocalLocks,
         file: File,
@@ -168,8 +168,8 @@ impl Lease {
         })
     }
 
-    /// A file made automatically is removed while the lock still keeps others off it. Its last
-    /// lock is known by this: it can be had exclusively.
+    /// Releases the lease. An automatic file is removed first, while the lock keeps others off it,
+    /// if this is its last lease: then the lock can be had exclusively.
     pub(super) fn release(self, locks: &LocalLocks, path: &Path, terms: Terms) {
         if terms.autocreate
             && ((!terms.shared && self.hold.is_whole()) || self.can_be_exclusive(&locks.posix))
@@ -181,7 +181,8 @@ impl Lease {
         self.unlock(locks, path, terms.mode());
     }
 
-    /// Closing is not enough when somebody, such as a supervisor, has a duplicate of the fd.
+    /// Unlocks the file. Closing it is not enough if another process, such as the supervisor, has a
+    /// duplicate of the fd.
     pub(super) fn unlock(self, locks: &LocalLocks, path: &Path, mode: Mode) {
         if let Err(error) = locks.posix.release(self.file_id, self.file, mode, self.hold) {
             tracing::error!(
@@ -190,7 +191,8 @@ impl Lease {
         }
     }
 
-    /// A POSIX lock stands against nobody in this process.
+    /// Returns whether no other lease shares the file. POSIX locks of this process do not exclude
+    /// each other.
     fn can_be_exclusive(&self, posix: &InheritedPosixLocks) -> bool {
         let kind = if self.hold.is_posix() { Kind::Posix } else { Kind::Ofd };
         let is_alone = kind == Kind::Ofd || posix.is_last(self.file_id);
@@ -198,7 +200,8 @@ impl Lease {
     }
 }
 
-/// Opening never waits, whatever a name leads to, and gives us no terminal.
+/// Returns options for opening without waiting, whatever a name leads to, and without getting a
+/// terminal.
 pub(super) fn options() -> OpenOptions {
     let mut options = File::options();
     options.truncate(false).mode(FILE_MODE);
@@ -206,7 +209,7 @@ pub(super) fn options() -> OpenOptions {
     options
 }
 
-/// It may be gone already.
+/// Removes a file, which may be missing already.
 pub(super) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -6,49 +6,49 @@ use crate::lease::job::Job;
 use crate::owner::registration::Registration;
 use crate::protocol::{Operation, Terms};
 
-/// What is to be done with a resource.
+/// Action on a resource.
 #[derive(Debug)]
 pub(crate) enum Action {
     Create,
     Delete,
     Acquire(Registration, Terms),
     Release(Registration),
-    /// Everything of an owner goes, however often it has the lease.
+    /// Release of all shares that an owner has of the lease.
     ReleaseAll(OwnerId),
-    /// What there is of the lock is found out, and what is missing taken; a lease of libvirt's
-    /// daemon becomes one that does not end with this process where that `convert_to_ofd` it.
+    /// Check of the lock, in which what is missing is taken. With `convert_to_ofd` the lock becomes
+    /// one that does not end with this process.
     CheckLock {
         convert_to_ofd: bool,
     },
 }
 
-/// What comes next of an action.
+/// Begun action.
 #[derive(Debug)]
 pub(crate) enum Begun {
-    /// This job, whose outcome the action waits for, and what has changed already: who gives a
-    /// lease back does not have it while it is being released.
+    /// The action waits for this job. The change of holders is in effect already: an owner does not
+    /// hold a lease while it is being released.
     Job(HolderChange, Job),
-    /// Nothing, this is the result.
+    /// The action is finished, with this result.
     Finished(Result<HolderChange, LockError>),
 }
 
-/// What an action changed about who has leases.
+/// Change of the holders of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HolderChange {
     None,
-    /// This owner has it, and had not before.
+    /// This owner is a holder now, and was none.
     Gained(OwnerId),
-    /// This owner had it, and has not any more.
+    /// This owner was a holder, and is none now.
     Lost(OwnerId),
 }
 
 impl Begun {
-    /// Nothing, as there is nothing to do.
+    /// Finished action without any effect.
     pub(crate) const NOTHING: Self = Self::Finished(Ok(HolderChange::None));
 }
 
 impl Action {
-    /// What a client asks for.
+    /// Creates the action of a client's operation.
     pub(crate) fn new(operation: Operation, registration: Registration) -> Self {
         match operation {
             Operation::Create => Self::Create,

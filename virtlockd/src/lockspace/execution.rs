@@ -1,4 +1,4 @@
-//! Execution of the tasks of resources: begins each, submits its job, and applies the result.
+//! Execution of tasks: begins each, submits its job, and applies the result.
 
 use common::server::{ClientId, PathWork, Progress};
 
@@ -29,12 +29,12 @@ impl PathWork for Work {
     }
 
     fn run(self: Box<Self>) -> Outcome {
-        (*self).finish()
+        (*self).complete()
     }
 }
 
 impl Work {
-    fn finish(self) -> Outcome {
+    fn complete(self) -> Outcome {
         Outcome(Completion::Task(self.resource, self.job.run(&self.locks)))
     }
 
@@ -46,10 +46,10 @@ impl Work {
                 core.submit_at_path(&path, subject, Progress::default(), self);
             }
             Location::Storage(place) if is_waited_for => {
-                core.submit(place, subject, move || self.finish());
+                core.submit(place, subject, move || self.complete());
             }
             Location::Storage(place) => {
-                core.submit_unhurried(place, subject, move || self.finish());
+                core.submit_unhurried(place, subject, move || self.complete());
             }
         }
     }
@@ -89,7 +89,7 @@ pub(crate) fn job_ended(
         {
             return postpone(state, core, resource, task);
         }
-        let result = state.lockspaces.end(resource, &task.action, job_result);
+        let result = state.lockspaces.finish(resource, &task.action, job_result);
         task_ended(state, core, resource, task.client, result);
     }
     advance(state, core, resource);
@@ -145,9 +145,9 @@ fn task_ended(
 fn apply(state: &mut State, core: &mut Core, resource: ResourceId, change: HolderChange) {
     match change {
         HolderChange::None => {}
-        HolderChange::Lost(owner) => state.owners.lost(owner, resource),
+        HolderChange::Lost(owner) => state.owners.remove_lease(owner, resource),
         HolderChange::Gained(owner) => {
-            state.owners.gained(owner, resource);
+            state.owners.add_lease(owner, resource);
             if state.is_stopping || state.owners.get(owner).is_some_and(|owner| owner.is_dead) {
                 perform(state, core, resource, Task::internal(Action::ReleaseAll(owner)));
             }

@@ -1,28 +1,32 @@
-//! Who has a lease. Nearly always it is one owner, for whom there is no memory to be asked for.
+//! Holders of a lease. Nearly always it is one owner, who needs no allocation.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::ids::OwnerId;
 use crate::protocol::Guest;
 
-/// A lease that somebody has.
+/// Largest number of holders that one log line names; ours.
+const HOLDERS_NAMED_MAX: usize = 8;
+
+/// Owner's part of a lease.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     pub(crate) guest: Arc<Guest>,
     pub(crate) since: SystemTime,
-    /// It was had before that, and nobody knows for how long: libvirt's daemon does not say.
+    /// Whether the lease was held before `since`: libvirt's daemon does not say since when.
     pub(crate) held_before: bool,
-    /// How often it was acquired, and so how often it must be released.
+    /// Number of times it was acquired, and has to be released.
     pub(crate) shares: u64,
 }
 
-/// All who have a lease on one resource.
+/// Holders of the lease on one resource.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
     first: Option<(OwnerId, Holder)>,
-    /// Those who share it with the first.
+    /// Holders that share the lease with the first.
     others: BTreeMap<OwnerId, Holder>,
 }
 
@@ -43,7 +47,7 @@ impl Holders {
         }
     }
 
-    /// The owner has none yet.
+    /// Adds an owner that is no holder yet.
     pub(crate) fn insert(&mut self, owner: OwnerId, holder: Holder) {
         if self.first.is_none() {
             self.first = Some((owner, holder));
@@ -52,7 +56,7 @@ impl Holders {
         }
     }
 
-    /// Gives what the owner had.
+    /// Removes an owner, and returns its part.
     pub(crate) fn remove(&mut self, owner: OwnerId) -> Option<Holder> {
         match self.first.take_if(|(first, _)| *first == owner) {
             Some((_, holder)) => {
@@ -65,10 +69,42 @@ impl Holders {
 }
 
 impl Holder {
-    /// From now on, once.
+    /// Creates the part of an owner that acquires the lease now.
     pub(crate) fn new(guest: &Arc<Guest>) -> Self {
         let (guest, since) = (Arc::clone(guest), SystemTime::now());
         Self { guest, since, held_before: false, shares: 1 }
+    }
+}
+
+/// Holders of leases on a file, for the log. Without any, the file is locked by a process that is not
+/// a client.
+#[derive(Debug, Default)]
+pub(crate) struct HolderSummary {
+    pub(crate) named: Vec<Holder>,
+    /// Number of holders beside those.
+    more: usize,
+}
+
+impl HolderSummary {
+    /// Names as many holders as one log line does, and counts the others.
+    pub(crate) fn new<'a>(mut holders: impl Iterator<Item = &'a Holder>) -> Self {
+        let named = holders.by_ref().take(HOLDERS_NAMED_MAX).cloned().collect();
+        Self { named, more: holders.count() }
+    }
+}
+
+impl fmt::Display for HolderSummary {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.named.is_empty() {
+            return out.write_str("a process that is not a client of this daemon holds it");
+        }
+        for (number, Holder { guest, since, held_before, .. }) in self.named.iter().enumerate() {
+            let held = SystemTime::now().duration_since(*since).unwrap_or_default();
+            let comma = if number > 0 { ", " } else { "" };
+            let at_least = if *held_before { "at least " } else { "" };
+            write!(out, "{comma}{guest} has held it for {at_least}{} s", held.as_secs())?;
+        }
+        if self.more > 0 { write!(out, ", and {} more", self.more) } else { Ok(()) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Leases that lack something of their lock, until they are checked again.
+//! Leases that lack a part of their lock, and the timer for their next check.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::ids::{ResourceId, TimerSubject};
 use crate::outcome::Core;
 
-/// Time between two checks of a lease that lacks something of its lock; ours.
+/// Time between two checks of such a lease; ours.
 const RETRY_PERIOD: Duration = Duration::from_millis(250);
 
-/// Leases that lack something of their lock.
+/// Leases that lack a part of their lock.
 #[derive(Debug, Default)]
 pub(crate) struct IncompleteLocks {
     resources: BTreeSet<ResourceId>,

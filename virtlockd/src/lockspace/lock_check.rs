@@ -1,8 +1,8 @@
 //! Checks that leases still have their lock.
 //!
 //! libvirt's daemon loses locks without noticing, so a lease that was taken over from it may have
-//! none; and a lock of a process that is no client may come in between while a lock is converted.
-//! What is missing is taken as soon as it can be had.
+//! none. A process that is not a client may lock the file while a lock is converted. What is
+//! missing is taken as soon as it can be had.
 
 use common::sys::lock::{Hold, Kind};
 
@@ -31,7 +31,7 @@ pub(crate) fn convert_all_to_ofd(state: &mut State, core: &mut Core) {
     }
 }
 
-/// Checks those again that lacked something of their lock.
+/// Checks leases again that lacked a part of their lock.
 pub(crate) fn retry(state: &mut State, core: &mut Core) {
     for id in state.incomplete_locks.take_due() {
         // A job under way may hang. It leads to the next check when it has ended.

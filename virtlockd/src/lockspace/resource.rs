@@ -1,4 +1,4 @@
-//! One resource: a name in a lockspace, and who has leases on it. No I/O.
+//! Resource: a name in a lockspace, with its lease and the holders of that. No I/O.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,22 +7,22 @@ use std::sync::Arc;
 
 use common::sys::lock::{self, Kind};
 
-use crate::error::lock::{HolderSummary, LockError};
+use crate::error::lock::LockError;
 use crate::ids::OwnerId;
 use crate::lease::file_id::FileId;
 use crate::lease::job::Job;
 use crate::lease::lock::Lease;
 use crate::lockspace::action::{Action, Begun, HolderChange};
-use crate::lockspace::holders::{Holder, Holders};
+use crate::lockspace::holders::{Holder, HolderSummary, Holders};
 use crate::owner::registration::Registration;
 use crate::protocol::Terms;
 
-/// A name in a lockspace.
+/// Name in a lockspace.
 #[derive(Debug)]
 pub(crate) struct Resource {
     pub(crate) space: Arc<[u8]>,
     pub(crate) name: Arc<[u8]>,
-    /// In the fd store.
+    /// Key of the lease in the fd store.
     pub(crate) key: Option<u64>,
     held: Option<HeldLease>,
 }
@@ -30,13 +30,13 @@ pub(crate) struct Resource {
 #[derive(Debug)]
 struct HeldLease {
     lease: Lease,
-    /// Those of the first who acquired it, whoever comes later.
+    /// Terms of the first holder.
     terms: Terms,
     holders: Holders,
 }
 
 impl Resource {
-    /// Nobody has a lease on it.
+    /// Creates a resource without a lease.
     pub(crate) fn new(space: Arc<[u8]>, name: Arc<[u8]>) -> Self {
         Self { space, name, key: None, held: None }
     }
@@ -45,64 +45,64 @@ impl Resource {
         self.held.is_some()
     }
 
-    /// Where its file is. libvirt joins lockspace and name, and checks neither.
+    /// Returns the path of the file. As in libvirt, lockspace and name are joined unchecked.
     pub(crate) fn path(&self) -> Arc<Path> {
         path_of(&self.space, &self.name)
     }
 
-    /// The locked file, if anybody has a lease.
+    /// Returns the leased file, if any.
     pub(crate) fn file_id(&self) -> Option<FileId> {
         self.held.as_ref().map(|held| held.lease.file_id())
     }
 
-    /// Those who have a lease.
+    /// Returns the holders of the lease.
     pub(crate) fn holders(&self) -> impl Iterator<Item = &Holder> {
         self.held.iter().flat_map(|held| held.holders.iter()).map(|(_, holder)| holder)
     }
 
-    /// The lease, its terms and who has it, if anybody does.
+    /// Returns the lease, its terms and its holders, if there is one.
     pub(crate) fn held(&self) -> Option<(&Lease, Terms, impl Iterator<Item = (OwnerId, &Holder)>)> {
         let HeldLease { lease, terms, holders } = self.held.as_ref()?;
         Some((lease, *terms, holders.iter()))
     }
 
-    /// What there is of the lock; `None` without a lease.
+    /// Returns what there is of the lock, or `None` without a lease.
     pub(crate) fn lock(&self) -> Option<lock::Hold> {
         self.held.as_ref().map(|held| held.lease.lock().1)
     }
 
-    /// There is so much of the lock.
+    /// Sets what there is of the lock, and logs a change.
     pub(crate) fn set_lock(&mut self, now: lock::Hold) {
         let before = self.lock();
         if let Some(held) = &mut self.held {
             held.lease.set_lock(now);
         }
         if before.is_some_and(|before| before != now && !(before.is_whole() && now.is_whole())) {
-            self.tell_of(now);
+            self.log_lock_change(now);
         }
     }
 
-    fn tell_of(&self, lock: lock::Hold) {
+    fn log_lock_change(&self, lock: lock::Hold) {
         let (path, holders) = (self.path(), HolderSummary::new(self.holders()));
         let path = path.display();
         match lock {
             lock::Hold::Whole(_) => tracing::warn!(
-                target: "util.lockspace", "The lease on {path} is whole again: {holders}"
+                target: "util.lockspace", "The lease on {path} has all of its lock again: {holders}"
             ),
             lock::Hold::Shared(_) => tracing::error!(
                 target: "util.lockspace",
-                "The lease on {path} is not exclusive: a process that is no client of this daemon \
-                 shares it. Its disk is at risk, it is tried again without end: {holders}"
+                "The lease on {path} is not exclusive: a process that is not a client of this daemon \
+                 has a shared lock on it. The disk is at risk; retrying until it is exclusive: {holders}"
             ),
             lock::Hold::Nothing => tracing::error!(
                 target: "util.lockspace",
-                "The lease on {path} is lost: a process that is no client of this daemon has locked \
-                 the file. Its disk is at risk, it is tried again without end: {holders}"
+                "The lease on {path} has lost its lock: a process that is not a client of this daemon \
+                 has locked the file. The disk is at risk; retrying until it is locked: {holders}"
             ),
         }
     }
 
-    /// It was locked by an earlier image of this process.
+    /// Sets a lease that an earlier process has acquired.
     pub(crate) fn adopt(&mut self, lease: Lease, terms: Terms, holders: Holders) {
         self.held = Some(HeldLease { lease, terms, holders });
     }
@@ -121,7 +121,7 @@ impl Resource {
         }
     }
 
-    /// The file is locked for the first who asked.
+    /// Sets the lease that its first holder has acquired.
     pub(crate) fn acquired(
         &mut self,
         registration: &Registration,
@@ -134,18 +134,19 @@ impl Resource {
         HolderChange::Gained(registration.owner)
     }
 
-    /// The file is locked for one more of those who share it.
+    /// Adds a holder to a shared lease.
     pub(crate) fn share(&mut self, registration: &Registration) -> HolderChange {
         self.held.as_mut().map_or(HolderChange::None, |held| held.share(registration))
     }
 
-    /// libvirt knows neither re-entrance nor a change of terms.
+    /// Begins to acquire a lease. As in libvirt, an owner cannot acquire an exclusive lease again,
+    /// nor change the terms.
     fn acquire(&self, terms: Terms) -> Begun {
         match &self.held {
             None => Begun::Job(HolderChange::None, Job::Acquire { path: self.path(), terms }),
             Some(held) if held.terms.shared && terms.shared => {
                 let (path, file_id) = (self.path(), held.lease.file_id());
-                Begun::Job(HolderChange::None, Job::Look { path, file_id })
+                Begun::Job(HolderChange::None, Job::CheckPath { path, file_id })
             }
             Some(_) => Begun::Finished(Err(self.locked())),
         }
@@ -168,7 +169,7 @@ impl Resource {
         }
     }
 
-    /// The last owner takes the locked file out; from then on it is the job's.
+    /// Removes a holder. With the last one the lease goes to the job that releases it.
     fn release_all(&mut self, owner: OwnerId) -> Begun {
         let Some(mut held) = self.held.take() else {
             return Begun::NOTHING;
@@ -182,7 +183,7 @@ impl Resource {
         if had_it { Begun::Finished(Ok(HolderChange::Lost(owner))) } else { Begun::NOTHING }
     }
 
-    /// An OFD lock is lost in no way.
+    /// Begins to check the lock. A whole OFD lock cannot be lost.
     fn check_lock(&self, convert_to_ofd: bool) -> Begun {
         match &self.held {
             Some(held) if held.lease.lock().1 != lock::Hold::Whole(Kind::Ofd) => {
@@ -217,7 +218,7 @@ impl HeldLease {
     }
 }
 
-/// A resource's file.
+/// Returns the path of a resource's file.
 pub(crate) fn path_of(space: &[u8], name: &[u8]) -> Arc<Path> {
     if space.is_empty() {
         return Path::new(OsStr::from_bytes(name)).into();

@@ -1,5 +1,4 @@
-//! Lockspaces and their resources: by name, and those that are locked by file too. No I/O; what
-//! touches files is handed out as jobs.
+//! Table of lockspaces and their resources. No I/O: what touches files is returned as a job.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -8,22 +7,22 @@ use std::sync::Arc;
 use common::sys::lock::Hold;
 
 use crate::error::file::FileError;
-use crate::error::lock::{HolderSummary, LockError};
+use crate::error::lock::LockError;
 use crate::ids::ResourceId;
 use crate::lease::file_id::FileId;
 use crate::lease::job::JobResult;
 use crate::lease::lock::Lease;
 use crate::lockspace::action::{Action, Begun, HolderChange};
-use crate::lockspace::holders::Holders;
+use crate::lockspace::holders::{HolderSummary, Holders};
 use crate::lockspace::resource::{Resource, path_of};
 use crate::protocol::Terms;
 
-/// Lockspaces beside the default one. Ours; anybody who may connect can add some, and they are
-/// never removed.
+/// Limit of lockspaces beside the default one; ours. Any client can add some, and they are never
+/// removed.
 const LOCKSPACES_MAX: usize = 4096;
 
-/// Resources that are locked or worked on. libvirt's limit of open files in its unit, which is
-/// what limits it there.
+/// Limit of resources that are locked or worked on. It is libvirt's limit of open files in its
+/// unit, which limits them there.
 const RESOURCES_MAX: usize = 524_288;
 
 #[derive(Debug)]
@@ -32,21 +31,19 @@ struct Space {
     names: HashMap<Arc<[u8]>, ResourceId>,
 }
 
-/// All of them. A lockspace is known by its path as it was first given, letter by letter: `/a`
-/// and `/a/` are two.
+/// Table of lockspaces. A lockspace is known by its path to the letter: `/a` and `/a/` are two.
 #[derive(Debug)]
 pub(crate) struct Lockspaces {
     spaces: HashMap<Arc<[u8]>, Space>,
-    /// In the order in which they were made, and so in memory: all of them are gone through at an
-    /// upgrade.
+    /// In the order of their creation, and so of their memory: an upgrade goes through all of them.
     resources: BTreeMap<ResourceId, Resource>,
-    /// Names of locked files. Only for telling people who has a file.
+    /// Names of locked files, to tell the holders of a file.
     by_file: BTreeSet<(FileId, ResourceId)>,
     resources_made: u64,
 }
 
 impl Lockspaces {
-    /// Only the default lockspace, whose path is empty.
+    /// Creates a table with the default lockspace, whose path is empty.
     pub(crate) fn new() -> Self {
         let default: Arc<[u8]> = Arc::default();
         Self {
@@ -57,22 +54,22 @@ impl Lockspaces {
         }
     }
 
-    /// Whether no resource is locked or worked on.
+    /// Returns whether no resource is locked or worked on.
     pub(crate) fn are_unused(&self) -> bool {
         self.resources.is_empty()
     }
 
-    /// Whether there is a lockspace with this path.
+    /// Returns whether there is a lockspace with this path.
     pub(crate) fn has_space(&self, space: &[u8]) -> bool {
         self.spaces.contains_key(space)
     }
 
-    /// Where the file of a resource is.
+    /// Returns the path of a resource's file.
     pub(crate) fn path(&self, id: ResourceId) -> Option<Arc<Path>> {
         self.resources.get(&id).map(Resource::path)
     }
 
-    /// Adds a lockspace, whose directory is there, unless it is known.
+    /// Adds a lockspace, whose directory exists, unless it is known.
     pub(crate) fn add_space(&mut self, space: &[u8]) -> Result<(), LockError> {
         if self.has_space(space) {
             return Ok(());
@@ -84,8 +81,8 @@ impl Lockspaces {
         Ok(())
     }
 
-    /// Adds a lockspace of an earlier image of this process, however many there are: its leases have
-    /// to be given back by somebody.
+    /// Adds a lockspace of an earlier process, above the limit as well: its leases have to be
+    /// released some time.
     pub(crate) fn adopt_space(&mut self, space: &[u8]) {
         if !self.has_space(space) {
             let space: Arc<[u8]> = space.into();
@@ -93,19 +90,19 @@ impl Lockspaces {
         }
     }
 
-    /// As many resources of this lockspace are to come.
+    /// Reserves memory for resources of a lockspace.
     pub(crate) fn reserve(&mut self, space: &[u8], count: usize) {
         if let Some(Space { names, .. }) = self.spaces.get_mut(space) {
             names.reserve(count.min(RESOURCES_MAX));
         }
     }
 
-    /// The resource of this name, which [`Self::forget_unused`] removes again.
+    /// Returns the resource of this name, which [`Self::forget_unused`] removes again.
     pub(crate) fn resource(&mut self, space: &[u8], name: &[u8]) -> Result<ResourceId, LockError> {
         self.resource_among(RESOURCES_MAX, space, name)
     }
 
-    /// The same of an earlier image of this process, however many there are.
+    /// Returns the resource of this name that an earlier process had, above the limit as well.
     pub(crate) fn adopt_resource(
         &mut self,
         space: &[u8],
@@ -136,12 +133,12 @@ impl Lockspaces {
         Ok(id)
     }
 
-    /// Whether anybody has a lease on this resource.
+    /// Returns whether a resource has a lease.
     pub(crate) fn is_held(&self, id: ResourceId) -> bool {
         self.resources.get(&id).is_some_and(Resource::is_held)
     }
 
-    /// Whether there is a lease of this file, under whatever name.
+    /// Returns whether there is a lease of this file, under any name.
     pub(crate) fn has_lease_of(&self, file_id: FileId) -> bool {
         self.by_file
             .range((file_id, ResourceId(0))..=(file_id, ResourceId(u64::MAX)))
@@ -149,27 +146,27 @@ impl Lockspaces {
             .is_some()
     }
 
-    /// A resource.
+    /// Returns a resource.
     pub(crate) fn resource_mut(&mut self, id: ResourceId) -> Option<&mut Resource> {
         self.resources.get_mut(&id)
     }
 
-    /// What there is of a resource's lock, if anybody has a lease.
+    /// Returns what there is of a resource's lock, or `None` without a lease.
     pub(crate) fn lock(&self, id: ResourceId) -> Option<Hold> {
         self.resources.get(&id)?.lock()
     }
 
-    /// The key of a resource's lease in the fd store.
+    /// Returns the key of a resource's lease in the fd store.
     pub(crate) fn key(&self, id: ResourceId) -> Option<u64> {
         self.resources.get(&id)?.key
     }
 
-    /// All resources with their ids.
+    /// Returns the ids of all resources.
     pub(crate) fn ids(&self) -> impl Iterator<Item = ResourceId> {
         self.resources.keys().copied()
     }
 
-    /// Every lockspace, also without any, with its resources.
+    /// Returns every lockspace with its resources, if any.
     pub(crate) fn by_space(&self) -> BTreeMap<&[u8], Vec<&Resource>> {
         let mut spaces: BTreeMap<&[u8], Vec<&Resource>> =
             self.spaces.keys().map(|space| (&**space, Vec::new())).collect();
@@ -179,7 +176,7 @@ impl Lockspaces {
         spaces
     }
 
-    /// A resource was locked by an earlier image of this process.
+    /// Sets the lease of a resource that an earlier process has acquired.
     pub(crate) fn adopt(
         &mut self,
         id: ResourceId,
@@ -195,7 +192,7 @@ impl Lockspaces {
         }
     }
 
-    /// Forgets a resource unless it is locked; no action on it may be under way.
+    /// Forgets a resource unless it has a lease. No action on it may be under way.
     pub(crate) fn forget_unused(&mut self, id: ResourceId) {
         if self.resources.get(&id).is_some_and(|resource| !resource.is_held())
             && let Some(resource) = self.resources.remove(&id)
@@ -205,7 +202,7 @@ impl Lockspaces {
         }
     }
 
-    /// Begins an action on a resource; none may be under way.
+    /// Begins an action on a resource. No other may be under way.
     pub(crate) fn begin(&mut self, id: ResourceId, action: &Action) -> Begun {
         let Some(resource) = self.resources.get_mut(&id) else {
             return Begun::NOTHING;
@@ -218,8 +215,8 @@ impl Lockspaces {
         begun
     }
 
-    /// Goes on with an action whose job has ended; that gives its result.
-    pub(crate) fn end(
+    /// Ends an action whose job has ended, and returns its result.
+    pub(crate) fn finish(
         &mut self,
         id: ResourceId,
         action: &Action,
@@ -233,7 +230,7 @@ impl Lockspaces {
                 self.by_file.insert((lease.file_id(), id));
                 Ok(resource.acquired(registration, *terms, lease))
             }
-            (Action::Acquire(registration, _), JobResult::IsSame) => {
+            (Action::Acquire(registration, _), JobResult::SameFile) => {
                 let resource = self.resources.get_mut(&id);
                 Ok(resource.map_or(HolderChange::None, |resource| resource.share(registration)))
             }
@@ -248,7 +245,7 @@ impl Lockspaces {
                     .for_each(|resource| resource.set_lock(hold));
                 Ok(HolderChange::None)
             }
-            (_, JobResult::Finished | JobResult::Acquired(_) | JobResult::IsSame) => {
+            (_, JobResult::Finished | JobResult::Acquired(_) | JobResult::SameFile) => {
                 Ok(HolderChange::None)
             }
         }

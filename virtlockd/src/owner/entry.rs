@@ -11,43 +11,43 @@ use crate::ids::ResourceId;
 use crate::owner::identity::{OwnerIdentity, OwnerKey, ProcessIdentity};
 use crate::protocol::Guest;
 
-/// Milliseconds of one tick, the unit of times that the kernel tells programs.
+/// Milliseconds of one clock tick, the unit of start times.
 const TICK_MS: u64 = 10;
 
-/// A process that somebody registered.
+/// Process that leases belong to.
 #[derive(Debug)]
 pub(crate) struct Owner {
-    /// As last registered.
+    /// Guest as last registered.
     pub(crate) guest: Arc<Guest>,
-    /// What outlives this process of who it is.
+    /// Identity, which outlives this daemon's process.
     pub(crate) identity: OwnerIdentity,
-    /// Proof of who it is, and watched for its end; `None` if it could not be had.
+    /// Watched for the end of the process; `None` if it is not watched.
     pub(crate) pidfd: Option<Registered<OwnedFd>>,
-    /// It could not be had for a shortage that may be over the next time.
+    /// Whether it is not watched for a shortage that may be over at the next attempt.
     pub(crate) can_retry_watch: bool,
-    /// When it was first registered, in milliseconds since boot.
+    /// Time of its first registration, in milliseconds since boot.
     pub(crate) since_boot_ms: u64,
-    /// It has been said that its end will not be noticed.
+    /// Whether the log says that it is not watched.
     pub(crate) is_unwatched_logged: bool,
-    /// It has been asked to end.
+    /// Termination under way.
     pub(crate) termination: Option<Termination>,
-    /// It has ended for sure.
+    /// Whether it has ended for certain.
     pub(crate) is_dead: bool,
-    /// Connections registered for it.
+    /// Number of connections registered for it.
     pub(super) connections: usize,
-    /// Those among them that are its own.
+    /// Number of those among them that are its own.
     pub(super) own_connections: usize,
     pub(super) leases: BTreeSet<ResourceId>,
-    /// Under what it is found.
+    /// Keys that it is found by in the table.
     pub(super) keys: [Option<OwnerKey>; 2],
 }
 
-/// What an owner that was asked to end has to expect.
+/// Termination of an owner, which got SIGTERM.
 #[derive(Debug)]
 pub(crate) struct Termination {
-    /// When this fires it is made to; it was, if there is none.
+    /// Timer for SIGKILL; `None` once that was sent.
     pub(crate) timer: Option<TimerId>,
-    /// When that is, in milliseconds since boot.
+    /// Time of SIGKILL, in milliseconds since boot.
     pub(crate) deadline_ms: u64,
 }
 
@@ -70,9 +70,9 @@ impl Owner {
         }
     }
 
-    /// Whether it must not run on without us: it is connected itself and has a lease, or has lost
-    /// its leases already.
-    pub(crate) fn depends_on_us(&self) -> bool {
+    /// Returns whether it must not run on without this daemon: it has an own connection and a
+    /// lease, or is being terminated.
+    pub(crate) fn depends_on_daemon(&self) -> bool {
         self.termination.is_some() || (self.own_connections > 0 && !self.leases.is_empty())
     }
 
@@ -80,7 +80,7 @@ impl Owner {
     /// watched; `None` when that cannot be told.
     pub(crate) fn is_process(&self, pidfd: impl AsFd, number: i32) -> Option<bool> {
         if let Some(process_identity) = self.identity.process_identity {
-            return process_identity.is(ProcessIdentity::of(pidfd, number)?);
+            return process_identity.is_same(ProcessIdentity::of(pidfd, number)?);
         }
         // A process that had the number at the registration and has it now has had it all the time.
         let start = process::start_time(number).ok()?;
@@ -91,7 +91,7 @@ impl Owner {
         !self.leases.is_empty()
     }
 
-    /// Whether the kernel says that it has ended.
+    /// Returns whether the process has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.is_dead || self.pidfd.as_ref().is_some_and(pidfd::has_ended)
     }

@@ -1,20 +1,19 @@
-//! Who an owner is: more than a number, as that means another process after the first has ended,
-//! and in another pid namespace.
+//! Identity of an owner. A pid is not enough, as it means another process after the first has
+//! ended, and in another pid namespace.
 //!
-//! An owner is known in one of three [ways](FoundBy), and stays so whatever becomes of this process:
-//! all of [`OwnerIdentity`] is in the state document and in the journal.
+//! An owner is found in one of three [ways](FoundBy). The [`OwnerIdentity`] is in the state
+//! document and in the journal, so it outlives this daemon's process.
 //!
-//! - **By number.** A process that numbers processes as we do (it has a number in as many pid
-//!   namespaces as we have, and we see it) has registered the number.
-//! - **By connection.** A process in a pid namespace below ours has registered its own number: the
-//!   innermost of the numbers that the kernel has for the peer of the connection is the registered
-//!   one. So the owner is the peer, and our number for it is the peer's.
-//! - **Never.** Anything else: another process of another pid namespace has registered it, the
-//!   number is none that a process can have, or nobody can tell who has registered it. That nobody
-//!   here has such a number proves nothing, so its leases stay until somebody gives them back.
+//! - **By number.** The registering process numbers processes as this daemon does: it has a pid in
+//!   as many pid namespaces, and is visible here.
+//! - **By connection.** A process in a pid namespace below has registered its own pid: the
+//!   innermost pid that the kernel has for the peer of the connection is the registered one. So the
+//!   owner is the peer, and its pid here is the peer's.
+//! - **Unidentified.** Anything else: another process of another pid namespace has registered it,
+//!   no process can have such a pid, or the registering process cannot be determined. That no
+//!   process here has the pid proves nothing, so the leases stay until they are released.
 //!
-//! Whether a process that is found later by its number is the same as before is said by its
-//! [`ProcessIdentity`].
+//! The [`ProcessIdentity`] tells whether a process that is found later by its pid is the same one.
 
 use std::os::fd::AsFd;
 
@@ -22,63 +21,63 @@ use common::sys::{pidfd, process};
 
 use crate::protocol::Guest;
 
-/// What tells a process from all that have had its number or will have it.
+/// Identity of a process among all that have its pid at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ProcessIdentity {
-    /// Its inode on pidfs, Linux 6.9 and newer.
+    /// Inode on pidfs, Linux 6.9 and newer.
     Inode(u64),
-    /// When it started, in ticks since boot.
+    /// Start time, in ticks since boot.
     Start(u64),
 }
 
-/// How an owner was found.
+/// Way in which an owner was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FoundBy {
-    /// By the number that was registered.
+    /// By the registered pid.
     Number,
-    /// By its own connection; and our number for it.
+    /// By its own connection, with its pid here.
     Connection { number: u32 },
-    /// It was not.
+    /// Not at all.
     Unidentified,
 }
 
-/// What is known of the process that an owner is.
+/// Identity of an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct OwnerIdentity {
     pub(crate) found_by: FoundBy,
     pub(crate) process_identity: Option<ProcessIdentity>,
-    /// The pid namespace, if another, that the registered number is of; `None` also where the
-    /// kernel does not tell us.
+    /// Pid namespace of the registered pid, if it is another; `None` also where the kernel does not
+    /// tell.
     pub(crate) namespace: Option<u64>,
 }
 
-/// What stands for one owner among those who live.
+/// Key of an owner that is not known to be dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum OwnerKey {
-    /// A process by our number.
+    /// Pid here.
     Number(u32),
-    /// A process by our number, and the one that it has registered.
+    /// Pid here, and the registered one.
     Connection { number: u32, pid: u32 },
-    /// A number of a namespace; where that is not known the guest has to be the same.
+    /// Pid of another namespace. Where that is unknown the guest has to be the same.
     OtherNamespace { namespace: Option<u64>, uuid: Option<[u8; 16]>, pid: u32 },
 }
 
 impl ProcessIdentity {
-    /// The identity of a process that has, or had, this number here.
+    /// Returns the identity of a process that has, or had, this pid.
     pub(crate) fn of(pidfd: impl AsFd, number: i32) -> Option<Self> {
-        // A pidfd that came from a socket is of no use where the next one would be another thing.
+        // A pidfd from a socket does not help where others cannot be opened later.
         if pidfd::are_supported()
             && let Some(inode) = pidfd::inode(&pidfd)
         {
             return Some(Self::Inode(inode));
         }
         let start = process::start_time(number).ok()?;
-        // As long as it has not ended nobody else has its number.
+        // Before its end no other process has its pid.
         (!pidfd::has_ended(pidfd)).then_some(Self::Start(start))
     }
 
-    /// Whether both are one process; `None` when that cannot be told.
-    pub(crate) fn is(self, other: Self) -> Option<bool> {
+    /// Returns whether both are one process, or `None` if that cannot be told.
+    pub(crate) fn is_same(self, other: Self) -> Option<bool> {
         match (self, other) {
             (Self::Inode(_), Self::Start(_)) | (Self::Start(_), Self::Inode(_)) => None,
             (one, other) => Some(one == other),
@@ -87,15 +86,15 @@ impl ProcessIdentity {
 }
 
 impl OwnerIdentity {
-    /// What is known of nobody but the number.
+    /// Identity of an owner that was registered by its pid here, before it is looked up.
     pub(crate) const BY_NUMBER: Self =
         Self { found_by: FoundBy::Number, process_identity: None, namespace: None };
 
-    /// What is known of a number that says nothing.
+    /// Identity of an owner whose pid means nothing here.
     pub(crate) const UNIDENTIFIED: Self =
         Self { found_by: FoundBy::Unidentified, process_identity: None, namespace: None };
 
-    /// Our number for a guest.
+    /// Returns the pid here.
     pub(crate) fn number(&self, guest: &Guest) -> Option<u32> {
         match self.found_by {
             FoundBy::Number => Some(guest.pid),
@@ -104,24 +103,24 @@ impl OwnerIdentity {
         }
     }
 
-    /// Under what a guest of which this is known is found again, the surest first.
+    /// Returns the keys that a guest is found by, the surest first.
     pub(crate) fn keys(&self, guest: &Guest) -> [Option<OwnerKey>; 2] {
         let (namespace, pid) = (self.namespace, guest.pid);
         let uuid = namespace.is_none().then_some(guest.uuid);
-        let elsewhere = OwnerKey::OtherNamespace { namespace, uuid, pid };
+        let other_namespace = OwnerKey::OtherNamespace { namespace, uuid, pid };
         match self.found_by {
             FoundBy::Number => [Some(OwnerKey::Number(pid)), None],
             FoundBy::Connection { number } => {
-                [Some(OwnerKey::Connection { number, pid }), Some(elsewhere)]
+                [Some(OwnerKey::Connection { number, pid }), Some(other_namespace)]
             }
-            FoundBy::Unidentified => [Some(elsewhere), None],
+            FoundBy::Unidentified => [Some(other_namespace), None],
         }
     }
 
-    /// Whether what is known here and there may be of one process.
+    /// Returns whether both may be of one process.
     pub(crate) fn may_be_same(&self, other: &Self) -> bool {
         let identities = self.process_identity.zip(other.process_identity);
-        identities.and_then(|(one, other)| one.is(other)).unwrap_or(true)
+        identities.and_then(|(one, other)| one.is_same(other)).unwrap_or(true)
     }
 }
 
@@ -136,9 +135,9 @@ mod tests {
     #[test]
     fn identities_of_one_kind_can_be_compared() {
         use ProcessIdentity::{Inode, Start};
-        assert_eq!(Inode(1).is(Inode(1)), Some(true));
-        assert_eq!(Start(1).is(Start(2)), Some(false));
-        assert_eq!(Inode(1).is(Start(1)), None);
+        assert_eq!(Inode(1).is_same(Inode(1)), Some(true));
+        assert_eq!(Start(1).is_same(Start(2)), Some(false));
+        assert_eq!(Inode(1).is_same(Start(1)), None);
     }
 
     #[test]

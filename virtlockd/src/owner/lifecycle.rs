@@ -38,7 +38,7 @@ pub(crate) fn identify(
     if matches!(found, Lookup::Dead) {
         tracing::info!(
             target: "locking.lock_daemon",
-            "{guest} has ended before it was registered and can keep no leases"
+            "{guest} had ended before it was registered; its leases will be released at once"
         );
     }
     (owner_of_process(state, core, guest, identity, found, living), is_guest)
@@ -138,7 +138,8 @@ fn leave_unwatched(state: &mut State, id: OwnerId, error: &io::Error) {
     if !std::mem::replace(&mut owner.is_unwatched_logged, true) {
         tracing::warn!(
             target: "locking.lock_daemon",
-            "The end of {} will not be noticed: {error}", owner.guest
+            "Cannot monitor {} for exit: {error}; its leases stay until they are released or its connection closes",
+            owner.guest
         );
     }
 }
@@ -150,7 +151,7 @@ pub(crate) fn owner_ended(state: &mut State, core: &mut Core, id: OwnerId) {
         return;
     };
     let guest = Arc::clone(&owner.guest);
-    state.owners.died(id);
+    state.owners.mark_dead(id);
     let count = release_all(state, core, id);
     if count > 0 {
         tracing::info!(

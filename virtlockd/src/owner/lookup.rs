@@ -1,4 +1,4 @@
-//! Processes that owners are: finding them, when they are registered and when they are taken over.
+//! Lookup of the processes that owners are, at registration and after a restart.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,29 +10,29 @@ use nix::errno::Errno;
 use crate::owner::identity::{FoundBy, OwnerIdentity, ProcessIdentity};
 use crate::protocol::Guest;
 
-/// What is found of the process that somebody has registered.
+/// Result of a lookup.
 #[derive(Debug)]
 pub(crate) enum Lookup {
-    /// This one, which may have ended meanwhile.
+    /// The process, which may have ended meanwhile.
     Process(OwnedFd),
-    /// None: it has ended for sure.
+    /// The process has ended for certain.
     Dead,
-    /// It may be there or not, or be another's; and why it is not known.
+    /// The process is unknown, for this reason.
     Unknown(io::Error),
 }
 
-/// The process with a number that somebody who numbers them as we do has registered. libvirt does
-/// not check that: above the highest pid that there can be, a number that no process has is no proof
-/// that one has died.
+/// Looks up a pid that was registered by a process that numbers processes as this daemon does.
+/// libvirt does not check the pid: above the highest one possible, a missing process does not prove
+/// that one has ended.
 pub(crate) fn by_number(pid: u32) -> Lookup {
     match i32::try_from(pid).map_err(|_| Errno::ESRCH.into()).and_then(pidfd::open) {
-        Err(error) if is_none_there(&error) && pid > pid_max() => Lookup::Unknown(error),
+        Err(error) if is_no_process(&error) && pid > pid_max() => Lookup::Unknown(error),
         result => result.into(),
     }
 }
 
-/// The process of a guest of which this is known from before.
-pub(crate) fn again(guest: &Guest, identity: &OwnerIdentity) -> Lookup {
+/// Looks up the process of a guest again by its identity.
+pub(crate) fn by_identity(guest: &Guest, identity: &OwnerIdentity) -> Lookup {
     let Some(number) = identity.number(guest) else {
         return Lookup::Unknown(Errno::ESRCH.into());
     };
@@ -49,25 +49,27 @@ pub(crate) fn again(guest: &Guest, identity: &OwnerIdentity) -> Lookup {
     }
     let is_same = match (identity.process_identity, identity.found_by) {
         (Some(process_identity), _) => {
-            ProcessIdentity::of(&pidfd, signed).and_then(|found| process_identity.is(found))
+            ProcessIdentity::of(&pidfd, signed).and_then(|found| process_identity.is_same(found))
         }
         (None, FoundBy::Number) => Some(true),
         (None, _) => pidfd::numbers(&pidfd).ok().map(|numbers| is_last(&numbers, guest.pid)),
     };
     match is_same {
         Some(true) => Lookup::Process(pidfd),
-        // Its number would not be another's if it had not ended.
+        // Its pid would not be another's if it had not ended.
         Some(false) => Lookup::Dead,
-        None => Lookup::Unknown(io::Error::other("nobody can tell whether its pid is another's")),
+        None => Lookup::Unknown(io::Error::other(
+            "cannot tell whether its pid was given to another process",
+        )),
     }
 }
 
-/// Whether the kernel does not give pidfds of peers.
-pub(crate) fn cannot_tell(error: &io::Error) -> bool {
+/// Returns whether the kernel does not give pidfds of peers.
+pub(crate) fn lacks_peer_pidfd(error: &io::Error) -> bool {
     is_refused(error) || error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32)
 }
 
-/// The highest pid that a process can get now. It can be changed at any time.
+/// Returns the highest pid that a process can get now. The administrator can change it at any time.
 fn pid_max() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
     text.trim().parse().unwrap_or(0)
@@ -77,16 +79,16 @@ fn is_last(numbers: &[i32], pid: u32) -> bool {
     numbers.last().is_some_and(|&number| u32::try_from(number) == Ok(pid))
 }
 
-pub(super) fn is_none_there(error: &io::Error) -> bool {
+pub(super) fn is_no_process(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 impl From<io::Result<OwnedFd>> for Lookup {
-    /// Of what gives a pidfd for a process that was there.
+    /// Converts the result of getting a pidfd for a process that has existed.
     fn from(result: io::Result<OwnedFd>) -> Self {
         match result {
             Ok(pidfd) => Self::Process(pidfd),
-            Err(error) if is_none_there(&error) => Self::Dead,
+            Err(error) if is_no_process(&error) => Self::Dead,
             Err(error) => Self::Unknown(error),
         }
     }
@@ -132,14 +134,17 @@ mod tests {
             ProcessIdentity::Start(_) => ProcessIdentity::Inode(0),
         };
         for found_by in [FoundBy::Number, FoundBy::Connection { number: guest.pid }] {
-            assert!(matches!(again(&guest, &identity(found_by, Some(own))), Lookup::Process(_)));
-            assert!(matches!(again(&guest, &identity(found_by, None)), Lookup::Process(_)));
-            assert!(matches!(again(&guest, &identity(found_by, Some(other))), Lookup::Dead));
             assert!(matches!(
-                again(&guest, &identity(found_by, Some(incomparable))),
+                by_identity(&guest, &identity(found_by, Some(own))),
+                Lookup::Process(_)
+            ));
+            assert!(matches!(by_identity(&guest, &identity(found_by, None)), Lookup::Process(_)));
+            assert!(matches!(by_identity(&guest, &identity(found_by, Some(other))), Lookup::Dead));
+            assert!(matches!(
+                by_identity(&guest, &identity(found_by, Some(incomparable))),
                 Lookup::Unknown(_)
             ));
         }
-        assert!(matches!(again(&guest, &OwnerIdentity::UNIDENTIFIED), Lookup::Unknown(_)));
+        assert!(matches!(by_identity(&guest, &OwnerIdentity::UNIDENTIFIED), Lookup::Unknown(_)));
     }
 }

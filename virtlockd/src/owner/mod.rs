@@ -1,4 +1,4 @@
-//! Owners of leases: which process each is, and its end.
+//! Owners of leases: their identity, the watch for their end, and their termination.
 
 pub(crate) mod entry;
 pub(crate) mod identity;

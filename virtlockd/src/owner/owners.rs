@@ -8,14 +8,14 @@ use crate::owner::entry::Owner;
 use crate::owner::identity::{OwnerIdentity, OwnerKey};
 use crate::protocol::Guest;
 
-/// All owners that have a lease or a connection.
+/// Owners that have a lease or a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
     owners: HashMap<OwnerId, Owner>,
-    /// The living, or not known to be dead.
+    /// Owners that are not known to be dead.
     by_key: HashMap<OwnerKey, OwnerId>,
     made: u64,
-    /// Of all owners.
+    /// Number of leases of all owners.
     leases_count: usize,
 }
 
@@ -28,25 +28,25 @@ impl Owners {
         self.owners.get_mut(&id)
     }
 
-    /// The owner that this guest is, by what is known of it, and that is not known to be dead.
+    /// Returns the owner with this identity, if it is not known to be dead.
     pub(crate) fn find(&self, guest: &Guest, identity: &OwnerIdentity) -> Option<OwnerId> {
         let [key, _] = identity.keys(guest);
         self.by_key.get(&key?).copied()
     }
 
-    /// Adds an owner that nobody watches yet, in place of any other that is found like it.
+    /// Adds an owner that is not watched yet, in place of any other with the same keys.
     pub(crate) fn add(&mut self, guest: &Arc<Guest>, identity: OwnerIdentity) -> OwnerId {
         let id = self.add_without_key(guest, identity, false);
         self.set_identity(id, identity);
         id
     }
 
-    /// Adds an owner that has ended already: what it gets it loses at once.
+    /// Adds an owner that has ended already: it loses at once what it gets.
     pub(crate) fn add_dead(&mut self, guest: &Arc<Guest>, identity: OwnerIdentity) -> OwnerId {
         self.add_without_key(guest, identity, true)
     }
 
-    /// More is known of an owner.
+    /// Sets the identity of an owner.
     pub(crate) fn set_identity(&mut self, id: OwnerId, identity: OwnerIdentity) {
         self.remove_keys(id);
         if let Some(owner) = self.owners.get_mut(&id) {
@@ -77,7 +77,7 @@ impl Owners {
         id
     }
 
-    /// A connection is registered for the owner from now on.
+    /// Counts a connection that is registered for an owner.
     pub(crate) fn connect(&mut self, id: OwnerId, guest: &Arc<Guest>, is_own: bool) {
         if let Some(owner) = self.owners.get_mut(&id) {
             owner.guest = Arc::clone(guest);
@@ -86,7 +86,7 @@ impl Owners {
         }
     }
 
-    /// A connection is not registered for the owner any more.
+    /// Discounts a connection of an owner.
     pub(crate) fn disconnect(&mut self, id: OwnerId, is_own: bool) {
         if let Some(owner) = self.owners.get_mut(&id) {
             owner.connections = owner.connections.saturating_sub(1);
@@ -95,21 +95,21 @@ impl Owners {
         self.forget_unused(id);
     }
 
-    pub(crate) fn gained(&mut self, id: OwnerId, resource: ResourceId) {
+    pub(crate) fn add_lease(&mut self, id: OwnerId, resource: ResourceId) {
         if let Some(owner) = self.owners.get_mut(&id) {
             self.leases_count += usize::from(owner.leases.insert(resource));
         }
     }
 
-    pub(crate) fn lost(&mut self, id: OwnerId, resource: ResourceId) {
+    pub(crate) fn remove_lease(&mut self, id: OwnerId, resource: ResourceId) {
         if let Some(owner) = self.owners.get_mut(&id) {
             self.leases_count -= usize::from(owner.leases.remove(&resource));
         }
         self.forget_unused(id);
     }
 
-    /// The owner has ended: its pid may be another's from now on.
-    pub(crate) fn died(&mut self, id: OwnerId) {
+    /// Marks an owner as dead. Its pid may be another's from now on.
+    pub(crate) fn mark_dead(&mut self, id: OwnerId) {
         let Some(owner) = self.owners.get_mut(&id) else {
             return;
         };
@@ -119,12 +119,12 @@ impl Owners {
         self.forget_unused(id);
     }
 
-    /// The resources that the owner has.
+    /// Returns the resources that an owner has leases on.
     pub(crate) fn leases(&self, id: OwnerId) -> Vec<ResourceId> {
         self.owners.get(&id).map(|owner| owner.leases.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// How many leases are held, by whomever.
+    /// Returns the number of leases of all owners.
     pub(crate) fn leases_count(&self) -> usize {
         self.leases_count
     }
@@ -147,19 +147,19 @@ impl Owners {
         self.owners.iter().map(|(&id, owner)| (id, owner))
     }
 
-    /// Owners with leases that are found by their pid.
+    /// Returns the owners with leases that are found by their pid.
     pub(crate) fn listed(&self) -> impl Iterator<Item = &Owner> {
         let with_leases = self.iter().filter(|(_, owner)| owner.has_leases());
         with_leases.filter(|(id, owner)| self.is_listed(*id, &owner.guest)).map(|(_, owner)| owner)
     }
 
-    /// Whether `guest` is this one of them, as it was last registered.
+    /// Returns whether an owner is found by its pid, and `guest` is its last registration.
     pub(crate) fn is_listed(&self, id: OwnerId, guest: &Arc<Guest>) -> bool {
         self.by_key.get(&OwnerKey::Number(guest.pid)) == Some(&id)
             && self.get(id).is_some_and(|owner| Arc::ptr_eq(&owner.guest, guest))
     }
 
-    /// Forgets an owner without leases and connections, unless its end is waited for.
+    /// Forgets an owner without leases and connections, unless it is being terminated.
     pub(crate) fn forget_unused(&mut self, id: OwnerId) {
         if let Some(owner) = self.owners.get(&id)
             && owner.connections == 0
@@ -191,10 +191,10 @@ mod tests {
         let resource = Lockspaces::new().resource(b"", b"/image").unwrap();
         let owner = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         owners.connect(owner, &guest, false);
-        owners.gained(owner, resource);
+        owners.add_lease(owner, resource);
         owners.disconnect(owner, false);
         assert_eq!((with_pid(&owners, 7), owners.leases(owner)), (Some(owner), vec![resource]));
-        owners.lost(owner, resource);
+        owners.remove_lease(owner, resource);
         assert_eq!((with_pid(&owners, 7), owners.leases(owner)), (None, vec![]));
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let (mut owners, guest) = (Owners::default(), guest(7));
         let dead = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         owners.connect(dead, &guest, false);
-        owners.died(dead);
+        owners.mark_dead(dead);
         let living = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         owners.connect(living, &guest, false);
         assert!(owners.get(dead).unwrap().is_dead);
@@ -231,11 +231,11 @@ mod tests {
         let owner = owners.add(&guest, OwnerIdentity::BY_NUMBER);
         let mut depends = |change: &dyn Fn(&mut Owners)| {
             change(&mut owners);
-            owners.get(owner).unwrap().depends_on_us()
+            owners.get(owner).unwrap().depends_on_daemon()
         };
         assert!(!depends(&|owners| owners.connect(owner, &guest, false)));
-        assert!(!depends(&|owners| owners.gained(owner, resource)));
+        assert!(!depends(&|owners| owners.add_lease(owner, resource)));
         assert!(depends(&|owners| owners.connect(owner, &guest, true)));
-        assert!(!depends(&|owners| owners.lost(owner, resource)));
+        assert!(!depends(&|owners| owners.remove_lease(owner, resource)));
     }
 }

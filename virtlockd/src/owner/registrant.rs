@@ -10,80 +10,84 @@ use nix::errno::Errno;
 use crate::error::file::is_shortage;
 use crate::outcome::Core;
 use crate::owner::identity::{FoundBy, OwnerIdentity};
-use crate::owner::lookup::{Lookup, by_number, cannot_tell, is_none_there};
+use crate::owner::lookup::{Lookup, by_number, is_no_process, lacks_peer_pidfd};
 
-/// Who has registered a guest.
+/// Process that registers a guest.
 #[derive(Debug)]
 pub(crate) struct Registrant {
-    /// What the guest is known by.
+    /// Identity of the guest.
     pub(crate) identity: OwnerIdentity,
     /// Whether it is the guest itself.
     pub(crate) is_guest: bool,
-    /// The registrant's process, as far as it could be had.
+    /// Pidfd of the registering process, if it could be had.
     pidfd: io::Result<OwnedFd>,
-    /// Why it cannot be told how the registrant numbers processes.
-    unclear: Option<io::Error>,
+    /// Reason why its numbering cannot be told.
+    numbering_error: Option<io::Error>,
 }
 
-/// How a process numbers others.
+/// Numbering of processes by another process.
 enum Numbering {
-    /// As we do.
+    /// As this daemon does.
     Ours,
-    /// In a namespace of its own, where it has this number itself.
+    /// In another pid namespace, where it has this pid itself.
     Other(Option<i32>),
-    /// It has ended, and nobody can tell any more.
+    /// Unknown, as the process has ended.
     Ended,
-    /// It cannot be seen just now, or never.
-    Unclear(io::Error),
+    /// Unknown, now or for good.
+    Unknown(io::Error),
 }
 
 impl Registrant {
-    /// Finds out by whom, and so how, a guest with this number is registered. `depth` is in how
-    /// many pid namespaces we have a number.
+    /// Identifies the process that registers a guest with this pid. `depth` is the number of pid
+    /// namespaces in which this daemon has a pid.
     pub(crate) fn of(core: &mut Core, caller: Caller, pid: u32, depth: usize) -> Self {
         let peer = caller.peer.pid;
         let pidfd = peer_pidfd(core, caller);
         let is_same_number = pid != 0 && u32::try_from(peer) == Ok(pid);
-        let mut unclear = None;
+        let mut numbering_error = None;
         let (identity, is_guest) = match numbering(peer, &pidfd, depth) {
             Numbering::Ours => (OwnerIdentity::BY_NUMBER, is_same_number),
             Numbering::Ended if is_same_number => (OwnerIdentity::BY_NUMBER, true),
             Numbering::Ended => (OwnerIdentity::UNIDENTIFIED, false),
             Numbering::Other(own) => other_namespace(peer, own, pid),
-            Numbering::Unclear(error) => {
-                unclear = Some(error);
+            Numbering::Unknown(error) => {
+                numbering_error = Some(error);
                 (OwnerIdentity::BY_NUMBER, is_same_number)
             }
         };
-        Self { identity, is_guest, pidfd, unclear }
+        Self { identity, is_guest, pidfd, numbering_error }
     }
 
-    /// The guest's process.
+    /// Looks up the guest's process.
     pub(crate) fn find(self, pid: u32) -> Lookup {
         match (self.is_guest, self.identity.found_by) {
-            _ if self.unclear.as_ref().is_some_and(is_shortage) => unclear(self.unclear),
+            _ if self.numbering_error.as_ref().is_some_and(is_shortage) => {
+                unknown(self.numbering_error)
+            }
             (true, _) => self.pidfd.into(),
-            (false, FoundBy::Number) if self.unclear.is_some() => unclear(self.unclear),
+            (false, FoundBy::Number) if self.numbering_error.is_some() => {
+                unknown(self.numbering_error)
+            }
             (false, FoundBy::Number) => by_number(pid),
             (false, _) => Lookup::Unknown(io::Error::other(
-                "it was named by a process of another pid namespace, or one that has ended",
+                "it was registered by a process in another pid namespace, or by one that has ended",
             )),
         }
     }
 }
 
-/// The process that connected. It is had from its socket where the kernel can do that (6.5), which is
-/// proof against a pid that was given to another meanwhile.
+/// Returns the pidfd of a peer. Where the kernel has it (6.5) it is that of the socket, which
+/// cannot be another process with the peer's pid.
 pub(crate) fn peer_pidfd(core: &mut Core, caller: Caller) -> io::Result<OwnedFd> {
     match core.peer_pidfd(caller.client) {
-        Err(error) if cannot_tell(&error) => pidfd::open(caller.peer.pid),
+        Err(error) if lacks_peer_pidfd(&error) => pidfd::open(caller.peer.pid),
         result => result,
     }
 }
 
 fn numbering(peer: i32, pidfd: &io::Result<OwnedFd>, depth: usize) -> Numbering {
     if peer <= 0 {
-        // It is not below us.
+        // It is not in a namespace below.
         return Numbering::Other(None);
     }
     let numbers = match pidfd {
@@ -91,7 +95,7 @@ fn numbering(peer: i32, pidfd: &io::Result<OwnedFd>, depth: usize) -> Numbering 
             Err(error) if error.kind() == io::ErrorKind::Unsupported => pidfd::numbers_of(peer),
             result => result,
         },
-        Err(error) if is_none_there(error) => return Numbering::Ended,
+        Err(error) if is_no_process(error) => return Numbering::Ended,
         Err(_) => pidfd::numbers_of(peer),
     };
     match numbers {
@@ -99,11 +103,11 @@ fn numbering(peer: i32, pidfd: &io::Result<OwnedFd>, depth: usize) -> Numbering 
         Ok(numbers) if numbers.contains(&0) => Numbering::Other(None),
         Ok(numbers) if numbers.len() == depth => Numbering::Ours,
         Ok(numbers) => Numbering::Other(numbers.last().copied()),
-        Err(error) => Numbering::Unclear(error),
+        Err(error) => Numbering::Unknown(error),
     }
 }
 
-fn unclear(error: Option<io::Error>) -> Lookup {
+fn unknown(error: Option<io::Error>) -> Lookup {
     Lookup::Unknown(error.unwrap_or_else(|| Errno::EINVAL.into()))
 }
 

@@ -1,4 +1,4 @@
-//! The end of processes: noticing it, asking for it, waiting for it.
+//! Signals to owners, and the wait for their end.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -10,14 +10,13 @@ use nix::sys::signal::Signal;
 
 use crate::owner::entry::Owner;
 
-/// How long after SIGTERM a process gets SIGKILL, libvirt's value.
+/// Time between SIGTERM and SIGKILL; libvirt's value.
 pub(crate) const TERM_PERIOD: Duration = Duration::from_millis(1600);
 
-/// How long the daemon's own end may wait for processes to end, all in all. libvirt's value for
-/// each of them.
+/// Time that a stop waits for all owners to end. libvirt's value for each of them.
 const STOP_PERIOD: Duration = Duration::from_secs(3);
 
-/// Signals an owner; gives whether it could be. One that has ended needs no signal.
+/// Signals an owner unless it has ended. Returns whether the signal was sent.
 pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
     if owner.has_ended() {
         return false;
@@ -26,7 +25,7 @@ pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
     let Some(pidfd) = &owner.pidfd else {
         tracing::error!(
             target: "locking.lock_daemon",
-            "{guest} goes on without its leases: it must end, but cannot be signalled for sure"
+            "Unable to terminate {guest}, which loses its leases: there is no pidfd to signal it by"
         );
         return false;
     };
@@ -42,8 +41,8 @@ pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
     }
 }
 
-/// Ends all of them, at once and within one period, in which nothing else is done.
-pub(crate) fn end_all(owners: &[&Owner]) {
+/// Terminates owners, all at once and within one period, in which nothing else is done.
+pub(crate) fn terminate_all(owners: &[&Owner]) {
     let begin = Instant::now();
     for owner in owners.iter().filter(|owner| signal(owner, Signal::SIGTERM)) {
         tracing::warn!(
@@ -60,17 +59,17 @@ pub(crate) fn end_all(owners: &[&Owner]) {
     }
 }
 
-/// Sees those to their end who were asked to before, as nobody else may come to do it.
-pub(crate) fn finish<'a>(owners: impl Iterator<Item = &'a Owner>) {
+/// Completes the terminations that are under way, as the next process may not do it.
+pub(crate) fn complete_terminations<'a>(owners: impl Iterator<Item = &'a Owner>) {
     let owners: Vec<_> = owners.filter(|owner| owner.termination.is_some()).collect();
     let deadlines = owners.iter().filter_map(|owner| owner.termination.as_ref());
-    if let Some(deadline_ms) = deadlines.map(|ending| ending.deadline_ms).max() {
+    if let Some(deadline_ms) = deadlines.map(|termination| termination.deadline_ms).max() {
         let left = Duration::from_millis(deadline_ms.saturating_sub(process::boot_time_ms()));
         kill_at(&owners, Instant::now() + left.min(TERM_PERIOD));
     }
 }
 
-/// Waits for processes to end, and kills those who have not.
+/// Waits for owners to end, and kills the others.
 fn kill_at(owners: &[&Owner], deadline: Instant) {
     wait_all(&pidfds(owners), deadline);
     for owner in owners.iter().filter(|owner| !owner.has_ended()) {
@@ -86,7 +85,7 @@ fn pidfds<'a>(owners: &[&'a Owner]) -> Vec<BorrowedFd<'a>> {
     owners.iter().filter_map(|owner| owner.pidfd.as_ref()).map(AsFd::as_fd).collect()
 }
 
-/// Waits for all of these processes to end.
+/// Waits for processes to end.
 pub(crate) fn wait_all(pidfds: &[impl AsFd], deadline: Instant) {
     let mut left: Vec<_> =
         pidfds.iter().map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)).collect();
@@ -98,7 +97,7 @@ pub(crate) fn wait_all(pidfds: &[impl AsFd], deadline: Instant) {
             Err(Errno::EINTR) => {}
             Err(error) => {
                 return tracing::error!(
-                    target: "locking.lock_daemon", "Unable to wait for guests: {error}"
+                    target: "locking.lock_daemon", "Unable to wait for guests to end: {error}"
                 );
             }
         }

@@ -36,13 +36,13 @@ pub(crate) fn begin(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
     if is_begun && let Some(owner) = state.owners.get(id) {
         tracing::info!(
             target: "locking.lock_daemon",
-            "{} has closed its connection, and its leases go with it; sent SIGTERM", owner.guest
+            "{} has closed its connection while it holds leases; sent SIGTERM", owner.guest
         );
     }
     is_begun
 }
 
-/// Does the same with a deadline of an earlier process.
+/// Sends SIGTERM, and SIGKILL at a deadline, which may be that of an earlier process.
 pub(crate) fn begin_until(
     state: &mut State,
     core: &mut Core,
@@ -64,7 +64,7 @@ pub(crate) fn begin_until(
 /// Sends SIGKILL to an owner whose time is over.
 pub(crate) fn kill(state: &mut State, id: OwnerId) {
     let Some(owner) = state.owners.get_mut(id) else { return };
-    owner.termination.iter_mut().for_each(|ending| ending.timer = None);
+    owner.termination.iter_mut().for_each(|termination| termination.timer = None);
     if signal(owner, Signal::SIGKILL) {
         tracing::warn!(
             target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
@@ -74,8 +74,8 @@ pub(crate) fn kill(state: &mut State, id: OwnerId) {
 
 /// Forgets the termination, if any, of an owner that has ended.
 pub(crate) fn forget(state: &mut State, core: &mut Core, id: OwnerId) {
-    let ending = state.owners.get_mut(id).and_then(|owner| owner.termination.take());
-    let Some(Termination { timer, .. }) = ending else { return };
+    let termination = state.owners.get_mut(id).and_then(|owner| owner.termination.take());
+    let Some(Termination { timer, .. }) = termination else { return };
     timer.into_iter().for_each(|timer| core.cancel_timer(timer));
     record(state, core, id, None);
 }
@@ -85,8 +85,8 @@ pub(crate) fn complete_for(reader: Reader, state: &State, core: &mut Core) {
     if reader == Reader::Ours {
         return;
     }
-    let ending = state.owners.iter().filter(|(_, owner)| owner.termination.is_some());
-    let pidfds = ending.filter_map(|(id, owner)| Some((id, owner.pidfd.as_ref()?)));
+    let terminated = state.owners.iter().filter(|(_, owner)| owner.termination.is_some());
+    let pidfds = terminated.filter_map(|(id, owner)| Some((id, owner.pidfd.as_ref()?)));
     let copies = pidfds.filter_map(|(id, pidfd)| Some((id, pidfd.try_clone().ok()?)));
     let (ids, pidfds): (Vec<OwnerId>, Vec<OwnedFd>) = copies.unzip();
     if !ids.is_empty() {

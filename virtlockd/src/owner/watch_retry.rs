@@ -63,7 +63,7 @@ fn try_watch(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
     let Some(owner) = state.owners.get_mut(id) else { return true };
     let (guest, identity) = (Arc::clone(&owner.guest), owner.identity);
     let number = identity.number(&guest).and_then(|number| i32::try_from(number).ok());
-    match spare_last_fds(lookup::again(&guest, &identity)) {
+    match spare_last_fds(lookup::by_identity(&guest, &identity)) {
         Lookup::Unknown(error) if is_shortage(&error) => return false,
         Lookup::Unknown(_) => owner.can_retry_watch = false,
         Lookup::Dead => owner_ended(state, core, id),

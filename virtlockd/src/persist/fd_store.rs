@@ -106,7 +106,7 @@ pub(crate) fn unlock_all(core: &mut Core, fds: Vec<OwnedFd>) {
         core.submit_at_path(&path, subject, Progress::default(), move || {
             if let Err(error) = lock::unlock(&fd, lock::Kind::Ofd) {
                 tracing::debug!(
-                    target: "locking.lock_daemon", "Nothing to unlock in the fd store: {error}"
+                    target: "locking.lock_daemon", "Unable to unlock a released lease of the fd store: {error}"
                 );
             }
             Outcome(Completion::Ignored)

@@ -18,14 +18,14 @@ use crate::owner::owners::Owners;
 use crate::protocol::Guest;
 use crate::session::Session;
 
-/// Flags of a resource, libvirt's values.
+/// Flags of a resource; libvirt's values.
 pub(super) mod flag {
     pub(in crate::persist) const SHARED: u32 = 1;
     pub(in crate::persist) const AUTOCREATE: u32 = 2;
 }
 
-/// A client that has not registered is nobody, and says so: libvirt's daemon dies of a name that
-/// is missing.
+/// Returns the record of a connection. All values of one that is not registered are there, as
+/// libvirt's daemon crashes without the name.
 pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> document::Session {
     let registration = session.and_then(|session| session.registration.as_ref());
     let guest = registration.map(|registration| &registration.guest);
@@ -42,10 +42,10 @@ pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> docume
     }
 }
 
-/// `None` for a resource without a lease, and for one that the reader could not take: its fd is
-/// passed on all the same, so that the lock stays.
+/// Returns the record of a lease, or `None` without one, or for one that the reader could not take.
+/// Its fd is passed on all the same, so that the lock stays.
 ///
-/// `describe` puts down a holder without what is of this lease.
+/// `describe` returns the record of a holder without its part of this lease.
 pub(crate) fn save_resource(
     resource: &Resource,
     posix: &InheritedPosixLocks,
@@ -66,8 +66,8 @@ pub(crate) fn save_resource(
     if !is_all_text && reader == Reader::Libvirts {
         tracing::error!(
             target: "locking.lock_daemon",
-            "The lease on {} cannot be handed over to libvirt's daemon, as its name is no UTF-8; \
-             the file stays locked until that ends", path.display()
+            "Cannot hand the lease on {} over to libvirt's daemon: its name is not UTF-8. \
+             The file stays locked until that daemon ends", path.display()
         );
         return None;
     }
@@ -101,7 +101,8 @@ pub(crate) fn save_resource(
     })
 }
 
-/// How often one owner is listed for libvirt; ours. More shares than this one document never needs.
+/// Largest number of times that one owner is listed for libvirt; ours. More shares than fit in the
+/// document are not needed.
 const SHARES_MAX: usize = 1024;
 
 fn save_holder(holder: &Holder, who: document::Holder) -> document::Holder {
@@ -115,7 +116,7 @@ fn save_holder(holder: &Holder, who: document::Holder) -> document::Holder {
     }
 }
 
-/// A guest, and what is known of the owner that it is.
+/// Returns the record of a guest and its owner's identity.
 pub(crate) fn save_guest(guest: &Guest, owner: Option<&Owner>) -> document::Holder {
     document::Holder {
         pid: Some(guest.pid),
@@ -127,7 +128,7 @@ pub(crate) fn save_guest(guest: &Guest, owner: Option<&Owner>) -> document::Hold
     }
 }
 
-/// `None` when it is the process with the registered number, and nothing else is known of it.
+/// Returns the record of an owner's identity, or `None` if only its pid is known.
 fn save_process(owner: &Owner) -> Option<Process> {
     let OwnerIdentity { found_by, process_identity, namespace } = owner.identity;
     if !owner.is_dead && owner.identity == OwnerIdentity::BY_NUMBER {
@@ -152,7 +153,8 @@ fn name_of(guest: &Guest) -> String {
     text(&guest.name)
 }
 
-/// Returns the record of an owner's termination, whose end is told by the lack of a deadline.
+/// Returns the record of an owner's termination. Without a deadline it says that the termination is
+/// over.
 pub(crate) fn save_termination(owner: &Owner, deadline_boot_ms: Option<u64>) -> document::Ending {
     let guest = Some(save_guest(&owner.guest, Some(owner)));
     document::Ending { guest, deadline_boot_ms }

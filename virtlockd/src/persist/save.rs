@@ -70,7 +70,8 @@ pub(crate) fn save_without_leases(state: &State, document: &mut Document<'_>) {
 }
 
 fn save_terminations(owners: &Owners) -> Option<Vec<document::Ending>> {
-    let deadline = |owner: &Owner| owner.termination.as_ref().map(|ending| ending.deadline_ms);
+    let deadline =
+        |owner: &Owner| owner.termination.as_ref().map(|termination| termination.deadline_ms);
     let endings = owners.iter().filter_map(|(_, owner)| Some((owner, deadline(owner)?)));
     let endings: Vec<_> =
         endings.map(|(owner, deadline)| save_termination(owner, Some(deadline))).collect();

@@ -4,7 +4,7 @@ fn open(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap()
 }
 
-/// As somebody else sees it.
+/// Returns whether another open file description is excluded.
 fn is_locked(path: &Path) -> bool {
     !lock::try_lock(open(path), Kind::Ofd, Mode::Exclusive).unwrap()
 }

@@ -39,7 +39,7 @@ impl Fixture {
         let result = match self.lockspaces.begin(id, action) {
             Begun::Finished(result) => result,
             Begun::Job(already, job) => {
-                let result = self.lockspaces.end(
+                let result = self.lockspaces.finish(
                     id,
                     action,
                     job.run(&crate::lease::local_locks::LocalLocks::default()),
@@ -140,7 +140,7 @@ fn a_refusal_names_the_holders_but_not_without_end() {
     ] {
         let refusal = refused.unwrap_err();
         let holders = refusal.holders().unwrap().to_string();
-        assert_eq!(holders.matches("has had it").count(), 8, "{holders}");
+        assert_eq!(holders.matches("has held it").count(), 8, "{holders}");
         assert!(holders.contains("pid 8)") && holders.ends_with(", and 2 more"), "{holders}");
     }
 }
@@ -167,7 +167,7 @@ fn a_lease_on_its_way_out_is_not_held_any_more() {
         panic!("not lost by a job")
     };
     assert_eq!(holder_of(fixture.acquire("./image", 8, EXCLUSIVE)), None);
-    let result = fixture.lockspaces.end(
+    let result = fixture.lockspaces.finish(
         id,
         &release,
         job.run(&crate::lease::local_locks::LocalLocks::default()),
@@ -190,7 +190,7 @@ fn a_lockspace_is_its_path_letter_by_letter() {
     let action = Action::Acquire(registration(8), EXCLUSIVE);
     let Begun::Job(_, job) = fixture.lockspaces.begin(id, &action) else { panic!("no job") };
     assert_eq!(
-        holder_of(fixture.lockspaces.end(
+        holder_of(fixture.lockspaces.finish(
             id,
             &action,
             job.run(&crate::lease::local_locks::LocalLocks::default())

@@ -1,4 +1,4 @@
-//! Leases, restored.
+//! Restoring leases.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -33,15 +33,16 @@ use crate::persist::restore::unclaimed::protect;
 use crate::protocol::{Guest, Terms};
 use crate::state::State;
 
-/// Leases on their way from a document to the handler.
+/// Restores the leases of a document.
 pub(super) struct LeaseRestorer<'a> {
     state: &'a mut State,
     core: &'a mut Core,
     inherited: &'a mut Inherited,
     owners: RestoredOwners,
-    /// Owners by pid, dead ones too.
+    /// Owners by pid, dead ones as well.
     listed: HashMap<u32, OwnerId>,
-    /// Leases of owners that have ended. They are released in the end, as who has none is forgotten.
+    /// Leases of owners that have ended. They are released last, as an owner without leases is
+    /// forgotten.
     ended: Vec<(OwnerId, ResourceId)>,
 }
 
@@ -75,27 +76,27 @@ impl<'a> LeaseRestorer<'a> {
                 number.for_each(|number| inherited.show(number, |fd| protect(state, fd)));
                 tracing::error!(
                     target: "locking.lock_daemon",
-                    "The lease on '{}' in lockspace '{}' was not understood ({error}); \
-                     its file stays locked until this daemon ends",
+                    "Unable to restore the lease on '{}' in lockspace '{}': {error}. \
+                     Its file stays locked until this daemon ends",
                     resource.path.or(resource.name).unwrap_or_default(), space.escape_ascii()
                 );
             }
         }
     }
 
-    /// On error the fd stays with `inherited`, and open, where it is there at all.
+    /// Restores a lease. On error its fd, if any, stays with `inherited`, and open.
     fn restore(&mut self, space: &[u8], from: &document::Resource) -> io::Result<()> {
         let nothing = document::PrivateResource::default();
         let private = from.private.as_ref().unwrap_or(&nothing);
         let name = from.name.as_deref().or(from.path.as_deref()).ok_or(Errno::ENOENT)?;
         let name = bytes_of(private.name.as_deref(), name);
-        // An earlier version has put the bytes of a lockspace here alone.
+        // An earlier version wrote the bytes of a lockspace only here.
         let directory = private.directory.as_deref().and_then(unhex);
         let directory = directory.map_or(space.into(), Cow::Owned);
         let lockspaces = &mut self.state.lockspaces;
         lockspaces.adopt_space(&directory);
         let id = lockspaces.adopt_resource(&directory, &name);
-        let id = id.map_err(|_| io::Error::other("its lockspace is not there"))?;
+        let id = id.map_err(|_| io::Error::other("its lockspace is unknown"))?;
         if lockspaces.is_held(id) {
             return Err(Errno::EEXIST.into());
         }
@@ -113,7 +114,7 @@ impl<'a> LeaseRestorer<'a> {
         let owners: Vec<OwnerId> = holders.iter().map(|(owner, _)| owner).collect();
         self.state.lockspaces.adopt(id, private.key, lease, terms, holders);
         for owner in owners {
-            self.state.owners.gained(owner, id);
+            self.state.owners.add_lease(owner, id);
             if self.state.owners.get(owner).is_some_and(|owner| owner.is_dead) {
                 self.ended.push((owner, id));
             }
@@ -148,7 +149,7 @@ impl<'a> LeaseRestorer<'a> {
         let locks = &self.state.local_locks;
         let lease = Lease::adopted(locks, file, file_id, terms.mode(), hold);
         for &number in private.parked.iter().flatten() {
-            // Each lease of the file has named them.
+            // Each lease of the file names them.
             if let Ok(fd) = self.inherited.take(Some(number)) {
                 locks.posix.retain(file_id, fd.into());
             }
@@ -156,7 +157,8 @@ impl<'a> LeaseRestorer<'a> {
         Ok(lease)
     }
 
-    /// libvirt's daemons know no more of holders than their pids, each as often as it has the lease.
+    /// Returns the holders of a lease. libvirt's daemons write only their pids, each as often as it
+    /// holds the lease.
     fn holders(&mut self, records: Option<&[document::Holder]>, pids: Option<&[Pid]>) -> Holders {
         let mut holders = Holders::default();
         if let Some(records) = records {
@@ -188,7 +190,7 @@ impl<'a> LeaseRestorer<'a> {
         holders.insert(owner, Holder { guest, since, held_before, shares });
     }
 
-    /// Goes on with ending a guest; nobody is signalled who may be another.
+    /// Continues a termination. A process that may be another is not signalled.
     pub(super) fn restore_termination(&mut self, guest: &document::Holder, deadline_ms: u64) {
         let process = guest.process.as_ref();
         let is_sure = identity_of(process).process_identity.is_some();
@@ -208,10 +210,10 @@ impl<'a> LeaseRestorer<'a> {
         if let Some(owner) = self.owners.find(guest, &identity).filter(|_| !is_dead) {
             return owner;
         }
-        let found = if is_dead { Lookup::Dead } else { lookup::again(guest, &identity) };
+        let found = if is_dead { Lookup::Dead } else { lookup::by_identity(guest, &identity) };
         if matches!(found, Lookup::Dead) {
             tracing::info!(
-                target: "locking.lock_daemon", "{guest} has ended, its leases are released"
+                target: "locking.lock_daemon", "{guest} has ended; releasing its leases"
             );
         }
         restore_owner(self.state, self.core, guest, identity, found, &mut self.owners)

@@ -1,8 +1,8 @@
-//! Leases and their owners out of a state document.
+//! Restoring leases, owners and registrations from a state document.
 //!
-//! A lease is never let go because something is wrong with its entry: whatever fd is there stays
-//! open, under the name that is known, for the holders that are known. No file system is asked for
-//! anything, as one that hangs would keep everybody waiting.
+//! A lease is never given up because its record is wrong: its fd stays open, under the name and for
+//! the holders that are known. No file system is asked for anything, as one that hangs would stall
+//! all clients.
 
 mod leases;
 mod owners;
@@ -32,7 +32,7 @@ pub(crate) fn restore(
     inherited: &mut Inherited,
 ) {
     let mut owners = RestoredOwners::default();
-    // A guest's own connection says most about who the guest is.
+    // A guest's own connection says most about the guest.
     let sessions =
         clients.into_iter().map(|(caller, from)| read_session(state, core, caller, from));
     let (own, others): (Vec<_>, Vec<_>) =

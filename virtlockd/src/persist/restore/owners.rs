@@ -16,12 +16,12 @@ use crate::owner::watch_retry::spare_last_fds;
 use crate::protocol::Guest;
 use crate::state::State;
 
-/// Owners that were found, and those that had ended.
+/// Restored owners, living and dead.
 #[derive(Default)]
 pub(super) struct RestoredOwners(HashMap<OwnerKey, (OwnerId, Option<ProcessIdentity>, bool)>);
 
 impl RestoredOwners {
-    /// Who lives comes before who has ended and had the same number.
+    /// Adds an owner. A living one replaces a dead one with the same pid.
     pub(super) fn add(
         &mut self,
         guest: &Guest,
@@ -36,7 +36,8 @@ impl RestoredOwners {
         }
     }
 
-    /// Of whom more is known than the number is not one that had ended, of whom it is not.
+    /// Returns the owner with this identity. A dead one of which only the pid is known is not one
+    /// of which more is known.
     pub(super) fn find(&self, guest: &Guest, identity: &OwnerIdentity) -> Option<OwnerId> {
         let &(owner, process_identity, was_dead) = self.0.get(&identity.keys(guest)[0]?)?;
         let is_another =
@@ -70,7 +71,7 @@ pub(super) fn is_dead(process: Option<&document::Process>) -> bool {
     process.is_some_and(|process| process.found == Some(document::Found::Dead))
 }
 
-/// What an earlier image knew. One that kept nothing of it has looked for the number.
+/// Returns the identity in a record. Without a record the owner was looked up by its pid.
 pub(super) fn identity_of(process: Option<&document::Process>) -> OwnerIdentity {
     let Some(process) = process else { return OwnerIdentity::BY_NUMBER };
     let found_by = match (process.found, process.number) {

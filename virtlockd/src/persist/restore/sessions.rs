@@ -1,4 +1,4 @@
-//! Registrations of connections, restored.
+//! Restoring the registrations of connections.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use crate::protocol::Guest;
 use crate::session::Session;
 use crate::state::State;
 
-/// A client's session in a document, and what is seen of the client.
+/// Restored registration of a connection.
 pub(super) struct RestoredSession {
     caller: Caller,
     is_restricted: bool,
     guest: Option<Arc<Guest>>,
     pub(super) is_own: bool,
     process: Option<document::Process>,
-    /// Of one that a build or a daemon has put down that did not look who it is.
+    /// Registering process, if the record is of a daemon that did not identify the owner.
     registrant: Option<Registrant>,
 }
 
@@ -79,7 +79,8 @@ pub(super) fn restore_session(
     set_registration(state, caller.client, Registration { owner, guest }, is_own);
 }
 
-/// The process of a session. A peer is had from its connection where the kernel can do that.
+/// Looks up the process of a registration. A peer's pidfd is that of its connection where the
+/// kernel has it.
 pub(super) fn find_again(
     core: &mut Core,
     caller: Caller,
@@ -92,10 +93,10 @@ pub(super) fn find_again(
     }
     let identity = identity_of(process);
     if !is_own {
-        return lookup::again(guest, &identity);
+        return lookup::by_identity(guest, &identity);
     }
     match core.peer_pidfd(caller.client) {
-        Err(error) if lookup::cannot_tell(&error) => lookup::again(guest, &identity),
+        Err(error) if lookup::lacks_peer_pidfd(&error) => lookup::by_identity(guest, &identity),
         result => result.into(),
     }
 }

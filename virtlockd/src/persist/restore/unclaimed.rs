@@ -1,4 +1,4 @@
-//! Inherited fds of which nothing is known.
+//! Inherited fds that no record claims.
 
 use std::os::fd::BorrowedFd;
 
@@ -9,8 +9,9 @@ use common::sys::lock::{Hold, Kind, Mode};
 use crate::lease::file_id::FileId;
 use crate::state::State;
 
-/// Protects inherited files of which nothing is known: they may have POSIX locks, so they are never
-/// opened. A leased file's fd belongs to its lease, and one that was left open on purpose is marked.
+/// Protects the files of inherited fds that no record claims: they may have POSIX locks, so they
+/// must not be opened. A leased file's fd belongs to its lease, and one that was retained on
+/// purpose is marked.
 pub(crate) fn adopt_unclaimed(state: &State, inherited: &Inherited) {
     inherited.for_each(|fd| {
         let is_known = |file_id| {
@@ -22,7 +23,7 @@ pub(crate) fn adopt_unclaimed(state: &State, inherited: &Inherited) {
     });
 }
 
-/// Protects a file as one that has a POSIX lock until this process ends.
+/// Protects a file as one with a POSIX lock until this process ends.
 pub(super) fn protect(state: &State, fd: BorrowedFd<'_>) {
     if let Ok(file_id) = FileId::of_open(fd) {
         state.local_locks.posix.add(file_id, Mode::Exclusive, Hold::Whole(Kind::Posix));
