@@ -139,7 +139,7 @@ fn a_lost_lease_is_told_of_until_it_is_had_again(route: Route) {
     let stranger = stranger(&image, libc::F_WRLCK);
     for _ in 0..2 {
         daemon.change_to(Whose::Ours);
-        eventually("it is said", || daemon.stderr().contains(&format!("{image} is lost")));
+        eventually("it is said", || daemon.stderr().contains(&format!("{image} has lost its lock")));
         daemon.expect_said("guest 'guest'");
     }
     drop(stranger);

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use common::rpc;
 use common::rpc::error::{Code, Domain};
-use common::rpc::{self};
 use nix::errno::Errno;
 
 /// Failed operation on a file.

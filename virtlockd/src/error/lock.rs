@@ -1,7 +1,7 @@
 //! Refused call, and its error on the wire.
 
+use common::rpc;
 use common::rpc::error::{Code, Domain};
-use common::rpc::{self};
 
 use crate::error::file::{FileError, text};
 use crate::lockspace::holders::HolderSummary;

@@ -27,6 +27,7 @@ use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
 use crate::lease::file_id::FileId;
+use crate::lease::locked_file::LockedFile;
 
 /// Files with POSIX locks. Clones share one table, for jobs on other threads.
 #[derive(Debug, Clone, Default)]
@@ -34,18 +35,6 @@ pub(crate) struct InheritedPosixLocks {
     files: Arc<Mutex<HashMap<FileId, LockedFile>>>,
     /// Whether new leases are POSIX locks, too.
     locks_new_leases: bool,
-}
-
-#[derive(Debug, Default)]
-struct LockedFile {
-    /// Leases with a POSIX lock, which all of them share.
-    leases: usize,
-    /// Leases among them whose lock should be exclusive.
-    exclusive: usize,
-    /// Leases, with any kind of lock, that lack a part of it.
-    incomplete: usize,
-    /// Fds of released leases while there are others, and fds that were opened by accident.
-    retained: Vec<Arc<File>>,
 }
 
 /// Result of opening a file.
@@ -288,21 +277,6 @@ impl InheritedPosixLocks {
 
 fn is_pid_file(file_id: FileId) -> bool {
     own_pid_file() == Some((file_id.device, file_id.number))
-}
-
-impl LockedFile {
-    fn count(&mut self, mode: Mode, hold: Hold) {
-        self.leases += usize::from(hold.is_posix());
-        self.exclusive += usize::from(hold.is_posix() && mode == Mode::Exclusive);
-        self.incomplete += usize::from(!hold.is_whole());
-    }
-
-    fn discount(&mut self, mode: Mode, hold: Hold) {
-        let is_exclusive = hold.is_posix() && mode == Mode::Exclusive;
-        self.leases = self.leases.saturating_sub(usize::from(hold.is_posix()));
-        self.exclusive = self.exclusive.saturating_sub(usize::from(is_exclusive));
-        self.incomplete = self.incomplete.saturating_sub(usize::from(!hold.is_whole()));
-    }
 }
 
 #[cfg(test)]

@@ -7,3 +7,4 @@ pub(crate) mod inherited_posix_locks;
 pub(crate) mod job;
 pub(crate) mod local_locks;
 pub(crate) mod lock;
+mod locked_file;

@@ -15,8 +15,12 @@ use crate::lockspace::resource::Resource;
 use crate::owner::entry::Owner;
 use crate::owner::identity::{FoundBy, OwnerIdentity, ProcessIdentity};
 use crate::owner::owners::Owners;
-use crate::protocol::Guest;
+use crate::protocol::{Guest, Terms};
 use crate::session::Session;
+
+/// Largest number of times that one owner is listed for libvirt; ours. More shares than fit in the
+/// document are not needed.
+const SHARES_MAX: usize = 1024;
 
 /// Flags of a resource; libvirt's values.
 pub(super) mod flag {
@@ -56,10 +60,8 @@ pub(crate) fn save_resource(
     let (lease, terms, holders) = resource.held()?;
     let (fd, lock) = lease.lock();
     let fd = passing.fd(fd);
-    let inode = lease.file_id();
-    let parked = lock.is_posix().then(|| posix.pass_retained(inode, passing));
-    let holders = holders.map(|(owner, holder)| save_holder(holder, describe(owner, holder)));
-    let holders: Vec<_> = holders.collect();
+    let file_id = lease.file_id();
+    let retained = lock.is_posix().then(|| posix.pass_retained(file_id, passing));
     let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
     let path = resource.path();
     let is_all_text = is_text(&resource.name) && is_text(&resource.space);
@@ -71,48 +73,57 @@ pub(crate) fn save_resource(
         );
         return None;
     }
-    let owners = holders.iter().flat_map(|holder| {
-        let shares = usize::try_from(holder.shares.unwrap_or(1)).unwrap_or(usize::MAX);
-        std::iter::repeat_n(Pid(holder.pid), shares.min(SHARES_MAX))
-    });
+    let holders: Vec<_> =
+        holders.map(|(owner, holder)| save_holder(holder, describe(owner, holder))).collect();
     Some(document::Resource {
         name: Some(text(&resource.name)),
         path: Some(text(path.as_os_str().as_bytes())),
         fd: Some(fd),
         lock_held: Some(true),
-        flags: Some(
-            u32::from(terms.shared) * flag::SHARED + u32::from(terms.autocreate) * flag::AUTOCREATE,
-        ),
-        owners: Some(owners.collect()),
+        flags: Some(save_terms(terms)),
+        owners: Some(save_pids(&holders)),
         private: Some(PrivateResource {
             name: hex_unless_text(&resource.name),
             directory: hex_unless_text(&resource.space),
             key: resource.key,
             lock: (!lock.is_posix()).then_some(Lock::Ofd),
-            lacks: match lock {
-                Hold::Whole(_) => None,
-                Hold::Shared(_) => Some(Lack::Exclusiveness),
-                Hold::Nothing => Some(Lack::Everything),
-            },
-            file: Some((inode.device, inode.number)),
-            parked: parked.filter(|parked| !parked.is_empty()),
+            lacks: save_lack(lock),
+            file: Some((file_id.device, file_id.number)),
+            parked: retained.filter(|retained| !retained.is_empty()),
             holders: Some(holders),
         }),
     })
 }
 
-/// Largest number of times that one owner is listed for libvirt; ours. More shares than fit in the
-/// document are not needed.
-const SHARES_MAX: usize = 1024;
+fn save_terms(terms: Terms) -> u32 {
+    u32::from(terms.shared) * flag::SHARED + u32::from(terms.autocreate) * flag::AUTOCREATE
+}
 
-fn save_holder(holder: &Holder, who: document::Holder) -> document::Holder {
+fn save_lack(lock: Hold) -> Option<Lack> {
+    match lock {
+        Hold::Whole(_) => None,
+        Hold::Shared(_) => Some(Lack::Exclusiveness),
+        Hold::Nothing => Some(Lack::Everything),
+    }
+}
+
+/// Returns the pids of holders for libvirt, each as often as it holds the lease.
+fn save_pids(holders: &[document::Holder]) -> Vec<Pid> {
+    let pids = holders.iter().flat_map(|holder| {
+        let shares = usize::try_from(holder.shares.unwrap_or(1)).unwrap_or(usize::MAX);
+        std::iter::repeat_n(Pid(holder.pid), shares.min(SHARES_MAX))
+    });
+    pids.collect()
+}
+
+fn save_holder(holder: &Holder, described: document::Holder) -> document::Holder {
     let Holder { since, held_before, shares, .. } = holder;
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     document::Holder {
         shares: Some(*shares).filter(|&shares| shares > 1),
         since_unix_s: Some(since.as_secs()),
         had_before: held_before.then_some(true),
-        ..who
+        ..described
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) struct LeaseRestorer<'a> {
 }
 
 impl<'a> LeaseRestorer<'a> {
+    /// Creates a restorer that knows the owners of the registrations.
     pub(super) fn new(
         state: &'a mut State,
         core: &'a mut Core,
@@ -56,6 +57,7 @@ impl<'a> LeaseRestorer<'a> {
         Self { state, core, inherited, owners, listed: HashMap::new(), ended: Vec::new() }
     }
 
+    /// Restores owners that leases name by pid alone.
     pub(super) fn list_owners(&mut self, owners: Vec<document::Holder>) {
         for owner in owners {
             let guest = Arc::new(guest_of(&owner));
@@ -64,6 +66,7 @@ impl<'a> LeaseRestorer<'a> {
         }
     }
 
+    /// Restores a lockspace and its leases.
     pub(super) fn restore_space(&mut self, mut from: Lockspace<'static>) {
         let resources = from.resources.take().map(Items::into_vec).unwrap_or_default();
         let space = from.path();
@@ -122,6 +125,7 @@ impl<'a> LeaseRestorer<'a> {
         Ok(())
     }
 
+    /// Releases the leases of owners that have ended.
     pub(super) fn release_ended(self) {
         for (owner, id) in self.ended {
             perform(self.state, self.core, id, Task::internal(Action::ReleaseAll(owner)));

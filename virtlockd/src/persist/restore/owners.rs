@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::handover::document::{self};
+use common::handover::document;
 use common::handover::text::parse_uuid;
 use common::sys::pidfd;
 
@@ -18,7 +18,14 @@ use crate::state::State;
 
 /// Restored owners, living and dead.
 #[derive(Default)]
-pub(super) struct RestoredOwners(HashMap<OwnerKey, (OwnerId, Option<ProcessIdentity>, bool)>);
+pub(super) struct RestoredOwners(HashMap<OwnerKey, RestoredOwner>);
+
+#[derive(Clone, Copy)]
+struct RestoredOwner {
+    id: OwnerId,
+    process_identity: Option<ProcessIdentity>,
+    is_dead: bool,
+}
 
 impl RestoredOwners {
     /// Adds an owner. A living one replaces a dead one with the same pid.
@@ -26,24 +33,25 @@ impl RestoredOwners {
         &mut self,
         guest: &Guest,
         identity: &OwnerIdentity,
-        owner: OwnerId,
+        id: OwnerId,
         is_dead: bool,
     ) {
         let Some(key) = identity.keys(guest)[0] else { return };
-        let is_better = self.0.get(&key).is_none_or(|&(.., was_dead)| was_dead);
-        if is_better {
-            self.0.insert(key, (owner, identity.process_identity, is_dead));
+        if self.0.get(&key).is_none_or(|known| known.is_dead) {
+            let process_identity = identity.process_identity;
+            self.0.insert(key, RestoredOwner { id, process_identity, is_dead });
         }
     }
 
     /// Returns the owner with this identity. A dead one of which only the pid is known is not one
     /// of which more is known.
     pub(super) fn find(&self, guest: &Guest, identity: &OwnerIdentity) -> Option<OwnerId> {
-        let &(owner, process_identity, was_dead) = self.0.get(&identity.keys(guest)[0]?)?;
+        let &RestoredOwner { id, process_identity, is_dead } =
+            self.0.get(&identity.keys(guest)[0]?)?;
         let is_another =
-            was_dead && process_identity.is_none() && identity.process_identity.is_some();
+            is_dead && process_identity.is_none() && identity.process_identity.is_some();
         (!is_another && identity.may_be_same(&OwnerIdentity { process_identity, ..*identity }))
-            .then_some(owner)
+            .then_some(id)
     }
 }
 
@@ -67,6 +75,7 @@ pub(super) fn restore_owner(
     owner
 }
 
+/// Returns whether a record says that the owner has ended.
 pub(super) fn is_dead(process: Option<&document::Process>) -> bool {
     process.is_some_and(|process| process.found == Some(document::Found::Dead))
 }
@@ -86,6 +95,7 @@ pub(super) fn identity_of(process: Option<&document::Process>) -> OwnerIdentity 
     OwnerIdentity { found_by, process_identity, namespace: process.namespace }
 }
 
+/// Returns the guest in a record.
 pub(super) fn guest_of(document::Holder { pid, id, name, uuid, .. }: &document::Holder) -> Guest {
     Guest {
         uuid: uuid.as_deref().and_then(parse_uuid).unwrap_or_default(),

@@ -28,6 +28,7 @@ pub(super) struct RestoredSession {
     registrant: Option<Registrant>,
 }
 
+/// Reads the record of a connection, and identifies the owner where that is missing.
 pub(super) fn read_session(
     state: &State,
     core: &mut Core,
@@ -53,6 +54,7 @@ pub(super) fn read_session(
     RestoredSession { caller, is_restricted, guest, is_own, process, registrant }
 }
 
+/// Restores the registration of a connection.
 pub(super) fn restore_session(
     state: &mut State,
     core: &mut Core,
