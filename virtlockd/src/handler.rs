@@ -1,452 +1,188 @@
-//! Calls, connections and owners: what happens when, in libvirt's order.
-//!
-//! Whatever concerns one resource goes through its [lane](crate::lane), and what becomes of owners
-//! is in [`crate::watch`].
+//! The loop's view of the daemon.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use common::fd_store::names::Kind;
-use common::handover::document::{Change, Document};
+use common::handover::document::Document;
 use common::handover::{FdSet, Successor};
-use common::rpc::{self, Call, Reply};
-use common::server::{Answer, Caller, ClientId, Core, Daemon, Progress};
-use common::sys::pidfd;
+use common::rpc::{Call, Reply};
+use common::server::{Answer, Caller, ClientId, Daemon};
 
-use crate::directory;
-use crate::ending;
-use crate::endings;
-use crate::failure::Failure;
-use crate::file::{Done, Files};
-use crate::keeping::Unstored;
-use crate::lane::{Lane, Task};
-use crate::lockspace::{Lockspaces, ResourceId};
-use crate::owner::{Owner, OwnerId, Owners};
-use crate::patience::{self, PutOff};
-use crate::protocol::{Guest, Operation, Request};
-use crate::refusal::Refusal;
-use crate::resource::{Action, Claim, path_of};
-use crate::rewatch;
-use crate::session::{Gone, Session};
-use crate::settle;
+use crate::calls::{self, CallState};
+use crate::connections::{self, handle_deferred_ends};
+use crate::error::lock::LockError;
+use crate::ids::{JobSubject, OwnerId, TimerSubject};
+use crate::lockspace::queue::ResourceQueue;
+use crate::lockspace::{execution, lock_check};
+use crate::outcome::{Completion, Core, Outcome};
+use crate::owner::entry::Owner;
+use crate::owner::{lifecycle, termination, watch_retry};
+use crate::persist::{fd_store, save};
+use crate::protocol::Request;
+use crate::session::{Disconnect, Session};
+use crate::shutdown;
+use crate::state::{State, Unstored};
 
-/// The number of jobs for no resource; resources are numbered behind it.
-pub(crate) const DIRECTORY: u64 = 0;
-
-/// virtlockd's state.
+/// The daemon.
 #[derive(Debug)]
 pub struct Handler {
-    pub(crate) lockspaces: Lockspaces,
-    pub(crate) owners: Owners,
-    pub(crate) lanes: HashMap<ResourceId, Lane>,
-    pub(crate) files: Files,
-    pub(crate) sessions: HashMap<ClientId, Session>,
-    /// In how many pid namespaces we have a number.
-    pub(crate) depth: usize,
-    pub(crate) unstored: BTreeSet<Unstored>,
-    pub(crate) stopping: bool,
-    /// Owners are to be looked for again later.
-    pub(crate) watches_later: bool,
-    /// Their locks lack something.
-    pub(crate) lacking: BTreeSet<ResourceId>,
-    /// That is to be looked for again later.
-    pub(crate) settles_later: bool,
-    pub(crate) put_off: PutOff,
-}
-
-/// What a job brings back.
-#[derive(Debug)]
-pub struct Outcome(pub(crate) Ended);
-
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// Nobody waits for it.
-    Nothing,
-    /// The current action of this resource's lane.
-    Action(ResourceId, Done),
-    /// These owners were waited for to end.
-    Waited(Vec<OwnerId>),
-    /// A lockspace's directory was looked for, and made if need be.
-    Directory { client: ClientId, space: Box<[u8]>, is_new: bool, result: Result<(), Failure> },
-}
-
-/// When a call that was not refused has its result.
-enum Started {
-    Ended,
-    Later,
+    pub(crate) state: State,
 }
 
 impl Handler {
-    /// Without any lease.
+    /// Creates a daemon without leases.
     pub(crate) fn new() -> Self {
-        Self {
-            lockspaces: Lockspaces::new(),
-            owners: Owners::default(),
-            lanes: HashMap::new(),
-            files: Files::new(),
-            sessions: HashMap::new(),
-            depth: pidfd::own_depth().unwrap_or(1),
-            unstored: BTreeSet::new(),
-            stopping: false,
-            watches_later: false,
-            lacking: BTreeSet::new(),
-            settles_later: false,
-            put_off: PutOff::default(),
-        }
-    }
-
-    fn start(
-        &mut self,
-        core: &mut Core<Outcome>,
-        from: Caller,
-        request: Request,
-    ) -> Result<Started, Refusal> {
-        let session = self.sessions.entry(from.client).or_insert_with(|| Session::new(from));
-        session.check(&request)?;
-        match request {
-            Request::Restrict { .. } => {
-                session.is_restricted = true;
-                self.keep_session(core, from.client);
-            }
-            Request::Register { guest, .. } => self.register(core, from, guest),
-            Request::New { space, .. } => return self.add_lockspace(core, from, space, true),
-            Request::CreateLockspace { space } => {
-                return self.add_lockspace(core, from, space, false);
-            }
-            Request::Resource { operation, space, name, .. } => {
-                let mut claim = session.claim.clone().ok_or(Refusal::Unregistered)?;
-                if matches!(operation, Operation::Acquire(_)) && self.lockspaces.has_space(&space) {
-                    let too_many = || Refusal::File(Failure::too_many(&path_of(&space, &name)));
-                    claim = self.watch_after_all(core, from, claim).ok_or_else(too_many)?;
-                }
-                let resource = self.lockspaces.resource(&space, &name)?;
-                self.call_is_in_flight(from.client);
-                let action = Action::new(operation, claim);
-                self.perform(core, resource, Task::of_client(action, from.client));
-                return Ok(Started::Later);
-            }
-        }
-        Ok(Started::Ended)
-    }
-
-    /// A registration may be replaced; leases stay with the owner for whom they were acquired.
-    pub(crate) fn register(&mut self, core: &mut Core<Outcome>, from: Caller, guest: Guest) {
-        let guest = Arc::new(guest);
-        let (owner, is_own) = self.owner_of(core, from, &guest);
-        self.speaks_for(from.client, Claim { owner, guest }, is_own);
-        self.keep_session(core, from.client);
-    }
-
-    /// From now on a connection is registered for this guest.
-    pub(crate) fn speaks_for(&mut self, client: ClientId, claim: Claim, is_own: bool) {
-        let Some(session) = self.sessions.get_mut(&client) else {
-            return;
-        };
-        self.owners.connect(claim.owner, &claim.guest, is_own);
-        let was_own = std::mem::replace(&mut session.is_own, is_own);
-        if let Some(last) = session.claim.replace(claim) {
-            self.owners.disconnect(last.owner, was_own);
-        }
-    }
-
-    fn add_lockspace(
-        &mut self,
-        core: &mut Core<Outcome>,
-        from: Caller,
-        space: Box<[u8]>,
-        is_new: bool,
-    ) -> Result<Started, Refusal> {
-        if is_new && space.is_empty() {
-            return Err(Refusal::DefaultLockspace);
-        }
-        if self.lockspaces.has_space(&space) {
-            return if is_new { Err(Refusal::LockspaceExists(space)) } else { Ok(Started::Ended) };
-        }
-        self.call_is_in_flight(from.client);
-        let path = Path::new(OsStr::from_bytes(&space)).to_owned();
-        core.submit_at_path(&path, DIRECTORY, Progress::default(), move || {
-            let result = directory::make(Path::new(OsStr::from_bytes(&space)));
-            Outcome(Ended::Directory { client: from.client, space, is_new, result })
-        });
-        Ok(Started::Later)
-    }
-
-    fn directory_is_there(
-        &mut self,
-        core: &mut Core<Outcome>,
-        space: Box<[u8]>,
-        is_new: bool,
-    ) -> Result<(), Refusal> {
-        if is_new && self.lockspaces.has_space(&space) {
-            return Err(Refusal::LockspaceExists(space));
-        }
-        self.lockspaces.add_space(&space)?;
-        core.note(&Change::added_space(&space));
-        Ok(())
-    }
-
-    fn call_is_in_flight(&mut self, client: ClientId) {
-        if let Some(session) = self.sessions.get_mut(&client) {
-            session.has_call_in_flight = true;
-        }
-    }
-
-    pub(crate) fn answer(
-        &mut self,
-        core: &mut Core<Outcome>,
-        client: ClientId,
-        result: Result<(), Refusal>,
-    ) {
-        core.answer(client, self.reply(client, result));
-        if let Some(session) = self.sessions.get_mut(&client) {
-            session.has_call_in_flight = false;
-            if let Some(gone) = session.gone {
-                self.session_ended(core, client, gone);
-            }
-        }
-    }
-
-    /// The reply to a result, after a refusal has been logged.
-    fn reply(&self, client: ClientId, result: Result<(), Refusal>) -> Result<Reply, rpc::Error> {
-        let Err(refusal) = result else {
-            return Ok(Reply::default());
-        };
-        let error = rpc::Error::from(&refusal);
-        let requester = self.sessions.get(&client).map(Session::requester).unwrap_or_default();
-        let message = error.message();
-        match refusal.holders() {
-            Some(holders) => tracing::warn!(
-                target: "locking.lock_daemon", "Refused to {requester}: {message}: {holders}"
-            ),
-            None => tracing::info!(
-                target: "locking.lock_daemon", "Refused to {requester}: {message}"
-            ),
-        }
-        Err(error)
-    }
-
-    /// Releases what an owner has, all of it if it has ended, else what the fd store has not.
-    fn disown_unstored(&mut self, core: &mut Core<Outcome>, id: OwnerId) {
-        if self.owners.get(id).is_none_or(Owner::has_ended) {
-            self.disown_all(core, id);
-            return;
-        }
-        let mut leases = self.owners.leases(id);
-        leases.retain(|&lease| !self.is_lease_stored(core, lease));
-        for lease in leases {
-            self.perform(core, lease, Task::of_our_own(Action::Disown(id)));
-        }
-    }
-
-    fn gone(&mut self, core: &mut Core<Outcome>, client: ClientId, gone: Gone) {
-        match self.sessions.get_mut(&client) {
-            Some(session) if session.has_call_in_flight => session.gone = Some(gone),
-            _ => self.session_ended(core, client, gone),
-        }
-    }
-
-    /// When a guest closes its own connection, it is taken for gone: if it lives and has leases,
-    /// whoever acquired them, it is ended, and they are free when it has ended. Of one that cannot
-    /// be signalled for sure they are free at once.
-    fn session_ended(&mut self, core: &mut Core<Outcome>, client: ClientId, gone: Gone) {
-        let Some(session) = self.sessions.remove(&client) else {
-            return;
-        };
-        let Some(Claim { owner, guest }) = &session.claim else {
-            return;
-        };
-        if session.is_own && self.has_leases(*owner) {
-            self.owner_is_not_connected(core, *owner, guest, &session, gone);
-        }
-        self.owners.disconnect(*owner, session.is_own);
-    }
-
-    fn owner_is_not_connected(
-        &mut self,
-        core: &mut Core<Outcome>,
-        owner: OwnerId,
-        guest: &Guest,
-        session: &Session,
-        gone: Gone,
-    ) {
-        if self.owners.get(owner).is_none_or(Owner::has_ended) {
-            return self.owner_has_ended(core, owner);
-        }
-        if gone == Gone::Dropped || (session.was_closed && self.is_watched(owner)) {
-            return tracing::warn!(
-                target: "locking.lock_daemon",
-                "{guest} is not connected any more, and has its leases until it ends"
-            );
-        }
-        self.end(core, owner);
-        if !self.is_being_ended(owner) {
-            self.disown_all(core, owner);
-        }
+        Self { state: State::new() }
     }
 }
 
 impl Daemon for Handler {
     type Outcome = Outcome;
 
-    fn call(&mut self, core: &mut Core<Outcome>, from: Caller, call: Call) -> Answer {
+    fn call(&mut self, core: &mut Core, from: Caller, call: Call) -> Answer {
         let request = Request::decode(call.procedure, &call.arguments)
             .and_then(|request| request.check_flags().map(|()| request));
         let request = match request {
             Ok(request) => request,
             Err(error) => return Answer::Now(Err(error)),
         };
-        match self.start(core, from, request) {
-            Ok(Started::Later) => Answer::Later,
-            Ok(Started::Ended) => Answer::Now(Ok(Reply::default())),
-            Err(refusal) => Answer::Now(self.reply(from.client, Err(refusal))),
+        let started = calls::start(&mut self.state, core, from, request);
+        handle_deferred_ends(&mut self.state, core);
+        match started {
+            Ok(CallState::InFlight) => Answer::Later,
+            Ok(CallState::Finished) => Answer::Now(Ok(Reply::default())),
+            Err(refusal) => Answer::Now(self.state.sessions.reply(from.client, Err(refusal))),
         }
     }
 
-    fn disconnected(&mut self, core: &mut Core<Outcome>, caller: Caller) {
-        self.gone(core, caller.client, Gone::Closed);
+    fn disconnected(&mut self, core: &mut Core, caller: Caller) {
+        connections::disconnected(&mut self.state, core, caller.client, Disconnect::Closed);
+        handle_deferred_ends(&mut self.state, core);
     }
 
-    fn dropped(&mut self, core: &mut Core<Outcome>, caller: Caller) {
-        self.gone(core, caller.client, Gone::Dropped);
+    fn dropped(&mut self, core: &mut Core, caller: Caller) {
+        connections::disconnected(&mut self.state, core, caller.client, Disconnect::Dropped);
+        handle_deferred_ends(&mut self.state, core);
     }
 
-    /// An owner's pidfd.
-    fn ready(&mut self, core: &mut Core<Outcome>, source: u64) {
+    /// Handles the readiness of an owner's pidfd.
+    fn ready(&mut self, core: &mut Core, source: u64) {
         let id = OwnerId(source);
-        if self.owners.get(id).is_some_and(Owner::has_ended) {
-            self.owner_has_ended(core, id);
+        if self.state.owners.get(id).is_some_and(Owner::has_ended) {
+            lifecycle::owner_ended(&mut self.state, core, id);
         }
+        handle_deferred_ends(&mut self.state, core);
     }
 
-    /// An owner that was asked to end has not, or it is time to look for those nobody watches.
-    fn timer(&mut self, core: &mut Core<Outcome>, source: u64) {
-        match source {
-            rewatch::RETRY => self.watch_again(core),
-            settle::RETRY => self.settle_again(core),
-            patience::RETRY => self.try_again(core),
-            owner => self.ending_is_due(OwnerId(owner)),
+    fn timer(&mut self, core: &mut Core, source: u64) {
+        match TimerSubject::from(source) {
+            TimerSubject::WatchRetry => watch_retry::retry(&mut self.state, core),
+            TimerSubject::LockRetry => lock_check::retry(&mut self.state, core),
+            TimerSubject::LeaseBreakRetry => execution::retry_postponed(&mut self.state, core),
+            TimerSubject::Owner(id) => termination::kill(&mut self.state, id),
         }
+        handle_deferred_ends(&mut self.state, core);
     }
 
-    fn job_ended(&mut self, core: &mut Core<Outcome>, outcome: Outcome) {
+    fn job_ended(&mut self, core: &mut Core, outcome: Outcome) {
+        let state = &mut self.state;
         match outcome.0 {
-            Ended::Nothing => {}
-            Ended::Action(resource, done) => self.job_of_action_ended(core, resource, done),
-            Ended::Waited(owners) => self.endings_are_finished(core, owners),
-            Ended::Directory { client, space, is_new, result } => {
+            Completion::Ignored => {}
+            Completion::Task(resource, job_result) => {
+                execution::job_ended(state, core, resource, job_result);
+            }
+            Completion::Terminations(owners) => lifecycle::release_ended(state, core, owners),
+            Completion::Directory { client, space, is_new, result } => {
                 let result = match result {
-                    Ok(()) => self.directory_is_there(core, space, is_new),
-                    Err(failure) => Err(Refusal::File(failure)),
+                    Ok(()) => calls::directory_made(state, core, space, is_new),
+                    Err(error) => Err(LockError::File(error)),
                 };
-                self.answer(core, client, result);
+                state.sessions.answer(core, client, result);
             }
         }
+        handle_deferred_ends(state, core);
     }
 
-    /// Only its client waits for it, and others for the same resource.
-    fn job_stalled(&mut self, _: &mut Core<Outcome>, source: u64) {
-        tracing::debug!(target: "locking.lock_daemon", "Slow: {}", self.describe_job(source));
+    /// Logs a slow job. Only its client waits for it, and others for the same resource.
+    fn job_stalled(&mut self, _: &mut Core, source: u64) {
+        tracing::debug!(target: "locking.lock_daemon", "Slow job: {}", self.describe_job(source));
     }
 
     fn describe_job(&self, source: u64) -> String {
-        if source == endings::WAITING {
-            return "waiting for guests to end".to_owned();
-        }
-        let resource = ResourceId(source);
-        let path = self.lockspaces.path(resource);
-        let path = path.as_deref().unwrap_or(Path::new("a lockspace's directory"));
-        let client = self.lanes.get(&resource).and_then(Lane::client);
-        let requester = client.and_then(|client| self.sessions.get(&client));
+        let resource = match JobSubject::from(source) {
+            JobSubject::Terminations => return "termination of guests".to_owned(),
+            JobSubject::NoResource => None,
+            JobSubject::Resource(id) => Some(id),
+        };
+        let path = resource.and_then(|id| self.state.lockspaces.path(id));
+        let path = path.as_deref().unwrap_or(Path::new("the directory of a lockspace"));
+        let client =
+            resource.and_then(|id| self.state.queues.get(&id)).and_then(ResourceQueue::client);
+        let requester = client.and_then(|client| self.state.sessions.get(client));
         match requester.map(Session::requester) {
-            Some(requester) => format!("what {requester} asked for {}", path.display()),
-            None => format!("what was to be done with {}", path.display()),
+            Some(requester) => format!("call of {requester} for {}", path.display()),
+            None => format!("task for {}", path.display()),
         }
     }
 
-    /// Nobody waits for the descriptors of a lease.
-    fn job_abandoned(&mut self, _: &mut Core<Outcome>, _: u64) {}
+    /// Does nothing: no client waits for the fds of a lease.
+    fn job_abandoned(&mut self, _: &mut Core, _: u64) {}
 
     fn is_in_use(&self) -> bool {
-        !self.lockspaces.are_unused()
+        !self.state.lockspaces.are_unused()
     }
 
     fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, reader: Successor) {
-        self.save_into(document, fd_set, reader);
+        save::save(&self.state, document, fd_set, reader);
     }
 
     fn save_header(&self, document: &mut Document<'_>) {
-        self.save_without_leases(document);
+        save::save_without_leases(&self.state, document);
     }
 
-    /// Leases need nothing but to be left alone.
-    fn prepare_handover(&mut self, core: &mut Core<Outcome>, reader: Successor) {
-        self.put_off.hurry();
-        self.finish_endings(core, reader);
+    fn prepare_handover(&mut self, core: &mut Core, reader: Successor) {
+        self.state.lease_breaks.prepare_upgrade();
+        termination::complete_for(reader, &self.state, core);
     }
 
-    fn store_all(&mut self, core: &mut Core<Outcome>) {
-        self.keep_everything(core);
+    fn store_all(&mut self, core: &mut Core) {
+        fd_store::store_all(&mut self.state, core);
+        lock_check::convert_all_to_ofd(&mut self.state, core);
+        handle_deferred_ends(&mut self.state, core);
     }
 
-    fn store_more(&mut self, core: &mut Core<Outcome>) {
-        self.keep_unstored(core);
+    fn store_more(&mut self, core: &mut Core) {
+        fd_store::store_unstored(&mut self.state, core);
     }
 
     fn not_stored(&mut self, kind: Kind, key: u64) {
-        self.forget_key(kind, key);
+        fd_store::forget_key(&mut self.state, kind, key);
     }
 
     fn client_not_stored(&mut self, client: ClientId) {
-        self.unstored.insert(Unstored::Session(client));
+        self.state.unstored.insert(Unstored::Session(client));
     }
 
     fn clear_store_keys(&mut self) {
-        self.forget_keys();
+        fd_store::clear_store_keys(&mut self.state);
     }
 
-    fn resume(&mut self, _: &mut Core<Outcome>) {
-        self.put_off.take_time();
+    fn resume(&mut self, _: &mut Core) {
+        self.state.lease_breaks.cancel_upgrade();
     }
 
     fn status(&self) -> String {
-        format!("{} leases held", self.owners.leases_count())
+        format!("{} leases held", self.state.owners.leases_count())
     }
 
     fn at_stake(&self) -> Option<String> {
-        let leases = self.owners.leases_count();
+        let leases = self.state.owners.leases_count();
         let cost = "a restart or a stop ends the guests that hold them";
         (leases > 0).then(|| format!("a crash frees {leases} leases, {cost}"))
     }
 
-    /// Leases in the fd store stay there. Guests that depend on others are ended before these go.
-    /// This is the one place that waits, as nothing comes after it.
-    fn stop(&mut self, core: &mut Core<Outcome>) {
-        self.stopping = true;
-        let all = self.owners.iter().filter(|(id, _)| !self.are_leases_stored(core, *id));
-        let unstored: Vec<OwnerId> = all.map(|(id, _)| id).collect();
-        let owners = unstored.iter().filter_map(|&id| self.owners.get(id));
-        let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(|owner| owner.depends_on_us());
-        if core.has_store() {
-            ending::finish(self.owners.iter().map(|(_, owner)| owner));
-            tracing::info!(
-                target: "locking.lock_daemon",
-                "Leases in the fd store stay there for whoever comes next; of {} owners some are not there",
-                unstored.len()
-            );
-        }
-        ending::end_all(&dependent);
-        for owner in others.iter().filter(|owner| owner.has_leases()) {
-            tracing::warn!(
-                target: "locking.lock_daemon",
-                "This daemon stops: {} has no connection of its own and loses its leases",
-                owner.guest
-            );
-        }
-        for id in unstored {
-            self.disown_unstored(core, id);
-        }
+    fn stop(&mut self, core: &mut Core) {
+        shutdown::stop(&mut self.state, core);
+        handle_deferred_ends(&mut self.state, core);
     }
 }

@@ -1,123 +1,56 @@
-//! virtlockd: holds leases on disk images for guests, so that two guests never have one disk.
+//! virtlockd: holds leases on disk images for guests, so that two guests never write to one disk.
 //!
-//! A call is checked by the [`handler`] and becomes a task for a [resource] of a
-//! [`lockspace`]; what touches files is a [job](mod@file) in between. Leases belong to [owners](owner),
-//! processes that are [watched](watch) for their [end](ending).
+//! A [call](calls) becomes a task in the [queue](lockspace::queue) of a
+//! [resource](lockspace::resource). The [execution](lockspace::execution) of a task begins it, runs
+//! a [job](lease::job) where files are concerned, and applies the result. Leases belong to
+//! [owners](owner::owners), processes that are watched from their registration to their
+//! [end](owner::lifecycle).
 //!
-//! Five journeys through the code, and a glossary, are in the documentation of [`common`]; behaviour and
-//! settings are in `virtlockd/README.md`.
+//! Layers, each of which uses only those below it:
+//! - [`handler`] and [`service`]: the loop's and the start's view of the daemon.
+//! - [`calls`], [`connections`], [`shutdown`], [`persist::restore`]: events from outside.
+//! - [`owner::lifecycle`], [`owner::termination`], [`owner::watch_retry`],
+//!   [`lockspace::lock_check`]: what follows from an event.
+//! - [`lockspace::execution`], and below it [`persist::fd_store`].
+//! - [`state`]: all data, in the tables [`lockspace::table`], [`owner::owners`] and [`sessions`].
+//! - [`lease`]: files and their locks. It runs on any thread and knows no table.
+//! - [`ids`], [`protocol`], [`error`], [`outcome`].
 //!
-//! Invariants, because they are absences that nobody can see in the code:
-//! - Only [`mod@file`] opens, closes, makes or removes a path that a client named, and [`directory`]
-//!   makes those of lockspaces, and only in jobs. One job at a time works on a resource.
-//! - Whether two names are one file is never decided here: each name has a lock of its own on an
-//!   open file description of its own, and the kernel knows. So closing one name's file never
-//!   harms another's lock, and no table can be wrong about it. What the kernel does not know is which
-//!   nodes are one block [device](devices), and that we must not open what has a [POSIX lock](posix) of
-//!   ours.
-//! - No process is ever signalled by its number, only by its pidfd, and where there is none, nothing
-//!   is done. (Where the kernel has no pidfds `sys` makes do with numbers and start times.) One is taken for dead when its pidfd says so; when no process had its number as it
-//!   was registered (and one could have it: made-up pids of no process are left alone); or when the
-//!   number that it was [known by](identity) is another process's, or nobody's, later.
-//! - A file's content is never read or written.
+//! The five journeys through the code and the glossary are in the documentation of [`common`].
+//! Behaviour and settings are in `virtlockd/README.md`.
+//!
+//! Invariants:
+//! - Only [jobs](lease::job) open, close, create or remove a path that a client named, and
+//!   [`lease::directory`] creates the directories of lockspaces, both in jobs. One job at a time
+//!   works on a resource.
+//! - The kernel decides whether two names are one file: each name has a lock of its own on an open
+//!   file description of its own. So closing one name's file never harms another's lock, and no
+//!   table can be wrong about it. Two cases are not known to the kernel: several nodes of one block
+//!   [device](lease::devices), and files that must not be opened because this process has a [POSIX
+//!   lock](lease::inherited_posix_locks) on them.
+//! - A process is signalled by its pidfd. Where the kernel has no pidfds, [`common::sys`] compares
+//!   pid and start time first. Without either nothing is sent.
+//! - An owner counts as dead only if its pidfd says so, if no process had its pid when it was
+//!   registered (and a process could have it), or if the pid that it was [found
+//!   by](owner::identity) belongs to another process or to none now.
+//! - The content of a file is never read or written.
 
-mod devices;
-mod directory;
-mod ending;
-mod endings;
-mod failure;
-mod file;
-mod find;
+mod calls;
+mod connections;
+mod error;
 mod handler;
-mod holdings;
-mod identity;
-mod inode;
-mod keeping;
-mod lane;
+mod ids;
+mod lease;
 mod lockspace;
+mod outcome;
 mod owner;
-mod patience;
-mod posix;
+mod persist;
 mod protocol;
-mod refusal;
-mod resource;
-mod rewatch;
+mod service;
 mod session;
-mod settle;
+mod sessions;
+mod shutdown;
 mod state;
-mod watch;
 
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-
-use common::config::{Document, Error};
-use common::handover::{InheritedFds, document};
-use common::rpc::Program;
-use common::server::{Caller, Core};
-use common::startup::Service;
-use common::sys::calls::Call;
-
-pub use handler::{Handler, Outcome};
-use inode::Inode;
-
-/// The name of the daemon and its server.
-const NAME: &str = "virtlockd";
-
-/// See `common/SYSTEM_CALLS.md`.
-const COSTS: [(Call, &str); 3] = [
-    (
-        Call::OfdLock,
-        "leases are POSIX locks, as libvirt's: they end with this process, and an image that is leased \
-         cannot be leased under another name, not even shared",
-    ),
-    (
-        Call::PidfdOpen,
-        "a guest's end is looked for in /proc and noticed 250 ms late, and a guest that /proc hides \
-         is not watched",
-    ),
-    (
-        Call::PidfdSendSignal,
-        "a guest that must end is signalled by its number, right after a look at whose that is",
-    ),
-];
-
-impl Service for Handler {
-    const NAME: &'static str = NAME;
-    const ABOUT: &'static str = "Holds the disk leases of virtual machines for libvirt";
-    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const PROGRAM: Program = protocol::PROGRAM;
-    const CONFIG_KEYS: &'static [&'static str] = &[];
-    const COSTS: &'static [(Call, &'static str)] = &COSTS;
-    type Settings = ();
-
-    fn configure(_: &Document) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn create((): (), _: &mut Core<Outcome>) -> io::Result<Self> {
-        Ok(Self::new())
-    }
-
-    fn adopt(
-        &mut self,
-        core: &mut Core<Outcome>,
-        document: document::Document<'static>,
-        clients: Vec<(Caller, document::Session)>,
-        inherited: &mut InheritedFds,
-    ) {
-        self.adopt_from(core, document, clients, inherited);
-    }
-
-    fn let_go(&mut self, core: &mut Core<Outcome>, useless: Vec<OwnedFd>) {
-        self.unlock_all(core, useless);
-    }
-
-    /// Whatever may be locked stays open without our doing, but it must not be opened again.
-    fn adopt_unclaimed(&mut self, _: &mut Core<Outcome>, inherited: &mut InheritedFds) {
-        self.protect_unknown(inherited);
-    }
-
-    fn must_stay_open(&self, fd: BorrowedFd<'_>) -> bool {
-        Inode::of_open(fd).is_ok_and(|inode| self.files.posix.has(inode))
-    }
-}
+pub use handler::Handler;
+pub use outcome::Outcome;

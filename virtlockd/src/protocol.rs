@@ -1,4 +1,4 @@
-//! The lock program: its numbers and arguments. No result of it carries anything.
+//! Lock program: procedures and their arguments. All results are empty.
 
 use std::fmt;
 
@@ -7,19 +7,22 @@ use common::rpc::{self, Program, error};
 use common::sys::lock::Mode;
 use common::xdr::{self, Reader};
 
-/// The program on `virtlockd-sock`, libvirt's numbers.
+/// Name of the daemon and of its main server.
+pub(crate) const NAME: &str = "virtlockd";
+
+/// Program on `virtlockd-sock`; libvirt's numbers.
 pub(crate) const PROGRAM: Program = Program { number: 0x0ea7_beef, version: 1, last_procedure: 8 };
 
-/// Bytes of one string; libvirt's value, on the wire.
+/// Largest string in bytes; libvirt's value, on the wire.
 const STRING_BYTES_MAX: u32 = 65_536;
 
-/// ACQUIRE's flag for a lease that others may have too, libvirt's value.
+/// Flag of ACQUIRE for a lease that others may share; libvirt's value.
 const ACQUIRE_SHARED: u32 = 1;
 
-/// ACQUIRE's flag that makes the file, and removes it with the last lease; libvirt's value.
+/// Flag of ACQUIRE that creates the file, and removes it with the last lease; libvirt's value.
 const ACQUIRE_AUTOCREATE: u32 = 2;
 
-/// Procedure numbers.
+/// Procedure numbers; libvirt's values.
 mod procedure {
     pub(super) const REGISTER: i32 = 1;
     pub(super) const RESTRICT: i32 = 2;
@@ -31,58 +34,58 @@ mod procedure {
     pub(super) const CREATE_LOCKSPACE: i32 = 8;
 }
 
-/// Who leases are for, as told by a client; only `id` and `pid` mean anything to us.
+/// Guest, as a client describes it. Only `id` and `pid` have a meaning here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Guest {
     pub(crate) uuid: [u8; 16],
     pub(crate) name: Box<[u8]>,
-    /// The domain's number; 0 counts as not registered.
+    /// Number of the domain; 0 means that it is not registered.
     pub(crate) id: u32,
-    /// The process that owns the leases.
+    /// Process that owns the leases.
     pub(crate) pid: u32,
 }
 
-/// How a lease is asked for.
+/// Terms of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// Others may have it too, on the same terms.
+    /// Whether others may share it, on the same terms.
     pub(crate) shared: bool,
-    /// The file is made, and removed with the last lease.
+    /// Whether the file is created, and removed with the last lease.
     pub(crate) autocreate: bool,
 }
 
 impl Terms {
-    /// The lock that a lease on these terms has.
+    /// Returns the mode of the lock for a lease on these terms.
     pub(crate) fn mode(self) -> Mode {
         if self.shared { Mode::Shared } else { Mode::Exclusive }
     }
 }
 
-/// What to do with a resource.
+/// Operation on a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// Make its file.
+    /// Creates its file.
     Create,
-    /// Remove its file.
+    /// Removes its file.
     Delete,
-    /// Take a lease.
+    /// Acquires a lease.
     Acquire(Terms),
-    /// Give a lease back.
+    /// Releases a lease.
     Release,
 }
 
-/// A call of the lock program.
+/// Call of the lock program.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// From now on the connection speaks for this guest.
+    /// Registers the connection for a guest.
     Register { guest: Guest, flags: u32 },
-    /// From now on the connection may do nothing.
+    /// Takes all rights from the connection.
     Restrict { flags: u32 },
-    /// Add a lockspace, which must not be there.
+    /// Adds a lockspace, which must not exist.
     New { space: Box<[u8]>, flags: u32 },
-    /// Add a lockspace if it is not there.
+    /// Adds a lockspace unless it exists.
     CreateLockspace { space: Box<[u8]> },
-    /// Do something with a resource.
+    /// Performs an operation on a resource.
     Resource { operation: Operation, space: Box<[u8]>, name: Box<[u8]>, flags: u32 },
 }
 

@@ -1,34 +1,33 @@
-//! Connections: whom they speak for and what they may do.
+//! Connection to a client: its registration and its rights.
 
 use common::server::Caller;
 
+use crate::error::lock::LockError;
+use crate::owner::registration::Registration;
 use crate::protocol::Request;
-use crate::refusal::Refusal;
-use crate::resource::Claim;
 
-/// A connection that has made a call.
+/// Connection that has made a call.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) caller: Caller,
-    /// Whom it speaks for, once it is registered.
-    pub(crate) claim: Option<Claim>,
+    /// Owner and guest that it is registered for.
+    pub(crate) registration: Option<Registration>,
     pub(crate) is_restricted: bool,
     pub(crate) has_call_in_flight: bool,
-    /// Whether it is the guest's own connection, and closes with it.
+    /// Whether it is the guest's own connection, which closes with the guest.
     pub(crate) is_own: bool,
-    /// It had been closed before this process had it.
+    /// Whether it had been closed before this process got it.
     pub(crate) was_closed: bool,
-    /// It has come to its end. That takes effect after its call in flight, as if the call had ended
-    /// before.
-    pub(crate) gone: Option<Gone>,
+    /// End of the connection, which takes effect after the call in flight.
+    pub(crate) disconnect: Option<Disconnect>,
 }
 
-/// How a connection came to its end.
+/// Reason for the end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gone {
+pub(crate) enum Disconnect {
     /// The client has closed it.
     Closed,
-    /// We have let go of it.
+    /// This daemon has dropped it.
     Dropped,
 }
 
@@ -36,36 +35,36 @@ impl Session {
     pub(crate) fn new(caller: Caller) -> Self {
         Self {
             caller,
-            claim: None,
+            registration: None,
             is_restricted: false,
             has_call_in_flight: false,
             is_own: false,
             was_closed: false,
-            gone: None,
+            disconnect: None,
         }
     }
 
-    /// What libvirt checks before the call itself, in its order.
-    pub(crate) fn check(&self, request: &Request) -> Result<(), Refusal> {
+    /// Checks whether a request is allowed, in the order of libvirt's checks.
+    pub(crate) fn check(&self, request: &Request) -> Result<(), LockError> {
         if self.is_restricted {
-            return Err(Refusal::Restricted);
+            return Err(LockError::Restricted);
         }
         let is_registered = match request {
             Request::CreateLockspace { .. } => true,
             Request::Register { guest, .. } => guest.id != 0,
             Request::Restrict { .. } | Request::New { .. } | Request::Resource { .. } => {
-                self.claim.is_some()
+                self.registration.is_some()
             }
         };
-        if is_registered { Ok(()) } else { Err(Refusal::Unregistered) }
+        if is_registered { Ok(()) } else { Err(LockError::Unregistered) }
     }
 
-    /// Who makes its calls, for the log.
+    /// Describes the requester, for the log.
     pub(crate) fn requester(&self) -> String {
         let pid = self.caller.peer.pid;
-        match &self.claim {
-            Some(Claim { guest, .. }) => format!("process {pid} for {guest}"),
-            None => format!("process {pid}, for nobody"),
+        match &self.registration {
+            Some(Registration { guest, .. }) => format!("process {pid} for {guest}"),
+            None => format!("process {pid}, which is not registered"),
         }
     }
 }

@@ -1,217 +1,66 @@
-//! Leases and their owners as part of a state document, and [back](adopt).
+//! State of the daemon: leases, owners, connections, and the work under way.
+//!
+//! The functions over the state and the loop's core are in the modules above this one.
 
-mod adopt;
+use std::collections::{BTreeSet, HashMap};
 
-use std::os::unix::ffi::OsStrExt;
-use std::time::SystemTime;
-
-use common::handover::document::{
-    self, Document, Found, Holder, Items, Lack, Lock, Lockspace, Pid, PrivateLockspace,
-    PrivateResource, PrivateSession, Process,
-};
-use common::handover::text::{hex_unless_text, text, uuid};
-use common::handover::{FdSet, Successor};
 use common::server::ClientId;
-use common::sys::lock::Hold;
+use common::sys::pidfd;
 
-use crate::handler::Handler;
-use crate::holdings::Holding;
-use crate::identity::{Identity, Known, Way};
-use crate::owner::{Owner, OwnerId, Owners};
-use crate::posix::PosixFiles;
-use crate::protocol::Guest;
-use crate::resource::Resource;
-use crate::session::Session;
+use crate::ids::ResourceId;
+use crate::lease::local_locks::LocalLocks;
+use crate::lockspace::incomplete_locks::IncompleteLocks;
+use crate::lockspace::lease_break::LeaseBreaks;
+use crate::lockspace::queue::ResourceQueue;
+use crate::lockspace::table::Lockspaces;
+use crate::owner::owners::Owners;
+use crate::sessions::Sessions;
 
-/// Flags of a resource, libvirt's values.
-mod flag {
-    pub(super) const SHARED: u32 = 1;
-    pub(super) const AUTOCREATE: u32 = 2;
+/// State of the daemon.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) lockspaces: Lockspaces,
+    pub(crate) owners: Owners,
+    pub(crate) sessions: Sessions,
+    /// Tasks under way, by resource.
+    pub(crate) queues: HashMap<ResourceId, ResourceQueue>,
+    /// Locks among the leases of this process that the kernel does not check.
+    pub(crate) local_locks: LocalLocks,
+    /// Tasks that wait for another process to give up its `fcntl(2)` lease.
+    pub(crate) lease_breaks: LeaseBreaks,
+    /// Leases that lack a part of their lock.
+    pub(crate) incomplete_locks: IncompleteLocks,
+    /// Items that the fd store had no room for.
+    pub(crate) unstored: BTreeSet<Unstored>,
+    /// Whether owners that are not watched will be looked up again.
+    pub(crate) is_watch_retry_set: bool,
+    /// Number of pid namespaces in which this process has a pid.
+    pub(crate) pid_namespace_depth: usize,
+    pub(crate) is_stopping: bool,
 }
 
-impl Handler {
-    /// Puts all leases, and what is known of clients, into `document`.
-    pub(crate) fn save_into<'a>(
-        &'a self,
-        document: &mut Document<'a>,
-        fd_set: &'a FdSet,
-        reader: Successor,
-    ) {
-        for client in document.clients_mut(crate::NAME) {
-            let session = client.id.map(ClientId::of_main_server);
-            let session = session.and_then(|id| self.sessions.get(&id));
-            client.private_data = Some(save_session(session, &self.owners));
+/// Item that the fd store had no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unstored {
+    Lease(ResourceId),
+    Session(ClientId),
+}
+
+impl State {
+    /// Returns the state of a daemon without leases.
+    pub(crate) fn new() -> Self {
+        Self {
+            lockspaces: Lockspaces::new(),
+            owners: Owners::default(),
+            sessions: Sessions::default(),
+            queues: HashMap::new(),
+            local_locks: LocalLocks::new(),
+            lease_breaks: LeaseBreaks::default(),
+            incomplete_locks: IncompleteLocks::default(),
+            unstored: BTreeSet::new(),
+            is_watch_retry_set: false,
+            pid_namespace_depth: pidfd::own_depth().unwrap_or(1),
+            is_stopping: false,
         }
-        if reader == Successor::Ours
-            && let Some(private) = &mut document.private
-        {
-            private.parked.get_or_insert_default().extend(self.files.posix.pass_pid_file(fd_set));
-        }
-        let who = |id, holding: &Holding| match self.owners.is_listed(id, &holding.guest) {
-            true => Holder { pid: Some(holding.guest.pid), ..Holder::default() },
-            false => save_guest(&holding.guest, self.owners.get(id)),
-        };
-        let mut spaces = self.lockspaces.by_space();
-        let posix = &self.files.posix;
-        let save = |space: &[u8], resources: Vec<&'a Resource>| Lockspace {
-            resources: Some(Items::lazy(move |sink| {
-                let saved = resources
-                    .iter()
-                    .filter_map(|resource| save_resource(resource, posix, fd_set, reader, who));
-                saved.for_each(sink);
-            })),
-            ..Lockspace::at(space)
-        };
-        let owners = self.owners.listed().map(|owner| save_guest(&owner.guest, Some(owner)));
-        let endings = self.save_endings();
-        let private = PrivateLockspace {
-            owners: Some(owners.collect()),
-            directory: None,
-            endings: (!endings.is_empty()).then_some(endings),
-        };
-        let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
-        document.default_lockspace = Some(Lockspace { private: Some(private), ..default });
-        document.lockspaces =
-            Some(spaces.into_iter().map(|(space, resources)| save(space, resources)).collect());
     }
-}
-
-impl Handler {
-    /// Puts into `document` what has no key in the fd store: lockspaces, and who is being ended.
-    pub(crate) fn save_without_leases(&self, document: &mut Document<'_>) {
-        let endings = self.save_endings();
-        let endings = (!endings.is_empty()).then_some(endings);
-        let private = Some(PrivateLockspace { endings, ..PrivateLockspace::default() });
-        document.default_lockspace = Some(Lockspace { private, ..Lockspace::default() });
-        let spaces = self.lockspaces.by_space().into_keys().filter(|space| !space.is_empty());
-        document.lockspaces = Some(spaces.map(Lockspace::at).collect());
-    }
-}
-
-/// A client that has not registered is nobody, and says so: libvirt's daemon dies of a name that
-/// is missing.
-pub(crate) fn save_session(session: Option<&Session>, owners: &Owners) -> document::Session {
-    let claim = session.and_then(|session| session.claim.as_ref());
-    let guest = claim.map(|claim| &claim.guest);
-    document::Session {
-        restricted: Some(session.is_some_and(|session| session.is_restricted)),
-        owner_pid: Some(guest.map_or(0, |guest| guest.pid)),
-        owner_id: Some(guest.map_or(0, |guest| guest.id)),
-        owner_name: Some(guest.map(|guest| name_of(guest)).unwrap_or_default()),
-        owner_uuid: Some(uuid(&guest.map_or([0; 16], |guest| guest.uuid))),
-        private: claim.map(|claim| PrivateSession {
-            is_own: session.map(|session| session.is_own),
-            process: owners.get(claim.owner).and_then(save_process),
-        }),
-    }
-}
-
-/// `None` for a resource without a lease, and for one that the reader could not take: its fd is
-/// passed on all the same, so that the lock stays.
-///
-/// `who` puts down a holder without what is of this lease.
-pub(crate) fn save_resource(
-    resource: &Resource,
-    posix: &PosixFiles,
-    fd_set: &FdSet,
-    reader: Successor,
-    who: impl Fn(OwnerId, &Holding) -> Holder,
-) -> Option<document::Resource> {
-    let (lease, terms, holders) = resource.hold()?;
-    let (fd, lock) = lease.lock();
-    let fd = fd_set.fd(fd);
-    let inode = lease.inode();
-    let parked = lock.is_posix().then(|| posix.pass_parked(inode, fd_set));
-    let holders = holders.map(|(owner, holding)| save_holder(holding, who(owner, holding)));
-    let holders: Vec<_> = holders.collect();
-    let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
-    let path = resource.path();
-    let is_all_text = is_text(&resource.name) && is_text(&resource.space);
-    if !is_all_text && reader == Successor::Libvirt {
-        tracing::error!(
-            target: "locking.lock_daemon",
-            "The lease on {} cannot be handed over to libvirt's daemon, as its name is no UTF-8; \
-             the file stays locked until that ends", path.display()
-        );
-        return None;
-    }
-    let owners = holders.iter().flat_map(|holder| {
-        let shares = usize::try_from(holder.shares.unwrap_or(1)).unwrap_or(usize::MAX);
-        std::iter::repeat_n(Pid(holder.pid), shares.min(SHARES_MAX))
-    });
-    Some(document::Resource {
-        name: Some(text(&resource.name)),
-        path: Some(text(path.as_os_str().as_bytes())),
-        fd: Some(fd),
-        lock_held: Some(true),
-        flags: Some(
-            u32::from(terms.shared) * flag::SHARED + u32::from(terms.autocreate) * flag::AUTOCREATE,
-        ),
-        owners: Some(owners.collect()),
-        private: Some(PrivateResource {
-            name: hex_unless_text(&resource.name),
-            directory: hex_unless_text(&resource.space),
-            key: resource.key,
-            lock: (!lock.is_posix()).then_some(Lock::Ofd),
-            lacks: match lock {
-                Hold::Whole(_) => None,
-                Hold::Shared(_) => Some(Lack::Exclusiveness),
-                Hold::Nothing => Some(Lack::Everything),
-            },
-            file: Some((inode.device, inode.number)),
-            parked: parked.filter(|parked| !parked.is_empty()),
-            holders: Some(holders),
-        }),
-    })
-}
-
-/// How often one owner is listed for libvirt; ours. More shares than this one document never needs.
-const SHARES_MAX: usize = 1024;
-
-fn save_holder(holding: &Holding, who: Holder) -> Holder {
-    let Holding { since, was_had_before, shares, .. } = holding;
-    let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Holder {
-        shares: Some(*shares).filter(|&shares| shares > 1),
-        since_unix_s: Some(since.as_secs()),
-        had_before: was_had_before.then_some(true),
-        ..who
-    }
-}
-
-/// A guest, and what is known of the owner that it is.
-pub(crate) fn save_guest(guest: &Guest, owner: Option<&Owner>) -> Holder {
-    Holder {
-        pid: Some(guest.pid),
-        id: Some(guest.id),
-        name: Some(name_of(guest)),
-        uuid: Some(uuid(&guest.uuid)),
-        process: owner.and_then(save_process),
-        ..Holder::default()
-    }
-}
-
-/// `None` when it is the process with the registered number, and nothing else is known of it.
-fn save_process(owner: &Owner) -> Option<Process> {
-    let Known { way, identity, namespace } = owner.known;
-    if !owner.is_dead && owner.known == Known::BY_NUMBER {
-        return None;
-    }
-    let found = match way {
-        _ if owner.is_dead => Some(Found::Dead),
-        Way::Number => None,
-        Way::Connection { .. } => Some(Found::Connection),
-        Way::Never => Some(Found::Never),
-    };
-    let number = if let Way::Connection { number } = way { Some(number) } else { None };
-    let (inode, start) = match identity {
-        Some(Identity::Inode(inode)) => (Some(inode), None),
-        Some(Identity::Start(start)) => (None, Some(start)),
-        None => (None, None),
-    };
-    Some(Process { found, number, inode, start, namespace })
-}
-
-fn name_of(guest: &Guest) -> String {
-    text(&guest.name)
 }

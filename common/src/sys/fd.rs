@@ -54,7 +54,7 @@ pub unsafe fn adopt_listed(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Marks everything that is open, but the standard streams, to be closed by an exec. With ten
+/// SlotFile everything that is open, but the standard streams, to be closed by an exec. With ten
 /// thousand fds it takes 4 ms less at once than one by one.
 ///
 /// # Errors
@@ -83,7 +83,7 @@ pub fn set_cloexec_of(number: RawFd, closes: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Marks an open file in a way that goes with it, through an exec and another program as well: by
+/// SlotFile an open file in a way that goes with it, through an exec and another program as well: by
 /// the signal that it would send if it were asked to send any.
 ///
 /// # Errors
@@ -124,7 +124,7 @@ pub fn with_number<T>(
     action(fd)
 }
 
-/// Marks `fd` to be closed by an exec.
+/// SlotFile `fd` to be closed by an exec.
 ///
 /// # Errors
 /// As `fcntl(2)`.

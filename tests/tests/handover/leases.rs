@@ -57,7 +57,7 @@ fn holders_are_known_by_name_ever_after(subject: Subject) {
             eventually("the holders are named", || {
                 let log = daemon.stderr().split_off(before);
                 let mut names = names.iter().map(|name| format!("guest '{name}' (uuid 5a"));
-                names.all(|name| log.contains(&name)) && log.contains("has had it for")
+                names.all(|name| log.contains(&name)) && log.contains("has held it for")
             });
         }
     }
@@ -104,9 +104,9 @@ fn held_for(daemon: &Daemon, guest: &Guest, image: &str) -> (u64, bool) {
     let before = daemon.stderr().len();
     client_of(daemon, guest).acquire("", image, 0).unwrap_err();
     let said = || daemon.stderr().split_off(before);
-    eventually("it says since when", || said().contains("has had it for "));
+    eventually("it says since when", || said().contains("has held it for "));
     let log = said();
-    let (_, rest) = log.split_once("has had it for ").expect("it says since when");
+    let (_, rest) = log.split_once("has held it for ").expect("it says since when");
     let exact = rest.strip_prefix("at least ");
     let seconds = exact.unwrap_or(rest).split(' ').next().unwrap_or_default();
     (seconds.parse().expect("a number of seconds"), exact.is_none())

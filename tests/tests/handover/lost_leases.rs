@@ -139,12 +139,14 @@ fn a_lost_lease_is_told_of_until_it_is_had_again(route: Route) {
     let stranger = stranger(&image, libc::F_WRLCK);
     for _ in 0..2 {
         daemon.change_to(Whose::Ours);
-        eventually("it is said", || daemon.stderr().contains(&format!("{image} is lost")));
+        eventually("it is said", || {
+            daemon.stderr().contains(&format!("{image} has lost its lock"))
+        });
         daemon.expect_said("guest 'guest'");
     }
     drop(stranger);
     eventually("the lease is there again", || !is_free(&image));
-    eventually("it is said", || daemon.stderr().contains("is whole again"));
+    eventually("it is said", || daemon.stderr().contains("has all of its lock again"));
 }
 
 fn an_exclusive_lease_that_is_shared_becomes_exclusive(route: Route) {

@@ -134,7 +134,7 @@ fn a_refused_alias_names_the_holder_in_the_log(subject: Subject) {
     let image = image(&daemon, "image");
     client_of(&daemon, NOBODY).acquire("", &image, 0).unwrap();
     client_of(&daemon, SOMEBODY_ELSE).acquire("", &format!("/{image}"), 0).unwrap_err();
-    daemon.expect_said(&format!("pid {NOBODY}) has had it"));
+    daemon.expect_said(&format!("pid {NOBODY}) has held it"));
 }
 
 /// Whoever shares by name gets the file that is locked, or nothing.
@@ -151,7 +151,7 @@ fn a_file_that_took_the_name_is_not_shared(subject: Subject) {
     image(&daemon, "image");
     assert_eq!(other.acquire("", &name, ACQUIRE_SHARED), Err(locked(&name)));
     assert_eq!(client.acquire("", &name, ACQUIRE_SHARED), Err(locked(&name)));
-    daemon.expect_said("is not the file any more");
+    daemon.expect_said("was replaced after it was leased");
     fs::rename(daemon.file("former"), &name).unwrap();
     other.acquire("", &name, ACQUIRE_SHARED).unwrap();
     client.release("", &name, 0).unwrap();

@@ -54,7 +54,7 @@ fn two_nodes_of_a_device_are_one_disk(subject: Subject) {
         }
         assert_eq!(other.delete("", &two, 0), Err(locked(&two)));
         assert!(!is_leased(&two));
-        daemon.expect_said(&format!("pid {NOBODY}) has had it"));
+        daemon.expect_said(&format!("pid {NOBODY}) has held it"));
         daemon.change_to(Whose::Ours);
     }
     let (mut client, mut other) = (client_of(&daemon, NOBODY), client_of(&daemon, SOMEBODY_ELSE));

@@ -182,7 +182,7 @@ fn a_refusal_names_the_holder_in_the_log(subject: Subject) {
     for pid in [NOBODY, SOMEBODY_ELSE] {
         daemon.expect_said(&format!("guest 'guest' (uuid {uuid}, pid {pid})"));
     }
-    daemon.expect_said("has had it for");
+    daemon.expect_said("has held it for");
     let log = daemon.stderr();
-    assert!(log.contains("has had it for 0 s") || log.contains("has had it for 1 s"), "{log}");
+    assert!(log.contains("has held it for 0 s") || log.contains("has held it for 1 s"), "{log}");
 }

@@ -28,7 +28,7 @@ pub struct ProcessInfo {
     pub check_configuration: Arc<CheckConfiguration>,
     /// The locked pid file.
     pub pid_file: Option<Arc<File>>,
-    /// Inherited fds of unknown use, left open as a lease may depend on their locks.
+    /// InheritedFds fds of unknown use, left open as a lease may depend on their locks.
     pub unclaimed_fds: Vec<OwnedFd>,
 }
 

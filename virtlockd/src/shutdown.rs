@@ -1,0 +1,55 @@
+//! Stop of the daemon: guests that cannot go on without it are terminated, unless the fd store has
+//! their leases.
+
+use crate::ids::OwnerId;
+use crate::lockspace::action::Action;
+use crate::lockspace::execution::perform;
+use crate::lockspace::queue::Task;
+use crate::outcome::Core;
+use crate::owner::entry::Owner;
+use crate::owner::lifecycle::release_all;
+use crate::owner::signals;
+use crate::persist::fd_store::{are_leases_stored, is_lease_stored};
+use crate::state::State;
+
+/// Stops: leases in the fd store stay there, and guests that depend on others are ended before
+/// these are released. This waits for guests, as nothing is served any more.
+pub(crate) fn stop(state: &mut State, core: &mut Core) {
+    state.is_stopping = true;
+    let all = state.owners.iter().filter(|(id, _)| !are_leases_stored(state, core, *id));
+    let unstored: Vec<OwnerId> = all.map(|(id, _)| id).collect();
+    let owners = unstored.iter().filter_map(|&id| state.owners.get(id));
+    let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(|owner| owner.depends_on_daemon());
+    if core.has_store() {
+        signals::complete_terminations(state.owners.iter().map(|(_, owner)| owner));
+        tracing::info!(
+            target: "locking.lock_daemon",
+            "Leases in the fd store stay there; {} owners have leases that are not in it",
+            unstored.len()
+        );
+    }
+    signals::terminate_all(&dependent);
+    for owner in others.iter().filter(|owner| owner.has_leases()) {
+        tracing::warn!(
+            target: "locking.lock_daemon",
+            "This daemon stops: {} has no connection of its own and loses its leases",
+            owner.guest
+        );
+    }
+    for id in unstored {
+        release_unstored(state, core, id);
+    }
+}
+
+/// Releases all leases of an owner that has ended, and of another those that the fd store lacks.
+fn release_unstored(state: &mut State, core: &mut Core, id: OwnerId) {
+    if state.owners.get(id).is_none_or(Owner::has_ended) {
+        release_all(state, core, id);
+        return;
+    }
+    let mut leases = state.owners.leases(id);
+    leases.retain(|&lease| !is_lease_stored(state, core, lease));
+    for lease in leases {
+        perform(state, core, lease, Task::internal(Action::ReleaseAll(id)));
+    }
+}
