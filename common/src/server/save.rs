@@ -1,4 +1,4 @@
-//! The servers as part of a state document, and back.
+//! Conversion of the servers to and from a state document.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,17 +27,17 @@ use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection};
 use crate::sys::{fd, process, socket};
 
-/// libvirt's way of saying that a server sends no keepalive messages.
+/// libvirt's value for no keepalive messages.
 const NO_KEEPALIVE: u32 = u32::MAX;
 
-/// Calls of one client at a time, libvirt's value.
+/// Calls in flight per client; libvirt's value.
 const CALLS_MAX: u32 = 1;
 
 impl<O> Core<O> {
-    /// Both servers with everything that is connected to them.
+    /// Returns both servers with their listeners and clients.
     ///
     /// # Errors
-    /// As `memfd_create(2)`, for what clients have in their buffers.
+    /// As `memfd_create(2)`, for the clients' buffers.
     pub fn save(&self, fd_set: &FdSet) -> io::Result<document::Daemon> {
         let mut servers = std::collections::BTreeMap::new();
         for server in [&self.servers.main, &self.servers.admin] {
@@ -48,7 +48,7 @@ impl<O> Core<O> {
         Ok(document::Daemon::Named { servers })
     }
 
-    /// Sets what was set through the admin socket of an earlier image.
+    /// Adopts settings made through a predecessor's admin socket.
     pub fn adopt_overrides(&mut self, from: &PrivateDaemon) {
         if let Some(timeout_s) = from.timeout_s {
             self.set_idle_timeout_s(timeout_s);
@@ -72,13 +72,13 @@ impl<O> Core<O> {
         }
     }
 
-    /// Keeps fds open of which nothing is known.
+    /// Keeps fds of unknown use open.
     pub fn keep_unclaimed(&mut self, fds: Vec<OwnedFd>) {
         self.process_info.unclaimed_fds = fds;
     }
 
-    /// Takes over a server's limits and clients. What cannot be used is said and left out. Gives
-    /// the clients that are there, with what the daemon knew of each.
+    /// Adopts a server's limits and clients. Unusable ones are logged and left out. Returns the
+    /// adopted clients, with the daemon's data of each.
     pub fn adopt(
         &mut self,
         kind: admin::Server,
@@ -87,13 +87,13 @@ impl<O> Core<O> {
     ) -> Vec<(Caller, Session)> {
         let server = self.servers.get_mut(kind);
         let adopted = server.adopt(from, kind, inherited, &self.reactor);
-        // Whatever has arrived for them meanwhile, or is in their buffers already.
+        // Input may have arrived for them, or be in their buffers.
         self.answered.extend(server.clients.values().map(Client::id));
         adopted
     }
 }
 
-/// The listeners of a server; what cannot be listened on is said and left out.
+/// Returns the listeners of a server. Unusable ones are logged and left out.
 pub fn adopt_listeners(from: &document::Server, inherited: &mut InheritedFds) -> Vec<Listener> {
     let services = from.services.iter().flatten();
     let sockets = services.flat_map(|service| service.socks.iter().flatten());
@@ -252,7 +252,7 @@ fn socket_of(fd: i32, is_client: bool) -> Socket {
     }
 }
 
-/// Most clients have nothing in their buffers.
+/// Most clients have empty buffers.
 fn pack(
     key: Option<u64>,
     connection: &Connection,

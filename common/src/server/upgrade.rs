@@ -1,8 +1,8 @@
-//! The way of a running process to its successor: ask the target, come to rest, execute it.
+//! Upgrade of a running process: asking the target, settling, and executing it.
 //!
-//! Serving goes on while the target is asked. To rest takes as long as calls that are in flight,
-//! bounded by [`SETTLE_PERIOD`]: no new call is taken up meanwhile, but guests' pipes are still
-//! read. Whatever fails, this image serves on, and says why.
+//! Calls are served while the target is asked. Settling waits for the calls in flight, bounded by
+//! [`SETTLE_PERIOD`]: no new call is started meanwhile, but guests' pipes are still read. On any
+//! failure this process continues, and logs the reason.
 
 mod stage;
 
@@ -32,23 +32,23 @@ pub use stage::ProcessInfo;
 use stage::{Hindrance, NextProgram};
 pub(crate) use stage::{Reading, Upgrade};
 
-/// How long it may take to ask the target, who has two questions to answer.
+/// Time for the target to answer its two questions.
 const CHECK_PERIOD: Duration = Duration::from_secs(30);
 
-/// How long calls in flight may take, and clients to send the rest of a message.
+/// Time for calls in flight, and for clients to send the rest of a message.
 const SETTLE_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long threads may take to end that have nothing to do any more.
+/// Time for idle threads to end.
 const THREADS_PERIOD: Duration = Duration::from_secs(1);
 
-/// What jobs do that are not the daemon's.
+/// Description of jobs that are not the daemon's.
 const OTHER_JOBS: &str = "a look-up of names, or a log file that is being opened,";
 
-/// How long the supervisor may take to hear of it.
+/// Time for the supervisor to receive the notification.
 const NOTIFY_PERIOD: Duration = Duration::from_millis(100);
 
 impl<O> Core<O> {
-    /// Begins an upgrade unless one is under way.
+    /// Begins an upgrade unless one is in progress.
     pub(super) fn begin_upgrade<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         if !matches!(self.upgrade, Upgrade::None | Upgrade::Postponed) {
             return;
@@ -95,7 +95,7 @@ impl<O> Core<O> {
         Ok(())
     }
 
-    /// The target has answered.
+    /// Handles the target's answer.
     pub(super) fn target_has_answered<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         let Upgrade::Asking { target, check, timer, .. } = std::mem::take(&mut self.upgrade) else {
             return;
@@ -113,10 +113,10 @@ impl<O> Core<O> {
         }
     }
 
-    /// The time for an answer, or to come to rest, is over.
+    /// Handles the end of the time for an answer, or for settling.
     pub(super) fn upgrade_is_late<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         if self.upgrade.is_early(Instant::now()) {
-            // A timer of the stage before, which had fired when it was cancelled.
+            // Stale timer of the stage before: it had fired when it was cancelled.
             return;
         }
         match std::mem::take(&mut self.upgrade) {
@@ -136,7 +136,7 @@ impl<O> Core<O> {
                 self.upgrade = Upgrade::Ready(successor);
             }
             Upgrade::Settling { .. } => {
-                // A thread that hangs in the kernel may not even be killed by an exec.
+                // Even an exec may not end a thread that hangs in the kernel.
                 let oldest = self.jobs.in_flight().min_by_key(|job| job.since);
                 let what = oldest.filter(|job| job.source != NOT_THE_DAEMONS);
                 let what = what.map_or(OTHER_JOBS.into(), |job| daemon.describe_job(job.source));
@@ -149,11 +149,11 @@ impl<O> Core<O> {
         }
     }
 
-    /// Whether the time has come to [execute](Self::execute) another image.
+    /// Returns whether everything has settled for [`Self::execute`].
     pub(super) fn check_ready_for_successor(&mut self) -> bool {
         if let Upgrade::Settling { successor, timer } = &self.upgrade {
             let (reader, timer) = (successor.reader, *timer);
-            // Who lets go of the dead drops clients, and is asked last.
+            // Last, as it closes clients.
             let is_ready = self.is_at_rest(reader)
                 && self.check_log_written()
                 && !self.lets_go_of_the_dead(reader);
@@ -171,15 +171,15 @@ impl<O> Core<O> {
         }
     }
 
-    /// Executes it. Returns when that has failed, when this process has been asked to stop instead,
-    /// or when a postponed upgrade has only begun.
+    /// Executes the successor. Returns when that has failed, when this process was asked to stop
+    /// instead, or when a postponed upgrade has only begun.
     pub(super) fn execute<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         let Upgrade::Ready(successor) = std::mem::take(&mut self.upgrade) else {
             return self.begin_upgrade(daemon);
         };
         self.announce_successor(successor.reader);
         let Err(hindrance) = self.try_execute(daemon, &successor);
-        // What has arrived meanwhile was taken for the successor's.
+        // Ended children were taken for the successor's meanwhile.
         self.orphans_may_have_ended = process::is_first();
         if successor.reader == Successor::Libvirt {
             self.fill_store_again(daemon);
@@ -205,7 +205,7 @@ impl<O> Core<O> {
         }
         let failed = |what, error: io::Error| Hindrance::Other(format!("{what}: {error}"));
         let held = self.signals.hold().map_err(|error| failed("signals", error))?;
-        // What came before is lost with this image, unless it is looked at now.
+        // A signal from before would be lost with this process.
         if self.signals.take().contains(&signal::Request::Stop) {
             return Err(Hindrance::Stop);
         }
@@ -221,12 +221,12 @@ impl<O> Core<O> {
             .map_err(|error| Hindrance::Other(error.to_string()))
     }
 
-    /// The supervisor hears that another image comes. libvirt's give no signs of life.
+    /// Tells the supervisor that a successor comes. libvirt's sends no pings.
     fn announce_successor(&mut self, reader: Successor) {
         if reader == Successor::Libvirt {
             self.supervisor().watchdog_off();
         }
-        // libvirt's tell the supervisor that they are ready only where their environment says how.
+        // libvirt's daemon announces that it is ready only where its environment says how.
         let will_tell_ready =
             reader == Successor::Ours || std::env::var_os("NOTIFY_SOCKET").is_some();
         let notify = self.supervisor();
@@ -238,14 +238,14 @@ impl<O> Core<O> {
         }
     }
 
-    /// Whether new work at this place, as long as nobody waits for it, has to wait for an upgrade that
-    /// is near: a place that is slow would never come to rest. [`Daemon::resume`] says when it has
-    /// come to nothing.
+    /// Returns whether new work on this file system, if no client waits for it, has to wait for an
+    /// upgrade in progress: a slow file system would never settle. [`Daemon::resume`] tells that
+    /// the upgrade has failed.
     pub fn holds_back(&self, place: StorageId) -> bool {
         self.upgrade.holds_back() && self.jobs.is_slow(place)
     }
 
-    /// Goes on after an upgrade that came to nothing.
+    /// Resumes after a failed upgrade.
     pub(super) fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
         self.haste.set(false);
@@ -282,7 +282,7 @@ impl<O> Core<O> {
         self.upgrade = Upgrade::Settling { successor, timer };
     }
 
-    /// A living client that libvirt's daemon would choke on.
+    /// Returns the pid of a live client that libvirt's daemon could not read.
     fn hidden_peer(&self) -> Option<i32> {
         let servers = [&self.servers.main, &self.servers.admin];
         let mut clients = servers.into_iter().flat_map(|server| server.clients.values());
@@ -292,8 +292,8 @@ impl<O> Core<O> {
         hidden.map(pid)
     }
 
-    /// libvirt's daemons end when the process of a client has, which a guest may have done last.
-    /// Gives whether there was one.
+    /// Closes clients whose process has ended, for libvirt's daemons, which end on them. Settling a
+    /// guest may have ended one just now. Returns whether there was one.
     fn lets_go_of_the_dead(&mut self, reader: Successor) -> bool {
         if reader == Successor::Libvirt {
             self.drop_clients(|client| client.peer_has_ended());
@@ -309,8 +309,8 @@ impl<O> Core<O> {
             && clients.all(|client| is_settled(client, reader))
     }
 
-    /// What has not come to rest is brought to rest: calls are answered with an error, and
-    /// libvirt's daemons get no client with half a message.
+    /// Ends what has not settled: calls are answered with an error, and libvirt's daemons get no
+    /// client with half a message.
     fn settle_by_force(&mut self, reader: Successor) {
         self.hold_nothing_back();
         for server in [&mut self.servers.main, &mut self.servers.admin] {
@@ -319,7 +319,7 @@ impl<O> Core<O> {
         }
         if reader == Successor::Libvirt {
             self.drop_clients(|client| {
-                // One that can be told gets its answer first.
+                // A client that can be written to gets its answer first.
                 drop(client.flush());
                 client.peer_has_ended() || !is_settled(client, Successor::Libvirt)
             });
@@ -336,7 +336,7 @@ impl<O> Core<O> {
         }
     }
 
-    /// Everything that this process is, for whoever reads it.
+    /// Returns the whole state of this process as a document for `reader`.
     pub(super) fn document<'a, D: Daemon<Outcome = O>>(
         &self,
         daemon: &'a D,
@@ -381,12 +381,12 @@ impl<O> Core<O> {
     }
 }
 
-/// Kernels before 5.11 (5.10.220) take all POSIX locks of a process that executes something while a
-/// second thread has its table of open files, too.
+/// Waits until this thread is the only one. Kernels before 5.11 (5.10.220) drop all POSIX locks of
+/// a process that executes a program while a second thread shares its table of open files.
 fn wait_for_other_threads() -> Result<(), String> {
     const PAUSE: Duration = Duration::from_millis(1);
     let end = Instant::now() + THREADS_PERIOD;
-    // Where nobody can tell there is nothing to wait for.
+    // Without a count there is nothing to wait for.
     while process::threads_count().unwrap_or(1) > 1 {
         if Instant::now() >= end {
             return Err("a thread does not end".into());
