@@ -1,24 +1,24 @@
-//! What a client of a process that has crashed was pending by it.
+//! Pending replies of a process that has crashed.
 
 use super::slots::{MARK_BYTES, Mark};
 use crate::rpc::program::ReplyTo;
 
-/// Programs have other numbers.
+/// Not a program's number.
 const NO_PROGRAM: u32 = u32::MAX;
 
-/// What a client is owed.
+/// Reply that a client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingReply {
-    /// Nothing: no byte of a call has been read that is not answered.
+    /// None: every byte that was read belongs to an answered call.
     Nothing,
-    /// An answer.
+    /// The answer to a call.
     Answer(ReplyTo),
-    /// Something of which nobody can tell what: a part of a message has been read.
+    /// Unknown: part of a message was read.
     Unknown,
 }
 
 impl PendingReply {
-    /// As a mark.
+    /// Encodes it as a slot.
     #[must_use]
     pub fn to_mark(self) -> Mark {
         let words = match self {
@@ -32,7 +32,7 @@ impl PendingReply {
         mark
     }
 
-    /// From a mark.
+    /// Decodes a slot.
     #[must_use]
     pub fn from_mark(mark: Mark) -> Self {
         let mut words = [0; 4];

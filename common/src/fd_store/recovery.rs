@@ -1,4 +1,4 @@
-//! Names of fds in the supervisor's store, and a document of what came back from there.
+//! Recovery from the fd store: builds a document from the fds that the supervisor has returned.
 
 mod line;
 
@@ -20,19 +20,19 @@ use crate::sys::{fd, pipe};
 /// Fds of a staging pipe.
 const PIPE_ENDS: usize = 2;
 
-/// Everything that came back.
+/// Everything that was recovered.
 #[derive(Debug, Default)]
 pub struct Returned {
-    /// What it says; `None` without a journal that can be read.
+    /// The document; `None` without a readable journal.
     pub document: Option<Document<'static>>,
     /// The names, one for each fd.
     pub names: Vec<String>,
-    /// What the journal has and the store lacks, in words.
+    /// Descriptions of items that the journal has and the store lacks.
     pub missing: Vec<String>,
 }
 
-/// Makes a document of what the supervisor has given back, if it has given anything. The fds are
-/// with `inherited` then, under the numbers that the document has for them.
+/// Builds a document from the fds that the supervisor has returned, if any. The fds are then with
+/// `inherited`, under the numbers that the document has.
 #[must_use]
 pub fn from_fd_store(
     stored: Vec<(String, OwnedFd)>,
@@ -51,7 +51,7 @@ pub fn from_fd_store(
     Some(Returned { document, names, missing })
 }
 
-/// The names of everything that a document claims to be stored.
+/// Returns the names of everything that a document says is stored.
 #[must_use]
 pub fn keys_of(document: &Document<'_>, main_server: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
@@ -79,7 +79,7 @@ pub fn keys_of(document: &Document<'_>, main_server: &str) -> BTreeSet<String> {
     names
 }
 
-/// Numbers of what came back, by name.
+/// Numbers of returned fds, by name.
 struct Numbers(HashMap<String, Vec<RawFd>>);
 
 impl Numbers {
@@ -101,8 +101,8 @@ impl Numbers {
         self.of(kind, key).first().copied()
     }
 
-    /// Memfds of marks with their names, the newest last. There are two when the start of a process
-    /// of an earlier version was cut off.
+    /// Returns the slot files of a kind with their names, the newest last. There are two when an
+    /// earlier version's start was cut off.
     fn marks(&self, kind: Kind) -> Vec<(String, RawFd, SlotFile)> {
         let open = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
         let marks = |key| {
@@ -114,7 +114,7 @@ impl Numbers {
         all
     }
 
-    /// The memfds that the next process goes on with.
+    /// Returns the memfds that the next process continues to use.
     fn essentials(&self) -> Vec<(String, RawFd)> {
         let journals = self.keys(Kind::Journal).filter_map(|number| {
             Some((Kind::Journal.name(number), self.one(Kind::Journal, number)?))
@@ -132,7 +132,7 @@ impl Numbers {
     }
 }
 
-/// The last one that is complete.
+/// Returns the newest complete journal.
 fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<JournalContents> {
     let journal = |(name, fd): &(String, OwnedFd)| {
         Some((Kind::Journal.key(name)?, File::from(fd.try_clone().ok()?)))
@@ -183,7 +183,7 @@ fn build_document(
     }
 }
 
-/// What a record is about, in words, if its fd is not there.
+/// Describes the item of a record whose fd is missing.
 fn is_missing(change: &Change, key: u64, numbers: &Numbers) -> Option<String> {
     if let Some(log) = change.log.as_ref().filter(|_| numbers.one(Kind::Log, key).is_none()) {
         let [path, name] = [&log.path, &log.domname].map(|text| text.as_deref().unwrap_or("?"));
@@ -203,7 +203,7 @@ fn is_missing(change: &Change, key: u64, numbers: &Numbers) -> Option<String> {
     words
 }
 
-/// Puts every item of the journal's document among its changes, if none of these is about it. Gives
+/// Moves the items of the journal's document to its changes, unless a change replaces them. Returns
 /// the number for the next client.
 fn spread_out(contents: &mut JournalContents, main_server: &str) -> Option<u64> {
     let JournalContents { document, changes, spaces, .. } = contents;
@@ -240,7 +240,7 @@ fn spread_out(contents: &mut JournalContents, main_server: &str) -> Option<u64> 
     main.next_client_id
 }
 
-/// `None` for one whose pipe is not there: it has gone, or was never stored.
+/// Completes a log's record; `None` if its pipe is missing, as it was removed or never stored.
 fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Option<Log> {
     log.pipefd = Some(numbers.one(Kind::Log, key)?);
     let pipes = staged.pipes.get(&key).map(Vec::as_slice).unwrap_or_default();
@@ -251,7 +251,7 @@ fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Opti
     private.staged_keys = Some(pipes.iter().map(|pipe| pipe.key).collect());
     private.staged = Some(pipes.iter().map(|pipe| pipe.ends).collect());
     private.after_crash = Some(true);
-    // What is at risk was noted behind it.
+    // Bytes at risk were recorded after the line.
     if let Some(line) = staged.line(key, numbers) {
         line::resume(private, &line);
     }
@@ -269,7 +269,8 @@ fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Opti
     Some(log)
 }
 
-/// `None`, so that the connection ends, also for one of which nobody can tell what it waits for.
+/// Completes a client's record; `None`, which closes the connection, also if its pending reply is
+/// unknown.
 fn found_client(
     mut client: Client,
     key: u64,
@@ -303,13 +304,13 @@ fn found_lease(
     Some(lease)
 }
 
-/// What is staged, by the log's key.
+/// Staged bytes, by the log's key.
 struct Staged {
-    /// With lines about losses.
+    /// Slot file with lines about losses.
     marks: Option<SlotFile>,
-    /// Staging pipes with bytes inside, in the order of each log.
+    /// Non-empty staging pipes, in each log's order.
     pipes: HashMap<u64, Vec<StagedPipe>>,
-    /// Bytes in pipes that the store may lack, by the key of each.
+    /// Bytes in pipes that the store may lack, by the pipe's key.
     at_risk: HashMap<u64, Vec<(u64, AtRisk)>>,
 }
 
@@ -321,7 +322,7 @@ struct StagedPipe {
 }
 
 impl Staged {
-    /// Of bytes at risk only what was noted in this round or later.
+    /// Reads the slot files. Bytes at risk count only from this round on.
     fn read(numbers: &Numbers, round: u32) -> Self {
         let mut pipes: HashMap<u64, Vec<StagedPipe>> = HashMap::new();
         let marks = numbers.marks(Kind::StagingOwners);
@@ -344,7 +345,7 @@ impl Staged {
         Self { pipes, at_risk, marks: marks.into_iter().next_back().map(|(.., marks)| marks) }
     }
 
-    /// The line that was noted last for this log.
+    /// Returns the latest line about a loss of this log.
     fn line(&self, key: u64, numbers: &Numbers) -> Option<marks::Line> {
         let line = self.marks.as_ref()?.line(key).ok()??;
         let pipe = numbers.one(Kind::Log, key)?;
@@ -353,17 +354,17 @@ impl Staged {
     }
 }
 
-/// Whose bytes are in a staging pipe.
+/// Owner of a staging pipe's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     /// The log's key.
     pub owner: u64,
-    /// Grows with each mark that is made, also from process to process.
+    /// Grows with each record, also across processes.
     pub order: u64,
 }
 
 impl Mark {
-    /// As bytes.
+    /// Encodes it as a slot.
     #[must_use]
     pub fn to_bytes(self) -> marks::Mark {
         let mut bytes = marks::Mark::default();
@@ -381,7 +382,7 @@ impl Mark {
     }
 }
 
-/// The end to read from and the other, if there is something inside.
+/// Returns the read end and the write end of a non-empty pipe.
 fn ends(numbers: &[RawFd]) -> Option<(RawFd, RawFd)> {
     let is_reader = |number: RawFd| fd::is(number, |fd| fd::is_readable(fd));
     let reader = numbers.iter().copied().find(|&number| is_reader(number))?;

@@ -1,4 +1,4 @@
-//! What a log is pending, when the line that tells of it had been begun.
+//! Recovery of a log's pending line about a loss.
 
 use std::time::SystemTime;
 
@@ -6,8 +6,8 @@ use crate::fd_store::slots::Line;
 use crate::handover::document::{Loss, PrivateLog};
 use crate::handover::text::hex;
 
-/// A line about a loss was noted before it was written: by a process that could not say in the journal
-/// any more that it was begun, or how much of it is written.
+/// Applies a line that was recorded before it was written: the process could not record in the
+/// journal that the line was begun, or how much of it is written.
 pub(super) fn resume(log: &mut PrivateLog, line: &Line) {
     let known = log.line_order.unwrap_or(0);
     let is_unfinished = log.unfinished_line.as_ref().is_some_and(|line| !line.is_empty());
@@ -15,7 +15,8 @@ pub(super) fn resume(log: &mut PrivateLog, line: &Line) {
         return;
     }
     if line.order > known {
-        // What a process before that was writing had been seen to, and is contents of or left.
+        // An earlier process's write in progress was handled already, and is part of this line or
+        // of the bytes left.
         (log.in_writing, log.line_order) = (None, Some(line.order));
         match &mut log.loss {
             Some(loss) if line.left_bytes > 0 => loss.bytes = line.left_bytes,
@@ -28,7 +29,7 @@ pub(super) fn resume(log: &mut PrivateLog, line: &Line) {
     (log.unfinished_line, log.line_target) = (Some(hex(&line.text)), Some(line.target));
 }
 
-/// Bytes were in pipes that the store has not.
+/// Adds the bytes of pipes that the store lacks to the loss.
 pub(super) fn add_loss(log: &mut PrivateLog, lost_bytes: u64) {
     if lost_bytes == 0 {
         return;
@@ -53,7 +54,7 @@ mod tests {
         Line { order, pipe_inode: 1, target: TARGET, left_bytes, text: b"line".to_vec() }
     }
 
-    /// In the journal.
+    /// Makes a log as the journal has it.
     fn log(line_order: u64, unfinished: &str, loss_bytes: u64) -> PrivateLog {
         let loss = Loss { bytes: loss_bytes, first_unix_us: 1, last_unix_us: 2 };
         PrivateLog {
