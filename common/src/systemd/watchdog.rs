@@ -1,10 +1,10 @@
-//! How often the supervisor wants to hear from us.
+//! The supervisor's watchdog.
 
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Half the time after which the supervisor takes the process `own_pid` for hung, by what
-/// `variable` says of `WATCHDOG_USEC` and `WATCHDOG_PID`; `None` when it does not watch us.
+/// Returns half of the watchdog's timeout for the process `own_pid`, from `WATCHDOG_USEC` and
+/// `WATCHDOG_PID` as read by `variable`; `None` without a watchdog.
 pub fn ping_period(
     own_pid: u32,
     variable: impl Fn(&'static str) -> Option<OsString>,
