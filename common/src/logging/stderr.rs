@@ -1,4 +1,4 @@
-//! Writing to stderr without waiting for its reader.
+//! Writing to stderr without blocking on its reader.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,11 +9,11 @@ use nix::libc;
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{SFlag, fstat};
 
-/// Writes the beginning of `lines` to `fd`, whatever that is at this moment. Gives the number of
-/// bytes written.
+/// Writes the beginning of `lines` to `fd`, whatever kind of file it is at this moment. Returns the
+/// number of bytes written.
 ///
-/// The fd's open file description belongs to whoever started us as much as to us, so it must not
-/// be made non-blocking. A pipe or terminal is opened anew instead, a socket can be asked per call.
+/// The fd's open file description is shared with the process that started us, so it must not be
+/// made non-blocking. A pipe or terminal is opened anew instead; a socket has a flag per call.
 ///
 /// # Errors
 /// As `write(2)`; `WouldBlock` when the reader is behind.
@@ -39,7 +39,7 @@ fn open_again(fd: BorrowedFd<'_>) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// The terminal of another user, or no `/proc`.
+/// Returns whether the file cannot be opened anew: another user's terminal, or no `/proc`.
 fn cannot_open_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
 }
