@@ -1,13 +1,14 @@
-//! What answers consist of.
+//! Encoding of answers.
 
 use super::params::{self, Parameter, Value};
 use super::{Client, Identity};
 use crate::xdr::Writer;
 
-/// The kind of every connection to us; the others are TCP and TLS.
+/// Transport of every connection to us; the others are TCP and TLS.
 const TRANSPORT_UNIX: u32 = 0;
 
-/// A list whose number of elements follows it; where only the number is wanted, an empty one.
+/// Writes a list, followed by its number of elements. If only the number is wanted, the list is
+/// empty.
 pub(super) fn write_list<T>(
     writer: &mut Writer,
     wanted: bool,
@@ -33,7 +34,8 @@ pub(super) fn write_numbers<const N: usize>(numbers: [(&str, u32); N]) -> Writer
     writer
 }
 
-/// Where a user or group has no name, its number stands for it: `virt-admin` wants both.
+/// Writes a client's identity. `virt-admin` expects names; a user or group without one is given by
+/// number.
 pub(super) fn write_identity(identity: &Identity) -> Writer {
     let name_of = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
     let user_name = name_of(&identity.user_name, identity.uid);
