@@ -1,4 +1,4 @@
-//! Files by offset, and files without a name.
+//! Files: access by offset, and files without a name.
 
 use std::env;
 use std::fs::{self, File};
@@ -18,11 +18,11 @@ use super::calls;
 /// Permission bits of a file that has, or had for a moment, a name.
 const MODE: u32 = 0o600;
 
-/// Where there can be a file in memory without `memfd_create(2)`, as a rule.
+/// Directories that are usually in memory, where `memfd_create(2)` is missing.
 const IN_MEMORY: [&str; 2] = ["/dev/shm", "/run"];
 
-/// Writes up to all of `bytes` at `offset`, and gives how many that were. Nobody else may write to the
-/// file over the same open file description meanwhile.
+/// Writes up to all of `bytes` at `offset`, and returns the number written. The open file
+/// description must not be used for other writes meanwhile.
 ///
 /// # Errors
 /// As `pwrite(2)`.
@@ -35,7 +35,7 @@ pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
     })
 }
 
-/// Writes all of `bytes` at `offset`, as [`write_at`].
+/// Writes all of `bytes` at `offset`, like [`write_at`].
 ///
 /// # Errors
 /// As `pwrite(2)`; a part may be written then.
@@ -54,8 +54,8 @@ pub fn write_all_at(fd: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Res
     Ok(())
 }
 
-/// Opens what is there for reading and writing, close-on-exec, without waiting and without becoming its
-/// terminal, unless a symbolic link leads to it.
+/// Opens an existing file for reading and writing, unless a symbolic link leads to it. The fd is
+/// close-on-exec; opening does not block, and a terminal does not become the controlling one.
 ///
 /// # Errors
 /// As `openat2(2)`.
@@ -65,8 +65,8 @@ pub fn open_without_links(path: &Path) -> io::Result<File> {
     Ok(openat2(AT_FDCWD, path, how)?.into())
 }
 
-/// A file that nobody can find who does not have it open, close-on-exec: a memfd of this name, or
-/// where there can be none, one whose name is gone already.
+/// Makes a file without a name, close-on-exec: a memfd with this label, or, without memfds, an
+/// unlinked file.
 ///
 /// # Errors
 /// As `memfd_create(2)` and `open(2)`.
@@ -80,8 +80,8 @@ pub fn nameless(name: &str) -> io::Result<File> {
     calls::or_else(made, || nameless_on_disk(name))
 }
 
-/// Lets nobody change a file without a name any more. Gives whether that can be: for memfds alone,
-/// and not in every environment.
+/// Seals a file without a name against all changes. Returns whether it is sealed: only a memfd can
+/// be, and not in every environment.
 pub fn seal(file: &File) -> bool {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
     fcntl(file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL)).is_ok()
@@ -98,7 +98,7 @@ fn nameless_on_disk(name: &str) -> io::Result<File> {
     result
 }
 
-/// Not every file system can have files that never had a name.
+/// Makes an unlinked file where a file system lacks unnamed ones.
 fn unlinked_in(directory: &Path, name: &str) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).mode(MODE);
@@ -107,7 +107,7 @@ fn unlinked_in(directory: &Path, name: &str) -> io::Result<File> {
         return Ok(file);
     }
     let path = directory.join(format!(".{name}.{}", std::process::id()));
-    // One of a process of this number that was killed right here.
+    // A process with our pid may have been killed between these calls.
     drop(fs::remove_file(&path));
     let file = options.create_new(true).open(&path)?;
     fs::remove_file(&path)?;
