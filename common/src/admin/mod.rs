@@ -31,7 +31,7 @@ pub const LIBVIRT_VERSION: &str = "9.0.0";
 /// [`LIBVIRT_VERSION`] as on the wire: major * 1,000,000 + minor * 1,000 + micro.
 pub const LIBVIRT_VERSION_NUMBER: u64 = 9_000_000;
 
-/// One of a daemon's two servers.
+/// A server of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Server {
     /// The daemon's main server, named like the daemon.

@@ -26,7 +26,7 @@ pub const TIMEOUT_S_MAX: u32 = 2_147_483;
 pub struct Program {
     /// `virtlogd` or `virtlockd`.
     pub name: &'static str,
-    /// One line on its purpose.
+    /// Purpose, in one line.
     pub about: &'static str,
     /// Version of this implementation.
     pub version: &'static str,

@@ -55,7 +55,7 @@ impl<C> AnswerGate<C> {
             }
             tracing::warn!(
                 target: "util.systemd",
-                "The supervisor takes nothing; a crash now could lose what was opened just now"
+                "The supervisor takes no messages; a crash now could lose what was opened last"
             );
             self.is_deaf = true;
         }

@@ -44,7 +44,7 @@ pub struct Journal {
     lines: Lines,
 }
 
-/// One of the two memfds.
+/// A memfd of the pair.
 #[derive(Debug)]
 struct Sheet {
     /// Its number in the store.

@@ -25,7 +25,7 @@ use crate::systemd::{Notify, Pace};
 /// Answer to a question.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// Whether the store has everything that was asked about.
+    /// The store has everything that was asked about.
     pub(crate) is_taken: bool,
     /// Some messages may have been lost on the way.
     pub(crate) is_doubtful: bool,

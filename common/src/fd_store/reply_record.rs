@@ -25,7 +25,7 @@ impl ReplyRecord {
             return;
         }
         if let Err(error) = self.marks.set(self.key, pending.to_mark()) {
-            tracing::error!(target: "util.systemd", "Unable to note what a client is pending: {error}");
+            tracing::error!(target: "util.systemd", "Unable to record a client's pending reply: {error}");
         }
     }
 }

@@ -77,7 +77,7 @@ pub enum Daemon {
     },
     /// By position; the first is the daemon's own.
     Listed {
-        /// One or two servers.
+        /// The servers, at most two.
         servers: Vec<Server>,
     },
     /// The daemon's only server itself.

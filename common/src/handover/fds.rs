@@ -12,7 +12,7 @@ use super::memfd::{BYTES_MAX, Memfd};
 use crate::sys::fd;
 use crate::sys::memory::Content;
 
-/// What a successor gets: fds that their owners keep open while this exists, and bytes.
+/// Fds and bytes for a successor. Their owners keep the fds open while this exists.
 #[derive(Debug, Default)]
 pub struct FdSet {
     numbers: RefCell<Vec<RawFd>>,

@@ -39,7 +39,7 @@ const FILE_MODE: u32 = 0o600;
 pub enum Successor {
     /// A daemon of ours.
     Ours,
-    /// One of libvirt's.
+    /// A daemon of libvirt's.
     Libvirt,
 }
 
@@ -70,7 +70,7 @@ impl Found {
     /// Returns an empty document for a memfd that cannot be read, without a state file.
     #[must_use]
     pub fn unreadable() -> Self {
-        let broken = format!("there is none, nor can be read what {VARIABLE} names");
+        let broken = format!("there is none, and the memfd of {VARIABLE} cannot be read");
         Self { document: Document::default(), is_ours: false, broken: Some(broken) }
     }
 }

@@ -37,13 +37,13 @@ type Identity = (u64, u64, i64, i64);
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    #[error("this process was started without a name, and what was executed is not known")]
+    #[error("the program is unknown: this process has no argv[0], and its file was not found")]
     Nameless,
     #[error("there is no program '{0}' in PATH")]
     NotInPath(String),
     #[error("{}: {}", path.display(), io_text(error))]
     Unusable { path: PathBuf, error: io::Error },
-    #[error("{} is no program for this machine", .0.display())]
+    #[error("{} is not a program for this machine", .0.display())]
     WrongMachine(PathBuf),
     #[error("{} was replaced while it was being checked; try again", .0.display())]
     Replaced(PathBuf),
@@ -122,7 +122,7 @@ fn inspect(path: &Path) -> Result<Identity, Error> {
     let unusable = |error: io::Error| Error::Unusable { path: path.to_owned(), error };
     let metadata = fs::metadata(path).map_err(unusable)?;
     if !metadata.is_file() {
-        return Err(unusable(io::Error::other("it is no file")));
+        return Err(unusable(io::Error::other("not a regular file")));
     }
     access(path, AccessFlags::X_OK).map_err(|errno| unusable(errno.into()))?;
     let theirs = head(path).map_err(unusable)?;

@@ -1,4 +1,4 @@
-//! Progress of jobs, by which a slow disk is told from one that hangs.
+//! Progress of jobs, which distinguishes a slow disk from one that hangs.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::sys::process;
 /// by this much at most; a hanging one does so once.
 pub(crate) const HANG: Duration = Duration::from_millis(50);
 
-/// The same for a job that has not begun, for lack of a processor or a thread.
+/// Time without progress for a job that has not begun, for lack of a processor or a thread.
 const BEGIN_PERIOD: Duration = Duration::from_secs(1);
 
 /// Time after which a second look must confirm that a job hangs: a thread may wait for another one

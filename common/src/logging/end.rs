@@ -17,7 +17,7 @@ use crate::sys::{process, signal};
 /// Time for the last lines before an exec.
 const LINES_PERIOD: Duration = Duration::from_millis(50);
 
-/// The same for threads that do not hang: they may wait for a processor.
+/// Time for threads that do not hang before an exec: they may wait for a processor.
 const THREADS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Guard that keeps all threads from writing the log. Messages are queued meanwhile.

@@ -22,10 +22,10 @@ pub enum Error {
         source: io::Error,
     },
     /// Too many replaced files still have unwritten messages, as their disks hang.
-    #[error("{0} log outputs that were replaced do not answer")]
+    #[error("{0} replaced log outputs do not answer")]
     Leaving(usize),
     /// The process has a log already.
-    #[error("the log was set up twice")]
+    #[error("the log is set up already")]
     Installed,
 }
 

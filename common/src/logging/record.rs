@@ -26,7 +26,7 @@ pub(super) struct Record<'a> {
     pub(super) category: &'a str,
     /// Call site; the first lines of an output have none.
     pub(super) place: Option<Place<'a>>,
-    /// One line: nothing in it can end or imitate another.
+    /// A single line: nothing in it can end or imitate another.
     pub(super) text: String,
 }
 

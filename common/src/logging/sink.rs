@@ -41,7 +41,7 @@ enum Channel {
     Datagrams { socket: UnixDatagram, service: Service, lost: u64 },
 }
 
-/// One of the system's log services.
+/// A log service of the system.
 #[derive(Debug)]
 pub(super) enum Service {
     Syslog { address: PathBuf, ident: String },

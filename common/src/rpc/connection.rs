@@ -52,7 +52,7 @@ pub enum Want {
     Anything,
     /// More of a long body, into [`Connection::space`].
     Body,
-    /// Nothing, until the answer is written.
+    /// No data until the answer is written.
     Nothing,
 }
 
@@ -82,7 +82,7 @@ pub struct Outgoing {
 pub enum Unsent<'a> {
     /// Two slices, one behind the other; at most one is empty.
     Bytes([&'a [u8]; 2]),
-    /// One zero byte that carries this fd.
+    /// A zero byte that carries this fd.
     Fd(BorrowedFd<'a>),
 }
 

@@ -45,11 +45,11 @@ pub struct Header {
     pub version: u32,
     /// Procedure number; signed on the wire.
     pub procedure: i32,
-    /// One of [`kind`]; any other number is dropped.
+    /// A value of [`kind`]; any other number is dropped.
     pub kind: i32,
     /// Chosen by the caller and repeated in the answer.
     pub serial: u32,
-    /// One of [`status`].
+    /// A value of [`status`].
     pub status: u32,
 }
 

@@ -29,11 +29,11 @@ pub(super) enum Closed {
     Violation(#[from] Violation),
     #[error(transparent)]
     Io(io::Error),
-    #[error("as it asked")]
+    #[error("the connection was to be closed")]
     Asked,
     #[error("it cannot be handed over to libvirt's daemon")]
     Upgrade,
-    #[error("of all that clients make this daemon hold, its {0} bytes are the most")]
+    #[error("messages of all clients take too much memory, and its {0} bytes are the most")]
     Memory(usize),
 }
 
@@ -139,8 +139,8 @@ impl Client {
         socket::peer_pidfd(&self.socket)
     }
 
-    /// Returns whether the client's process has ended. A zombie counts as alive, though only for a
-    /// moment.
+    /// Returns whether the client's process has ended. Where there are no pidfds, a zombie counts
+    /// as alive until it is reaped.
     pub(super) fn peer_has_ended(&self) -> bool {
         match self.peer_pidfd() {
             Ok(pidfd) => pidfd::has_ended(pidfd),

@@ -54,7 +54,7 @@ pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
     };
     let (mut state, result) = LoopThreads::new(waker).run(Box::new(state))?;
     if !state.core.drain_store() {
-        tracing::error!(target: "util.systemd", "The supervisor has not taken everything");
+        tracing::error!(target: "util.systemd", "Unable to send the last messages to the supervisor; the fd store may be outdated");
     }
     if !state.core.jobs.are_over() {
         (*state).give_up();
@@ -258,12 +258,12 @@ impl<D: Daemon> State<D> {
         for job in jobs.iter().take(GIVEN_UP_NAMED_MAX) {
             tracing::error!(
                 target: "daemon",
-                "Exiting although this has not ended in {} s: {}",
+                "Exiting although a job has not ended after {} s: {}",
                 job.since.elapsed().as_secs(), self.daemon.describe_job(job.source)
             );
         }
         if let Some(others @ 1..) = jobs.len().checked_sub(GIVEN_UP_NAMED_MAX) {
-            tracing::error!(target: "daemon", "And {others} more");
+            tracing::error!(target: "daemon", "Exiting although {others} more jobs have not ended");
         }
         for job in &jobs {
             self.daemon.job_abandoned(&mut self.core, job.source);
@@ -303,7 +303,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
         Event::Timer(Token::Idle) => {
             core.idle.fired();
             if !core.servers.have_clients() && !daemon.is_in_use() {
-                tracing::info!(target: "rpc.netdaemon", "Nobody has been there; exiting");
+                tracing::info!(target: "rpc.netdaemon", "Idle timeout reached; exiting");
                 core.stopping = true;
             }
         }

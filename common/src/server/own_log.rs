@@ -89,7 +89,7 @@ impl<O> Core<O> {
     /// and a thread that hangs in the kernel may not end.
     pub(super) fn postpone_for_log(&mut self, output: &str) {
         self.refuse_upgrade(&format_args!(
-            "the daemon's own log {output} does not answer; to be tried again then"
+            "the daemon's own log {output} does not answer; retrying when it does"
         ));
         self.upgrade = Upgrade::Postponed;
     }

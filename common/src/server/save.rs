@@ -63,12 +63,12 @@ impl<O> Core<O> {
         }
         let filters = from.log_filters.as_ref().map(|filters| self.set_log_filters(filters));
         if let Some(Err(error)) = filters {
-            tracing::error!(target: "daemon", "A log setting is lost: {}", error.message());
+            tracing::error!(target: "daemon", "Unable to restore the log filters: {}", error.message());
         }
         let outputs = from.log_outputs.as_ref();
         let outputs = outputs.map(|outputs| self.set_log_outputs_within(outputs, OPEN_PERIOD));
         if let Some(Err(error)) = outputs {
-            tracing::error!(target: "daemon", "A log setting is lost: {error}");
+            tracing::error!(target: "daemon", "Unable to restore the log outputs: {error}");
         }
     }
 
@@ -106,7 +106,7 @@ pub fn adopt_listeners(from: &document::Server, inherited: &mut InheritedFds) ->
         adopted
             .inspect_err(|error| {
                 tracing::error!(
-                    target: "rpc.netserver", "No listener was handed over as fd {:?}: {error}", from.fd
+                    target: "rpc.netserver", "Unable to adopt listener fd {:?}: {error}", from.fd
                 );
             })
             .ok()
@@ -166,7 +166,7 @@ impl Server {
                 Ok(caller) => adopted.push((caller, session)),
                 Err(error) => tracing::error!(
                     target: "rpc.netserver",
-                    "A client of server {} that was handed over as fd {fd:?} is lost: {error}",
+                    "Unable to adopt client fd {fd:?} of server {}: {error}",
                     self.name
                 ),
             }
@@ -185,7 +185,7 @@ impl Server {
             UnixStream::from(inherited.take_socket(from.sock.and_then(|socket| socket.fd))?);
         let peer = socket::peer(&stream)?;
         if peer.uid != process::effective_uid() {
-            return Err(io::Error::other(format!("its uid is {}", peer.uid)));
+            return Err(io::Error::other(format!("its peer has uid {}", peer.uid)));
         }
         fd::set_nonblocking(&stream)?;
         let private = from.private.as_ref();

@@ -151,7 +151,7 @@ impl Server {
                 );
             }
             Err(error) => {
-                return tracing::error!(target: "rpc.netserver", "Unknown peer of {id}: {error}");
+                return tracing::error!(target: "rpc.netserver", "Unable to get the peer of {id}: {error}");
             }
         };
         match reactor.register(stream, Token::Client(id), Interest::Read) {

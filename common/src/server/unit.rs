@@ -101,7 +101,9 @@ impl<O> Core<O> {
             // It was our unit once, and we are its main process as long as we live.
             Ok(None) => {}
             // It is asked again, and nothing depends on the answer now.
-            Err(error) => tracing::debug!(target: "util.systemd", "No answer of systemd: {error}"),
+            Err(error) => {
+                tracing::debug!(target: "util.systemd", "Unable to ask systemd about our unit: {error}")
+            }
         }
         self.fit_store(daemon);
         self.warn_of_stake(daemon);
@@ -148,7 +150,7 @@ impl<O> Core<O> {
         }
         self.store.said_max = now;
         tracing::info!(
-            target: "util.systemd", "The fd store takes {now} fds, by what systemd says of our unit"
+            target: "util.systemd", "The fd store takes {now} fds, according to systemd"
         );
         match (before, now) {
             (_, 0) => self.abandon_store(daemon),

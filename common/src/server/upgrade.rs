@@ -56,7 +56,7 @@ impl<O> Core<O> {
         if let Some(output) = self.logger.hanging() {
             return self.postpone_for_log(&output);
         }
-        tracing::info!(target: "daemon", "Upgrade: asking who is to take over");
+        tracing::info!(target: "daemon", "Upgrade: checking the program that is to take over");
         if let Err(reason) = self.ask_target(daemon) {
             self.refuse_upgrade(&reason);
         }
@@ -66,7 +66,9 @@ impl<O> Core<O> {
         if self.unanswered.take_if(|check| !check.is_under_way()).is_none()
             && self.unanswered.is_some()
         {
-            return Err("the last target has still not answered; does a file system hang?".into());
+            return Err(
+                "the program asked last has still not answered; a file system may hang".into()
+            );
         }
         let ProcessInfo { arguments, executed, .. } = &self.process_info;
         let search = std::env::var_os("PATH");
@@ -75,7 +77,7 @@ impl<O> Core<O> {
         let fd_set = FdSet::default();
         let document = self.document(daemon, &fd_set, Successor::Ours);
         let bytes = document.and_then(|document| Ok(serde_json::to_vec(&document)?));
-        let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
+        let bytes = bytes.map_err(|error| format!("unable to make the state document: {error}"))?;
         if bytes.len() as u64 > handover::BYTES_MAX {
             let (len, max) = (bytes.len(), handover::BYTES_MAX);
             return Err(format!(
@@ -123,7 +125,7 @@ impl<O> Core<O> {
             Upgrade::Asking { target, check, .. } => {
                 self.unanswered = Some(check);
                 self.refuse_upgrade(&format_args!(
-                    "{} could not be asked within {} s; does a file system hang?",
+                    "{} could not be asked within {} s; a file system may hang",
                     target.path.display(),
                     CHECK_PERIOD.as_secs()
                 ));
@@ -140,9 +142,7 @@ impl<O> Core<O> {
                 let oldest = self.jobs.in_flight().min_by_key(|job| job.since);
                 let what = oldest.filter(|job| job.source != NOT_THE_DAEMONS);
                 let what = what.map_or(OTHER_JOBS.into(), |job| daemon.describe_job(job.source));
-                self.refuse_upgrade(&format_args!(
-                    "{what} does not answer; to be tried again then"
-                ));
+                self.refuse_upgrade(&format_args!("{what} does not answer; retrying when it does"));
                 self.upgrade = Upgrade::Postponed;
             }
             other => self.upgrade = other,
@@ -204,7 +204,7 @@ impl<O> Core<O> {
             return Err(Hindrance::Other("the supervisor has not emptied the fd store".into()));
         }
         let failed = |what, error: io::Error| Hindrance::Other(format!("{what}: {error}"));
-        let held = self.signals.hold().map_err(|error| failed("signals", error))?;
+        let held = self.signals.hold().map_err(|error| failed("unable to hold signals", error))?;
         // A signal from before would be lost with this process.
         if self.signals.take().contains(&signal::Request::Stop) {
             return Err(Hindrance::Stop);
@@ -215,7 +215,8 @@ impl<O> Core<O> {
         wait_for_other_threads().map_err(Hindrance::Other)?;
         let fd_set = FdSet::default();
         let document = self.document(daemon, &fd_set, *reader);
-        let document = document.map_err(|error| failed("no state document", error))?;
+        let document =
+            document.map_err(|error| failed("unable to make the state document", error))?;
         let state_file = &self.process_info.state_file;
         handover::exec(target, *reader, document, state_file, &fd_set, &held)
             .map_err(|error| Hindrance::Other(error.to_string()))
@@ -234,7 +235,7 @@ impl<O> Core<O> {
             notify.reloading();
         }
         if !notify.drain(NOTIFY_PERIOD) {
-            tracing::debug!(target: "util.systemd", "The supervisor does not listen");
+            tracing::debug!(target: "util.systemd", "The supervisor has not received the notification of the upgrade");
         }
     }
 
@@ -271,7 +272,7 @@ impl<O> Core<O> {
             }
             tracing::info!(
                 target: "daemon",
-                "Upgrade: {} is libvirt's; handing over what that can take",
+                "Upgrade: {} is libvirt's daemon; handing over libvirt's part of the state",
                 successor.target.path.display()
             );
         }
@@ -389,7 +390,7 @@ fn wait_for_other_threads() -> Result<(), String> {
     // Without a count there is nothing to wait for.
     while process::threads_count().unwrap_or(1) > 1 {
         if Instant::now() >= end {
-            return Err("a thread does not end".into());
+            return Err("a thread has not ended in time".into());
         }
         process::pause(PAUSE);
     }

@@ -34,7 +34,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Sockets(#[from] sockets::Error),
     #[error(
-        "the system call {call} is refused, and there is no way without it: {}",
+        "the system call {call} is refused, and the daemon cannot run without it: {}",
         io_text(error)
     )]
     Refused { call: &'static str, error: io::Error },

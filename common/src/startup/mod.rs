@@ -146,7 +146,7 @@ fn configure<S: Service>(
         logger.use_threads();
     }
     if let Some(error) = unused {
-        tracing::error!(target: "daemon", "Logging to stderr: {error}");
+        tracing::error!(target: "daemon", "Unable to open the log, logging to stderr: {error}");
     }
     if let Some(failure) = broken {
         tracing::error!(
@@ -249,7 +249,7 @@ impl<S: Service> Start<S> {
     /// our pid, whose document was left behind.
     fn sockets_after_all(&self, passed: Vec<PassedSocket>) -> Sockets {
         self.sockets(passed).unwrap_or_else(|error| {
-            tracing::error!(target: "rpc.netserver", "Nobody can connect: {error}");
+            tracing::error!(target: "rpc.netserver", "Unable to open the sockets, so no client can connect: {error}");
             Sockets::default()
         })
     }
@@ -355,7 +355,7 @@ fn make_run_dir(paths: &Paths) -> Result<(), Failure> {
 /// Returns both limits of a server; unauthenticated clients cannot exist and have libvirt's number.
 fn limits(clients_max: u32) -> Limits {
     if clients_max == 0 {
-        tracing::warn!(target: "rpc.netserver", "A limit of 0 clients: nobody will be served");
+        tracing::warn!(target: "rpc.netserver", "The limit of clients is 0: no client can connect");
     }
     Limits { clients_max, unauthenticated_max: clients_max }
 }
@@ -366,7 +366,7 @@ fn report(launcher: &OwnedFd, failure: Option<&Failure>) {
         tracing::error!(target: "daemon", "{failure}");
     }
     if let Err(error) = process::report_status(launcher, failure.map_or(0, Failure::number)) {
-        tracing::debug!(target: "daemon", "The process that started us has gone: {error}");
+        tracing::debug!(target: "daemon", "Unable to report to the launcher: {error}");
     }
 }
 

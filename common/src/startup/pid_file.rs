@@ -99,7 +99,7 @@ impl PidFile {
         if !matches!(try_lock(&file, Kind::Posix, Mode::Exclusive), Ok(true)) {
             tracing::error!(
                 target: "util.pidfile",
-                "The lock of pid file {} is lost: is there a second daemon?", path.display()
+                "The lock on pid file {} is lost; check for a second daemon", path.display()
             );
         }
         Some(Self { path: path.to_owned(), file: Arc::new(file) })

@@ -174,7 +174,7 @@ impl Predecessor {
         };
         for what in missing {
             tracing::error!(
-                target: "util.systemd", "Lost, as it was not in the fd store: {what}"
+                target: "util.systemd", "Not in the fd store, and lost: {what}"
             );
         }
         let useless = if is_known { self.inherited.take_rest() } else { Vec::new() };
@@ -201,7 +201,7 @@ impl Predecessor {
         if parked.len() > before {
             tracing::warn!(
                 target: "daemon",
-                "{} files are open of which nothing is known; they stay open for the sake of their locks",
+                "{} inherited files of unknown use stay open, as they may have locks",
                 parked.len() - before
             );
         }
@@ -213,7 +213,7 @@ impl Predecessor {
         let listener = socket::listener_from(fd).ok()?;
         tracing::warn!(
             target: "rpc.netserver",
-            "No listener was handed over for {}, but it is there and was found", path.display()
+            "No listener was handed over for {}; adopting the inherited socket", path.display()
         );
         Some(Listener::inherited(listener))
     }

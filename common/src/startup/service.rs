@@ -14,7 +14,7 @@ use crate::sys::calls::Call;
 pub trait Service: Daemon {
     /// Name, from which its paths are made.
     const NAME: &'static str;
-    /// One line on its purpose, for `--help`.
+    /// Purpose, in one line for `--help`.
     const ABOUT: &'static str;
     /// Version.
     const VERSION: &'static str;

@@ -98,7 +98,7 @@ impl Drop for Resting {
         if !watch.processes.is_empty()
             && let Err(error) = watch.call_thread()
         {
-            tracing::error!(target: "daemon", "Unable to look for ends of processes: {error}");
+            tracing::error!(target: "daemon", "Unable to watch for the end of processes: {error}");
         }
     }
 }

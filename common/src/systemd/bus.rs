@@ -50,7 +50,7 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// A malformed message, for this reason.
-    #[error("what came is {0}")]
+    #[error("received {0}")]
     Malformed(String),
     /// Authentication failed.
     #[error("access is denied")]
@@ -59,7 +59,7 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
     /// The answer is of another type.
-    #[error("an answer of another type came")]
+    #[error("the answer has another type")]
     Type,
 }
 

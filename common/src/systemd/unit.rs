@@ -31,7 +31,7 @@ pub struct Unit {
     pub name: String,
     /// Address of the notification socket: a value for `NOTIFY_SOCKET`.
     pub notify_socket: OsString,
-    /// Whether notifications of the main process are accepted.
+    /// It accepts notifications of the main process.
     pub is_listening: bool,
     /// Capacity of the fd store.
     pub store_max: usize,
@@ -41,7 +41,7 @@ pub struct Unit {
     pub preserve: Preserve,
     /// Pending job of the unit.
     pub job: Job,
-    /// Whether the service is restarted after its process has ended as asked.
+    /// The service is restarted after its process has ended as asked.
     pub restarts_always: bool,
 }
 

@@ -25,7 +25,7 @@ pub struct PrivateDaemon {
     /// finds the file broken.
     #[serde(deserialize_with = "lenient")]
     pub configuration: Option<i32>,
-    /// The same in hexadecimal, for recovery after a crash.
+    /// Content of the configuration file in hexadecimal, for recovery after a crash.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub configuration_hex: Option<String>,
     /// Set through the admin socket: seconds, 0 for never.
@@ -51,7 +51,7 @@ pub struct PrivateDaemon {
     /// Names that may be in the fd store, one for each fd.
     #[serde(deserialize_with = "scalars")]
     pub stored_names: Option<Vec<String>>,
-    /// Those of the names that are not proved to be stored.
+    /// Names that are not proved to be stored.
     #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
     pub unproved_names: Option<Vec<String>>,
     /// Names whose removal the supervisor may not have received yet.
@@ -344,7 +344,7 @@ pub struct Process {
     pub namespace: Option<u64>,
 }
 
-/// How a process was found.
+/// Way in which a process was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Found {
@@ -360,7 +360,7 @@ pub enum Found {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateSession {
-    /// Whether it is the owner's own connection. If missing, the peer's pid decides.
+    /// It is the owner's own connection. If missing, the peer's pid decides.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub is_own: Option<bool>,
     /// As in [`Holder`].

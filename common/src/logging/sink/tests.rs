@@ -32,7 +32,7 @@ impl Sink {
     }
 }
 
-/// What the lines of a log file say behind their time and thread.
+/// Returns the lines of a log file without time and thread.
 fn texts(path: &Path) -> Vec<String> {
     let content = std::fs::read_to_string(path).unwrap();
     content.lines().map(|line| line.splitn(5, ':').last().unwrap().to_owned()).collect()

@@ -40,7 +40,7 @@ fn lines(reader: &mut File, count: u64) -> Vec<String> {
     String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// How many messages a line says are lost.
+/// Returns the number of lost messages that a line reports.
 fn lost(line: &str) -> Option<usize> {
     let count = line.strip_suffix(" log messages could not be written here and are lost")?;
     count.rsplit_once(" : ")?.1.parse().ok()

@@ -155,7 +155,7 @@ impl<O> Core<O> {
                 }
             } else if is_doubtful {
                 tracing::info!(
-                    target: "util.systemd", "The supervisor may have lost what it was sent; storing that again"
+                    target: "util.systemd", "The supervisor may have lost messages; storing unproved fds again"
                 );
                 let StoreState { proof, removals_first, .. } = &mut self.store;
                 proof.send_all_removals(&mut self.supervision.notify);
@@ -174,7 +174,7 @@ impl<O> Core<O> {
     fn store_is_lost<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.has_store() {
             tracing::warn!(
-                target: "util.systemd", "The fd store has lost what was in it; storing it again"
+                target: "util.systemd", "The fd store has lost fds; storing all of them again"
             );
             self.store.proof.start_over();
             self.supervision.notify.forget_all();
@@ -232,7 +232,7 @@ impl<O> Core<O> {
         let stored = self.supervision.notify.stored_fds();
         if names.len() == 1 && stored + SPARE_FDS < self.store.fds_max {
             let said = std::mem::replace(&mut self.store.fds_max, stored + SPARE_FDS);
-            self.complain(&format!("it takes {stored} fds, and was said to take {said}"));
+            self.complain(&format!("it takes {stored} fds, and not {said} as announced"));
         }
         self.store.has_room = names.len() > 1;
         self.store.offers_max = Some((names.len() / 2).max(1));

@@ -32,7 +32,7 @@ pub(crate) struct Asking {
     /// Content of the store when systemd was asked.
     pub(crate) expected: Option<(u64, usize)>,
     pub(crate) has_timer: bool,
-    /// Whether systemd is proved to store what it is sent.
+    /// State of the proof that systemd stores what it is sent.
     pub(crate) proof: Proof,
     pub(crate) stop: Stop,
     pub(crate) has_warned: bool,
@@ -95,7 +95,7 @@ pub(crate) fn told_size() -> Option<usize> {
 }
 
 pub(crate) fn complain(error: &AskError) {
-    tracing::warn!(target: "util.systemd", "systemd does not say what our unit is: {error}");
+    tracing::warn!(target: "util.systemd", "Unable to ask systemd about our unit: {error}");
 }
 
 /// Time for systemd to answer. It takes 1 to 2 ms, but seconds while it reloads all units.
@@ -106,7 +106,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) enum Stop {
     None,
     Asked,
-    /// Whether the fd store outlives the stop, and whether that may be a restart.
+    /// The fd store outlives the stop; the stop may be a restart.
     Known {
         is_kept: bool,
         is_restart: bool,

@@ -66,7 +66,7 @@ impl<O> Core<O> {
             let cost = daemon.at_stake().unwrap_or_else(|| "nothing is at stake".to_owned());
             tracing::warn!(
                 target: "util.systemd",
-                "This stop empties the fd store, so all is as without one: {cost}"
+                "This stop empties the fd store: {cost}"
             );
         } else if !is_needed(is_restart) {
             self.empty_store();

@@ -72,7 +72,7 @@ pub(super) enum Malformed {
     Long,
     #[error("a message of another version, or in no byte order")]
     Start,
-    #[error("a text that is none, or of over {TEXT_BYTES_MAX} bytes")]
+    #[error("a text that is not UTF-8, or of over {TEXT_BYTES_MAX} bytes")]
     Text,
     #[error("a value of type '{0}'")]
     Type(String),
