@@ -307,7 +307,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         if !self.resting {
             // Fails only for an fd that is not registered.
-            drop(self.registry.deregister(&mut SourceFd(&self.number)));
+            self.registry.deregister(&mut SourceFd(&self.number)).ok();
         }
     }
 }

@@ -40,7 +40,7 @@ impl Keys {
     }
 
     /// Makes freed keys available: their items were removed.
-    pub(crate) fn are_free(&mut self, keys: impl IntoIterator<Item = u64>) {
+    pub(crate) fn make_available(&mut self, keys: impl IntoIterator<Item = u64>) {
         self.free.extend(keys.into_iter().filter(|key| self.given_back.remove(key)));
     }
 }
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!([keys.take(), keys.take(), keys.take()], [1, 3, 5]);
         keys.give_back(2);
         assert_eq!(keys.take(), 6);
-        keys.are_free([2, 7]);
+        keys.make_available([2, 7]);
         assert_eq!([keys.take(), keys.take()], [2, 7]);
     }
 }

@@ -26,17 +26,17 @@ impl PendingReply {
             Self::Answer(reply_to) => reply_to.to_words(),
             Self::Unknown => [NO_PROGRAM; 4],
         };
-        let mut mark = Mark::default();
-        let places = mark.chunks_exact_mut(MARK_BYTES / words.len());
+        let mut slot = Mark::default();
+        let places = slot.chunks_exact_mut(MARK_BYTES / words.len());
         places.zip(words).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
-        mark
+        slot
     }
 
     /// Decodes a slot.
     #[must_use]
-    pub fn from_mark(mark: Mark) -> Self {
+    pub fn from_mark(slot: Mark) -> Self {
         let mut words = [0; 4];
-        let places = mark.chunks_exact(MARK_BYTES / words.len());
+        let places = slot.chunks_exact(MARK_BYTES / words.len());
         for (word, place) in words.iter_mut().zip(places) {
             *word = place.try_into().map_or(0, u32::from_ne_bytes);
         }

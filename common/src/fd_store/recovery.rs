@@ -9,7 +9,7 @@ use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use super::journal::{self, JournalContents};
 pub use super::names::Kind;
 use super::pending_reply::PendingReply;
-use super::slots::{self as marks, AtRisk, SlotFile};
+use super::slots::{self, AtRisk, SlotFile};
 use crate::handover::InheritedFds;
 use crate::handover::document::{
     Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, PrivateClient,
@@ -103,14 +103,14 @@ impl Numbers {
 
     /// Returns the slot files of a kind with their names, the newest last. There are two when an
     /// earlier version's start was cut off.
-    fn marks(&self, kind: Kind) -> Vec<(String, RawFd, SlotFile)> {
+    fn slot_files(&self, kind: Kind) -> Vec<(String, RawFd, SlotFile)> {
         let open = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
-        let marks = |key| {
+        let open = |key| {
             let number = self.one(kind, key)?;
             Some((kind.name(key), number, SlotFile::from(open(number)?)))
         };
-        let mut all: Vec<_> = self.keys(kind).filter_map(marks).collect();
-        all.sort_by_cached_key(|(name, _, marks)| (marks.stamp(), name.clone()));
+        let mut all: Vec<_> = self.keys(kind).filter_map(open).collect();
+        all.sort_by_cached_key(|(name, _, slots)| (slots.stamp(), name.clone()));
         all
     }
 
@@ -122,9 +122,9 @@ impl Numbers {
         let sentinels = self.keys(Kind::Sentinel).filter_map(|number| {
             Some((Kind::Sentinel.name(number), self.one(Kind::Sentinel, number)?))
         });
-        let newest = |kind| self.marks(kind).pop().map(|(name, number, _)| (name, number));
-        let marks = newest(Kind::StagingOwners).into_iter().chain(newest(Kind::PendingReplies));
-        journals.chain(marks).chain(sentinels).collect()
+        let newest = |kind| self.slot_files(kind).pop().map(|(name, number, _)| (name, number));
+        let slots = newest(Kind::StagingOwners).into_iter().chain(newest(Kind::PendingReplies));
+        journals.chain(slots).chain(sentinels).collect()
     }
 
     fn keys(&self, kind: Kind) -> impl Iterator<Item = u64> {
@@ -154,7 +154,7 @@ fn build_document(
     let next_client_id = spread_out(&mut contents, main_server);
     let private = contents.document.private.take().unwrap_or_default();
     let staged = Staged::read(numbers, private.at_risk_round.unwrap_or(0));
-    let calls = numbers.marks(Kind::PendingReplies).pop().map(|(_, _, calls)| calls);
+    let calls = numbers.slot_files(Kind::PendingReplies).pop().map(|(_, _, calls)| calls);
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in contents.changes {
         if let Some(words) = is_missing(&change, key, numbers) {
@@ -278,14 +278,15 @@ fn found_client(
     calls: Option<&SlotFile>,
 ) -> Option<Client> {
     let fd = Some(numbers.one(Kind::Client, key)?);
-    let mark = calls.and_then(|calls| calls.get(key).ok()).unwrap_or_default();
-    let pending = match PendingReply::from_mark(mark) {
+    let slot = calls.and_then(|calls| calls.get(key).ok()).unwrap_or_default();
+    let pending = match PendingReply::from_mark(slot) {
         PendingReply::Nothing => None,
         PendingReply::Answer(reply_to) => Some(reply_to.to_words()),
         PendingReply::Unknown => return None,
     };
     client.sock = Some(Socket { fd, ..Socket::default() });
-    client.private = Some(PrivateClient { key: Some(key), owed: pending, ..Default::default() });
+    client.private =
+        Some(PrivateClient { key: Some(key), pending_reply: pending, ..Default::default() });
     Some(client)
 }
 
@@ -307,7 +308,7 @@ fn found_lease(
 /// Staged bytes, by the log's key.
 struct Staged {
     /// Slot file with lines about losses.
-    marks: Option<SlotFile>,
+    slots: Option<SlotFile>,
     /// Non-empty staging pipes, in each log's order.
     pipes: HashMap<u64, Vec<StagedPipe>>,
     /// Bytes in pipes that the store may lack, by the pipe's key.
@@ -325,11 +326,11 @@ impl Staged {
     /// Reads the slot files. Bytes at risk count only from this round on.
     fn read(numbers: &Numbers, round: u32) -> Self {
         let mut pipes: HashMap<u64, Vec<StagedPipe>> = HashMap::new();
-        let marks = numbers.marks(Kind::StagingOwners);
+        let slots = numbers.slot_files(Kind::StagingOwners);
         for key in numbers.keys(Kind::Pipe) {
-            let mark = |marks: &SlotFile| marks.get(key).ok().and_then(Mark::parse);
-            let latest = marks.iter().filter_map(|(.., marks)| mark(marks));
-            let latest = latest.max_by_key(|mark| mark.order);
+            let owner = |slots: &SlotFile| slots.get(key).ok().and_then(Mark::parse);
+            let latest = slots.iter().filter_map(|(.., slots)| owner(slots));
+            let latest = latest.max_by_key(|owner| owner.order);
             if let (Some(Mark { owner, order }), Some(ends)) =
                 (latest, ends(numbers.of(Kind::Pipe, key)))
             {
@@ -338,16 +339,16 @@ impl Staged {
         }
         pipes.values_mut().for_each(|pipes| pipes.sort_by_key(|pipe| pipe.order));
         let mut at_risk: HashMap<u64, Vec<(u64, AtRisk)>> = HashMap::new();
-        let noted = marks.last().and_then(|(.., marks)| marks.at_risk().ok());
+        let noted = slots.last().and_then(|(.., slots)| slots.at_risk().ok());
         for (key, noted) in noted.into_iter().flatten().filter(|(_, noted)| noted.round >= round) {
             at_risk.entry(noted.owner.into()).or_default().push((key, noted));
         }
-        Self { pipes, at_risk, marks: marks.into_iter().next_back().map(|(.., marks)| marks) }
+        Self { pipes, at_risk, slots: slots.into_iter().next_back().map(|(.., slots)| slots) }
     }
 
     /// Returns the latest line about a loss of this log.
-    fn line(&self, key: u64, numbers: &Numbers) -> Option<marks::Line> {
-        let line = self.marks.as_ref()?.line(key).ok()??;
+    fn line(&self, key: u64, numbers: &Numbers) -> Option<slots::Line> {
+        let line = self.slots.as_ref()?.line(key).ok()??;
         let pipe = numbers.one(Kind::Log, key)?;
         let inode = |fd: BorrowedFd<'_>| fd::device_and_inode(fd).map(|(_, inode)| inode);
         fd::with_number(pipe, inode).is_ok_and(|inode| inode == line.pipe_inode).then_some(line)
@@ -366,19 +367,19 @@ pub struct Mark {
 impl Mark {
     /// Encodes it as a slot.
     #[must_use]
-    pub fn to_bytes(self) -> marks::Mark {
-        let mut bytes = marks::Mark::default();
+    pub fn to_bytes(self) -> slots::Mark {
+        let mut bytes = slots::Mark::default();
         let (owner, order) = bytes.split_at_mut(size_of::<u64>());
         owner.copy_from_slice(&self.owner.to_ne_bytes());
         order.copy_from_slice(&self.order.to_ne_bytes());
         bytes
     }
 
-    fn parse(bytes: marks::Mark) -> Option<Self> {
+    fn parse(bytes: slots::Mark) -> Option<Self> {
         let (owner, order) = bytes.split_at_checked(size_of::<u64>())?;
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
-        let mark = Self { owner: word(owner)?, order: word(order)? };
-        (mark.owner != 0).then_some(mark)
+        let owner = Self { owner: word(owner)?, order: word(order)? };
+        (owner.owner != 0).then_some(owner)
     }
 }
 

@@ -9,14 +9,14 @@ use super::slots::SlotFile;
 /// A client's slot.
 #[derive(Debug)]
 pub(crate) struct ReplyRecord {
-    marks: Arc<SlotFile>,
+    slots: Arc<SlotFile>,
     key: u64,
     noted: Option<PendingReply>,
 }
 
 impl ReplyRecord {
-    pub(crate) fn new(marks: Arc<SlotFile>, key: u64) -> Self {
-        Self { marks, key, noted: None }
+    pub(crate) fn new(slots: Arc<SlotFile>, key: u64) -> Self {
+        Self { slots, key, noted: None }
     }
 
     /// Writes the record. To be called before the connection is touched.
@@ -24,7 +24,7 @@ impl ReplyRecord {
         if self.noted.replace(pending) == Some(pending) {
             return;
         }
-        if let Err(error) = self.marks.set(self.key, pending.to_mark()) {
+        if let Err(error) = self.slots.set(self.key, pending.to_mark()) {
             tracing::error!(target: "util.systemd", "Unable to record a client's pending reply: {error}");
         }
     }

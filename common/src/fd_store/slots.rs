@@ -61,12 +61,12 @@ impl SlotFile {
     /// # Errors
     /// As `memfd_create(2)`.
     pub fn new(name: &str) -> io::Result<Self> {
-        let marks = Self::of(file::nameless(name)?);
+        let slots = Self::of(file::nameless(name)?);
         let mut stamp = Mark::default();
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         stamp.copy_from_slice(&since_epoch.unwrap_or_default().as_nanos().to_be_bytes());
-        marks.set(STAMP, stamp)?;
-        Ok(marks)
+        slots.set(STAMP, stamp)?;
+        Ok(slots)
     }
 
     /// Returns a stamp that orders memfds by age. Those of earlier versions have none and come
@@ -80,8 +80,8 @@ impl SlotFile {
     ///
     /// # Errors
     /// As `pwrite(2)`.
-    pub fn set(&self, key: u64, mark: Mark) -> io::Result<()> {
-        self.write_at(&mark, place(key)?)
+    pub fn set(&self, key: u64, slot: Mark) -> io::Result<()> {
+        self.write_at(&slot, place(key)?)
     }
 
     /// Reads a slot.
@@ -89,10 +89,10 @@ impl SlotFile {
     /// # Errors
     /// As `pread(2)`.
     pub fn get(&self, key: u64) -> io::Result<Mark> {
-        let mut mark = Mark::default();
-        match self.file.read_exact_at(&mut mark, place(key)?) {
+        let mut slot = Mark::default();
+        match self.file.read_exact_at(&mut slot, place(key)?) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Mark::default()),
-            result => result.map(|()| mark),
+            result => result.map(|()| slot),
         }
     }
 }
@@ -194,28 +194,28 @@ mod tests {
 
     #[test]
     fn each_key_has_a_mark_of_its_own() {
-        let marks = SlotFile::new("marks").unwrap();
-        marks.set(7, [7; MARK_BYTES]).unwrap();
-        marks.set(9, [9; MARK_BYTES]).unwrap();
-        assert_eq!(marks.get(7).unwrap(), [7; MARK_BYTES]);
+        let slots = SlotFile::new("marks").unwrap();
+        slots.set(7, [7; MARK_BYTES]).unwrap();
+        slots.set(9, [9; MARK_BYTES]).unwrap();
+        assert_eq!(slots.get(7).unwrap(), [7; MARK_BYTES]);
         for absent in [8, 10] {
-            assert_eq!(marks.get(absent).unwrap(), Mark::default());
+            assert_eq!(slots.get(absent).unwrap(), Mark::default());
         }
-        assert!(marks.stamp() < SlotFile::new("marks").unwrap().stamp());
-        marks.set(u64::MAX, [1; MARK_BYTES]).unwrap_err();
+        assert!(slots.stamp() < SlotFile::new("marks").unwrap().stamp());
+        slots.set(u64::MAX, [1; MARK_BYTES]).unwrap_err();
     }
 
     #[test]
     fn what_is_at_risk_is_noted_beside_the_marks() {
-        let marks = SlotFile::new("marks").unwrap();
-        assert_eq!(marks.at_risk().unwrap(), []);
+        let slots = SlotFile::new("marks").unwrap();
+        assert_eq!(slots.at_risk().unwrap(), []);
         let target = Some(Target { inode: u64::MAX, size_bytes: 12 });
         let at_risk = AtRisk { round: 7, owner: 3, bytes: 65_536, target };
         let no_more = AtRisk { bytes: 0, owner: u32::MAX, target: None, ..at_risk };
-        marks.set_at_risk(9, at_risk).unwrap();
-        marks.set_at_risk(KEY_MAX, no_more).unwrap();
-        marks.set_at_risk(KEY_MAX + 1, at_risk).unwrap_err();
-        assert_eq!(marks.at_risk().unwrap(), [(9, at_risk), (KEY_MAX, no_more)]);
-        assert_eq!(marks.get(9).unwrap(), Mark::default());
+        slots.set_at_risk(9, at_risk).unwrap();
+        slots.set_at_risk(KEY_MAX, no_more).unwrap();
+        slots.set_at_risk(KEY_MAX + 1, at_risk).unwrap_err();
+        assert_eq!(slots.at_risk().unwrap(), [(9, at_risk), (KEY_MAX, no_more)]);
+        assert_eq!(slots.get(9).unwrap(), Mark::default());
     }
 }

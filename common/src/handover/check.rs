@@ -79,7 +79,7 @@ impl Check {
         let thread = thread::Builder::new().name("check".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || {
             // The signal set is fixed, so this cannot fail.
-            drop(signal::block());
+            signal::block().ok();
             let answer = ask(&target, &document, name, &*check_configuration);
             drop(asking);
             answer.unwrap_or_else(|error| Answer::No(error.to_string()))

@@ -41,20 +41,20 @@ pub enum Error {
 /// removed, and signals are handled once `signals` is dropped.
 pub fn exec(
     target: &Target,
-    reader: Successor,
+    successor: Successor,
     document: Document<'_>,
     state_file: &Path,
     fd_set: &FdSet,
     signals: &Held<'_>,
 ) -> Result<Infallible, Error> {
     target.check_unchanged()?;
-    let written = state::write(document, reader, state_file, fd_set)?;
+    let written = state::write(document, successor, state_file, fd_set)?;
     let path = c_string(target.path.as_os_str())?;
     let arguments = target.arguments.iter().map(|argument| c_string(argument));
     let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
     let environment = environment(written.memfd)?;
-    let _kept = fd_set.keep_open().map_err(Error::Fd)?;
-    let undo = match reader {
+    let _kept_open = fd_set.keep_open().map_err(Error::Fd)?;
+    let undo = match successor {
         Successor::Ours => None,
         Successor::Libvirt => Some(signals.release_for_stranger().map_err(Error::Signals)?),
     };

@@ -54,9 +54,9 @@ impl FdSet {
     /// # Errors
     /// As `fcntl(2)`; all are closed by an exec again.
     pub(super) fn keep_open(&self) -> io::Result<KeptOpen<'_>> {
-        let kept = KeptOpen(self);
+        let guard = KeptOpen(self);
         self.try_for_each(|number| fd::set_cloexec_of(number, false))?;
-        Ok(kept)
+        Ok(guard)
     }
 
     fn try_for_each(&self, action: impl FnMut(RawFd) -> io::Result<()>) -> io::Result<()> {
@@ -71,7 +71,7 @@ pub(super) struct KeptOpen<'a>(&'a FdSet);
 impl Drop for KeptOpen<'_> {
     fn drop(&mut self) {
         // They are open, so this cannot fail.
-        drop(self.0.try_for_each(|number| fd::set_cloexec_of(number, true)));
+        self.0.try_for_each(|number| fd::set_cloexec_of(number, true)).ok();
     }
 }
 
@@ -85,7 +85,9 @@ impl InheritedFds {
         let numbers = fd::open_numbers()?;
         if fd::set_cloexec_of_all().is_err() {
             // They are open, so this cannot fail.
-            numbers.iter().for_each(|&number| drop(fd::set_cloexec_of(number, true)));
+            for &number in &numbers {
+                fd::set_cloexec_of(number, true).ok();
+            }
         }
         Ok(Self { numbers: numbers.into_iter().collect() })
     }

@@ -83,19 +83,19 @@ pub(super) struct Written {
     pub(super) memfd: Option<i32>,
 }
 
-/// Writes a document for its reader. For our own successor the file is optional.
+/// Writes a document for its successor. For our own successor the file is optional.
 pub(super) fn write(
     mut document: Document<'_>,
-    reader: Successor,
+    successor: Successor,
     path: &Path,
     fd_set: &FdSet,
 ) -> Result<Written, WriteError> {
-    let text = match reader {
+    let text = match successor {
         Successor::Ours => Memfd::of(&document)?,
         Successor::Libvirt => for_libvirt(&mut document)?,
     };
     let written = write_file(path, &text);
-    let (file, text) = match (written, reader) {
+    let (file, text) = match (written, successor) {
         (Ok(()), _) => (Some(path.to_owned()), text),
         (Err(error), Successor::Libvirt) => {
             return Err(WriteError::File { path: path.to_owned(), error });
@@ -109,7 +109,7 @@ pub(super) fn write(
             (None, Memfd::of(&document)?)
         }
     };
-    let memfd = match reader {
+    let memfd = match successor {
         Successor::Ours => Some(fd_set.memory(text)),
         Successor::Libvirt => None,
     };
@@ -199,15 +199,19 @@ fn write_file(path: &Path, text: &Memfd) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    drop(fs::remove_file(&new));
+    fs::remove_file(&new).ok();
     let written = write_new_file(&new, text);
     let renamed = written.and_then(|()| fs::rename(&new, path));
-    let renamed = renamed.inspect_err(|_| drop(fs::remove_file(&new)));
+    let renamed = renamed.inspect_err(|_| {
+        fs::remove_file(&new).ok();
+    });
     // Written in place, as libvirt's daemons do; the successor is executed only when it is
     // complete.
     calls::or_else(renamed, || {
-        drop(fs::remove_file(path));
-        write_new_file(path, text).inspect_err(|_| drop(fs::remove_file(path)))
+        fs::remove_file(path).ok();
+        write_new_file(path, text).inspect_err(|_| {
+            fs::remove_file(path).ok();
+        })
     })
 }
 

@@ -246,7 +246,7 @@ impl<B: LoopState> LoopThreads<B> {
     fn serve(self: Arc<Self>) {
         // Its starter may be the watcher, which blocks no signals. The signal set is fixed, so this
         // cannot fail.
-        drop(signal::block());
+        signal::block().ok();
         while let Some(assignment) = self.next_assignment() {
             match assignment {
                 Assignment::Loop(state) => state.run_loop(&self),

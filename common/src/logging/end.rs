@@ -81,11 +81,11 @@ impl Logger {
     #[must_use]
     pub fn unwritten(&self) -> Vec<(String, u64)> {
         let state = self.state();
-        let sinks = state.sinks.iter().map(|sink| (&sink.output.destination, sink.owed()));
+        let sinks = state.sinks.iter().map(|sink| (&sink.output.destination, sink.pending()));
         let leaving = state.leaving.iter();
-        let leaving = leaving.map(|(destination, lines)| (destination, lines.queue.owed()));
-        let owed = sinks.chain(leaving).filter(|(_, owed)| *owed > 0);
-        owed.map(|(destination, owed)| (destination.to_string(), owed)).collect()
+        let leaving = leaving.map(|(destination, lines)| (destination, lines.queue.pending()));
+        let pending = sinks.chain(leaving).filter(|(_, pending)| *pending > 0);
+        pending.map(|(destination, pending)| (destination.to_string(), pending)).collect()
     }
 
     /// Waits until everything is written, for up to `period`, but not for outputs in `late`.
@@ -101,7 +101,7 @@ impl Logger {
         let each = destinations.into_iter().zip(queues);
         let each = each.filter(|(destination, _)| !is_late(destination));
         let late = each.filter(|(_, queue)| !queue.wait_until_written(deadline));
-        late.map(|(destination, queue)| (destination, queue.owed())).collect()
+        late.map(|(destination, queue)| (destination, queue.pending())).collect()
     }
 
     /// Copies the queues, since no wait may hold the log's lock.
@@ -152,7 +152,7 @@ pub fn end() {
 pub fn last_words(text: &str) {
     end();
     // A failure here cannot be reported anywhere.
-    let say = |text: &str| drop(io::stderr().write_all(text.as_bytes()));
+    let say = |text: &str| io::stderr().write_all(text.as_bytes()).ok();
     let (sender, is_said) = mpsc::channel::<()>();
     let words = text.to_owned();
     let thread = thread::Builder::new().spawn(move || {
@@ -161,9 +161,9 @@ pub fn last_words(text: &str) {
     });
     match thread {
         // The channel ends without a message.
-        Ok(_) => drop(is_said.recv_timeout(FLUSH_PERIOD)),
+        Ok(_) => is_said.recv_timeout(FLUSH_PERIOD).ok(),
         Err(_) => say(text),
-    }
+    };
 }
 
 /// Makes a panic end the process within a bounded time: it is logged and written to stderr, unless
@@ -173,7 +173,7 @@ pub fn bound_panics() {
     panic::set_hook(Box::new(move |panic| {
         let watch = thread::Builder::new().spawn(|| {
             // A signal would interrupt the wait.
-            drop(signal::block());
+            signal::block().ok();
             process::pause(2 * FLUSH_PERIOD);
             std::process::abort();
         });

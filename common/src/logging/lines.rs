@@ -42,7 +42,7 @@ impl Lines {
     }
 
     /// Starts writing queued lines on the thread that `hands` names.
-    pub(super) fn see_to(&mut self, hands: Hands) {
+    pub(super) fn start_writing(&mut self, hands: Hands) {
         match (hands, &mut self.writer) {
             (Hands::Callers, Place::Here(writer)) => writer.write_waiting(),
             // If no thread can be started, the next message tries again.
@@ -63,7 +63,7 @@ impl Lines {
     pub(super) fn leave(mut self, hands: Hands) -> Option<Self> {
         self.queue.close();
         match hands {
-            Hands::Callers => self.see_to(hands),
+            Hands::Callers => self.start_writing(hands),
             Hands::Threads => self.start(),
             Hands::None => return Some(self),
         }

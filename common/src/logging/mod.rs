@@ -135,7 +135,7 @@ impl Logger {
     pub fn use_threads(&self) {
         let mut state = self.state();
         state.hands = Hands::Threads;
-        state.sinks.iter_mut().for_each(|sink| sink.see_to(Hands::Threads));
+        state.sinks.iter_mut().for_each(|sink| sink.start_writing(Hands::Threads));
     }
 
     /// Returns the filters as libvirt writes them: `1:*rpc*`.

@@ -61,7 +61,7 @@ impl Opening {
             && let Some(Beside { thread, .. }) = beside
         {
             // The process stays single-threaded for a later fork. The thread cannot panic.
-            drop(thread.join());
+            thread.join().ok();
         }
         opened
     }
@@ -117,7 +117,7 @@ impl Beside {
         let thread = thread.spawn(move || {
             // Signals belong to the thread with their handlers. The signal set is fixed, so this
             // cannot fail.
-            drop(signal::block());
+            signal::block().ok();
             let mut files = files.into_iter().map(|path| stream::open(&path, makes_directory));
             while files.next().is_some_and(|file| sender.send(file).is_ok()) {}
         });

@@ -44,9 +44,9 @@ struct State {
     /// Messages that did not fit behind those lines.
     lost: u64,
     /// Messages lost before those lines and not reported yet.
-    untold: u64,
+    unreported: u64,
     /// Messages that are neither written nor reported as lost.
-    owed: u64,
+    pending: u64,
     /// The writer has taken a batch.
     is_writing: bool,
     /// The writer waits for lines.
@@ -77,7 +77,7 @@ impl Queue {
     /// Adds a line, if there is room.
     pub(super) fn push(&self, line: &str) {
         let mut state = self.lock();
-        state.owed += 1;
+        state.pending += 1;
         // Nothing is added behind a loss until the writer has seen the loss.
         if state.lost > 0 || !state.has_room_for(line) {
             state.lost += 1;
@@ -156,30 +156,30 @@ impl Queue {
 
     /// Counts messages as lost, to be reported by the output.
     pub(super) fn note_lost(&self, messages: u64) {
-        self.lock().untold += messages;
+        self.lock().unreported += messages;
     }
 
     /// Counts messages as written.
     pub(super) fn note_written(&self, messages: u64) {
         let mut state = self.lock();
-        state.owed = state.owed.saturating_sub(messages);
+        state.pending = state.pending.saturating_sub(messages);
     }
 
     /// Counts lost messages as reported.
-    pub(super) fn note_told(&self, messages: u64) {
+    pub(super) fn note_reported(&self, messages: u64) {
         let mut state = self.lock();
-        state.untold = state.untold.saturating_sub(messages);
-        state.owed = state.owed.saturating_sub(messages);
+        state.unreported = state.unreported.saturating_sub(messages);
+        state.pending = state.pending.saturating_sub(messages);
     }
 
     /// Returns the number of lost messages that are not reported yet.
-    pub(super) fn untold(&self) -> u64 {
-        self.lock().untold
+    pub(super) fn unreported(&self) -> u64 {
+        self.lock().unreported
     }
 
     /// Returns the number of messages that are neither written nor reported as lost.
-    pub(super) fn owed(&self) -> u64 {
-        self.lock().owed
+    pub(super) fn pending(&self) -> u64 {
+        self.lock().pending
     }
 
     /// Makes a call that may block, unless the writer is to stop.

@@ -77,13 +77,13 @@ impl Sink {
             self.channel.send(&record.beside(Level::Info, format!("hostname: {hostname}")));
         }
         self.channel.send(record);
-        self.see_to(hands);
+        self.start_writing(hands);
     }
 
     /// Starts writing queued lines on the thread that `hands` names.
-    pub(super) fn see_to(&mut self, hands: Hands) {
+    pub(super) fn start_writing(&mut self, hands: Hands) {
         if let Channel::Lines(lines) = &mut self.channel {
-            lines.see_to(hands);
+            lines.start_writing(hands);
         }
     }
 
@@ -104,9 +104,9 @@ impl Sink {
     }
 
     /// Returns the number of messages that are neither written nor reported as lost.
-    pub(super) fn owed(&self) -> u64 {
+    pub(super) fn pending(&self) -> u64 {
         match &self.channel {
-            Channel::Lines(lines) => lines.queue.owed(),
+            Channel::Lines(lines) => lines.queue.pending(),
             Channel::Datagrams { lost, .. } => *lost,
         }
     }

@@ -71,7 +71,7 @@ impl Writer {
     fn run(mut self) -> Option<Self> {
         // Signals belong to the thread with their handlers. The signal set is fixed, so this cannot
         // fail.
-        drop(signal::block());
+        signal::block().ok();
         let queue = self.queue.clone();
         let rest = self.write_all().then_some(self);
         if rest.is_none() {
@@ -115,9 +115,9 @@ impl Writer {
     }
 
     fn tell_of_lost(&mut self) {
-        let lost = self.queue.untold();
+        let lost = self.queue.unreported();
         if lost > 0 && self.write(Record::of_lost(lost).line().as_bytes(), false).is_ok() {
-            self.queue.note_told(lost);
+            self.queue.note_reported(lost);
         }
     }
 

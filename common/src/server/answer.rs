@@ -28,7 +28,7 @@ impl<O> Core<O> {
     ///
     /// An answer is held back until the fd store has what it promises.
     pub fn answer(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
-        if self.must_hold_back() {
+        if self.must_wait_for_supervisor() {
             return self.hold_back(client, result);
         }
         self.answer_now(client, result);

@@ -45,7 +45,7 @@ pub(super) struct Client {
     socket: Registered<UnixStream>,
     connection: Connection,
     /// Key in the fd store, and the record of a pending reply.
-    kept: Option<(u64, Option<ReplyRecord>)>,
+    stored: Option<(u64, Option<ReplyRecord>)>,
     in_flight: Option<ReplyTo>,
     /// The call in flight, until its answer is sent.
     unanswered: Option<ReplyTo>,
@@ -67,7 +67,7 @@ impl Client {
             connected_at: SystemTime::now(),
             socket,
             connection: Connection::new(),
-            kept: None,
+            stored: None,
             in_flight: None,
             unanswered: None,
             close_when_sent: false,
@@ -103,18 +103,18 @@ impl Client {
 
     /// Returns the client's key in the fd store.
     pub(super) fn key(&self) -> Option<u64> {
-        self.kept.as_ref().map(|(key, _)| *key)
+        self.stored.as_ref().map(|(key, _)| *key)
     }
 
     /// Sets the client's key in the fd store.
     pub(super) fn set_key(&mut self, key: u64, record: Option<ReplyRecord>) {
-        self.kept = Some((key, record));
+        self.stored = Some((key, record));
         self.note(self.pending_reply());
     }
 
     /// Clears the key: the client is not in the fd store any more.
     pub(super) fn clear_key(&mut self) {
-        self.kept = None;
+        self.stored = None;
     }
 
     /// Returns whether a call waits for its answer.
@@ -198,7 +198,7 @@ impl Client {
     /// Shuts the connection down in all processes that have it open.
     pub(super) fn shut_down(&self) {
         // Fails only when the other end has gone.
-        drop(self.socket.shutdown(std::net::Shutdown::Both));
+        self.socket.shutdown(std::net::Shutdown::Both).ok();
     }
 
     /// Writes what is queued. Returns whether all of it is sent.
@@ -248,7 +248,7 @@ impl Client {
     /// is input. It peeks first: mostly there is none, and a kill between mark and read must not
     /// cost the connection.
     fn prepare_to_read(&mut self) -> Result<bool, Closed> {
-        if let Some((_, Some(record))) = &mut self.kept {
+        if let Some((_, Some(record))) = &mut self.stored {
             match attempt(|| socket::peek(&self.socket))? {
                 None => self.may_have_input = false,
                 Some(0) => {}
@@ -294,7 +294,7 @@ impl Client {
 
     /// Records a pending reply, if the client is in the fd store.
     fn note(&mut self, pending: PendingReply) {
-        if let Some((_, Some(record))) = &mut self.kept {
+        if let Some((_, Some(record))) = &mut self.stored {
             record.note(pending);
         }
     }

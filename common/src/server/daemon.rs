@@ -60,15 +60,15 @@ pub trait Daemon: Send + Sized + 'static {
     /// Returns whether the daemon is in use other than by clients, so that it must not exit idle.
     fn is_in_use(&self) -> bool;
 
-    /// Adds the daemon's part to a state document for `reader`.
-    fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, reader: Successor);
+    /// Adds the daemon's part to a state document for `successor`.
+    fn save<'a>(&'a self, document: &mut Document<'a>, fd_set: &'a FdSet, successor: Successor);
 
     /// Adds to the journal's header what has no key in the fd store but must outlive the process.
     fn save_header(&self, _: &mut Document<'_>) {}
 
-    /// Brings all state into a form that `reader` understands, ahead of an upgrade. Jobs for that
+    /// Brings all state into a form that `successor` understands, ahead of an upgrade. Jobs for that
     /// are waited for, within a bound.
-    fn prepare_handover(&mut self, core: &mut Core<Self::Outcome>, reader: Successor);
+    fn prepare_handover(&mut self, core: &mut Core<Self::Outcome>, successor: Successor);
 
     /// Returns a short status without clients, for `systemctl status`. Called once a second; its
     /// cost must not grow with the number of guests.

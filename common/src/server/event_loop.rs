@@ -34,7 +34,7 @@ const STOP_PERIOD: Duration = Duration::from_secs(5);
 const REST_PERIOD: Duration = Duration::from_secs(1);
 
 /// Abandoned jobs that are logged one by one.
-const GIVEN_UP_NAMED_MAX: usize = 32;
+const ABANDONED_NAMED_MAX: usize = 32;
 
 /// Serves until a signal or an idle timeout; the daemon was told to [stop](Daemon::stop) by then.
 /// The calling thread only watches, see [`crate::jobs::threads`].
@@ -57,7 +57,7 @@ pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
         tracing::error!(target: "util.systemd", "Unable to send the last messages to the supervisor; the fd store may be outdated");
     }
     if !state.core.jobs.are_over() {
-        (*state).give_up();
+        (*state).abandon_jobs();
     }
     result
 }
@@ -251,18 +251,18 @@ impl<D: Daemon> State<D> {
 
     /// Logs the jobs that are not waited for any longer and leaks their state: closing a file on a
     /// hanging file system would hang too.
-    fn give_up(mut self) {
+    fn abandon_jobs(mut self) {
         let jobs = self.core.jobs.in_flight().filter(|job| job.source != NOT_THE_DAEMONS);
         let mut jobs: Vec<_> = jobs.collect();
         jobs.sort_by_key(|job| job.since);
-        for job in jobs.iter().take(GIVEN_UP_NAMED_MAX) {
+        for job in jobs.iter().take(ABANDONED_NAMED_MAX) {
             tracing::error!(
                 target: "daemon",
                 "Exiting although a job has not ended after {} s: {}",
                 job.since.elapsed().as_secs(), self.daemon.describe_job(job.source)
             );
         }
-        if let Some(others @ 1..) = jobs.len().checked_sub(GIVEN_UP_NAMED_MAX) {
+        if let Some(others @ 1..) = jobs.len().checked_sub(ABANDONED_NAMED_MAX) {
             tracing::error!(target: "daemon", "Exiting although {others} more jobs have not ended");
         }
         for job in &jobs {

@@ -189,7 +189,8 @@ impl Server {
         }
         fd::set_nonblocking(&stream)?;
         let private = from.private.as_ref();
-        let (key, pending) = private.map(|private| (private.key, private.owed)).unwrap_or_default();
+        let (key, pending) =
+            private.map(|private| (private.key, private.pending_reply)).unwrap_or_default();
         let connection = match from.private {
             Some(private) => unpack(private, inherited)?,
             None => Connection::new(),
@@ -268,7 +269,7 @@ fn pack(
     let Buffered { input, ahead, output } = connection.buffered();
     Ok(Some(PrivateClient {
         key,
-        owed: None,
+        pending_reply: None,
         input: Some(pack(input)?),
         ahead: Some(pack(ahead)?),
         output: Some(pack(output)?),

@@ -82,7 +82,7 @@ fn take_call<D: Daemon>(
         admin::Server::Admin => core.administer(id, call),
     };
     match answer {
-        Answer::Now(result) if core.must_hold_back() => core.answer(id, result),
+        Answer::Now(result) if core.must_wait_for_supervisor() => core.answer(id, result),
         Answer::Now(result) => {
             if let Some(client) = core.servers.client(id) {
                 client.answer(result);

@@ -31,7 +31,7 @@ impl<O> Core<O> {
         // The units' ExecReload= waits for a status that differs from the last.
         let time = timestamp(SystemTime::now());
         self.supervision.last_upgrade = Some(format!("{time}, {outcome}"));
-        self.supervision.said.clear();
+        self.supervision.sent_status.clear();
         self.supervision.say();
     }
 
@@ -45,7 +45,7 @@ impl<O> Core<O> {
             Duty::Retry => self.supervision.retry(),
             Duty::Store => {
                 self.supervision.has_store_timer = false;
-                self.see_to_store(daemon);
+                self.offer_unstored(daemon);
             }
             Duty::Unit => self.unit_is_due(daemon),
         }

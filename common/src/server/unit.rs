@@ -20,7 +20,7 @@ use crate::sys::pipe;
 use crate::systemd::{AskError, Unit};
 pub(crate) use asking::Asking;
 pub use asking::StoreNews;
-use asking::{PATIENCE, PROOFS_MAX, Proof, Stop, VARIABLE, told_size};
+use asking::{PATIENCE, PROOFS_MAX, Proof, Stop, VARIABLE, announced_size};
 
 /// Interval of questions while a store is needed and there is none.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -102,7 +102,7 @@ impl<O> Core<O> {
             Ok(None) => {}
             // It is asked again, and nothing depends on the answer now.
             Err(error) => {
-                tracing::debug!(target: "util.systemd", "Unable to ask systemd about our unit: {error}")
+                tracing::debug!(target: "util.systemd", "Unable to ask systemd about our unit: {error}");
             }
         }
         self.fit_store(daemon);
@@ -120,14 +120,14 @@ impl<O> Core<O> {
 
     fn take_unit(&mut self, unit: Unit) {
         if !self.supervision.notify.has_supervisor() && unit.is_listening {
-            self.supervision.found(&unit.notify_socket);
+            self.supervision.connect(&unit.notify_socket);
         }
-        if let Some(told) = told_size().filter(|&told| told > unit.takes())
+        if let Some(announced) = announced_size().filter(|&announced| announced > unit.takes())
             && self.asking.unit.as_ref().map(Unit::takes) != Some(unit.takes())
         {
             tracing::warn!(
                 target: "util.systemd",
-                "{VARIABLE}={told} is more than the FileDescriptorStoreMax={} of {}, which counts",
+                "{VARIABLE}={announced} is more than the FileDescriptorStoreMax={} of {}, which counts",
                 unit.takes(), unit.name
             );
         }
@@ -144,11 +144,11 @@ impl<O> Core<O> {
 
     /// Starts, stops or resizes the use of the store, by what is known now.
     fn fit_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let (before, now) = (self.store.said_max, self.store_size());
+        let (before, now) = (self.store.known_max, self.store_size());
         if before == now {
             return;
         }
-        self.store.said_max = now;
+        self.store.known_max = now;
         tracing::info!(
             target: "util.systemd", "The fd store takes {now} fds, according to systemd"
         );

@@ -104,9 +104,9 @@ impl<O> Core<O> {
         };
         self.reactor.cancel_timer(timer);
         match check.answer() {
-            Answer::Ours => self.settle(daemon, NextProgram { target, reader: Successor::Ours }),
+            Answer::Ours => self.settle(daemon, NextProgram { target, successor: Successor::Ours }),
             Answer::Libvirts(Ok(())) => {
-                self.settle(daemon, NextProgram { target, reader: Successor::Libvirt });
+                self.settle(daemon, NextProgram { target, successor: Successor::Libvirt });
             }
             Answer::Libvirts(Err(reason)) => self.refuse_upgrade(&reason),
             Answer::No(reason) => {
@@ -130,12 +130,12 @@ impl<O> Core<O> {
                     CHECK_PERIOD.as_secs()
                 ));
             }
-            Upgrade::Settling { successor, .. } if self.jobs.are_over() => {
+            Upgrade::Settling { next, .. } if self.jobs.are_over() => {
                 if let Some(output) = self.logger.hanging() {
                     return self.postpone_for_log(&output);
                 }
-                self.settle_by_force(successor.reader);
-                self.upgrade = Upgrade::Ready(successor);
+                self.settle_by_force(next.successor);
+                self.upgrade = Upgrade::Ready(next);
             }
             Upgrade::Settling { .. } => {
                 // Even an exec may not end a thread that hangs in the kernel.
@@ -151,17 +151,15 @@ impl<O> Core<O> {
 
     /// Returns whether everything has settled for [`Self::execute`].
     pub(super) fn check_ready_for_successor(&mut self) -> bool {
-        if let Upgrade::Settling { successor, timer } = &self.upgrade {
-            let (reader, timer) = (successor.reader, *timer);
+        if let Upgrade::Settling { next, timer } = &self.upgrade {
+            let (successor, timer) = (next.successor, *timer);
             // Last, as it closes clients.
-            let is_ready = self.is_at_rest(reader)
+            let is_ready = self.has_settled(successor)
                 && self.check_log_written()
-                && !self.lets_go_of_the_dead(reader);
-            if is_ready
-                && let Upgrade::Settling { successor, .. } = std::mem::take(&mut self.upgrade)
-            {
+                && !self.drop_ended_clients(successor);
+            if is_ready && let Upgrade::Settling { next, .. } = std::mem::take(&mut self.upgrade) {
                 self.reactor.cancel_timer(timer);
-                self.upgrade = Upgrade::Ready(successor);
+                self.upgrade = Upgrade::Ready(next);
             }
         }
         match self.upgrade {
@@ -174,14 +172,14 @@ impl<O> Core<O> {
     /// Executes the successor. Returns when that has failed, when this process was asked to stop
     /// instead, or when a postponed upgrade has only begun.
     pub(super) fn execute<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let Upgrade::Ready(successor) = std::mem::take(&mut self.upgrade) else {
+        let Upgrade::Ready(next) = std::mem::take(&mut self.upgrade) else {
             return self.begin_upgrade(daemon);
         };
-        self.announce_successor(successor.reader);
-        let Err(hindrance) = self.try_execute(daemon, &successor);
+        self.announce_successor(next.successor);
+        let Err(hindrance) = self.try_execute(daemon, &next);
         // Ended children were taken for the successor's meanwhile.
         self.orphans_may_have_ended = process::is_first();
-        if successor.reader == Successor::Libvirt {
+        if next.successor == Successor::Libvirt {
             self.fill_store_again(daemon);
         }
         self.supervisor().ready();
@@ -195,12 +193,12 @@ impl<O> Core<O> {
     fn try_execute<D: Daemon<Outcome = O>>(
         &mut self,
         daemon: &D,
-        NextProgram { target, reader }: &NextProgram,
+        NextProgram { target, successor }: &NextProgram,
     ) -> Result<Infallible, Hindrance> {
         if self.stopping || self.signals.take().contains(&signal::Request::Stop) {
             return Err(Hindrance::Stop);
         }
-        if *reader == Successor::Libvirt && !self.empty_store() {
+        if *successor == Successor::Libvirt && !self.empty_store() {
             return Err(Hindrance::Other("the supervisor has not emptied the fd store".into()));
         }
         let failed = |what, error: io::Error| Hindrance::Other(format!("{what}: {error}"));
@@ -214,22 +212,22 @@ impl<O> Core<O> {
         let _quiet = self.logger.hold().map_err(Hindrance::Log)?;
         wait_for_other_threads().map_err(Hindrance::Other)?;
         let fd_set = FdSet::default();
-        let document = self.document(daemon, &fd_set, *reader);
+        let document = self.document(daemon, &fd_set, *successor);
         let document =
             document.map_err(|error| failed("unable to make the state document", error))?;
         let state_file = &self.process_info.state_file;
-        handover::exec(target, *reader, document, state_file, &fd_set, &held)
+        handover::exec(target, *successor, document, state_file, &fd_set, &held)
             .map_err(|error| Hindrance::Other(error.to_string()))
     }
 
     /// Tells the supervisor that a successor comes. libvirt's sends no pings.
-    fn announce_successor(&mut self, reader: Successor) {
-        if reader == Successor::Libvirt {
+    fn announce_successor(&mut self, successor: Successor) {
+        if successor == Successor::Libvirt {
             self.supervisor().watchdog_off();
         }
         // libvirt's daemon announces that it is ready only where its environment says how.
         let will_tell_ready =
-            reader == Successor::Ours || std::env::var_os("NOTIFY_SOCKET").is_some();
+            successor == Successor::Ours || std::env::var_os("NOTIFY_SOCKET").is_some();
         let notify = self.supervisor();
         if will_tell_ready {
             notify.reloading();
@@ -262,8 +260,8 @@ impl<O> Core<O> {
         self.accept(admin::Server::Admin);
     }
 
-    fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, successor: NextProgram) {
-        if successor.reader == Successor::Libvirt {
+    fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, next: NextProgram) {
+        if next.successor == Successor::Libvirt {
             if let Some(pid) = self.hidden_peer() {
                 return self.refuse_upgrade(&format_args!(
                     "libvirt's daemon would end, as it could not see process {pid}, a client, in \
@@ -273,14 +271,14 @@ impl<O> Core<O> {
             tracing::info!(
                 target: "daemon",
                 "Upgrade: {} is libvirt's daemon; handing over libvirt's part of the state",
-                successor.target.path.display()
+                next.target.path.display()
             );
         }
-        daemon.prepare_handover(self, successor.reader);
+        daemon.prepare_handover(self, next.successor);
         self.haste.set(true);
         self.supervisor().set_paced(false);
         let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
-        self.upgrade = Upgrade::Settling { successor, timer };
+        self.upgrade = Upgrade::Settling { next, timer };
     }
 
     /// Returns the pid of a live client that libvirt's daemon could not read.
@@ -295,33 +293,33 @@ impl<O> Core<O> {
 
     /// Closes clients whose process has ended, for libvirt's daemons, which end on them. Settling a
     /// guest may have ended one just now. Returns whether there was one.
-    fn lets_go_of_the_dead(&mut self, reader: Successor) -> bool {
-        if reader == Successor::Libvirt {
+    fn drop_ended_clients(&mut self, successor: Successor) -> bool {
+        if successor == Successor::Libvirt {
             self.drop_clients(|client| client.peer_has_ended());
         }
         !self.gone.is_empty()
     }
 
-    fn is_at_rest(&self, reader: Successor) -> bool {
+    fn has_settled(&self, successor: Successor) -> bool {
         let mut clients =
             self.servers.main.clients.values().chain(self.servers.admin.clients.values());
         self.jobs.are_over()
             && self.gone.is_empty()
-            && clients.all(|client| is_settled(client, reader))
+            && clients.all(|client| is_settled(client, successor))
     }
 
     /// Ends what has not settled: calls are answered with an error, and libvirt's daemons get no
     /// client with half a message.
-    fn settle_by_force(&mut self, reader: Successor) {
-        self.hold_nothing_back();
+    fn settle_by_force(&mut self, successor: Successor) {
+        self.release_held_back();
         for server in [&mut self.servers.main, &mut self.servers.admin] {
             let late = server.clients.values_mut().filter(|client| client.has_call_in_flight());
             late.for_each(|client| client.answer(Err(interrupted())));
         }
-        if reader == Successor::Libvirt {
+        if successor == Successor::Libvirt {
             self.drop_clients(|client| {
                 // A client that can be written to gets its answer first.
-                drop(client.flush());
+                client.flush().ok();
                 client.peer_has_ended() || !is_settled(client, Successor::Libvirt)
             });
         }
@@ -337,24 +335,24 @@ impl<O> Core<O> {
         }
     }
 
-    /// Returns the whole state of this process as a document for `reader`.
+    /// Returns the whole state of this process as a document for `successor`.
     pub(super) fn document<'a, D: Daemon<Outcome = O>>(
         &self,
         daemon: &'a D,
         fd_set: &'a FdSet,
-        reader: Successor,
+        successor: Successor,
     ) -> io::Result<Document<'a>> {
         let mut document = Document {
             daemon: Some(self.save(fd_set)?),
             magic: Some(std::process::id().to_string()),
-            private: Some(self.save_private(fd_set, reader)?),
+            private: Some(self.save_private(fd_set, successor)?),
             ..Document::default()
         };
-        daemon.save(&mut document, fd_set, reader);
+        daemon.save(&mut document, fd_set, successor);
         Ok(document)
     }
 
-    fn save_private(&self, fd_set: &FdSet, reader: Successor) -> io::Result<PrivateDaemon> {
+    fn save_private(&self, fd_set: &FdSet, successor: Successor) -> io::Result<PrivateDaemon> {
         use std::os::fd::AsFd;
         let ProcessInfo { generation, configuration, pid_file, unclaimed_fds, .. } =
             &self.process_info;
@@ -362,13 +360,13 @@ impl<O> Core<O> {
         let mut private = PrivateDaemon {
             generation: Some(generation + 1),
             parked: Some(parked),
-            ..if reader == Successor::Ours {
+            ..if successor == Successor::Ours {
                 self.overrides.save()
             } else {
                 PrivateDaemon::default()
             }
         };
-        if reader == Successor::Ours {
+        if successor == Successor::Ours {
             private.pid_file = pid_file.as_ref().map(|file| fd_set.fd(file.as_fd()));
             private.configuration = Some(fd_set.bytes(configuration)?);
             private.stored_names = Some(self.stored_names());
@@ -397,9 +395,9 @@ fn wait_for_other_threads() -> Result<(), String> {
     Ok(())
 }
 
-fn is_settled(client: &Client, reader: Successor) -> bool {
+fn is_settled(client: &Client, successor: Successor) -> bool {
     let idle = !client.has_call_in_flight();
-    idle && (reader == Successor::Ours || client.connection().is_idle())
+    idle && (successor == Successor::Ours || client.connection().is_idle())
 }
 
 fn interrupted() -> rpc::Error {

@@ -42,14 +42,15 @@ impl<S: Service> Configuration<S> {
     pub(super) fn load_or_keep(
         options: &Options,
         paths: &Paths,
-        kept: Option<Vec<u8>>,
+        inherited: Option<Vec<u8>>,
     ) -> Result<(Self, Option<Failure>), Failure> {
         let failure = match Self::load(options, paths) {
             Ok(configuration) => return Ok((configuration, None)),
             Err(failure) => failure,
         };
-        let kept = kept.and_then(|bytes| Self::parse(path_of(options, paths), bytes).ok());
-        let configuration = kept.map_or_else(|| Self::parse(Path::new(""), Vec::new()), Ok)?;
+        let inherited =
+            inherited.and_then(|bytes| Self::parse(path_of(options, paths), bytes).ok());
+        let configuration = inherited.map_or_else(|| Self::parse(Path::new(""), Vec::new()), Ok)?;
         Ok((configuration, Some(failure)))
     }
 

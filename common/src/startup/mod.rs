@@ -129,9 +129,9 @@ fn configure<S: Service>(
     paths: &Paths,
     predecessor: &mut Predecessor,
 ) -> Result<(Configuration<S>, Logger), Failure> {
-    let kept = predecessor.configuration();
+    let inherited = predecessor.configuration();
     let (configuration, broken) = match predecessor.is_there() {
-        true => Configuration::load_or_keep(options, paths, kept)?,
+        true => Configuration::load_or_keep(options, paths, inherited)?,
         false => (Configuration::load(options, paths)?, None),
     };
     let period = if predecessor.is_there() { server::OPEN_PERIOD } else { LOG_OPEN_PERIOD };
@@ -372,5 +372,5 @@ fn report(launcher: &OwnedFd, failure: Option<&Failure>) {
 
 /// A failure here cannot be reported anywhere.
 fn print(stream: &mut impl Write, text: &str) {
-    drop(stream.write_all(text.as_bytes()));
+    stream.write_all(text.as_bytes()).ok();
 }

@@ -189,23 +189,23 @@ impl Predecessor {
         must_stay: impl Fn(BorrowedFd<'_>) -> bool,
     ) -> Vec<OwnedFd> {
         let known = private.parked.iter().flatten();
-        let mut parked: Vec<_> =
+        let mut unclaimed: Vec<_> =
             known.filter_map(|&number| self.inherited.take(Some(number)).ok()).collect();
         let rest = self.inherited.take_rest().into_iter();
-        let before = parked.len();
+        let before = unclaimed.len();
         let is_locked = |fd: &OwnedFd| {
             fd::may_have_lock(fd)
                 || fd::device_and_inode(fd).is_ok_and(|(dev, inode)| is_pid_file(dev, inode))
         };
-        parked.extend(rest.filter(|fd| is_locked(fd) || must_stay(fd.as_fd())));
-        if parked.len() > before {
+        unclaimed.extend(rest.filter(|fd| is_locked(fd) || must_stay(fd.as_fd())));
+        if unclaimed.len() > before {
             tracing::warn!(
                 target: "daemon",
                 "{} inherited files of unknown use stay open, as they may have locks",
-                parked.len() - before
+                unclaimed.len() - before
             );
         }
-        parked
+        unclaimed
     }
 
     fn listener_at(&mut self, path: &Path) -> Option<Listener> {

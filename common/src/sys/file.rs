@@ -108,7 +108,7 @@ fn unlinked_in(directory: &Path, name: &str) -> io::Result<File> {
     }
     let path = directory.join(format!(".{name}.{}", std::process::id()));
     // A process with our pid may have been killed between these calls.
-    drop(fs::remove_file(&path));
+    fs::remove_file(&path).ok();
     let file = options.create_new(true).open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)

@@ -133,7 +133,7 @@ pub fn make_ofd(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
         let is_whole = matches!(try_lock(fd, Kind::Posix, mode), Ok(true));
         return Ok(if is_whole { Hold::Whole(Kind::Posix) } else { Hold::Shared(Kind::Posix) });
     }
-    drop(unlock(fd, Kind::Posix));
+    unlock(fd, Kind::Posix).ok();
     let is_whole = matches!(try_lock(fd, Kind::Ofd, mode), Ok(true));
     Ok(if is_whole { Hold::Whole(Kind::Ofd) } else { Hold::Shared(Kind::Ofd) })
 }

@@ -152,7 +152,7 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         // The signal set is fixed, so this cannot fail.
-        drop(listen());
+        listen().ok();
     }
 }
 

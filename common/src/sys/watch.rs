@@ -139,7 +139,7 @@ impl Watched {
 /// Polls until no process is left to watch, or until the thread is ended.
 fn look() {
     // The signal set is fixed, so this cannot fail.
-    drop(signal::block());
+    signal::block().ok();
     let mut watch = watch();
     while watch.resting == 0 && !watch.processes.is_empty() {
         let is_new = |it: &Watched| it.since.elapsed() < SHORT_TIME;

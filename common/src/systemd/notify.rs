@@ -299,7 +299,7 @@ impl Notify {
     /// Sends a message. A failure is logged and does no harm.
     fn send(&mut self, text: String, class: Class) {
         if let Some(channel) = &mut self.channel {
-            drop(channel.send(text, &[], class));
+            channel.send(text, &[], class).ok();
         }
     }
 }

@@ -109,8 +109,8 @@ pub struct PrivateClient {
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub key: Option<u64>,
     /// The call that a crashed process has not answered.
-    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
-    pub owed: Option<[u32; 4]>,
+    #[serde(rename = "owed", deserialize_with = "small", skip_serializing_if = "Option::is_none")]
+    pub pending_reply: Option<[u32; 4]>,
     /// Beginning of a message.
     #[serde(deserialize_with = "object")]
     pub input: Option<Buffer>,

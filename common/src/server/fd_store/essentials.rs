@@ -35,13 +35,13 @@ impl<O> Core<O> {
     pub fn essential_marks(&mut self, kind: Kind, name: &str) -> io::Result<SlotFile> {
         let adopted = &mut self.store.adopted;
         let index = adopted.iter().position(|(name, _)| kind.key(name).is_some());
-        let (stored_as, marks) = match index.map(|index| adopted.swap_remove(index)) {
+        let (stored_as, slots) = match index.map(|index| adopted.swap_remove(index)) {
             Some((stored_as, fd)) => (stored_as, SlotFile::from(fd)),
             None => (kind.name(self.store.keys.take()), SlotFile::new(name)?),
         };
-        let fd = marks.as_fd().try_clone_to_owned()?;
+        let fd = slots.as_fd().try_clone_to_owned()?;
         self.store.essentials.push((stored_as, fd));
-        Ok(marks)
+        Ok(slots)
     }
 
     /// Passes the essentials to a successor that is executed.
@@ -139,7 +139,7 @@ impl<O> Core<O> {
         }
         self.complain("the supervisor does not take it");
         self.abandon_store(daemon);
-        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.supervision.schedule_store_offer(&mut self.reactor);
     }
 
     /// Rewrites the journal from its own records.

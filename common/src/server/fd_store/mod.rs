@@ -92,14 +92,13 @@ impl<O> Core<O> {
         if !self.has_store() {
             return false;
         }
-        let (notify, keeping) = (&self.supervision.notify, &mut self.store);
-        let is_room = !keeping.removals_first
-            && notify.stored_fds() + keeping.proof.leaving_fds() + fds + SPARE_FDS
-                <= keeping.fds_max
+        let (notify, store) = (&self.supervision.notify, &mut self.store);
+        let is_room = !store.removals_first
+            && notify.stored_fds() + store.proof.leaving_fds() + fds + SPARE_FDS <= store.fds_max
             && notify.has_room(fds)
-            && keeping.offers_max.is_none_or(|most| keeping.proof.sent_count() < most);
-        keeping.has_unstored |= !is_room;
-        if !is_room && keeping.offers_max.is_none() && !keeping.removals_first {
+            && store.offers_max.is_none_or(|most| store.proof.sent_count() < most);
+        store.has_unstored |= !is_room;
+        if !is_room && store.offers_max.is_none() && !store.removals_first {
             self.complain("it is full");
         }
         is_room
@@ -150,7 +149,7 @@ impl<O> Core<O> {
     /// not be sent for lack of descriptors.
     fn could_not_send(&mut self, error: &StoreError) {
         self.store.has_unstored = true;
-        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.supervision.schedule_store_offer(&mut self.reactor);
         self.complain(&error.to_string());
     }
 
@@ -197,12 +196,12 @@ impl<O> Core<O> {
             conn_time: Some(client.connected_at_s()),
             ..record
         };
-        let is_kept = self.store_connection(&mut client, record);
-        if !is_kept {
+        let is_stored_now = self.store_connection(&mut client, record);
+        if !is_stored_now {
             client.clear_key();
         }
         self.servers.get_mut(id.server).clients.insert(id.number, client);
-        is_kept
+        is_stored_now
     }
 
     fn store_connection(&mut self, client: &mut Client, record: document::Client) -> bool {
@@ -231,7 +230,7 @@ impl<O> Core<O> {
     }
 
     /// Returns whether answers must wait for the supervisor.
-    pub(super) fn must_hold_back(&mut self) -> bool {
+    pub(super) fn must_wait_for_supervisor(&mut self) -> bool {
         self.has_store() && self.store.answer_gate.must_wait(&self.supervision.notify)
     }
 
@@ -246,7 +245,7 @@ impl<O> Core<O> {
     }
 
     /// Releases all answers that were held back.
-    pub(super) fn hold_nothing_back(&mut self) {
+    pub(super) fn release_held_back(&mut self) {
         while let Some((client, result)) = self.store.answer_gate.take() {
             self.answer_now(client, result);
         }

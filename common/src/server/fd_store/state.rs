@@ -18,7 +18,7 @@ pub(crate) struct StoreState {
     /// Capacity in fds, as far as known; 0 for no store.
     pub(crate) fds_max: usize,
     /// Capacity in fds according to the unit or the environment.
-    pub(crate) said_max: usize,
+    pub(crate) known_max: usize,
     pub(crate) keys: Keys,
     pub(crate) journal: Option<Journal>,
     pub(crate) journal_failed_at: Option<Instant>,

@@ -18,8 +18,8 @@ impl<O> Core<O> {
     /// Fills the store, if there is one: adds what it lacks, then removes what is unclaimed. In
     /// this order a kill in between leaves too much, not too little.
     pub(in crate::server) fn fill_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        self.store.said_max = self.store_size();
-        self.store.fds_max = self.store.said_max;
+        self.store.known_max = self.store_size();
+        self.store.fds_max = self.store.known_max;
         if !self.has_store() {
             return tracing::debug!(target: "util.systemd", "There is no fd store");
         }
@@ -29,7 +29,7 @@ impl<O> Core<O> {
         self.store.keys = Keys::beside(used);
         let sentinels = found.iter().filter_map(|name| Kind::Sentinel.key(name));
         self.store.proof.number_from(sentinels.max().unwrap_or(0));
-        self.doubt_what_has_no_sentinel(&found);
+        self.mark_unproved_without_sentinel(&found);
         if let Err(error) = self.prepare_essentials(&found) {
             self.store.fds_max = 0;
             return self.complain(&error.to_string());
@@ -43,7 +43,7 @@ impl<O> Core<O> {
     /// Marks everything as unproved when there is no sentinel, since nothing would tell that the
     /// store was emptied after a predecessor's fds were handed over. All is sent again, which
     /// systemd recognizes as duplicates.
-    fn doubt_what_has_no_sentinel(&mut self, found: &BTreeSet<String>) {
+    fn mark_unproved_without_sentinel(&mut self, found: &BTreeSet<String>) {
         if self.store.proof.sentinels().next().is_none() {
             let notify = &self.supervision.notify;
             let names: Vec<_> = found.iter().filter(|name| notify.has(name)).cloned().collect();
@@ -131,7 +131,7 @@ impl<O> Core<O> {
         let notify = &mut self.supervision.notify;
         if let Err(error) = self.store.proof.ask(notify, &self.reactor, Token::Store) {
             self.complain(&error.to_string());
-            self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+            self.supervision.schedule_store_offer(&mut self.reactor);
         }
     }
 
@@ -146,7 +146,7 @@ impl<O> Core<O> {
             let Answer { is_taken, is_doubtful, names, removed } = answer;
             if is_taken {
                 let keys: Vec<_> = removed.iter().filter_map(|name| key_of(name)).collect();
-                self.store.keys.are_free(keys.iter().copied());
+                self.store.keys.make_available(keys.iter().copied());
                 self.store_has_taken();
                 for key in keys {
                     if self.store.leaving.remove(&key) {
@@ -210,9 +210,9 @@ impl<O> Core<O> {
             self.store.is_begun_anew = false;
             self.remove_unclaimed();
         }
-        let keeping = &mut self.store;
-        keeping.offers_max = keeping.offers_max.map(|most| most.saturating_mul(2));
-        keeping.has_room = true;
+        let store = &mut self.store;
+        store.offers_max = store.offers_max.map(|most| most.saturating_mul(2));
+        store.has_room = true;
     }
 
     /// Handles a refusal of some of these names. They are offered again, fewer at a time.
@@ -231,13 +231,13 @@ impl<O> Core<O> {
         self.send_removals();
         let stored = self.supervision.notify.stored_fds();
         if names.len() == 1 && stored + SPARE_FDS < self.store.fds_max {
-            let said = std::mem::replace(&mut self.store.fds_max, stored + SPARE_FDS);
-            self.complain(&format!("it takes {stored} fds, and not {said} as announced"));
+            let announced = std::mem::replace(&mut self.store.fds_max, stored + SPARE_FDS);
+            self.complain(&format!("it takes {stored} fds, and not {announced} as announced"));
         }
         self.store.has_room = names.len() > 1;
         self.store.offers_max = Some((names.len() / 2).max(1));
         self.store.has_unstored = true;
-        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.supervision.schedule_store_offer(&mut self.reactor);
     }
 
     fn item_not_stored<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, name: &str) {
@@ -265,7 +265,7 @@ impl<O> Core<O> {
     }
 
     /// Offers unstored items once the supervisor may have room.
-    pub(in crate::server) fn see_to_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+    pub(in crate::server) fn offer_unstored<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.stopping {
             return;
         }
@@ -273,7 +273,7 @@ impl<O> Core<O> {
             return self.fill_store(daemon);
         }
         if self.store.has_unstored {
-            self.store.fds_max = self.store.said_max;
+            self.store.fds_max = self.store.known_max;
             (self.store.has_room, self.store.offers_max) = (true, Some(1));
         }
     }

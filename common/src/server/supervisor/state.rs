@@ -28,7 +28,7 @@ pub(crate) struct Supervision {
     /// Status at the last check.
     pub(crate) status: String,
     /// Status that was sent last.
-    pub(crate) said: String,
+    pub(crate) sent_status: String,
     pub(crate) last_upgrade: Option<String>,
     /// There was activity since the last check.
     pub(crate) is_active: bool,
@@ -44,7 +44,7 @@ impl Supervision {
             notify,
             ping_period,
             status: String::new(),
-            said: String::new(),
+            sent_status: String::new(),
             last_upgrade: None,
             is_active: false,
             has_status_timer: false,
@@ -79,16 +79,16 @@ impl Supervision {
     }
 
     /// Schedules an offer to the fd store, which lacks something.
-    pub(crate) fn store_is_to_be_seen_to(&mut self, reactor: &mut Reactor<Token>) {
+    pub(crate) fn schedule_store_offer(&mut self, reactor: &mut Reactor<Token>) {
         if !std::mem::replace(&mut self.has_store_timer, true) {
             reactor.set_timer(STORE_PERIOD, Token::Supervisor(Duty::Store));
         }
     }
 
     /// Connects to a supervisor that was found later, and has received nothing yet.
-    pub(crate) fn found(&mut self, target: &OsStr) {
+    pub(crate) fn connect(&mut self, target: &OsStr) {
         self.notify = Notify::new(Some(target.to_owned()));
-        self.said.clear();
+        self.sent_status.clear();
         self.is_active = true;
     }
 
@@ -98,9 +98,9 @@ impl Supervision {
         if let Some(outcome) = &self.last_upgrade {
             status = format!("{status}; last upgrade: {outcome}");
         }
-        if status != self.said {
+        if status != self.sent_status {
             self.notify.status(&status);
-            self.said = status;
+            self.sent_status = status;
         }
     }
 

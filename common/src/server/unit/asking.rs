@@ -53,7 +53,7 @@ impl StoreNews {
     /// Asks systemd, within a short time, if there is a supervisor that has not announced a store.
     #[must_use]
     pub fn ask() -> Self {
-        let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some() && told_size().is_none();
+        let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some() && announced_size().is_none();
         let answer = if is_asked { Unit::ask(PATIENCE) } else { Ok(None) };
         let unit = answer.unwrap_or_else(|error| {
             complain(&error);
@@ -80,17 +80,17 @@ impl Asking {
 
     /// Returns the store's capacity in fds, by all that is known.
     pub(crate) fn size(&self) -> usize {
-        let said = self.unit.as_ref().map(Unit::takes).or(self.inherited);
-        match (told_size(), said) {
+        let known = self.unit.as_ref().map(Unit::takes).or(self.inherited);
+        match (announced_size(), known) {
             _ if self.proof == Proof::Refuted => 0,
-            (Some(told), Some(said)) => told.min(said),
-            (told, said) => told.or(said).unwrap_or(0),
+            (Some(announced), Some(known)) => announced.min(known),
+            (announced, known) => announced.or(known).unwrap_or(0),
         }
     }
 }
 
 /// Returns the capacity that the environment gives.
-pub(crate) fn told_size() -> Option<usize> {
+pub(crate) fn announced_size() -> Option<usize> {
     std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok())
 }
 
@@ -108,7 +108,7 @@ pub(crate) enum Stop {
     Asked,
     /// The fd store outlives the stop; the stop may be a restart.
     Known {
-        is_kept: bool,
+        is_preserved: bool,
         is_restart: bool,
     },
 }

@@ -28,10 +28,10 @@ impl<O> Core<O> {
         if let Err(error) = answer {
             complain(error);
         }
-        let is_kept = self.outlives_stop(answer);
+        let is_preserved = self.outlives_stop(answer);
         // A stop of unknown kind may be a restart.
         let is_restart = !matches!(answer, Ok(Some(Unit { job: Job::Stop, .. })));
-        self.asking.stop = Stop::Known { is_kept, is_restart };
+        self.asking.stop = Stop::Known { is_preserved, is_restart };
     }
 
     /// Returns whether the store outlives the stop. An uncertain one counts as lost, or guests
@@ -52,8 +52,8 @@ impl<O> Core<O> {
         if !self.has_store() {
             return;
         }
-        let (is_kept, is_restart) = match self.asking.stop {
-            Stop::Known { is_kept, is_restart } => (is_kept, is_restart),
+        let (is_preserved, is_restart) = match self.asking.stop {
+            Stop::Known { is_preserved, is_restart } => (is_preserved, is_restart),
             Stop::None | Stop::Asked => (true, true),
         };
         let is_needed = |is_restart| {
@@ -61,7 +61,7 @@ impl<O> Core<O> {
                 || self.has_stored_items()
                 || (is_restart && self.journal_header(daemon).has_settings())
         };
-        if !is_kept {
+        if !is_preserved {
             self.store.fds_max = 0;
             let cost = daemon.at_stake().unwrap_or_else(|| "nothing is at stake".to_owned());
             tracing::warn!(

@@ -36,7 +36,7 @@ pub struct ProcessInfo {
 #[derive(Debug)]
 pub(crate) struct NextProgram {
     pub(crate) target: Target,
-    pub(crate) reader: Successor,
+    pub(crate) successor: Successor,
 }
 
 /// Reason why it was not executed.
@@ -58,7 +58,7 @@ pub(crate) enum Upgrade {
     /// The target is being asked.
     Asking { target: Target, check: Check, _answered: Registered<OwnedFd>, timer: TimerId },
     /// Calls and jobs in flight come to their end.
-    Settling { successor: NextProgram, timer: TimerId },
+    Settling { next: NextProgram, timer: TimerId },
     /// Everything has settled.
     Ready(NextProgram),
     /// A job or the log is stalled. Another attempt follows when it continues.
@@ -92,9 +92,7 @@ impl Upgrade {
     pub(crate) fn reading(&self) -> Reading {
         match self {
             Self::None | Self::Asking { .. } | Self::Postponed => Reading::Everything,
-            Self::Settling { successor, .. } if successor.reader == Successor::Libvirt => {
-                Reading::Rest
-            }
+            Self::Settling { next, .. } if next.successor == Successor::Libvirt => Reading::Rest,
             Self::Settling { .. } | Self::Ready(_) => Reading::Nothing,
         }
     }
