@@ -1,4 +1,4 @@
-//! Shared code of virtlogd and virtlockd: everything but what they do.
+//! Shared code of virtlogd and virtlockd.
 //!
 #![doc = include_str!("../ARCHITECTURE.md")]
 

@@ -1,22 +1,22 @@
 //! XDR, the encoding of everything on the wire: a cursor to read with, a buffer to write to.
 //!
 //! No I/O. Limits are arguments of the reading functions, so that a length word is checked before
-//! anything is taken, and nothing is allocated for bytes that did not arrive.
+//! it is used, and nothing is allocated for bytes that did not arrive.
 
 use thiserror::Error;
 
-/// Why bytes from a peer are not what they should be.
+/// Reason why bytes from a peer cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Error {
     /// The bytes end before the value does.
     #[error("{0} is cut off")]
     Truncated(&'static str),
-    /// A count or length is above what the protocol allows.
+    /// A count or length is above the protocol's limit.
     #[error("{what} has {len} elements, at most {max} are allowed")]
     TooLong {
-        /// What was being read.
+        /// Name of the value.
         what: &'static str,
-        /// The number that the peer gave.
+        /// The peer's number.
         len: u32,
         /// The protocol's limit.
         max: u32,
@@ -24,16 +24,16 @@ pub enum Error {
     /// A union's discriminant that the protocol does not define.
     #[error("{what} has the unknown discriminant {value}")]
     Discriminant {
-        /// What was being read.
+        /// Name of the value.
         what: &'static str,
-        /// The number that the peer gave.
+        /// The peer's number.
         value: i32,
     },
 }
 
 /// A cursor over received bytes.
 ///
-/// As libvirt's decoder it does not look at pad bytes and does not mind bytes left over.
+/// Like libvirt's decoder it ignores pad bytes and left-over bytes.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// An unsigned 32-bit integer.
+    /// Reads an unsigned 32-bit integer.
     ///
     /// # Errors
     /// [`Error::Truncated`] when fewer than 4 bytes are left.
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         self.array("u32").map(u32::from_be_bytes)
     }
 
-    /// A signed 32-bit integer; also what an enum is on the wire.
+    /// Reads a signed 32-bit integer, which is also the encoding of an enum.
     ///
     /// # Errors
     /// [`Error::Truncated`] when fewer than 4 bytes are left.
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
         self.array("i32").map(i32::from_be_bytes)
     }
 
-    /// An unsigned 64-bit integer ("unsigned hyper").
+    /// Reads an unsigned 64-bit integer ("unsigned hyper").
     ///
     /// # Errors
     /// [`Error::Truncated`] when fewer than 8 bytes are left.
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         self.array("u64").map(u64::from_be_bytes)
     }
 
-    /// A signed 64-bit integer ("hyper").
+    /// Reads a signed 64-bit integer ("hyper").
     ///
     /// # Errors
     /// [`Error::Truncated`] when fewer than 8 bytes are left.
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         self.array("i64").map(i64::from_be_bytes)
     }
 
-    /// A double.
+    /// Reads a double.
     ///
     /// # Errors
     /// [`Error::Truncated`] when fewer than 8 bytes are left.
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         self.array("f64").map(f64::from_be_bytes)
     }
 
-    /// Bytes of a length that the protocol fixes, without a length word (a UUID).
+    /// Reads bytes of a fixed length, without a length word (a UUID).
     ///
     /// # Errors
     /// [`Error::Truncated`] when fewer than `N` bytes are left.
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// Bytes behind a length word, at most `max` of them, padded to a multiple of four.
+    /// Reads bytes behind a length word, at most `max` of them, padded to a multiple of four.
     ///
     /// # Errors
     /// [`Error::TooLong`] or [`Error::Truncated`].
@@ -107,8 +107,8 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// A C string: as [`Reader::opaque`], and what follows the first NUL does not count, as in
-    /// libvirt. The bytes need not be UTF-8.
+    /// Reads a C string, like [`Reader::opaque`] up to the first NUL, as in libvirt. The bytes need
+    /// not be UTF-8.
     ///
     /// # Errors
     /// [`Error::TooLong`] or [`Error::Truncated`].
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         Ok(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
     }
 
-    /// The flag in front of an optional value. Any number but 0 means that the value follows.
+    /// Reads the flag in front of an optional value. Any number but 0 means that the value follows.
     ///
     /// # Errors
     /// [`Error::Truncated`] when fewer than 4 bytes are left.
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
         self.u32().map(|flag| flag != 0)
     }
 
-    /// The number of elements of an array, checked against `max`.
+    /// Reads the number of elements of an array, at most `max`.
     ///
     /// # Errors
     /// [`Error::TooLong`] or [`Error::Truncated`].
@@ -161,45 +161,45 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty buffer.
+    /// Makes an empty buffer.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty buffer with room for `len` bytes.
+    /// Makes an empty buffer with room for `len` bytes.
     #[must_use]
     pub fn with_capacity(len: usize) -> Self {
         Self { bytes: Vec::with_capacity(len) }
     }
 
-    /// An unsigned 32-bit integer.
+    /// Appends an unsigned 32-bit integer.
     pub fn u32(&mut self, value: u32) -> &mut Self {
         self.raw(&value.to_be_bytes())
     }
 
-    /// A signed 32-bit integer; also an enum.
+    /// Appends a signed 32-bit integer; also an enum.
     pub fn i32(&mut self, value: i32) -> &mut Self {
         self.raw(&value.to_be_bytes())
     }
 
-    /// An unsigned 64-bit integer.
+    /// Appends an unsigned 64-bit integer.
     pub fn u64(&mut self, value: u64) -> &mut Self {
         self.raw(&value.to_be_bytes())
     }
 
-    /// A signed 64-bit integer.
+    /// Appends a signed 64-bit integer.
     pub fn i64(&mut self, value: i64) -> &mut Self {
         self.raw(&value.to_be_bytes())
     }
 
-    /// A double.
+    /// Appends a double.
     pub fn f64(&mut self, value: f64) -> &mut Self {
         self.raw(&value.to_be_bytes())
     }
 
-    /// Bytes behind their length, padded. Bytes past the 4 GiB that a length word can say are
-    /// left out; no message is ever that large.
+    /// Appends bytes behind their length, padded. Bytes beyond the 4 GiB of a length word are left
+    /// out; no message is ever that large.
     pub fn opaque(&mut self, bytes: &[u8]) -> &mut Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let bytes = bytes.get(..len as usize).unwrap_or(bytes);
@@ -208,8 +208,8 @@ impl Writer {
         self
     }
 
-    /// As [`Writer::opaque`], of the bytes that `append` puts behind those that are there: a large
-    /// value is not copied.
+    /// Appends the bytes that `append` puts behind those that are there, like [`Writer::opaque`]
+    /// but without a copy of a large value.
     ///
     /// # Errors
     /// That of `append`; what was written is of no use then.
@@ -231,7 +231,7 @@ impl Writer {
         Ok(self)
     }
 
-    /// An optional string.
+    /// Appends an optional string.
     pub fn optional(&mut self, bytes: Option<&[u8]>) -> &mut Self {
         match bytes {
             Some(bytes) => self.u32(1).opaque(bytes),
@@ -239,20 +239,20 @@ impl Writer {
         }
     }
 
-    /// Bytes as they are, without length or padding.
+    /// Appends bytes without length or padding.
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
         self
     }
 
-    /// What was written.
+    /// Returns what was written.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 }
 
-/// How many zero bytes follow `len` bytes on the wire.
+/// Returns the number of zero bytes that follow `len` bytes on the wire.
 fn padding(len: usize) -> usize {
     len.wrapping_neg() % 4
 }

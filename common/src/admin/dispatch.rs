@@ -1,5 +1,5 @@
-//! The procedures. Each decodes all of its arguments first, then makes libvirt's checks in
-//! libvirt's order.
+//! Procedures of the admin program. Each decodes all of its arguments first, then makes libvirt's
+//! checks in libvirt's order.
 
 use super::encode::{count, write_client, write_identity, write_list, write_numbers};
 use super::lookup::{Wording, client_of, server_named};
@@ -11,12 +11,12 @@ use crate::xdr::{self, Reader, Writer};
 /// Clients in one answer, libvirt's value, on the wire.
 const CLIENTS_MAX: usize = 16_384;
 
-/// What becomes of a call.
+/// Result of a call.
 #[derive(Debug)]
 pub struct Outcome {
     /// The answer.
     pub result: Result<Reply, Error>,
-    /// Whether the connection is to be closed once the answer is written out.
+    /// Close the connection once the answer is sent.
     pub close: bool,
 }
 
@@ -28,7 +28,7 @@ pub fn dispatch(call: &Call, target: &mut dyn Target) -> Outcome {
     Outcome { result, close: call.procedure == procedure::CONNECT_CLOSE }
 }
 
-/// libvirt's numbers.
+/// libvirt's procedure numbers.
 mod procedure {
     pub(super) const CONNECT_OPEN: i32 = 1;
     pub(super) const CONNECT_CLOSE: i32 = 2;
@@ -102,7 +102,7 @@ fn list_servers(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Write
     Ok(writer)
 }
 
-/// compat: flags are read and not looked at (libvirt 9.0.0; its clients send 0).
+/// compat: flags are decoded and ignored (libvirt 9.0.0; its clients send 0).
 fn lookup_server(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
     let name = string(arguments)?;
     let _flags = arguments.u32()?;
@@ -141,7 +141,7 @@ fn set_threadpool(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result
     Ok(Writer::new())
 }
 
-/// A pool without workers stays without workers.
+/// A pool without workers must stay without workers.
 fn check_workers(min: u32, max: u32) -> Result<(), Error> {
     let refuse = |detail: &str| Err(Error::new(Code::InvalidArg, Domain::None, detail));
     if min > max {
@@ -181,8 +181,8 @@ fn lookup_client(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writ
     Ok(writer)
 }
 
-/// compat: a client has its identity from the start; in libvirt 9.0.0 it has none before its
-/// first call, and where a name is unknown every call of the client fails.
+/// compat: a client has its identity from the start. In libvirt 9.0.0 it has none before its first
+/// call, and where a name is unknown every call of the client fails.
 fn client_info(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
     let (name, id) = client_reference(arguments)?;
     let flags = arguments.u32()?;
@@ -217,8 +217,8 @@ fn client_limits(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writ
     ]))
 }
 
-/// compat: a limit lowered below the one for unauthenticated clients is refused although there
-/// can be none, and the text says the opposite of what is meant (libvirt 9.0.0).
+/// compat: a limit below that for unauthenticated clients is refused although there can be none,
+/// and the text says the opposite of its meaning (libvirt 9.0.0).
 fn set_client_limits(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
     let (name, parameters) = (string(arguments)?, params::read(arguments)?);
     let flags = arguments.u32()?;
@@ -297,14 +297,14 @@ fn string<'a>(arguments: &mut Reader<'a>) -> Result<&'a [u8], xdr::Error> {
     arguments.string(params::STRING_BYTES_MAX)
 }
 
-/// Server name and id of a client; the rest of a client's description is of no use.
+/// Reads server name and id of a client; the rest of a client's description is ignored.
 fn client_reference<'a>(arguments: &mut Reader<'a>) -> Result<(&'a [u8], u64), xdr::Error> {
     let (name, id) = (string(arguments)?, arguments.u64()?);
     let (_connected_at_s, _transport) = (arguments.i64()?, arguments.u32()?);
     Ok((name, id))
 }
 
-/// A setting of the daemon's own log. Absent and empty mean the same.
+/// Reads a setting of the daemon's own log. Absent and empty mean the same.
 ///
 /// compat: it has to be UTF-8; libvirt 9.0.0 takes any bytes.
 fn log_setting<'a>(arguments: &mut Reader<'a>) -> Result<&'a str, Error> {

@@ -1,13 +1,14 @@
-//! What answers consist of.
+//! Encoding of answers.
 
 use super::params::{self, Parameter, Value};
 use super::{Client, Identity};
 use crate::xdr::Writer;
 
-/// The kind of every connection to us; the others are TCP and TLS.
+/// Transport of every connection to us; the others are TCP and TLS.
 const TRANSPORT_UNIX: u32 = 0;
 
-/// A list whose number of elements follows it; where only the number is wanted, an empty one.
+/// Writes a list, followed by its number of elements. If only the number is wanted, the list is
+/// empty.
 pub(super) fn write_list<T>(
     writer: &mut Writer,
     wanted: bool,
@@ -33,7 +34,8 @@ pub(super) fn write_numbers<const N: usize>(numbers: [(&str, u32); N]) -> Writer
     writer
 }
 
-/// Where a user or group has no name, its number stands for it: `virt-admin` wants both.
+/// Writes a client's identity. `virt-admin` expects names; a user or group without one is given by
+/// number.
 pub(super) fn write_identity(identity: &Identity) -> Writer {
     let name_of = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
     let user_name = name_of(&identity.user_name, identity.uid);
@@ -59,31 +61,4 @@ pub(super) fn count<T>(items: &[T]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::xdr::Reader;
-
-    #[test]
-    fn a_user_without_a_name_is_shown_by_number_and_a_label_comes_last() {
-        let identity = Identity {
-            uid: 4_294_967_294,
-            user_name: None,
-            gid: 1000,
-            group_name: Some("people".to_owned()),
-            pid: 77,
-            selinux_label: Some("system_u:system_r:svirt_t:s0".to_owned()),
-        };
-        let bytes = write_identity(&identity).into_bytes();
-        let parameters = params::read(&mut Reader::new(&bytes)).unwrap();
-        let expected = [
-            Parameter::new("readonly", Value::Boolean(0)),
-            Parameter::new("unix_user_id", Value::Int(-2)),
-            Parameter::new("unix_user_name", Value::String(b"4294967294")),
-            Parameter::new("unix_group_id", Value::Int(1000)),
-            Parameter::new("unix_group_name", Value::String(b"people")),
-            Parameter::new("unix_process_id", Value::Int(77)),
-            Parameter::new("selinux_context", Value::String(b"system_u:system_r:svirt_t:s0")),
-        ];
-        assert_eq!(parameters, expected);
-    }
-}
+mod tests;

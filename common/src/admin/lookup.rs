@@ -1,9 +1,9 @@
-//! Servers by name, clients by id, and the two wordings that libvirt has for not finding them.
+//! Lookup of servers by name and of clients by id, with libvirt's two error texts for each.
 
 use super::{ADMIN_SERVER_NAME, Client, Server, Target};
 use crate::rpc::error::{Code, Domain, Error};
 
-/// Which part of libvirt would have looked, and found nothing.
+/// Layer of libvirt whose error text applies.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wording {
     Rpc,

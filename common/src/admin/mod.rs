@@ -1,8 +1,8 @@
-//! The admin program: what `virt-admin` asks of a running daemon, and may change.
+//! The admin program, by which `virt-admin` queries and changes a running daemon.
 //!
-//! No I/O: [`dispatch()`] decodes a call, makes libvirt's checks in libvirt's order and hands what
-//! is left to a [`Target`], which the server layer implements. Nothing here differs between the
-//! two daemons but the name of the main server.
+//! No I/O: [`dispatch()`] decodes a call, makes libvirt's checks in libvirt's order and passes the
+//! rest to a [`Target`], which the server layer implements. The two daemons differ only in the name
+//! of the main server.
 //!
 //! compat: servers are listed in one order, the main one first; libvirt 9.0.0's order is that of
 //! its hash table and changes from start to start.
@@ -18,128 +18,118 @@ pub use dispatch::{Outcome, dispatch};
 
 use crate::rpc;
 
-/// The program that an admin socket serves. libvirt's numbers, on the wire.
+/// Program of an admin socket. libvirt's numbers, on the wire.
 pub const PROGRAM: rpc::Program =
     rpc::Program { number: 0x0690_0690, version: 1, last_procedure: 19 };
 
-/// Name of the server that answers on the admin socket, libvirt's.
+/// Name of the server on the admin socket, libvirt's.
 pub const ADMIN_SERVER_NAME: &str = "admin";
 
-/// The libvirt release that we are compatible with and that clients are told.
+/// The libvirt release that we are compatible with and report to clients.
 pub const LIBVIRT_VERSION: &str = "9.0.0";
 
 /// [`LIBVIRT_VERSION`] as on the wire: major * 1,000,000 + minor * 1,000 + micro.
 pub const LIBVIRT_VERSION_NUMBER: u64 = 9_000_000;
 
-/// One of a daemon's two servers.
+/// A server of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Server {
-    /// The one that the daemon is there for, named as the daemon.
+    /// The daemon's main server, named like the daemon.
     Main,
-    /// The one that speaks this program.
+    /// The server of this program.
     Admin,
 }
 
 /// A connected client of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
-    /// Its number within its server; never used again for another.
+    /// Number within its server; never reused.
     pub id: u64,
-    /// When it connected, in seconds since the epoch.
+    /// Time of connection, in seconds since the epoch.
     pub connected_at_s: i64,
 }
 
-/// Who a client is, as the kernel noted when it connected.
+/// Identity of a client, as recorded by the kernel when it connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// User.
+    /// User id.
     pub uid: u32,
-    /// Its name; `None` where the user database has none.
+    /// User name; `None` where the user database has none.
     pub user_name: Option<String>,
-    /// Group.
+    /// Group id.
     pub gid: u32,
-    /// Its name; `None` where the group database has none.
+    /// Group name; `None` where the group database has none.
     pub group_name: Option<String>,
-    /// Process.
+    /// Process id.
     pub pid: i32,
     /// Security label; `None` without `SELinux`.
     pub selinux_label: Option<String>,
 }
 
-/// How many clients a server takes. It waits with accepting further ones.
+/// Limits on the clients of a server. At a limit no further connections are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Clients at the same time.
     pub clients_max: u32,
-    /// Clients that have not authenticated yet, of which there are never any on a Unix socket: a
-    /// number to be kept and reported.
+    /// Clients that have not authenticated yet. A Unix socket never has any; the number is stored
+    /// and reported only.
     pub unauthenticated_max: u32,
 }
 
-/// The daemon, as far as it can be administered.
+/// The administered daemon.
 pub trait Target {
-    /// Name of [`Server::Main`].
+    /// Returns the name of [`Server::Main`].
     fn main_server_name(&self) -> &str;
 
-    /// The clients of a server in the order in which they connected.
+    /// Returns the clients of a server in the order of their connections.
     fn clients(&self, server: Server) -> Vec<Client>;
 
-    /// Who a client is; `None` when there is no such client. Only called for an answer that shows
-    /// it, so this is the place to look names up.
+    /// Returns the identity of a client; `None` for an unknown client. Only called for an answer
+    /// that shows it, so names may be looked up here.
     fn identity(&self, server: Server, client_id: u64) -> Option<Identity>;
 
-    /// Closes a client's connection at once, as if it had hung up; what it has not read is lost.
-    /// It may be the connection that asks, which then gets no answer.
+    /// Closes a client's connection at once; unread answers are lost. It may be the calling
+    /// connection, which then gets no answer.
     fn close_client(&mut self, server: Server, client_id: u64);
 
-    /// How many clients a server takes.
+    /// Returns the limits of a server.
     fn limits(&self, server: Server) -> Limits;
 
-    /// Changes how many clients a server takes, from now on; those that are there stay.
+    /// Sets the limits of a server; connected clients stay.
     fn set_limits(&mut self, server: Server, limits: Limits);
 
-    /// The number of priority workers last set; 0 at first.
+    /// Returns the number of priority workers that was set last; 0 at first.
     fn priority_workers(&self, server: Server) -> u32;
 
-    /// Stores a number of priority workers. There are no workers: it is kept and reported.
+    /// Sets the number of priority workers. There are no workers: it is stored and reported only.
     fn set_priority_workers(&mut self, server: Server, count: u32);
 
-    /// The outputs of the daemon's own log, as the setting that would make them: one item each,
-    /// `3:stderr`, `1:file:/absolute/path`.
+    /// Returns the outputs of the daemon's own log, as items of a setting: `3:stderr`,
+    /// `1:file:/absolute/path`.
     fn log_outputs(&self) -> Vec<String>;
 
     /// Replaces the outputs by those of a setting; an empty one restores the default.
     ///
     /// # Errors
-    /// What is wrong with the setting; the outputs stay as they were.
+    /// An invalid setting; the outputs are unchanged.
     fn set_log_outputs(&mut self, setting: &str) -> Result<(), rpc::Error>;
 
-    /// The filters of the daemon's own log, one item each, the pattern with its stars:
+    /// Returns the filters of the daemon's own log, as items of a setting with the pattern's stars:
     /// `1:*rpc*`.
     fn log_filters(&self) -> Vec<String>;
 
     /// Replaces the filters by those of a setting; an empty one leaves none.
     ///
     /// # Errors
-    /// What is wrong with the setting; the filters stay as they were.
+    /// An invalid setting; the filters are unchanged.
     fn set_log_filters(&mut self, setting: &str) -> Result<(), rpc::Error>;
 
-    /// Sets after how many idle seconds the daemon exits; 0 for never. Any number is allowed.
+    /// Sets the idle timeout in seconds; 0 for never. Any number is allowed.
     ///
-    /// compat: a large one has to mean a long time. libvirt 9.0.0 counts milliseconds in 32 bits
-    /// and stops after 0.7 s when it is told 4,294,968 s.
+    /// compat: a large number means a long time. libvirt 9.0.0 counts milliseconds in 32 bits and
+    /// exits after 0.7 s when it is told 4,294,968 s.
     fn set_idle_timeout_s(&mut self, timeout_s: u32);
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_the_same_in_both_forms() {
-        let number = LIBVIRT_VERSION
-            .split('.')
-            .fold(0, |sum, part| sum * 1000 + part.parse::<u64>().unwrap());
-        assert_eq!(number, LIBVIRT_VERSION_NUMBER);
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ const PARAMETERS_MAX: u32 = 32;
 /// Bytes of a field's name, libvirt's value.
 const FIELD_BYTES_MAX: usize = 79;
 
-/// A value of one of the seven types that the protocol has.
+/// A value of one of the protocol's seven types.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value<'a> {
     Int(i32),
@@ -37,7 +37,7 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// Reads the parameters of a request. Their names are not looked at yet.
+/// Reads the parameters of a request, without a check of their names.
 pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<Vec<Parameter<'a>>, xdr::Error> {
     let count = reader.count("parameters", PARAMETERS_MAX)?;
     (0..count)
@@ -56,7 +56,7 @@ pub(super) fn write(writer: &mut Writer, parameters: &[Parameter<'_>]) {
     }
 }
 
-/// The first name that is too long, in the order of the request.
+/// Fails for the first name that is too long, in the order of the request.
 pub(super) fn check_fields(parameters: &[Parameter<'_>]) -> Result<(), Error> {
     match parameters.iter().find(|parameter| parameter.field.len() > FIELD_BYTES_MAX) {
         Some(long) => {
@@ -67,11 +67,11 @@ pub(super) fn check_fields(parameters: &[Parameter<'_>]) -> Result<(), Error> {
     }
 }
 
-/// The values of the fields that may be set, all unsigned, each at most once: `None` where a
-/// field is not among the parameters.
+/// Returns the values of the fields that may be set, all unsigned, each at most once; `None` where
+/// a field is missing.
 ///
-/// Reports the first problem in the order of the names, and of one name in the order of the
-/// request: unknown, of the wrong type, given before.
+/// Reports the first fault in the order of the names, and of one name in the order of the request:
+/// unknown, of the wrong type, given before.
 pub(super) fn settable<const N: usize>(
     parameters: &[Parameter<'_>],
     fields: [&str; N],

@@ -1,5 +1,5 @@
-//! What libvirt 9.0.0 answered to 109 requests, one after the other, against what is answered
-//! here from the same state; and what was not recorded.
+//! Replay of 109 requests with recorded answers of libvirt 9.0.0, and tests of what was not
+//! recorded.
 
 use serde_json::Value;
 
@@ -8,8 +8,8 @@ use crate::rpc::error::{Code, Domain, Error};
 use crate::rpc::program::Incoming;
 use crate::rpc::{Call, Connection};
 
-/// A daemon as it was when the answers were recorded: three clients on the main socket, one on
-/// the admin socket.
+/// A daemon in the state of the recording: three clients on the main socket, one on the admin
+/// socket.
 struct Recorded {
     name: &'static str,
     clients: [Vec<Client>; 2],
@@ -135,8 +135,8 @@ impl Target for Recorded {
     }
 }
 
-/// One request through the connection and the program as the server would drive them: the answer
-/// as hex, and whether the connection ends.
+/// Passes one request through connection and program like the server: returns the answer as hex,
+/// and whether the connection ends.
 fn exchange(target: &mut Recorded, request: &str) -> (String, bool) {
     let received = Connection::new().received(&from_hex(request), Vec::new());
     let message = received.unwrap().expect("a whole request");
@@ -159,7 +159,7 @@ fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The answer that is owed: the recorded one, but for what we do differently on purpose.
+/// Returns the expected answer: the recorded one, except for intended differences.
 fn owed(case: &Value, cases: &[Value]) -> String {
     let reply = |case: &Value| case["reply"].as_str().unwrap().to_owned();
     match case["desc"].as_str().unwrap() {
@@ -189,7 +189,7 @@ fn replay(mut target: Recorded, golden: &str) {
     for case in &cases {
         let (answer, closes) = exchange(&mut target, case["request"].as_str().unwrap());
         if case["reply"].is_null() {
-            // The connection that asked is gone, so the answer finds nobody.
+            // The calling connection is closed, so the answer is not delivered.
             assert_eq!(target.clients(Server::Admin), []);
         } else {
             assert_eq!(answer, owed(case, &cases), "{}: {}", target.name, case["desc"]);

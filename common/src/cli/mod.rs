@@ -1,7 +1,6 @@
-//! The command line that both daemons share, and the paths that follow from who starts them.
+//! Command line of both daemons, and the paths that follow from the user.
 //!
-//! Nothing here prints or exits: [`parse`] says what is to be printed and with which status the
-//! process is to end.
+//! Nothing here prints or exits: [`parse`] returns the text to print and the exit status.
 
 mod paths;
 
@@ -22,54 +21,54 @@ use crate::admin::LIBVIRT_VERSION;
 /// Seconds of the longest idle timeout, libvirt's value: its milliseconds fit a C `int`.
 pub const TIMEOUT_S_MAX: u32 = 2_147_483;
 
-/// One of the two daemons, as its help introduces it.
+/// A daemon, as its help introduces it.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
     /// `virtlogd` or `virtlockd`.
     pub name: &'static str,
-    /// One line on what it does.
+    /// Purpose, in one line.
     pub about: &'static str,
-    /// The version of this implementation.
+    /// Version of this implementation.
     pub version: &'static str,
 }
 
-/// What the command line asks for.
+/// Parsed options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `-v`: log at least what is informative.
+    /// `-v`: log informational messages and above.
     pub verbose: bool,
     /// `-d`: run in the background.
     pub daemonize: bool,
-    /// `-t`: exit after so long without work; `None` never.
+    /// `-t`: idle timeout; `None` for never.
     pub timeout: Option<Duration>,
     /// `-f`: the configuration file, which then must exist.
     pub config_file: Option<PathBuf>,
-    /// `-p`: where the pid file is to be.
+    /// `-p`: path of the pid file.
     pub pid_file: Option<PathBuf>,
-    /// `--no-admin-srv`: leave the admin socket out.
+    /// `--no-admin-srv`: no admin socket.
     pub no_admin_server: bool,
 }
 
-/// What to do after looking at the command line.
+/// Result of parsing the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
     /// Run the daemon.
     Run(Options),
-    /// Print the texts and end.
+    /// Print the texts and exit.
     Exit {
         /// The exit status: 0 after help and version, 1 after an error.
         status: u8,
-        /// For stdout.
+        /// Text for stdout.
         stdout: String,
-        /// For stderr.
+        /// Text for stderr.
         stderr: String,
     },
 }
 
-/// Reads a command line, the program's own name first.
+/// Parses a command line, the program's own name first.
 ///
-/// Options are taken from left to right by the rules of GNU `getopt_long`; what is no option is
-/// ignored, and of a repeated option the last one counts.
+/// Options are read from left to right by the rules of GNU `getopt_long`; other arguments are
+/// ignored, and the last of a repeated option counts.
 #[must_use]
 pub fn parse(program: &Program, arguments: impl IntoIterator<Item = OsString>) -> Parsed {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -165,7 +164,7 @@ fn valued(short: char, long: &'static str, value: &'static str, help: &'static s
     option(short, long, help).value_name(value).allow_hyphen_values(true)
 }
 
-/// A number as C's `strtol` reads it in base 0, blanks around it included.
+/// Parses a number like C's `strtol` in base 0, blanks around it included.
 fn timeout_s(text: &OsStr) -> Result<u64, InvalidTimeout> {
     let text = text.to_str().ok_or(InvalidTimeout)?.trim_ascii();
     let (negative, digits) = match text.strip_prefix('-') {

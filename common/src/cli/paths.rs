@@ -1,4 +1,4 @@
-//! Where a daemon's files are.
+//! Paths of a daemon's files.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,34 +15,34 @@ pub const SOCKET_MODE: u32 = 0o700;
 /// Permission bits of the pid file before the umask, libvirt's value.
 pub const PID_FILE_MODE: u32 = 0o644;
 
-/// Neither the XDG variables nor `HOME` tell where a user's files are.
+/// Neither the XDG variables nor `HOME` give a user's directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Unable to determine the home directory: HOME is not set")]
 pub struct HomeUnknown;
 
-/// The files of one daemon, in one of its two modes.
+/// Paths of one daemon, in one of its two modes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
-    /// Root's daemon rather than one user's.
+    /// Root's daemon rather than a user's.
     pub privileged: bool,
-    /// Where the sockets are.
+    /// Directory of the sockets.
     pub run_dir: PathBuf,
-    /// The socket of the daemon's own program.
+    /// Socket of the daemon's own program.
     pub socket: PathBuf,
-    /// The socket of `virt-admin`.
+    /// Socket of `virt-admin`.
     pub admin_socket: PathBuf,
     /// The pid file.
     pub pid_file: PathBuf,
-    /// The state document of a re-exec.
+    /// State document of a re-exec.
     pub state_file: PathBuf,
     /// The configuration file.
     pub config_file: PathBuf,
-    /// The daemon's own log, for when it is in the background without a journal.
+    /// The daemon's own log, in the background without a journal.
     pub log_file: PathBuf,
 }
 
 impl Paths {
-    /// The paths of daemon `name`: root's, or those of the user whose environment is given.
+    /// Returns the paths of daemon `name`: root's, or those of the user with this environment.
     ///
     /// # Errors
     /// [`HomeUnknown`], for a user only.
@@ -72,13 +72,13 @@ impl Paths {
         .with_socket_dir(&run_dir))
     }
 
-    /// The permission bits of the run directory, should it have to be made.
+    /// Returns the permission bits of a run directory to be created.
     #[must_use]
     pub fn run_dir_mode(&self) -> u32 {
         if self.privileged { SYSTEM_RUN_DIR_MODE } else { SESSION_RUN_DIR_MODE }
     }
 
-    /// The same paths with both sockets in another directory.
+    /// Returns the same paths with both sockets in another directory.
     #[must_use]
     pub fn with_socket_dir(mut self, dir: &Path) -> Self {
         for socket in [&mut self.socket, &mut self.admin_socket] {

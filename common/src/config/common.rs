@@ -1,4 +1,4 @@
-//! The keys that both daemons read.
+//! Configuration keys of both daemons.
 
 use std::path::PathBuf;
 
@@ -10,33 +10,33 @@ const CLIENTS_MAX_DEFAULT: u32 = 1024;
 /// Client connections to the admin socket, libvirt's default. Its shipped file says 5.
 const ADMIN_CLIENTS_MAX_DEFAULT: u32 = 5000;
 
-/// The permission bits that a socket can have.
+/// All permission bits of a socket.
 const PERMS_MAX: u32 = 0o777;
 
-/// What both daemons' files may say, with libvirt's defaults for what they do not.
+/// Settings of both daemons' files, with libvirt's defaults for missing keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Common {
-    /// 1 debug to 4 error; 0 stands for unset. Checked when logging is set up.
+    /// 1 debug to 4 error; 0 for unset. Checked when logging is set up.
     pub log_level: u32,
-    /// Empty stands for unset.
+    /// Empty for unset.
     pub log_filters: String,
-    /// Empty stands for unset.
+    /// Empty for unset.
     pub log_outputs: String,
     /// Connections to the main socket.
     pub max_clients: u32,
     /// Connections to the admin socket.
     pub admin_max_clients: u32,
-    /// The sockets that the daemon makes itself.
+    /// Sockets that the daemon makes itself.
     pub sockets: ServerSockets,
 }
 
-/// Where and how the daemon makes its own sockets. libvirt's files document these keys, its
-/// daemons ignore them.
+/// Settings of the daemon's own sockets. libvirt's files document these keys, its daemons ignore
+/// them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerSockets {
-    /// The directory of both sockets, if not the run directory.
+    /// Directory of both sockets, if not the run directory.
     pub dir: Option<PathBuf>,
-    /// The group that is to own the main socket.
+    /// Group of the main socket.
     pub group: Option<String>,
     /// Permission bits of the main socket.
     pub perms: Option<u32>,
@@ -45,8 +45,8 @@ pub struct ServerSockets {
 }
 
 impl Common {
-    /// The keys read here, for [`Document::unknown`]. There is no read-only socket:
-    /// `unix_sock_ro_perms` is known so that nobody is warned of it.
+    /// Keys read here, for [`Document::unknown`]. There is no read-only socket:
+    /// `unix_sock_ro_perms` is accepted without a warning.
     pub const KEYS: [&'static str; 10] = [
         "log_level",
         "log_filters",
@@ -60,7 +60,7 @@ impl Common {
         "unix_sock_admin_perms",
     ];
 
-    /// Takes the common keys out of `document`.
+    /// Reads the common keys of `document`.
     ///
     /// # Errors
     /// As the getters of [`Document`]; [`Error::Value`] for permissions that are no octal number.

@@ -1,8 +1,8 @@
 //! Configuration files in libvirt's `key = value` grammar.
 //!
-//! A file is parsed into a [`Document`], from which typed getters take what a daemon knows. What
-//! the C daemons accept is accepted and what they refuse is refused, with one exception: a number
-//! that does not fit is a range error here, where C's arithmetic wraps at 64 bits in silence.
+//! A file is parsed into a [`Document`], whose typed getters return a daemon's keys. Files that the
+//! C daemons accept or refuse are accepted or refused likewise, with one exception: a number that
+//! does not fit is a range error here, where C's arithmetic silently wraps at 64 bits.
 
 mod common;
 mod parser;
@@ -23,18 +23,18 @@ use crate::rpc::error::io_text;
 /// Bytes of a configuration file, libvirt's value.
 pub const FILE_BYTES_MAX: usize = 10 * 1024 * 1024;
 
-/// Why a configuration cannot be used. The text is what libvirt puts between
-/// `Can't load config file: ` and `: PATH`.
+/// Reason why a configuration cannot be used. The text is libvirt's between `Can't load config
+/// file: ` and `: PATH`.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the fields are what the messages say")]
 pub enum Error {
     /// The file is missing or may not be opened.
     #[error("Failed to open file '{}': {}", path.display(), io_text(source))]
     Open { path: PathBuf, source: io::Error },
-    /// The file is a directory, over [`FILE_BYTES_MAX`], or the disk fails.
+    /// The file is a directory, exceeds [`FILE_BYTES_MAX`], or the disk fails.
     #[error("Failed to read file '{}': {}", path.display(), io_text(source))]
     Read { path: PathBuf, source: io::Error },
-    /// The grammar is broken.
+    /// The grammar is violated.
     #[error("configuration file syntax error: {}:{line}: {what}", path.display())]
     Syntax { path: PathBuf, line: usize, what: &'static str },
     /// A value is of another type than its key needs.
@@ -46,12 +46,12 @@ pub enum Error {
         path.display()
     )]
     Range { path: PathBuf, key: &'static str, max: u64 },
-    /// A value has the right type and makes no sense. No case of libvirt's.
+    /// A value of the right type is invalid. No case of libvirt's.
     #[error("{}:{line}: invalid value '{value}' for '{key}' parameter: {what}", path.display())]
     Value { path: PathBuf, line: usize, key: &'static str, value: String, what: &'static str },
 }
 
-/// A parsed file. Where a key is repeated, the first one counts.
+/// A parsed file. The first of several equal keys counts.
 #[derive(Debug, Clone, Default)]
 pub struct Document {
     path: PathBuf,
@@ -78,19 +78,20 @@ impl Document {
         }
     }
 
-    /// The file that this came from; empty when there was none.
+    /// Returns the path of the file; empty without one.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The entry that counts for `key`.
+    /// Returns the first entry of `key`.
     #[must_use]
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    /// A text. Bytes that are no UTF-8 become U+FFFD; use [`Document::os_string`] for paths.
+    /// Returns a text. Bytes that are not UTF-8 become U+FFFD; use [`Document::os_string`] for
+    /// paths.
     ///
     /// # Errors
     /// [`Error::Type`] when it is no string.
@@ -98,7 +99,7 @@ impl Document {
         Ok(self.os_string(key)?.map(OsStr::to_string_lossy))
     }
 
-    /// A string with exactly the bytes of the file.
+    /// Returns a string with exactly the bytes of the file.
     ///
     /// # Errors
     /// [`Error::Type`] when it is no string.
@@ -112,7 +113,7 @@ impl Document {
         }
     }
 
-    /// An unsigned number of 64 bits.
+    /// Returns an unsigned number of 64 bits.
     ///
     /// # Errors
     /// [`Error::Type`] when it is none, [`Error::Range`] when it does not fit (C wraps).
@@ -120,7 +121,7 @@ impl Document {
         self.number(key, u64::MAX)
     }
 
-    /// An unsigned number of 32 bits.
+    /// Returns an unsigned number of 32 bits.
     ///
     /// # Errors
     /// As [`Document::u64`].
@@ -129,8 +130,8 @@ impl Document {
         Ok(number.and_then(|number| u32::try_from(number).ok()))
     }
 
-    /// The keys that are not among `known`, each with its line, for a warning. The C daemons
-    /// ignore them without a word.
+    /// Returns the entries whose keys are not among `known`, for a warning. The C daemons silently
+    /// ignore them.
     pub fn unknown<'a>(&'a self, known: &'a [&'a str]) -> impl Iterator<Item = &'a Entry> {
         self.entries.iter().filter(|entry| !known.contains(&entry.key.as_str()))
     }
@@ -151,10 +152,10 @@ impl Document {
     }
 }
 
-/// The bytes of a configuration file.
+/// Reads the bytes of a configuration file.
 ///
 /// # Errors
-/// As `open(2)` and `read(2)`; a file of over [`FILE_BYTES_MAX`] cannot be read.
+/// As `open(2)` and `read(2)`; a file of over [`FILE_BYTES_MAX`] is an error.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     let file = File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
     read_limited(file).map_err(|source| Error::Read { path: path.to_owned(), source })

@@ -1,18 +1,18 @@
-//! The grammar, on bytes. Every rule and message here was seen on libvirt 9.0.0's daemons.
+//! The grammar, on bytes. Every rule and message was observed on libvirt 9.0.0's daemons.
 
 use super::value::{Entry, Value};
 
-/// Lists within lists. Ours; C recurses until its stack ends.
+/// Nesting of lists. Ours; C recurses until its stack ends.
 const DEPTH_MAX: usize = 64;
 
-/// Bytes that must follow an opening `"""` for it to be one: content and closing quotes together.
-/// libvirt's value; a shorter rest is an empty string with garbage behind it.
+/// Minimum of bytes behind an opening `"""`: content and closing quotes together. libvirt's value;
+/// before a shorter rest it is an empty string with garbage behind it.
 const TRIPLE_REST_BYTES_MIN: usize = 4;
 
-/// The line, from 1, and what is wrong there.
+/// Line, from 1, and fault.
 pub(super) type SyntaxError = (usize, &'static str);
 
-/// Parses a whole file, comments left out.
+/// Parses a whole file; comments are skipped.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Entry>, SyntaxError> {
     let mut cursor = Cursor { rest: bytes, line: 1 };
     let mut entries = Vec::new();
@@ -29,7 +29,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// A comment gives no entry.
+    /// Parses a line; `None` for a comment.
     fn statement(&mut self) -> Result<Option<Entry>, SyntaxError> {
         self.skip_blanks_and_line_ends();
         if self.skip_comment() {

@@ -1,11 +1,11 @@
-//! What is ready: a thin layer over mio.
+//! Readiness: a thin layer over mio.
 //!
-//! - A token is a typed value of the user's own whose number is never used again, so that an event
-//!   for something that has gone finds nothing instead of its successor.
-//! - What is registered is owned by its registration ([`Registered`]), which deregisters before
-//!   the fd is closed: an fd that has a duplicate elsewhere would stay registered otherwise.
-//! - mio reports edges. Whoever is told that something is ready drains it to `WouldBlock`, or
-//!   stops at a budget of his own and asks to be called [again](Reactor::again).
+//! - A token is a typed value whose number is never reused, so that an event for a removed object
+//!   finds nothing instead of its successor.
+//! - A registration ([`Registered`]) owns its fd and deregisters before closing it: otherwise an fd
+//!   with a duplicate elsewhere would stay registered.
+//! - mio is edge-triggered. The handler of an event drains the fd to `WouldBlock`, or stops at its
+//!   budget and asks to be called [again](Reactor::again).
 //!
 //! Knows nothing of messages.
 
@@ -27,23 +27,23 @@ use crate::sys::{calls, fd, pipe};
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 256;
 
-/// A value that says what is ready, as 64 bits and back.
+/// A value that identifies an event source, convertible to 64 bits and back.
 pub trait Token: Copy + std::fmt::Debug {
-    /// The number that the kernel keeps.
+    /// Returns the number for the kernel.
     fn into_bits(self) -> u64;
-    /// The value of that number.
+    /// Returns the value of that number.
     fn from_bits(bits: u64) -> Self;
 }
 
-/// Something that is ready, or whose time has come.
+/// A ready fd or a timer that has fired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<T> {
-    /// An fd: it can be read from or written to, or is at its end.
+    /// An fd is readable, writable, or at its end.
     Ready(T),
-    /// An fd, in front of its [`Event::Ready`]: nothing will come behind what can be read now, so
-    /// that nothing more will be reported either.
+    /// Precedes the fd's [`Event::Ready`]: no input follows what can be read now, so nothing more
+    /// will be reported either.
     Ending(T),
-    /// A timer.
+    /// A timer has fired.
     Timer(T),
 }
 
@@ -54,7 +54,7 @@ pub struct Reactor<T> {
     kernel_events: mio::Events,
     registry: Arc<mio::Registry>,
     again: VecDeque<T>,
-    /// What is in `again`, so that it is there once.
+    /// Content of `again`, so that each is in there once.
     is_again: HashSet<u64>,
     timers: Timers<T>,
 }
@@ -66,14 +66,14 @@ pub struct Waker(WakerKind);
 #[derive(Debug)]
 enum WakerKind {
     Event(mio::Waker),
-    /// Where there can be none of those: both ends of a pipe, which nobody reads until it is full.
+    /// Fallback without an eventfd: both ends of a pipe that is not read until it is full.
     Pipe(Registered<OwnedFd>, OwnedFd),
 }
 
-/// An fd with its place in the reactor.
+/// An fd with its registration in the reactor.
 #[derive(Debug)]
 pub struct Registered<F> {
-    // Dropped in this order: out of the reactor, then closed.
+    // Dropped in this order: deregistered, then closed.
     registration: Registration,
     fd: F,
 }
@@ -86,17 +86,17 @@ struct Registration {
     resting: bool,
 }
 
-/// What to be told about.
+/// Events of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
-    /// Data to read.
+    /// Input.
     Read,
-    /// Data to read and space to write.
+    /// Input, and space for output.
     ReadWrite,
 }
 
 impl<T: Token> Reactor<T> {
-    /// An empty reactor.
+    /// Makes an empty reactor.
     ///
     /// # Errors
     /// As `epoll_create1(2)`.
@@ -113,10 +113,10 @@ impl<T: Token> Reactor<T> {
         })
     }
 
-    /// Watches `fd` from now on; what is ready already is reported as well.
+    /// Watches `fd`; what is ready already is reported as well.
     ///
     /// # Errors
-    /// As `epoll_ctl(2)`: `EPERM` for what cannot be waited for, like a regular file. The fd is
+    /// As `epoll_ctl(2)`: `EPERM` for an fd that cannot be polled, like a regular file. The fd is
     /// closed.
     pub fn register<F: AsFd>(
         &self,
@@ -133,7 +133,7 @@ impl<T: Token> Reactor<T> {
         Ok(Registered { registration, fd })
     }
 
-    /// What reports `token` from another thread. A reactor has one at the most.
+    /// Makes a waker that reports `token` from another thread. A reactor has at most one.
     ///
     /// # Errors
     /// As `eventfd(2)`.
@@ -149,16 +149,16 @@ impl<T: Token> Reactor<T> {
         Ok(WakerKind::Pipe(self.register(reader, token, Interest::Read)?, writer))
     }
 
-    /// Reports `token` as ready once more, for work that was stopped at a budget. Each
-    /// [`Reactor::wait`] reports one of those that asked, after what the kernel reports, so that
-    /// whoever is new waits for one of them at the most.
+    /// Reports `token` as ready once more, for work that was stopped at its budget. Each
+    /// [`Reactor::wait`] reports one such token, after the kernel's events, so that a new event
+    /// waits for at most one of them.
     pub fn again(&mut self, token: T) {
         if self.is_again.insert(token.into_bits()) {
             self.again.push_back(token);
         }
     }
 
-    /// Whether anybody has asked for another turn.
+    /// Returns whether any token is to be reported again.
     pub fn has_again(&self) -> bool {
         !self.again.is_empty()
     }
@@ -168,12 +168,12 @@ impl<T: Token> Reactor<T> {
         self.timers.set(Instant::now() + after, token)
     }
 
-    /// Forgets a timer; one that has fired already is no error.
+    /// Cancels a timer; no effect if it has fired.
     pub fn cancel_timer(&mut self, timer: TimerId) {
         self.timers.cancel(timer);
     }
 
-    /// Waits until something is ready and puts all of it into `events`, which is emptied first.
+    /// Waits until something is ready and replaces the content of `events` by all of it.
     ///
     /// # Errors
     /// As `epoll_wait(2)`; an interruption by a signal is no error and gives no events.
@@ -186,7 +186,7 @@ impl<T: Token> Reactor<T> {
         self.wait_for(timeout, events)
     }
 
-    /// The same without waiting.
+    /// Polls like [`Self::wait`], without waiting.
     ///
     /// # Errors
     /// As `epoll_wait(2)`.
@@ -204,7 +204,7 @@ impl<T: Token> Reactor<T> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
-        // What has asked for another turn gets it in its place in the queue, not now for an event.
+        // A token in `again` is reported in its turn, not for an event now.
         let is_again = &self.is_again;
         for event in &self.kernel_events {
             let bits = event.token().0 as u64;
@@ -225,14 +225,14 @@ impl<T: Token> Reactor<T> {
 }
 
 impl Waker {
-    /// Does it; several times before the wait ends are as one.
+    /// Wakes the reactor; several calls before the wait ends count once.
     ///
     /// # Errors
     /// As `write(2)`.
     pub fn wake(&self) -> io::Result<()> {
         match &self.0 {
             WakerKind::Event(waker) => waker.wake(),
-            // Each byte is reported, whether those before it were read or not.
+            // Each byte is reported, whether or not earlier ones were read.
             WakerKind::Pipe(reader, writer) => match pipe::write(writer, &[0]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     pipe::read(reader, &mut [0; pipe::ATOMIC_BYTES])?;
@@ -245,7 +245,7 @@ impl Waker {
 }
 
 impl<F: AsFd> Registered<F> {
-    /// Changes what to be told about.
+    /// Changes the events of interest.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
@@ -256,8 +256,7 @@ impl<F: AsFd> Registered<F> {
 }
 
 impl<F> Registered<F> {
-    /// Stops being told until [`Registered::watch`]: neither we nor whoever writes pays for a
-    /// wake-up meanwhile.
+    /// Suspends watching until [`Registered::watch`]: neither side pays for wake-ups meanwhile.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`; it is watched as before then.
@@ -270,10 +269,10 @@ impl<F> Registered<F> {
         Ok(())
     }
 
-    /// Ends a [rest](Registered::rest). What has become ready meanwhile is reported.
+    /// Resumes watching after [`Registered::rest`]. What has become ready meanwhile is reported.
     ///
     /// # Errors
-    /// As `epoll_ctl(2)`; it goes on resting then.
+    /// As `epoll_ctl(2)`; it stays suspended then.
     pub fn watch(&mut self) -> io::Result<()> {
         let Registration { registry, number, token, resting } = &mut self.registration;
         if *resting {
@@ -307,8 +306,8 @@ impl<F: AsFd> AsFd for Registered<F> {
 impl Drop for Registration {
     fn drop(&mut self) {
         if !self.resting {
-            // Fails only for an fd that is not registered, which cannot be here.
-            drop(self.registry.deregister(&mut SourceFd(&self.number)));
+            // Fails only for an fd that is not registered.
+            self.registry.deregister(&mut SourceFd(&self.number)).ok();
         }
     }
 }

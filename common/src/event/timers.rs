@@ -1,14 +1,14 @@
-//! Timers, ordered by when they are due.
+//! Timers, ordered by due time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Names a timer that was set.
+/// Id of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimerId(Instant, u64);
 
 impl TimerId {
-    /// When it fires, or has fired.
+    /// Returns the due time.
     #[must_use]
     pub fn due(&self) -> Instant {
         self.0
@@ -39,8 +39,8 @@ impl<T> Timers<T> {
         self.pending.remove(&timer);
     }
 
-    /// How long until the first is due; `None` when there is none. Rounded up to a millisecond,
-    /// the kernel's unit, so that nobody wakes up just before.
+    /// Returns the time until the first is due; `None` without timers. Rounded up to a millisecond,
+    /// the kernel's unit, to avoid waking just before.
     pub(super) fn due_in(&self, now: Instant) -> Option<Duration> {
         let (TimerId(due, _), _) = self.pending.first_key_value()?;
         let left = due.saturating_duration_since(now);

@@ -1,4 +1,4 @@
-//! Answers that wait until the supervisor was sent what they promise.
+//! Answers held back until the supervisor has received what they promise.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use crate::rpc::{self, Reply};
 use crate::systemd::Notify;
 
-/// How long an answer waits for a supervisor that has no room for messages. One that takes longer is
-/// deaf, and not waited for until it has taken everything.
+/// Time for a supervisor whose queue is full. One that takes longer counts as deaf, and is not
+/// waited for again until it has taken everything.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A client, and what it is to be answer.
+/// A client and its answer.
 pub(crate) type DeferredAnswer<C> = (C, Result<Reply, rpc::Error>);
 
-/// Answers to clients `C`. Bounded by the clients, of whom each has one call in flight.
+/// Held-back answers to clients `C`, bounded by the number of clients: each has one call in flight.
 #[derive(Debug)]
 pub(crate) struct AnswerGate<C> {
     answers: VecDeque<Waiting<C>>,
@@ -22,7 +22,7 @@ pub(crate) struct AnswerGate<C> {
 
 #[derive(Debug)]
 struct Waiting<C> {
-    /// The last message before it.
+    /// Number of the last message that must be sent before it.
     number: u64,
     since: Instant,
     answer: DeferredAnswer<C>,
@@ -35,7 +35,7 @@ impl<C> Default for AnswerGate<C> {
 }
 
 impl<C> AnswerGate<C> {
-    /// Whether an answer has to wait now.
+    /// Returns whether an answer has to wait now.
     pub(crate) fn must_wait(&mut self, notify: &Notify) -> bool {
         self.is_deaf &= notify.waiting() > 0;
         !self.is_deaf && notify.stored_up_to() < notify.last_number()
@@ -46,7 +46,7 @@ impl<C> AnswerGate<C> {
         self.answers.push_back(Waiting { number, since: Instant::now(), answer });
     }
 
-    /// The next answer that has waited for long enough.
+    /// Returns the next answer that no longer has to wait.
     pub(crate) fn next(&mut self, notify: &Notify) -> Option<DeferredAnswer<C>> {
         let &Waiting { number, since, .. } = self.answers.front()?;
         if number > notify.stored_up_to() && self.must_wait(notify) {
@@ -55,14 +55,14 @@ impl<C> AnswerGate<C> {
             }
             tracing::warn!(
                 target: "util.systemd",
-                "The supervisor takes nothing; a crash now could lose what was opened just now"
+                "The supervisor takes no messages; a crash now could lose what was opened last"
             );
             self.is_deaf = true;
         }
         self.take()
     }
 
-    /// The next answer, whatever the supervisor has taken.
+    /// Returns the next answer, whether or not the supervisor has received everything.
     pub(crate) fn take(&mut self) -> Option<DeferredAnswer<C>> {
         self.answers.pop_front().map(|waiting| waiting.answer)
     }

@@ -1,16 +1,16 @@
-//! The journal of what is in the fd store, for a process that comes after a crash.
+//! Journal of the fd store, for recovery after a crash.
 //!
-//! It lies in two memfds that are in the store for life and are used in turn, so that it can be
-//! renewed although the store is full. A memfd begins with a line that holds a document, the header;
-//! a line for each change of an item follows, and the latest of an item counts. Each line has a
-//! checksum, so that one that was cut off by a kill is recognised, and everything before it holds.
+//! It consists of two memfds that stay in the store and are used in turn, so that it can be
+//! rewritten although the store is full. A memfd begins with a header line that holds a document. A
+//! line follows for each change of an item; an item's latest line counts. Each line has a checksum,
+//! so that a line cut off by a kill is recognized, and all lines before it are valid.
 //!
-//! The header is written last and makes the memfd complete; the other one is emptied after that. So
-//! at every instant at least one is complete, and of two that are, which say the same then, readers
+//! The header is written last and makes the memfd complete; only then is the other one emptied. So
+//! at every instant at least one is complete. If both are, they have the same content, and readers
 //! take the one with the higher number.
 //!
-//! To renew the journal, the lines that count are copied. So it forgets nothing but what it was contents
-//! to forget, whatever the daemon has at hand at that moment.
+//! A rewrite copies the lines that count, so it loses no record, whatever the daemon has in memory
+//! at that moment.
 //!
 //! Fds have names in the store, made of a letter and the item's key.
 
@@ -24,8 +24,7 @@ use crate::handover::BYTES_MAX;
 use crate::handover::document::{self, Change, Document, Ending, Lockspace};
 use crate::sys::file::{nameless, write_all_at};
 
-/// Bytes of lines that count no more from which on the journal is worth renewing, however few the
-/// others are.
+/// Minimum of obsolete bytes before a rewrite is worth it, however short the rest is.
 const STALE_BYTES_MIN: u64 = 65_536;
 
 /// Bytes copied at once.
@@ -34,18 +33,18 @@ const PIECE_BYTES: usize = 65_536;
 /// Hexadecimal digits of a checksum.
 const SUM_DIGITS: usize = 16;
 
-/// A journal that is being written.
+/// A journal open for writing.
 #[derive(Debug)]
 pub struct Journal {
-    /// The complete one, once there is one, and the one to be used next.
+    /// The complete memfd, once there is one, and the next one.
     current: Sheet,
     next: Sheet,
-    /// The next one is being filled.
+    /// The next memfd, while it is being filled.
     draft: Option<Draft>,
     lines: Lines,
 }
 
-/// One of the two memfds.
+/// A memfd of the pair.
 #[derive(Debug)]
 struct Sheet {
     /// Its number in the store.
@@ -53,21 +52,21 @@ struct Sheet {
     file: File,
 }
 
-/// What the next memfd will begin with, and the lines behind that.
+/// Header of the next memfd, and the lines behind it.
 #[derive(Debug)]
 struct Draft {
     header: String,
     lines: Lines,
 }
 
-/// Lines of a memfd, the header left out.
+/// Lines of a memfd, without the header.
 #[derive(Debug, Default)]
 struct Lines {
-    /// The latest of each key.
+    /// The latest line of each key.
     items: BTreeMap<u64, Line>,
-    /// Where the next one goes.
+    /// Offset of the next line.
     end: u64,
-    /// Bytes of those that count.
+    /// Total bytes of the lines that count.
     live_bytes: u64,
 }
 
@@ -77,21 +76,21 @@ struct Line {
     len: u64,
 }
 
-/// What a journal says.
+/// Content of a journal.
 #[derive(Debug, Default)]
 pub struct JournalContents {
-    /// How it began.
+    /// The header.
     pub document: Document<'static>,
-    /// What has come since, the latest of each key.
+    /// The latest change of each key since.
     pub changes: BTreeMap<u64, Change>,
     /// Lockspaces that were added.
     pub spaces: Vec<Lockspace<'static>>,
-    /// What came of guests that were asked to end, in the order of time.
+    /// Progress of guests that were asked to end, in the order of time.
     pub endings: Vec<Ending>,
 }
 
 impl Journal {
-    /// A journal that says nothing yet, in two new memfds: `number` and the one after it.
+    /// Makes an empty journal in two new memfds, numbered `number` and the next.
     ///
     /// # Errors
     /// As `memfd_create(2)`.
@@ -99,8 +98,8 @@ impl Journal {
         Ok(Self::of(Sheet::new(number)?, Sheet::new(number + 1)?))
     }
 
-    /// A journal in the memfds of a predecessor, by number. What they say stays until the first
-    /// [`Self::complete`]. A journal has two: the others are closed.
+    /// Adopts a predecessor's memfds, by number. Their content stays until the first
+    /// [`Self::complete`]. Memfds beyond two are closed.
     ///
     /// # Errors
     /// As `memfd_create(2)`.
@@ -125,11 +124,11 @@ impl Journal {
         Self { current, next, draft: None, lines: Lines::default() }
     }
 
-    /// Begins to fill the next memfd: changes noted from now on go there, and count with
+    /// Begins to fill the next memfd. Changes recorded from now on go there, and count after
     /// [`Self::complete`].
     ///
     /// # Errors
-    /// As `ftruncate(2)`; the journal is as it was.
+    /// As `ftruncate(2)`; the journal is unchanged.
     pub fn begin(&mut self, header: &Document<'_>) -> io::Result<()> {
         self.next.file.set_len(0)?;
         let header = line(&serde_json::to_string(header)?);
@@ -138,10 +137,10 @@ impl Journal {
         Ok(())
     }
 
-    /// The memfd that was begun counts from now on, and the other one is empty.
+    /// Completes the next memfd and empties the other one.
     ///
     /// # Errors
-    /// As `write(2)`; the one before counts.
+    /// As `write(2)`; the previous memfd still counts.
     pub fn complete(&mut self) -> io::Result<()> {
         let Some(Draft { header, lines }) = self.draft.take() else { return Ok(()) };
         if let Err(error) = write_all_at(&self.next.file, header.as_bytes(), 0) {
@@ -153,10 +152,10 @@ impl Journal {
         self.next.file.set_len(0)
     }
 
-    /// Notes a change. Gives whether the journal is worth renewing.
+    /// Records a change. Returns whether the journal should be rewritten.
     ///
     /// # Errors
-    /// As `write(2)`, or of more than can be read; the change is not noted.
+    /// As `write(2)`, or a record too long for readers; the change is not recorded.
     pub fn note(&mut self, change: &Change) -> io::Result<bool> {
         let text = line(&serde_json::to_string(change)?);
         let (sheet, lines) = match &mut self.draft {
@@ -172,11 +171,11 @@ impl Journal {
         Ok(lines.is_stale())
     }
 
-    /// Renews the journal: with this header, which says all that has no key, and the lines of items
+    /// Rewrites the journal with this header, which has everything that has no key, and the lines
     /// that count.
     ///
     /// # Errors
-    /// As `read(2)` and `write(2)`; the journal is as it was.
+    /// As `read(2)` and `write(2)`; the journal is unchanged.
     pub fn renew(&mut self, header: &Document<'_>) -> io::Result<()> {
         if self.draft.is_some() {
             return Ok(());
@@ -204,12 +203,12 @@ impl Journal {
         write_all_at(&self.next.file, &bytes, start)
     }
 
-    /// Both memfds, to be stored: their numbers in the store, and the fds.
+    /// Returns both memfds with their numbers in the store.
     pub fn fds(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>)> {
         [&self.current, &self.next].into_iter().map(|sheet| (sheet.number, sheet.file.as_fd()))
     }
 
-    /// Whether an item is noted.
+    /// Returns whether an item is recorded.
     #[must_use]
     pub fn has(&self, key: u64) -> bool {
         let lines = self.draft.as_ref().map_or(&self.lines, |draft| &draft.lines);
@@ -243,13 +242,13 @@ impl Lines {
         self.live_bytes -= last.map_or(0, |line| line.len);
     }
 
-    /// Whether there is more of what counts no more than of what counts.
+    /// Returns whether obsolete lines take more than those that count.
     fn is_stale(&self) -> bool {
         self.end - self.live_bytes > self.live_bytes.max(STALE_BYTES_MIN)
     }
 }
 
-/// Whether the item has gone.
+/// Returns whether the change is an item's removal.
 fn is_end(change: &Change) -> bool {
     matches!(change, Change { log: None, lease: None, client: None, .. })
 }
@@ -267,7 +266,7 @@ pub fn read(file: &File) -> io::Result<Option<JournalContents>> {
         return Ok(None);
     };
     let mut contents = JournalContents { document, ..JournalContents::default() };
-    // A line that is whole and not understood is of another version, and costs only itself.
+    // An intact line that cannot be parsed is of another version; only that line is skipped.
     for change in lines.filter_map(|text| document::read::<Change>(text).ok()) {
         contents.endings.extend(change.ending.clone());
         match change.key {
@@ -278,12 +277,12 @@ pub fn read(file: &File) -> io::Result<Option<JournalContents>> {
     Ok(Some(contents))
 }
 
-/// A line with its checksum.
+/// Formats a line with its checksum.
 fn line(text: &str) -> String {
     format!("{:016x} {text}\n", sum(text.as_bytes()))
 }
 
-/// The text of a line that is whole.
+/// Returns the text of an intact line.
 fn content(line: &[u8]) -> Option<&[u8]> {
     let (digits, rest) = line.split_at_checked(SUM_DIGITS)?;
     let text = rest.strip_prefix(b" ")?.strip_suffix(b"\n")?;
@@ -291,7 +290,7 @@ fn content(line: &[u8]) -> Option<&[u8]> {
     (sum(text) == expected).then_some(text)
 }
 
-/// FNV-1a of 64 bits: against what was cut off, not against malice.
+/// FNV-1a, 64 bits: detects truncation, not malice.
 fn sum(bytes: &[u8]) -> u64 {
     let step = |sum: u64, &byte: &u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)

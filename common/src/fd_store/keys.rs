@@ -1,30 +1,30 @@
-//! Keys of what is kept: small numbers, as all names have to fit one variable, so they are used
-//! again.
+//! Keys of stored items. They are small and reused, as all names have to fit one environment
+//! variable.
 
 use std::collections::BTreeSet;
 
-/// A key is used again only when the supervisor has certainly removed what had it before: the
-/// journal would say of the old what is true of the new.
+/// Allocator of keys. A key is reused only when the supervisor has certainly removed its old item:
+/// the journal would apply the old record to the new item.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     last: u64,
-    /// Above that, those of a process before this one.
+    /// Used keys. The larger ones are a predecessor's.
     used: BTreeSet<u64>,
     free: BTreeSet<u64>,
-    /// Given back, and the supervisor may still have what had them.
+    /// Freed keys whose items the supervisor may still have.
     given_back: BTreeSet<u64>,
 }
 
 impl Keys {
-    /// Beside those that are used already.
+    /// Makes an allocator in which these keys are used already.
     pub(crate) fn beside(used: BTreeSet<u64>) -> Self {
         Self { used, ..Self::default() }
     }
 
-    /// One that nothing has.
+    /// Allocates an unused key.
     pub(crate) fn take(&mut self) -> u64 {
         self.free.pop_first().unwrap_or_else(|| {
-            // It ends: they are no more than this process has fds.
+            // Terminates: there are no more keys than this process has fds.
             loop {
                 self.last += 1;
                 if !self.used.remove(&self.last) {
@@ -34,34 +34,16 @@ impl Keys {
         })
     }
 
-    /// Nothing has this any more.
+    /// Frees a key whose item the supervisor may still have.
     pub(crate) fn give_back(&mut self, key: u64) {
         self.given_back.insert(key);
     }
 
-    /// What had these was removed.
-    pub(crate) fn are_free(&mut self, keys: impl IntoIterator<Item = u64>) {
+    /// Makes freed keys available: their items were removed.
+    pub(crate) fn make_available(&mut self, keys: impl IntoIterator<Item = u64>) {
         self.free.extend(keys.into_iter().filter(|key| self.given_back.remove(key)));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_absurd_key_costs_nothing() {
-        let mut keys = Keys::beside(BTreeSet::from([1, 1 << 40, u64::MAX]));
-        assert_eq!([keys.take(), keys.take()], [2, 3]);
-    }
-
-    #[test]
-    fn a_key_is_used_again_once_the_supervisor_knows() {
-        let mut keys = Keys::beside(BTreeSet::from([2, 4]));
-        assert_eq!([keys.take(), keys.take(), keys.take()], [1, 3, 5]);
-        keys.give_back(2);
-        assert_eq!(keys.take(), 6);
-        keys.are_free([2, 7]);
-        assert_eq!([keys.take(), keys.take()], [2, 7]);
-    }
-}
+mod tests;

@@ -1,9 +1,8 @@
-//! The supervisor's fd store, as far as that has to do with neither clients nor a daemon's items.
+//! The supervisor's fd store, independent of clients and of a daemon's items.
 //!
-//! - [`journal`] and [`slots`] are what is written for a process that comes after a crash;
-//!   [`recovery`] is how that reads it.
+//! - [`journal`] and [`slots`] are written for recovery after a crash, and [`recovery`] reads them.
 //! - [`proof`] finds out what the store holds.
-//! - [`answer_gate`] and [`reply_record`] are for answers that promise something that is stored.
+//! - [`answer_gate`] and [`reply_record`] hold back and record answers that promise stored items.
 
 pub(crate) mod answer_gate;
 pub mod journal;

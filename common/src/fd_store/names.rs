@@ -2,39 +2,39 @@
 
 use super::slots::KEY_MAX;
 
-/// The highest number in a name that is believed. Nobody comes as far who counts, and who goes on
-/// counting from there comes to no end of the numbers.
+/// Highest number accepted in a name. Counting never reaches it, and counting on from it never
+/// overflows.
 const NUMBER_MAX: u64 = 1 << 48;
 
-/// What a stored fd is.
+/// Kind of a stored fd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The end of a guest's pipe.
+    /// An end of a guest's pipe.
     Log,
     /// Both ends of a staging pipe.
     Pipe,
-    /// A memfd that says whose bytes are in which staging pipe: a mark at the place of each key.
+    /// A memfd with the owner of each staging pipe: a slot per key.
     StagingOwners,
     /// A locked file.
     Lease,
-    /// A connection of an owner of leases.
+    /// Connection of an owner of leases.
     Client,
-    /// A memfd that says what clients are pending: a mark at the place of each key.
+    /// A memfd with the pending reply of each client: a slot per key.
     PendingReplies,
     /// A memfd of the journal, by its number.
     Journal,
-    /// The end of a pipe whose other end tells when the store lets go of it, by its number.
+    /// End of a pipe whose other end reports when the store closes it, by its number.
     Sentinel,
 }
 
 impl Kind {
-    /// Short: all names together have to fit one variable of the environment.
+    /// Returns the name of a key. Names are short, as all have to fit one environment variable.
     #[must_use]
     pub fn name(self, key: u64) -> String {
         format!("{}{key:x}", self.prefix())
     }
 
-    /// The key, or number, in a name of this kind.
+    /// Returns the key, or number, in a name of this kind.
     #[must_use]
     pub fn key(self, name: &str) -> Option<u64> {
         let number = u64::from_str_radix(name.strip_prefix(self.prefix())?, 16).ok();
@@ -61,14 +61,13 @@ impl Kind {
             Self::Client => "c",
             Self::PendingReplies => "o",
             Self::Journal => "j",
-            // An earlier version would take the number for a key.
+            // With the dot: an earlier version would take the number for a key.
             Self::Sentinel => "s.",
         }
     }
 }
 
-/// The key in a name; journals and sentinels have numbers of their own, and what is not ours has
-/// none.
+/// Returns the key in a name. Journals and sentinels have numbers, not keys; other names have none.
 #[must_use]
 pub fn key_of(name: &str) -> Option<u64> {
     let numbered = |kind: &Kind| matches!(kind, Kind::Journal | Kind::Sentinel);

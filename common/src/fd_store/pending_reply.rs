@@ -1,24 +1,24 @@
-//! What a client of a process that has crashed was pending by it.
+//! Pending replies of a process that has crashed.
 
 use super::slots::{MARK_BYTES, Mark};
 use crate::rpc::program::ReplyTo;
 
-/// Programs have other numbers.
+/// Not a program's number.
 const NO_PROGRAM: u32 = u32::MAX;
 
-/// What a client is owed.
+/// Reply that a client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingReply {
-    /// Nothing: no byte of a call has been read that is not answered.
+    /// None: every byte that was read belongs to an answered call.
     Nothing,
-    /// An answer.
+    /// The answer to a call.
     Answer(ReplyTo),
-    /// Something of which nobody can tell what: a part of a message has been read.
+    /// Unknown: part of a message was read.
     Unknown,
 }
 
 impl PendingReply {
-    /// As a mark.
+    /// Encodes it as a slot.
     #[must_use]
     pub fn to_mark(self) -> Mark {
         let words = match self {
@@ -26,17 +26,17 @@ impl PendingReply {
             Self::Answer(reply_to) => reply_to.to_words(),
             Self::Unknown => [NO_PROGRAM; 4],
         };
-        let mut mark = Mark::default();
-        let places = mark.chunks_exact_mut(MARK_BYTES / words.len());
+        let mut slot = Mark::default();
+        let places = slot.chunks_exact_mut(MARK_BYTES / words.len());
         places.zip(words).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
-        mark
+        slot
     }
 
-    /// From a mark.
+    /// Decodes a slot.
     #[must_use]
-    pub fn from_mark(mark: Mark) -> Self {
+    pub fn from_mark(slot: Mark) -> Self {
         let mut words = [0; 4];
-        let places = mark.chunks_exact(MARK_BYTES / words.len());
+        let places = slot.chunks_exact(MARK_BYTES / words.len());
         for (word, place) in words.iter_mut().zip(places) {
             *word = place.try_into().map_or(0, u32::from_ne_bytes);
         }
@@ -49,15 +49,4 @@ impl PendingReply {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_say_what_they_were_made_of() {
-        let answer = PendingReply::Answer(ReplyTo::from_words([0x8665_6b70, 1, u32::MAX, 9]));
-        for pending in [PendingReply::Nothing, PendingReply::Unknown, answer] {
-            assert_eq!(PendingReply::from_mark(pending.to_mark()), pending);
-        }
-        assert_eq!(PendingReply::from_mark(Mark::default()), PendingReply::Nothing);
-    }
-}
+mod tests;

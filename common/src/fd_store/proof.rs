@@ -1,16 +1,16 @@
 //! Proof of what the fd store holds.
 //!
-//! A supervisor says nothing: what it has no room for it drops in silence. So a question follows
-//! what was sent: a [sentinel](Sentinel), the end of a pipe, to be stored like anything else, and a
-//! barrier. When the barrier is through, the sentinel's pipe is open if the store had room for it,
-//! and then for all that came before, as nothing is removed in between: removals wait until all that
-//! was sent has a sentinel behind it.
+//! A supervisor does not acknowledge fds, and silently drops those it has no room for. So messages
+//! are followed by a question: a [sentinel](Sentinel), which is the end of a pipe to be stored like
+//! anything else, and a barrier. When the barrier is through, the sentinel's pipe is open if the
+//! store had room for it, and then for everything before it too. Nothing is removed in between:
+//! removals wait until a sentinel follows everything that was sent.
 //!
-//! A supervisor that went away and came back may have lost what it was sent before, and what waited for
-//! one may have had to go: a question that spans that proves nothing.
+//! A supervisor that was restarted may have lost what was sent before, and queued messages may have
+//! been dropped. A question that spans such a loss proves nothing.
 //!
-//! Sentinels stay in the store, the first one and the latest. When the pipe of one of them ends, the
-//! store has lost what was in it, or some of that.
+//! The first and the latest sentinel stay in the store. When the pipe of one ends, the store has
+//! lost some or all of its content.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -22,70 +22,70 @@ use crate::event::{Interest, Reactor, Registered, Token};
 use crate::sys::pipe::{self, State};
 use crate::systemd::{Notify, Pace};
 
-/// A question that was answered.
+/// Answer to a question.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// Whether the store has all of it.
+    /// The store has everything that was asked about.
     pub(crate) is_taken: bool,
-    /// Some of it may have been lost on the way.
+    /// Some messages may have been lost on the way.
     pub(crate) is_doubtful: bool,
-    /// The names that were sent.
+    /// Names that were sent.
     pub(crate) names: Vec<Box<str>>,
-    /// The names that were removed before that.
+    /// Names that were removed before.
     pub(crate) removed: Vec<Box<str>>,
 }
 
-/// See the [module](self).
+/// State of the questions, see the [module](self).
 #[derive(Debug)]
 pub(crate) struct Proof {
-    /// Sent, and not known to be taken.
+    /// Sent, and not known to be stored.
     unproved: HashSet<Box<str>>,
-    /// Sent, and no question covers them yet.
+    /// Sent, and covered by no question yet.
     sent: Vec<Box<str>>,
     /// To be removed behind the next sentinel.
     removals: Vec<Box<str>>,
-    /// Fds of these, as far as that is known: they have their places in the store still.
+    /// Fds of the pending removals, as far as known: they still take room in the store.
     leaving_fds: usize,
-    /// Removed, and no question covers them yet.
+    /// Removed, and covered by no question yet.
     removed: Vec<Box<str>>,
     questions: VecDeque<Question>,
     pace: Pace,
-    /// Proved ones: the first and the latest.
+    /// Proved sentinels: the first and the latest.
     sentinels: Vec<Sentinel>,
     last_number: u64,
-    /// What [`Notify::losses`] said when it was looked at last.
+    /// Value of [`Notify::losses`] at the last look.
     losses: u64,
-    /// Of what was sent and is covered by no question yet, some may have been lost.
+    /// Some of what was sent and is covered by no question yet may be lost.
     is_doubtful: bool,
-    /// How often anything was sent or removed.
+    /// Number of times that anything was sent or removed.
     changes: u64,
-    /// Pipes for a question when there are no descriptors for others.
+    /// Pipes reserved for a question when no descriptors are left.
     spare: Vec<Pipe>,
 }
 
-/// Its read end and its write end.
+/// Read end and write end.
 type Pipe = (OwnedFd, OwnedFd);
 
-/// Questions that may be asked in a row, and the time for each one after that: each is three messages.
-/// Ours.
+/// Questions that may be asked in a row, and the time for each further one: each takes three
+/// messages. Ours.
 const QUESTIONS_IN_A_ROW_MAX: u32 = 64;
 const QUESTION_PERIOD: Duration = Duration::from_millis(20);
 
-/// Removals that wait for a question until it is asked at once. Ours.
+/// Pending removals that cause a question at once. Ours.
 const REMOVALS_MAX: usize = 16;
 
-/// Pipes of a question.
+/// Pipes per question.
 const QUESTION_PIPES: usize = 2;
 
 #[derive(Debug)]
 struct Question {
     answer: Answer,
     sentinel: Sentinel,
-    /// Ends when the supervisor has seen to everything before.
+    /// Ends when the supervisor has processed everything before it.
     barrier: Registered<OwnedFd>,
 }
 
-/// A pipe whose other end is in the store alone.
+/// A pipe whose other end is only in the store.
 #[derive(Debug)]
 struct Sentinel {
     name: Box<str>,
@@ -113,17 +113,17 @@ impl Default for Proof {
 }
 
 impl Proof {
-    /// Numbers up to this one were a predecessor's.
+    /// Starts the numbers after a predecessor's last.
     pub(crate) fn number_from(&mut self, last_number: u64) {
         self.last_number = self.last_number.max(last_number);
     }
 
-    /// These names, of a predecessor, are not known to be taken.
+    /// Marks a predecessor's names as unproved.
     pub(crate) fn doubt(&mut self, names: &[String]) {
         self.unproved.extend(names.iter().map(|name| name.as_str().into()));
     }
 
-    /// Sentinels of a predecessor, by name: either end of each.
+    /// Adopts a predecessor's sentinels, by name: either end of each.
     pub(crate) fn adopt<T: Token>(
         &mut self,
         sentinels: Vec<(String, OwnedFd)>,
@@ -141,39 +141,39 @@ impl Proof {
         self.sentinels.extend(numbered.into_iter().map(|(_, sentinel)| sentinel));
     }
 
-    /// For a successor.
+    /// Returns the sentinels, for a successor.
     pub(crate) fn sentinels(&self) -> impl Iterator<Item = (&str, &Registered<OwnedFd>)> {
         self.sentinels.iter().map(|sentinel| (&*sentinel.name, &sentinel.reader))
     }
 
-    /// This was sent just now.
+    /// Records that this name was sent.
     pub(crate) fn sent(&mut self, name: &str) {
         self.changes += 1;
         self.unproved.insert(name.into());
         self.sent.push(name.into());
     }
 
-    /// How many names no question covers yet.
+    /// Returns the number of names that no question covers yet.
     pub(crate) fn sent_count(&self) -> usize {
         self.sent.len()
     }
 
-    /// Whether what was sent under this name is known to be taken.
+    /// Returns whether this name is proved to be stored.
     pub(crate) fn is_proved(&self, name: &str) -> bool {
         !self.unproved.contains(name)
     }
 
-    /// Whether all that was sent is known to be taken or not.
+    /// Returns whether everything that was sent is proved or refused.
     pub(crate) fn is_complete(&self) -> bool {
         self.sent.is_empty() && self.questions.is_empty()
     }
 
-    /// A number that changes with whatever may be in the store.
+    /// Returns a number that changes whenever the store's content may.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Has a name taken out of the store, if it has got there at all.
+    /// Removes a name from the store, or keeps it from getting there.
     pub(crate) fn remove(&mut self, notify: &mut Notify, name: &str) {
         self.unproved.remove(name);
         self.leaving_fds += notify.count(name);
@@ -181,8 +181,8 @@ impl Proof {
         self.removals.push(name.into());
     }
 
-    /// Removes what a predecessor has removed, of which the supervisor may not have heard. It may not
-    /// hear of it from this process either.
+    /// Repeats a predecessor's removals, which the supervisor may not have received. They may fail
+    /// again.
     pub(crate) fn remove_again(&mut self, notify: &mut Notify, names: &[String]) {
         self.changes += 1;
         for name in names {
@@ -191,15 +191,15 @@ impl Proof {
         }
     }
 
-    /// Removes what is to be removed, unless something was sent that has no sentinel behind it yet.
-    /// Gives whether there was anything.
+    /// Sends the pending removals, unless something was sent that no sentinel follows yet. Returns
+    /// whether there were any.
     pub(crate) fn send_removals(&mut self, notify: &mut Notify) -> bool {
         self.note_losses(notify);
         self.sent.is_empty() && self.send_all_removals(notify)
     }
 
-    /// Removes what is to be removed, for one who sends everything again behind that: systemd stores
-    /// nothing that it has under another name. Gives whether there was anything.
+    /// Sends all pending removals, when everything is to be sent again behind them: systemd does
+    /// not store an fd under a second name. Returns whether there were any.
     pub(crate) fn send_all_removals(&mut self, notify: &mut Notify) -> bool {
         if self.removals.is_empty() {
             return false;
@@ -216,27 +216,27 @@ impl Proof {
         true
     }
 
-    /// How many fds are to be removed, and have their places in the store still.
+    /// Returns the number of fds whose removal is pending, and which still take room.
     pub(crate) fn leaving_fds(&self) -> usize {
         self.leaving_fds
     }
 
-    /// Whether something is to be removed that cannot be yet.
+    /// Returns whether removals are pending that cannot be sent yet.
     pub(crate) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
     }
 
-    /// Whether there is anything to ask about, and nothing was asked.
+    /// Returns whether there is something to ask about, and no question is in flight.
     pub(crate) fn is_to_ask(&self) -> bool {
         self.questions.is_empty() && !self.sent.is_empty()
     }
 
-    /// Whether another question would not be one too many for the supervisor.
+    /// Returns whether the supervisor can take another question.
     pub(crate) fn may_ask(&self) -> bool {
         self.removals.len() >= REMOVALS_MAX || self.pace.is_due(Instant::now())
     }
 
-    /// Whether something was removed, and nothing was asked since.
+    /// Returns whether something was removed and no question followed.
     pub(crate) fn are_removals_unasked(&self) -> bool {
         self.questions.is_empty() && !self.removed.is_empty()
     }
@@ -244,7 +244,7 @@ impl Proof {
     /// Asks about everything that was sent.
     ///
     /// # Errors
-    /// As `pipe2(2)` and `epoll_ctl(2)`, or no supervisor; it can be asked later.
+    /// As `pipe2(2)` and `epoll_ctl(2)`, or without a supervisor; it can be asked later.
     pub(crate) fn ask<T: Token>(
         &mut self,
         notify: &mut Notify,
@@ -260,7 +260,7 @@ impl Proof {
         self.last_number += 1;
         self.pace.step(Instant::now());
         notify.barrier(end.as_fd()).inspect_err(|_| notify.remove(&name))?;
-        // The first stays, and is joined by this one.
+        // The first one stays, and is joined by this one.
         let last = self.sentinels.drain(1.min(self.sentinels.len())..);
         for Sentinel { name, .. } in last {
             notify.forget(&name);
@@ -276,7 +276,7 @@ impl Proof {
         Ok(())
     }
 
-    /// What was sent before a loss is in doubt.
+    /// Marks as doubtful what was sent before a loss.
     fn note_losses(&mut self, notify: &Notify) {
         if std::mem::replace(&mut self.losses, notify.losses()) != notify.losses() {
             self.is_doubtful = true;
@@ -289,7 +289,7 @@ impl Proof {
         pipe::pipe().or_else(|error| self.spare.pop().ok_or(error))
     }
 
-    /// The next question that was answered.
+    /// Returns the next answer.
     pub(crate) fn next_answer(&mut self, notify: &mut Notify) -> Option<Answer> {
         self.note_losses(notify);
         self.questions.front().filter(|question| has_ended(&question.barrier))?;
@@ -308,18 +308,18 @@ impl Proof {
         } else {
             notify.forget(&sentinel.name);
             self.removals.push(sentinel.name);
-            // They may have been lost with a supervisor that has gone.
+            // The removals may have been lost with a supervisor that was restarted.
             self.removals.append(&mut answer.removed);
         }
         Some(answer)
     }
 
-    /// Whether the store has lost something.
+    /// Returns whether the store has lost something.
     pub(crate) fn is_lost(&self) -> bool {
         self.sentinels.iter().any(|sentinel| has_ended(&sentinel.reader))
     }
 
-    /// Nothing is known of the store any more. What was to be removed still is.
+    /// Forgets everything about the store's content. Pending removals stay.
     pub(crate) fn start_over(&mut self) {
         let before = std::mem::take(self);
         let Self { mut removals, removed, last_number, losses, changes, pace, spare, .. } = before;
@@ -333,8 +333,8 @@ impl Proof {
         *self = Self { removals, last_number, losses, changes, pace, spare, ..Self::default() };
     }
 
-    /// Takes everything out of the store at once. That it was removed is known until the supervisor
-    /// has heard it.
+    /// Removes everything from the store at once. The removals are remembered until the supervisor
+    /// has received them.
     pub(crate) fn end(&mut self, notify: &mut Notify) {
         self.start_over();
         self.removals.extend(notify.stored().into_iter().map(|(name, _)| name.into()));
@@ -342,12 +342,12 @@ impl Proof {
         self.send_removals(notify);
     }
 
-    /// For a successor: names of what is not known to be taken.
+    /// Returns the unproved names, for a successor.
     pub(crate) fn unproved(&self) -> Vec<String> {
         self.unproved.iter().map(|name| name.to_string()).collect()
     }
 
-    /// For a successor: names of what may still be there although it was removed.
+    /// Returns the removed names that may still be stored, for a successor.
     pub(crate) fn removed(&self) -> impl Iterator<Item = &str> {
         let asked = self.questions.iter().flat_map(|question| &question.answer.removed);
         self.removals.iter().chain(&self.removed).chain(asked).map(AsRef::as_ref)
@@ -359,15 +359,4 @@ fn has_ended(pipe: &Registered<OwnedFd>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_predecessor_has_removed_is_passed_on_until_the_supervisor_has_heard_it() {
-        let (mut proof, mut notify) = (Proof::default(), Notify::default());
-        proof.remove_again(&mut notify, &["c2".to_owned()]);
-        assert_eq!(proof.removed().collect::<Vec<_>>(), ["c2"]);
-        proof.start_over();
-        assert_eq!(proof.removed().collect::<Vec<_>>(), ["c2"]);
-    }
-}
+mod tests;

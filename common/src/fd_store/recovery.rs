@@ -1,4 +1,4 @@
-//! Names of fds in the supervisor's store, and a document of what came back from there.
+//! Recovery from the fd store: builds a document from the fds that the supervisor has returned.
 
 mod line;
 
@@ -9,7 +9,7 @@ use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use super::journal::{self, JournalContents};
 pub use super::names::Kind;
 use super::pending_reply::PendingReply;
-use super::slots::{self as marks, AtRisk, SlotFile};
+use super::slots::{self, AtRisk, SlotFile};
 use crate::handover::InheritedFds;
 use crate::handover::document::{
     Change, Client, Daemon, Document, Items, Lockspace, Log, LogHandler, PrivateClient,
@@ -20,19 +20,19 @@ use crate::sys::{fd, pipe};
 /// Fds of a staging pipe.
 const PIPE_ENDS: usize = 2;
 
-/// Everything that came back.
+/// Everything that was recovered.
 #[derive(Debug, Default)]
 pub struct Returned {
-    /// What it says; `None` without a journal that can be read.
+    /// The document; `None` without a readable journal.
     pub document: Option<Document<'static>>,
     /// The names, one for each fd.
     pub names: Vec<String>,
-    /// What the journal has and the store lacks, in words.
+    /// Descriptions of items that the journal has and the store lacks.
     pub missing: Vec<String>,
 }
 
-/// Makes a document of what the supervisor has given back, if it has given anything. The fds are
-/// with `inherited` then, under the numbers that the document has for them.
+/// Builds a document from the fds that the supervisor has returned, if any. The fds are then with
+/// `inherited`, under the numbers that the document has.
 #[must_use]
 pub fn from_fd_store(
     stored: Vec<(String, OwnedFd)>,
@@ -51,7 +51,7 @@ pub fn from_fd_store(
     Some(Returned { document, names, missing })
 }
 
-/// The names of everything that a document claims to be stored.
+/// Returns the names of everything that a document says is stored.
 #[must_use]
 pub fn keys_of(document: &Document<'_>, main_server: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
@@ -79,7 +79,7 @@ pub fn keys_of(document: &Document<'_>, main_server: &str) -> BTreeSet<String> {
     names
 }
 
-/// Numbers of what came back, by name.
+/// Numbers of returned fds, by name.
 struct Numbers(HashMap<String, Vec<RawFd>>);
 
 impl Numbers {
@@ -101,20 +101,20 @@ impl Numbers {
         self.of(kind, key).first().copied()
     }
 
-    /// Memfds of marks with their names, the newest last. There are two when the start of a process
-    /// of an earlier version was cut off.
-    fn marks(&self, kind: Kind) -> Vec<(String, RawFd, SlotFile)> {
+    /// Returns the slot files of a kind with their names, the newest last. There are two when an
+    /// earlier version's start was cut off.
+    fn slot_files(&self, kind: Kind) -> Vec<(String, RawFd, SlotFile)> {
         let open = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
-        let marks = |key| {
+        let open = |key| {
             let number = self.one(kind, key)?;
             Some((kind.name(key), number, SlotFile::from(open(number)?)))
         };
-        let mut all: Vec<_> = self.keys(kind).filter_map(marks).collect();
-        all.sort_by_cached_key(|(name, _, marks)| (marks.stamp(), name.clone()));
+        let mut all: Vec<_> = self.keys(kind).filter_map(open).collect();
+        all.sort_by_cached_key(|(name, _, slots)| (slots.stamp(), name.clone()));
         all
     }
 
-    /// The memfds that the next process goes on with.
+    /// Returns the memfds that the next process continues to use.
     fn essentials(&self) -> Vec<(String, RawFd)> {
         let journals = self.keys(Kind::Journal).filter_map(|number| {
             Some((Kind::Journal.name(number), self.one(Kind::Journal, number)?))
@@ -122,9 +122,9 @@ impl Numbers {
         let sentinels = self.keys(Kind::Sentinel).filter_map(|number| {
             Some((Kind::Sentinel.name(number), self.one(Kind::Sentinel, number)?))
         });
-        let newest = |kind| self.marks(kind).pop().map(|(name, number, _)| (name, number));
-        let marks = newest(Kind::StagingOwners).into_iter().chain(newest(Kind::PendingReplies));
-        journals.chain(marks).chain(sentinels).collect()
+        let newest = |kind| self.slot_files(kind).pop().map(|(name, number, _)| (name, number));
+        let slots = newest(Kind::StagingOwners).into_iter().chain(newest(Kind::PendingReplies));
+        journals.chain(slots).chain(sentinels).collect()
     }
 
     fn keys(&self, kind: Kind) -> impl Iterator<Item = u64> {
@@ -132,7 +132,7 @@ impl Numbers {
     }
 }
 
-/// The last one that is complete.
+/// Returns the newest complete journal.
 fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<JournalContents> {
     let journal = |(name, fd): &(String, OwnedFd)| {
         Some((Kind::Journal.key(name)?, File::from(fd.try_clone().ok()?)))
@@ -154,7 +154,7 @@ fn build_document(
     let next_client_id = spread_out(&mut contents, main_server);
     let private = contents.document.private.take().unwrap_or_default();
     let staged = Staged::read(numbers, private.at_risk_round.unwrap_or(0));
-    let calls = numbers.marks(Kind::PendingReplies).pop().map(|(_, _, calls)| calls);
+    let calls = numbers.slot_files(Kind::PendingReplies).pop().map(|(_, _, calls)| calls);
     let (mut logs, mut leases, mut clients) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in contents.changes {
         if let Some(words) = is_missing(&change, key, numbers) {
@@ -183,7 +183,7 @@ fn build_document(
     }
 }
 
-/// What a record is about, in words, if its fd is not there.
+/// Describes the item of a record whose fd is missing.
 fn is_missing(change: &Change, key: u64, numbers: &Numbers) -> Option<String> {
     if let Some(log) = change.log.as_ref().filter(|_| numbers.one(Kind::Log, key).is_none()) {
         let [path, name] = [&log.path, &log.domname].map(|text| text.as_deref().unwrap_or("?"));
@@ -203,7 +203,7 @@ fn is_missing(change: &Change, key: u64, numbers: &Numbers) -> Option<String> {
     words
 }
 
-/// Puts every item of the journal's document among its changes, if none of these is about it. Gives
+/// Moves the items of the journal's document to its changes, unless a change replaces them. Returns
 /// the number for the next client.
 fn spread_out(contents: &mut JournalContents, main_server: &str) -> Option<u64> {
     let JournalContents { document, changes, spaces, .. } = contents;
@@ -240,7 +240,7 @@ fn spread_out(contents: &mut JournalContents, main_server: &str) -> Option<u64> 
     main.next_client_id
 }
 
-/// `None` for one whose pipe is not there: it has gone, or was never stored.
+/// Completes a log's record; `None` if its pipe is missing, as it was removed or never stored.
 fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Option<Log> {
     log.pipefd = Some(numbers.one(Kind::Log, key)?);
     let pipes = staged.pipes.get(&key).map(Vec::as_slice).unwrap_or_default();
@@ -251,7 +251,7 @@ fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Opti
     private.staged_keys = Some(pipes.iter().map(|pipe| pipe.key).collect());
     private.staged = Some(pipes.iter().map(|pipe| pipe.ends).collect());
     private.after_crash = Some(true);
-    // What is at risk was noted behind it.
+    // Bytes at risk were recorded after the line.
     if let Some(line) = staged.line(key, numbers) {
         line::resume(private, &line);
     }
@@ -269,7 +269,8 @@ fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Staged) -> Opti
     Some(log)
 }
 
-/// `None`, so that the connection ends, also for one of which nobody can tell what it waits for.
+/// Completes a client's record; `None`, which closes the connection, also if its pending reply is
+/// unknown.
 fn found_client(
     mut client: Client,
     key: u64,
@@ -277,14 +278,15 @@ fn found_client(
     calls: Option<&SlotFile>,
 ) -> Option<Client> {
     let fd = Some(numbers.one(Kind::Client, key)?);
-    let mark = calls.and_then(|calls| calls.get(key).ok()).unwrap_or_default();
-    let pending = match PendingReply::from_mark(mark) {
+    let slot = calls.and_then(|calls| calls.get(key).ok()).unwrap_or_default();
+    let pending = match PendingReply::from_mark(slot) {
         PendingReply::Nothing => None,
         PendingReply::Answer(reply_to) => Some(reply_to.to_words()),
         PendingReply::Unknown => return None,
     };
     client.sock = Some(Socket { fd, ..Socket::default() });
-    client.private = Some(PrivateClient { key: Some(key), owed: pending, ..Default::default() });
+    client.private =
+        Some(PrivateClient { key: Some(key), pending_reply: pending, ..Default::default() });
     Some(client)
 }
 
@@ -303,13 +305,13 @@ fn found_lease(
     Some(lease)
 }
 
-/// What is staged, by the log's key.
+/// Staged bytes, by the log's key.
 struct Staged {
-    /// With lines about losses.
-    marks: Option<SlotFile>,
-    /// Staging pipes with bytes inside, in the order of each log.
+    /// Slot file with lines about losses.
+    slots: Option<SlotFile>,
+    /// Non-empty staging pipes, in each log's order.
     pipes: HashMap<u64, Vec<StagedPipe>>,
-    /// Bytes in pipes that the store may lack, by the key of each.
+    /// Bytes in pipes that the store may lack, by the pipe's key.
     at_risk: HashMap<u64, Vec<(u64, AtRisk)>>,
 }
 
@@ -321,14 +323,14 @@ struct StagedPipe {
 }
 
 impl Staged {
-    /// Of bytes at risk only what was noted in this round or later.
+    /// Reads the slot files. Bytes at risk count only from this round on.
     fn read(numbers: &Numbers, round: u32) -> Self {
         let mut pipes: HashMap<u64, Vec<StagedPipe>> = HashMap::new();
-        let marks = numbers.marks(Kind::StagingOwners);
+        let slots = numbers.slot_files(Kind::StagingOwners);
         for key in numbers.keys(Kind::Pipe) {
-            let mark = |marks: &SlotFile| marks.get(key).ok().and_then(Mark::parse);
-            let latest = marks.iter().filter_map(|(.., marks)| mark(marks));
-            let latest = latest.max_by_key(|mark| mark.order);
+            let owner = |slots: &SlotFile| slots.get(key).ok().and_then(Mark::parse);
+            let latest = slots.iter().filter_map(|(.., slots)| owner(slots));
+            let latest = latest.max_by_key(|owner| owner.order);
             if let (Some(Mark { owner, order }), Some(ends)) =
                 (latest, ends(numbers.of(Kind::Pipe, key)))
             {
@@ -337,51 +339,51 @@ impl Staged {
         }
         pipes.values_mut().for_each(|pipes| pipes.sort_by_key(|pipe| pipe.order));
         let mut at_risk: HashMap<u64, Vec<(u64, AtRisk)>> = HashMap::new();
-        let noted = marks.last().and_then(|(.., marks)| marks.at_risk().ok());
+        let noted = slots.last().and_then(|(.., slots)| slots.at_risk().ok());
         for (key, noted) in noted.into_iter().flatten().filter(|(_, noted)| noted.round >= round) {
             at_risk.entry(noted.owner.into()).or_default().push((key, noted));
         }
-        Self { pipes, at_risk, marks: marks.into_iter().next_back().map(|(.., marks)| marks) }
+        Self { pipes, at_risk, slots: slots.into_iter().next_back().map(|(.., slots)| slots) }
     }
 
-    /// The line that was noted last for this log.
-    fn line(&self, key: u64, numbers: &Numbers) -> Option<marks::Line> {
-        let line = self.marks.as_ref()?.line(key).ok()??;
+    /// Returns the latest line about a loss of this log.
+    fn line(&self, key: u64, numbers: &Numbers) -> Option<slots::Line> {
+        let line = self.slots.as_ref()?.line(key).ok()??;
         let pipe = numbers.one(Kind::Log, key)?;
         let inode = |fd: BorrowedFd<'_>| fd::device_and_inode(fd).map(|(_, inode)| inode);
         fd::with_number(pipe, inode).is_ok_and(|inode| inode == line.pipe_inode).then_some(line)
     }
 }
 
-/// Whose bytes are in a staging pipe.
+/// Owner of a staging pipe's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     /// The log's key.
     pub owner: u64,
-    /// Grows with each mark that is made, also from process to process.
+    /// Grows with each record, also across processes.
     pub order: u64,
 }
 
 impl Mark {
-    /// As bytes.
+    /// Encodes it as a slot.
     #[must_use]
-    pub fn to_bytes(self) -> marks::Mark {
-        let mut bytes = marks::Mark::default();
+    pub fn to_bytes(self) -> slots::Mark {
+        let mut bytes = slots::Mark::default();
         let (owner, order) = bytes.split_at_mut(size_of::<u64>());
         owner.copy_from_slice(&self.owner.to_ne_bytes());
         order.copy_from_slice(&self.order.to_ne_bytes());
         bytes
     }
 
-    fn parse(bytes: marks::Mark) -> Option<Self> {
+    fn parse(bytes: slots::Mark) -> Option<Self> {
         let (owner, order) = bytes.split_at_checked(size_of::<u64>())?;
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
-        let mark = Self { owner: word(owner)?, order: word(order)? };
-        (mark.owner != 0).then_some(mark)
+        let owner = Self { owner: word(owner)?, order: word(order)? };
+        (owner.owner != 0).then_some(owner)
     }
 }
 
-/// The end to read from and the other, if there is something inside.
+/// Returns the read end and the write end of a non-empty pipe.
 fn ends(numbers: &[RawFd]) -> Option<(RawFd, RawFd)> {
     let is_reader = |number: RawFd| fd::is(number, |fd| fd::is_readable(fd));
     let reader = numbers.iter().copied().find(|&number| is_reader(number))?;

@@ -1,4 +1,4 @@
-//! Notes of a few bytes in a memfd, one at the place of each key: what changes too often for the
+//! Records of a few bytes in a memfd, one slot per key, for state that changes too often for the
 //! journal.
 
 mod line;
@@ -15,94 +15,94 @@ pub use line::Line;
 pub use crate::handover::document::Target;
 use crate::sys::{fd, file};
 
-/// Bytes of one mark.
+/// Bytes of a slot.
 pub const MARK_BYTES: usize = 16;
 
-/// What a mark says; all zeros where none was made.
+/// Content of a slot; all zeros where nothing was written.
 pub type Mark = [u8; MARK_BYTES];
 
-/// The place of no key, which says when the memfd was made.
+/// Slot of no key, with the time when the memfd was made.
 const STAMP: u64 = 0;
 
-/// The highest key that is believed: as many fds as Linux lets a process have open (`fs.nr_open`).
+/// Highest key accepted: as many fds as Linux lets a process have open (`fs.nr_open`).
 pub const KEY_MAX: u64 = 1 << 20;
 
-/// Where the second marks begin, in bytes.
+/// Offset of the second array of slots, in bytes.
 const AT_RISK: u64 = (KEY_MAX + 1) * MARK_BYTES as u64;
 
-/// The memfd.
+/// The memfd with the slots.
 #[derive(Debug)]
 pub struct SlotFile {
     file: File,
-    /// Whoever makes a mark, on any thread.
+    /// Serializes writers of all threads.
     turn: Mutex<()>,
 }
 
-/// Bytes of each of the second marks.
+/// Bytes of each slot of the second array.
 const AT_RISK_BYTES: usize = 32;
 
-/// Bytes of a log that are in a staging pipe which the store may lack.
+/// Bytes of a log in a staging pipe that the store may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AtRisk {
-    /// Which process says so, counted from the first: the journal of one that comes after it tells of
+    /// Round of the process that says so, counted from the first. A later process's journal counts
     /// them as lost.
     pub round: u32,
     /// The log's key.
     pub owner: u32,
-    /// How many.
+    /// Number of bytes.
     pub bytes: u64,
-    /// Where they are being written to at this moment.
+    /// File that they are being written to at this moment.
     pub target: Option<Target>,
 }
 
 impl SlotFile {
-    /// Without any mark. The name is for those who look at open files.
+    /// Makes an empty slot file. The name is shown in lists of open files.
     ///
     /// # Errors
     /// As `memfd_create(2)`.
     pub fn new(name: &str) -> io::Result<Self> {
-        let marks = Self::of(file::nameless(name)?);
+        let slots = Self::of(file::nameless(name)?);
         let mut stamp = Mark::default();
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         stamp.copy_from_slice(&since_epoch.unwrap_or_default().as_nanos().to_be_bytes());
-        marks.set(STAMP, stamp)?;
-        Ok(marks)
+        slots.set(STAMP, stamp)?;
+        Ok(slots)
     }
 
-    /// Orders memfds by when they were made; those of earlier versions, which do not say, come
+    /// Returns a stamp that orders memfds by age. Those of earlier versions have none and come
     /// first.
     #[must_use]
     pub fn stamp(&self) -> Mark {
         self.get(STAMP).unwrap_or_default()
     }
 
-    /// Makes a mark; a kill at any moment leaves it or the one before.
+    /// Writes a slot. A kill at any moment leaves the new or the old content.
     ///
     /// # Errors
     /// As `pwrite(2)`.
-    pub fn set(&self, key: u64, mark: Mark) -> io::Result<()> {
-        self.write_at(&mark, place(key)?)
+    pub fn set(&self, key: u64, slot: Mark) -> io::Result<()> {
+        self.write_at(&slot, place(key)?)
     }
 
-    /// The mark of a key.
+    /// Reads a slot.
     ///
     /// # Errors
     /// As `pread(2)`.
     pub fn get(&self, key: u64) -> io::Result<Mark> {
-        let mut mark = Mark::default();
-        match self.file.read_exact_at(&mut mark, place(key)?) {
+        let mut slot = Mark::default();
+        match self.file.read_exact_at(&mut slot, place(key)?) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Mark::default()),
-            result => result.map(|()| mark),
+            result => result.map(|()| slot),
         }
     }
 }
 
 impl SlotFile {
-    /// Notes at a key how many bytes of a log would be lost with this process. It is a second mark of
-    /// the key, behind all others. A kill at any moment leaves it or the one before.
+    /// Records how many bytes of a log would be lost with this process, in the key's slot of the
+    /// second array. A kill at any moment leaves the new or the old content.
     ///
     /// # Errors
-    /// As `pwrite(2)`, or the key is beyond [`KEY_MAX`].
+    /// As `pwrite(2)`, or a key beyond [`KEY_MAX`].
     pub fn set_at_risk(&self, key: u64, at_risk: AtRisk) -> io::Result<()> {
         if key > KEY_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -110,7 +110,7 @@ impl SlotFile {
         self.write_at(&at_risk.to_bytes(), AT_RISK + key * AT_RISK_BYTES as u64)
     }
 
-    /// All that was ever noted to be at risk, by key; with 0 bytes, what is not any more.
+    /// Returns everything ever recorded as at risk, by key; with 0 bytes where it is no more.
     ///
     /// # Errors
     /// As `lseek(2)` and `pread(2)`.
@@ -118,7 +118,7 @@ impl SlotFile {
         let end = AT_RISK + (KEY_MAX + 1) * AT_RISK_BYTES as u64;
         let mut all = Vec::new();
         let mut from = AT_RISK;
-        // There is little between holes.
+        // The file is sparse.
         while let Some(data) = fd::next_data(&self.file, from)?.filter(|data| data.start < end) {
             let first = (data.start.max(AT_RISK) - AT_RISK) / AT_RISK_BYTES as u64;
             let start = AT_RISK + first * AT_RISK_BYTES as u64;
@@ -189,33 +189,4 @@ fn place(key: u64) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_key_has_a_mark_of_its_own() {
-        let marks = SlotFile::new("marks").unwrap();
-        marks.set(7, [7; MARK_BYTES]).unwrap();
-        marks.set(9, [9; MARK_BYTES]).unwrap();
-        assert_eq!(marks.get(7).unwrap(), [7; MARK_BYTES]);
-        for absent in [8, 10] {
-            assert_eq!(marks.get(absent).unwrap(), Mark::default());
-        }
-        assert!(marks.stamp() < SlotFile::new("marks").unwrap().stamp());
-        marks.set(u64::MAX, [1; MARK_BYTES]).unwrap_err();
-    }
-
-    #[test]
-    fn what_is_at_risk_is_noted_beside_the_marks() {
-        let marks = SlotFile::new("marks").unwrap();
-        assert_eq!(marks.at_risk().unwrap(), []);
-        let target = Some(Target { inode: u64::MAX, size_bytes: 12 });
-        let at_risk = AtRisk { round: 7, owner: 3, bytes: 65_536, target };
-        let no_more = AtRisk { bytes: 0, owner: u32::MAX, target: None, ..at_risk };
-        marks.set_at_risk(9, at_risk).unwrap();
-        marks.set_at_risk(KEY_MAX, no_more).unwrap();
-        marks.set_at_risk(KEY_MAX + 1, at_risk).unwrap_err();
-        assert_eq!(marks.at_risk().unwrap(), [(9, at_risk), (KEY_MAX, no_more)]);
-        assert_eq!(marks.get(9).unwrap(), Mark::default());
-    }
-}
+mod tests;

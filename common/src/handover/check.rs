@@ -1,8 +1,8 @@
-//! Asking the target, in a child process, whether it could take over.
+//! Check of the target: a child process is asked whether it could take over.
 //!
-//! A daemon of ours reads the document and its configuration and says what it finds. libvirt's do
-//! not know the question; one of those has to show by its version that it is one, so that a
-//! program that would end at once never gets our place.
+//! A daemon of ours reads the document and its configuration and reports what it finds. libvirt's
+//! daemons do not know the question. They have to identify themselves by their version, so that a
+//! program that would exit at once is never executed in our place.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,48 +24,48 @@ use crate::sys::{pidfd, process};
 /// The hidden option that asks; the document is on stdin then.
 pub const OPTION: &str = "check-handover";
 
-/// How the answer begins.
+/// Beginning of the answer.
 const GREETING: &str = "virt-rs hand-over: ";
 
-/// The answer of a daemon that could take over.
+/// Answer of a daemon that could take over.
 const OK: &str = "ok";
 
-/// What the version of one of libvirt's daemons contains.
+/// Part of the version of libvirt's daemons.
 const LIBVIRTS: &str = "(libvirt)";
 
-/// Bytes of an answer that are looked at.
+/// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: u64 = 4096;
 
-/// How long the target may think about one answer.
+/// Time for the target to give one answer.
 const ANSWER_PERIOD: Duration = Duration::from_secs(10);
 
-/// Bytes of the stack of the thread that asks.
+/// Stack size of the asking thread, in bytes.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Reads the configuration as a successor would, and says what is wrong with it.
+/// Reads the configuration as a successor would, and returns what is wrong with it.
 pub type CheckConfiguration = dyn Fn() -> Result<(), String> + Send + Sync;
 
-/// A question that waits for its answer.
+/// A check in progress.
 #[derive(Debug)]
 pub struct Check(JoinHandle<Answer>);
 
-/// What is known of the target.
+/// Result of the check.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is ours and could take over.
+    /// The target is ours and could take over.
     Ours,
-    /// It is libvirt's, and could take over unless something is wrong with the configuration, which we
-    /// have read in its place.
+    /// The target is libvirt's, and could take over unless we have found something wrong with the
+    /// configuration.
     Libvirts(Result<(), String>),
-    /// It could not take over, for this reason.
+    /// The target could not take over, for this reason.
     No(String),
 }
 
 impl Check {
-    /// Asks whether the target could take over from daemon `name` with this document, on a thread
-    /// of its own: while a FUSE file system hangs, starting a child does, as it closes its copies of
-    /// our files on it; and reading a configuration takes opening the log that it names. The pipe ends
-    /// when there is an answer.
+    /// Asks on a thread of its own whether the target could take over from daemon `name` with this
+    /// document. The pipe ends when there is an answer. The thread is needed while a FUSE file
+    /// system hangs: starting a child hangs, as it closes its copies of our files there, and so
+    /// does reading a configuration, which opens the log that it names.
     ///
     /// # Errors
     /// As `pipe2(2)` and `pthread_create(3)`.
@@ -78,8 +78,8 @@ impl Check {
         let (answered, asking) = pipe::pipe()?;
         let thread = thread::Builder::new().name("check".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || {
-            // It cannot fail, as the set of signals is a fixed one.
-            drop(signal::block());
+            // The signal set is fixed, so this cannot fail.
+            signal::block().ok();
             let answer = ask(&target, &document, name, &*check_configuration);
             drop(asking);
             answer.unwrap_or_else(|error| Answer::No(error.to_string()))
@@ -87,13 +87,13 @@ impl Check {
         Ok((Self(thread), answered))
     }
 
-    /// Whether the thread is still there.
+    /// Returns whether the thread still runs.
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         !self.0.is_finished()
     }
 
-    /// The answer, after the pipe has ended.
+    /// Returns the answer, after the pipe has ended.
     #[must_use]
     pub fn answer(self) -> Answer {
         self.0.join().unwrap_or_else(|_| Answer::No("it could not be asked".into()))
@@ -119,7 +119,7 @@ fn ask(
     }
 }
 
-/// One of libvirt's daemons says so with its version, and with its help which one it is.
+/// Identifies one of libvirt's daemons by its version, and by its help which one it is.
 fn who_are_you(
     target: &Target,
     name: &str,
@@ -148,13 +148,13 @@ fn too_slow() -> Answer {
     Answer::No(format!("it did not answer within {} s", ANSWER_PERIOD.as_secs()))
 }
 
-/// Whether a child succeeded. Where its status cannot be read, its output alone decides.
+/// Returns whether a child succeeded. If its status cannot be read, its output alone decides.
 fn is_success(status: Option<ExitStatus>) -> bool {
     status.is_none_or(|status| status.success())
 }
 
-/// The output of a child, and its exit status if that can be read; `None` if it took too long, and it
-/// is ended then.
+/// Returns the output of a child, and its exit status if that can be read; `None` if it took too
+/// long and was killed.
 fn listen(mut command: Command) -> io::Result<Option<(String, Option<ExitStatus>)>> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pidfd = pidfd::open(child.id().cast_signed())?;
@@ -168,7 +168,7 @@ fn listen(mut command: Command) -> io::Result<Option<(String, Option<ExitStatus>
     let mut bytes = Vec::new();
     let outputs = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
     for output in outputs.into_iter().flatten() {
-        // Somebody else may have the pipe open, but what the child wrote is there.
+        // Another process may have the pipe open, but the child's output is there.
         set_nonblocking(&output)?;
         match File::from(output).take(ANSWER_BYTES_MAX).read_to_end(&mut bytes) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
@@ -178,13 +178,14 @@ fn listen(mut command: Command) -> io::Result<Option<(String, Option<ExitStatus>
     Ok(ended.then(|| (String::from_utf8_lossy(&bytes).into_owned(), status)))
 }
 
-/// What the child answers.
+/// Formats the answer that the child gives.
 #[must_use]
 pub fn answer_text(result: Result<(), String>) -> String {
     format!("{GREETING}{}\n", result.err().as_deref().unwrap_or(OK))
 }
 
-/// It must not take itself for a service: neither our supervisor nor our sockets concern it.
+/// Returns the command. Without the environment of a service: our supervisor and sockets do not
+/// concern the child.
 fn command(target: &Target) -> Command {
     let mut command = Command::new(&target.path);
     if let Some(name) = target.arguments.first() {

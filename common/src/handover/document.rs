@@ -1,11 +1,10 @@
 //! The state document: libvirt's JSON, field for field, with private keys of ours added.
 //!
-//! The one place of the project with serde's derives. Live objects are converted to and from
-//! these. libvirt's daemons ignore keys they do not know at every level, so ours ([`PRIVATE`]) do
-//! no harm.
+//! The only place of the project with serde's derives. Live objects are converted to and from these
+//! types. libvirt's daemons ignore unknown keys at every level, so ours ([`PRIVATE`]) do no harm.
 //!
 //! Reading never fails for one bad item: a field that is missing or of another type reads as
-//! `None`, and who adopts the item decides what it is still good for. Writers fill in all fields.
+//! `None`, and the code that adopts the item decides what to do. Writers fill in all fields.
 
 mod change;
 mod items;
@@ -29,17 +28,17 @@ pub use private::{
 
 use super::text;
 
-/// The key under which everything of our own stands.
+/// The key of our private parts.
 pub const PRIVATE: &str = "virt-rs";
 
-/// The whole document; which of the parts are there depends on the daemon.
+/// The whole document; its parts depend on the daemon.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Document<'a> {
     /// Servers with listeners and clients.
     #[serde(deserialize_with = "object")]
     pub daemon: Option<Daemon>,
-    /// Where virtlockd 1.0 had its only server.
+    /// The only server of virtlockd 1.0.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub server: Option<Server>,
     /// virtlogd's logs.
@@ -55,10 +54,10 @@ pub struct Document<'a> {
     /// virtlockd's directories with resources.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
     pub lockspaces: Option<Vec<Lockspace<'a>>>,
-    /// The process, in decimal.
+    /// Pid of the process, in decimal.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub magic: Option<String>,
-    /// What only we know.
+    /// Our private part.
     #[serde(
         rename = "virt-rs",
         deserialize_with = "object",
@@ -67,7 +66,7 @@ pub struct Document<'a> {
     pub private: Option<PrivateDaemon>,
 }
 
-/// Servers, in one of the three layouts that there have been.
+/// Servers, in one of three historical layouts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged, from = "Server")]
 pub enum Daemon {
@@ -76,9 +75,9 @@ pub enum Daemon {
         /// `admin` and the daemon's own.
         servers: BTreeMap<String, Server>,
     },
-    /// By position, of which the first is the daemon's own.
+    /// By position; the first is the daemon's own.
     Listed {
-        /// One, or two.
+        /// The servers, at most two.
         servers: Vec<Server>,
     },
     /// The daemon's only server itself.
@@ -110,12 +109,12 @@ pub struct Server {
     pub services: Option<Vec<Service>>,
     #[serde(deserialize_with = "objects")]
     pub clients: Option<Vec<Client>>,
-    /// It is none, but has some. For reading a [`Daemon`] alone.
+    /// Set if this is not a server but a list of some. For reading a [`Daemon`] alone.
     #[serde(deserialize_with = "several", skip_serializing)]
     pub servers: Option<Box<Several<Self>>>,
 }
 
-/// Something that is listened on.
+/// A listening socket.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "libvirt's fields; those not used here are constants")]
@@ -178,7 +177,7 @@ pub struct Socket {
     pub unlink_unix: Option<bool>,
 }
 
-/// What virtlockd knows of a client; an empty object for all others.
+/// virtlockd's data of a client; an empty object for all others.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "libvirt's fields")]
@@ -197,7 +196,7 @@ pub struct Session {
         skip_serializing_if = "Option::is_none"
     )]
     pub owner_id: Option<u32>,
-    /// Never missing for a client of virtlockd: libvirt's would die of it.
+    /// Never missing for a client of virtlockd: libvirt's would crash.
     #[serde(
         rename = "ownerName",
         deserialize_with = "lenient",
@@ -232,7 +231,7 @@ pub struct LogHandler<'a> {
 #[serde(default)]
 #[expect(missing_docs, reason = "libvirt's fields")]
 pub struct Log {
-    /// The end of the guest's pipe that is read from.
+    /// Read end of the guest's pipe.
     #[serde(deserialize_with = "lenient")]
     pub pipefd: Option<i32>,
     #[serde(deserialize_with = "lenient")]
@@ -256,7 +255,7 @@ pub struct Log {
 #[serde(default)]
 #[expect(missing_docs, reason = "libvirt's fields")]
 pub struct Lockspace<'a> {
-    /// The default one has none.
+    /// Missing for the default lockspace.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     #[serde(deserialize_with = "items")]
@@ -285,7 +284,7 @@ pub struct Resource {
     /// 1 shared, 2 made automatically, as on the wire.
     #[serde(deserialize_with = "lenient")]
     pub flags: Option<u32>,
-    /// Pids, one of them as often as it has the lease.
+    /// Pids of the owners, each as often as it has the lease.
     #[serde(deserialize_with = "smalls")]
     pub owners: Option<Vec<Pid>>,
     #[serde(
@@ -296,17 +295,18 @@ pub struct Resource {
     pub private: Option<PrivateResource>,
 }
 
-/// A process id; `None` for what is no number.
+/// A process id; `None` if it is not a number.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pid(#[serde(deserialize_with = "lenient")] pub Option<u32>);
 
-/// Reads a document, or a part of one. Bytes that are no text cost what they are in.
+/// Reads a document, or a part of one. Invalid UTF-8 is replaced, so it affects only the values
+/// that contain it.
 ///
 /// # Errors
-/// What is no JSON.
+/// Invalid JSON.
 pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
-    // To look at the whole is faster than to look at each string.
+    // Checking the whole is faster than checking each string.
     match str::from_utf8(bytes) {
         Ok(text) => serde_json::from_str(text),
         Err(_) => serde_json::from_str(&String::from_utf8_lossy(bytes)),
@@ -314,7 +314,7 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
 }
 
 impl Document<'_> {
-    /// The clients of the server `name`, in a document that is being made.
+    /// Returns the clients of the server `name`, in a document that is being made.
     pub fn clients_mut(&mut self, name: &str) -> impl Iterator<Item = &mut Client> {
         let server = match &mut self.daemon {
             Some(Daemon::Named { servers }) => servers.get_mut(name),
@@ -323,15 +323,15 @@ impl Document<'_> {
         server.into_iter().flat_map(|server| server.clients.iter_mut().flatten())
     }
 
-    /// Whether guests are being ended.
+    /// Returns whether guests are being ended.
     #[must_use]
     pub fn has_endings(&self) -> bool {
         let private = self.default_lockspace.as_ref().and_then(|space| space.private.as_ref());
         private.is_some_and(|private| private.endings.is_some())
     }
 
-    /// Whether there is something that nobody sets again when the daemon is started: lockspaces,
-    /// which libvirtd makes when it starts itself, and settings of an administrator.
+    /// Returns whether there are settings that no start restores: lockspaces, which libvirtd makes
+    /// when it starts itself, and those of the admin socket.
     #[must_use]
     pub fn has_settings(&self) -> bool {
         let mut spaces = self.lockspaces.iter().flatten();
@@ -339,7 +339,7 @@ impl Document<'_> {
             || self.private.as_ref().is_some_and(PrivateDaemon::has_settings)
     }
 
-    /// Takes out everything of our own.
+    /// Removes all private parts.
     pub fn strip_private(&mut self) {
         self.private = None;
         if let Some(Daemon::Named { servers }) = &mut self.daemon {
@@ -362,7 +362,8 @@ impl Document<'_> {
 }
 
 impl Lockspace<'_> {
-    /// The one with this directory, without any resources; the default one has none.
+    /// Makes a lockspace with this directory and no resources; the default one has an empty
+    /// directory.
     #[must_use]
     pub fn at(directory: &[u8]) -> Self {
         let hex = text::hex_unless_text(directory);
@@ -372,7 +373,7 @@ impl Lockspace<'_> {
         Self { directory, private, ..Self::default() }
     }
 
-    /// The bytes of its directory; the default one has none.
+    /// Returns the bytes of its directory, empty for the default one.
     #[must_use]
     pub fn path(&self) -> Cow<'_, [u8]> {
         let hex = self.private.as_ref().and_then(|private| private.directory.as_deref());
@@ -391,7 +392,7 @@ impl From<Server> for Daemon {
 }
 
 impl Daemon {
-    /// The daemon's own server, and the admin server.
+    /// Returns the daemon's own server and the admin server.
     #[must_use]
     pub fn into_servers(self, name: &str) -> (Option<Server>, Option<Server>) {
         match self {

@@ -1,4 +1,4 @@
-//! The exec itself: the one place where fds are made to stay open across it.
+//! The exec, the only place that leaves fds open across it.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
@@ -16,7 +16,7 @@ use super::target::{self, Target};
 use crate::rpc::error::io_text;
 use crate::sys::signal::Held;
 
-/// Why this image is still here.
+/// Reason why no successor was executed.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
@@ -32,29 +32,29 @@ pub enum Error {
     Exec { target: String, error: io::Error },
 }
 
-/// Executes the target in place of this image. Signals that arrive meanwhile wait for the next
-/// image if it is ours; libvirt's daemons, which could not unblock them, start with SIGUSR1 and
-/// SIGHUP ignored until they have handlers.
+/// Executes the target in place of this program. Signals that arrive meanwhile stay pending for a
+/// successor of ours. libvirt's daemons could not unblock them, and start with SIGUSR1 and SIGHUP
+/// ignored until they have handlers.
 ///
 /// # Errors
-/// [`enum@Error`]; everything is then as before: no fd stays open across an exec, the state file
-/// is gone, signals are handled once `signals` is dropped.
+/// [`enum@Error`]; everything is restored: no fd stays open across an exec, the state file is
+/// removed, and signals are handled once `signals` is dropped.
 pub fn exec(
     target: &Target,
-    reader: Successor,
+    successor: Successor,
     document: Document<'_>,
     state_file: &Path,
     fd_set: &FdSet,
     signals: &Held<'_>,
 ) -> Result<Infallible, Error> {
     target.check_unchanged()?;
-    let written = state::write(document, reader, state_file, fd_set)?;
+    let written = state::write(document, successor, state_file, fd_set)?;
     let path = c_string(target.path.as_os_str())?;
     let arguments = target.arguments.iter().map(|argument| c_string(argument));
     let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
     let environment = environment(written.memfd)?;
-    let _kept = fd_set.keep_open().map_err(Error::Fd)?;
-    let undo = match reader {
+    let _kept_open = fd_set.keep_open().map_err(Error::Fd)?;
+    let undo = match successor {
         Successor::Ours => None,
         Successor::Libvirt => Some(signals.release_for_stranger().map_err(Error::Signals)?),
     };
@@ -65,7 +65,7 @@ pub fn exec(
     Err(Error::Exec { target: target.path.display().to_string(), error: errno.into() })
 }
 
-/// This process's, with what the successor needs to know.
+/// Returns this process's environment, with the successor's variable.
 fn environment(memfd: Option<i32>) -> Result<Vec<CString>, Error> {
     let ours = memfd.map(|number| (VARIABLE.into(), number.to_string().into()));
     let others = std::env::vars_os().filter(|(name, _)| name != VARIABLE);
@@ -77,7 +77,7 @@ fn environment(memfd: Option<i32>) -> Result<Vec<CString>, Error> {
         .collect()
 }
 
-/// Nothing that the kernel gave this process as argument or environment has a NUL inside.
+/// Converts an argument or environment entry. Those from the kernel never contain a NUL.
 fn c_string(text: &OsStr) -> Result<CString, Error> {
     CString::new(text.as_bytes()).map_err(|error| Error::Exec {
         target: text.to_string_lossy().into_owned(),

@@ -1,4 +1,4 @@
-//! Fds and bytes that go from one image of the process to the next, under their numbers.
+//! Fds and bytes that pass from a process to its successor, under their numbers.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,29 +12,28 @@ use super::memfd::{BYTES_MAX, Memfd};
 use crate::sys::fd;
 use crate::sys::memory::Content;
 
-/// What a successor gets: fds that somebody else owns and keeps open for as long as this is there,
-/// and bytes.
+/// Fds and bytes for a successor. Their owners keep the fds open while this exists.
 #[derive(Debug, Default)]
 pub struct FdSet {
     numbers: RefCell<Vec<RawFd>>,
     bytes: RefCell<Vec<OwnedFd>>,
 }
 
-/// What a predecessor has left open. Each can be had once.
+/// Fds that a predecessor has left open. Each can be taken once.
 #[derive(Debug, Default)]
 pub struct InheritedFds {
     numbers: BTreeSet<RawFd>,
 }
 
 impl FdSet {
-    /// Takes `fd` along and gives its number.
+    /// Adds `fd` and returns its number.
     pub fn fd(&self, fd: impl AsFd) -> RawFd {
         let number = fd.as_fd().as_raw_fd();
         self.numbers.borrow_mut().push(number);
         number
     }
 
-    /// Takes bytes along in a sealed memfd and gives its number.
+    /// Adds bytes in a sealed memfd and returns its number.
     ///
     /// # Errors
     /// As `memfd_create(2)` and `write(2)`.
@@ -42,7 +41,7 @@ impl FdSet {
         Ok(self.memory(Memfd::of_bytes(bytes)?))
     }
 
-    /// Takes a memfd along, sealed, and gives its number.
+    /// Adds a memfd, sealed, and returns its number.
     pub(super) fn memory(&self, memfd: Memfd) -> RawFd {
         let file = memfd.seal();
         let number = file.as_raw_fd();
@@ -50,14 +49,14 @@ impl FdSet {
         number
     }
 
-    /// Lets all of them stay open across an exec. Gives what undoes that.
+    /// Lets all of them stay open across an exec. Returns the guard that reverts it.
     ///
     /// # Errors
     /// As `fcntl(2)`; all are closed by an exec again.
     pub(super) fn keep_open(&self) -> io::Result<KeptOpen<'_>> {
-        let kept = KeptOpen(self);
+        let guard = KeptOpen(self);
         self.try_for_each(|number| fd::set_cloexec_of(number, false))?;
-        Ok(kept)
+        Ok(guard)
     }
 
     fn try_for_each(&self, action: impl FnMut(RawFd) -> io::Result<()>) -> io::Result<()> {
@@ -66,18 +65,18 @@ impl FdSet {
     }
 }
 
-/// Ends with its drop.
+/// Reverts on drop.
 pub(super) struct KeptOpen<'a>(&'a FdSet);
 
 impl Drop for KeptOpen<'_> {
     fn drop(&mut self) {
-        // They were open a moment ago, and still are.
-        drop(self.0.try_for_each(|number| fd::set_cloexec_of(number, true)));
+        // They are open, so this cannot fail.
+        self.0.try_for_each(|number| fd::set_cloexec_of(number, true)).ok();
     }
 }
 
 impl InheritedFds {
-    /// Everything that is open now but the standard streams, close-on-exec from here. To be called
+    /// Collects all open fds except the standard streams and makes them close-on-exec. To be called
     /// before this process opens anything itself.
     ///
     /// # Errors
@@ -85,8 +84,10 @@ impl InheritedFds {
     pub fn at_start() -> io::Result<Self> {
         let numbers = fd::open_numbers()?;
         if fd::set_cloexec_of_all().is_err() {
-            // They are open, so it cannot fail.
-            numbers.iter().for_each(|&number| drop(fd::set_cloexec_of(number, true)));
+            // They are open, so this cannot fail.
+            for &number in &numbers {
+                fd::set_cloexec_of(number, true).ok();
+            }
         }
         Ok(Self { numbers: numbers.into_iter().collect() })
     }
@@ -96,28 +97,29 @@ impl InheritedFds {
         Self { numbers: numbers.into_iter().collect() }
     }
 
-    /// Whether nothing was inherited, or everything taken.
+    /// Returns whether nothing was inherited, or everything is taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
     }
 
-    /// An fd that was taken over under this number, and is whoever takes it from here.
+    /// Adds an fd that was adopted under this number; it belongs to the code that takes it from
+    /// here.
     pub(crate) fn add(&mut self, number: RawFd) {
         self.numbers.insert(number);
     }
 
-    /// These are somebody else's, as those that systemd has passed.
+    /// Excludes fds of other owners, such as those that systemd has passed.
     pub fn leave(&mut self, numbers: impl IntoIterator<Item = RawFd>) {
         for number in numbers {
             self.numbers.remove(&number);
         }
     }
 
-    /// The fd with this number.
+    /// Takes the fd with this number.
     ///
     /// # Errors
-    /// `EBADF` where there is no number, it was not inherited, or was taken already.
+    /// `EBADF` without a number, or for one that was not inherited or is taken already.
     pub fn take(&mut self, number: Option<RawFd>) -> io::Result<OwnedFd> {
         match number {
             Some(number) if self.numbers.remove(&number) => adopt(number),
@@ -125,20 +127,20 @@ impl InheritedFds {
         }
     }
 
-    /// The same, if it is a socket. What a document takes for one may be a file, with a lock that goes
-    /// when it is closed.
+    /// Takes the fd with this number if it is a socket. A wrong number in a document may be a file,
+    /// whose lock would be dropped on close.
     ///
     /// # Errors
-    /// As [`Self::take`]; of anything else `ENOTSOCK`.
+    /// As [`Self::take`]; `ENOTSOCK` for anything else.
     pub fn take_socket(&mut self, number: Option<RawFd>) -> io::Result<OwnedFd> {
         self.take_as(number, Errno::ENOTSOCK, |fd| fd::is_socket(fd))
     }
 
-    /// The same, if it is what the document takes it for: what is something else may be a listener,
-    /// or hold a lock, and stays for whoever knows it.
+    /// Takes the fd with this number if it is of the expected kind. Any other may be a listener or
+    /// hold a lock, and stays for its rightful owner.
     ///
     /// # Errors
-    /// As [`Self::take`]; of anything else `otherwise`.
+    /// As [`Self::take`]; `otherwise` for anything else.
     pub fn take_as(
         &mut self,
         number: Option<RawFd>,
@@ -152,12 +154,12 @@ impl InheritedFds {
         self.take(number)
     }
 
-    /// Whether there is an fd that `is_wanted`.
+    /// Returns whether there is an fd that `is_wanted`.
     pub fn has(&self, is_wanted: impl Fn(BorrowedFd<'_>) -> bool) -> bool {
         self.numbers.iter().any(|&number| fd::is(number, &is_wanted))
     }
 
-    /// Shows the fd with this number, if there is one, to `looks`.
+    /// Passes the fd with this number, if there is one, to `looks`.
     pub fn show(&self, number: RawFd, looks: impl FnOnce(BorrowedFd<'_>)) {
         if self.numbers.contains(&number) {
             fd::is(number, |fd| {
@@ -167,7 +169,7 @@ impl InheritedFds {
         }
     }
 
-    /// Shows each fd to `looks`.
+    /// Passes each fd to `looks`.
     pub fn for_each(&self, mut looks: impl FnMut(BorrowedFd<'_>)) {
         for &number in &self.numbers {
             fd::is(number, |fd| {
@@ -177,16 +179,17 @@ impl InheritedFds {
         }
     }
 
-    /// The first fd that `is_wanted`.
+    /// Takes the first fd that `is_wanted`.
     pub fn take_if(&mut self, is_wanted: impl Fn(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
         let number = self.numbers.iter().copied().find(|&number| fd::is(number, &is_wanted))?;
         self.take(Some(number)).ok()
     }
 
-    /// The bytes that were passed under this number.
+    /// Reads the bytes that were passed under this number.
     ///
     /// # Errors
-    /// As [`Self::take_as`] and `read(2)`; `EINVAL` for what is no memfd, `EFBIG` above [`BYTES_MAX`].
+    /// As [`Self::take_as`] and `read(2)`; `EINVAL` for anything but a memfd, `EFBIG` above
+    /// [`BYTES_MAX`].
     pub fn take_bytes(&mut self, number: Option<RawFd>) -> io::Result<Vec<u8>> {
         let mut file = File::from(self.take_as(number, Errno::EINVAL, fd::is_nameless_file)?);
         if file.metadata()?.len() > BYTES_MAX {
@@ -198,16 +201,16 @@ impl InheritedFds {
         Ok(bytes)
     }
 
-    /// The same, where they are if nobody can change them.
+    /// Returns the same bytes without a copy if they are sealed.
     ///
     /// # Errors
-    /// As [`Self::take_as`] and [`Content::of`]; `EINVAL` for what has a name.
+    /// As [`Self::take_as`] and [`Content::of`]; `EINVAL` for a file with a name.
     pub(super) fn take_content(&mut self, number: Option<RawFd>) -> io::Result<Content> {
         let file = self.take_as(number, Errno::EINVAL, fd::is_nameless_file)?;
         Content::of(file, BYTES_MAX)
     }
 
-    /// Everything that nobody has taken.
+    /// Takes all remaining fds.
     pub fn take_rest(&mut self) -> Vec<OwnedFd> {
         let numbers = std::mem::take(&mut self.numbers);
         numbers.into_iter().filter_map(|number| adopt(number).ok()).collect()
@@ -216,8 +219,8 @@ impl InheritedFds {
 
 #[expect(unsafe_code, reason = "a number has to get an owner somewhere")]
 fn adopt(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: `InheritedFds` was made when the process began, of what was open then, and gives each number
-    // once. Whoever else adopts some has them left out.
+    // SAFETY: `InheritedFds` was made at the start from all open fds, and yields each number once.
+    // Numbers with other owners are excluded.
     unsafe { fd::adopt_listed(number) }
 }
 

@@ -1,6 +1,6 @@
-//! Bytes in a memfd: written piece by piece, sealed, passed on and read where they are. The pages
-//! of a long document are touched once that way, and not copied into this process's memory and out
-//! of it again. Where there can be no memfd another file has to do, and the reader makes a copy.
+//! Bytes in a memfd: written in pieces, sealed, passed on and read in place, so that a long
+//! document is not copied through this process's memory. Without memfds a plain file is used, which
+//! the reader copies.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
@@ -15,10 +15,10 @@ use crate::sys::file;
 /// reads at most 10 MiB.
 pub const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Bytes that are written at once.
+/// Bytes per write.
 const PIECE_BYTES: usize = 65_536;
 
-/// What may still be written to.
+/// A memfd that may still be written to.
 #[derive(Debug)]
 pub(super) struct Memfd {
     file: File,
@@ -26,7 +26,7 @@ pub(super) struct Memfd {
 }
 
 impl Memfd {
-    /// A value as JSON.
+    /// Writes a value as JSON.
     ///
     /// # Errors
     /// As `memfd_create(2)` and `write(2)`.
@@ -34,7 +34,7 @@ impl Memfd {
         Self::written(|out| Ok(serde_json::to_writer(out, value)?))
     }
 
-    /// As [`Self::of`].
+    /// Writes bytes, like [`Self::of`].
     pub(super) fn of_bytes(bytes: &[u8]) -> io::Result<Self> {
         Self::written(|out| out.write_all(bytes))
     }
@@ -52,7 +52,7 @@ impl Memfd {
         Ok(Self { file, len })
     }
 
-    /// Writes all of it into a file.
+    /// Writes the whole content to a file.
     ///
     /// # Errors
     /// As `write(2)`.
@@ -62,14 +62,14 @@ impl Memfd {
         io::copy(&mut from, file).map(drop)
     }
 
-    /// Seals the file against changes, where the kernel can do that.
+    /// Seals the file against changes, where the kernel supports that.
     pub(super) fn seal(self) -> OwnedFd {
         file::seal(&self.file);
         self.file.into()
     }
 }
 
-/// A file that takes no more than readers do.
+/// A writer that stops at the limit of readers.
 struct Limited<'a> {
     file: &'a File,
     room_bytes: u64,
@@ -89,18 +89,4 @@ impl Write for Limited<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_written_that_nobody_would_read() {
-        let mib = [0; 1 << 20];
-        let write = |out: &mut BufWriter<Limited<'_>>, count: u64| {
-            (0..count).try_for_each(|_| out.write_all(&mib))
-        };
-        let mib_max = BYTES_MAX >> 20;
-        assert_eq!(Memfd::written(|out| write(out, mib_max)).unwrap().len, BYTES_MAX);
-        let error = Memfd::written(|out| write(out, mib_max + 1)).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::EFBIG as i32));
-    }
-}
+mod tests;

@@ -1,14 +1,14 @@
-//! Live upgrade: one image of the process executes the next, with every fd open.
+//! Live upgrade: a process executes its successor, with every fd open.
 //!
-//! A transaction. Before anything is given up the [target](mod@target) is asked, in a [child](check),
-//! whether it could take over with the document and the configuration that there are. Only then
-//! the final [document] is [written](state) and the target [executed](exec()). Whatever fails on
-//! the way, this image serves on.
+//! An upgrade is a transaction. Before anything is given up the [target](mod@target) is asked, in a
+//! [child](check), whether it could take over with the present document and configuration. Only
+//! then the final [document] is [written](state) and the target [executed](exec()). If any step
+//! fails, this process continues.
 //!
-//! - Only [`document`] has serde's derives. Live objects know how to become one of its items and
-//!   how to be made from one, and adopt item by item: what is sound counts.
+//! - Only [`document`] has serde's derives. Live objects are converted to and from its items, and
+//!   adopted one by one: a broken item does not affect others.
 //! - Only [`exec()`] clears `FD_CLOEXEC`.
-//! - An fd that was inherited is owned by [`InheritedFds`] until somebody takes it.
+//! - [`InheritedFds`] owns an inherited fd until it is taken.
 
 pub mod check;
 pub mod document;

@@ -1,10 +1,10 @@
-//! Where the document is while one image executes the next: in libvirt's state file, for whoever
-//! comes next, and in a sealed memfd, which a successor of ours prefers, as the file may not be
-//! writable.
+//! Places of the document during an exec: libvirt's state file, for any successor, and a sealed
+//! memfd, which a successor of ours prefers, as the file may not be writable.
 //!
-//! Nothing stale is ever adopted. A document names its process. Of two that name ours the one of
-//! the higher generation counts; libvirt's daemons write none, so theirs is newer than the memfd
-//! (which they are never given) unless the memfd says that this very file could not be removed.
+//! A stale document is never adopted. A document names its process. Of two that name ours the one
+//! of the higher generation counts. libvirt's daemons write no generation and never get the memfd,
+//! so their file is newer than the memfd, unless the memfd says that this very file could not be
+//! removed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -22,28 +22,28 @@ use super::memfd::Memfd;
 use crate::rpc::error::io_text;
 use crate::sys::{calls, process};
 
-/// Where a successor finds the number of the memfd.
+/// Environment variable with the number of the memfd.
 pub const VARIABLE: &str = "VIRT_RS_STATE";
 
-/// Bytes of a document that libvirt's daemons read at the most.
+/// Bytes of a document that libvirt's daemons read.
 const LIBVIRT_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
-/// Bytes that are compared at once.
+/// Bytes compared at once.
 const PIECE_BYTES: usize = 65_536;
 
 /// Permission bits of the state file. libvirt's has 0700.
 const FILE_MODE: u32 = 0o600;
 
-/// Who is to read a document.
+/// Reader of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Successor {
     /// A daemon of ours.
     Ours,
-    /// One of libvirt's.
+    /// A daemon of libvirt's.
     Libvirt,
 }
 
-/// Why a document cannot be handed over.
+/// Reason why a document cannot be handed over.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum WriteError {
@@ -60,42 +60,42 @@ pub enum WriteError {
 pub struct Found {
     /// The document.
     pub document: Document<'static>,
-    /// It is this process's: adopt it. Otherwise it is a stranger's, or an old one.
+    /// It is this process's: adopt it. Otherwise it is another process's, or stale.
     pub is_ours: bool,
-    /// Why there is nothing in it.
+    /// Reason why it is empty.
     pub broken: Option<String>,
 }
 
 impl Found {
-    /// One that was passed, and cannot be read; there is no state file.
+    /// Returns an empty document for a memfd that cannot be read, without a state file.
     #[must_use]
     pub fn unreadable() -> Self {
-        let broken = format!("there is none, nor can be read what {VARIABLE} names");
+        let broken = format!("there is none, and the memfd of {VARIABLE} cannot be read");
         Self { document: Document::default(), is_ours: false, broken: Some(broken) }
     }
 }
 
-/// A document that is in its places. Removes the file when dropped.
+/// A written document. Its file is removed on drop.
 #[derive(Debug)]
 pub(super) struct Written {
     file: Option<PathBuf>,
-    /// For [`VARIABLE`].
+    /// Value of [`VARIABLE`].
     pub(super) memfd: Option<i32>,
 }
 
-/// Puts a document where its reader finds it. For our own successor the file is dispensable.
+/// Writes a document for its successor. For our own successor the file is optional.
 pub(super) fn write(
     mut document: Document<'_>,
-    reader: Successor,
+    successor: Successor,
     path: &Path,
     fd_set: &FdSet,
 ) -> Result<Written, WriteError> {
-    let text = match reader {
+    let text = match successor {
         Successor::Ours => Memfd::of(&document)?,
         Successor::Libvirt => for_libvirt(&mut document)?,
     };
     let written = write_file(path, &text);
-    let (file, text) = match (written, reader) {
+    let (file, text) = match (written, successor) {
         (Ok(()), _) => (Some(path.to_owned()), text),
         (Err(error), Successor::Libvirt) => {
             return Err(WriteError::File { path: path.to_owned(), error });
@@ -109,7 +109,7 @@ pub(super) fn write(
             (None, Memfd::of(&document)?)
         }
     };
-    let memfd = match reader {
+    let memfd = match successor {
         Successor::Ours => Some(fd_set.memory(text)),
         Successor::Libvirt => None,
     };
@@ -124,8 +124,8 @@ impl Drop for Written {
     }
 }
 
-/// Looks for a document that a predecessor has left, in the memfd that `variable` names and in the
-/// file at `path`. Nothing is removed.
+/// Finds the document of a predecessor, in the memfd that `variable` names and in the file at
+/// `path`. Removes nothing.
 #[must_use]
 pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut InheritedFds) -> Option<Found> {
     let magic = std::process::id().to_string();
@@ -152,7 +152,7 @@ pub fn find(path: &Path, variable: Option<&OsStr>, inherited: &mut InheritedFds)
     Some(Found { document, is_ours: true, broken: None })
 }
 
-/// Removes the state file, which has been adopted or is good for nothing.
+/// Removes the state file, which was adopted or is of no use.
 pub fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
@@ -163,7 +163,7 @@ pub fn remove(path: &Path) {
     }
 }
 
-/// Whether the document in the file is to be preferred to the one that was passed.
+/// Returns whether the document in the file is newer than the one in the memfd.
 fn is_newer(
     in_file: &Document<'_>,
     passed: &Document<'_>,
@@ -180,7 +180,7 @@ fn is_newer(
         }
 }
 
-/// Private keys go where the whole would be too large with them.
+/// Writes the document for libvirt, without private keys where it would be too large with them.
 fn for_libvirt(document: &mut Document<'_>) -> Result<Memfd, WriteError> {
     let text = Memfd::of(document)?;
     if text.len <= LIBVIRT_BYTES_MAX {
@@ -194,19 +194,24 @@ fn for_libvirt(document: &mut Document<'_>) -> Result<Memfd, WriteError> {
     Ok(text)
 }
 
-/// Whole or not at all: under another name first.
+/// Writes the file atomically, by way of another name.
 fn write_file(path: &Path, text: &Memfd) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    drop(fs::remove_file(&new));
+    fs::remove_file(&new).ok();
     let written = write_new_file(&new, text);
     let renamed = written.and_then(|()| fs::rename(&new, path));
-    let renamed = renamed.inspect_err(|_| drop(fs::remove_file(&new)));
-    // In its place then, as libvirt's daemons do; who waits for it is executed only when it is whole.
+    let renamed = renamed.inspect_err(|_| {
+        fs::remove_file(&new).ok();
+    });
+    // Written in place, as libvirt's daemons do; the successor is executed only when it is
+    // complete.
     calls::or_else(renamed, || {
-        drop(fs::remove_file(path));
-        write_new_file(path, text).inspect_err(|_| drop(fs::remove_file(path)))
+        fs::remove_file(path).ok();
+        write_new_file(path, text).inspect_err(|_| {
+            fs::remove_file(path).ok();
+        })
     })
 }
 
@@ -216,8 +221,8 @@ fn write_new_file(path: &Path, text: &Memfd) -> io::Result<()> {
     text.copy_to(&mut options.open(path)?)
 }
 
-/// A file of somebody else, or that is no file, is as none; so is one that says what is known, as
-/// both are the same as a rule, and long.
+/// Reads the state file. A file of another owner, or no regular file, counts as none. So does one
+/// equal to `known`: both are equal as a rule, and long.
 fn read_file(path: &Path, known: Option<&[u8]>) -> Option<Vec<u8>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mut file = File::options().read(true).custom_flags(flags.bits()).open(path).ok()?;
@@ -252,7 +257,7 @@ fn is_same(file: &mut File, mut known: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Device, inode and time of change in nanoseconds.
+/// Returns device, inode and time of change in nanoseconds.
 fn identity(path: &Path) -> Option<(u64, u64, i64)> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let changed_ns =

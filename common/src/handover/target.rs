@@ -1,4 +1,4 @@
-//! The program that is to take over: whatever stands now where this one was started from.
+//! The program that takes over: the file now at the path that this process was started from.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -14,10 +14,10 @@ use thiserror::Error;
 use crate::rpc::error::io_text;
 use crate::sys::process;
 
-/// Where programs are looked for without `PATH`, as `execvp(3)` does.
+/// Search path without `PATH`, as in `execvp(3)`.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
 
-/// Bytes at the beginning of a program that say for what machine it is.
+/// Bytes at the beginning of a program that tell its machine.
 const HEAD_BYTES: usize = 20;
 
 /// A program and its arguments.
@@ -25,36 +25,36 @@ const HEAD_BYTES: usize = 20;
 pub struct Target {
     /// The file.
     pub path: PathBuf,
-    /// All arguments, the name first: those this process was started with.
+    /// All arguments, the name first: those of this process.
     pub arguments: Vec<OsString>,
     identity: Identity,
 }
 
-/// Which file it is, so that no other is executed than was checked.
+/// Identity of the file, so that no other is executed than was checked.
 type Identity = (u64, u64, i64, i64);
 
-/// Why there is nothing to execute.
+/// Reason why there is nothing to execute.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    #[error("this process was started without a name, and what was executed is not known")]
+    #[error("the program is unknown: this process has no argv[0], and its file was not found")]
     Nameless,
     #[error("there is no program '{0}' in PATH")]
     NotInPath(String),
     #[error("{}: {}", path.display(), io_text(error))]
     Unusable { path: PathBuf, error: io::Error },
-    #[error("{} is no program for this machine", .0.display())]
+    #[error("{} is not a program for this machine", .0.display())]
     WrongMachine(PathBuf),
     #[error("{} was replaced while it was being checked; try again", .0.display())]
     Replaced(PathBuf),
 }
 
 impl Target {
-    /// Finds it as `execvp(3)` does: by path if the name has a slash, else in `PATH`. For a relative
-    /// name that leads nowhere it is what was [`executed`] at the start.
+    /// Finds the program like `execvp(3)`: by path if the name has a slash, else in `PATH`. A
+    /// relative name that is not found is replaced by the path that was [`executed`] at the start.
     ///
     /// # Errors
-    /// [`enum@Error`]: nothing is there, it cannot be executed, or it is for another machine.
+    /// [`enum@Error`]: it is missing, cannot be executed, or is for another machine.
     pub fn find(
         arguments: Vec<OsString>,
         search: Option<&OsStr>,
@@ -80,11 +80,11 @@ impl Target {
     }
 }
 
-/// The path by which the kernel executed this process's program, for [`Target::find`]. It is the path
-/// that counts and not the file, which an update replaces, so ask at the start: the path may be
-/// relative to the working directory, and must lead to this very program still.
+/// Returns the path by which the kernel executed this process's program, for [`Target::find`]. An
+/// update replaces the file, so the path counts. To be called at the start: the path may be
+/// relative to the working directory, and must still lead to this program.
 ///
-/// `None` if it does not, as after `fexecve(3)` of a file that is nowhere.
+/// `None` if it does not, as after `fexecve(3)` of an unlinked file.
 #[must_use]
 pub fn executed() -> Option<PathBuf> {
     const OWN: &str = "/proc/self/exe";
@@ -92,7 +92,7 @@ pub fn executed() -> Option<PathBuf> {
     let is_own = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino()))
     };
-    // First the path as it was given: a symbolic link in it may be what an update changes.
+    // The path as given comes first: an update may change a symbolic link in it.
     let given = process::executed_path().and_then(|path| std::path::absolute(path).ok());
     given.filter(is_own).or_else(|| fs::read_link(OWN).ok().filter(is_own))
 }
@@ -122,7 +122,7 @@ fn inspect(path: &Path) -> Result<Identity, Error> {
     let unusable = |error: io::Error| Error::Unusable { path: path.to_owned(), error };
     let metadata = fs::metadata(path).map_err(unusable)?;
     if !metadata.is_file() {
-        return Err(unusable(io::Error::other("it is no file")));
+        return Err(unusable(io::Error::other("not a regular file")));
     }
     access(path, AccessFlags::X_OK).map_err(|errno| unusable(errno.into()))?;
     let theirs = head(path).map_err(unusable)?;
@@ -139,7 +139,7 @@ fn head(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// ELF's magic, class and byte order, and the machine's number.
+/// Returns ELF's magic, class and byte order, and the machine's number.
 fn machine(head: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((head.get(..6)?, head.get(18..20)?))
 }

@@ -1,22 +1,22 @@
-//! Bytes as the document writes them.
+//! Text forms of bytes in the document.
 
 use std::borrow::Cow;
 
-/// Text of bytes that are text as a rule.
+/// Converts bytes that are usually UTF-8.
 #[must_use]
 pub fn text(bytes: &[u8]) -> String {
-    // Ten times as fast as to look for what is none.
+    // Ten times as fast as a lossy conversion.
     match str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
 
-/// Bytes of the name of a guest or its driver that are carried along; ours. Names of libvirt's guests
-/// have 255 at the most.
+/// Bytes of a guest's or driver's name that are handed over; ours. Names of libvirt's guests have
+/// 255 at most.
 pub const NAME_BYTES_MAX: usize = 4096;
 
-/// As much of a name as is carried along. A character is not cut.
+/// Truncates a name to [`NAME_BYTES_MAX`] at a character boundary.
 #[must_use]
 pub fn name(bytes: &[u8]) -> &[u8] {
     let Some(cut) = bytes.get(..NAME_BYTES_MAX) else { return bytes };
@@ -30,7 +30,7 @@ pub fn name(bytes: &[u8]) -> &[u8] {
     }
 }
 
-/// A uuid as 8-4-4-4-12 hexadecimal digits.
+/// Formats a uuid as 8-4-4-4-12 hexadecimal digits.
 #[must_use]
 pub fn uuid(bytes: &[u8; 16]) -> String {
     let mut text = String::with_capacity(36);
@@ -43,14 +43,14 @@ pub fn uuid(bytes: &[u8; 16]) -> String {
     text
 }
 
-/// The bytes of a uuid, with or without dashes.
+/// Parses a uuid, with or without dashes.
 #[must_use]
 pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let digits: String = text.chars().filter(|&letter| letter != '-').collect();
     unhex(&digits)?.try_into().ok()
 }
 
-/// Two digits for each byte.
+/// Formats bytes as two hexadecimal digits each.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
@@ -58,13 +58,13 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// [`hex`] of bytes that are no text.
+/// Returns [`hex`] of bytes that are not UTF-8.
 #[must_use]
 pub fn hex_unless_text(bytes: &[u8]) -> Option<String> {
     str::from_utf8(bytes).is_err().then(|| hex(bytes))
 }
 
-/// The bytes that are given in hexadecimal, else those of `text`.
+/// Returns the bytes given in hexadecimal, else those of `text`.
 #[must_use]
 pub fn bytes_of<'a>(hexadecimal: Option<&str>, text: &'a str) -> Cow<'a, [u8]> {
     match hexadecimal.and_then(unhex) {
@@ -79,7 +79,7 @@ fn push_hex(text: &mut String, byte: u8) {
     text.push(digit(byte & 15));
 }
 
-/// The bytes of [`hex`].
+/// Parses the output of [`hex`].
 #[must_use]
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit =
@@ -94,29 +94,4 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_name_is_cut_between_two_characters() {
-        let short = b"guest";
-        assert_eq!(name(short), short);
-        let long = "x".repeat(NAME_BYTES_MAX - 1) + "\u{e4}\u{e4}";
-        assert_eq!(name(long.as_bytes()), &long.as_bytes()[..NAME_BYTES_MAX - 1]);
-        let bytes = [0xff; 2 * NAME_BYTES_MAX];
-        assert_eq!(name(&bytes).len(), NAME_BYTES_MAX);
-    }
-
-    #[test]
-    fn bytes_become_text_and_back() {
-        let mut next = 0_u8..;
-        let bytes: [u8; 16] = std::array::from_fn(|_| 17 * next.next().unwrap());
-        assert_eq!(uuid(&bytes), "00112233-4455-6677-8899-aabbccddeeff");
-        assert_eq!(parse_uuid(&uuid(&bytes)), Some(bytes));
-        assert_eq!(unhex(&hex(b"\xff\0a")), Some(b"\xff\0a".to_vec()));
-        for bad in ["f", "0g", "\u{e4}"] {
-            assert_eq!(unhex(bad), None, "{bad}");
-        }
-        assert_eq!(parse_uuid("0011"), None);
-    }
-}
+mod tests;

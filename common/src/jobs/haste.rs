@@ -1,15 +1,15 @@
-//! Whether there is no time for work that can wait.
+//! Flag that tells jobs to leave out work that can wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Set while an upgrade waits for jobs: those that wait for a slow disk would take longer than it may.
-/// Work that can be done by the next image as well looks at it before it begins.
+/// Set while an upgrade waits for jobs, since work on a slow disk could take longer than the
+/// upgrade may. A job checks it before work that a successor can do as well.
 #[derive(Debug, Clone, Default)]
 pub struct Haste(Arc<AtomicBool>);
 
 impl Haste {
-    /// Whether what can wait is to be left alone.
+    /// Returns whether work that can wait is to be left out.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         self.0.load(Ordering::Relaxed)

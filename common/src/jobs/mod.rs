@@ -1,5 +1,5 @@
-//! Work that touches files, beside the loop: [what waits](scheduler), the [threads] that run it, and
-//! the [storage] that it may have to wait for.
+//! Work on files: a [scheduler] of jobs, the [threads] that run them and the loop, and the
+//! [storage] that jobs may block on.
 
 pub(crate) mod haste;
 pub(crate) mod job;

@@ -1,5 +1,5 @@
-//! Work on a path of which it is not known where it leads. It is done where the path begins, and where
-//! a symbolic link leads out of that file system it is sent on.
+//! Work on a path that may lead to another file system. It starts where the path begins, and moves
+//! on where a symbolic link leads out of that file system.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use super::progress::Progress;
 use super::storage::{Start, Table, plain};
 
-/// How often work is sent on at the most; then it is done where it is.
+/// Moves to another file system per job; after that, the work is done where it is.
 const SENT_ON_MAX: u32 = 8;
 
 /// Work on a path.
 pub trait PathWork: Send + 'static {
-    /// The result of the work.
+    /// Result of the work.
     type Outcome;
 
-    /// Does it if that takes no more than opening a file to which no symbolic link leads. `None`: nothing
-    /// was done.
+    /// Does the work if that takes no more than opening a file without symbolic links in its path;
+    /// `None` if nothing was done.
     fn try_without_links(&mut self) -> Option<Self::Outcome> {
         None
     }
 
-    /// Does it, wherever the path leads.
+    /// Does the work, following all links.
     fn run(self: Box<Self>) -> Self::Outcome;
 }
 
@@ -34,20 +34,20 @@ impl<O, F: FnOnce() -> O + Send + 'static> PathWork for F {
     }
 }
 
-/// The work, and how far its path was followed.
+/// The work, and the part of its path that was followed.
 pub(crate) struct Errand<O> {
     pub(crate) path: PathBuf,
     sent_on: u32,
-    /// The daemon's number for what it is done for.
+    /// The daemon's number of the object that the job works for.
     pub(crate) source: u64,
     pub(crate) progress: Progress,
     work: Box<dyn PathWork<Outcome = O>>,
 }
 
-/// How far work has got.
+/// Result of a step.
 pub(crate) enum Step<O> {
     Done(O),
-    /// Nothing is done yet, as it has to be done elsewhere.
+    /// Nothing is done: the work belongs to another file system.
     Elsewhere(Errand<O>),
 }
 
@@ -61,7 +61,7 @@ impl<O: 'static> Errand<O> {
         Self { path: plain(path), sent_on: 0, source, progress, work: Box::new(work) }
     }
 
-    /// Does the work, if the path does not lead elsewhere.
+    /// Does the work, unless the path leads to another file system.
     pub(crate) fn run(mut self, table: &Table, start: Start) -> Step<O> {
         if !has_parents(&self.path)
             && let Some(outcome) = self.work.try_without_links()
@@ -79,7 +79,7 @@ impl<O: 'static> Errand<O> {
     }
 }
 
-/// Whether a path may leave a file system by `..`.
+/// Returns whether a path may leave a file system by `..`.
 fn has_parents(path: &Path) -> bool {
     path.as_os_str().as_bytes().windows(3).any(|bytes| bytes == b"/..")
 }

@@ -1,4 +1,4 @@
-//! How far a job has got, so that a disk that is slow is not taken for one that hangs.
+//! Progress of jobs, which distinguishes a slow disk from one that hangs.
 
 use std::io;
 use std::sync::Arc;
@@ -7,47 +7,46 @@ use std::time::{Duration, Instant};
 
 use crate::sys::process;
 
-/// How long a job may do nothing until its place is taken to hang. A disk that crawls slows down
-/// those who write to it by so much at the most; one that hangs makes them wait once.
+/// Time without progress after which a file system counts as hanging. A slow disk delays its users
+/// by this much at most; a hanging one does so once.
 pub(crate) const HANG: Duration = Duration::from_millis(50);
 
-/// The same for a job whose thread has not begun with it, as there is no processor for that, or no
-/// thread.
+/// Time without progress for a job that has not begun, for lack of a processor or a thread.
 const BEGIN_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long after a first look at a job that seems to hang a second one has to find it so: a thread may
-/// wait for another one that waits for a processor.
+/// Time after which a second look must confirm that a job hangs: a thread may wait for another one
+/// that waits for a processor.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
-/// In place of a thread's number: the job has ended, and the loop has not heard of it.
+/// Replaces a thread id: the job has ended, and the loop has not seen it yet.
 const ENDED: i32 = -1;
 
-/// The job is not in a call that ends when a peer lets it.
+/// The job is in no call that depends on a peer.
 const ALONE: u8 = 0;
 
-/// It is in one.
+/// The job is in a call that depends on a peer.
 const AT_PEER: u8 = 1;
 
-/// It is, and others have gone on at its place meanwhile.
+/// It is in such a call, and other jobs continue on its file system.
 const LEFT_BEHIND: u8 = 2;
 
-/// A job's account of itself, which others look at while it runs. Copies are the same account.
+/// Progress of a job, shared with those who watch it. Copies share the state.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
     since: Instant,
-    /// When something was done last, in microseconds since then.
+    /// Time of the last progress, in microseconds since `since`.
     at_us: AtomicU64,
-    /// The kernel's number of the thread that did it; 0 before one has begun, and [`ENDED`].
+    /// Kernel id of the thread that made it; 0 before the start, and [`ENDED`].
     by_thread: AtomicI32,
-    /// When it was seen first to wait for something else than a processor since, in the same way; 0
-    /// before.
+    /// Time since the last progress when the thread was first seen to block on something other than
+    /// a processor; 0 before.
     suspected_at_us: AtomicU64,
-    /// It was seen so twice.
+    /// A second look has confirmed it.
     is_stalled: AtomicBool,
-    /// The number of the peer that can hold up such a job; 0: there is none.
+    /// Number of the peer that can block such a job; 0 for none.
     peer: u64,
     /// [`ALONE`], [`AT_PEER`] or [`LEFT_BEHIND`].
     at_peer: AtomicU8,
@@ -60,7 +59,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// The account of jobs that a peer can hold up. The daemon numbers its peers, from 1 on.
+    /// Makes the progress of jobs that a peer can block. The daemon numbers its peers from 1.
     #[must_use]
     pub fn of_peer(peer: u64) -> Self {
         Self(Arc::new(Account {
@@ -74,11 +73,13 @@ impl Progress {
         }))
     }
 
-    /// Makes a call that ends when the peer lets it, one on the peer's pipe say. To be called by the job.
+    /// Makes a call that may block on the peer, such as one on the peer's pipe. To be called by the
+    /// job.
     ///
     /// # Errors
-    /// As the call. One that [`is_left_behind`] when it has taken so long that other jobs have gone on at
-    /// the place of this one: whatever the call has done, the job has to end without touching that place.
+    /// As the call. With an error that [`is_left_behind`], other jobs have continued on the job's
+    /// file system because the call took too long: whatever the call has done, the job has to end
+    /// without touching the file system.
     pub fn at_peer<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.0.at_peer.store(AT_PEER, Ordering::Release);
         let result = call();
@@ -88,19 +89,19 @@ impl Progress {
         }
     }
 
-    /// Whether the job is in such a call.
+    /// Returns whether the job is in such a call.
     #[must_use]
     pub fn is_at_peer(&self) -> bool {
         self.0.at_peer.load(Ordering::Acquire) != ALONE
     }
 
-    /// The number of the peer.
+    /// Returns the peer's number.
     pub(crate) fn peer(&self) -> u64 {
         self.0.peer
     }
 
-    /// Others go on at the place of a job that waits in such a call, which is told when that ends. `false`:
-    /// it is in none, or gets on with it.
+    /// Lets other jobs continue on the file system of a job that blocks on a peer; the job learns
+    /// of it when the call ends. Returns `false` if the job is in no such call, or makes progress.
     pub(crate) fn leave_behind(&self) -> bool {
         let at_peer = &self.0.at_peer;
         if process::is_thread_running(self.0.by_thread.load(Ordering::Relaxed)) {
@@ -109,25 +110,25 @@ impl Progress {
         at_peer.compare_exchange(AT_PEER, LEFT_BEHIND, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Something was done: a call on a file has come back, or the job begins. To be called by the thread
-    /// that runs it.
+    /// Records progress: a call on a file has returned, or the job begins. To be called by the
+    /// thread that runs the job.
     pub fn note(&self) {
         self.0.by_thread.store(process::thread_id_cached(), Ordering::Relaxed);
         self.restart();
     }
 
-    /// A new job is handed to a thread.
+    /// Resets it for a new job that is handed to a thread.
     pub(crate) fn hand_out(&self) {
         self.0.by_thread.store(0, Ordering::Relaxed);
         self.restart();
     }
 
-    /// The job has ended.
+    /// Records the end of the job.
     pub(crate) fn end(&self) {
         self.0.by_thread.store(ENDED, Ordering::Relaxed);
     }
 
-    /// Whether nothing has been done for too long, and not for want of a processor.
+    /// Returns whether the job makes no progress, other than for want of a processor.
     pub(crate) fn is_stalled(&self) -> bool {
         let thread = self.0.by_thread.load(Ordering::Relaxed);
         let period = match thread {
@@ -168,7 +169,7 @@ impl Progress {
     }
 }
 
-/// Whether other jobs have gone on at the place of a job that was held up by a peer, see
+/// Returns whether other jobs have continued in place of a job that a peer has blocked, see
 /// [`Progress::at_peer`].
 #[must_use]
 pub fn is_left_behind(error: &io::Error) -> bool {
@@ -176,36 +177,4 @@ pub fn is_left_behind(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_that_gets_on_or_computes_does_not_hang() {
-        let progress = Progress::default();
-        let end = Instant::now() + 3 * HANG;
-        progress.note();
-        while Instant::now() < end {
-            assert!(!progress.is_stalled(), "its thread runs");
-        }
-        let (handed_out, begun) = std::sync::mpsc::channel();
-        let (end, is_over) = std::sync::mpsc::channel::<()>();
-        let job = progress.clone();
-        progress.hand_out();
-        std::thread::sleep(2 * HANG);
-        assert!(!progress.is_stalled(), "no thread has begun");
-        let thread = std::thread::spawn(move || {
-            job.note();
-            handed_out.send(()).unwrap();
-            is_over.recv().unwrap();
-        });
-        begun.recv().unwrap();
-        std::thread::sleep(2 * HANG);
-        assert!(!progress.is_stalled(), "it is looked at twice");
-        std::thread::sleep(2 * SECOND_LOOK);
-        assert!(progress.is_stalled(), "its thread sleeps");
-        progress.end();
-        assert!(!progress.is_stalled());
-        end.send(()).unwrap();
-        thread.join().unwrap();
-    }
-}
+mod tests;

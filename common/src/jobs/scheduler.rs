@@ -1,14 +1,14 @@
-//! Work that touches files, on the loop's side: what waits, what is under way, where it may run.
+//! Scheduling of jobs: queues, running jobs, and the choice of the thread.
 //!
-//! A job owns what it works on and brings it back in its outcome, so that the loop never shares
-//! anything with it. As a rule the loop's own thread runs it, one after the other, at the cost of a
-//! call; [`super::threads`] sees to it that the loop goes on elsewhere when one takes long.
+//! A job owns what it works on and returns it in its outcome, so the loop shares nothing with it.
+//! As a rule the loop's own thread runs it, at the cost of a call; [`super::threads`] lets the loop
+//! continue elsewhere when a job takes long.
 //!
-//! The [place](StorageId) of such a job is *slow* from then on: its further jobs are run by threads of
-//! their own, one at a time, until some in a row have ended quickly. So a file system that hangs
-//! costs the loop one [patience](super::job::BLOCKING_THRESHOLD) and one thread, however many files are on
-//! it. One at a time also means that no two jobs of a device work on one file at once, by whatever
-//! names they have it open.
+//! The [file system](StorageId) of such a job is *slow* from then on: threads of their own run its
+//! further jobs, one at a time, until several in a row have ended quickly. So a hanging file system
+//! costs the loop one [threshold](super::job::BLOCKING_THRESHOLD) and one thread, however many
+//! files are on it. One at a time also means that no two jobs of a device work on one file at once,
+//! by whatever names it is open.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -18,37 +18,38 @@ use super::progress::Progress;
 use super::slow::Slow;
 use super::storage::StorageId;
 
-/// Jobs that run on threads of their own while there are enough of those for every other place.
+/// Jobs on threads of their own, as long as enough threads are left for other file systems.
 const AWAY_MAX: usize = 48;
 
-/// Threads that may wait for peers, beside those that wait for file systems. Each costs some 20 KiB.
+/// Threads that may block on peers, besides those for file systems. Each costs some 20 KiB.
 const PEERS_MAX: usize = 128;
 
-/// How long that of all peers is after one of them has held up a thread: there may be more of its kind.
+/// Time during which all peers are suspect after one has blocked a thread: there may be more of its
+/// kind.
 const ALARM_PERIOD: Duration = Duration::from_secs(10);
 
 /// All jobs that have not ended, and the outcomes of those that have.
 #[derive(Debug)]
 pub(crate) struct Jobs<O> {
     submitted: u64,
-    /// For the loop's own thread.
+    /// Jobs for the loop's own thread.
     queue: VecDeque<Job<O>>,
-    /// Those for which nobody waits. They take turns with the others.
+    /// Jobs that no client waits for. They alternate with the others.
     unhurried: VecDeque<Job<O>>,
-    /// It is the turn of one of those.
+    /// The next job is an unhurried one.
     is_their_turn: bool,
-    /// What the loop's own thread runs.
+    /// The job on the loop's own thread.
     running: Option<(u64, InFlight, Option<Progress>)>,
-    /// To be given to other threads.
+    /// Jobs to be handed to other threads.
     outgoing: VecDeque<Job<O>>,
-    /// What other threads run, or are to run next.
+    /// Jobs that other threads run, or will run next.
     away: HashMap<u64, InFlight>,
-    /// How many of these may wait for peers.
+    /// Number of these that may block on peers.
     at_peers: usize,
-    /// Until when peers are not trusted.
+    /// End of the time during which peers are suspect.
     alarm_until: Option<Instant>,
     slow: HashMap<StorageId, Slow<O>>,
-    /// Sources of jobs that have not ended and will not soon; the daemon is not told yet.
+    /// Sources of stalled jobs, of which the daemon is not notified yet.
     late: VecDeque<u64>,
     ended: VecDeque<O>,
 }
@@ -80,7 +81,7 @@ impl<O> Jobs<O> {
         self.submit_job(place, source, true, None, Box::new(work));
     }
 
-    /// The same of one that tells how far it has got.
+    /// Submits a job that reports its progress.
     pub(crate) fn submit_with_progress(
         &mut self,
         place: StorageId,
@@ -91,7 +92,7 @@ impl<O> Jobs<O> {
         self.submit_job(place, source, true, Some(progress), Box::new(work));
     }
 
-    /// The same for which nobody waits.
+    /// Submits a job that no client waits for.
     pub(crate) fn submit_unhurried(
         &mut self,
         place: StorageId,
@@ -101,8 +102,8 @@ impl<O> Jobs<O> {
         self.submit_job(place, source, false, None, Box::new(work));
     }
 
-    /// A job that touches what its peer can hold. The loop's own thread runs it while all peers can be
-    /// trusted.
+    /// Submits a job that touches what its peer can block. The loop's own thread runs it while no
+    /// peer is suspect.
     pub(crate) fn submit_at_peer(
         &mut self,
         source: u64,
@@ -116,7 +117,8 @@ impl<O> Jobs<O> {
         self.submit_job(place, source, true, Some(progress), Box::new(work));
     }
 
-    /// Whether a job that touches what a peer can hold is to be submitted as such, beside all others.
+    /// Returns whether jobs on what a peer can block must be submitted as such, apart from all
+    /// others.
     pub(crate) fn is_peer_suspect(&self, peer: u64) -> bool {
         self.at_peers >= PEERS_MAX
             || self.alarm_until.is_some_and(|until| Instant::now() < until)
@@ -152,7 +154,7 @@ impl<O> Jobs<O> {
         }
     }
 
-    /// What the loop's own thread is to run now; from then on it is taken to be running.
+    /// Takes the next job for the loop's own thread, and counts it as running.
     pub(crate) fn next_here(&mut self) -> Option<Job<O>> {
         while self.may_run_here()
             && let Some(job) = self.next_queued()
@@ -168,18 +170,18 @@ impl<O> Jobs<O> {
         None
     }
 
-    /// What is to be given to another thread now.
+    /// Takes the next job for another thread.
     pub(crate) fn next_away(&mut self) -> Option<Job<O>> {
         self.outgoing.pop_front()
     }
 
-    /// The job of the loop's own thread has ended.
+    /// Handles the end of the job on the loop's own thread.
     pub(crate) fn ended_here(&mut self, outcome: O) {
         self.running = None;
         self.ended.push_back(outcome);
     }
 
-    /// The loop goes on on another thread, because its own is in a job.
+    /// Notes that the loop continues on another thread, because its own is in a job.
     pub(crate) fn thread_changed(&mut self) {
         let Some((id, job, progress)) = self.running.take() else { return };
         self.slow.retain(|_, slow| slow.is_in_use() || slow.seen.elapsed() < slow.memory());
@@ -197,7 +199,8 @@ impl<O> Jobs<O> {
         }
     }
 
-    /// A job of another thread is held up by a peer: others go on at its place. `false`: it is not.
+    /// Lets others continue in place of another thread's job if a peer blocks it. Returns whether
+    /// one does.
     fn blame_peer(&mut self, id: u64, progress: &Progress) -> bool {
         let Some(job) = self.away.get_mut(&id).filter(|_| progress.leave_behind()) else {
             return false;
@@ -211,7 +214,7 @@ impl<O> Jobs<O> {
         true
     }
 
-    /// Lets others go on at a place whose job is held up by a peer.
+    /// Lets others continue on a file system whose job a peer blocks.
     fn go_on_without_peer(&mut self, place: StorageId) {
         let Some(slow) = self.slow.get(&place).filter(|slow| !slow.is_peers && slow.is_held_up())
         else {
@@ -232,7 +235,7 @@ impl<O> Jobs<O> {
         self.away.iter().find(|(_, job)| job.place == place).map(|(id, _)| *id)
     }
 
-    /// A job of another thread has ended.
+    /// Handles the end of another thread's job.
     pub(crate) fn returned(&mut self, returned: Returned<O>) {
         let Returned { id, outcome, was_quick } = returned;
         self.ended.push_back(outcome);
@@ -253,22 +256,22 @@ impl<O> Jobs<O> {
         }
     }
 
-    /// Whether jobs of this place are run by other threads.
+    /// Returns whether other threads run the jobs of this file system.
     pub(crate) fn is_slow(&self, place: StorageId) -> bool {
         self.slow.contains_key(&place)
     }
 
-    /// The outcome of a job that has ended, in the order in which they ended.
+    /// Takes the outcome of the job that ended first.
     pub(crate) fn take_ended(&mut self) -> Option<O> {
         self.ended.pop_front()
     }
 
-    /// Whose job is late.
+    /// Takes the source of a stalled job.
     pub(crate) fn take_late(&mut self) -> Option<u64> {
         self.late.pop_front()
     }
 
-    /// All that have not ended.
+    /// Returns all jobs that have not ended.
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = InFlight> {
         let waiting = self.slow.values().flat_map(|slow| &slow.waiting);
         let here = self.running.iter().map(|(_, job, _)| *job);
@@ -281,25 +284,25 @@ impl<O> Jobs<O> {
         self.away.len() - self.at_peers
     }
 
-    /// Whether a job at this place does not get on.
+    /// Returns whether a job on this file system makes no progress.
     pub(crate) fn hangs(&mut self, place: StorageId) -> bool {
         self.go_on_without_peer(place);
         self.slow.get(&place).is_some_and(Slow::hangs) || !self.may_run_here()
     }
 
-    /// Whether jobs wait.
+    /// Returns whether jobs are queued.
     pub(crate) fn are_waiting(&self) -> bool {
         !self.queue.is_empty()
             || !self.unhurried.is_empty()
             || self.slow.values().any(|slow| !slow.waiting.is_empty())
     }
 
-    /// Whether every job has ended and its outcome was taken.
+    /// Returns whether every job has ended and its outcome was taken.
     pub(crate) fn are_over(&self) -> bool {
         self.ended.is_empty() && self.in_flight().next().is_none()
     }
 
-    /// A job that runs here may block, and the loop then needs another thread.
+    /// Returns whether a job may run here: it may block, and the loop then needs another thread.
     fn may_run_here(&self) -> bool {
         self.at_file_systems() + 1 < THREADS_MAX
     }
@@ -335,7 +338,7 @@ impl<O> Jobs<O> {
 }
 
 impl<O> Job<O> {
-    /// Does it, on this thread.
+    /// Runs the job on this thread.
     pub(crate) fn run(self) -> O {
         let Self { work, progress, .. } = self;
         progress.iter().for_each(Progress::note);

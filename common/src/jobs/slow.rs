@@ -1,4 +1,4 @@
-//! Places whose jobs are run by threads of their own.
+//! Slow file systems, whose jobs run on threads of their own.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 use super::job::{BLOCKING_THRESHOLD, Job};
 use super::progress::{HANG, Progress};
 
-/// Jobs in a row that have to end quickly until their place is not slow any more.
+/// Quick jobs in a row after which a file system is no longer slow.
 pub(crate) const QUICK_ROW: u32 = 8;
 
-/// How long what a peer can hold is left to threads after it has held up one.
+/// Time during which a peer's pipe is left to threads after the peer has blocked one.
 const PEER_MEMORY: Duration = Duration::from_secs(10 * 60);
 
-/// How long a slow place is remembered at which nothing happens.
+/// Time during which an unused slow file system is remembered.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// Jobs of a slow place, and how quickly they end.
+/// Jobs of a slow file system, and their speed.
 #[derive(Debug)]
 pub(crate) struct Slow<O> {
     pub(crate) waiting: VecDeque<Job<O>>,
     pub(crate) is_busy: bool,
-    /// It is what a peer can hold.
+    /// It stands for what a peer can block.
     pub(crate) is_peers: bool,
-    /// When the peer has held up a job last.
+    /// Last time that the peer has blocked a job.
     pub(crate) blamed_at: Option<Instant>,
-    /// Of the job that it is busy with.
+    /// Progress of the running job.
     pub(crate) progress: Option<Progress>,
-    /// Jobs in a row that ended quickly.
+    /// Quick jobs in a row.
     pub(crate) quick: u32,
-    /// When its last job began or ended.
+    /// Start or end of its last job.
     pub(crate) seen: Instant,
 }
 
@@ -57,7 +57,7 @@ impl<O> Slow<O> {
         }
     }
 
-    /// Whether its jobs can be run as all others again.
+    /// Returns whether its jobs can run like all others again.
     pub(crate) fn is_over(&self) -> bool {
         let is_forgiven = self.blamed_at.is_none_or(|at| at.elapsed() >= PEER_MEMORY);
         match self.is_peers {
@@ -66,12 +66,12 @@ impl<O> Slow<O> {
         }
     }
 
-    /// How long it is remembered while nothing happens there.
+    /// Returns how long it is remembered while unused.
     pub(crate) fn memory(&self) -> Duration {
         if self.is_peers { PEER_MEMORY } else { MEMORY }
     }
 
-    /// Whether its job is held up by a peer, which is seen when it takes long.
+    /// Returns whether its long job is blocked by a peer.
     pub(crate) fn is_held_up(&self) -> bool {
         self.seen.elapsed() >= BLOCKING_THRESHOLD
             && self.progress.as_ref().is_some_and(Progress::is_at_peer)

@@ -1,16 +1,16 @@
 //! Threads that run the loop and its jobs.
 //!
 //! One thread at a time owns the loop's state and runs the loop. It runs a job itself, and releases
-//! the state meanwhile. If the job blocks for longer than a [threshold](BLOCKING_THRESHOLD), the main
-//! thread, which only watches, hands the state to another thread, which goes on as the loop. That is
-//! what Go's scheduler does with a thread that blocks in a system call. The thread with the job
-//! delivers its outcome later and is a spare thread then. To hand every job to another thread would
-//! cost two context switches; to release and reclaim the state costs two uncontended locks.
+//! the state meanwhile. If the job blocks for longer than a [threshold](BLOCKING_THRESHOLD), the
+//! main thread, which only watches, hands the state to another thread, which continues as the loop.
+//! Go's scheduler does the same with a thread that blocks in a system call. The thread with the job
+//! delivers its outcome later and is a spare thread then. Handing every job to another thread would
+//! cost two context switches; releasing and reclaiming the state costs two uncontended locks.
 //!
-//! The main thread looks every threshold while jobs run, and sleeps while there are none. As it runs
-//! nothing itself, signals come to it, and the process can always be ended. Before it executes
-//! another program it ends all other threads, as kernels before 5.11 (5.10.220) take the POSIX locks
-//! of a process that executes something while it has others.
+//! The main thread checks once per threshold while jobs run, and sleeps otherwise. As it runs no
+//! jobs itself, it can always receive signals, and the process can always be ended. Before it
+//! executes another program it ends all other threads, as kernels before 5.11 (5.10.220) drop the
+//! POSIX locks of a process that executes a program while it has others.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,13 +22,14 @@ use super::job::{BLOCKING_THRESHOLD, Job, Returned};
 use crate::event::Waker;
 use crate::sys::{process, signal};
 
-/// Thresholds for a job that computes or waits for a processor: another thread would not be quicker.
+/// Thresholds for a job that computes or waits for a processor: another thread would not be
+/// quicker.
 const COMPUTING_PERIODS: u32 = 10;
 
-/// Threads that are kept while there is nothing for them to do.
+/// Idle threads that are retained.
 const SPARE_THREADS_MAX: usize = 2;
 
-/// Stack of a thread. Only what is touched costs memory.
+/// Stack size of a thread. Only touched pages cost memory.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// State of a loop, owned by the thread that runs it.
@@ -39,9 +40,8 @@ pub(crate) trait LoopState: Send + Sized + 'static {
     /// Runs the loop until it is over, or until another thread owns the state.
     fn run_loop(self: Box<Self>, threads: &Arc<LoopThreads<Self>>);
 
-    /// Does the work of [`LoopThreads::run_on_main_thread`]. An exec by
-    /// any other would show the process as a zombie for a moment. The other threads that are left are
-    /// about to end.
+    /// Does the work of [`LoopThreads::run_on_main_thread`]. An exec by any other thread would show
+    /// the process as a zombie for a moment. The remaining threads are about to end.
     fn on_main_thread(&mut self);
 }
 
@@ -54,11 +54,11 @@ pub(crate) struct LoopThreads<B: LoopState> {
 }
 
 struct Shared<B: LoopState> {
-    /// Released for the time of a job.
+    /// Released while a job runs.
     state: Option<Box<B>>,
-    /// How often it was released.
+    /// Number of releases.
     releases: u64,
-    /// The kernel's number of the thread that did so last.
+    /// Kernel id of the thread that released it last.
     by_thread: i32,
     watcher_sleeps: bool,
     assignments: VecDeque<Assignment<B>>,
@@ -105,20 +105,20 @@ impl<B: LoopState> LoopThreads<B> {
         Ok(self.watch())
     }
 
-    /// Has the main thread run [`LoopState::on_main_thread`]; the loop goes on afterwards.
+    /// Lets the main thread run [`LoopState::on_main_thread`]; the loop continues afterwards.
     pub(crate) fn run_on_main_thread(&self, state: Box<B>) {
         self.lock().for_main = Some(state);
         self.watcher.notify_one();
     }
 
-    /// The loop is over.
+    /// Ends the loop.
     pub(crate) fn finish(&self, state: Box<B>, result: io::Result<()>) {
         self.lock().over = Some((state, result));
         self.watcher.notify_one();
     }
 
-    /// Runs a job with the state released. `None`: another thread owns the state by now, and gets the
-    /// outcome.
+    /// Runs a job with the state released. `None`: another thread owns the state by now, and gets
+    /// the outcome.
     pub(crate) fn run_job(
         &self,
         state: Box<B>,
@@ -136,7 +136,7 @@ impl<B: LoopState> LoopThreads<B> {
         }
     }
 
-    /// Has another thread run a job. With no thread to be had it waits for one.
+    /// Lets another thread run a job. If none can be started, the job waits.
     pub(crate) fn send(self: &Arc<Self>, job: Job<B::Outcome>) {
         let mut shared = self.lock();
         shared.assignments.push_back(Assignment::Run(job));
@@ -225,7 +225,7 @@ impl<B: LoopState> LoopThreads<B> {
         if self.wake_thread(shared).is_err()
             && let Some(Assignment::Loop(state)) = shared.assignments.pop_front()
         {
-            // Another time. The job may end before.
+            // Tried again at the next check. The job may end before.
             shared.state = Some(state);
         }
     }
@@ -244,8 +244,9 @@ impl<B: LoopState> LoopThreads<B> {
 
     /// Runs assignments, until no spare thread is needed.
     fn serve(self: Arc<Self>) {
-        // Whoever started it may be the watcher. It cannot fail, as the set of signals is a fixed one.
-        drop(signal::block());
+        // Its starter may be the watcher, which blocks no signals. The signal set is fixed, so this
+        // cannot fail.
+        signal::block().ok();
         while let Some(assignment) = self.next_assignment() {
             match assignment {
                 Assignment::Loop(state) => state.run_loop(&self),

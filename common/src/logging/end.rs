@@ -1,4 +1,4 @@
-//! The log when the process ends, or executes another image: what waits is written as far as that goes.
+//! End of the log, before an exit or an exec: pending messages are written within a bound.
 
 use std::io::{self, Write};
 use std::panic;
@@ -14,13 +14,13 @@ use super::queue::{FLUSH_PERIOD, Queue};
 use super::{Logger, State};
 use crate::sys::{process, signal};
 
-/// How long an exec waits for the last lines.
+/// Time for the last lines before an exec.
 const LINES_PERIOD: Duration = Duration::from_millis(50);
 
-/// The same for threads that do not hang: they may wait for a processor.
+/// Time for threads that do not hang before an exec: they may wait for a processor.
 const THREADS_PERIOD: Duration = Duration::from_secs(1);
 
-/// While it is there no thread writes the log. Messages are taken and wait.
+/// Guard that keeps all threads from writing the log. Messages are queued meanwhile.
 #[derive(Debug)]
 pub struct Held(Logger);
 
@@ -33,13 +33,13 @@ impl Drop for Held {
 }
 
 impl Logger {
-    /// Whether all that was logged is written.
+    /// Returns whether all messages are written.
     #[must_use]
     pub fn is_written(&self) -> bool {
         self.state().queues().all(|(_, queue)| queue.is_written())
     }
 
-    /// An output that does not answer: a file on a disk that hangs, as a rule.
+    /// Returns an output that hangs, usually a file on a disk that does.
     #[must_use]
     pub fn hanging(&self) -> Option<String> {
         let state = self.state();
@@ -47,11 +47,11 @@ impl Logger {
         hanging.map(|(destination, _)| destination.to_string())
     }
 
-    /// Ends the threads once they have written what there is, or had the time to, for an exec: one that
-    /// hangs in the kernel would make that wait as well.
+    /// Ends the threads for an exec, after they have written what is queued or run out of time. One
+    /// that hangs in the kernel would block the exec as well.
     ///
     /// # Errors
-    /// The output that does not answer.
+    /// The output that hangs.
     pub fn hold(&self) -> Result<Held, String> {
         let written_by = Instant::now() + LINES_PERIOD;
         for queue in self.all_queues().1 {
@@ -62,7 +62,7 @@ impl Logger {
         state.hands = Hands::None;
         state.lines_mut().for_each(|(_, lines)| lines.queue.hold());
         drop(state);
-        // A thread may have something to say before it comes to that.
+        // A thread may have something to log before it ends.
         let deadline = Instant::now() + THREADS_PERIOD;
         for queue in self.all_queues().1 {
             queue.wait_until_put_down(deadline);
@@ -76,20 +76,20 @@ impl Logger {
         hanging.map_or(Ok(held), Err)
     }
 
-    /// Outputs, each with the number of messages that an exec now would lose: those that were neither
-    /// written nor told of as lost.
+    /// Returns the outputs, each with the number of messages that an exec would lose now: neither
+    /// written nor reported as lost.
     #[must_use]
     pub fn unwritten(&self) -> Vec<(String, u64)> {
         let state = self.state();
-        let sinks = state.sinks.iter().map(|sink| (&sink.output.destination, sink.owed()));
+        let sinks = state.sinks.iter().map(|sink| (&sink.output.destination, sink.pending()));
         let leaving = state.leaving.iter();
-        let leaving = leaving.map(|(destination, lines)| (destination, lines.queue.owed()));
-        let owed = sinks.chain(leaving).filter(|(_, owed)| *owed > 0);
-        owed.map(|(destination, owed)| (destination.to_string(), owed)).collect()
+        let leaving = leaving.map(|(destination, lines)| (destination, lines.queue.pending()));
+        let pending = sinks.chain(leaving).filter(|(_, pending)| *pending > 0);
+        pending.map(|(destination, pending)| (destination.to_string(), pending)).collect()
     }
 
-    /// Waits until everything is written, for as long as `period`, but not for outputs in `late`. Gives those
-    /// where it is not, with the number of messages.
+    /// Waits until everything is written, for up to `period`, but not for outputs in `late`.
+    /// Returns the outputs that have messages left, with their number.
     pub(super) fn flush(
         &self,
         period: Duration,
@@ -101,10 +101,10 @@ impl Logger {
         let each = destinations.into_iter().zip(queues);
         let each = each.filter(|(destination, _)| !is_late(destination));
         let late = each.filter(|(_, queue)| !queue.wait_until_written(deadline));
-        late.map(|(destination, queue)| (destination, queue.owed())).collect()
+        late.map(|(destination, queue)| (destination, queue.pending())).collect()
     }
 
-    /// Nothing waits for a thread with the log locked.
+    /// Copies the queues, since no wait may hold the log's lock.
     fn all_queues(&self) -> (Vec<Destination>, Vec<Queue>) {
         let state = self.state();
         state.queues().map(|(destination, queue)| (destination.clone(), queue.clone())).unzip()
@@ -112,7 +112,7 @@ impl Logger {
 }
 
 impl State {
-    /// Those included of outputs that were replaced.
+    /// Returns all queues, including those of replaced outputs.
     fn queues(&self) -> impl Iterator<Item = (&Destination, &Queue)> {
         let sinks = self.sinks.iter();
         let present = sinks.filter_map(|sink| Some((&sink.output.destination, sink.lines()?)));
@@ -121,7 +121,7 @@ impl State {
         all.map(|(destination, lines)| (destination, &lines.queue))
     }
 
-    /// The same, to be changed.
+    /// Returns all lines, to be changed.
     fn lines_mut(&mut self) -> impl Iterator<Item = (Destination, &mut Lines)> {
         let sinks = self.sinks.iter_mut();
         let present = sinks.filter_map(|sink| {
@@ -133,8 +133,8 @@ impl State {
     }
 }
 
-/// The process is about to end: waits until what was logged is written, for
-/// [a while](FLUSH_PERIOD). What is not is told where it can be told.
+/// Waits at the end of the process until all messages are written, for [a second](FLUSH_PERIOD).
+/// Outputs that fail are reported where possible.
 pub fn end() {
     let installed = |dispatch: &tracing::Dispatch| dispatch.downcast_ref::<Logger>().cloned();
     let Some(logger) = dispatcher::get_default(installed) else { return };
@@ -147,12 +147,12 @@ pub fn end() {
     logger.flush(FLUSH_PERIOD, &late);
 }
 
-/// Writes what a process says on stderr at its end, behind everything that was logged. Whoever reads that
-/// is waited for as long as for the log.
+/// Writes a process's last message to stderr, behind everything logged. It waits for the reader as
+/// long as for the log.
 pub fn last_words(text: &str) {
     end();
-    // Nobody can be told when even this fails.
-    let say = |text: &str| drop(io::stderr().write_all(text.as_bytes()));
+    // A failure here cannot be reported anywhere.
+    let say = |text: &str| io::stderr().write_all(text.as_bytes()).ok();
     let (sender, is_said) = mpsc::channel::<()>();
     let words = text.to_owned();
     let thread = thread::Builder::new().spawn(move || {
@@ -160,20 +160,20 @@ pub fn last_words(text: &str) {
         drop(sender);
     });
     match thread {
-        // It ends without ever getting anything.
-        Ok(_) => drop(is_said.recv_timeout(FLUSH_PERIOD)),
+        // The channel ends without a message.
+        Ok(_) => is_said.recv_timeout(FLUSH_PERIOD).ok(),
         Err(_) => say(text),
-    }
+    };
 }
 
-/// Has a panic end the process soon, whoever is to hear of it: it is logged, and then written to stderr, and
-/// when these take too long nobody hears of it.
+/// Makes a panic end the process within a bounded time: it is logged and written to stderr, unless
+/// these take too long.
 pub fn bound_panics() {
     let say = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         let watch = thread::Builder::new().spawn(|| {
-            // A signal would end the wait.
-            drop(signal::block());
+            // A signal would interrupt the wait.
+            signal::block().ok();
             process::pause(2 * FLUSH_PERIOD);
             std::process::abort();
         });

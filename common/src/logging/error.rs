@@ -1,4 +1,4 @@
-//! What can be wrong with a setting of the log.
+//! Errors of log settings.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,30 +6,30 @@ use std::path::PathBuf;
 use crate::rpc;
 use crate::rpc::error::{Code, Domain, io_text};
 
-/// Why the log cannot be set as asked. The text is libvirt's, prefix included; at start its
+/// Reason why the log cannot be set as asked. The text is libvirt's, prefix included; at start its
 /// daemons print it behind `libvirt:  error : `.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The setting makes no sense.
+    /// The setting is invalid.
     #[error("invalid argument: {0}")]
     Invalid(#[from] Invalid),
     /// An output cannot be opened.
     #[error("failed to open {}: {}", path.display(), io_text(source))]
     Open {
-        /// What was to be opened.
+        /// Path of the file.
         path: PathBuf,
-        /// Why it was not.
+        /// The system's error.
         source: io::Error,
     },
-    /// Too many files do not take what was logged to them before, as their disks hang.
-    #[error("{0} log outputs that were replaced do not answer")]
+    /// Too many replaced files still have unwritten messages, as their disks hang.
+    #[error("{0} replaced log outputs do not answer")]
     Leaving(usize),
     /// The process has a log already.
-    #[error("the log was set up twice")]
+    #[error("the log is set up already")]
     Installed,
 }
 
-/// What makes no sense about a setting, in libvirt's words.
+/// Fault of an invalid setting, in libvirt's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the variants and fields are what the messages say")]
 pub enum Invalid {
@@ -58,7 +58,7 @@ pub enum Invalid {
 }
 
 impl Error {
-    /// The error as a client of the admin socket gets it.
+    /// Converts to the error that a client of the admin socket gets.
     #[must_use]
     pub fn to_rpc(&self) -> rpc::Error {
         match self {

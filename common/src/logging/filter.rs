@@ -1,4 +1,4 @@
-//! Which messages are logged: levels by category.
+//! Filters: log levels by category.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ pub const FILTERS_MAX: usize = 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filters(Vec<Filter>);
 
-/// One filter: the least level that messages of matching categories must have.
+/// A filter: the lowest level of matching categories that is logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Filter {
     level: Level,
-    /// With `*` and `?`, always in stars of its own, also when it was written with some.
+    /// Pattern with `*` and `?`. It is always enclosed in stars, in addition to any configured.
     pattern: String,
 }
 
 impl Filters {
-    /// Reads items `LEVEL:MATCH` separated by spaces. libvirt's oddities are kept: one plus sign
-    /// before the match is dropped, and so is what follows a second colon.
+    /// Parses items `LEVEL:MATCH` separated by spaces. libvirt's oddities are kept: one plus sign
+    /// before the match is dropped, and so is a second colon with what follows.
     ///
     /// # Errors
-    /// The first item that is wrong, or that there are more than [`FILTERS_MAX`].
+    /// The first invalid item, or more than [`FILTERS_MAX`] items.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let mut filters = Vec::new();
         for item in text.split(' ').filter(|item| !item.is_empty()) {
@@ -36,25 +36,25 @@ impl Filters {
         Ok(Self(filters))
     }
 
-    /// The least level that messages of `category` must have, if a filter says so.
+    /// Returns the lowest logged level of `category`, if a filter matches.
     #[must_use]
     pub fn level(&self, category: &str) -> Option<Level> {
         let filter = self.0.iter().find(|filter| matches(&filter.pattern, category))?;
         Some(filter.level)
     }
 
-    /// The least of all levels.
+    /// Returns the lowest of all levels.
     pub(super) fn level_min(&self) -> Option<Level> {
         self.0.iter().map(|filter| filter.level).min()
     }
 
-    /// The filters one by one, as they are read back: `1:*rpc*`.
+    /// Returns the filters as items that can be parsed again: `1:*rpc*`.
     #[must_use]
     pub fn items(&self) -> Vec<String> {
         self.0.iter().map(Filter::to_string).collect()
     }
 
-    /// How many there are.
+    /// Returns the number of filters.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
@@ -90,10 +90,11 @@ impl fmt::Display for Filter {
     }
 }
 
-/// Whether `text` fits `pattern`, in which `?` is any character and `*` any number of them.
+/// Returns whether `text` matches `pattern`, in which `?` is any character and `*` any number of
+/// them.
 ///
-/// On a mismatch only the latest star has to take one character more: an earlier one could gain
-/// nothing by it. So the work is bounded by the product of both lengths.
+/// On a mismatch only the latest star takes one more character: an earlier star could gain nothing
+/// by it. So the work is bounded by the product of both lengths.
 fn matches(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     let mut retry = None;

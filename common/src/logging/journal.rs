@@ -13,14 +13,14 @@ use super::record::{Place, Record};
 use crate::sys::file;
 use crate::sys::socket::send_datagram_to;
 
-/// Where the journal listens.
+/// Address of the journal.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Syslog's facility "system daemons".
 pub(super) const FACILITY_DAEMON: u8 = 3;
 
 /// Sends `record` to the journal at `address`, as a datagram or, if it is too large for one, as a
-/// sealed memory file.
+/// sealed memfd.
 ///
 /// The socket is not connected: the journal may be restarted meanwhile.
 ///
@@ -42,7 +42,7 @@ fn too_large(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EMSGSIZE | Errno::ENOBUFS))
 }
 
-/// One `NAME=value` a line, which holds because no value has a line end in it.
+/// Formats one `NAME=value` a line, as no value contains a newline.
 fn entry(record: &Record<'_>) -> String {
     let mut entry = String::new();
     let mut field = |name: &str, value: &dyn Display| {
@@ -60,7 +60,7 @@ fn entry(record: &Record<'_>) -> String {
     entry
 }
 
-/// The journal takes no file that could still change, but for one in `/dev/shm`.
+/// Makes a sealed file. The journal accepts no others, except in `/dev/shm`.
 fn sealed_file(bytes: &[u8]) -> io::Result<File> {
     let mut file = file::nameless("journal-entry")?;
     file.write_all(bytes)?;

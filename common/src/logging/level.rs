@@ -1,23 +1,23 @@
-//! How much a message matters.
+//! Log levels.
 
 use tracing::level_filters::LevelFilter;
 
-/// libvirt's four levels under libvirt's numbers; a greater one matters more.
+/// libvirt's four levels with libvirt's numbers; a greater one is more severe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// For developers; what Rust code logs as `trace` is this, too.
+    /// For developers; Rust's `trace` is included.
     Debug = 1,
-    /// What a healthy daemon has to tell.
+    /// Normal operation of a healthy daemon.
     Info = 2,
-    /// What an administrator should know. The default.
+    /// Conditions that an administrator should know. The default.
     Warning = 3,
-    /// What failed.
+    /// Failures.
     Error = 4,
 }
 
 impl Level {
-    /// The level of a configured number.
+    /// Returns the level of a configured number.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
         [Self::Debug, Self::Info, Self::Warning, Self::Error]
@@ -25,8 +25,8 @@ impl Level {
             .find(|&level| u32::from(level.number()) == number)
     }
 
-    /// The level in front of a filter or output, read as C's `strtoul` does: blanks and a plus
-    /// sign may precede it.
+    /// Parses the level in front of a filter or output like C's `strtoul`: blanks and a plus sign
+    /// may precede it.
     pub(super) fn from_item(text: &str) -> Option<Self> {
         let digits = text.trim_ascii_start();
         let digits = digits.strip_prefix('+').unwrap_or(digits);
@@ -34,7 +34,7 @@ impl Level {
         decimal.then(|| digits.parse().ok()).flatten().and_then(Self::from_number)
     }
 
-    /// The level that `LIBVIRT_DEBUG` names.
+    /// Parses the value of `LIBVIRT_DEBUG`.
     pub(super) fn from_variable(text: &str) -> Option<Self> {
         Some(match text {
             "1" | "debug" => Self::Debug,
@@ -45,13 +45,13 @@ impl Level {
         })
     }
 
-    /// libvirt's number.
+    /// Returns libvirt's number.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// The word in a log line.
+    /// Returns the word in a log line.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Debug => "debug",
@@ -61,7 +61,7 @@ impl Level {
         }
     }
 
-    /// The priority in syslog and the journal.
+    /// Returns the priority in syslog and the journal.
     pub(super) fn syslog_priority(self) -> u8 {
         match self {
             Self::Debug => 7,
@@ -71,7 +71,7 @@ impl Level {
         }
     }
 
-    /// The most verbose level of `tracing` that is at least this.
+    /// Returns the most verbose level of `tracing` that is at least this.
     pub(super) fn hint(self) -> LevelFilter {
         match self {
             Self::Debug => LevelFilter::TRACE,
@@ -94,26 +94,4 @@ impl From<tracing::Level> for Level {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_items_are_read_as_c_reads_them() {
-        for text in ["1", "01", "+1", " 1", "\t+01"] {
-            assert_eq!(Level::from_item(text), Some(Level::Debug), "{text:?}");
-        }
-        assert_eq!(Level::from_item("4"), Some(Level::Error));
-        for text in ["", "+", "0", "5", "-1", "++1", "1 ", "1x", "debug", "4294967297", "１"] {
-            assert_eq!(Level::from_item(text), None, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn the_variable_takes_names_and_plain_digits() {
-        assert_eq!(Level::from_variable("1"), Some(Level::Debug));
-        assert_eq!(Level::from_variable("warning"), Some(Level::Warning));
-        for text in ["0", "5", "01", "+1", "INFO", "1x", " 1"] {
-            assert_eq!(Level::from_variable(text), None, "{text:?}");
-        }
-    }
-}
+mod tests;

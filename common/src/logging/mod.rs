@@ -1,19 +1,20 @@
-//! The daemon's own log: libvirt's filters and outputs, changeable while it runs, as a subscriber
-//! of `tracing`.
+//! The daemon's own log: libvirt's filters and outputs, changeable at run time, as a subscriber of
+//! `tracing`.
 //!
-//! An event's `target` is its category, and the names are libvirt's where libvirt has one, so that
-//! operators' filters go on working: `tracing::warn!(target: "rpc.netserver", "...")`. It is
-//! logged if its level is at least that of the first filter that matches the category, or else
-//! the default level; it then goes to every output whose own level it reaches.
+//! An event's `target` is its category. Names are libvirt's where libvirt has one, so that
+//! operators' filters keep working: `tracing::warn!(target: "rpc.netserver", "...")`. An event is
+//! logged if its level is at least that of the first filter that matches the category, or else the
+//! default level. It then goes to every output whose own level it reaches.
 //!
-//! What is switched off costs one load from memory: `tracing` remembers for each place in the code
-//! whether it is wanted, and is made to forget whenever filters or outputs change.
+//! A disabled event costs one load from memory: `tracing` caches for each call site whether it is
+//! enabled, and the cache is rebuilt whenever filters or outputs change.
 //!
-//! Writing never fails the daemon and never waits. Files and stderr have a [queue] and a [thread](writer)
-//! each: a disk that hangs, or whoever holds the other end of a pipe, makes that thread wait. A message
-//! that cannot be written, or that the queue has no room for, is lost, counted, and told of in the place
-//! where it would stand. An orderly [end](mod@end) gives the threads a second. A thread that is in the kernel
-//! can keep the process from ending, and from being replaced: before an exec they [end](Logger::hold).
+//! Writing never fails the daemon and never blocks it. Files and stderr have a [queue] and a
+//! [thread](writer) each, and only that thread blocks on a hanging disk or pipe. A message that
+//! cannot be written, or does not fit the queue, is lost, counted, and reported in its place. An
+//! orderly [end](mod@end) gives the threads a second. A thread that is in the kernel can keep the
+//! process from exiting and from executing a successor: before an exec the threads
+//! [end](Logger::hold).
 
 mod end;
 mod error;
@@ -63,10 +64,10 @@ use crate::cli::{Options, Paths};
 use crate::config::Common;
 use crate::sys::calls;
 
-/// Outputs that were replaced and have not written everything yet.
+/// Replaced outputs that have not written everything yet.
 pub const LEAVING_MAX: usize = OUTPUTS_MAX;
 
-/// The log, open. Clones are the same log.
+/// The open log. Clones are the same log.
 #[derive(Debug, Clone)]
 pub struct Logger(Arc<Mutex<State>>);
 
@@ -76,7 +77,7 @@ struct State {
     filters: Filters,
     sinks: Vec<Sink>,
     hands: Hands,
-    /// Lines of outputs that were replaced, which are not written yet.
+    /// Lines of replaced outputs that are not written yet.
     leaving: Vec<(Destination, Lines)>,
     default_output: Output,
     services: Services,
@@ -85,16 +86,16 @@ struct State {
 }
 
 impl Logger {
-    /// Opens the log, however long that takes. Its files are written by whoever logs.
+    /// Opens the log, however long that takes. Files are written by the thread that logs.
     ///
     /// # Errors
-    /// What is wrong with the filters or outputs, or an output that cannot be opened.
+    /// Invalid filters or outputs, or an output that cannot be opened.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         Self::open(settings, Opening::open)
     }
 
-    /// Opens the log that daemon `name` was asked for and makes it the one of this process. A file that
-    /// takes longer to open than `period` is opened when it is written to.
+    /// Opens the log of daemon `name` and installs it for this process. A file that takes longer to
+    /// open than `period` is opened on its first write.
     ///
     /// # Errors
     /// As [`Settings::new`] and [`Logger::install_with`].
@@ -108,7 +109,7 @@ impl Logger {
         Self::install_with(Settings::detect(name, options, config, paths)?, period)
     }
 
-    /// Opens the log and makes it the one of this process.
+    /// Opens the log and installs it for this process.
     ///
     /// # Errors
     /// As [`Logger::new`]; [`Error::Installed`] when the process has one already.
@@ -129,21 +130,21 @@ impl Logger {
         Ok(logger)
     }
 
-    /// From now on files and stderr are written by threads, and nobody else waits for them. Not to be
-    /// called by a process that is yet to fork.
+    /// Makes threads write files and stderr from now on, so that nothing else blocks on them. Not
+    /// to be called by a process that is yet to fork.
     pub fn use_threads(&self) {
         let mut state = self.state();
         state.hands = Hands::Threads;
-        state.sinks.iter_mut().for_each(|sink| sink.see_to(Hands::Threads));
+        state.sinks.iter_mut().for_each(|sink| sink.start_writing(Hands::Threads));
     }
 
-    /// The filters one by one, as libvirt writes them: `1:*rpc*`.
+    /// Returns the filters as libvirt writes them: `1:*rpc*`.
     #[must_use]
     pub fn filters(&self) -> Vec<String> {
         self.state().filters.items()
     }
 
-    /// The outputs one by one, as libvirt writes them: `3:stderr`.
+    /// Returns the outputs as libvirt writes them: `3:stderr`.
     #[must_use]
     pub fn outputs(&self) -> Vec<String> {
         self.state().sinks.iter().map(|sink| sink.output.to_string()).collect()
@@ -152,7 +153,7 @@ impl Logger {
     /// Replaces the filters; an empty setting leaves none.
     ///
     /// # Errors
-    /// What is wrong with the setting; the filters stay as they were.
+    /// An invalid setting; the filters are unchanged.
     pub fn set_filters(&self, setting: &str) -> Result<(), Error> {
         let filters = Filters::parse(setting)?;
         self.state().filters = filters;
@@ -160,17 +161,17 @@ impl Logger {
         Ok(())
     }
 
-    /// What a setting of outputs asks for, to be opened and then [set](Self::set_outputs). An empty
+    /// Parses a setting of outputs, to be opened and then [set](Self::set_outputs). An empty
     /// setting restores the default.
     ///
     /// # Errors
-    /// What is wrong with the setting; [`Error::Leaving`].
+    /// An invalid setting; [`Error::Leaving`].
     pub fn opening(&self, setting: &str) -> Result<Opening, Error> {
         let outputs = Outputs::parse(setting, &working_directory())?;
         self.state().opening(outputs)
     }
 
-    /// Replaces the outputs. No message is lost between the old ones and the new ones.
+    /// Replaces the outputs. No message is lost in between.
     pub fn set_outputs(&self, outputs: Opened) {
         self.state().replace(outputs);
         tracing::callsite::rebuild_interest_cache();
@@ -182,7 +183,7 @@ impl Logger {
 }
 
 impl State {
-    /// Without outputs.
+    /// Makes a log without outputs.
     fn new(settings: Settings) -> Result<Self, Error> {
         let hostname = nix::unistd::gethostname().unwrap_or_default();
         Ok(Self {
@@ -231,7 +232,8 @@ impl State {
         self.sinks.iter().map(|sink| sink.output.level).min().unwrap_or(Level::Error)
     }
 
-    /// Of what is asked for by a filter nothing is left out.
+    /// Writes a record unless its call site repeats too fast. Records enabled by a filter are
+    /// always written.
     fn write_unless_repeated(&mut self, record: &Record<'_>, place: Identifier) {
         if record.level < Level::Warning {
             return self.write(record);
@@ -280,7 +282,7 @@ impl Subscriber for Logger {
         self.state().write_unless_repeated(&record, event.metadata().callsite());
     }
 
-    // Spans are never enabled, so nothing below is called with one of ours.
+    // Spans are never enabled, so the methods below are not called.
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
@@ -295,7 +297,7 @@ impl Subscriber for Logger {
     fn exit(&self, _: &Id) {}
 }
 
-/// Where relative paths of log files start.
+/// Returns the base of relative paths of log files.
 fn working_directory() -> PathBuf {
     let directory = calls::or_else(std::env::current_dir(), || fs::read_link("/proc/self/cwd"));
     directory.unwrap_or_else(|_| "/".into())

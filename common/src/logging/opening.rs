@@ -1,4 +1,4 @@
-//! Opening outputs, which may take for ever where a disk hangs.
+//! Opening of outputs, which may block for ever on a hanging disk.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,38 +12,37 @@ use super::stream::{self, LogFile, Stream};
 use super::{Error, Services};
 use crate::sys::signal;
 
-/// Bytes of the stack of a thread that opens files.
+/// Stack size of a thread that opens files, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// Outputs that are to be opened.
+/// Outputs to be opened.
 #[derive(Debug, Clone)]
 pub struct Opening {
     pub(super) outputs: Outputs,
-    /// It is the default one, whose directory is made.
+    /// The default output, whose directory is created.
     pub(super) is_default: bool,
     pub(super) services: Services,
 }
 
-/// Outputs that can be used.
+/// Opened outputs.
 #[derive(Debug)]
 pub struct Opened(pub(super) Vec<Sink>);
 
 impl Opening {
-    /// Opens them, however long it takes. The services may be absent; a file must be there or be
-    /// creatable.
+    /// Opens the outputs, however long it takes. The services may be absent; a file must exist or
+    /// be creatable.
     ///
     /// # Errors
-    /// [`Error::Open`] of the first that cannot be opened.
+    /// [`Error::Open`] of the first output that cannot be opened.
     pub fn open(self) -> Result<Opened, Error> {
         let is_default = self.is_default;
         self.open_by(|path| stream::open(path, is_default).map(Some))
     }
 
-    /// Opens them as far as that is done within `period`. What is not is opened before the first
-    /// message is written to it, by whoever writes that.
+    /// Opens the outputs within `period`. An output that takes longer is opened on its first write.
     ///
     /// # Errors
-    /// [`Error::Open`] of the first of which it is known that it cannot be opened.
+    /// [`Error::Open`] of the first output known to be impossible to open.
     pub fn open_within(self, period: Duration) -> Result<Opened, Error> {
         let deadline = Instant::now() + period;
         let mut beside = Beside::open(self.files(), self.is_default);
@@ -52,7 +51,7 @@ impl Opening {
             match beside.as_ref().map(|beside| beside.opened.recv_timeout(left)) {
                 Some(Ok(result)) => result.map(Some),
                 Some(Err(_)) | None => {
-                    // What comes later would be taken for the next one.
+                    // A late result would be taken for the next file's.
                     beside = None;
                     Ok(None)
                 }
@@ -61,13 +60,13 @@ impl Opening {
         if opened.is_ok()
             && let Some(Beside { thread, .. }) = beside
         {
-            // Whoever forks next does so with one thread. It cannot panic.
-            drop(thread.join());
+            // The process stays single-threaded for a later fork. The thread cannot panic.
+            thread.join().ok();
         }
         opened
     }
 
-    /// Asks for the files one after the other.
+    /// Opens the files one after the other.
     fn open_by(
         self,
         mut file: impl FnMut(&Path) -> Result<Option<File>, Error>,
@@ -101,14 +100,14 @@ impl Opening {
     }
 }
 
-/// Files that are being opened, one after the other.
+/// A thread that opens files one after the other.
 struct Beside {
     opened: mpsc::Receiver<Result<File, Error>>,
     thread: JoinHandle<()>,
 }
 
 impl Beside {
-    /// `None` if there are none, or no thread is to be had.
+    /// Starts the thread; `None` without files, or if no thread can be started.
     fn open(files: Vec<PathBuf>, makes_directory: bool) -> Option<Self> {
         if files.is_empty() {
             return None;
@@ -116,8 +115,9 @@ impl Beside {
         let (sender, opened) = mpsc::channel();
         let thread = thread::Builder::new().name("open".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || {
-            // Signals are for the thread that has their handlers. It fails for wrong arguments only.
-            drop(signal::block());
+            // Signals belong to the thread with their handlers. The signal set is fixed, so this
+            // cannot fail.
+            signal::block().ok();
             let mut files = files.into_iter().map(|path| stream::open(&path, makes_directory));
             while files.next().is_some_and(|file| sender.send(file).is_ok()) {}
         });

@@ -1,4 +1,4 @@
-//! Where messages go.
+//! Outputs: destinations with a level each.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -9,38 +9,38 @@ use super::{Invalid, Level};
 /// Outputs in one setting, each of which may hold an fd. Ours.
 pub const OUTPUTS_MAX: usize = 64;
 
-/// A place for messages.
+/// Destination of messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// Whatever fd 2 is at the time.
+    /// The file open as fd 2 at the time.
     Stderr,
     /// The system log, under this name.
     Syslog(String),
-    /// A file, which is appended to. The path is absolute, and resolved by its text.
+    /// A file, opened for appending. The path is absolute, and normalized by its text.
     File(PathBuf),
     /// systemd's journal.
     Journald,
 }
 
-/// A destination and the least level of what goes there.
+/// A destination with the lowest level that goes there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Messages below are left out.
+    /// Lowest level.
     pub level: Level,
-    /// Where the others go.
+    /// Destination.
     pub destination: Destination,
 }
 
-/// A list of outputs, no destination twice.
+/// A list of outputs with distinct destinations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outputs(Vec<Output>);
 
 impl Outputs {
-    /// Reads items `LEVEL:DESTINATION` separated by spaces. Relative paths are taken from
-    /// `directory`; of equal destinations the last one counts, where it stands.
+    /// Parses items `LEVEL:DESTINATION` separated by spaces. Relative paths start at `directory`;
+    /// of equal destinations the last one counts, in its place.
     ///
     /// # Errors
-    /// The first item that is wrong, or that there are more than [`OUTPUTS_MAX`].
+    /// The first invalid item, or more than [`OUTPUTS_MAX`] items.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, Invalid> {
         let mut outputs: Vec<Output> = Vec::new();
         for item in text.split(' ').filter(|item| !item.is_empty()) {
@@ -54,19 +54,19 @@ impl Outputs {
         Ok(Self(outputs))
     }
 
-    /// The outputs one by one, as they are read back: `3:stderr`.
+    /// Returns the outputs as items that can be parsed again: `3:stderr`.
     #[must_use]
     pub fn items(&self) -> Vec<String> {
         self.0.iter().map(Output::to_string).collect()
     }
 
-    /// How many there are.
+    /// Returns the number of outputs.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The outputs in their order.
+    /// Returns the outputs in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Output> {
         self.0.iter()
     }
@@ -129,10 +129,10 @@ impl fmt::Display for Destination {
     }
 }
 
-/// `path` from the root, without `.`, `..` and needless slashes. It is done by the text alone, as `GLib`
-/// does it for libvirt: a directory in front of `..` need not be there, and may be a link.
+/// Normalizes `path` to an absolute one without `.`, `..` and superfluous slashes. By the text
+/// alone, as `GLib` does it for libvirt: a directory before `..` need not exist, and may be a link.
 fn resolve_by_text(path: &str, directory: &Path) -> PathBuf {
-    // Two slashes may mean something else than one, says POSIX, and `GLib` leaves them.
+    // POSIX gives two leading slashes a meaning of their own, and `GLib` leaves them.
     let root = if path.starts_with("//") && !path.starts_with("///") { "//" } else { "/" };
     let mut names: Vec<&OsStr> = Vec::new();
     let whole = directory.join(path);

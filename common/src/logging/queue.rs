@@ -1,39 +1,39 @@
-//! Lines that wait to be written, and how far the thread that writes them is.
+//! Queue of lines to be written, with the state of its writer.
 //!
-//! Whoever logs puts a line in and goes on, whatever the file or stderr does. The queue is bounded: what
-//! does not fit is lost, counted, and told of behind the lines that were there before it.
+//! The thread that logs puts a line in and continues, whatever the file or stderr does. The queue
+//! is bounded: what does not fit is lost, counted, and reported behind the lines before it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long an orderly end waits for what was logged to be written.
+/// Time at an orderly end to write all messages.
 pub const FLUSH_PERIOD: Duration = Duration::from_secs(1);
 
-/// Bytes of lines that wait for one output.
+/// Bytes of lines queued for one output.
 pub(super) const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Messages that wait for one output.
+/// Messages queued for one output.
 pub(super) const QUEUE_MESSAGES_MAX: usize = 16_384;
 
-/// Bytes of memory that a queue keeps when nothing waits.
+/// Bytes of memory that an empty queue retains.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// How long one call may take until the output is taken to hang.
+/// Time of one call after which the output counts as hanging.
 const HANG: Duration = Duration::from_millis(250);
 
-/// How often it is looked for that.
+/// Interval of checks for that.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
-/// A queue. Clones are the same one.
+/// A queue. Clones are the same queue.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Queue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// For the writer: there are lines, or it may go on.
+    /// Signals the writer: there are lines, or it may continue.
     work: Condvar,
-    /// For others: all is written, a call has ended, or the writer has.
+    /// Signals others: all is written, a call has ended, or the writer has.
     news: Condvar,
 }
 
@@ -43,29 +43,29 @@ struct State {
     messages: usize,
     /// Messages that did not fit behind those lines.
     lost: u64,
-    /// Messages lost before those lines, of which the output does not tell yet.
-    untold: u64,
-    /// Messages that were neither written nor told of as lost.
-    owed: u64,
-    /// The writer has lines in its hands.
+    /// Messages lost before those lines and not reported yet.
+    unreported: u64,
+    /// Messages that are neither written nor reported as lost.
+    pending: u64,
+    /// The writer has taken a batch.
     is_writing: bool,
     /// The writer waits for lines.
     is_idle: bool,
-    /// Since when the writer is in a call.
+    /// Start of the writer's call in progress.
     call_since: Option<Instant>,
     /// A thread has the writer.
     has_thread: bool,
-    /// It is to put the writer down.
+    /// The writer is to stop.
     is_held: bool,
-    /// When it was told that no more lines come.
+    /// Time at which the queue was closed.
     closed_at: Option<Instant>,
     /// The writer has ended.
     is_over: bool,
-    /// How many wait for news.
+    /// Number of threads that wait for `news`.
     waiting: usize,
 }
 
-/// What the writer is to write next.
+/// Lines for the writer.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) lines: Vec<u8>,
@@ -74,11 +74,11 @@ pub(super) struct Batch {
 }
 
 impl Queue {
-    /// Puts a line in, if there is room.
+    /// Adds a line, if there is room.
     pub(super) fn push(&self, line: &str) {
         let mut state = self.lock();
-        state.owed += 1;
-        // Nothing comes behind what was lost before the writer has heard of that.
+        state.pending += 1;
+        // Nothing is added behind a loss until the writer has seen the loss.
         if state.lost > 0 || !state.has_room_for(line) {
             state.lost += 1;
             return;
@@ -90,35 +90,35 @@ impl Queue {
         }
     }
 
-    /// No more lines come. What is there is still written.
+    /// Closes the queue. Queued lines are still written.
     pub(super) fn close(&self) {
         self.lock().closed_at = Some(Instant::now());
         self.0.work.notify_all();
     }
 
-    /// When it was closed.
+    /// Returns the time at which it was closed.
     pub(super) fn closed_at(&self) -> Option<Instant> {
         self.lock().closed_at
     }
 
-    /// The writer has ended.
+    /// Marks the writer as ended.
     pub(super) fn end(&self) {
         self.lock().is_over = true;
         self.0.news.notify_all();
     }
 
-    /// Whether the writer has ended.
+    /// Returns whether the writer has ended.
     pub(super) fn is_over(&self) -> bool {
         self.lock().is_over
     }
 
-    /// What waits, if anything does.
+    /// Takes all queued lines, if there are any.
     pub(super) fn take(&self) -> Option<Batch> {
         self.lock().take(Vec::new())
     }
 
-    /// What waits, as soon as something does; `None` when nothing more comes. `memory` is what the last
-    /// batch was in. `None` as well when the writer is to be put down.
+    /// Takes all queued lines as soon as there are any. `memory` is reused from the last batch.
+    /// `None` when the queue is closed and empty, or the writer is to stop.
     pub(super) fn wait_for_lines(&self, mut memory: Vec<u8>) -> Option<Batch> {
         memory.clear();
         memory.shrink_to(KEPT_BYTES_MAX);
@@ -138,7 +138,7 @@ impl Queue {
         }
     }
 
-    /// The writer is through with a batch.
+    /// Finishes a batch.
     pub(super) fn put_down(&self, batch: Batch) -> Vec<u8> {
         let mut state = self.lock();
         state.is_writing = false;
@@ -146,42 +146,43 @@ impl Queue {
         batch.lines
     }
 
-    /// The writer was put down in the middle of a batch: the rest comes first when it goes on.
+    /// Returns the rest of a batch after the writer was stopped in the middle: it is written first
+    /// later.
     pub(super) fn put_back(&self, rest: &[u8], messages: usize) {
         let mut state = self.lock();
         state.lines.splice(0..0, rest.iter().copied());
         state.messages += messages;
     }
 
-    /// So many messages are lost, and the output is to tell of them.
+    /// Counts messages as lost, to be reported by the output.
     pub(super) fn note_lost(&self, messages: u64) {
-        self.lock().untold += messages;
+        self.lock().unreported += messages;
     }
 
-    /// So many messages were written.
+    /// Counts messages as written.
     pub(super) fn note_written(&self, messages: u64) {
         let mut state = self.lock();
-        state.owed = state.owed.saturating_sub(messages);
+        state.pending = state.pending.saturating_sub(messages);
     }
 
-    /// The output tells of so many lost ones.
-    pub(super) fn note_told(&self, messages: u64) {
+    /// Counts lost messages as reported.
+    pub(super) fn note_reported(&self, messages: u64) {
         let mut state = self.lock();
-        state.untold = state.untold.saturating_sub(messages);
-        state.owed = state.owed.saturating_sub(messages);
+        state.unreported = state.unreported.saturating_sub(messages);
+        state.pending = state.pending.saturating_sub(messages);
     }
 
-    /// Messages lost of which the output does not tell yet.
-    pub(super) fn untold(&self) -> u64 {
-        self.lock().untold
+    /// Returns the number of lost messages that are not reported yet.
+    pub(super) fn unreported(&self) -> u64 {
+        self.lock().unreported
     }
 
-    /// Messages that were neither written nor told of as lost.
-    pub(super) fn owed(&self) -> u64 {
-        self.lock().owed
+    /// Returns the number of messages that are neither written nor reported as lost.
+    pub(super) fn pending(&self) -> u64 {
+        self.lock().pending
     }
 
-    /// Makes a call that may take any time, unless the writer is to be put down.
+    /// Makes a call that may block, unless the writer is to stop.
     pub(super) fn call<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
         let mut state = self.lock();
         if state.is_held {
@@ -194,52 +195,53 @@ impl Queue {
         Some(result)
     }
 
-    /// A thread takes the writer up, or puts it down.
+    /// Sets whether a thread has the writer.
     pub(super) fn set_has_thread(&self, has_thread: bool) {
         let mut state = self.lock();
         state.has_thread = has_thread;
         self.tell_news(&state);
     }
 
-    /// Whether a thread has the writer.
+    /// Returns whether a thread has the writer.
     pub(super) fn has_thread(&self) -> bool {
         self.lock().has_thread
     }
 
-    /// Whether the writer is to be put down.
+    /// Returns whether the writer is to stop.
     pub(super) fn is_held(&self) -> bool {
         self.lock().is_held
     }
 
-    /// Whether a call has not ended for longer than one takes that ends.
+    /// Returns whether a call takes so long that the output counts as hanging.
     pub(super) fn hangs(&self) -> bool {
         self.lock().call_since.is_some_and(|since| since.elapsed() >= HANG)
     }
 
-    /// Whether all lines are written or lost.
+    /// Returns whether all lines are written or lost.
     pub(super) fn is_written(&self) -> bool {
         self.lock().is_written()
     }
 
-    /// Waits for that. Says whether it came about.
+    /// Waits until all lines are written or lost. Returns whether they are.
     pub(super) fn wait_until_written(&self, deadline: Instant) -> bool {
         self.wait_until(deadline, State::is_written)
     }
 
-    /// Waits until the writer has ended, or is to be put down. Says whether it has ended.
+    /// Waits until the writer has ended, or is to stop. Returns whether it has ended.
     pub(super) fn wait_until_over(&self, deadline: Instant) -> bool {
         self.wait_until(deadline, |state| state.is_over || state.is_held);
         self.is_over()
     }
 
-    /// Has the writer put down by its thread, between two calls.
+    /// Stops the writer's thread between two calls.
     pub(super) fn hold(&self) {
         self.lock().is_held = true;
         self.0.work.notify_all();
         self.0.news.notify_all();
     }
 
-    /// Waits until no thread has the writer, unless that [hangs](Self::hangs). Says whether it came about.
+    /// Waits until no thread has the writer, unless that [hangs](Self::hangs). Returns whether none
+    /// has it.
     pub(super) fn wait_until_put_down(&self, deadline: Instant) -> bool {
         loop {
             let next = deadline.min(Instant::now() + LOOK_PERIOD);
@@ -252,7 +254,7 @@ impl Queue {
         }
     }
 
-    /// The writer may be taken up again.
+    /// Allows the writer to continue.
     pub(super) fn release(&self) {
         self.lock().is_held = false;
     }

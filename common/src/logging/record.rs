@@ -1,4 +1,4 @@
-//! One message with its circumstances, as text.
+//! A message with its metadata, as text.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,28 +8,29 @@ use tracing::{Event, Metadata};
 
 use super::Level;
 
-/// Bytes of one message; a longer one is cut. Ours: above what a client's names can add up to.
+/// Bytes of one message; a longer one is cut. Ours: above the total of names that a client can
+/// send.
 pub(super) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// What a cut message ends with.
+/// Suffix of a cut message.
 const CUT_MARK: &str = "...";
 
-/// One message on its way to the outputs.
+/// A message on its way to the outputs.
 #[derive(Debug, Clone)]
 pub(super) struct Record<'a> {
     pub(super) level: Level,
     pub(super) time: SystemTime,
-    /// The number of the process. libvirt's is the thread's, of which it has one.
+    /// Pid. libvirt logs the thread's id; it has one thread.
     pub(super) process: u32,
-    /// libvirt's category, by which filters choose.
+    /// libvirt's category, for filters.
     pub(super) category: &'a str,
-    /// Where in the code it was logged; the first lines of an output come from nowhere.
+    /// Call site; the first lines of an output have none.
     pub(super) place: Option<Place<'a>>,
-    /// One line: nothing in it can end or imitate another.
+    /// A single line: nothing in it can end or imitate another.
     pub(super) text: String,
 }
 
-/// A place in the code.
+/// A call site.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) file: &'a str,
@@ -38,7 +39,7 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// What `event` says, now.
+    /// Makes a record of `event`, with the present time.
     pub(super) fn of(event: &Event<'_>, metadata: &'a Metadata<'a>) -> Self {
         let mut text = MessageText::default();
         event.record(&mut text);
@@ -56,7 +57,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// What an output says of messages that it has not got.
+    /// Makes the report of lost messages.
     pub(super) fn of_lost(messages: u64) -> Record<'static> {
         Record {
             level: Level::Warning,
@@ -68,17 +69,17 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Another message at the same moment.
+    /// Makes another message at the same time.
     pub(super) fn beside(&self, level: Level, text: String) -> Self {
         Self { level, place: None, text, ..self.clone() }
     }
 
-    /// A line of a log file.
+    /// Formats a line of a log file.
     pub(super) fn line(&self) -> String {
         format!("{}: {}\n", Utc(self.time), self.body())
     }
 
-    /// The line without time and line end.
+    /// Formats the line without time and newline.
     pub(super) fn body(&self) -> String {
         let Self { process, text, .. } = self;
         let level = self.level.word();
@@ -92,7 +93,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// `time` as libvirt writes it: `2026-11-22 13:50:22.821+0000`.
+/// Formats `time` like libvirt: `2026-11-22 13:50:22.821+0000`.
 #[must_use]
 pub fn timestamp(time: SystemTime) -> String {
     Utc(time).to_string()
@@ -112,9 +113,9 @@ impl fmt::Display for Utc {
     }
 }
 
-/// Year, month and day of the `day`th day after 1 January 1970.
+/// Returns year, month and day of the `day`th day after 1 January 1970.
 ///
-/// Years are counted from March: so the leap day is a year's last, and the months before it make a
+/// Years are counted from March, so that the leap day is a year's last. The months before it have a
 /// pattern of 153 days for every five.
 fn date(day: u64) -> (u64, u64, u64) {
     const ERA_DAYS: u64 = 400 * 365 + 97;
@@ -131,8 +132,8 @@ fn date(day: u64) -> (u64, u64, u64) {
 
 /// Collects an event's message and then its fields as ` name=value`.
 ///
-/// Control characters are written as escapes: names and paths come from peers, and a line end in
-/// one would let them write lines of the log.
+/// Control characters are escaped: names and paths come from peers, and a newline in one would let
+/// them forge lines of the log.
 #[derive(Default)]
 struct MessageText {
     text: String,
@@ -160,7 +161,7 @@ impl Visit for MessageText {
             "message" => write!(self, "{value:?}"),
             name => write!(self, " {name}={value:?}"),
         };
-        // Only a value's own implementation can fail; what it wrote before stands.
+        // Only a value's own implementation can fail; what it wrote before stays.
         self.cut |= written.is_err();
     }
 }

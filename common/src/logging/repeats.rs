@@ -1,42 +1,42 @@
-//! How often one place in the code may complain: whoever connects in a loop and is refused, say, writes
-//! no more into the log than that.
+//! Rate limit per call site, so that clients which connect in a loop and are refused, for example,
+//! do not flood the log.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
 
-/// Messages of one place that are logged however fast they come; ours. As many guests on one host may
-/// each have the same trouble.
+/// Messages of one call site in a row; ours. As many guests on one host may each have the same
+/// trouble.
 const BURST: u32 = 2_000;
 
-/// How long it takes until one more may be.
+/// Time for each further message.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// All places that have complained.
+/// All call sites that have logged.
 #[derive(Debug, Default)]
 pub(super) struct Repeats(HashMap<Identifier, Place>);
 
 #[derive(Debug)]
 struct Place {
-    /// When all of its burst is to be had again.
+    /// Time at which the whole burst is available again.
     whole_at: Instant,
     left_out: u64,
 }
 
-/// What becomes of a message.
+/// Decision about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is logged, behind the number of those that were not.
+    /// Logged, after the number of those that were left out.
     Logged { left_out: u64 },
-    /// It is the last one for now.
+    /// Logged as the last one for now.
     Last,
-    /// It is only counted.
+    /// Only counted.
     LeftOut,
 }
 
 impl Repeats {
-    /// A place has something to say at `now`.
+    /// Decides about a message from `place` at `now`.
     pub(super) fn judge(&mut self, place: Identifier, now: Instant) -> Verdict {
         let place = self.0.entry(place).or_insert(Place { whole_at: now, left_out: 0 });
         place.whole_at = place.whole_at.max(now) + PERIOD;
@@ -54,33 +54,4 @@ impl Repeats {
 }
 
 #[cfg(test)]
-mod tests {
-    use tracing::Callsite;
-    use tracing::callsite::DefaultCallsite;
-
-    use super::*;
-
-    #[test]
-    fn a_place_that_complains_without_end_is_heard_now_and_then() {
-        static META: tracing::Metadata<'static> = tracing::metadata! {
-            name: "test", target: "test", level: tracing::Level::ERROR, fields: &[],
-            callsite: &SITE, kind: tracing::metadata::Kind::EVENT,
-        };
-        static SITE: DefaultCallsite = DefaultCallsite::new(&META);
-        let place = || tracing::callsite::Identifier(&SITE as &'static dyn Callsite);
-        let (mut repeats, begin) = (Repeats::default(), Instant::now());
-        for _ in 1..BURST {
-            assert_eq!(repeats.judge(place(), begin), Verdict::Logged { left_out: 0 });
-        }
-        assert_eq!(repeats.judge(place(), begin), Verdict::Last);
-        for _ in 0..7 {
-            assert_eq!(repeats.judge(place(), begin), Verdict::LeftOut);
-        }
-        let later = begin + PERIOD;
-        assert_eq!(repeats.judge(place(), later), Verdict::Logged { left_out: 7 });
-        assert_eq!(repeats.judge(place(), later), Verdict::LeftOut);
-        let much_later = begin + 2 * BURST * PERIOD;
-        assert_eq!(repeats.judge(place(), much_later), Verdict::Logged { left_out: 1 });
-        assert_eq!(repeats.judge(place(), much_later), Verdict::Logged { left_out: 0 });
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::journal;
 
-/// Where the system's two log services listen.
+/// Addresses of the system's two log services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Services {
     /// The system log, by the classic protocol.

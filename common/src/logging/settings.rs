@@ -1,4 +1,4 @@
-//! What the log is set to at start: command line over environment over configuration.
+//! Log settings at the start: command line over environment over configuration.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -12,27 +12,27 @@ use crate::admin::LIBVIRT_VERSION;
 use crate::cli::{Options, Paths};
 use crate::config::Common;
 
-/// The version of this project.
+/// Version of this project.
 const PACKAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What the log is to be.
+/// Settings of the log.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What follows `libvirt version: ` in the first line of every output.
+    /// Text behind `libvirt version: ` in the first line of every output.
     pub version: String,
-    /// The least level of messages that no filter matches.
+    /// Lowest logged level where no filter matches.
     pub level: Level,
     /// Filters as configured; empty for none.
     pub filters: String,
     /// Outputs as configured; empty for the default one.
     pub outputs: String,
-    /// The output that an empty setting stands for, at start and ever after.
+    /// Output used for an empty setting, at the start and later.
     pub default_output: Output,
     /// The system's log services.
     pub services: Services,
 }
 
-/// The variables that set the log. Empty ones are as good as unset.
+/// Environment variables of the log. Empty ones count as unset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `LIBVIRT_DEBUG`, the level.
@@ -43,22 +43,22 @@ pub struct Environment {
     pub outputs: String,
 }
 
-/// What the default output depends on.
+/// Circumstances that decide the default output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// The daemon goes into the background.
     pub daemonized: bool,
-    /// Somebody started it by hand.
+    /// It was started from a terminal.
     pub stdin_is_terminal: bool,
-    /// The journal is there to be written to.
+    /// The journal can be written to.
     pub journal_writable: bool,
     /// The daemon's own log file.
     pub log_file: PathBuf,
 }
 
 impl Settings {
-    /// What daemon `name` is asked for by its options, its configuration, this process's
-    /// environment and what is around it. Call it before going into the background.
+    /// Determines the settings of daemon `name` from its options, its configuration, the
+    /// environment and the circumstances. To be called before going into the background.
     ///
     /// # Errors
     /// As [`Settings::new`].
@@ -74,10 +74,10 @@ impl Settings {
         Self::new(&version, config, environment, options.verbose, &surroundings)
     }
 
-    /// Joins what configuration, environment and command line (`-v`) say.
+    /// Combines configuration, environment and command line (`-v`).
     ///
     /// # Errors
-    /// A level that is none. Filters and outputs are looked at when the log is opened.
+    /// An invalid level. Filters and outputs are checked when the log is opened.
     pub fn new(
         version: &str,
         config: &Common,
@@ -116,7 +116,7 @@ impl Default for Settings {
 }
 
 impl Environment {
-    /// Reads the variables; bytes that are no UTF-8 become U+FFFD.
+    /// Reads the variables; bytes that are not UTF-8 become U+FFFD.
     #[must_use]
     pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let text = |name| variable(name).unwrap_or_default().to_string_lossy().into_owned();
@@ -129,7 +129,7 @@ impl Environment {
 }
 
 impl Surroundings {
-    /// Looks at this process and its machine, before it goes into the background.
+    /// Examines this process and its machine, before it goes into the background.
     #[must_use]
     pub fn detect(daemonized: bool, log_file: &Path) -> Self {
         Self {
@@ -140,11 +140,11 @@ impl Surroundings {
         }
     }
 
-    /// The output of a daemon that nobody configured otherwise, by libvirt's rules.
+    /// Returns the default output by libvirt's rules.
     #[must_use]
     pub fn default_output(&self, level: Level) -> Output {
         if self.journal_writable && (self.daemonized || !self.stdin_is_terminal) {
-            // The journal limits the rate, and all of libvirt's debugging would use it up.
+            // The journal limits the rate, and libvirt's debug messages would use it up.
             return Output { level: level.max(Level::Info), destination: Destination::Journald };
         }
         let destination = if self.daemonized {

@@ -1,4 +1,4 @@
-//! An output that is in use.
+//! An output in use.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -13,19 +13,19 @@ use super::stream::Stream;
 use crate::sys::fd::set_nonblocking;
 use crate::sys::socket::send_datagram_to;
 
-/// Bytes of one datagram to the system log, what common daemons take at the most (rsyslog's
-/// default). The rest of a longer message is cut.
+/// Bytes of one datagram to the system log, the limit of common daemons (rsyslog's default). The
+/// rest of a longer message is cut.
 const SYSLOG_BYTES_MAX: usize = 8192;
 
-/// The two lines that every output begins with.
+/// The two lines at the beginning of every output.
 #[derive(Debug, Clone)]
 pub(super) struct Greeting {
     pub(super) version: String,
     pub(super) hostname: String,
 }
 
-/// An output in use. To write does not fail: what cannot be written is lost, counted, and told of
-/// once writing works again.
+/// An output in use. Writing does not fail: a message that cannot be written is lost, counted, and
+/// reported once writing works again.
 #[derive(Debug)]
 pub(super) struct Sink {
     pub(super) output: Output,
@@ -37,11 +37,11 @@ pub(super) struct Sink {
 enum Channel {
     /// To a file or stderr.
     Lines(Lines),
-    /// To a service, which never makes anybody wait.
+    /// To a service; such writes never block.
     Datagrams { socket: UnixDatagram, service: Service, lost: u64 },
 }
 
-/// One of the system's log services.
+/// A log service of the system.
 #[derive(Debug)]
 pub(super) enum Service {
     Syslog { address: PathBuf, ident: String },
@@ -49,12 +49,12 @@ pub(super) enum Service {
 }
 
 impl Sink {
-    /// An output to a file or stderr.
+    /// Makes an output to a file or stderr.
     pub(super) fn of_stream(output: Output, stream: Stream) -> Self {
         Self { output, channel: Channel::Lines(Lines::new(stream)), greeted: false }
     }
 
-    /// An output to a service, which may be absent.
+    /// Makes an output to a service, which may be absent.
     ///
     /// # Errors
     /// As `socket(2)`.
@@ -65,7 +65,7 @@ impl Sink {
         Ok(Self { output, channel, greeted: false })
     }
 
-    /// Writes `record`, or has it written, if its level is high enough.
+    /// Writes or queues `record` if its level is high enough.
     pub(super) fn write(&mut self, record: &Record<'_>, greeting: &Greeting, hands: Hands) {
         if record.level < self.output.level {
             return;
@@ -77,17 +77,17 @@ impl Sink {
             self.channel.send(&record.beside(Level::Info, format!("hostname: {hostname}")));
         }
         self.channel.send(record);
-        self.see_to(hands);
+        self.start_writing(hands);
     }
 
-    /// Sees to it that what waits is written with these hands.
-    pub(super) fn see_to(&mut self, hands: Hands) {
+    /// Starts writing queued lines on the thread that `hands` names.
+    pub(super) fn start_writing(&mut self, hands: Hands) {
         if let Channel::Lines(lines) = &mut self.channel {
-            lines.see_to(hands);
+            lines.start_writing(hands);
         }
     }
 
-    /// Its lines, unless it is a service.
+    /// Returns its lines, unless it is a service.
     pub(super) fn lines(&self) -> Option<&Lines> {
         match &self.channel {
             Channel::Lines(lines) => Some(lines),
@@ -95,7 +95,7 @@ impl Sink {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns its lines, to be changed.
     pub(super) fn lines_mut(&mut self) -> Option<&mut Lines> {
         match &mut self.channel {
             Channel::Lines(lines) => Some(lines),
@@ -103,15 +103,15 @@ impl Sink {
         }
     }
 
-    /// Messages that were neither written nor told of as lost.
-    pub(super) fn owed(&self) -> u64 {
+    /// Returns the number of messages that are neither written nor reported as lost.
+    pub(super) fn pending(&self) -> u64 {
         match &self.channel {
-            Channel::Lines(lines) => lines.queue.owed(),
+            Channel::Lines(lines) => lines.queue.pending(),
             Channel::Datagrams { lost, .. } => *lost,
         }
     }
 
-    /// Ends it when all that waits is written.
+    /// Ends it when all queued lines are written.
     pub(super) fn leave(self, hands: Hands) -> Option<Lines> {
         match self.channel {
             Channel::Lines(lines) => lines.leave(hands),
@@ -147,7 +147,7 @@ impl Service {
     }
 }
 
-/// Without a time of its own: the system log then adds the time at which the message came.
+/// Formats a message without a time: the system log adds the time of receipt.
 fn syslog_message(record: &Record<'_>, ident: &str) -> Vec<u8> {
     let priority = FACILITY_DAEMON * 8 + record.level.syslog_priority();
     let pid = std::process::id();

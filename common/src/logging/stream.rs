@@ -1,5 +1,5 @@
-//! What lines are written to: a file or stderr. A call on either may wait for ever, for a disk that
-//! hangs, or for whoever holds the pipe.
+//! Destination of lines: a file or stderr. A call on either may block for ever, on a hanging disk
+//! or on the reader of a pipe.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
@@ -14,17 +14,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Error, stderr};
 use crate::sys::process;
 
-/// Bytes of one write, the kernel's `PIPE_BUF`: so many stay together in a pipe that others write to
-/// as well. A longer line is a write of its own.
+/// Bytes of one write, the kernel's `PIPE_BUF`: they stay together in a pipe with other writers. A
+/// longer line is a write of its own.
 const PIECE_BYTES: usize = 4096;
 
-/// How long whoever was behind is left alone when it takes something again.
+/// Pause before the next write to a reader that was behind.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A file or stderr.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// Whatever fd 2 is at the time.
+    /// The file open as fd 2 at the time.
     Stderr,
     File(LogFile),
 }
@@ -33,14 +33,14 @@ pub(super) enum Stream {
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) path: PathBuf,
-    /// Its directory is made: nobody but the daemon can be expected to make that of its default log.
+    /// Create the directory: that of the daemon's default log need not exist.
     pub(super) makes_directory: bool,
-    /// `None` until somebody has had the time to open it.
+    /// `None` until it is opened.
     pub(super) file: Option<File>,
 }
 
 impl Stream {
-    /// Whether it was opened.
+    /// Returns whether it is open.
     pub(super) fn is_open(&self) -> bool {
         match self {
             Self::Stderr => true,
@@ -69,7 +69,7 @@ impl Stream {
         }
     }
 
-    /// Writes the beginning of `lines`, and gives the number of bytes written.
+    /// Writes the beginning of `lines`, and returns the number of bytes written.
     ///
     /// # Errors
     /// As `write(2)`; `WouldBlock` when the reader of a pipe, terminal or socket is behind.
@@ -90,14 +90,14 @@ impl Stream {
             Self::Stderr | Self::File(_) => stderr.as_fd(),
         };
         let timeout = PollTimeout::try_from(period).unwrap_or(PollTimeout::MAX);
-        // Whatever comes of it, the next write says how things are.
+        // The next write shows the result.
         if !matches!(poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], timeout), Ok(0)) {
             process::pause(PAUSE);
         }
     }
 }
 
-/// Opens a log file. A FIFO without a reader is refused at once instead of waited for.
+/// Opens a log file. A FIFO without a reader fails at once instead of blocking.
 ///
 /// # Errors
 /// [`Error::Open`].
@@ -111,7 +111,7 @@ pub(super) fn open(path: &Path, makes_directory: bool) -> Result<File, Error> {
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(failed)
 }
 
-/// As many lines as fit into one piece, or the first.
+/// Returns as many lines as fit in one piece, or the first.
 fn whole_lines(lines: &[u8]) -> &[u8] {
     let piece = lines.get(..PIECE_BYTES).unwrap_or(lines);
     if piece.len() == lines.len() {

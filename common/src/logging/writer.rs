@@ -1,4 +1,4 @@
-//! Who writes the lines of a queue.
+//! Writer of a queue's lines.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,20 +10,20 @@ use super::record::Record;
 use super::stream::Stream;
 use crate::sys::signal;
 
-/// Bytes of the stack of a thread that writes. What it formats is a line about losses.
+/// Stack size of a writing thread, in bytes. It formats only lines about losses.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// How often a writer whose reader is behind looks whether it is to end or to be put down.
+/// Interval at which a writer that waits for its reader checks whether it is to end or to stop.
 const WAIT_PERIOD: Duration = Duration::from_millis(25);
 
-/// Takes lines out of a queue and writes them.
+/// Takes lines from a queue and writes them.
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Queue,
     stream: Stream,
-    /// The queue of an earlier output to the same place, whose lines come first.
+    /// Queue of an earlier output to the same destination, whose lines come first.
     follows: Option<Queue>,
-    /// The last line was not written to its end.
+    /// The last line is incomplete.
     is_cut: bool,
     has_complained: bool,
 }
@@ -33,12 +33,13 @@ impl Writer {
         Self { queue, stream, follows: None, is_cut: false, has_complained: false }
     }
 
-    /// What waits in `earlier` is written before, unless that takes too long.
+    /// Writes the lines of `earlier` first, unless that takes too long.
     pub(super) fn follow(&mut self, earlier: Queue) {
         self.follows = Some(earlier);
     }
 
-    /// Writes what waits with the hands of the caller. What is not open yet keeps waiting.
+    /// Writes queued lines on the calling thread. Lines for a file that is not open yet stay
+    /// queued.
     pub(super) fn write_waiting(&mut self) {
         while self.stream.is_open()
             && let Some(batch) = self.queue.take()
@@ -47,10 +48,10 @@ impl Writer {
         }
     }
 
-    /// Goes on on a thread of its own, which gives it back when it is [put down](Queue::hold).
+    /// Continues on a thread of its own, which returns it when it is [held](Queue::hold).
     ///
     /// # Errors
-    /// Itself, if there is no thread to be had.
+    /// Itself, if no thread can be started.
     pub(super) fn start(self) -> Result<JoinHandle<Option<Self>>, Option<Self>> {
         let queue = self.queue.clone();
         queue.set_has_thread(true);
@@ -66,10 +67,11 @@ impl Writer {
         })
     }
 
-    /// Gives itself back when it is put down.
+    /// Writes until the queue ends, or returns itself when it is held.
     fn run(mut self) -> Option<Self> {
-        // Signals are for the thread that has their handlers. It fails for wrong arguments only.
-        drop(signal::block());
+        // Signals belong to the thread with their handlers. The signal set is fixed, so this cannot
+        // fail.
+        signal::block().ok();
         let queue = self.queue.clone();
         let rest = self.write_all().then_some(self);
         if rest.is_none() {
@@ -79,7 +81,7 @@ impl Writer {
         rest
     }
 
-    /// Writes what comes until nothing more does. Says whether it was put down before.
+    /// Writes all lines until the queue ends. Returns whether it was held before.
     fn write_all(&mut self) -> bool {
         if let Some(earlier) = self.follows.take() {
             earlier.wait_until_over(Instant::now() + FLUSH_PERIOD);
@@ -96,7 +98,7 @@ impl Writer {
         queue.call(|| stream.close()).is_none()
     }
 
-    /// Gives the memory back that the batch was in.
+    /// Writes a batch, and returns its memory.
     fn write_batch(&mut self, batch: Batch) -> Vec<u8> {
         self.tell_of_lost();
         match self.write(&batch.lines, true) {
@@ -113,13 +115,13 @@ impl Writer {
     }
 
     fn tell_of_lost(&mut self) {
-        let lost = self.queue.untold();
+        let lost = self.queue.unreported();
         if lost > 0 && self.write(Record::of_lost(lost).line().as_bytes(), false).is_ok() {
-            self.queue.note_told(lost);
+            self.queue.note_reported(lost);
         }
     }
 
-    /// Writes lines, which may be what others have given us to write.
+    /// Writes lines, or reports of lost ones.
     fn write<'a>(&mut self, lines: &'a [u8], are_messages: bool) -> Result<(), Unwritten<'a>> {
         self.begin().map_err(|failure| failure.of(lines))?;
         let mut rest = lines;
@@ -135,7 +137,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Sees to it that the stream is open and at the beginning of a line.
+    /// Prepares the stream: opens it, and ends an incomplete line.
     fn begin(&mut self) -> Result<(), Failure> {
         self.open()?;
         if self.is_cut {
@@ -152,7 +154,7 @@ impl Writer {
         let opened = queue.call(|| stream.open()).ok_or(Failure::Held)?;
         let Err(error) = opened else { return Ok(()) };
         if !std::mem::replace(&mut self.has_complained, true) {
-            tracing::error!(target: "daemon", "{error}; its messages are lost until that works");
+            tracing::error!(target: "daemon", "{error}; messages for it are lost until it can be opened");
         }
         Err(Failure::Failed)
     }
@@ -171,19 +173,19 @@ impl Writer {
         }
     }
 
-    /// Whether a reader that is behind is waited for.
+    /// Returns whether to wait for a reader that is behind.
     fn may_wait(&self) -> bool {
         let closed_at = self.queue.closed_at();
         self.queue.has_thread() && closed_at.is_none_or(|at| at.elapsed() < FLUSH_PERIOD)
     }
 }
 
-/// Why nothing was written.
+/// Reason why nothing was written.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
     /// A call has failed.
     Failed,
-    /// The writer is to be put down.
+    /// The writer is to stop.
     Held,
 }
 
@@ -197,7 +199,7 @@ impl Failure {
 #[derive(Debug)]
 struct Unwritten<'a> {
     lines: &'a [u8],
-    /// The writer is to be put down.
+    /// The writer is to stop.
     is_held: bool,
 }
 

@@ -1,13 +1,13 @@
-//! The state of one client's stream.
+//! State of one client's stream.
 //!
-//! A small call costs one read, as what is read may reach a little into the next message. That
-//! part, [`READ_BYTES_MAX`] at the most, is kept until the answer before it has been written out.
-//! While a call is with its handler or an answer is not yet written out, nothing is wanted: that is
-//! the flow control, one request in flight per client.
+//! A small call costs one read, which may reach a little into the next message. That part, at most
+//! [`READ_BYTES_MAX`], is kept until the answer before it is written. While a call is with its
+//! handler or an answer is not yet written, nothing is read: that is the flow control, one request
+//! in flight per client.
 //!
 //! An fd rides on the first byte of what its sender passed to the kernel in one piece, and a read
-//! never goes on behind that piece. So fds that come with a read belong to one byte of it, and the
-//! first byte in it that should carry an fd gets them. libvirt sends that byte alone.
+//! never continues behind that piece. So fds that come with a read belong to one byte of it, and
+//! are given to the first byte in it that should carry an fd. libvirt sends that byte alone.
 
 mod buffered;
 
@@ -21,73 +21,72 @@ pub use buffered::{Buffered, Side};
 use super::header::{Front, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, MESSAGE_FDS_MAX, kind};
 use crate::xdr::Reader;
 
-/// Bytes read at a time where it is not known to whom they belong; ours, a common call several
-/// times over.
+/// Bytes of a read that may cross messages; ours, several times a common call.
 pub const READ_BYTES_MAX: usize = 1024;
 
-/// How far the buffer for a message runs ahead of the bytes that have arrived. A length word alone
-/// costs no more memory than this.
+/// Bytes by which the buffer for a message runs ahead of those that have arrived. A length word
+/// alone costs no more memory than this.
 const AHEAD_BYTES_MAX: usize = 65_536;
 
-/// A peer broke the framing; the connection can only be closed.
+/// A framing error of the peer; the connection can only be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Violation {
     /// A length word below the header's size or above the limit.
     #[error("message of {0} bytes, expected {HEADER_BYTES} to {MESSAGE_BYTES_MAX}")]
     Length(u32),
-    /// A call with fds that does not say how many, or says too many.
+    /// A call with fds without a valid count of them.
     #[error("call with fds has no count, or one above {MESSAGE_FDS_MAX}")]
     FdCount,
-    /// A byte that should carry one fd carries none, or several.
+    /// A byte that should carry one fd has none, or several.
     #[error("an expected fd did not come alone with its byte")]
     Fd,
-    /// What was handed over as the beginning of a message is a whole one.
+    /// The handed-over beginning of a message is a whole one.
     #[error("more was handed over than the beginning of a message")]
     HandedOver,
 }
 
-/// What the connection needs next from its socket.
+/// Data that the connection needs next from its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Whatever is there, up to [`READ_BYTES_MAX`], with its fds, for [`Connection::received`].
+    /// Up to [`READ_BYTES_MAX`] bytes with their fds, for [`Connection::received`].
     Anything,
     /// More of a long body, into [`Connection::space`].
     Body,
-    /// Nothing, until the answer has been written out.
+    /// No data until the answer is written.
     Nothing,
 }
 
 /// A complete message with its fds.
 #[derive(Debug)]
 pub struct Message {
-    /// Its six words.
+    /// The header.
     pub header: Header,
-    /// What follows the header, without the count of fds.
+    /// The payload, without the count of fds.
     pub payload: Vec<u8>,
     /// The fds that followed it.
     pub fds: Vec<OwnedFd>,
 }
 
-/// A message on its way out, with the fds that follow it one by one.
+/// An outgoing message, with the fds that follow it one by one.
 #[derive(Debug)]
 pub struct Outgoing {
     front: Front,
     payload: Vec<u8>,
-    /// Of both.
+    /// Bytes of both parts that were sent.
     sent: usize,
     fds: VecDeque<OwnedFd>,
 }
 
-/// What has to be written next.
+/// Data to be written next.
 #[derive(Debug)]
 pub enum Unsent<'a> {
-    /// These bytes, the one behind the other; not both are empty.
+    /// Two slices, one behind the other; at most one is empty.
     Bytes([&'a [u8]; 2]),
-    /// One zero byte that carries this fd.
+    /// A zero byte that carries this fd.
     Fd(BorrowedFd<'a>),
 }
 
-/// One stream, both ways.
+/// A stream in both directions.
 #[derive(Debug)]
 pub struct Connection {
     input: Input,
@@ -115,7 +114,7 @@ impl Outgoing {
         Self { front: header.front(payload.len(), fds.len()), payload, sent: 0, fds: fds.into() }
     }
 
-    /// The bytes that are still to be sent, in two parts.
+    /// Returns the bytes that are still to be sent, in two parts.
     #[must_use]
     pub fn unsent_bytes(&self) -> [&[u8]; 2] {
         let front = self.front.bytes();
@@ -132,13 +131,13 @@ impl Outgoing {
 }
 
 impl Connection {
-    /// A stream that nothing has been read from.
+    /// Makes the state of a new stream.
     #[must_use]
     pub fn new() -> Self {
         Self { input: Input::start(), ahead: Piece::default(), output: None, in_flight: false }
     }
 
-    /// What to read, if anything, once [`Connection::resume`] has given nothing.
+    /// Returns what to read, if anything, once [`Connection::resume`] has returned no message.
     #[must_use]
     pub fn wants(&self) -> Want {
         match &self.input {
@@ -148,27 +147,27 @@ impl Connection {
         }
     }
 
-    /// Whether a message has begun to arrive and is not complete.
+    /// Returns whether a message has begun to arrive and is not complete.
     #[must_use]
     pub fn is_mid_message(&self) -> bool {
         !matches!(self.input, Input::Head { have: 0, .. })
     }
 
-    /// Whether anything was read behind the message that was given last.
+    /// Returns whether input was read behind the last message.
     #[must_use]
     pub fn has_read_on(&self) -> bool {
         self.is_mid_message() || !self.ahead.bytes.is_empty()
     }
 
-    /// Whether everything about this connection is in the kernel: nothing was read but not
-    /// answered, nothing is unsent.
+    /// Returns whether all data of this connection is in the kernel: no input is unanswered, no
+    /// output unsent.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         !self.is_busy() && !self.has_read_on()
     }
 
-    /// How many bytes the message that has begun lacks at least: reading no more leaves nothing
-    /// behind it.
+    /// Returns the minimum number of bytes that the begun message lacks: reading no more leaves
+    /// nothing behind it.
     #[must_use]
     pub fn missing_bytes(&self) -> usize {
         match &self.input {
@@ -178,8 +177,8 @@ impl Connection {
         }
     }
 
-    /// Bytes of memory that are taken by a message that has begun to arrive, by what was read behind
-    /// one, and by an answer that is not written out.
+    /// Returns the bytes of memory for a partial message, for input behind a message, and for an
+    /// unsent answer.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let input = match &self.input {
@@ -191,8 +190,8 @@ impl Connection {
         input + self.ahead.bytes.capacity() + output
     }
 
-    /// Goes on with what was read already. Gives the next message if it is complete; from then on
-    /// nothing is wanted until it is answered or dropped.
+    /// Continues with input that was read already. Returns the next message if it is complete;
+    /// nothing is wanted then until it is answered or dropped.
     ///
     /// # Errors
     /// A [`Violation`]; fds that arrived are closed with the connection.
@@ -204,8 +203,8 @@ impl Connection {
         self.received(&bytes, fds)
     }
 
-    /// These bytes were read, and these fds came with one of them. Gives a message as
-    /// [`Connection::resume`] does; what follows it is kept.
+    /// Takes bytes that were read, and fds that came with one of them. Returns a message like
+    /// [`Connection::resume`]; input behind it is kept.
     ///
     /// # Errors
     /// As [`Connection::resume`].
@@ -226,7 +225,8 @@ impl Connection {
         Ok(None)
     }
 
-    /// Where the next bytes of a body go. Never longer than what the message still lacks.
+    /// Returns the buffer for the next bytes of a body. It is never longer than what the message
+    /// lacks.
     pub fn space(&mut self) -> &mut [u8] {
         match &mut self.input {
             Input::Body { bytes, have, len, .. } => {
@@ -237,8 +237,8 @@ impl Connection {
         }
     }
 
-    /// The first `count` bytes of [`Connection::space`] have been filled. Gives a message as
-    /// [`Connection::resume`] does.
+    /// Takes the first `count` bytes of [`Connection::space`] as read. Returns a message like
+    /// [`Connection::resume`].
     ///
     /// # Errors
     /// As [`Connection::resume`].
@@ -249,18 +249,18 @@ impl Connection {
         self.advance()
     }
 
-    /// The message was dropped: go on reading without an answer.
+    /// Continues reading without an answer, after a message was dropped.
     pub fn dropped(&mut self) {
         self.in_flight = false;
     }
 
-    /// Puts the answer on its way; reading goes on once it is written out.
+    /// Queues the answer; reading continues once it is written.
     pub fn answer(&mut self, answer: Outgoing) {
         self.in_flight = false;
         self.output = Some(answer);
     }
 
-    /// What to write, if anything.
+    /// Returns what to write, if anything.
     #[must_use]
     pub fn unsent(&self) -> Option<Unsent<'_>> {
         let output = self.output.as_ref()?;
@@ -271,8 +271,8 @@ impl Connection {
         }
     }
 
-    /// The first `count` bytes of what [`Connection::unsent`] gave were written. The byte of an
-    /// fd counts as one, and closes our copy of it.
+    /// Marks the first `count` bytes of [`Connection::unsent`] as written. The byte of an fd counts
+    /// as one; our copy of the fd is closed.
     pub fn sent(&mut self, count: usize) {
         let Some(output) = &mut self.output else { return };
         if output.is_sent_but_for_fds() {
@@ -319,7 +319,7 @@ impl Input {
         Self::Head { bytes: [0; HEADER_BYTES], have: 0 }
     }
 
-    /// Takes what it lacks from the front of `bytes`, at least one, and gives the rest.
+    /// Takes what it lacks from the front of `bytes`, at least one, and returns the rest.
     fn take<'a>(&mut self, bytes: &'a [u8], fds: &mut Vec<OwnedFd>) -> Result<&'a [u8], Violation> {
         match self {
             Self::Head { bytes: head, have } => {
@@ -350,8 +350,8 @@ impl Input {
         }
     }
 
-    /// The state behind the header, or `None` while it is not complete. A wrong length is found
-    /// as soon as its four bytes are there.
+    /// Returns the state behind the header, or `None` while it is not complete. A wrong length is
+    /// found as soon as its four bytes are there.
     fn after_head(bytes: &[u8]) -> Result<Option<Self>, Violation> {
         let mut reader = Reader::new(bytes);
         let Ok(len) = reader.u32() else { return Ok(None) };

@@ -1,15 +1,13 @@
-//! The error object of the wire.
+//! Error object of the wire, in libvirt's three shapes.
 //!
-//! Every error of ours becomes one of these in one place of the module that raises it: in virtlockd
-//! `refusal` and `failure`, in virtlogd `task` for log files, and in both `protocol` for calls that
-//! are refused unread. This module knows the three shapes that libvirt gives them.
+//! The errors of each module are converted to it in one place.
 
 use std::io;
 
 use crate::xdr::Writer;
 
-/// Bytes of one text in an error. A longer one is cut, so that an echoed name can never make an
-/// answer unsendable. Ours; libvirt closes the connection where the text passes 4 MiB.
+/// Bytes of one text in an error. A longer one is cut, so that an echoed name never makes an answer
+/// too large to send. Ours; libvirt closes the connection where the text passes 4 MiB.
 pub const TEXT_BYTES_MAX: usize = 131_072;
 
 /// Error numbers, libvirt's values.
@@ -31,7 +29,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// What libvirt puts in front of the detail.
+    /// Returns libvirt's prefix of the text.
     fn prefix(self) -> &'static str {
         match self {
             Self::InternalError => "internal error: ",
@@ -48,7 +46,7 @@ impl Code {
     }
 }
 
-/// Which part of libvirt an error comes from, libvirt's values.
+/// Subsystem that raises an error, libvirt's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are libvirt's own and say what they are")]
 #[repr(i32)]
@@ -73,7 +71,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An ordinary error: the code's prefix and `detail`.
+    /// Makes an ordinary error: the code's prefix and `detail`.
     #[must_use]
     pub fn new(code: Code, domain: Domain, detail: impl Into<Vec<u8>>) -> Self {
         let detail = detail.into();
@@ -82,7 +80,8 @@ impl Error {
         Self { code, domain, message, str1, str2: detail, int1: -1, int2: -1 }
     }
 
-    /// A failed system call: `detail: strerror`, with the error's number in `int1`.
+    /// Makes the error of a failed system call: `detail: strerror`, with the error's number in
+    /// `int1`.
     #[must_use]
     pub fn system(domain: Domain, detail: impl Into<Vec<u8>>, errno: i32) -> Self {
         let mut text = detail.into();
@@ -91,8 +90,8 @@ impl Error {
         Self { int1: errno, ..Self::new(Code::SystemError, domain, text) }
     }
 
-    /// Flag bits that the procedure does not know; `function` is the name of libvirt's own
-    /// handler, which is part of the text.
+    /// Makes the error for flag bits that the procedure does not know; `function` is the name of
+    /// libvirt's handler, which is part of the text.
     #[must_use]
     pub fn unsupported_flags(domain: Domain, bits: u32, function: &str) -> Self {
         Self {
@@ -106,25 +105,25 @@ impl Error {
         }
     }
 
-    /// The arguments of a call could not be read.
+    /// Makes the error for arguments that cannot be decoded.
     #[must_use]
     pub fn undecodable() -> Self {
         Self::new(Code::Rpc, Domain::Rpc, "Unable to decode message payload")
     }
 
-    /// The number of the error.
+    /// Returns the number of the error.
     #[must_use]
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// The text that people see.
+    /// Returns the text for people.
     #[must_use]
     pub fn message(&self) -> String {
         String::from_utf8_lossy(&self.message).into_owned()
     }
 
-    /// The error object's XDR.
+    /// Encodes the error object in XDR.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         const LEVEL_ERROR: i32 = 2;
@@ -152,14 +151,14 @@ impl From<crate::xdr::Error> for Error {
     }
 }
 
-/// The C library's text for an error number.
+/// Returns the C library's text for an error number.
 #[must_use]
 pub fn errno_text(errno: i32) -> String {
     io_text(&io::Error::from_raw_os_error(errno))
 }
 
-/// The C library's text for an error of the system, without Rust's addition; any other error's
-/// own text.
+/// Returns the C library's text for an error of the system, without Rust's addition; any other
+/// error's own text.
 #[must_use]
 pub fn io_text(error: &io::Error) -> String {
     let text = error.to_string();
@@ -174,29 +173,4 @@ fn cut(text: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_system_error_carries_the_number_and_the_c_librarys_text() {
-        let error = Error::system(Domain::Logging, "Cannot open log file: '/x'", 16);
-        assert_eq!(error.message(), "Cannot open log file: '/x': Device or resource busy");
-        assert_eq!((error.int1, error.int2), (16, -1));
-        assert_eq!(error.str2, error.message);
-        assert_eq!(error.str1, b"%s");
-    }
-
-    #[test]
-    fn an_ordinary_error_has_its_prefix_in_the_template_too() {
-        let error = Error::new(Code::NoServer, Domain::Rpc, "No server named 'x'");
-        assert_eq!(error.message(), "Server not found: No server named 'x'");
-        assert_eq!(error.str1, b"Server not found: %s");
-        assert_eq!(error.str2, b"No server named 'x'");
-    }
-
-    #[test]
-    fn texts_of_any_length_can_be_sent() {
-        let error = Error::new(Code::NoServer, Domain::Rpc, vec![b'a'; 5_000_000]);
-        assert!(error.encode().len() < 3 * TEXT_BYTES_MAX);
-    }
-}
+mod tests;

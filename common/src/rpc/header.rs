@@ -1,4 +1,4 @@
-//! The 28 bytes in front of every message, and the limits of the framing.
+//! Message header of 28 bytes, and the limits of the framing.
 
 use crate::xdr::{Error, Reader};
 
@@ -8,13 +8,13 @@ pub const HEADER_BYTES: usize = 28;
 /// Bytes of [`Front`]: the header and a count of fds.
 const FRONT_BYTES_MAX: usize = HEADER_BYTES + size_of::<u32>();
 
-/// Largest number a length word may say: libvirt's 32 MiB and the length word itself.
+/// Largest value of a length word: libvirt's 32 MiB and the length word itself.
 pub const MESSAGE_BYTES_MAX: usize = 33_554_432 + 4;
 
 /// Fds that may come with one message, libvirt's value.
 pub const MESSAGE_FDS_MAX: usize = 32;
 
-/// The `type` word.
+/// Values of the `type` word.
 pub mod kind {
     /// A call without fds.
     pub const CALL: i32 = 0;
@@ -28,7 +28,7 @@ pub mod kind {
     pub const REPLY_WITH_FDS: i32 = 5;
 }
 
-/// The `status` word.
+/// Values of the `status` word.
 pub mod status {
     /// A call, or an answer that carries a result.
     pub const OK: u32 = 0;
@@ -36,7 +36,7 @@ pub mod status {
     pub const ERROR: u32 = 1;
 }
 
-/// The words of a header behind its length.
+/// Words of a header behind its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Program number.
@@ -45,15 +45,15 @@ pub struct Header {
     pub version: u32,
     /// Procedure number; signed on the wire.
     pub procedure: i32,
-    /// One of [`kind`]; any other number is dropped.
+    /// A value of [`kind`]; any other number is dropped.
     pub kind: i32,
     /// Chosen by the caller and repeated in the answer.
     pub serial: u32,
-    /// One of [`status`].
+    /// A value of [`status`].
     pub status: u32,
 }
 
-/// The bytes in front of a payload: length, header, and the count of fds if there are any.
+/// Bytes in front of a payload: length, header, and the count of fds if there are any.
 #[derive(Debug, Clone, Copy)]
 pub struct Front {
     bytes: [u8; FRONT_BYTES_MAX],
@@ -76,7 +76,7 @@ impl Header {
         })
     }
 
-    /// What stands in front of a payload of `payload_bytes` that `fds` fds follow.
+    /// Encodes what precedes a payload of `payload_bytes` that `fds` fds follow.
     #[must_use]
     pub fn front(&self, payload_bytes: usize, fds: usize) -> Front {
         let word = |count| u32::try_from(count).unwrap_or(u32::MAX);
@@ -98,7 +98,7 @@ impl Header {
         Front { bytes, len }
     }
 
-    /// A whole message without fds: length, header, `payload`.
+    /// Encodes a whole message without fds: length, header, `payload`.
     #[must_use]
     pub fn message(&self, payload: &[u8]) -> Vec<u8> {
         [self.front(payload.len(), 0).bytes(), payload].concat()
@@ -106,12 +106,12 @@ impl Header {
 }
 
 impl Front {
-    /// No bytes.
+    /// Makes an empty front.
     pub(super) fn none() -> Self {
         Self { bytes: [0; FRONT_BYTES_MAX], len: 0 }
     }
 
-    /// These bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&self.bytes)

@@ -1,4 +1,4 @@
-//! From a complete message to what must be done about it.
+//! Dispatch of complete messages.
 
 use std::os::fd::OwnedFd;
 
@@ -15,21 +15,21 @@ mod keepalive {
     pub(super) const PONG: i32 = 2;
 }
 
-/// The program that a socket serves beside keepalive.
+/// Program that a socket serves besides keepalive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Program {
-    /// libvirt's number for it.
+    /// libvirt's program number.
     pub number: u32,
     /// libvirt's version of it.
     pub version: u32,
-    /// Procedures are numbered from 1 to this.
+    /// Last procedure; the first is 1.
     pub last_procedure: i32,
 }
 
-/// What a message turned out to be.
+/// Kind of a complete message.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A call for the program's handler, and where its answer belongs.
+    /// A call for the program's handler, and the address of its answer.
     Call(Call, ReplyTo),
     /// Answered without a handler: an error of the layer below, a pong.
     Answered(Outgoing),
@@ -61,22 +61,22 @@ impl std::fmt::Display for Incoming {
 pub struct Call {
     /// From 1 to the program's last procedure.
     pub procedure: i32,
-    /// The arguments' XDR, without the count of fds.
+    /// XDR of the arguments, without the count of fds.
     pub arguments: Vec<u8>,
     /// Fds that came with the call; those left here are closed with it.
     pub fds: Vec<OwnedFd>,
 }
 
-/// A handler's result.
+/// Result of a handler.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// The result's XDR.
+    /// XDR of the result.
     pub payload: Vec<u8>,
     /// Fds for the client; ours are closed once they are sent.
     pub fds: Vec<OwnedFd>,
 }
 
-/// Where an answer belongs: repeated from the call.
+/// Address of an answer, repeated from the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyTo {
     program: u32,
@@ -86,7 +86,7 @@ pub struct ReplyTo {
 }
 
 impl Program {
-    /// Decides about a message, in libvirt's order: program and version, type, status, procedure.
+    /// Classifies a message in libvirt's order: program and version, type, status, procedure.
     #[must_use]
     pub fn accept(&self, message: Message) -> Incoming {
         let header = message.header;
@@ -133,20 +133,20 @@ impl ReplyTo {
         }
     }
 
-    /// As numbers, for whoever has to answer in another process.
+    /// Converts to numbers, for an answer by another process.
     #[must_use]
     pub fn to_words(self) -> [u32; 4] {
         [self.program, self.version, self.procedure.cast_unsigned(), self.serial]
     }
 
-    /// From [`Self::to_words`].
+    /// Converts back from [`Self::to_words`].
     #[must_use]
     pub fn from_words([program, version, procedure, serial]: [u32; 4]) -> Self {
         Self { program, version, procedure: procedure.cast_signed(), serial }
     }
 
-    /// The message that answers the call. An error carries no fds: libvirt sends a caller's own
-    /// fds back with some of them, which puts the caller's stream out of step.
+    /// Makes the message that answers the call. An error carries no fds: libvirt sends a caller's
+    /// own fds back with some errors, which puts the caller's stream out of step.
     #[must_use]
     pub fn answer(&self, result: Result<Reply, Error>) -> Outgoing {
         match result {
@@ -167,7 +167,7 @@ impl ReplyTo {
     }
 }
 
-/// A keepalive message is consumed whatever it says; only a ping is answered.
+/// Handles a keepalive message: any is consumed, and a ping is answered.
 fn answer_keepalive(header: &Header) -> Option<Incoming> {
     if (header.program, header.version) != (keepalive::PROGRAM, keepalive::VERSION)
         || header.kind != kind::MESSAGE

@@ -1,9 +1,9 @@
-//! Settings of an administrator.
+//! Settings made through the admin socket.
 
 use super::servers::Limits;
 use crate::handover::document::PrivateDaemon;
 
-/// What was set through the admin socket and outlives this image.
+/// Settings made through the admin socket, which outlive this process.
 #[derive(Debug, Default)]
 pub(super) struct AdminOverrides {
     pub(super) timeout_s: Option<u32>,
@@ -14,7 +14,7 @@ pub(super) struct AdminOverrides {
 }
 
 impl AdminOverrides {
-    /// For a successor.
+    /// Converts to the form in which a successor reads them.
     pub(super) fn save(&self) -> PrivateDaemon {
         let pair = |limits: Limits| (limits.clients_max, limits.unauthenticated_max);
         PrivateDaemon {

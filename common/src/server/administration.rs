@@ -1,4 +1,4 @@
-//! What virt-admin may see and change.
+//! State that virt-admin may see and change.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::jobs::storage::StorageId;
 use crate::rpc::{self, Call};
 
 impl<O> Core<O> {
-    /// Handles a call to the admin server. One that needs names of which none is known, or log files that
-    /// are not open, is handled again when a job has seen to that; it has changed nothing.
+    /// Handles a call to the admin server. A call that needs names or opened log files changes
+    /// nothing; a job provides them, and the call is handled again.
     pub(super) fn administer(&mut self, asking: ClientId, call: Call) -> Answer {
         self.unnamed.set(None);
         let outcome = admin::dispatch(&call, self);

@@ -1,4 +1,4 @@
-//! Clients, as a daemon asks for them and answers them.
+//! Clients as the daemon addresses and answers them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,10 +8,10 @@ use super::core::Core;
 use crate::rpc::{self, Reply};
 
 impl<O> Core<O> {
-    /// A pidfd of the process that a client connected from.
+    /// Returns a pidfd of the process that a client connected from.
     ///
     /// # Errors
-    /// As `getsockopt(2)`; `NotFound` when the client has gone.
+    /// As `getsockopt(2)`; `NotFound` when the client has disconnected.
     pub fn peer_pidfd(&mut self, client: ClientId) -> io::Result<OwnedFd> {
         match self.servers.client(client) {
             Some(client) => client.peer_pidfd(),
@@ -19,16 +19,16 @@ impl<O> Core<O> {
         }
     }
 
-    /// Whether a client has ended its connection, also when it has sent something before.
+    /// Returns whether a client has closed its connection, even if unread input precedes the end.
     pub fn has_hung_up(&mut self, client: ClientId) -> bool {
         self.servers.client(client).is_none_or(|client| client.has_hung_up())
     }
 
-    /// Answers a call that was to be answered later. A client that has gone needs none.
+    /// Answers a deferred call, unless the client has disconnected.
     ///
-    /// What is not in the fd store yet is not promised to anybody: the answer waits for that.
+    /// An answer is held back until the fd store has what it promises.
     pub fn answer(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
-        if self.must_hold_back() {
+        if self.must_wait_for_supervisor() {
             return self.hold_back(client, result);
         }
         self.answer_now(client, result);

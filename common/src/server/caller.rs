@@ -1,34 +1,34 @@
-//! Clients by their numbers.
+//! Client ids.
 
 use crate::admin::Server;
 use crate::sys::socket::Peer;
 
-/// A client as a handler sees it.
+/// A client, as a handler sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
-    /// Names the client for as long as the daemon runs.
+    /// Id of the client, unique while the daemon runs.
     pub client: ClientId,
-    /// Who it is.
+    /// Credentials of the client's process.
     pub peer: Peer,
 }
 
-/// By whom a connection was ended.
+/// The side that ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gone {
     ByClient,
     ByUs,
 }
 
-/// Names a client for as long as the daemon runs; never given to another.
+/// Id of a client. It is never reused while the daemon runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId {
     pub(super) server: Server,
-    /// From 1, libvirt's first.
+    /// Starts at 1, like libvirt's.
     pub(super) number: u64,
 }
 
 impl ClientId {
-    /// The main server's client of this number.
+    /// Returns the id of the main server's client with this number.
     #[must_use]
     pub fn of_main_server(number: u64) -> Self {
         Self { server: Server::Main, number }

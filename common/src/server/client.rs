@@ -1,4 +1,4 @@
-//! One connected client: its socket, its stream's state, its call in flight.
+//! A connected client: its socket, its stream's state and its call in flight.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ use crate::rpc::{self, Connection, Reply};
 use crate::sys::socket::{self, Peer, Received};
 use crate::sys::{pidfd, process};
 
-/// Why a client is let go.
+/// Reason why a client is closed.
 #[derive(Debug, Error)]
 pub(super) enum Closed {
     #[error("end of the stream")]
@@ -29,11 +29,11 @@ pub(super) enum Closed {
     Violation(#[from] Violation),
     #[error(transparent)]
     Io(io::Error),
-    #[error("as it asked")]
+    #[error("the connection was to be closed")]
     Asked,
     #[error("it cannot be handed over to libvirt's daemon")]
     Upgrade,
-    #[error("of all that clients make this daemon hold, its {0} bytes are the most")]
+    #[error("messages of all clients take too much memory, and its {0} bytes are the most")]
     Memory(usize),
 }
 
@@ -44,18 +44,18 @@ pub(super) struct Client {
     connected_at: SystemTime,
     socket: Registered<UnixStream>,
     connection: Connection,
-    /// Its key in the fd store, and where is noted what it is owed.
-    kept: Option<(u64, Option<ReplyRecord>)>,
+    /// Key in the fd store, and the record of a pending reply.
+    stored: Option<(u64, Option<ReplyRecord>)>,
     in_flight: Option<ReplyTo>,
-    /// The call in flight, or one whose answer is not sent.
+    /// The call in flight, until its answer is sent.
     unanswered: Option<ReplyTo>,
     close_when_sent: bool,
     waits_for_space: bool,
-    /// It is not known that there is nothing to read.
+    /// There may be unread input.
     may_have_input: bool,
-    /// Its input has an end, of which nothing will tell but reading it.
+    /// End of input was reported; only reading finds it.
     is_ending: bool,
-    /// Bytes that its messages took when they were counted last.
+    /// Bytes of its messages at the last count.
     pub(super) counted_bytes: usize,
 }
 
@@ -67,7 +67,7 @@ impl Client {
             connected_at: SystemTime::now(),
             socket,
             connection: Connection::new(),
-            kept: None,
+            stored: None,
             in_flight: None,
             unanswered: None,
             close_when_sent: false,
@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    /// A client that a predecessor of this process has served, with what was half done.
+    /// Adopts a client of a predecessor, with its half-read and half-sent messages.
     pub(super) fn adopted(
         id: ClientId,
         peer: Peer,
@@ -101,23 +101,23 @@ impl Client {
         &self.connection
     }
 
-    /// The key of what is kept of it in the fd store.
+    /// Returns the client's key in the fd store.
     pub(super) fn key(&self) -> Option<u64> {
-        self.kept.as_ref().map(|(key, _)| *key)
+        self.stored.as_ref().map(|(key, _)| *key)
     }
 
-    /// It is kept under this key.
+    /// Sets the client's key in the fd store.
     pub(super) fn set_key(&mut self, key: u64, record: Option<ReplyRecord>) {
-        self.kept = Some((key, record));
+        self.stored = Some((key, record));
         self.note(self.pending_reply());
     }
 
-    /// Nothing is kept of it.
+    /// Clears the key: the client is not in the fd store any more.
     pub(super) fn clear_key(&mut self) {
-        self.kept = None;
+        self.stored = None;
     }
 
-    /// Whether a call of it waits for its answer.
+    /// Returns whether a call waits for its answer.
     pub(super) fn has_call_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
@@ -139,7 +139,8 @@ impl Client {
         socket::peer_pidfd(&self.socket)
     }
 
-    /// Whether the process that connected has ended; a zombie may be no more in a moment.
+    /// Returns whether the client's process has ended. Where there are no pidfds, a zombie counts
+    /// as alive until it is reaped.
     pub(super) fn peer_has_ended(&self) -> bool {
         match self.peer_pidfd() {
             Ok(pidfd) => pidfd::has_ended(pidfd),
@@ -152,24 +153,24 @@ impl Client {
         socket::has_hung_up(&self.socket)
     }
 
-    /// The socket has something to read, or space.
+    /// Marks the socket as readable or writable.
     pub(super) fn ready(&mut self) {
         self.may_have_input = true;
     }
 
-    /// Nothing will come behind what can be read now.
+    /// Marks the input as ending behind what can be read now.
     pub(super) fn ending(&mut self) {
         self.is_ending = true;
     }
 
-    /// Notes where the answer to the call that has just been read belongs.
+    /// Records which call the next answer belongs to.
     pub(super) fn begin(&mut self, reply_to: ReplyTo) {
         self.in_flight = Some(reply_to);
         self.unanswered = Some(reply_to);
         self.note(self.pending_reply());
     }
 
-    /// Answers the call in flight, if there is one.
+    /// Answers the call in flight, if any.
     pub(super) fn answer(&mut self, result: Result<Reply, rpc::Error>) {
         if let Some(reply_to) = self.in_flight.take() {
             if let Err(error) = &result {
@@ -179,28 +180,28 @@ impl Client {
         }
     }
 
-    /// Sends a message that needed no handler.
+    /// Queues a message that needs no handler.
     pub(super) fn send(&mut self, message: Outgoing) {
         self.connection.answer(message);
     }
 
-    /// The message was dropped.
+    /// Finishes a message that was dropped.
     pub(super) fn dropped(&mut self) {
         self.connection.dropped();
     }
 
-    /// The connection ends once everything is sent; nothing more is read from it.
+    /// Closes the connection once everything is sent; reads nothing more from it.
     pub(super) fn close_when_sent(&mut self) {
         self.close_when_sent = true;
     }
 
-    /// Ends the connection for whoever has it open as well.
+    /// Shuts the connection down in all processes that have it open.
     pub(super) fn shut_down(&self) {
-        // It fails when the other end has gone only.
-        drop(self.socket.shutdown(std::net::Shutdown::Both));
+        // Fails only when the other end has gone.
+        self.socket.shutdown(std::net::Shutdown::Both).ok();
     }
 
-    /// Writes what there is to write. Gives whether all of it is out.
+    /// Writes what is queued. Returns whether all of it is sent.
     pub(super) fn flush(&mut self) -> Result<bool, Closed> {
         while let Some(unsent) = self.connection.unsent() {
             let sent = attempt(|| match unsent {
@@ -222,9 +223,9 @@ impl Client {
         Ok(true)
     }
 
-    /// Reads until a message is complete; `None` when there is nothing more to read now. A read
-    /// that came back short saves the one that would find nothing: what comes later makes an event.
-    /// With `only_rest` nothing is read behind the message.
+    /// Reads until a message is complete; `None` when nothing more can be read now. After a short
+    /// read no second read is tried: later input makes an event. With `only_rest` it reads nothing
+    /// behind the message.
     pub(super) fn read_message(&mut self, only_rest: bool) -> Result<Option<Message>, Closed> {
         let mut message = self.connection.resume()?;
         while message.is_none() && self.may_have_input {
@@ -243,11 +244,11 @@ impl Client {
         Ok(message)
     }
 
-    /// Of one that is kept, notes before it is read that nobody could tell what it is pending; gives
-    /// whether there is anything to read. A look comes first: most often there is nothing, and a
-    /// kill right then must not cost the connection.
+    /// Marks the pending reply of a stored client as unknown before reading. Returns whether there
+    /// is input. It peeks first: mostly there is none, and a kill between mark and read must not
+    /// cost the connection.
     fn prepare_to_read(&mut self) -> Result<bool, Closed> {
-        if let Some((_, Some(record))) = &mut self.kept {
+        if let Some((_, Some(record))) = &mut self.stored {
             match attempt(|| socket::peek(&self.socket))? {
                 None => self.may_have_input = false,
                 Some(0) => {}
@@ -291,9 +292,9 @@ impl Client {
         }
     }
 
-    /// For one that is kept.
+    /// Records a pending reply, if the client is in the fd store.
     fn note(&mut self, pending: PendingReply) {
-        if let Some((_, Some(record))) = &mut self.kept {
+        if let Some((_, Some(record))) = &mut self.stored {
             record.note(pending);
         }
     }
@@ -302,7 +303,8 @@ impl Client {
         if self.connection.is_mid_message() { Closed::EndMidMessage } else { Closed::End }
     }
 
-    /// Being told of space on every answer would double the wake-ups, so only when it lacks.
+    /// Asks for writable events only while output is queued; otherwise each answer would cause two
+    /// wake-ups.
     fn wait_for_space(&mut self, wait: bool) -> Result<(), Closed> {
         if wait != self.waits_for_space {
             let interest = if wait { Interest::ReadWrite } else { Interest::Read };
@@ -313,7 +315,7 @@ impl Client {
     }
 }
 
-/// Tells "not now" (`None`) from a result and from an end of the connection.
+/// Maps `WouldBlock` to `None`, and errors to an end of the connection.
 fn attempt<T>(mut operation: impl FnMut() -> io::Result<T>) -> Result<Option<T>, Closed> {
     loop {
         return match operation() {

@@ -1,4 +1,4 @@
-//! Everything of a running process but the daemon's own state.
+//! State of a running process, except the daemon's own.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ use crate::sys::process;
 use crate::sys::signal::Signals;
 use crate::systemd::{AskError, Notify, Unit};
 
-/// Everything of a running process but the daemon's own state.
+/// State of a running process, except the daemon's own.
 #[derive(Debug)]
 pub struct Core<O> {
     pub(super) reactor: Reactor<Token>,
@@ -37,26 +37,26 @@ pub struct Core<O> {
     pub(super) jobs: Jobs<Done<O>>,
     pub(super) mounts: Mounts,
     pub(super) waker: Option<Waker>,
-    /// Names for the call that is being handled.
+    /// User and group names for the call in progress.
     pub(super) names: Option<Names>,
-    /// Whose names it lacks.
+    /// User and group ids whose names the call lacks.
     pub(super) unnamed: Cell<Option<Numbers>>,
-    /// Log outputs for the call that is being handled.
+    /// Opened log outputs for the call in progress.
     pub(super) opened: Option<Result<Opened, logging::Error>>,
-    /// Those that it lacks, and where they are.
+    /// Log outputs that the call lacks, with the file system they are on.
     pub(super) unopened: Option<(StorageId, Opening)>,
-    /// Clients that were answered and can go on.
+    /// Clients that were answered and can continue.
     pub(super) answered: VecDeque<ClientId>,
-    /// Clients that have gone, or were let go of, and that the daemon was not told of yet.
+    /// Clients that are closed, of which the daemon is not notified yet.
     pub(super) gone: VecDeque<(Caller, Gone)>,
-    /// How many more calls may be taken up on the present event.
+    /// Number of calls that may still be started on the present event.
     pub(super) calls_left: usize,
     pub(super) idle: Idle,
     pub(super) stopping: bool,
-    /// What clients ask for from now on is left unread.
+    /// New calls are left unread.
     pub(super) takes_no_calls: bool,
     pub(super) signals: Registered<Signals>,
-    /// As process 1: children of others, which it has inherited, may have ended.
+    /// As process 1: inherited children may have ended.
     pub(super) orphans_may_have_ended: bool,
     pub(super) supervision: Supervision,
     pub(super) store: StoreState,
@@ -65,39 +65,39 @@ pub struct Core<O> {
     pub(super) process_info: ProcessInfo,
     pub(super) overrides: AdminOverrides,
     pub(super) upgrade: Upgrade,
-    /// An upgrade waits for jobs.
+    /// Tells jobs that an upgrade waits for them.
     pub(super) haste: Haste,
-    /// When the log is looked at for it.
+    /// Timer of the next check of the log for an upgrade.
     pub(super) looking_again: Option<TimerId>,
-    /// The thread of an upgrade that could not ask its target.
+    /// Thread of an upgrade check that got no answer from its target.
     pub(super) unanswered: Option<Check>,
-    /// An upgrade has come to nothing, and the daemon was not told yet.
+    /// An upgrade has failed, and the daemon is not notified yet.
     pub(super) has_resumed: bool,
 }
 
-/// What a job brings back.
+/// Result of a job.
 #[derive(Debug)]
 pub(super) enum Done<O> {
     Daemons(O),
-    /// Nothing yet, as it has to be done elsewhere.
+    /// No result: the job continues on another file system.
     Elsewhere(Errand<O>),
     /// Names that an admin call waits for.
     Names(ClientId, Call, Names),
     /// Log outputs that an admin call waits for.
     Outputs(ClientId, Call, Result<Opened, logging::Error>),
-    /// What systemd says of our unit.
+    /// systemd's answer about our unit.
     Unit(Result<Option<Unit>, AskError>),
 }
 
-/// The source of jobs that are not the daemon's.
+/// Source of jobs that are not the daemon's.
 pub(crate) const NOT_THE_DAEMONS: u64 = u64::MAX;
 
-/// What a process is made of.
+/// Parts that a process is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// Name of the daemon and its main server.
+    /// Name of the daemon and of its main server.
     pub name: &'static str,
-    /// The program of its main server.
+    /// Program of the main server.
     pub program: Program,
     /// Sockets of the main server.
     pub main_listeners: Vec<Listener>,
@@ -107,24 +107,24 @@ pub struct Parts {
     pub main_limits: Limits,
     /// Limits of the admin server.
     pub admin_limits: Limits,
-    /// Exit after so long without clients and use; `None` for never.
+    /// Idle time without clients and use before exit; `None` for never.
     pub idle_timeout: Option<Duration>,
-    /// Signal handlers, installed.
+    /// Installed signal handlers.
     pub signals: Signals,
-    /// The supervisor, if there is one.
+    /// Connection to the supervisor, if there is one.
     pub notify: Notify,
-    /// What is known of the supervisor's fd store.
+    /// Initial knowledge of the supervisor's fd store.
     pub store: StoreNews,
-    /// How often the supervisor wants to hear that the loop has not hung.
+    /// Period of the supervisor's watchdog pings.
     pub ping_period: Option<Duration>,
     /// The daemon's own log.
     pub logger: Logger,
-    /// What an upgrade needs to know.
+    /// Facts about this process that an upgrade needs.
     pub process_info: ProcessInfo,
 }
 
 impl<O> Core<O> {
-    /// Puts a process together; clients are accepted once it [runs](super::run).
+    /// Assembles a process; clients are accepted once it [runs](super::run).
     ///
     /// # Errors
     /// As `epoll_create1(2)` and `epoll_ctl(2)`.

@@ -1,15 +1,15 @@
-//! What the supervisor is to hear, or to be asked.
+//! Recurring work for the supervisor.
 
-/// What a timer is for.
+/// Purpose of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
-    /// Say that the loop has not hung.
+    /// Send a watchdog ping.
     Ping,
-    /// Look whether the status has changed.
+    /// Check whether the status has changed.
     Status,
-    /// Send what the supervisor could not take.
+    /// Resend what the supervisor could not take.
     Retry,
-    /// See whether the fd store takes what it has not.
+    /// Offer the fd store what it had no room for.
     Store,
     /// Ask systemd about our unit.
     Unit,

@@ -1,4 +1,4 @@
-//! The loop.
+//! The event loop.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,31 +16,31 @@ use crate::jobs::threads::{LoopState, LoopThreads};
 use crate::sys::process;
 use crate::sys::signal::Request;
 
-/// Calls that are taken up on one event, those included that a client makes as soon as the first
-/// is answered: then others are looked at.
+/// Calls started per event, including those that a client makes as soon as the first is answered.
+/// Other clients follow.
 const CALLS_PER_EVENT_MAX: usize = 4;
 
-/// How long jobs are done in a row before it is looked at whether anything has happened.
+/// Time for jobs in a row before events are polled.
 const JOBS_TURN: Duration = Duration::from_millis(4);
 
-/// How long the supervisor may take, when the daemon stops, to prove what the fd store has. What it
-/// has not proved by then is treated as if it were not there.
+/// Time for the supervisor, at a stop, to prove what the fd store has. Whatever is unproved by then
+/// counts as not stored.
 const PROOF_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long jobs are waited for when the daemon stops, all in all. Whoever stopped us is waiting.
+/// Total wait for jobs at a stop, while the supervisor waits for us.
 const STOP_PERIOD: Duration = Duration::from_secs(5);
 
-/// How long jobs are waited for that end what is served to the last.
+/// Wait for the jobs that end the last service.
 const REST_PERIOD: Duration = Duration::from_secs(1);
 
-/// Jobs of which it is said one by one that they were given up.
-const GIVEN_UP_NAMED_MAX: usize = 32;
+/// Abandoned jobs that are logged one by one.
+const ABANDONED_NAMED_MAX: usize = 32;
 
-/// Serves until a signal or an idle timeout ends it; the daemon has been told to
-/// [stop](Daemon::stop) then. The calling thread only watches, see [`crate::jobs::threads`].
+/// Serves until a signal or an idle timeout; the daemon was told to [stop](Daemon::stop) by then.
+/// The calling thread only watches, see [`crate::jobs::threads`].
 ///
 /// # Errors
-/// As `epoll_wait(2)` and `pthread_create(3)`, which mean that the process cannot go on.
+/// As `epoll_wait(2)` and `pthread_create(3)`; the process cannot continue.
 pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
     let waker = core.waker.take().ok_or(io::ErrorKind::InvalidInput)?;
     let state = State {
@@ -54,41 +54,41 @@ pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
     };
     let (mut state, result) = LoopThreads::new(waker).run(Box::new(state))?;
     if !state.core.drain_store() {
-        tracing::error!(target: "util.systemd", "The supervisor has not taken everything");
+        tracing::error!(target: "util.systemd", "Unable to send the last messages to the supervisor; the fd store may be outdated");
     }
     if !state.core.jobs.are_over() {
-        (*state).give_up();
+        (*state).abandon_jobs();
     }
     result
 }
 
-/// The loop's state, which one thread after the other may have.
+/// The loop's state. One thread at a time has it.
 #[derive(Debug)]
 struct State<D: Daemon> {
     core: Core<D::Outcome>,
     daemon: D,
-    /// What was reported and not looked at yet.
+    /// Reported events that are not handled yet.
     events: VecDeque<Event<Token>>,
-    /// How long jobs were done since it was looked at last.
+    /// Time spent on jobs since the last poll.
     jobs_for: Duration,
-    /// It was looked at, and what has happened is being seen to.
+    /// Events were polled and are being handled.
     has_looked: bool,
     phase: Phase,
-    /// When the phase is over, unless that is Serving.
+    /// End of the phase, except for `Serving`.
     deadline: Option<TimerId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// The supervisor is to prove what the fd store has, before the daemon is told to stop.
+    /// The supervisor proves what the fd store has, before the daemon stops.
     Proving,
-    /// The daemon has been told to stop, and jobs that take long are waited for.
+    /// The daemon was told to stop, and long jobs are waited for.
     Stopping,
-    /// It has been told to stop the rest, and the last jobs are waited for, but for those that took
+    /// The daemon was told to stop the rest. The last jobs are waited for, except those that took
     /// too long.
     StoppingRest,
-    /// They were waited for for long enough.
+    /// The wait for jobs is over.
     Over,
 }
 
@@ -130,7 +130,7 @@ impl<D: Daemon> LoopState for State<D> {
         }
     }
 
-    /// Executes another image. What fails leaves everything as it was.
+    /// Executes a successor. On failure nothing changes.
     fn on_main_thread(&mut self) {
         let Self { core, daemon, .. } = self;
         if core.orphans_may_have_ended {
@@ -164,8 +164,8 @@ impl<D: Daemon> State<D> {
         }
     }
 
-    /// Jobs come before events, but not for long: whoever asks for something else is not to wait for
-    /// all that there is to do for a thousand others.
+    /// Runs jobs before events, but only for a bounded time, so that other work does not wait for
+    /// the jobs of a thousand logs.
     fn next_job(&mut self) -> Option<Job<Done<D::Outcome>>> {
         if self.has_looked && self.events.is_empty() {
             (self.jobs_for, self.has_looked) = (Duration::ZERO, false);
@@ -212,7 +212,7 @@ impl<D: Daemon> State<D> {
         self.deadline = Some(self.core.reactor.set_timer(STOP_PERIOD, Token::Deadline));
     }
 
-    /// What is served until the end is stopped when nothing else is waited for.
+    /// Stops the remaining service once nothing else is waited for.
     fn stop_rest(&mut self) {
         self.phase = Phase::StoppingRest;
         self.deadline.take().into_iter().for_each(|timer| self.core.reactor.cancel_timer(timer));
@@ -222,7 +222,7 @@ impl<D: Daemon> State<D> {
 
     fn phase_is_over(&mut self) {
         if self.deadline.is_some_and(|timer| timer.due() > Instant::now()) {
-            // The timer of the phase before, which had fired when it was cancelled.
+            // Stale timer of the phase before: it had fired when it was cancelled.
             return;
         }
         match self.phase {
@@ -249,21 +249,21 @@ impl<D: Daemon> State<D> {
         core.reactor.wait(events)
     }
 
-    /// Says what was not waited for any longer, and leaves it: closing a file of a file system that
-    /// hangs would hang as well.
-    fn give_up(mut self) {
+    /// Logs the jobs that are not waited for any longer and leaks their state: closing a file on a
+    /// hanging file system would hang too.
+    fn abandon_jobs(mut self) {
         let jobs = self.core.jobs.in_flight().filter(|job| job.source != NOT_THE_DAEMONS);
         let mut jobs: Vec<_> = jobs.collect();
         jobs.sort_by_key(|job| job.since);
-        for job in jobs.iter().take(GIVEN_UP_NAMED_MAX) {
+        for job in jobs.iter().take(ABANDONED_NAMED_MAX) {
             tracing::error!(
                 target: "daemon",
-                "Exiting although this has not ended in {} s: {}",
+                "Exiting although a job has not ended after {} s: {}",
                 job.since.elapsed().as_secs(), self.daemon.describe_job(job.source)
             );
         }
-        if let Some(others @ 1..) = jobs.len().checked_sub(GIVEN_UP_NAMED_MAX) {
-            tracing::error!(target: "daemon", "And {others} more");
+        if let Some(others @ 1..) = jobs.len().checked_sub(ABANDONED_NAMED_MAX) {
+            tracing::error!(target: "daemon", "Exiting although {others} more jobs have not ended");
         }
         for job in &jobs {
             self.daemon.job_abandoned(&mut self.core, job.source);
@@ -303,7 +303,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
         Event::Timer(Token::Idle) => {
             core.idle.fired();
             if !core.servers.have_clients() && !daemon.is_in_use() {
-                tracing::info!(target: "rpc.netdaemon", "Nobody has been there; exiting");
+                tracing::info!(target: "rpc.netdaemon", "Idle timeout reached; exiting");
                 core.stopping = true;
             }
         }
@@ -311,8 +311,7 @@ fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, event: Event<T
     }
 }
 
-/// Carries on what the last event or job has set free: jobs that ended, clients that were answered,
-/// clients that have gone.
+/// Handles the consequences of the last event or job: ended jobs, answered clients, closed clients.
 fn run_pending<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
     loop {
         if let Some((caller, gone)) = core.gone.pop_front() {
@@ -354,7 +353,7 @@ fn run_pending<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D) {
 }
 
 impl<O> Core<O> {
-    /// Ends without what jobs work on.
+    /// Exits without the state that jobs work on.
     fn close(self) {
         let Self { jobs, .. } = self;
         std::mem::forget(jobs);

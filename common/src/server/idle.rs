@@ -1,11 +1,11 @@
-//! Exiting when nobody has been there for a while.
+//! Idle timeout.
 
 use std::time::Duration;
 
 use super::token::Token;
 use crate::event::{Reactor, TimerId};
 
-/// The timer runs while no client of any server is connected; a short visit restarts it.
+/// The idle timer. It runs while no client of any server is connected; a connection restarts it.
 #[derive(Debug)]
 pub(super) struct Idle {
     timeout: Option<Duration>,
@@ -17,13 +17,13 @@ impl Idle {
         Self { timeout, timer: None }
     }
 
-    /// Changes the timeout; a period that is running starts again with the new length.
+    /// Sets the timeout; a running period restarts with the new length.
     pub(super) fn set_timeout(&mut self, reactor: &mut Reactor<Token>, timeout: Option<Duration>) {
         self.timeout = timeout;
         self.stop_timer(reactor);
     }
 
-    /// Sees to it that the timer runs exactly while there are no clients.
+    /// Starts or stops the timer, depending on whether there are clients.
     pub(super) fn update(&mut self, reactor: &mut Reactor<Token>, has_clients: bool) {
         match (self.timeout, self.timer) {
             (_, Some(_)) if has_clients => self.stop_timer(reactor),
@@ -34,7 +34,7 @@ impl Idle {
         }
     }
 
-    /// The timer has fired: the next [`Idle::update`] starts another period.
+    /// Clears the timer that has fired: the next [`Idle::update`] starts another period.
     pub(super) fn fired(&mut self) {
         self.timer = None;
     }

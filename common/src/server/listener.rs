@@ -1,4 +1,4 @@
-//! A socket that clients connect to.
+//! Listening sockets.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -13,14 +13,15 @@ use nix::fcntl::OFlag;
 use crate::rpc::error::io_text;
 use crate::sys::socket;
 
-/// Permission bits of a socket until its owner is set.
+/// Permission bits of a socket until its group is set.
 const OWN_MODE: u32 = 0o600;
 
-/// A listening socket. One that we made is removed when it is dropped, if it is still ours.
+/// A listening socket. The file of a socket of our own is removed on drop, if it is still the same
+/// file.
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
-    /// Removed when dropped.
+    /// The socket's file, removed on drop.
     file: Option<SocketFile>,
 }
 
@@ -32,36 +33,36 @@ struct SocketFile {
 }
 
 impl Listener {
-    /// Takes a socket that somebody else made and will remove.
+    /// Wraps a socket that was passed in, whose file is not ours to remove.
     #[must_use]
     pub fn passed(socket: UnixListener) -> Self {
         Self { socket, file: None }
     }
 
-    /// Takes a socket that a predecessor of this process made, with its file.
+    /// Wraps a socket that a predecessor of this process made, with its file.
     #[must_use]
     pub fn inherited(socket: UnixListener) -> Self {
         let path = socket::bound_path(&socket);
-        // Whoever has removed the file may have made another.
+        // The file may have been removed and made anew by another process.
         let file = path.and_then(|path| SocketFile::at(&path).ok());
         Self { socket, file }
     }
 
-    /// Whether the socket's file is ours to remove.
+    /// Returns whether the socket's file is ours to remove.
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Makes a socket at `path` with the permission bits `mode`, owned by `group` if one is given.
-    /// What a dead daemon left there is removed; a living one is not disturbed.
+    /// Binds a socket at `path` with the permission bits `mode` and, if given, the owner `group`. A
+    /// stale socket of a dead daemon is replaced; a live one is left alone.
     ///
     /// # Errors
-    /// `AddrInUse` when somebody answers at the path, `AlreadyExists` when what is there is no
+    /// `AddrInUse` when a process answers at the path, `AlreadyExists` when the file there is no
     /// socket, else as `bind(2)` and `listen(2)`.
     pub fn bind(path: &Path, mode: u32, group: Option<u32>) -> io::Result<Self> {
         remove_stale(path)?;
-        // Nobody but us gets in before the owner is right.
+        // Others cannot connect before the group is set.
         let socket = socket::listen_at(path, if group.is_some() { OWN_MODE } else { mode })?;
         let file = SocketFile::at(path)?;
         if let Some(group) = group {
@@ -70,15 +71,15 @@ impl Listener {
         Ok(Self { socket, file: Some(file) })
     }
 
-    /// The next connection that waits.
+    /// Accepts the next pending connection.
     ///
     /// # Errors
-    /// As `accept(2)`; `WouldBlock` when none waits.
+    /// As `accept(2)`; `WouldBlock` when none is pending.
     pub(super) fn accept(&self) -> io::Result<UnixStream> {
         socket::accept(&self.socket)
     }
 
-    /// Where it can be reached, for the log.
+    /// Returns the socket's path, for the log.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         socket::bound_path(&self.socket)
@@ -100,7 +101,7 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
-    /// Gives it to a group with these permission bits. What somebody puts in its place meanwhile stays
+    /// Sets group and permission bits of the socket's file. A file that replaced it meanwhile stays
     /// as it is.
     fn open_to(&self, group: u32, mode: u32) -> io::Result<()> {
         let flags = (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits();
@@ -109,7 +110,7 @@ impl SocketFile {
         if (found.dev(), found.ino()) != (self.device, self.inode) {
             return Err(Errno::ESTALE.into());
         }
-        // No call that changes the permissions takes such an fd; this name leads to the very file.
+        // No call that changes permissions takes an `O_PATH` fd; this name leads to the same file.
         let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
         chown(&itself, None, Some(group)).map_err(naming("chown"))?;
         fs::set_permissions(itself, Permissions::from_mode(mode)).map_err(naming("chmod"))
@@ -129,7 +130,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Says which system call has failed, where that is not the one that is to be expected.
+/// Names the system call that failed, where it is not obvious.
 fn naming(call: &str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{call}: {}", io_text(&error)))
 }

@@ -1,17 +1,17 @@
-//! The memory that messages of clients take: those that have begun to arrive, and answers that nobody
-//! reads. Each client may have a message and an answer of 32 MiB, and all together not as much.
+//! Limit on the memory of clients' messages: partly received calls and unread answers. A client may
+//! have a call and an answer of 32 MiB each, but all clients together may not.
 
 use super::caller::ClientId;
 use super::client::Closed;
 use super::core::Core;
 
-/// Bytes that messages of one server's clients may take together; ours. libvirtd has a few short
-/// connections, and reads what it has asked for.
+/// Bytes of messages that one server's clients may have together; ours. libvirtd has a few short
+/// connections, and reads its answers.
 const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 impl<O> Core<O> {
-    /// Counts what a client's messages take after its turn. Beyond the limit the one that takes most has
-    /// to go, of several the one that came first: whoever came last may be about to read.
+    /// Counts a client's message bytes after its turn. Beyond the limit the largest client is
+    /// closed, among equals the oldest: the newest may be about to read.
     pub(super) fn count_bytes(&mut self, id: ClientId) {
         let server = self.servers.get_mut(id.server);
         let Some(client) = server.clients.get_mut(&id.number) else { return };

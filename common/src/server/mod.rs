@@ -1,12 +1,12 @@
-//! Where [`crate::rpc`], [`crate::event`] and [`crate::sys`] meet: two servers with their
-//! listeners and clients, and the loop that drives them and a daemon.
+//! Servers, clients and the event loop: the place where [`crate::rpc`], [`crate::event`] and
+//! [`crate::sys`] meet.
 //!
-//! - One thread at a time holds all state and changes it. Work that touches files is a [job](crate::jobs):
-//!   its outcome comes back to the daemon on the loop, and a call may be answered only then
-//!   ([`Answer::Later`]). A job that takes long is [left behind](crate::jobs) by the loop.
-//! - The daemon implements [`Daemon`] and reaches everything else through [`Core`]. It sees
-//!   neither sockets nor mio.
-//! - A client has one call in flight. While it has, nothing is read from it.
+//! - One thread at a time holds all state and changes it. Work on files is a [job](crate::jobs):
+//!   its result comes back to the daemon on the loop, and a call may be answered only then
+//!   ([`Answer::Later`]). The loop continues beside a [job](crate::jobs) that takes long.
+//! - The daemon implements [`Daemon`] and reaches everything else through [`Core`]. It sees neither
+//!   sockets nor mio.
+//! - A client has at most one call in flight, during which nothing is read from it.
 
 mod admin_overrides;
 mod administration;

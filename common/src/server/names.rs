@@ -1,8 +1,8 @@
-//! What users and groups are called.
+//! Names of users and groups.
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-/// What a client's user and group are called.
+/// Names of a client's user and group.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) of: Numbers,
@@ -10,7 +10,7 @@ pub(super) struct Names {
     pub(super) group: Option<String>,
 }
 
-/// A user and a group.
+/// Ids of a user and a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Numbers {
     pub(super) uid: u32,
@@ -18,7 +18,7 @@ pub(super) struct Numbers {
 }
 
 impl Names {
-    /// Asks the databases, which may be a directory service that does not answer: for a job.
+    /// Looks the names up. Belongs in a job, as a directory service may not answer.
     pub(super) fn look_up(of: Numbers) -> Self {
         let user = User::from_uid(Uid::from_raw(of.uid)).ok().flatten();
         let group = Group::from_gid(Gid::from_raw(of.gid)).ok().flatten();

@@ -1,4 +1,4 @@
-//! The daemon's own log, as far as the loop has to do with it: it never waits for that.
+//! The daemon's own log, as the loop uses it: the loop never waits for it.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use crate::handover::document::PrivateDaemon;
 use crate::logging::{self, Opened};
 use crate::rpc::Call;
 
-/// How long files of the log may take to be opened while guests wait.
+/// Wait for log files to be opened, while guests wait too.
 pub const OPEN_PERIOD: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether the log is written, for an upgrade that waits for that.
+/// Interval of checks whether the log is written, for an upgrade that waits for it.
 const WRITING_PERIOD: Duration = Duration::from_millis(5);
 
-/// The same for a log that hangs.
+/// Interval of such checks for a log that hangs.
 const HANGING_PERIOD: Duration = Duration::from_secs(1);
 
 impl<O> Core<O> {
-    /// The log files that an admin call waited for are open.
+    /// Continues an admin call whose log files are open.
     pub(super) fn outputs_are_open(
         &mut self,
         asking: ClientId,
@@ -35,10 +35,11 @@ impl<O> Core<O> {
         }
     }
 
-    /// Sets log outputs at once. What takes longer to open than `period` is opened when it is written to.
+    /// Sets log outputs at once. An output that takes longer than `period` to open is opened on its
+    /// first write.
     ///
     /// # Errors
-    /// What is wrong with the setting, or an output that cannot be opened.
+    /// An invalid setting, or an output that cannot be opened.
     pub(super) fn set_log_outputs_within(
         &mut self,
         setting: &str,
@@ -49,14 +50,14 @@ impl<O> Core<O> {
         Ok(())
     }
 
-    /// Sets log outputs that are open.
+    /// Sets log outputs that are open already.
     pub(super) fn use_log_outputs(&mut self, setting: &str, outputs: Opened) {
         self.logger.set_outputs(outputs);
         self.overrides.log_outputs = Some(setting.to_owned());
         self.settings_have_changed();
     }
 
-    /// Says what the image before could not write to its log.
+    /// Logs how many messages the predecessor could not write.
     pub fn tell_of_unwritten(&self, from: &PrivateDaemon) {
         for (output, messages) in from.unwritten.iter().flatten() {
             tracing::warn!(
@@ -66,7 +67,7 @@ impl<O> Core<O> {
         }
     }
 
-    /// Looks whether all that was logged is written, and sees to another look if it is not.
+    /// Returns whether all messages are written; schedules another check if not.
     pub(super) fn check_log_written(&mut self) -> bool {
         let is_written = self.logger.is_written();
         if !is_written {
@@ -75,7 +76,7 @@ impl<O> Core<O> {
         is_written
     }
 
-    /// Looks whether an output does not answer, and sees to another look if one does not.
+    /// Returns whether an output hangs; schedules another check if so.
     pub(super) fn check_log_hangs(&mut self) -> bool {
         let hangs = self.logger.hanging().is_some();
         if hangs {
@@ -84,16 +85,16 @@ impl<O> Core<O> {
         hangs
     }
 
-    /// An exec ends all other threads first, and one that hangs in the kernel may not end: while an output
-    /// does not answer an upgrade waits for that.
+    /// Postpones the upgrade until a hanging output answers: an exec ends all other threads first,
+    /// and a thread that hangs in the kernel may not end.
     pub(super) fn postpone_for_log(&mut self, output: &str) {
         self.refuse_upgrade(&format_args!(
-            "the daemon's own log {output} does not answer; to be tried again then"
+            "the daemon's own log {output} does not answer; retrying when it does"
         ));
         self.upgrade = Upgrade::Postponed;
     }
 
-    /// The log says nothing when it has got on, so it is looked at again in the turn that a timer makes.
+    /// Schedules a check of the log. The log does not notify of progress, so a timer does.
     fn look_again(&mut self, period: Duration) {
         if self.looking_again.is_none_or(|timer| timer.due() <= Instant::now()) {
             self.looking_again = Some(self.reactor.set_timer(period, Token::Upgrade));

@@ -1,4 +1,4 @@
-//! The servers as part of a state document, and back.
+//! Conversion of the servers to and from a state document.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,17 +27,17 @@ use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection};
 use crate::sys::{fd, process, socket};
 
-/// libvirt's way of saying that a server sends no keepalive messages.
+/// libvirt's value for no keepalive messages.
 const NO_KEEPALIVE: u32 = u32::MAX;
 
-/// Calls of one client at a time, libvirt's value.
+/// Calls in flight per client; libvirt's value.
 const CALLS_MAX: u32 = 1;
 
 impl<O> Core<O> {
-    /// Both servers with everything that is connected to them.
+    /// Returns both servers with their listeners and clients.
     ///
     /// # Errors
-    /// As `memfd_create(2)`, for what clients have in their buffers.
+    /// As `memfd_create(2)`, for the clients' buffers.
     pub fn save(&self, fd_set: &FdSet) -> io::Result<document::Daemon> {
         let mut servers = std::collections::BTreeMap::new();
         for server in [&self.servers.main, &self.servers.admin] {
@@ -48,7 +48,7 @@ impl<O> Core<O> {
         Ok(document::Daemon::Named { servers })
     }
 
-    /// Sets what was set through the admin socket of an earlier image.
+    /// Adopts settings made through a predecessor's admin socket.
     pub fn adopt_overrides(&mut self, from: &PrivateDaemon) {
         if let Some(timeout_s) = from.timeout_s {
             self.set_idle_timeout_s(timeout_s);
@@ -63,22 +63,22 @@ impl<O> Core<O> {
         }
         let filters = from.log_filters.as_ref().map(|filters| self.set_log_filters(filters));
         if let Some(Err(error)) = filters {
-            tracing::error!(target: "daemon", "A log setting is lost: {}", error.message());
+            tracing::error!(target: "daemon", "Unable to restore the log filters: {}", error.message());
         }
         let outputs = from.log_outputs.as_ref();
         let outputs = outputs.map(|outputs| self.set_log_outputs_within(outputs, OPEN_PERIOD));
         if let Some(Err(error)) = outputs {
-            tracing::error!(target: "daemon", "A log setting is lost: {error}");
+            tracing::error!(target: "daemon", "Unable to restore the log outputs: {error}");
         }
     }
 
-    /// Keeps fds open of which nothing is known.
+    /// Keeps fds of unknown use open.
     pub fn keep_unclaimed(&mut self, fds: Vec<OwnedFd>) {
         self.process_info.unclaimed_fds = fds;
     }
 
-    /// Takes over a server's limits and clients. What cannot be used is said and left out. Gives
-    /// the clients that are there, with what the daemon knew of each.
+    /// Adopts a server's limits and clients. Unusable ones are logged and left out. Returns the
+    /// adopted clients, with the daemon's data of each.
     pub fn adopt(
         &mut self,
         kind: admin::Server,
@@ -87,13 +87,13 @@ impl<O> Core<O> {
     ) -> Vec<(Caller, Session)> {
         let server = self.servers.get_mut(kind);
         let adopted = server.adopt(from, kind, inherited, &self.reactor);
-        // Whatever has arrived for them meanwhile, or is in their buffers already.
+        // Input may have arrived for them, or be in their buffers.
         self.answered.extend(server.clients.values().map(Client::id));
         adopted
     }
 }
 
-/// The listeners of a server; what cannot be listened on is said and left out.
+/// Returns the listeners of a server. Unusable ones are logged and left out.
 pub fn adopt_listeners(from: &document::Server, inherited: &mut InheritedFds) -> Vec<Listener> {
     let services = from.services.iter().flatten();
     let sockets = services.flat_map(|service| service.socks.iter().flatten());
@@ -106,7 +106,7 @@ pub fn adopt_listeners(from: &document::Server, inherited: &mut InheritedFds) ->
         adopted
             .inspect_err(|error| {
                 tracing::error!(
-                    target: "rpc.netserver", "No listener was handed over as fd {:?}: {error}", from.fd
+                    target: "rpc.netserver", "Unable to adopt listener fd {:?}: {error}", from.fd
                 );
             })
             .ok()
@@ -166,7 +166,7 @@ impl Server {
                 Ok(caller) => adopted.push((caller, session)),
                 Err(error) => tracing::error!(
                     target: "rpc.netserver",
-                    "A client of server {} that was handed over as fd {fd:?} is lost: {error}",
+                    "Unable to adopt client fd {fd:?} of server {}: {error}",
                     self.name
                 ),
             }
@@ -185,11 +185,12 @@ impl Server {
             UnixStream::from(inherited.take_socket(from.sock.and_then(|socket| socket.fd))?);
         let peer = socket::peer(&stream)?;
         if peer.uid != process::effective_uid() {
-            return Err(io::Error::other(format!("its uid is {}", peer.uid)));
+            return Err(io::Error::other(format!("its peer has uid {}", peer.uid)));
         }
         fd::set_nonblocking(&stream)?;
         let private = from.private.as_ref();
-        let (key, pending) = private.map(|private| (private.key, private.owed)).unwrap_or_default();
+        let (key, pending) =
+            private.map(|private| (private.key, private.pending_reply)).unwrap_or_default();
         let connection = match from.private {
             Some(private) => unpack(private, inherited)?,
             None => Connection::new(),
@@ -252,7 +253,7 @@ fn socket_of(fd: i32, is_client: bool) -> Socket {
     }
 }
 
-/// Most clients have nothing in their buffers.
+/// Most clients have empty buffers.
 fn pack(
     key: Option<u64>,
     connection: &Connection,
@@ -268,7 +269,7 @@ fn pack(
     let Buffered { input, ahead, output } = connection.buffered();
     Ok(Some(PrivateClient {
         key,
-        owed: None,
+        pending_reply: None,
         input: Some(pack(input)?),
         ahead: Some(pack(ahead)?),
         output: Some(pack(output)?),

@@ -1,4 +1,4 @@
-//! Clients: letting them in, their turns, and seeing them off.
+//! Clients: accepting, serving and closing them.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{Incoming, ReplyTo};
 
-/// Connections accepted before others are looked at; the rest waits for the next turn.
+/// Connections accepted per turn.
 const ACCEPTS_PER_TURN_MAX: usize = 32;
 
-/// How long accepting rests after the kernel could not give a connection.
+/// Pause of accepting after the kernel failed to give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// One client's turn: write, read, call, until there is nothing to do, an answer has to be waited
-/// for, or it was long enough.
+/// Serves one client's turn: writes, reads and starts calls, until nothing is left to do, an answer
+/// is awaited, or the turn's budget is spent.
 pub(super) fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: ClientId) {
     while let Some(client) = core.servers.client(id) {
         let reading = if core.takes_no_calls { Reading::Nothing } else { core.upgrade.reading() };
@@ -82,7 +82,7 @@ fn take_call<D: Daemon>(
         admin::Server::Admin => core.administer(id, call),
     };
     match answer {
-        Answer::Now(result) if core.must_hold_back() => core.answer(id, result),
+        Answer::Now(result) if core.must_wait_for_supervisor() => core.answer(id, result),
         Answer::Now(result) => {
             if let Some(client) = core.servers.client(id) {
                 client.answer(result);
@@ -93,14 +93,14 @@ fn take_call<D: Daemon>(
 }
 
 impl<O> Core<O> {
-    /// Accepts on all listeners of a server: one that was full, or paused, has room again.
+    /// Accepts on all listeners of a server that was full or paused.
     pub(super) fn accept(&mut self, server: admin::Server) {
         for index in 0..self.servers.get(server).listeners_count() {
             self.accept_from(server, index);
         }
     }
 
-    /// Accepts on one of them, as far as a turn goes.
+    /// Accepts on one listener, within a turn's budget.
     pub(super) fn accept_from(&mut self, server: admin::Server, index: u64) {
         if self.upgrade.holds_back() {
             return;
@@ -137,7 +137,7 @@ impl<O> Core<O> {
             }
         }
         if let Some(key) = client.key() {
-            // Closing ends nothing while the store has it too.
+            // Closing alone ends nothing while the fd store has the connection too.
             client.shut_down();
             self.remove_stored(Kind::Client, key);
         }

@@ -1,4 +1,4 @@
-//! The two servers of a daemon: who may connect, how many, and who is connected.
+//! The two servers of a daemon, with their limits and clients.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,26 +26,26 @@ pub(super) struct Server {
     pub(super) name: &'static str,
     pub(super) program: Program,
     pub(super) limits: Limits,
-    /// Kept and reported; there are no workers.
+    /// Stored and reported only: there are no workers.
     pub(super) priority_workers: u32,
     pub(super) clients: BTreeMap<u64, Client>,
     listeners: Vec<Registered<Listener>>,
     pub(super) next_number: u64,
-    /// A timer says when accepting goes on.
+    /// Accepting is paused; a timer resumes it.
     pub(super) paused: bool,
-    /// The limit was reached, and the log says so.
+    /// The limit was reached, and that was logged.
     was_full: bool,
-    /// Bytes that its clients' messages take.
+    /// Bytes of its clients' messages.
     pub(super) held_bytes: usize,
 }
 
-/// What came of looking for a connection.
+/// Result of an attempt to accept a connection.
 pub(super) enum Accepted {
-    /// A client was admitted, or somebody was turned away.
+    /// A client was admitted or rejected.
     One,
-    /// Nobody waits, or there is no room.
+    /// No connection is pending, or the server is full.
     None,
-    /// The kernel could not give one now (too many open files): try again later.
+    /// The kernel has no descriptors or memory now; to be retried later.
     Pause(io::Error),
 }
 
@@ -72,7 +72,7 @@ impl Servers {
         !self.main.clients.is_empty() || !self.admin.clients.is_empty()
     }
 
-    /// Whether any client of the daemon's waits for the end of a job.
+    /// Returns whether any client waits for the end of a job.
     pub(super) fn have_calls_in_flight(&self) -> bool {
         self.main.clients.values().any(Client::has_call_in_flight)
     }
@@ -113,8 +113,7 @@ impl Server {
         self.listeners.len() as u64
     }
 
-    /// Accepts one connection of a listener, unless the server is full: then it stays in the
-    /// kernel's queue.
+    /// Accepts one connection, unless the server is full: then it stays in the kernel's queue.
     pub(super) fn accept(
         &mut self,
         index: u64,
@@ -139,7 +138,7 @@ impl Server {
         }
     }
 
-    /// Takes a client in, or closes it without a byte. Either way a number is used up.
+    /// Admits a client, or closes its connection without a byte. Either way a number is used up.
     fn admit(&mut self, stream: UnixStream, kind: admin::Server, reactor: &Reactor<Token>) {
         let id = ClientId { server: kind, number: self.next_number };
         self.next_number += 1;
@@ -152,7 +151,7 @@ impl Server {
                 );
             }
             Err(error) => {
-                return tracing::error!(target: "rpc.netserver", "Unknown peer of {id}: {error}");
+                return tracing::error!(target: "rpc.netserver", "Unable to get the peer of {id}: {error}");
             }
         };
         match reactor.register(stream, Token::Client(id), Interest::Read) {
@@ -174,7 +173,7 @@ impl Server {
                  one leaves or the limit is raised", self.name
             );
         }
-        // Said again only after there was room in earnest, not at each coming and going.
+        // Logged again only after the server was half empty, not at each disconnect.
         self.was_full = full || (self.was_full && count > self.limits.clients_max / 2);
         !full
     }

@@ -1,4 +1,4 @@
-//! What a daemon watches, and hands out as jobs.
+//! Fds that a daemon watches, timers, and jobs.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,8 +15,8 @@ use crate::jobs::progress::Progress;
 use crate::jobs::storage::StorageId;
 
 impl<O> Core<O> {
-    /// Watches `fd` for data; [`Daemon::ready`](super::Daemon::ready) is told `source`, a number that the daemon never
-    /// uses again for something else.
+    /// Watches `fd` for input; [`Daemon::ready`](super::Daemon::ready) is called with `source`, a
+    /// number that the daemon never reuses.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`. The fd is closed.
@@ -24,7 +24,8 @@ impl<O> Core<O> {
         self.reactor.register(fd, Token::Daemon(source), Interest::Read)
     }
 
-    /// Calls [`Daemon::ready`](super::Daemon::ready) once more in the next turn: for work stopped at its budget.
+    /// Calls [`Daemon::ready`](super::Daemon::ready) once more in the next turn, for work that has
+    /// spent its budget.
     pub fn again(&mut self, source: u64) {
         self.reactor.again(Token::Daemon(source));
     }
@@ -34,13 +35,13 @@ impl<O> Core<O> {
         self.reactor.set_timer(after, Token::DaemonTimer(source))
     }
 
-    /// Forgets a timer.
+    /// Cancels a timer.
     pub fn cancel_timer(&mut self, timer: TimerId) {
         self.reactor.cancel_timer(timer);
     }
 
-    /// Hands out a piece of work that touches files at `place`; [`Daemon::job_ended`](super::Daemon::job_ended) gets its
-    /// outcome. `source` is a number of the daemon's own.
+    /// Submits work on files at `place`; [`Daemon::job_ended`](super::Daemon::job_ended) gets its
+    /// result. `source` is a number of the daemon's own.
     pub fn submit(
         &mut self,
         place: StorageId,
@@ -50,8 +51,8 @@ impl<O> Core<O> {
         self.jobs.submit(place, source, || Done::Daemons(work()));
     }
 
-    /// [`Self::submit`] of work that [tells](Progress::note) how far it has got, so that a place that is
-    /// slow is not taken for one that hangs.
+    /// Like [`Self::submit`], for work that [reports](Progress::note) its progress, so that a slow
+    /// file system is not taken for one that hangs.
     pub fn submit_with_progress(
         &mut self,
         place: StorageId,
@@ -62,8 +63,8 @@ impl<O> Core<O> {
         self.jobs.submit_with_progress(place, source, progress, || Done::Daemons(work()));
     }
 
-    /// [`Self::submit`] of something for which no client waits, so that those for which one does need
-    /// not wait for all of its kind.
+    /// Like [`Self::submit`], for work that no client waits for. It does not delay work that a
+    /// client waits for.
     pub fn submit_unhurried(
         &mut self,
         place: StorageId,
@@ -73,8 +74,8 @@ impl<O> Core<O> {
         self.jobs.submit_unhurried(place, source, || Done::Daemons(work()));
     }
 
-    /// [`Self::submit`] of something that does nothing but touch what its peer can hold, as `progress`
-    /// says. `source` is told to [`Daemon::job_stalled`](super::Daemon::job_stalled) if the peer does.
+    /// Like [`Self::submit`], for work that only touches what its peer can block, as `progress`
+    /// says. If the peer does, [`Daemon::job_stalled`](super::Daemon::job_stalled) gets `source`.
     pub fn submit_at_peer(
         &mut self,
         source: u64,
@@ -84,41 +85,41 @@ impl<O> Core<O> {
         self.jobs.submit_at_peer(source, progress, || Done::Daemons(work()));
     }
 
-    /// Whether a peer has held up a job, or may do so, as another one has a moment ago: what it can hold
-    /// is to be touched by jobs [of its own](Self::submit_at_peer) alone.
+    /// Returns whether a peer has blocked a job, or may do so after another peer has. Its pipes are
+    /// then touched only by [jobs of their own](Self::submit_at_peer).
     pub fn is_peer_suspect(&self, peer: u64) -> bool {
         self.jobs.is_peer_suspect(peer)
     }
 
-    /// Tells jobs that have not begun whether an upgrade waits for them.
+    /// Returns the flag that tells queued jobs that an upgrade waits for them.
     pub fn haste(&self) -> Haste {
         self.haste.clone()
     }
 
-    /// Whether jobs at a place take long.
+    /// Returns whether jobs on a file system take long.
     pub fn is_slow(&self, place: StorageId) -> bool {
         self.jobs.is_slow(place)
     }
 
-    /// Whether a place does not even get on slowly with its jobs.
+    /// Returns whether a file system makes no progress with its jobs.
     pub fn hangs(&mut self, place: StorageId) -> bool {
         self.jobs.hangs(place)
     }
 
-    /// Whether others wait for their turn, so that one should be short.
+    /// Returns whether other jobs wait for their turn, so that a turn should be short.
     pub fn is_crowded(&self) -> bool {
         self.reactor.has_again() || self.jobs.are_waiting()
     }
 
-    /// Jobs that have not ended, those included that have not begun.
+    /// Returns the jobs that have not ended, including queued ones.
     pub fn jobs_in_flight(&self) -> impl Iterator<Item = InFlight> {
         self.jobs.in_flight()
     }
 }
 
 impl<O: 'static> Core<O> {
-    /// [`Self::submit`] of work on a path, wherever that leads. Gives where it is done first;
-    /// [`Daemon::job_moved_to`](super::Daemon::job_moved_to) tells of other places.
+    /// Like [`Self::submit`], for work on a path, on whichever file system that is. Returns the
+    /// first one; [`Daemon::job_moved_to`](super::Daemon::job_moved_to) tells of further ones.
     pub fn submit_at_path(
         &mut self,
         path: &Path,

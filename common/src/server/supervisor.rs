@@ -1,4 +1,4 @@
-//! What the supervisor hears while the loop runs: that it runs at all, and how things are.
+//! Notifications to the supervisor while the loop runs: watchdog pings and status.
 
 mod state;
 
@@ -12,12 +12,12 @@ use crate::systemd::Notify;
 pub(crate) use state::Supervision;
 
 impl<O> Core<O> {
-    /// The supervisor, to be told that something changes or to keep fds.
+    /// Returns the connection to the supervisor.
     pub fn supervisor(&mut self) -> &mut Notify {
         &mut self.supervision.notify
     }
 
-    /// Says to the supervisor that the daemon serves and how things are; pings begin.
+    /// Tells the supervisor that the daemon is ready, with its status, and starts the pings.
     pub fn announce<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         self.fill_store(daemon);
         self.supervision.notify.ready();
@@ -26,12 +26,12 @@ impl<O> Core<O> {
         self.ask_at_start();
     }
 
-    /// Keeps the outcome of an upgrade for the status, and says it.
+    /// Records the outcome of an upgrade in the status, and sends that.
     pub fn note_upgrade(&mut self, outcome: &str) {
-        // The units' ExecReload= waits for another text than before.
+        // The units' ExecReload= waits for a status that differs from the last.
         let time = timestamp(SystemTime::now());
         self.supervision.last_upgrade = Some(format!("{time}, {outcome}"));
-        self.supervision.said.clear();
+        self.supervision.sent_status.clear();
         self.supervision.say();
     }
 
@@ -45,7 +45,7 @@ impl<O> Core<O> {
             Duty::Retry => self.supervision.retry(),
             Duty::Store => {
                 self.supervision.has_store_timer = false;
-                self.see_to_store(daemon);
+                self.offer_unstored(daemon);
             }
             Duty::Unit => self.unit_is_due(daemon),
         }
@@ -54,7 +54,7 @@ impl<O> Core<O> {
     fn tell_status<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         let clients = self.servers.main.clients.len();
         if self.supervision.notify.is_blocked() {
-            // There is more important news, and this may have changed when its turn comes.
+            // Urgent messages are pending, and the status may change before they are sent.
             return self.supervision.note_activity();
         }
         let mut status = format!("{}, {clients} clients", daemon.status());

@@ -1,11 +1,11 @@
-//! What the loop's events are about.
+//! Tokens of the loop's events.
 
 use super::caller::ClientId;
 use super::duty::Duty;
 use crate::admin::Server;
 use crate::event;
 
-/// Bits of a token that say what it is about; the rest is a number that is never used again.
+/// Bits of a token for its kind; the rest is a number that is never reused.
 const KIND_BITS: u32 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,22 +13,22 @@ pub(super) enum Token {
     Signals,
     /// A listener, by its index in its server.
     Listener(Server, u64),
-    /// Timer: accepting goes on after a pause.
+    /// Timer: accepting resumes after a pause.
     Accept(Server),
     Client(ClientId),
-    /// Timer: nobody has been there for long enough.
+    /// Timer: idle timeout.
     Idle,
-    /// Who is to take over has answered. Timer: that, or coming to rest, takes too long.
+    /// The target of an upgrade has answered. Timer: that, or settling, takes too long.
     Upgrade,
-    /// Timer: the supervisor is to hear something.
+    /// Timer: recurring work for the supervisor.
     Supervisor(Duty),
-    /// The supervisor has answered a question about the fd store, or that has lost something.
+    /// The supervisor has answered a proof request, or the fd store has lost something.
     Store,
     /// A job has ended on another thread.
     Jobs,
-    /// Timer: jobs have been waited for for long enough.
+    /// Timer: the wait for jobs is over.
     Deadline,
-    /// Something that the daemon watches.
+    /// An fd that the daemon watches.
     Daemon(u64),
     /// A timer of the daemon's.
     DaemonTimer(u64),
@@ -89,34 +89,4 @@ fn server_bit(server: Server) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::Token as _;
-
-    #[test]
-    fn every_token_survives_the_kernel() {
-        for token in [
-            Token::Signals,
-            Token::Idle,
-            Token::Upgrade,
-            Token::Jobs,
-            Token::Deadline,
-            Token::Store,
-            Token::Accept(Server::Main),
-            Token::Accept(Server::Admin),
-            Token::Listener(Server::Main, 3),
-            Token::Listener(Server::Admin, 0),
-            Token::Client(ClientId { server: Server::Main, number: 1 }),
-            Token::Client(ClientId { server: Server::Admin, number: 1 << 50 }),
-            Token::Daemon(0),
-            Token::DaemonTimer(77),
-            Token::Supervisor(Duty::Ping),
-            Token::Supervisor(Duty::Status),
-            Token::Supervisor(Duty::Retry),
-            Token::Supervisor(Duty::Store),
-            Token::Supervisor(Duty::Unit),
-        ] {
-            assert_eq!(Token::from_bits(token.into_bits()), token);
-        }
-    }
-}
+mod tests;

@@ -1,9 +1,9 @@
-//! What systemd says of our own unit: whether there is an fd store that the environment does not
-//! tell of, how much it takes, and whether it outlives the stop that is under way.
+//! systemd's answer about our unit: whether there is an fd store that the environment does not
+//! mention, its capacity, and whether it outlives the stop in progress.
 //!
-//! The environment counts where it is set; of two numbers the smaller one. It says nothing where a
+//! The environment counts where it is set; of two capacities the smaller one. It is missing where a
 //! process was started under another unit than it runs under now, as after a take-over from
-//! libvirt's daemon, or by a systemd before 254.
+//! libvirt's daemon, or by systemd before 254.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -20,24 +20,24 @@ use crate::sys::pipe;
 use crate::systemd::{AskError, Unit};
 pub(crate) use asking::Asking;
 pub use asking::StoreNews;
-use asking::{PATIENCE, PROOFS_MAX, Proof, Stop, VARIABLE, told_size};
+use asking::{PATIENCE, PROOFS_MAX, Proof, Stop, VARIABLE, announced_size};
 
-/// How often it is asked again while there is no store and somebody needs one.
+/// Interval of questions while a store is needed and there is none.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// How often it is asked whether the store has what it had. Sentinels tell of most losses at once.
+/// Interval of checks that the store has what was sent. Sentinels report most losses at once.
 const VERIFY_PERIOD: Duration = Duration::from_secs(600);
 
-/// How soon it is asked whether a new store has anything, and how often until it must have.
+/// Delay before a new store is checked, and interval until it must have something.
 const PROOF_PERIOD: Duration = Duration::from_secs(1);
 impl<O> Core<O> {
-    /// How many fds the supervisor's store takes; 0: there is none, or no supervisor.
+    /// Returns the capacity of the supervisor's store in fds; 0 for no store or no supervisor.
     pub(super) fn store_size(&self) -> usize {
         if self.supervision.notify.has_supervisor() { self.asking.size() } else { 0 }
     }
 
-    /// What a successor does not find in its environment: where the supervisor is, and how many fds
-    /// its store takes.
+    /// Returns the supervisor's address and the store's capacity, for a successor whose environment
+    /// has neither.
     pub(super) fn store_for_successor(&self) -> (Option<String>, Option<u64>) {
         let Asking { unit, inherited, .. } = &self.asking;
         let target = self.supervision.notify.target();
@@ -48,7 +48,7 @@ impl<O> Core<O> {
         )
     }
 
-    /// Asks for the unit, unless that was done a moment ago.
+    /// Asks for the unit at the start, unless that was done a moment ago.
     pub(super) fn ask_at_start(&mut self) {
         match self.asking.unit {
             None => self.ask_unit(PATIENCE),
@@ -71,7 +71,7 @@ impl<O> Core<O> {
         }
     }
 
-    /// The time has come to ask again, if anybody depends on the answer.
+    /// Asks again when that is due, if anything depends on the answer.
     pub(super) fn unit_is_due<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         self.asking.has_timer = false;
         if self.has_store() || daemon.at_stake().is_some() {
@@ -81,7 +81,7 @@ impl<O> Core<O> {
         }
     }
 
-    /// systemd has answered, or not.
+    /// Handles systemd's answer.
     pub(super) fn unit_is_known<D: Daemon<Outcome = O>>(
         &mut self,
         daemon: &mut D,
@@ -100,8 +100,10 @@ impl<O> Core<O> {
             }
             // It was our unit once, and we are its main process as long as we live.
             Ok(None) => {}
-            // It is asked again, and nothing depends on the answer just now.
-            Err(error) => tracing::debug!(target: "util.systemd", "No answer of systemd: {error}"),
+            // It is asked again, and nothing depends on the answer now.
+            Err(error) => {
+                tracing::debug!(target: "util.systemd", "Unable to ask systemd about our unit: {error}");
+            }
         }
         self.fit_store(daemon);
         self.warn_of_stake(daemon);
@@ -118,14 +120,14 @@ impl<O> Core<O> {
 
     fn take_unit(&mut self, unit: Unit) {
         if !self.supervision.notify.has_supervisor() && unit.is_listening {
-            self.supervision.found(&unit.notify_socket);
+            self.supervision.connect(&unit.notify_socket);
         }
-        if let Some(told) = told_size().filter(|&told| told > unit.takes())
+        if let Some(announced) = announced_size().filter(|&announced| announced > unit.takes())
             && self.asking.unit.as_ref().map(Unit::takes) != Some(unit.takes())
         {
             tracing::warn!(
                 target: "util.systemd",
-                "{VARIABLE}={told} is more than the FileDescriptorStoreMax={} of {}, which counts",
+                "{VARIABLE}={announced} is more than the FileDescriptorStoreMax={} of {}, which counts",
                 unit.takes(), unit.name
             );
         }
@@ -140,15 +142,15 @@ impl<O> Core<O> {
         self.asking.unit = Some(unit);
     }
 
-    /// Begins to keep, keeps no more, or keeps more or less than before, by what is known now.
+    /// Starts, stops or resizes the use of the store, by what is known now.
     fn fit_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let (before, now) = (self.store.said_max, self.store_size());
+        let (before, now) = (self.store.known_max, self.store_size());
         if before == now {
             return;
         }
-        self.store.said_max = now;
+        self.store.known_max = now;
         tracing::info!(
-            target: "util.systemd", "The fd store takes {now} fds, by what systemd says of our unit"
+            target: "util.systemd", "The fd store takes {now} fds, according to systemd"
         );
         match (before, now) {
             (_, 0) => self.abandon_store(daemon),
@@ -157,12 +159,12 @@ impl<O> Core<O> {
         }
     }
 
-    /// What a crash, a restart or a stop would cost now, because there is no store.
+    /// Describes what a crash, a restart or a stop loses now, because there is no store.
     pub(super) fn cost_without_store<D: Daemon<Outcome = O>>(&self, daemon: &D) -> Option<String> {
         daemon.at_stake().filter(|_| !self.has_store())
     }
 
-    /// Once, and only to who could do something about it.
+    /// Logs once that there is no store, if the unit can be changed.
     fn warn_of_stake<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         let Some(cost) = self.cost_without_store(daemon) else { return };
         let Some(unit) = self.asking.unit.as_ref().filter(|_| !self.asking.has_warned) else {

@@ -1,8 +1,8 @@
-//! The way of a running process to its successor: ask the target, come to rest, execute it.
+//! Upgrade of a running process: asking the target, settling, and executing it.
 //!
-//! Serving goes on while the target is asked. To rest takes as long as calls that are in flight,
-//! bounded by [`SETTLE_PERIOD`]: no new call is taken up meanwhile, but guests' pipes are still
-//! read. Whatever fails, this image serves on, and says why.
+//! Calls are served while the target is asked. Settling waits for the calls in flight, bounded by
+//! [`SETTLE_PERIOD`]: no new call is started meanwhile, but guests' pipes are still read. On any
+//! failure this process continues, and logs the reason.
 
 mod stage;
 
@@ -32,23 +32,23 @@ pub use stage::ProcessInfo;
 use stage::{Hindrance, NextProgram};
 pub(crate) use stage::{Reading, Upgrade};
 
-/// How long it may take to ask the target, who has two questions to answer.
+/// Time for the target to answer its two questions.
 const CHECK_PERIOD: Duration = Duration::from_secs(30);
 
-/// How long calls in flight may take, and clients to send the rest of a message.
+/// Time for calls in flight, and for clients to send the rest of a message.
 const SETTLE_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long threads may take to end that have nothing to do any more.
+/// Time for idle threads to end.
 const THREADS_PERIOD: Duration = Duration::from_secs(1);
 
-/// What jobs do that are not the daemon's.
+/// Description of jobs that are not the daemon's.
 const OTHER_JOBS: &str = "a look-up of names, or a log file that is being opened,";
 
-/// How long the supervisor may take to hear of it.
+/// Time for the supervisor to receive the notification.
 const NOTIFY_PERIOD: Duration = Duration::from_millis(100);
 
 impl<O> Core<O> {
-    /// Begins an upgrade unless one is under way.
+    /// Begins an upgrade unless one is in progress.
     pub(super) fn begin_upgrade<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         if !matches!(self.upgrade, Upgrade::None | Upgrade::Postponed) {
             return;
@@ -56,7 +56,7 @@ impl<O> Core<O> {
         if let Some(output) = self.logger.hanging() {
             return self.postpone_for_log(&output);
         }
-        tracing::info!(target: "daemon", "Upgrade: asking who is to take over");
+        tracing::info!(target: "daemon", "Upgrade: checking the program that is to take over");
         if let Err(reason) = self.ask_target(daemon) {
             self.refuse_upgrade(&reason);
         }
@@ -66,7 +66,9 @@ impl<O> Core<O> {
         if self.unanswered.take_if(|check| !check.is_under_way()).is_none()
             && self.unanswered.is_some()
         {
-            return Err("the last target has still not answered; does a file system hang?".into());
+            return Err(
+                "the program asked last has still not answered; a file system may hang".into()
+            );
         }
         let ProcessInfo { arguments, executed, .. } = &self.process_info;
         let search = std::env::var_os("PATH");
@@ -75,7 +77,7 @@ impl<O> Core<O> {
         let fd_set = FdSet::default();
         let document = self.document(daemon, &fd_set, Successor::Ours);
         let bytes = document.and_then(|document| Ok(serde_json::to_vec(&document)?));
-        let bytes = bytes.map_err(|error| format!("no state document: {error}"))?;
+        let bytes = bytes.map_err(|error| format!("unable to make the state document: {error}"))?;
         if bytes.len() as u64 > handover::BYTES_MAX {
             let (len, max) = (bytes.len(), handover::BYTES_MAX);
             return Err(format!(
@@ -95,16 +97,16 @@ impl<O> Core<O> {
         Ok(())
     }
 
-    /// The target has answered.
+    /// Handles the target's answer.
     pub(super) fn target_has_answered<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         let Upgrade::Asking { target, check, timer, .. } = std::mem::take(&mut self.upgrade) else {
             return;
         };
         self.reactor.cancel_timer(timer);
         match check.answer() {
-            Answer::Ours => self.settle(daemon, NextProgram { target, reader: Successor::Ours }),
+            Answer::Ours => self.settle(daemon, NextProgram { target, successor: Successor::Ours }),
             Answer::Libvirts(Ok(())) => {
-                self.settle(daemon, NextProgram { target, reader: Successor::Libvirt });
+                self.settle(daemon, NextProgram { target, successor: Successor::Libvirt });
             }
             Answer::Libvirts(Err(reason)) => self.refuse_upgrade(&reason),
             Answer::No(reason) => {
@@ -113,55 +115,51 @@ impl<O> Core<O> {
         }
     }
 
-    /// The time for an answer, or to come to rest, is over.
+    /// Handles the end of the time for an answer, or for settling.
     pub(super) fn upgrade_is_late<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         if self.upgrade.is_early(Instant::now()) {
-            // A timer of the stage before, which had fired when it was cancelled.
+            // Stale timer of the stage before: it had fired when it was cancelled.
             return;
         }
         match std::mem::take(&mut self.upgrade) {
             Upgrade::Asking { target, check, .. } => {
                 self.unanswered = Some(check);
                 self.refuse_upgrade(&format_args!(
-                    "{} could not be asked within {} s; does a file system hang?",
+                    "{} could not be asked within {} s; a file system may hang",
                     target.path.display(),
                     CHECK_PERIOD.as_secs()
                 ));
             }
-            Upgrade::Settling { successor, .. } if self.jobs.are_over() => {
+            Upgrade::Settling { next, .. } if self.jobs.are_over() => {
                 if let Some(output) = self.logger.hanging() {
                     return self.postpone_for_log(&output);
                 }
-                self.settle_by_force(successor.reader);
-                self.upgrade = Upgrade::Ready(successor);
+                self.settle_by_force(next.successor);
+                self.upgrade = Upgrade::Ready(next);
             }
             Upgrade::Settling { .. } => {
-                // A thread that hangs in the kernel may not even be killed by an exec.
+                // Even an exec may not end a thread that hangs in the kernel.
                 let oldest = self.jobs.in_flight().min_by_key(|job| job.since);
                 let what = oldest.filter(|job| job.source != NOT_THE_DAEMONS);
                 let what = what.map_or(OTHER_JOBS.into(), |job| daemon.describe_job(job.source));
-                self.refuse_upgrade(&format_args!(
-                    "{what} does not answer; to be tried again then"
-                ));
+                self.refuse_upgrade(&format_args!("{what} does not answer; retrying when it does"));
                 self.upgrade = Upgrade::Postponed;
             }
             other => self.upgrade = other,
         }
     }
 
-    /// Whether the time has come to [execute](Self::execute) another image.
+    /// Returns whether everything has settled for [`Self::execute`].
     pub(super) fn check_ready_for_successor(&mut self) -> bool {
-        if let Upgrade::Settling { successor, timer } = &self.upgrade {
-            let (reader, timer) = (successor.reader, *timer);
-            // Who lets go of the dead drops clients, and is asked last.
-            let is_ready = self.is_at_rest(reader)
+        if let Upgrade::Settling { next, timer } = &self.upgrade {
+            let (successor, timer) = (next.successor, *timer);
+            // Last, as it closes clients.
+            let is_ready = self.has_settled(successor)
                 && self.check_log_written()
-                && !self.lets_go_of_the_dead(reader);
-            if is_ready
-                && let Upgrade::Settling { successor, .. } = std::mem::take(&mut self.upgrade)
-            {
+                && !self.drop_ended_clients(successor);
+            if is_ready && let Upgrade::Settling { next, .. } = std::mem::take(&mut self.upgrade) {
                 self.reactor.cancel_timer(timer);
-                self.upgrade = Upgrade::Ready(successor);
+                self.upgrade = Upgrade::Ready(next);
             }
         }
         match self.upgrade {
@@ -171,17 +169,17 @@ impl<O> Core<O> {
         }
     }
 
-    /// Executes it. Returns when that has failed, when this process has been asked to stop instead,
-    /// or when a postponed upgrade has only begun.
+    /// Executes the successor. Returns when that has failed, when this process was asked to stop
+    /// instead, or when a postponed upgrade has only begun.
     pub(super) fn execute<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        let Upgrade::Ready(successor) = std::mem::take(&mut self.upgrade) else {
+        let Upgrade::Ready(next) = std::mem::take(&mut self.upgrade) else {
             return self.begin_upgrade(daemon);
         };
-        self.announce_successor(successor.reader);
-        let Err(hindrance) = self.try_execute(daemon, &successor);
-        // What has arrived meanwhile was taken for the successor's.
+        self.announce_successor(next.successor);
+        let Err(hindrance) = self.try_execute(daemon, &next);
+        // Ended children were taken for the successor's meanwhile.
         self.orphans_may_have_ended = process::is_first();
-        if successor.reader == Successor::Libvirt {
+        if next.successor == Successor::Libvirt {
             self.fill_store_again(daemon);
         }
         self.supervisor().ready();
@@ -195,17 +193,17 @@ impl<O> Core<O> {
     fn try_execute<D: Daemon<Outcome = O>>(
         &mut self,
         daemon: &D,
-        NextProgram { target, reader }: &NextProgram,
+        NextProgram { target, successor }: &NextProgram,
     ) -> Result<Infallible, Hindrance> {
         if self.stopping || self.signals.take().contains(&signal::Request::Stop) {
             return Err(Hindrance::Stop);
         }
-        if *reader == Successor::Libvirt && !self.empty_store() {
+        if *successor == Successor::Libvirt && !self.empty_store() {
             return Err(Hindrance::Other("the supervisor has not emptied the fd store".into()));
         }
         let failed = |what, error: io::Error| Hindrance::Other(format!("{what}: {error}"));
-        let held = self.signals.hold().map_err(|error| failed("signals", error))?;
-        // What came before is lost with this image, unless it is looked at now.
+        let held = self.signals.hold().map_err(|error| failed("unable to hold signals", error))?;
+        // A signal from before would be lost with this process.
         if self.signals.take().contains(&signal::Request::Stop) {
             return Err(Hindrance::Stop);
         }
@@ -214,38 +212,39 @@ impl<O> Core<O> {
         let _quiet = self.logger.hold().map_err(Hindrance::Log)?;
         wait_for_other_threads().map_err(Hindrance::Other)?;
         let fd_set = FdSet::default();
-        let document = self.document(daemon, &fd_set, *reader);
-        let document = document.map_err(|error| failed("no state document", error))?;
+        let document = self.document(daemon, &fd_set, *successor);
+        let document =
+            document.map_err(|error| failed("unable to make the state document", error))?;
         let state_file = &self.process_info.state_file;
-        handover::exec(target, *reader, document, state_file, &fd_set, &held)
+        handover::exec(target, *successor, document, state_file, &fd_set, &held)
             .map_err(|error| Hindrance::Other(error.to_string()))
     }
 
-    /// The supervisor hears that another image comes. libvirt's give no signs of life.
-    fn announce_successor(&mut self, reader: Successor) {
-        if reader == Successor::Libvirt {
+    /// Tells the supervisor that a successor comes. libvirt's sends no pings.
+    fn announce_successor(&mut self, successor: Successor) {
+        if successor == Successor::Libvirt {
             self.supervisor().watchdog_off();
         }
-        // libvirt's tell the supervisor that they are ready only where their environment says how.
+        // libvirt's daemon announces that it is ready only where its environment says how.
         let will_tell_ready =
-            reader == Successor::Ours || std::env::var_os("NOTIFY_SOCKET").is_some();
+            successor == Successor::Ours || std::env::var_os("NOTIFY_SOCKET").is_some();
         let notify = self.supervisor();
         if will_tell_ready {
             notify.reloading();
         }
         if !notify.drain(NOTIFY_PERIOD) {
-            tracing::debug!(target: "util.systemd", "The supervisor does not listen");
+            tracing::debug!(target: "util.systemd", "The supervisor has not received the notification of the upgrade");
         }
     }
 
-    /// Whether new work at this place, as long as nobody waits for it, has to wait for an upgrade that
-    /// is near: a place that is slow would never come to rest. [`Daemon::resume`] says when it has
-    /// come to nothing.
+    /// Returns whether new work on this file system, if no client waits for it, has to wait for an
+    /// upgrade in progress: a slow file system would never settle. [`Daemon::resume`] tells that
+    /// the upgrade has failed.
     pub fn holds_back(&self, place: StorageId) -> bool {
         self.upgrade.holds_back() && self.jobs.is_slow(place)
     }
 
-    /// Goes on after an upgrade that came to nothing.
+    /// Resumes after a failed upgrade.
     pub(super) fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
         self.haste.set(false);
@@ -261,8 +260,8 @@ impl<O> Core<O> {
         self.accept(admin::Server::Admin);
     }
 
-    fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, successor: NextProgram) {
-        if successor.reader == Successor::Libvirt {
+    fn settle<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, next: NextProgram) {
+        if next.successor == Successor::Libvirt {
             if let Some(pid) = self.hidden_peer() {
                 return self.refuse_upgrade(&format_args!(
                     "libvirt's daemon would end, as it could not see process {pid}, a client, in \
@@ -271,18 +270,18 @@ impl<O> Core<O> {
             }
             tracing::info!(
                 target: "daemon",
-                "Upgrade: {} is libvirt's; handing over what that can take",
-                successor.target.path.display()
+                "Upgrade: {} is libvirt's daemon; handing over libvirt's part of the state",
+                next.target.path.display()
             );
         }
-        daemon.prepare_handover(self, successor.reader);
+        daemon.prepare_handover(self, next.successor);
         self.haste.set(true);
         self.supervisor().set_paced(false);
         let timer = self.reactor.set_timer(SETTLE_PERIOD, Token::Upgrade);
-        self.upgrade = Upgrade::Settling { successor, timer };
+        self.upgrade = Upgrade::Settling { next, timer };
     }
 
-    /// A living client that libvirt's daemon would choke on.
+    /// Returns the pid of a live client that libvirt's daemon could not read.
     fn hidden_peer(&self) -> Option<i32> {
         let servers = [&self.servers.main, &self.servers.admin];
         let mut clients = servers.into_iter().flat_map(|server| server.clients.values());
@@ -292,35 +291,35 @@ impl<O> Core<O> {
         hidden.map(pid)
     }
 
-    /// libvirt's daemons end when the process of a client has, which a guest may have done last.
-    /// Gives whether there was one.
-    fn lets_go_of_the_dead(&mut self, reader: Successor) -> bool {
-        if reader == Successor::Libvirt {
+    /// Closes clients whose process has ended, for libvirt's daemons, which end on them. Settling a
+    /// guest may have ended one just now. Returns whether there was one.
+    fn drop_ended_clients(&mut self, successor: Successor) -> bool {
+        if successor == Successor::Libvirt {
             self.drop_clients(|client| client.peer_has_ended());
         }
         !self.gone.is_empty()
     }
 
-    fn is_at_rest(&self, reader: Successor) -> bool {
+    fn has_settled(&self, successor: Successor) -> bool {
         let mut clients =
             self.servers.main.clients.values().chain(self.servers.admin.clients.values());
         self.jobs.are_over()
             && self.gone.is_empty()
-            && clients.all(|client| is_settled(client, reader))
+            && clients.all(|client| is_settled(client, successor))
     }
 
-    /// What has not come to rest is brought to rest: calls are answered with an error, and
-    /// libvirt's daemons get no client with half a message.
-    fn settle_by_force(&mut self, reader: Successor) {
-        self.hold_nothing_back();
+    /// Ends what has not settled: calls are answered with an error, and libvirt's daemons get no
+    /// client with half a message.
+    fn settle_by_force(&mut self, successor: Successor) {
+        self.release_held_back();
         for server in [&mut self.servers.main, &mut self.servers.admin] {
             let late = server.clients.values_mut().filter(|client| client.has_call_in_flight());
             late.for_each(|client| client.answer(Err(interrupted())));
         }
-        if reader == Successor::Libvirt {
+        if successor == Successor::Libvirt {
             self.drop_clients(|client| {
-                // One that can be told gets its answer first.
-                drop(client.flush());
+                // A client that can be written to gets its answer first.
+                client.flush().ok();
                 client.peer_has_ended() || !is_settled(client, Successor::Libvirt)
             });
         }
@@ -336,24 +335,24 @@ impl<O> Core<O> {
         }
     }
 
-    /// Everything that this process is, for whoever reads it.
+    /// Returns the whole state of this process as a document for `successor`.
     pub(super) fn document<'a, D: Daemon<Outcome = O>>(
         &self,
         daemon: &'a D,
         fd_set: &'a FdSet,
-        reader: Successor,
+        successor: Successor,
     ) -> io::Result<Document<'a>> {
         let mut document = Document {
             daemon: Some(self.save(fd_set)?),
             magic: Some(std::process::id().to_string()),
-            private: Some(self.save_private(fd_set, reader)?),
+            private: Some(self.save_private(fd_set, successor)?),
             ..Document::default()
         };
-        daemon.save(&mut document, fd_set, reader);
+        daemon.save(&mut document, fd_set, successor);
         Ok(document)
     }
 
-    fn save_private(&self, fd_set: &FdSet, reader: Successor) -> io::Result<PrivateDaemon> {
+    fn save_private(&self, fd_set: &FdSet, successor: Successor) -> io::Result<PrivateDaemon> {
         use std::os::fd::AsFd;
         let ProcessInfo { generation, configuration, pid_file, unclaimed_fds, .. } =
             &self.process_info;
@@ -361,13 +360,13 @@ impl<O> Core<O> {
         let mut private = PrivateDaemon {
             generation: Some(generation + 1),
             parked: Some(parked),
-            ..if reader == Successor::Ours {
+            ..if successor == Successor::Ours {
                 self.overrides.save()
             } else {
                 PrivateDaemon::default()
             }
         };
-        if reader == Successor::Ours {
+        if successor == Successor::Ours {
             private.pid_file = pid_file.as_ref().map(|file| fd_set.fd(file.as_fd()));
             private.configuration = Some(fd_set.bytes(configuration)?);
             private.stored_names = Some(self.stored_names());
@@ -381,24 +380,24 @@ impl<O> Core<O> {
     }
 }
 
-/// Kernels before 5.11 (5.10.220) take all POSIX locks of a process that executes something while a
-/// second thread has its table of open files, too.
+/// Waits until this thread is the only one. Kernels before 5.11 (5.10.220) drop all POSIX locks of
+/// a process that executes a program while a second thread shares its table of open files.
 fn wait_for_other_threads() -> Result<(), String> {
     const PAUSE: Duration = Duration::from_millis(1);
     let end = Instant::now() + THREADS_PERIOD;
-    // Where nobody can tell there is nothing to wait for.
+    // Without a count there is nothing to wait for.
     while process::threads_count().unwrap_or(1) > 1 {
         if Instant::now() >= end {
-            return Err("a thread does not end".into());
+            return Err("a thread has not ended in time".into());
         }
         process::pause(PAUSE);
     }
     Ok(())
 }
 
-fn is_settled(client: &Client, reader: Successor) -> bool {
+fn is_settled(client: &Client, successor: Successor) -> bool {
     let idle = !client.has_call_in_flight();
-    idle && (reader == Successor::Ours || client.connection().is_idle())
+    idle && (successor == Successor::Ours || client.connection().is_idle())
 }
 
 fn interrupted() -> rpc::Error {

@@ -1,22 +1,22 @@
-//! What the system does not let the daemon do, told at the start.
+//! Check of system calls at the start.
 
 use super::failure::Failure;
 use super::service::Service;
 use crate::rpc::error::io_text;
 use crate::sys::calls::Call;
 
-/// Without these there is no daemon: its threads, and how it waits.
+/// System calls without which no daemon can run: its threads, and its way of waiting.
 const NEEDED: [Call; 5] =
     [Call::Clone3, Call::DuplicateCloexec, Call::EpollCreate, Call::EpollCtl, Call::EpollWait];
 
-/// What either daemon pays for.
+/// Optional system calls of both daemons, with the cost of their lack.
 const COSTS: [(Call, &str); 1] = [(
     Call::MemfdCreate,
     "state is passed on in files in /dev/shm, /run or /tmp, without names, and while none of these \
      can be written to there is no upgrade, and no fd store",
 )];
 
-/// Fails without what is needed. Anything else that is refused is logged, with what that costs.
+/// Fails if a needed system call is refused; logs the cost of any other.
 ///
 /// # Errors
 /// [`Failure::Refused`].

@@ -1,4 +1,4 @@
-//! The answer to a predecessor that asks, in a child process, whether this program could take over.
+//! Answer to a predecessor that asks, in a child process, whether this program could take over.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -10,8 +10,8 @@ use crate::handover::check::{OPTION, answer_text};
 use crate::handover::document::{self, Daemon, Document};
 use crate::sys::process;
 
-/// The arguments without the question, if it is asked. It stands first, in full: no abbreviation
-/// of an option must ever be taken for it.
+/// Returns the arguments without the question, if it is asked. It has to come first and in full, so
+/// that no abbreviated option is taken for it.
 pub(super) fn asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let (name, rest) = arguments.split_first()?;
     let (question, rest) = rest.split_first()?;
@@ -19,7 +19,8 @@ pub(super) fn asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
     is_asked.then(|| [std::slice::from_ref(name), rest].concat())
 }
 
-/// Reads what a successor would have to read. Gives the text for stdout, and whether all is well.
+/// Reads everything that a successor would have to read. Returns the text for stdout, and whether
+/// all is well.
 pub(super) fn answer<S: Service>(arguments: Vec<OsString>) -> (String, bool) {
     let result = check::<S>(arguments);
     let is_well = result.is_ok();
@@ -45,24 +46,12 @@ fn check<S: Service>(arguments: Vec<OsString>) -> Result<(), String> {
     Configuration::<S>::check(&options, &paths).map_err(|failure| failure.to_string())
 }
 
-/// Whose the document is if it is not `name`'s: a daemon's own server has its name.
+/// Returns the name of the daemon whose document this is, if not `name`. A daemon's main server has
+/// its name.
 fn other_daemon<'a>(document: &'a Document<'_>, name: &str) -> Option<&'a str> {
     let Some(Daemon::Named { servers }) = &document.daemon else { return None };
     servers.keys().map(String::as_str).find(|server| ![name, "admin"].contains(server))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_other_daemons_document_is_told_from_ones_own() {
-        let document = |text| serde_json::from_str::<Document<'_>>(text).unwrap();
-        let own = document(r#"{"daemon": {"servers": {"admin": {}, "virtlogd": {}}}}"#);
-        assert_eq!(other_daemon(&own, "virtlogd"), None);
-        assert_eq!(other_daemon(&own, "virtlockd"), Some("virtlogd"));
-        let bare = document(r#"{"daemon": {"servers": {"admin": {}}}}"#);
-        assert_eq!(other_daemon(&bare, "virtlockd"), None);
-        assert_eq!(other_daemon(&document("{}"), "virtlockd"), None);
-    }
-}
+mod tests;

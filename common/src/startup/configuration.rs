@@ -1,5 +1,5 @@
-//! What the configuration file says, for the daemon that starts, for one that is asked whether it
-//! could, and for one that takes over and cannot refuse.
+//! Loading of the configuration file: at a start, for a predecessor's check, and at a take-over,
+//! which cannot refuse it.
 
 use std::io;
 use std::path::Path;
@@ -10,18 +10,17 @@ use crate::cli::{Options, Paths};
 use crate::config::{self, Common, Document};
 use crate::logging::{Logger, Settings};
 
-/// A configuration that is valid.
+/// A valid configuration.
 pub(super) struct Configuration<S: Service> {
     pub(super) common: Common,
     pub(super) settings: S::Settings,
     document: Document,
-    /// As they were read.
+    /// Content of the file, as read.
     pub(super) bytes: Vec<u8>,
 }
 
 impl<S: Service> Configuration<S> {
-    /// Reads the file. A default file that is not there is as an empty one; a file that was named
-    /// has to be there.
+    /// Reads the file. A missing default file counts as empty; a file that was named must exist.
     ///
     /// # Errors
     /// [`Failure::Config`].
@@ -38,26 +37,27 @@ impl<S: Service> Configuration<S> {
         }
     }
 
-    /// Reads the file, or takes what a predecessor of this process has read, or libvirt's
-    /// defaults: somebody's logs and leases depend on this process already. Says what is wrong.
+    /// Reads the file, or falls back to the predecessor's content, or to libvirt's defaults: logs
+    /// and leases depend on this process already. Logs what is wrong.
     pub(super) fn load_or_keep(
         options: &Options,
         paths: &Paths,
-        kept: Option<Vec<u8>>,
+        inherited: Option<Vec<u8>>,
     ) -> Result<(Self, Option<Failure>), Failure> {
         let failure = match Self::load(options, paths) {
             Ok(configuration) => return Ok((configuration, None)),
             Err(failure) => failure,
         };
-        let kept = kept.and_then(|bytes| Self::parse(path_of(options, paths), bytes).ok());
-        let configuration = kept.map_or_else(|| Self::parse(Path::new(""), Vec::new()), Ok)?;
+        let inherited =
+            inherited.and_then(|bytes| Self::parse(path_of(options, paths), bytes).ok());
+        let configuration = inherited.map_or_else(|| Self::parse(Path::new(""), Vec::new()), Ok)?;
         Ok((configuration, Some(failure)))
     }
 
-    /// Reads it as a successor would, its log settings included.
+    /// Reads the file as a successor would, log settings included.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A description of what is wrong.
     pub(super) fn check(options: &Options, paths: &Paths) -> Result<(), Failure> {
         let configuration = Self::load(options, paths)?;
         let settings = Settings::detect(S::NAME, options, &configuration.common, paths)?;
@@ -65,7 +65,7 @@ impl<S: Service> Configuration<S> {
         Ok(())
     }
 
-    /// Says which keys mean nothing.
+    /// Warns of unknown keys.
     pub(super) fn warn_of_unknown_keys(&self) {
         let known = [&Common::KEYS, S::CONFIG_KEYS].concat();
         for entry in self.document.unknown(&known) {

@@ -1,5 +1,5 @@
-//! Why a daemon could not start, with libvirt's exit status and, in the background, libvirt's
-//! number for the launcher.
+//! Failures of a start, with libvirt's exit status and, in the background, libvirt's number for the
+//! launcher.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::config::{self, Document};
 use crate::rpc::error::io_text;
 use crate::{cli, logging};
 
-/// What went wrong, in one line.
+/// Reason why the start failed, in one line.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -24,7 +24,7 @@ pub(super) enum Failure {
     RunDir { path: PathBuf, error: io::Error },
     #[error("unable to go into the background: {}", io_text(error))]
     Background { error: io::Error },
-    /// In the launcher: what the daemon reported.
+    /// In the launcher: the daemon's report.
     #[error("{}. Check /var/log/messages or run without --daemon for more info.", background(.0))]
     InBackground(Option<u8>),
     #[error(transparent)]
@@ -34,7 +34,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Sockets(#[from] sockets::Error),
     #[error(
-        "the system call {call} is refused, and there is no way without it: {}",
+        "the system call {call} is refused, and the daemon cannot run without it: {}",
         io_text(error)
     )]
     Refused { call: &'static str, error: io::Error },
@@ -43,7 +43,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The exit status, libvirt's.
+    /// Returns the exit status, libvirt's.
     pub(super) fn status(&self) -> u8 {
         match self {
             Self::InBackground(_) => 1,
@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// libvirt's number for the kind of failure.
+    /// Returns libvirt's number for the kind of failure.
     pub(super) fn number(&self) -> u8 {
         match self {
             Self::Paths(_) | Self::Config { .. } | Self::Logging(_) | Self::PidFile(_) => 1,
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// The line for stderr.
+    /// Returns the line for stderr.
     pub(super) fn line(&self, own_name: &str) -> String {
         format!("{own_name}: error: {self}\n")
     }
@@ -73,7 +73,7 @@ pub(super) fn config(document: &Document, error: config::Error) -> Failure {
     Failure::Config { path: document.path().to_owned(), error }
 }
 
-/// What the launcher makes of the daemon's byte.
+/// Converts the daemon's byte in the launcher.
 pub(super) fn of_background(status: Option<u8>) -> Result<(), Failure> {
     match status {
         Some(0) => Ok(()),
@@ -81,7 +81,7 @@ pub(super) fn of_background(status: Option<u8>) -> Result<(), Failure> {
     }
 }
 
-/// libvirt's texts.
+/// Returns libvirt's text for a number.
 fn background(status: &Option<u8>) -> &'static str {
     match status {
         None => "unable to determine if daemon is running: it ended without a word",

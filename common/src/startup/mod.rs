@@ -1,5 +1,6 @@
-//! From the command line to the running loop, the same for both daemons, in libvirt's order:
-//! options, configuration, logging, run directory, background, pid file, sockets, readiness.
+//! Start of a daemon, from the command line to the running loop. It is the same for both, in
+//! libvirt's order: options, configuration, logging, run directory, background, pid file, sockets,
+//! readiness.
 
 mod calls;
 mod check;
@@ -38,11 +39,11 @@ use crate::sys::signal::Signals;
 use crate::systemd::{self, Activation, Notify, Passed, PassedSocket};
 use crate::{server, sys};
 
-/// How long files of the log may take to be opened by a start for which nobody waits. Then they are
-/// left to whoever writes to them: a daemon without a log is better than none.
+/// Time to open the log's files at a start that nothing waits for. Later they are opened on the
+/// first write: a daemon without a log is better than none.
 const LOG_OPEN_PERIOD: Duration = Duration::from_secs(5);
 
-/// The whole life of a daemon's process; `arguments` starts with the name it was called by.
+/// Runs a daemon's process to its end; `arguments` starts with the program's name.
 pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     sys::memory::bound_kept();
     logging::bound_panics();
@@ -74,8 +75,8 @@ pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
 }
 
 fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
-    // First of all, before an fd of our own can be taken for a passed or inherited one. A fork
-    // makes passed ones somebody else's, as in libvirt.
+    // Before any other fd is opened, which could be taken for a passed or inherited one. After a
+    // fork passed fds belong to another process, as in libvirt.
     let mut inherited = InheritedFds::at_start().unwrap_or_default();
     let activation = Activation::from_environment();
     let passed = match options.daemonize {
@@ -89,7 +90,7 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
     let Passed { sockets: passed, stored } = passed;
     let mut predecessor = Predecessor::find(&paths, inherited).or_stored(S::NAME, stored);
     if !options.daemonize || predecessor.is_there() {
-        // What asks us to stop, or to give way, while we are not ready waits until we are.
+        // Requests to stop or to upgrade stay pending until the daemon is ready.
         sys::signal::block().map_err(Failure::Signals)?;
     }
     let (configuration, logger) = configure::<S>(&options, &paths, &mut predecessor)?;
@@ -122,15 +123,15 @@ fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), F
     server::run(core, daemon).map_err(Failure::Loop)
 }
 
-/// Reads the configuration and opens the log. With a predecessor neither can fail.
+/// Reads the configuration and opens the log. After a predecessor neither fails.
 fn configure<S: Service>(
     options: &Options,
     paths: &Paths,
     predecessor: &mut Predecessor,
 ) -> Result<(Configuration<S>, Logger), Failure> {
-    let kept = predecessor.configuration();
+    let inherited = predecessor.configuration();
     let (configuration, broken) = match predecessor.is_there() {
-        true => Configuration::load_or_keep(options, paths, kept)?,
+        true => Configuration::load_or_keep(options, paths, inherited)?,
         false => (Configuration::load(options, paths)?, None),
     };
     let period = if predecessor.is_there() { server::OPEN_PERIOD } else { LOG_OPEN_PERIOD };
@@ -145,7 +146,7 @@ fn configure<S: Service>(
         logger.use_threads();
     }
     if let Some(error) = unused {
-        tracing::error!(target: "daemon", "Logging to stderr: {error}");
+        tracing::error!(target: "daemon", "Unable to open the log, logging to stderr: {error}");
     }
     if let Some(failure) = broken {
         tracing::error!(
@@ -161,12 +162,12 @@ fn daemonize() -> io::Result<Daemonized> {
     unsafe { process::daemonize() }
 }
 
-/// A successor is in the background already.
+/// Returns whether to go into the background. A successor is there already.
 fn is_to_fork(options: &Options, predecessor: &Predecessor) -> bool {
     options.daemonize && !predecessor.is_there()
 }
 
-/// Everything that a start has found out before it becomes the process that serves.
+/// Findings of a start, before it becomes the serving process.
 struct Start<S: Service> {
     options: Options,
     paths: Paths,
@@ -217,7 +218,7 @@ impl<S: Service> Start<S> {
             sockets.admin.clear();
         }
         let state_file = self.paths.state_file.clone();
-        // systemd may be busy, and guests wait: what the process before knew will do for a start.
+        // systemd may be busy, and guests wait: the predecessor's knowledge suffices for a start.
         let fds_max = legacy.as_ref().and_then(|legacy| legacy.private.store_max);
         let fds_max = fds_max.and_then(|size| size.try_into().ok());
         let is_known = fds_max.is_some() || (legacy.is_some() && predecessor.stored.is_none());
@@ -244,11 +245,11 @@ impl<S: Service> Start<S> {
         Ok(sockets::open(S::NAME, passed, &self.paths, common, admin_server)?)
     }
 
-    /// A predecessor that leaves none had none, or was another process of our number, whose
-    /// document nobody has removed.
+    /// Opens the sockets if the predecessor has left none. It had none, or was another process with
+    /// our pid, whose document was left behind.
     fn sockets_after_all(&self, passed: Vec<PassedSocket>) -> Sockets {
         self.sockets(passed).unwrap_or_else(|error| {
-            tracing::error!(target: "rpc.netserver", "Nobody can connect: {error}");
+            tracing::error!(target: "rpc.netserver", "Unable to open the sockets, so no client can connect: {error}");
             Sockets::default()
         })
     }
@@ -297,7 +298,7 @@ impl<S: Service> Start<S> {
     }
 }
 
-/// Puts what a predecessor has left in place, item by item.
+/// Adopts a predecessor's state, item by item.
 fn adopt<S: Service>(
     core: &mut Core<S::Outcome>,
     daemon: &mut S,
@@ -309,7 +310,7 @@ fn adopt<S: Service>(
         core.note_upgrade("done");
     }
     let passed = private.essentials.take();
-    // An image of an earlier version did not ask whether the store has taken what it was sent.
+    // An earlier version does not record which fds the store has accepted.
     let names = private.stored_names.take().unwrap_or_default();
     let unproved = match &passed {
         Some(_) => private.unproved_names.take().unwrap_or_default(),
@@ -332,7 +333,7 @@ fn adopt<S: Service>(
     );
 }
 
-/// What came out of the fd store and was adopted is there under its name; the rest goes.
+/// Claims the adopted items of the fd store and removes the others.
 fn leave_store<S: Service>(
     core: &mut Core<S::Outcome>,
     daemon: &mut S,
@@ -351,25 +352,25 @@ fn make_run_dir(paths: &Paths) -> Result<(), Failure> {
         .map_err(|error| Failure::RunDir { path: paths.run_dir.clone(), error })
 }
 
-/// Both limits of a server; unauthenticated clients cannot exist and have libvirt's number.
+/// Returns both limits of a server; unauthenticated clients cannot exist and have libvirt's number.
 fn limits(clients_max: u32) -> Limits {
     if clients_max == 0 {
-        tracing::warn!(target: "rpc.netserver", "A limit of 0 clients: nobody will be served");
+        tracing::warn!(target: "rpc.netserver", "The limit of clients is 0: no client can connect");
     }
     Limits { clients_max, unauthenticated_max: clients_max }
 }
 
-/// Tells the process that started us, which waits for that, how it went.
+/// Reports the result to the launcher, which waits for it.
 fn report(launcher: &OwnedFd, failure: Option<&Failure>) {
     if let Some(failure) = failure {
         tracing::error!(target: "daemon", "{failure}");
     }
     if let Err(error) = process::report_status(launcher, failure.map_or(0, Failure::number)) {
-        tracing::debug!(target: "daemon", "The process that started us has gone: {error}");
+        tracing::debug!(target: "daemon", "Unable to report to the launcher: {error}");
     }
 }
 
-/// Nobody can be told when even this fails.
+/// A failure here cannot be reported anywhere.
 fn print(stream: &mut impl Write, text: &str) {
-    drop(stream.write_all(text.as_bytes()));
+    stream.write_all(text.as_bytes()).ok();
 }

@@ -1,5 +1,5 @@
-//! The pid file, which is also the lock that keeps a second daemon out: the same POSIX lock on the
-//! same byte as libvirt's daemons take, so that theirs and ours exclude each other.
+//! The pid file, which is also the lock that keeps a second daemon out. It is the same POSIX lock
+//! on the same byte as libvirt's, so that their daemons and ours exclude each other.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,43 +16,43 @@ use crate::cli::PID_FILE_MODE;
 use crate::sys::lock::{Kind, Mode, try_lock};
 use crate::sys::{fd, process};
 
-/// Device and inode number of ours. The lock is the process's, and so everybody in it has to know.
+/// Device and inode number of our pid file. Global, as the lock belongs to the whole process.
 static OURS: OnceLock<(u64, u64)> = OnceLock::new();
 
-/// Device and inode number of this process's pid file. No fd of it may ever be closed, under whatever
-/// name it was opened: that would free the lock, and a second daemon could take our sockets.
+/// Returns device and inode number of this process's pid file. No fd of it may be closed, under
+/// whatever name it was opened: that would free the lock, and a second daemon could take our
+/// sockets.
 #[must_use]
 pub fn own_pid_file() -> Option<(u64, u64)> {
     OURS.get().copied()
 }
 
-/// Whether it is [that](own_pid_file).
+/// Returns whether a file is [this process's pid file](own_pid_file).
 #[must_use]
 pub fn is_pid_file(device: u64, inode: u64) -> bool {
     own_pid_file() == Some((device, inode))
 }
 
-/// How often the file may be replaced under us before we give up.
+/// Attempts to lock a file that is replaced meanwhile.
 const ATTEMPTS_MAX: usize = 100;
 
-/// A pid file that is ours. Removed when dropped.
+/// The locked pid file. Removed on drop.
 #[derive(Debug)]
 pub(super) struct PidFile {
     path: PathBuf,
-    // Open for as long as the daemon lives: closing it, or any other fd of the same file, would
-    // free the lock.
+    // Stays open while the daemon lives: closing it, or any other fd of the file, frees the lock.
     file: Arc<File>,
 }
 
-/// Why the pid file could not be had. The texts are libvirt's.
+/// Reason why the pid file was not acquired. The texts are libvirt's.
 #[derive(Debug, Error)]
 pub(super) enum Error {
     /// It cannot be opened.
     #[error("Failed to open pid file '{}': {}", path.display(), crate::rpc::error::io_text(error))]
     Open {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
     /// Another daemon holds it.
@@ -61,21 +61,21 @@ pub(super) enum Error {
         path.display()
     )]
     Held {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
     },
     /// It cannot be locked or written.
     #[error("Failed to acquire pid file '{}': {}", path.display(), crate::rpc::error::io_text(error))]
     Acquire {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
 }
 
 impl PidFile {
-    /// Takes the pid file at `path` and writes our number into it, without a newline as libvirt.
+    /// Locks the pid file at `path` and writes our pid to it, without a newline as libvirt does.
     ///
     /// # Errors
     /// [`enum@Error`]; a file that another daemon holds is not changed.
@@ -90,8 +90,8 @@ impl PidFile {
         Err(Error::Held { path: path.into() })
     }
 
-    /// Takes the file that an earlier image of this process has locked, if it is still there. That one
-    /// may have lost the lock.
+    /// Adopts the pid file of a predecessor, if it is still at `path`. The predecessor may have
+    /// lost the lock.
     pub(super) fn inherited(path: &Path, file: File) -> Option<Self> {
         if !is_at(&file, path).unwrap_or(false) {
             return None;
@@ -99,20 +99,20 @@ impl PidFile {
         if !matches!(try_lock(&file, Kind::Posix, Mode::Exclusive), Ok(true)) {
             tracing::error!(
                 target: "util.pidfile",
-                "The lock of pid file {} is lost: is there a second daemon?", path.display()
+                "The lock on pid file {} is lost; check for a second daemon", path.display()
             );
         }
         Some(Self { path: path.to_owned(), file: Arc::new(file) })
     }
 
-    /// From now on it is known as [ours](own_pid_file).
+    /// Registers it as [this process's](own_pid_file).
     pub(super) fn guard(&self) {
         if let Ok(identity) = fd::device_and_inode(&*self.file) {
             OURS.get_or_init(|| identity);
         }
     }
 
-    /// The locked file, for a successor.
+    /// Returns the locked file, for a successor.
     pub(super) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
@@ -136,8 +136,8 @@ impl Drop for PidFile {
     }
 }
 
-/// Opens and locks the file; `None` when it was replaced between the two, so that the lock is on
-/// a file that nobody else will look at.
+/// Opens and locks the file; `None` if it was replaced in between, so that the lock is on an
+/// unlinked file.
 fn lock(path: &Path) -> Result<Option<File>, Error> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false).mode(PID_FILE_MODE);
@@ -154,7 +154,8 @@ fn lock(path: &Path) -> Result<Option<File>, Error> {
     Ok(ours.then_some(file))
 }
 
-/// Anybody else's would have us overwrite what it leads to.
+/// Returns whether a symbolic link may be followed. Any other owner's could make us overwrite the
+/// file it leads to.
 fn is_link_of_root_or_us(path: &Path) -> bool {
     let found = fs::symlink_metadata(path);
     found.is_ok_and(|found| {
@@ -162,7 +163,7 @@ fn is_link_of_root_or_us(path: &Path) -> bool {
     })
 }
 
-/// Whether it is the file that the path leads to.
+/// Returns whether `path` leads to this file.
 pub(super) fn is_at(file: impl AsFd, path: &Path) -> io::Result<bool> {
     let ours = fd::device_and_inode(file)?;
     match fs::metadata(path) {
@@ -173,37 +174,4 @@ pub(super) fn is_at(file: impl AsFd, path: &Path) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_holds_our_number_without_a_newline_and_goes_with_us() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("d.pid");
-        fs::write(&path, "4711 and more").unwrap();
-        let pid_file = PidFile::acquire(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), std::process::id().to_string());
-        drop(pid_file);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn one_that_cannot_be_opened_says_why() {
-        let error = PidFile::acquire(Path::new("/nonexistent/d.pid")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "Failed to open pid file '/nonexistent/d.pid': No such file or directory"
-        );
-    }
-
-    #[test]
-    fn a_file_that_somebody_else_put_there_is_left() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("d.pid");
-        let pid_file = PidFile::acquire(&path).unwrap();
-        fs::rename(&path, dir.path().join("old")).unwrap();
-        fs::write(&path, "1").unwrap();
-        drop(pid_file);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "1");
-    }
-}
+mod tests;

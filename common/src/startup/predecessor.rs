@@ -1,5 +1,5 @@
-//! What an image of this process that ran before has left: adopted item by item, whatever is wrong
-//! with the rest. Nothing here fails the start, as somebody depends on this process already.
+//! State left by a predecessor, adopted item by item. Nothing here fails the start, as guests
+//! depend on this process already.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -18,34 +18,34 @@ use crate::server::{self, Listener};
 use crate::sys::{fd, process, socket};
 use crate::systemd::StoredFd;
 
-/// What was found at the start.
+/// State found at the start.
 #[derive(Debug, Default)]
 pub(super) struct Predecessor {
     found: Option<Found>,
-    /// Of ours, open already.
+    /// A listener was inherited.
     has_listeners: bool,
-    /// What another process has left with the supervisor.
+    /// State that another process has left in the fd store.
     pub(super) stored: Option<Stored>,
     pub(super) inherited: InheritedFds,
 }
 
-/// What came out of an fd store.
+/// Content of an fd store.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// One for each fd.
+    /// Names, one for each fd.
     pub(super) names: Vec<String>,
-    /// It is known what they are.
+    /// There is a journal that describes the fds.
     pub(super) is_known: bool,
-    /// What the journal has and the store lacks, in words.
+    /// Descriptions of items that the journal has and the store lacks.
     pub(super) missing: Vec<String>,
-    /// The memfds without which nothing there counts, by name.
+    /// Memfds without which nothing else in the store has a meaning, by name.
     essentials: Vec<(String, RawFd)>,
 }
 
-/// What is to be adopted.
+/// State to be adopted.
 #[derive(Debug)]
 pub(super) struct Legacy {
-    /// Both servers have been taken out.
+    /// The document, without its servers.
     pub(super) document: Document<'static>,
     pub(super) main: Server,
     pub(super) admin: Server,
@@ -53,20 +53,20 @@ pub(super) struct Legacy {
 }
 
 impl Predecessor {
-    /// Looks for it. To be called before anything is opened.
+    /// Finds a predecessor's state. To be called before anything is opened.
     pub(super) fn find(paths: &Paths, mut inherited: InheritedFds) -> Self {
         let variable = std::env::var_os(VARIABLE);
         forget_variable();
         let found = handover::find(&paths.state_file, variable.as_deref(), &mut inherited);
         let is_at = |path| inherited.has(|fd| socket::is_listener_at(fd, path));
         let has_listeners = is_at(&paths.socket) || is_at(&paths.admin_socket);
-        // Somebody has left us something, and nobody can tell what.
+        // A predecessor has left something unreadable.
         let found = found.or_else(|| variable.is_some().then(Found::unreadable));
         Self { found, has_listeners, stored: None, inherited }
     }
 
-    /// What another process of this service has left with the supervisor, unless an image of this
-    /// one was found.
+    /// Recovers another process's state from the fd store, unless a predecessor of this process was
+    /// found.
     pub(super) fn or_stored(mut self, name: &str, stored: Vec<StoredFd>) -> Self {
         if self.is_there() {
             return self;
@@ -79,7 +79,7 @@ impl Predecessor {
             let essentials = essentials.unwrap_or_default();
             let is_known = document.is_some();
             self.stored = Some(Stored { names, is_known, missing, essentials });
-            // Nobody depends on what has nothing: it may fail as at any start.
+            // Nothing depends on an empty document, and the start may fail as usual.
             let document = match document {
                 Some(document) => Some(document).filter(|found| is_something(found, name)),
                 None => Some(Document::default()),
@@ -89,13 +89,13 @@ impl Predecessor {
         self
     }
 
-    /// Whether this image takes over from one: a document says so, or there is one that cannot be
-    /// understood, or names another process, and somebody has left us our sockets.
+    /// Returns whether this process takes over from a predecessor: its document says so, or is
+    /// unreadable or another process's while a listener was inherited.
     pub(super) fn is_there(&self) -> bool {
         self.found.as_ref().is_some_and(|found| found.is_ours || self.has_listeners)
     }
 
-    /// What is wrong with the document that was found, if anything.
+    /// Returns what is wrong with the document, if anything.
     pub(super) fn complaint(&self) -> Option<String> {
         let found = self.found.as_ref().filter(|found| !found.is_ours)?;
         Some(match &found.broken {
@@ -104,14 +104,14 @@ impl Predecessor {
         })
     }
 
-    /// The configuration that it has read.
+    /// Takes the configuration that the predecessor has read.
     pub(super) fn configuration(&mut self) -> Option<Vec<u8>> {
         let private = self.found.as_ref()?.document.private.as_ref()?;
         let read = self.inherited.take_bytes(private.configuration).ok();
         read.or_else(|| private.configuration_hex.as_deref().and_then(unhex))
     }
 
-    /// Takes the document apart. One that is not this process's is as an empty one.
+    /// Splits the document. One of another process counts as empty.
     pub(super) fn legacy(&mut self, name: &str) -> Option<Legacy> {
         if !self.is_there() {
             return None;
@@ -125,7 +125,7 @@ impl Predecessor {
         Some(Legacy { document, main, admin: admin.unwrap_or_default(), private })
     }
 
-    /// The pid file, its lock included where the predecessor could hand that over.
+    /// Adopts the pid file, with its lock if the predecessor could hand that over.
     pub(super) fn pid_file(&mut self, path: &Path, private: &PrivateDaemon) -> Option<PidFile> {
         let is_it = |fd: BorrowedFd<'_>| pid_file::is_at(fd, path).unwrap_or(false);
         let inherited = self.inherited.take_as(private.pid_file, Errno::EINVAL, is_it).ok();
@@ -139,8 +139,8 @@ impl Predecessor {
         })
     }
 
-    /// Listeners of both servers: as documented, or else whatever was inherited that listens at
-    /// their paths.
+    /// Returns the listeners of both servers: the documented ones, else any inherited ones at their
+    /// paths.
     pub(super) fn sockets(&mut self, legacy: &Legacy, paths: &Paths) -> Sockets {
         let mut sockets = Sockets {
             main: server::adopt_listeners(&legacy.main, &mut self.inherited),
@@ -156,8 +156,8 @@ impl Predecessor {
         sockets
     }
 
-    /// The memfds without which nothing in the fd store counts, by name: those of an earlier image,
-    /// or those that came back from there.
+    /// Returns the memfds without which nothing else in the fd store has a meaning, by name: a
+    /// predecessor's, or recovered ones.
     pub(super) fn essentials(&mut self, passed: Vec<(String, RawFd)>) -> Vec<(String, OwnedFd)> {
         let stored = self.stored.as_mut().map(|stored| std::mem::take(&mut stored.essentials));
         let all = passed.into_iter().chain(stored.unwrap_or_default());
@@ -165,47 +165,47 @@ impl Predecessor {
         taken.collect()
     }
 
-    /// Names of what is in the fd store, and what came from there and is of no use to anybody: it is
-    /// taken out there, see `Core::fill_store`, and may be closed. Nothing of that without a
-    /// journal: what it is nobody knows then.
+    /// Returns the names in the fd store, and the recovered fds that are of no use. Those may be
+    /// closed, and are removed from the store, see `Core::fill_store`. Without a journal the use of
+    /// fds is unknown, and none are returned.
     pub(super) fn leave_store(&mut self) -> (Vec<String>, Vec<OwnedFd>) {
         let Some(Stored { names, is_known, missing, .. }) = self.stored.take() else {
             return (Vec::new(), Vec::new());
         };
         for what in missing {
             tracing::error!(
-                target: "util.systemd", "Lost, as it was not in the fd store: {what}"
+                target: "util.systemd", "Not in the fd store, and lost: {what}"
             );
         }
         let useless = if is_known { self.inherited.take_rest() } else { Vec::new() };
         (names, useless)
     }
 
-    /// What nobody has taken: files and devices stay open on which a lock may hang, and what
-    /// `must_stay` for the sake of another fd of its file; everything else is closed.
+    /// Returns the remaining fds that must stay open: files and devices that may have a lock, and
+    /// those which `must_stay` for another fd of their file. Closes all others.
     pub(super) fn unclaimed_fds(
         &mut self,
         private: &PrivateDaemon,
         must_stay: impl Fn(BorrowedFd<'_>) -> bool,
     ) -> Vec<OwnedFd> {
         let known = private.parked.iter().flatten();
-        let mut parked: Vec<_> =
+        let mut unclaimed: Vec<_> =
             known.filter_map(|&number| self.inherited.take(Some(number)).ok()).collect();
         let rest = self.inherited.take_rest().into_iter();
-        let before = parked.len();
+        let before = unclaimed.len();
         let is_locked = |fd: &OwnedFd| {
             fd::may_have_lock(fd)
                 || fd::device_and_inode(fd).is_ok_and(|(dev, inode)| is_pid_file(dev, inode))
         };
-        parked.extend(rest.filter(|fd| is_locked(fd) || must_stay(fd.as_fd())));
-        if parked.len() > before {
+        unclaimed.extend(rest.filter(|fd| is_locked(fd) || must_stay(fd.as_fd())));
+        if unclaimed.len() > before {
             tracing::warn!(
                 target: "daemon",
-                "{} files are open of which nothing is known; they stay open for the sake of their locks",
-                parked.len() - before
+                "{} inherited files of unknown use stay open, as they may have locks",
+                unclaimed.len() - before
             );
         }
-        parked
+        unclaimed
     }
 
     fn listener_at(&mut self, path: &Path) -> Option<Listener> {
@@ -213,7 +213,7 @@ impl Predecessor {
         let listener = socket::listener_from(fd).ok()?;
         tracing::warn!(
             target: "rpc.netserver",
-            "No listener was handed over for {}, but it is there and was found", path.display()
+            "No listener was handed over for {}; adopting the inherited socket", path.display()
         );
         Some(Listener::inherited(listener))
     }
@@ -225,7 +225,7 @@ fn forget_variable() {
     unsafe { process::remove_env(VARIABLE) }
 }
 
-/// Whether somebody depends on what the document of an fd store says.
+/// Returns whether anything depends on a recovered document.
 fn is_something(document: &Document<'_>, name: &str) -> bool {
     !keys_of(document, name).is_empty() || document.has_endings() || document.has_settings()
 }

@@ -1,4 +1,4 @@
-//! A daemon, as far as starting it is concerned.
+//! The interface between the start and a daemon.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -10,21 +10,21 @@ use crate::rpc::Program;
 use crate::server::{Caller, Core, Daemon};
 use crate::sys::calls::Call;
 
-/// A daemon, as far as starting it is concerned.
+/// A daemon, as its start sees it.
 pub trait Service: Daemon {
-    /// Its name, from which its paths are made.
+    /// Name, from which its paths are made.
     const NAME: &'static str;
-    /// One line on what it does, for `--help`.
+    /// Purpose, in one line for `--help`.
     const ABOUT: &'static str;
-    /// Its version.
+    /// Version.
     const VERSION: &'static str;
-    /// The program on its main socket.
+    /// Program on its main socket.
     const PROGRAM: Program;
-    /// Keys of its configuration file beside [`config::Common::KEYS`].
+    /// Keys of its configuration file besides [`config::Common::KEYS`].
     const CONFIG_KEYS: &'static [&'static str];
-    /// System calls that need not be there, and what it costs to do without.
+    /// Optional system calls, with the cost of their lack.
     const COSTS: &'static [(Call, &'static str)];
-    /// What those keys say.
+    /// Values of these keys.
     type Settings;
 
     /// Reads its own keys.
@@ -33,14 +33,14 @@ pub trait Service: Daemon {
     /// As the getters of [`config::Document`].
     fn configure(document: &config::Document) -> Result<Self::Settings, config::Error>;
 
-    /// Makes its state, with nothing in it.
+    /// Makes its state, empty.
     ///
     /// # Errors
-    /// Whatever the kernel reports.
+    /// Any error of the system.
     fn create(settings: Self::Settings, core: &mut Core<Self::Outcome>) -> io::Result<Self>;
 
-    /// Takes over its part of what an earlier image of this process has left; `clients` of its
-    /// own server are there already. What cannot be used is said and costs only itself.
+    /// Adopts its part of a predecessor's state; `clients` of the main server are adopted already.
+    /// Unusable items are logged and left out.
     fn adopt(
         &mut self,
         core: &mut Core<Self::Outcome>,
@@ -49,17 +49,16 @@ pub trait Service: Daemon {
         inherited: &mut InheritedFds,
     );
 
-    /// Lets go of fds that came out of the fd store, where they still are for a moment, and that the
-    /// journal says nothing of any more.
+    /// Closes recovered fds that the journal no longer describes. They are still in the fd store
+    /// for a moment.
     fn let_go(&mut self, _: &mut Core<Self::Outcome>, useless: Vec<OwnedFd>) {
         drop(useless);
     }
 
-    /// Looks at fds that were inherited without a word that could be understood: nobody must
-    /// suffer from their being left alone.
+    /// Adopts inherited fds that no readable document describes, as guests depend on them.
     fn adopt_unclaimed(&mut self, core: &mut Core<Self::Outcome>, inherited: &mut InheritedFds);
 
-    /// Whether closing an fd would do harm to what was adopted.
+    /// Returns whether closing an fd would harm an adopted item.
     fn must_stay_open(&self, _: BorrowedFd<'_>) -> bool {
         false
     }

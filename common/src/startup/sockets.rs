@@ -1,4 +1,4 @@
-//! The daemon's sockets: those that systemd passed, or its own.
+//! The daemon's sockets: passed by systemd, or its own.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,12 +25,12 @@ impl Sockets {
     }
 }
 
-/// Why there are none.
+/// Reason why there are no listeners.
 #[derive(Debug, Error)]
 pub(super) enum Error {
     #[error(transparent)]
     Passed(#[from] systemd::ActivationError),
-    /// libvirt's text, and which.
+    /// libvirt's text, with the names.
     #[error("Some activation file descriptors are unclaimed: {0}")]
     Unclaimed(String),
     #[error("Unable to listen on socket {}: {}", path.display(), io_text(error))]
@@ -41,8 +41,8 @@ pub(super) enum Error {
     Group { group: String, error: nix::Error },
 }
 
-/// Takes the sockets that were passed; if there are none, makes sockets where the configuration
-/// says. A server whose socket was not passed along with the other's has none, as in libvirt.
+/// Takes the passed sockets; without any, makes sockets as configured. If only one server's socket
+/// was passed, the other server has none, as in libvirt.
 pub(super) fn open(
     name: &str,
     passed: Vec<PassedSocket>,
@@ -78,7 +78,7 @@ fn make(paths: &Paths, settings: &ServerSockets, admin_server: bool) -> Result<S
         Listener::bind(path, mode.unwrap_or(SOCKET_MODE), group)
             .map_err(|error| Error::Listen { path: path.to_owned(), error })
     };
-    // The main socket last: whoever finds it finds the other one too.
+    // The main socket last: a client that finds it finds the other one too.
     let admin = match admin_server {
         true => vec![listen(&paths.admin_socket, settings.admin_perms, None)?],
         false => Vec::new(),
@@ -87,7 +87,7 @@ fn make(paths: &Paths, settings: &ServerSockets, admin_server: bool) -> Result<S
     Ok(Sockets { main, admin })
 }
 
-/// By name, or by path where systemd gave no names (before version 227).
+/// Assigns sockets by name, or by path where systemd gave no names (before version 227).
 fn claim(name: &str, passed: Vec<PassedSocket>, paths: &Paths) -> Result<Sockets, Error> {
     let (main_name, admin_name) = (format!("{name}.socket"), format!("{name}-admin.socket"));
     let mut sockets = Sockets::default();
@@ -113,7 +113,7 @@ fn claim(name: &str, passed: Vec<PassedSocket>, paths: &Paths) -> Result<Sockets
     Ok(sockets)
 }
 
-/// By number, or by name.
+/// Returns the id of a group given by number or name.
 fn group_id(group: &str) -> Result<u32, Error> {
     if let Ok(number) = group.parse() {
         return Ok(number);

@@ -1,6 +1,6 @@
-//! System calls that need not be there: older kernels lack some, and filters (seccomp) of
-//! containers and services refuse some. Whoever makes one has another way, or the start of the
-//! daemon says what it costs to do without. The table of them is `common/SYSTEM_CALLS.md`.
+//! System calls that may be unavailable: older kernels lack some, and filters (seccomp) of
+//! containers and services refuse some. Each caller has a fallback, or the start of the daemon logs
+//! the cost. They are listed in `common/SYSTEM_CALLS.md`.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::unistd::pipe2;
 
-/// A call whose lack is told.
+/// A call whose lack is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they have the kernel's names")]
 pub enum Call {
@@ -28,7 +28,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// The kernel's name for it.
+    /// Returns the kernel's name for it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -46,21 +46,23 @@ impl Call {
         }
     }
 
-    /// What the kernel says if it cannot be made here. It is tried in a way that does nothing.
+    /// Returns the kernel's error if the call is unavailable here. It is tried in a way that has no
+    /// effect.
     #[must_use]
     pub fn refusal(self) -> Option<io::Error> {
         let errno = self.try_with_nonsense().err()?;
         let is_lacking = match (self, errno) {
-            // The C library goes another way by itself where it is unknown, and only there.
+            // The C library has a fallback for an unknown call, but not for a refused one.
             (Self::Clone3, errno) => errno == Errno::EPERM,
-            // A kernel that knows the command looks for the lock first, and there is none.
+            // A kernel that knows the command looks for the lock first, and finds none.
             (Self::OfdLock, Errno::EINVAL) => true,
             (_, errno) => is_refused(&errno.into()),
         };
         is_lacking.then(|| errno.into())
     }
 
-    /// Fails for a size or a process of 0, an fd that is none, or no memory where there has to be some.
+    /// Makes the call with invalid arguments: a size or a process of 0, an invalid fd, or no
+    /// memory.
     fn try_with_nonsense(self) -> Result<(), Errno> {
         let pipe = pipe2(OFlag::O_CLOEXEC)?;
         let open = libc::c_long::from(pipe.0.as_raw_fd());
@@ -83,28 +85,29 @@ impl Call {
     }
 }
 
-/// What the C library's `epoll_wait` is.
+/// System call behind the C library's `epoll_wait`.
 #[cfg(target_arch = "x86_64")]
 const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_wait;
 #[cfg(not(target_arch = "x86_64"))]
 const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
 
-/// Whether an error says that a call cannot be made here, whatever it is asked to do.
+/// Returns whether an error means that a call is unavailable here, whatever its arguments.
 #[must_use]
 pub fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS))
 }
 
-/// The same of a command of one call, such as `fcntl(2)`, which older kernels do not know.
+/// Returns whether an error means that a command of one call, such as `fcntl(2)`, is unknown to the
+/// kernel.
 #[must_use]
 pub fn is_unknown(error: &io::Error) -> bool {
     is_refused(error) || error.raw_os_error() == Some(libc::EINVAL)
 }
 
-/// Goes another way if a call cannot be made here.
+/// Falls back to another way if a call is unavailable here.
 ///
 /// # Errors
-/// As the one that was made.
+/// As the call that was made.
 pub fn or_else<T>(
     result: io::Result<T>,
     another_way: impl FnOnce() -> io::Result<T>,
@@ -120,36 +123,4 @@ fn fcntl(fd: libc::c_long, command: libc::c_int) -> (libc::c_long, [libc::c_long
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_refused_here() {
-        use Call::*;
-        let all = [
-            Clone3,
-            DuplicateCloexec,
-            EpollCreate,
-            EpollCtl,
-            EpollWait,
-            MemfdCreate,
-            OfdLock,
-            PidfdOpen,
-            PidfdSendSignal,
-            Splice,
-            Tee,
-        ];
-        for call in all {
-            assert!(call.refusal().is_none(), "{call:?}");
-            assert!(call.try_with_nonsense().is_err(), "{call:?} has done something");
-        }
-    }
-
-    #[test]
-    fn another_way_is_gone_only_where_a_call_cannot_be_made() {
-        let go = |errno: Errno| or_else(Err(errno.into()), || Ok(()));
-        assert!(go(Errno::EPERM).is_ok() && go(Errno::ENOSYS).is_ok());
-        assert_eq!(go(Errno::EINVAL).unwrap_err().raw_os_error(), Some(libc::EINVAL));
-        or_else(Ok(()), || panic!("it was made")).unwrap();
-    }
-}
+mod tests;

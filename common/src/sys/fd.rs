@@ -15,18 +15,18 @@ use nix::unistd::{Whence, lseek};
 
 use super::calls;
 
-/// No file system has this device number.
+/// Stands for block devices; no file system has this device number.
 pub const BLOCK_DEVICES: u64 = 0;
 
-/// The kernel's numbers for what [`mark`] does, which libc lacks.
+/// The kernel's numbers for the commands of [`mark`], which libc lacks.
 const F_SETSIG: libc::c_int = 10;
 const F_GETSIG: libc::c_int = 11;
 
-/// A signal that nobody asks a file for; ours.
+/// Signal used as a mark, as no file is asked to send it; ours.
 const MARK: libc::c_int = libc::SIGURG;
 
-/// Takes over an fd that this process inherited under a known number (socket activation, a state
-/// document). It is made close-on-exec.
+/// Takes ownership of an fd that this process inherited under a known number (socket activation, a
+/// state document). It is made close-on-exec.
 ///
 /// # Errors
 /// `EBADF` when no such fd is open; nothing is owned then.
@@ -35,11 +35,11 @@ const MARK: libc::c_int = libc::SIGURG;
 /// Nothing else in this process owns an fd with this number.
 pub unsafe fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     set_cloexec_of(number, true)?;
-    // SAFETY: the fd is open, as just seen, and by the caller's word nobody's.
+    // SAFETY: the fd is open, as just seen, and the caller guarantees that nothing owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Takes over an fd that [`open_numbers`] has listed, and whose flags are left as they are.
+/// Takes ownership of an fd that [`open_numbers`] has listed, without a change of its flags.
 ///
 /// # Errors
 /// `EBADF` for a negative number.
@@ -50,12 +50,12 @@ pub unsafe fn adopt_listed(number: RawFd) -> io::Result<OwnedFd> {
     if number < 0 {
         return Err(Errno::EBADF.into());
     }
-    // SAFETY: by the caller's word it is open and nobody's.
+    // SAFETY: the caller guarantees that it is open and that nothing owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// SlotFile everything that is open, but the standard streams, to be closed by an exec. With ten
-/// thousand fds it takes 4 ms less at once than one by one.
+/// Makes all open fds except the standard streams close-on-exec. With ten thousand fds one call
+/// takes 4 ms less than a call for each.
 ///
 /// # Errors
 /// As `close_range(2)`: before Linux 5.11, `ENOSYS` or `EINVAL`.
@@ -68,7 +68,7 @@ pub fn set_cloexec_of_all() -> io::Result<()> {
     Ok(())
 }
 
-/// Says whether the fd of this number, whoever owns it, is to be closed by an exec.
+/// Sets whether the fd of this number, whoever owns it, is closed by an exec.
 ///
 /// # Errors
 /// `EBADF` when no such fd is open.
@@ -76,15 +76,15 @@ pub fn set_cloexec_of(number: RawFd, closes: bool) -> io::Result<()> {
     if number < 0 {
         return Err(Errno::EBADF.into());
     }
-    // SAFETY: borrowed for this one call, which says so if it is not open.
+    // SAFETY: borrowed for this one call, which fails if it is not open.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     let flags = if closes { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
     fcntl(fd, FcntlArg::F_SETFD(flags))?;
     Ok(())
 }
 
-/// SlotFile an open file in a way that goes with it, through an exec and another program as well: by
-/// the signal that it would send if it were asked to send any.
+/// Marks an open file, across execs and other programs as well, by the signal that it would send if
+/// it were asked to send any.
 ///
 /// # Errors
 /// As `fcntl(2)`.
@@ -95,18 +95,18 @@ pub fn mark(file: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an open file was [marked](mark).
+/// Returns whether an open file was [marked](mark).
 pub fn is_marked(file: impl AsFd) -> bool {
     // SAFETY: both arguments are numbers.
     unsafe { libc::fcntl(file.as_fd().as_raw_fd(), F_GETSIG) == MARK }
 }
 
-/// Looks at the fd with this number, which may be open or not.
+/// Returns whether the fd with this number is open and `looks` so.
 pub fn is(number: RawFd, looks: impl FnOnce(BorrowedFd<'_>) -> bool) -> bool {
     with_number(number, |fd| Ok(looks(fd))).unwrap_or(false)
 }
 
-/// Does something with the fd of this number, whoever owns it.
+/// Runs `action` on the fd with this number, whoever owns it.
 ///
 /// # Errors
 /// `EBADF` when no such fd is open, else those of `action`.
@@ -117,14 +117,14 @@ pub fn with_number<T>(
     if number < 0 {
         return Err(io::Error::from_raw_os_error(nix::libc::EBADF));
     }
-    // SAFETY: borrowed for the action alone, and only if it is open, as is seen first. Who calls
-    // sees to it that nobody closes it meanwhile.
+    // SAFETY: borrowed for the action alone, and checked to be open. The caller keeps it from being
+    // closed meanwhile.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(fd, FcntlArg::F_GETFD)?;
     action(fd)
 }
 
-/// SlotFile `fd` to be closed by an exec.
+/// Makes `fd` close-on-exec.
 ///
 /// # Errors
 /// As `fcntl(2)`.
@@ -133,9 +133,9 @@ pub fn set_cloexec(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The numbers of all open fds but those of the standard streams, in order: what this process has
-/// inherited, if it is asked before anything is opened. To try each takes three times as long with
-/// ten thousand open, to list `/proc/self/fd` longer still.
+/// Returns the numbers of all open fds except the standard streams, in order. Before anything is
+/// opened, these are the inherited ones. Trying each number takes three times as long with ten
+/// thousand open, listing `/proc/self/fd` longer still.
 ///
 /// # Errors
 /// As `read(2)` of `/proc/self/status`.
@@ -148,7 +148,7 @@ pub fn open_numbers() -> io::Result<Vec<RawFd>> {
     let size = size.ok_or_else(|| io::Error::other("/proc/self/status has no FDSize"))?;
     let (mut numbers, mut next) = (Vec::new(), 3);
     while let Some(first) = (next..size).find(|&number| is(number, |_| true)) {
-        // Nothing is taken for open that was not seen to be: this one was, and all below a free one.
+        // Each number is known to be open: this one was seen, and all below a free one are.
         next = first_free(&status, first).unwrap_or(0).clamp(first + 1, size);
         numbers.extend(first..next);
     }
@@ -156,17 +156,16 @@ pub fn open_numbers() -> io::Result<Vec<RawFd>> {
     Ok(numbers)
 }
 
-/// The first number from `first` on that is no fd's; `None` if none is below the limit of open
-/// files, beyond which there may be some from before it was lowered.
+/// Returns the lowest free number from `first` on; `None` if none is below the limit of open files.
+/// Fds beyond it may be left from before it was lowered.
 fn first_free(any: impl AsFd, first: RawFd) -> Option<RawFd> {
     let free = fcntl(any, FcntlArg::F_DUPFD_CLOEXEC(first)).ok()?;
-    // SAFETY: it has just been made, and nobody else knows of it.
+    // SAFETY: it has just been made, and nothing else knows its number.
     drop(unsafe { adopt_listed(free) });
     Some(free)
 }
 
-/// Device and inode number of what is open. No server of a file system is asked for it, so that it
-/// does not wait for one that is gone.
+/// Returns device and inode number of an open file, without asking a file server, which could hang.
 ///
 /// # Errors
 /// As `statx(2)`.
@@ -175,8 +174,8 @@ pub fn device_and_inode(fd: impl AsFd) -> io::Result<(u64, u64)> {
     Ok((found.device, found.inode))
 }
 
-/// What tells one file from all others: device and inode number. All nodes of a block device are one
-/// disk, and have [`BLOCK_DEVICES`] and the device's own number. No server is asked for that either.
+/// Returns the identity of an open file: device and inode number. All nodes of a block device are
+/// one disk, with [`BLOCK_DEVICES`] and the device's own number. Asks no file server either.
 ///
 /// # Errors
 /// As `statx(2)`.
@@ -188,8 +187,8 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     Ok((found.device, found.inode))
 }
 
-/// Whether a lock of libvirt's daemon may hang on it: a regular file, or a device that can be written
-/// to. A file that is only appended to is a log of its own.
+/// Returns whether a lock of libvirt's daemon may depend on it: a regular file, or a device open
+/// for writing. A file open only for appending is a log of its own.
 #[must_use]
 pub fn may_have_lock(fd: impl AsFd) -> bool {
     let fd = fd.as_fd();
@@ -201,42 +200,43 @@ pub fn may_have_lock(fd: impl AsFd) -> bool {
     }
 }
 
-/// Whether a socket is open.
+/// Returns whether an fd is a socket.
 #[must_use]
 pub fn is_socket(fd: impl AsFd) -> bool {
     kind(fd) == libc::S_IFSOCK
 }
 
-/// Whether a regular file is open; no server is asked for that either.
+/// Returns whether an fd is a regular file, without asking a file server.
 #[must_use]
 pub fn is_regular_file(fd: impl AsFd) -> bool {
     kind(fd) == libc::S_IFREG
 }
 
-/// Whether a regular file is open that has no name any more, as a memfd never has; no server is asked
-/// for that either.
+/// Returns whether an fd is a regular file without a name, like a memfd, without asking a file
+/// server.
 #[must_use]
 pub fn is_nameless_file(fd: BorrowedFd<'_>) -> bool {
     let found = known(fd, libc::STATX_TYPE | libc::STATX_NLINK);
     found.is_ok_and(|found| found.mode & libc::S_IFMT == libc::S_IFREG && found.names_count == 0)
 }
 
-/// Of an open file.
+/// Metadata of an open file.
 struct Known {
     device: u64,
     inode: u64,
     mode: u32,
     names_count: u64,
-    /// The device that a node stands for.
+    /// Device that a device node stands for.
     represented: u64,
 }
 
-/// What kind of file is open, as in `stat(2)`; 0 for what cannot be told.
+/// Returns the type of an open file, as in `stat(2)`; 0 if unknown.
 pub(super) fn kind(fd: impl AsFd) -> u32 {
     known(fd, libc::STATX_TYPE).map_or(0, |found| found.mode & libc::S_IFMT)
 }
 
-/// What the kernel knows without asking anybody. Where it cannot be asked so, a server may be.
+/// Returns the metadata that the kernel has cached. Where it does not support that, a file server
+/// may be asked.
 fn known(fd: impl AsFd, mask: libc::c_uint) -> io::Result<Known> {
     let fd = fd.as_fd();
     calls::or_else(known_already(fd, mask), || {
@@ -255,7 +255,7 @@ fn known_already(fd: BorrowedFd<'_>, mask: libc::c_uint) -> io::Result<Known> {
     let mut found = MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     let (number, no_path, room) = (fd.as_raw_fd(), c"".as_ptr(), found.as_mut_ptr());
-    // The C library's function would ask in another way where the kernel does not know this one.
+    // The C library's wrapper has a fallback of its own.
     // SAFETY: the path ends with a NUL, and the kernel writes no more than the whole of `found`.
     let result = unsafe { libc::syscall(libc::SYS_statx, number, no_path, flags, mask, room) };
     Errno::result(result)?;
@@ -270,7 +270,8 @@ fn known_already(fd: BorrowedFd<'_>, mask: libc::c_uint) -> io::Result<Known> {
     })
 }
 
-/// The next bytes of a file, from `offset` on, that are no hole; the file's position is moved.
+/// Returns the next range of a file from `offset` on that is no hole, and moves the file's
+/// position.
 ///
 /// # Errors
 /// As `lseek(2)`.
@@ -285,14 +286,14 @@ pub fn next_data(fd: impl AsFd, offset: u64) -> io::Result<Option<Range<u64>>> {
     Ok(Some(start.cast_unsigned()..end.cast_unsigned()))
 }
 
-/// Whether `fd` can be read from.
+/// Returns whether `fd` is open for reading.
 #[must_use]
 pub fn is_readable(fd: impl AsFd) -> bool {
     let flags = fcntl(fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
     flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE != OFlag::O_WRONLY)
 }
 
-/// Makes reads and writes of `fd` wait again.
+/// Makes reads and writes of `fd` blocking.
 ///
 /// # Errors
 /// As `fcntl(2)`.
@@ -304,8 +305,8 @@ pub fn set_blocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes reads and writes of `fd` fail with `EAGAIN` instead of waiting. The flag belongs to the
-/// open file description: whoever shares it sees it too.
+/// Makes reads and writes of `fd` fail with `EAGAIN` instead of blocking. The flag belongs to the
+/// open file description, and so applies to all who share it.
 ///
 /// # Errors
 /// As `fcntl(2)`.
@@ -317,8 +318,7 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Has every write of `fd` go to the end of its file, wherever that is by then. The flag belongs to the
-/// open file description.
+/// Makes every write of `fd` append to its file. The flag belongs to the open file description.
 ///
 /// # Errors
 /// As `fcntl(2)`.
@@ -328,15 +328,15 @@ pub fn set_append(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether every write of `fd` goes to the end of its file.
+/// Returns whether every write of `fd` appends to its file.
 #[must_use]
 pub fn appends(fd: impl AsFd) -> bool {
     let flags = fcntl(fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
     flags.is_ok_and(|flags| flags.contains(OFlag::O_APPEND))
 }
 
-/// Reads up to `len_max` bytes from `offset` of a file behind what is in `bytes`, which grows by as
-/// much as was read. The room for them is not written to before.
+/// Reads up to `len_max` bytes of a file from `offset` and appends them to `bytes`. The spare
+/// capacity is not zeroed before.
 ///
 /// # Errors
 /// As `pread(2)`.
@@ -359,7 +359,7 @@ pub fn read_behind(
     Ok(count)
 }
 
-/// Raises the soft limit of open files to the hard limit, as libvirt's daemons do, and gives it.
+/// Raises the soft limit of open files to the hard limit, as libvirt's daemons do, and returns it.
 ///
 /// # Errors
 /// As `setrlimit(2)`.
@@ -371,7 +371,7 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// How many fds this process may have open.
+/// Returns the limit of open files.
 #[must_use]
 pub fn limit() -> Option<u64> {
     getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)

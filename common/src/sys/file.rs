@@ -1,4 +1,4 @@
-//! Files by offset, and files without a name.
+//! Files: access by offset, and files without a name.
 
 use std::env;
 use std::fs::{self, File};
@@ -18,11 +18,11 @@ use super::calls;
 /// Permission bits of a file that has, or had for a moment, a name.
 const MODE: u32 = 0o600;
 
-/// Where there can be a file in memory without `memfd_create(2)`, as a rule.
+/// Directories that are usually in memory, where `memfd_create(2)` is missing.
 const IN_MEMORY: [&str; 2] = ["/dev/shm", "/run"];
 
-/// Writes up to all of `bytes` at `offset`, and gives how many that were. Nobody else may write to the
-/// file over the same open file description meanwhile.
+/// Writes up to all of `bytes` at `offset`, and returns the number written. The open file
+/// description must not be used for other writes meanwhile.
 ///
 /// # Errors
 /// As `pwrite(2)`.
@@ -35,7 +35,7 @@ pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
     })
 }
 
-/// Writes all of `bytes` at `offset`, as [`write_at`].
+/// Writes all of `bytes` at `offset`, like [`write_at`].
 ///
 /// # Errors
 /// As `pwrite(2)`; a part may be written then.
@@ -54,8 +54,8 @@ pub fn write_all_at(fd: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Res
     Ok(())
 }
 
-/// Opens what is there for reading and writing, close-on-exec, without waiting and without becoming its
-/// terminal, unless a symbolic link leads to it.
+/// Opens an existing file for reading and writing, unless a symbolic link leads to it. The fd is
+/// close-on-exec; opening does not block, and a terminal does not become the controlling one.
 ///
 /// # Errors
 /// As `openat2(2)`.
@@ -65,8 +65,8 @@ pub fn open_without_links(path: &Path) -> io::Result<File> {
     Ok(openat2(AT_FDCWD, path, how)?.into())
 }
 
-/// A file that nobody can find who does not have it open, close-on-exec: a memfd of this name, or
-/// where there can be none, one whose name is gone already.
+/// Makes a file without a name, close-on-exec: a memfd with this label, or, without memfds, an
+/// unlinked file.
 ///
 /// # Errors
 /// As `memfd_create(2)` and `open(2)`.
@@ -80,8 +80,8 @@ pub fn nameless(name: &str) -> io::Result<File> {
     calls::or_else(made, || nameless_on_disk(name))
 }
 
-/// Lets nobody change a file without a name any more. Gives whether that can be: for memfds alone,
-/// and not in every environment.
+/// Seals a file without a name against all changes. Returns whether it is sealed: only a memfd can
+/// be, and not in every environment.
 pub fn seal(file: &File) -> bool {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
     fcntl(file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL)).is_ok()
@@ -98,7 +98,7 @@ fn nameless_on_disk(name: &str) -> io::Result<File> {
     result
 }
 
-/// Not every file system can have files that never had a name.
+/// Makes an unlinked file where a file system lacks unnamed ones.
 fn unlinked_in(directory: &Path, name: &str) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).mode(MODE);
@@ -107,46 +107,12 @@ fn unlinked_in(directory: &Path, name: &str) -> io::Result<File> {
         return Ok(file);
     }
     let path = directory.join(format!(".{name}.{}", std::process::id()));
-    // One of a process of this number that was killed right here.
-    drop(fs::remove_file(&path));
+    // A process with our pid may have been killed between these calls.
+    fs::remove_file(&path).ok();
     let file = options.create_new(true).open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Seek};
-
-    use super::*;
-
-    #[test]
-    fn bytes_are_written_where_they_belong() {
-        let mut file = tempfile::tempfile().unwrap();
-        write_all_at(&file, b"behind", 6).unwrap();
-        write_all_at(&file, b"before", 0).unwrap();
-        write_all_at(&file, b"", 100).unwrap();
-        let mut text = String::new();
-        file.rewind().unwrap();
-        file.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "beforebehind");
-        let error = write_at(&file, b"x", u64::MAX).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::EFBIG as i32));
-    }
-
-    #[test]
-    fn a_file_without_a_name_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        for make in [nameless, |name: &str| unlinked_in(&std::env::temp_dir(), name)] {
-            let mut file = make("text").unwrap();
-            write_all_at(&file, b"text", 0).unwrap();
-            let mut text = String::new();
-            file.read_to_string(&mut text).unwrap();
-            assert_eq!(text, "text");
-        }
-        let file = unlinked_in(dir.path(), "text").unwrap();
-        assert!(!seal(&file) && seal(&nameless("text").unwrap()));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        unlinked_in(&dir.path().join("missing"), "text").unwrap_err();
-    }
-}
+mod tests;

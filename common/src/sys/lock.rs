@@ -9,29 +9,29 @@ use nix::libc;
 
 use super::calls::is_unknown;
 
-/// Who a lock belongs to.
+/// Owner of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The process: gone when it ends or closes *any* fd of the file. What libvirt uses.
+    /// The process: released when it ends or closes *any* fd of the file. libvirt's kind.
     Posix,
-    /// The open file description: gone when its last duplicate, in any process, is closed.
+    /// The open file description: released when its last duplicate, in any process, is closed.
     Ofd,
 }
 
-/// Whether others may hold the same lock.
+/// Mode of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Shared with other shared locks.
     Shared,
-    /// Alone.
+    /// Exclusive.
     Exclusive,
 }
 
-/// Takes a lock on byte 0 of the file, length 1: libvirt's range, clear of QEMU's own locks at
-/// bytes 100 and up. Never waits. Gives whether it was had.
+/// Locks byte 0 of the file, length 1: libvirt's range, clear of QEMU's own locks at bytes 100 and
+/// up. Never waits. Returns whether it was granted.
 ///
 /// # Errors
-/// As `fcntl(2)`, but for a lock held by somebody else.
+/// As `fcntl(2)`, except for a conflicting lock.
 pub fn try_lock(fd: impl AsFd, kind: Kind, mode: Mode) -> io::Result<bool> {
     let lock_type = match mode {
         Mode::Shared => libc::F_RDLCK,
@@ -44,7 +44,7 @@ pub fn try_lock(fd: impl AsFd, kind: Kind, mode: Mode) -> io::Result<bool> {
     }
 }
 
-/// What a process has of a lock that it should have.
+/// Part of an expected lock that the process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// All of it.
@@ -56,32 +56,31 @@ pub enum Hold {
 }
 
 impl Hold {
-    /// Whether nothing is missing.
+    /// Returns whether nothing is missing.
     #[must_use]
     pub fn is_whole(self) -> bool {
         matches!(self, Self::Whole(_))
     }
 
-    /// Whether there is a lock that goes with this process.
+    /// Returns whether there is a lock that ends with this process.
     #[must_use]
     pub fn is_posix(self) -> bool {
         matches!(self, Self::Whole(Kind::Posix) | Self::Shared(Kind::Posix))
     }
 }
 
-/// Finds out what there is of a lock that `fd` should have in one of the two kinds, and takes what is
-/// missing, as far as it can be had; nothing that is there is given up for it. The kernel does not
-/// tell a process its own locks, and tells by which kind can be had: exclusive ones of both kinds
-/// stand against each other, even on one fd.
+/// Determines how much of an expected lock of `fd` there is, of either kind, and takes what is
+/// missing if possible; releases nothing for it. The kernel does not report a process's own locks,
+/// but which kind can be taken tells: exclusive locks of both kinds conflict, even on one fd.
 ///
-/// What it gives as an OFD lock may have a shared POSIX lock of this process beside it, which then is
-/// to be [unlocked](unlock) unless another fd of the file needs it.
+/// Besides an OFD lock there may be a shared POSIX lock of this process, which then is to be
+/// [released](unlock) unless another fd of the file needs it.
 ///
 /// # Errors
-/// As `fcntl(2)`; nothing is given up then either.
+/// As `fcntl(2)`; nothing is released then either.
 pub fn confirm(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
     let fd = fd.as_fd();
-    // A file system that cannot have OFD locks may have a POSIX one.
+    // A file system without OFD locks may have a POSIX lock.
     let has_ofd = try_lock(fd, Kind::Ofd, mode);
     if matches!(has_ofd, Ok(true)) {
         return Ok(Hold::Whole(Kind::Ofd));
@@ -90,7 +89,7 @@ pub fn confirm(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
         return confirm_posix(fd, mode);
     }
     if try_lock(fd, Kind::Posix, mode)? {
-        // What stood in the way may have been an exclusive one of this process, which is shared now.
+        // The conflict may have been with an exclusive lock of this process, which is shared now.
         let is_ofd = mode == Mode::Shared && matches!(try_lock(fd, Kind::Ofd, mode), Ok(true));
         return Ok(Hold::Whole(if is_ofd { Kind::Ofd } else { Kind::Posix }));
     }
@@ -99,7 +98,7 @@ pub fn confirm(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
     Ok(if is_shared { Hold::Shared(Kind::Ofd) } else { Hold::Nothing })
 }
 
-/// What of a lock there is that can only be a POSIX lock, as it is one for several fds.
+/// Determines how much of a lock there is that can only be a POSIX lock, as it serves several fds.
 ///
 /// # Errors
 /// As `fcntl(2)`.
@@ -112,17 +111,18 @@ pub fn confirm_posix(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
     Ok(if is_shared { Hold::Shared(Kind::Posix) } else { Hold::Nothing })
 }
 
-/// Turns a whole POSIX lock of ours into an OFD lock of `fd`, without a moment in which somebody who
-/// wants it alone could get it. A reader can slip in between, and then it is shared with him.
+/// Converts a whole POSIX lock of ours to an OFD lock of `fd`, without a moment in which another
+/// process could get an exclusive one. A reader can take a shared one in between, and then ours is
+/// shared too.
 ///
-/// Where there can be no OFD lock the POSIX lock is taken again, which a reader can have made
-/// impossible as well; that is no error, as what is there has to be known.
+/// Without OFD locks the POSIX lock is taken again, which a reader can prevent as well. That is no
+/// error: the result tells what is held.
 ///
 /// # Errors
-/// As `fcntl(2)`, of a lock that is whole still.
+/// As `fcntl(2)`, with the lock still whole.
 pub fn make_ofd(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
     let fd = fd.as_fd();
-    // As long as the lock is exclusive this one cannot be had, which is said if there can be any.
+    // This conflicts with the exclusive lock; an unknown command is reported before that.
     if matches!(try_lock(fd, Kind::Ofd, Mode::Shared), Err(error) if is_unknown(&error)) {
         return Ok(Hold::Whole(Kind::Posix));
     }
@@ -133,12 +133,12 @@ pub fn make_ofd(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
         let is_whole = matches!(try_lock(fd, Kind::Posix, mode), Ok(true));
         return Ok(if is_whole { Hold::Whole(Kind::Posix) } else { Hold::Shared(Kind::Posix) });
     }
-    drop(unlock(fd, Kind::Posix));
+    unlock(fd, Kind::Posix).ok();
     let is_whole = matches!(try_lock(fd, Kind::Ofd, mode), Ok(true));
     Ok(if is_whole { Hold::Whole(Kind::Ofd) } else { Hold::Shared(Kind::Ofd) })
 }
 
-/// Gives up the lock of [`try_lock`], whoever else holds a duplicate of the fd.
+/// Releases the lock of [`try_lock`], whoever else has a duplicate of the fd.
 ///
 /// # Errors
 /// As `fcntl(2)`.

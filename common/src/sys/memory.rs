@@ -1,4 +1,4 @@
-//! Memory: what the C library keeps of it, and memfds as a part of it.
+//! Memory: bounds on what the C library retains, and mapped memfds.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -15,13 +15,13 @@ use nix::sys::stat::fstat;
 
 use super::fd;
 
-/// Bytes that stay with the process for the next who needs some, so that their pages need not be
-/// made anew, and at once. What is larger is had from the kernel and given back to it. An answer
-/// of 1 MiB fits, which is a longer read of a log than libvirt ever makes.
+/// Bytes of free memory that the process retains, to save page faults. Larger blocks come from the
+/// kernel and are returned to it. An answer of 1 MiB fits, which is a longer read of a log than
+/// libvirt ever makes.
 const KEPT_BYTES_MAX: libc::c_int = 1_310_720;
 
-/// Bounds what is kept. Left to itself the C library keeps twice the largest piece that was ever
-/// used, and a region for each thread. Where it cannot be told, it stays so.
+/// Bounds the retained memory. By default the C library retains twice the largest block ever used,
+/// and an arena for each thread. Without effect where that cannot be set.
 pub fn bound_kept() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in [
@@ -34,21 +34,21 @@ pub fn bound_kept() {
     }
 }
 
-/// The bytes of a file that was passed on: where they are, if that is a sealed memfd, which nobody can
-/// change or take away, else a copy.
+/// Content of a file that was handed over: mapped if it is a sealed memfd, which cannot change or
+/// shrink, else a copy.
 #[derive(Debug)]
 pub enum Content {
-    /// Where they are.
+    /// Mapped in place.
     Mapped(Mapped),
     /// A copy.
     Copied(Vec<u8>),
 }
 
 impl Content {
-    /// All bytes, up to `bytes_max`.
+    /// Returns the whole content, up to `bytes_max`.
     ///
     /// # Errors
-    /// `EINVAL` for what is no file, `EFBIG` for one that is larger; as `mmap(2)` and `read(2)`.
+    /// `EINVAL` for anything but a file, `EFBIG` for a larger one; as `mmap(2)` and `read(2)`.
     pub fn of(file: OwnedFd, bytes_max: u64) -> io::Result<Self> {
         if !fd::is_regular_file(&file) {
             return Err(Errno::EINVAL.into());
@@ -81,7 +81,7 @@ fn copy(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of a sealed memfd, which nobody can change or take away.
+/// Mapped content of a sealed memfd, which cannot change or shrink.
 #[derive(Debug)]
 pub struct Mapped {
     /// `None` for no bytes.
@@ -90,10 +90,10 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// All bytes.
+    /// Maps the whole content.
     ///
     /// # Errors
-    /// `EPERM` for a memfd that may change, `EINVAL` for what is none; as `mmap(2)`.
+    /// `EPERM` for a memfd that may change, `EINVAL` for any other file; as `mmap(2)`.
     fn sealed(memfd: impl AsFd) -> io::Result<Self> {
         let seals = SealFlag::from_bits_retain(fcntl(memfd.as_fd(), FcntlArg::F_GET_SEALS)?);
         if !seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK) {
@@ -102,7 +102,7 @@ impl Mapped {
         let len = usize::try_from(fstat(memfd.as_fd())?.st_size).map_err(|_| Errno::EFBIG)?;
         let Some(length) = NonZeroUsize::new(len) else { return Ok(Self { start: None, len }) };
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
-        // SAFETY: a new mapping, wherever the kernel likes, changes nothing that is there.
+        // SAFETY: a new mapping at an address of the kernel's choice changes nothing that is there.
         let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, flags, memfd, 0) };
         Ok(Self { start: Some(start?), len })
     }
@@ -113,8 +113,8 @@ impl Deref for Mapped {
 
     fn deref(&self) -> &[u8] {
         let Some(start) = self.start else { return &[] };
-        // SAFETY: `len` bytes are mapped there for as long as `self` is, and the seals see to it
-        // that they do not change and stay.
+        // SAFETY: `len` bytes are mapped there for as long as `self` lives, and the seals guarantee
+        // that they stay and do not change.
         unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), self.len) }
     }
 }
@@ -122,7 +122,7 @@ impl Deref for Mapped {
 impl Drop for Mapped {
     fn drop(&mut self) {
         if let Some(start) = self.start {
-            // SAFETY: it was mapped by us, and nobody can have borrowed it any more.
+            // SAFETY: it was mapped by us, and no borrow of it can be left.
             let unmapped = unsafe { munmap(start, self.len) };
             debug_assert!(unmapped.is_ok(), "{unmapped:?}");
         }
@@ -130,24 +130,4 @@ impl Drop for Mapped {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::file;
-    use super::*;
-
-    #[test]
-    fn only_what_cannot_change_is_mapped() {
-        for bytes in [&b"text"[..], b""] {
-            let memfd = file::nameless("test").unwrap();
-            file::write_all_at(&memfd, bytes, 0).unwrap();
-            let content = || Content::of(memfd.try_clone().unwrap().into(), 4).unwrap();
-            assert!(matches!(content(), Content::Copied(copied) if copied == bytes));
-            assert!(file::seal(&memfd));
-            assert!(matches!(content(), Content::Mapped(mapped) if *mapped == *bytes));
-        }
-        let refused = |file: File| Content::of(file.into(), 4).unwrap_err().raw_os_error();
-        assert_eq!(refused(File::open("/dev/null").unwrap()), Some(Errno::EINVAL as i32));
-        let memfd = file::nameless("test").unwrap();
-        file::write_all_at(&memfd, b"texts", 0).unwrap();
-        assert_eq!(refused(memfd), Some(Errno::EFBIG as i32));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The kernel, wrapped: the only place of the project where `unsafe` may stand.
+//! Wrappers of the kernel's interfaces: the only place of the project where `unsafe` is allowed.
 //!
 //! Knows nothing of RPC, JSON or libvirt, and never logs. Raw fd numbers enter and leave the
 //! project here; everywhere else an fd is an `OwnedFd` with one owner.

@@ -1,8 +1,8 @@
-//! Processes by pidfd: what the kernel says of one, and what tells it from any other that has its
-//! number before or later.
+//! Pidfds: information on a process, and its identity, which tells it from any other process with
+//! the same number.
 //!
-//! What is asked through `/proc/self/fdinfo` is answered also where `/proc` hides the processes of
-//! others (`hidepid=2`).
+//! Information from `/proc/self/fdinfo` is available also where `/proc` hides the processes of
+//! other users (`hidepid=2`).
 
 use std::fs;
 use std::io;
@@ -19,11 +19,11 @@ use nix::unistd::Pid;
 use super::calls::{self, Call, is_refused};
 use super::watch;
 
-/// The magic number of pidfs.
+/// Magic number of pidfs.
 const PIDFS: i64 = 0x5049_4446;
 
-/// A pidfd of the process that has the number `pid` now. It becomes readable when the process
-/// ends, also while nobody has reaped it. Where there can be none it is something else that does.
+/// Opens a pidfd of the process with the number `pid`. It becomes readable when the process ends,
+/// even before it is reaped. Without pidfds it is a stand-in that does the same.
 ///
 /// # Errors
 /// As `open(2)`: `ESRCH` when there is no such process, `EINVAL` for 0 and below.
@@ -33,26 +33,26 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
     let number = calls::or_else(number.map_err(io::Error::from).map(Some), || Ok(None))?;
     let Some(number) = number else { return watch::stand_in(pid) };
     let number = RawFd::try_from(number).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
+    // SAFETY: the kernel has just opened this fd for us; nothing else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Whether a process can have a pidfd that is had by its number.
+/// Returns whether the kernel can open a pidfd by number.
 #[must_use]
 pub fn are_supported() -> bool {
     static ARE_SUPPORTED: LazyLock<bool> = LazyLock::new(|| Call::PidfdOpen.refusal().is_none());
     *ARE_SUPPORTED
 }
 
-/// Whether the process of a pidfd has ended; a zombie has.
+/// Returns whether the process of a pidfd has ended; a zombie has.
 pub fn has_ended(pidfd: impl AsFd) -> bool {
     let pidfd = pidfd.as_fd();
     let mut polled = [PollFd::new(pidfd, PollFlags::POLLIN)];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) || watch::has_ended(pidfd)
 }
 
-/// Signals the very process that a pidfd stands for, never one that was given its number later.
-/// Where the kernel does not do that its number is signalled, right after a look at whose it is.
+/// Sends a signal to the process of a pidfd, never to a later one with its number. Without kernel
+/// support the number is signalled, right after a check of its identity.
 ///
 /// # Errors
 /// As `pidfd_send_signal(2)`: `ESRCH` when it has ended and was reaped.
@@ -63,7 +63,7 @@ pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     let status =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, signal as i32, no_info, 0) };
     match Errno::result(status).map_err(io::Error::from) {
-        // Not of a pidfd.
+        // `EBADF`: a stand-in.
         Err(error) if is_refused(&error) || error.raw_os_error() == Some(libc::EBADF) => {
             let number = match watch::number(pidfd) {
                 None => self::number(pidfd)?,
@@ -75,8 +75,8 @@ pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     }
 }
 
-/// The numbers of a process: those in the pid namespaces from that of `/proc` down to its own, so
-/// that the last one is what it calls itself. None when it has ended and was reaped.
+/// Returns the numbers of a process in the pid namespaces from that of `/proc` down to its own,
+/// which comes last. None when it has ended and was reaped.
 ///
 /// # Errors
 /// As `read(2)`; `Unsupported` on a kernel that does not tell (before 5.5).
@@ -85,7 +85,7 @@ pub fn numbers(pidfd: impl AsFd) -> io::Result<Vec<i32>> {
     Ok(numbers.into_iter().filter(|&number| number >= 0).collect())
 }
 
-/// The same by number, where that can be had only so: `/proc` may hide the process.
+/// Returns the same by number, for processes without a pidfd: `/proc` may hide the process.
 ///
 /// # Errors
 /// As `read(2)`.
@@ -94,17 +94,18 @@ pub fn numbers_of(pid: i32) -> io::Result<Vec<i32>> {
     Ok(numbers_in(&status).unwrap_or_else(|| vec![pid]))
 }
 
-/// In how many pid namespaces this process has a number: those that `/proc` shows.
+/// Returns the number of pid namespaces in which this process has a number, from that of `/proc`
+/// on.
 ///
 /// # Errors
 /// As `read(2)`.
 pub fn own_depth() -> io::Result<usize> {
     let status = fs::read_to_string("/proc/self/status")?;
-    // Without pid namespaces in the kernel there is no such line, and one number.
+    // A kernel without pid namespaces has no such line, and one number.
     Ok(numbers_in(&status).map_or(1, |numbers| numbers.len()))
 }
 
-/// The inode of a process on pidfs (Linux 6.9), which no other process gets until the next boot.
+/// Returns the inode of a process on pidfs (Linux 6.9), which is unique until the next boot.
 #[must_use]
 pub fn inode(pidfd: impl AsFd) -> Option<u64> {
     let is_pidfs = fstatfs(&pidfd).is_ok_and(|found| found.filesystem_type() == FsType(PIDFS));
@@ -112,7 +113,7 @@ pub fn inode(pidfd: impl AsFd) -> Option<u64> {
     Some(found.st_ino)
 }
 
-/// Its number where `/proc` is mounted; `None` when it has ended and was reaped.
+/// Returns its number in the namespace of `/proc`; `None` when it has ended and was reaped.
 ///
 /// # Errors
 /// As `read(2)`.
@@ -122,7 +123,7 @@ pub(super) fn number(pidfd: impl AsFd) -> io::Result<Option<i32>> {
     Ok(number.filter(|&number| number > 0))
 }
 
-/// The pid namespace of the process that has this number.
+/// Returns the pid namespace of the process with this number.
 ///
 /// # Errors
 /// As `stat(2)`: `PermissionDenied` without the right to trace it.
@@ -134,62 +135,11 @@ fn info(pidfd: impl AsFd) -> io::Result<String> {
     fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))
 }
 
-/// What stands in the line `NSpid:`.
+/// Parses the line `NSpid:`.
 fn numbers_in(text: &str) -> Option<Vec<i32>> {
     let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_whitespace().map(|number| number.parse().ok()).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::process::{self, start_time};
-    use super::*;
-    use std::process::{Child, Command};
-
-    fn sleep() -> Child {
-        Command::new("sleep").arg("60").spawn().unwrap()
-    }
-
-    #[test]
-    fn a_process_has_its_numbers_until_it_is_reaped() {
-        let mut child = sleep();
-        let number = child.id().cast_signed();
-        let pidfd = open(number).unwrap();
-        assert_eq!(numbers(&pidfd).unwrap().last(), Some(&number));
-        assert_eq!(numbers(&pidfd).unwrap().len(), own_depth().unwrap());
-        assert!(process::exists(number) && namespace(number).is_ok());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(numbers(&pidfd).unwrap().is_empty() && !process::exists(number));
-    }
-
-    #[test]
-    fn two_processes_differ_in_inode_or_start_time() {
-        let mut children = [sleep(), sleep()];
-        let pidfds = [0, 1].map(|index| open(children[index].id().cast_signed()).unwrap());
-        let inodes = pidfds.each_ref().map(inode);
-        assert!(inodes[0].is_none() || inodes[0] != inodes[1]);
-        assert_eq!(inode(&pidfds[0]), inodes[0]);
-        assert_eq!(inode(std::io::stdin()), None);
-        let start = start_time(children[0].id().cast_signed()).unwrap();
-        assert!(start > 0 && start_time(1).unwrap() <= start);
-        start_time(0).unwrap_err();
-        children.iter_mut().for_each(|child| drop((child.kill(), child.wait())));
-    }
-
-    #[test]
-    fn a_pidfd_signals_its_process_and_shows_its_end() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let pidfd = open(child.id().cast_signed()).unwrap();
-        send_signal(&pidfd, Signal::SIGTERM).unwrap();
-        let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut polled, PollTimeout::from(5000_u16)).unwrap(), 1);
-        child.wait().unwrap();
-        assert!(send_signal(&pidfd, Signal::SIGTERM).is_err());
-    }
-
-    #[test]
-    fn there_is_no_process_0() {
-        assert!(open(0).is_err());
-    }
-}
+mod tests;

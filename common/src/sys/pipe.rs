@@ -17,17 +17,17 @@ use super::fd;
 /// Bytes that are written into a pipe at once or not at all (`PIPE_BUF`).
 pub const ATOMIC_BYTES: usize = 4096;
 
-/// Bytes that a pipe holds unless somebody changes that.
+/// Default capacity of a pipe in bytes.
 const DEFAULT_BYTES: i32 = 65_536;
 
-/// The most that an unprivileged process may ask for, as a rule.
+/// Usual limit of a pipe's capacity for an unprivileged process, in bytes.
 const LARGE_BYTES: usize = 1_048_576;
 
 mod ioctl {
     nix::ioctl_read_bad!(fionread, nix::libc::FIONREAD, nix::libc::c_int);
 }
 
-/// A pipe: (read end, write end), both close-on-exec and blocking.
+/// Makes a pipe: (read end, write end), both close-on-exec and blocking.
 ///
 /// # Errors
 /// As `pipe2(2)`.
@@ -35,23 +35,23 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
 
-/// Opens the read end of the pipe that `fd` is an end of once more.
+/// Opens another read end of the pipe that `fd` is an end of.
 ///
 /// # Errors
-/// As `open(2)`: `ENOENT` where there is no `/proc`.
+/// As `open(2)`: `ENOENT` without `/proc`.
 pub fn reader_of(fd: impl AsFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())?)
 }
 
-/// Whether `fd` is a pipe.
+/// Returns whether `fd` is a pipe.
 #[must_use]
 pub fn is_pipe(fd: impl AsFd) -> bool {
     fd::kind(fd) == libc::S_IFIFO
 }
 
-/// How many bytes can be read from a pipe now; [`None`] for some where nobody can tell how many.
+/// Returns how many bytes can be read from a pipe now; [`None`] for some if they cannot be counted.
 ///
 /// # Errors
 /// As `ioctl(2)`.
@@ -66,17 +66,17 @@ pub fn counted_bytes(fd: impl AsFd) -> io::Result<Option<usize>> {
     })
 }
 
-/// Counts copies of the bytes in a pipe, up to what another one can hold.
+/// Counts copies of the bytes in a pipe, up to the capacity of another one.
 fn count_copies(fd: impl AsFd) -> io::Result<usize> {
     let (_reader, writer) = pipe()?;
     let capacity_bytes = capacity_bytes(&fd)?;
-    // With fewer there are more the next time.
-    drop(set_capacity_bytes(&writer, i32::try_from(capacity_bytes).unwrap_or(i32::MAX)));
+    // With a smaller capacity the rest is counted next time.
+    set_capacity_bytes(&writer, i32::try_from(capacity_bytes).unwrap_or(i32::MAX)).ok();
     tee(fd, &writer, capacity_bytes)
 }
 
-/// How many bytes can be read from a pipe now. Where nobody can tell it is what it can hold, if there
-/// are any.
+/// Returns how many bytes can be read from a pipe now. If they cannot be counted, a non-empty pipe
+/// counts as full.
 ///
 /// # Errors
 /// As `ioctl(2)`.
@@ -87,30 +87,30 @@ pub fn readable_bytes(fd: impl AsFd) -> io::Result<usize> {
     }
 }
 
-/// How many bytes the pipe holds at the most, when its pages are well filled.
+/// Returns the capacity of a pipe in bytes, with its pages well filled.
 ///
 /// # Errors
 /// As `fcntl(2)`; `EBADF` when `fd` is no pipe.
 pub fn capacity_bytes(fd: impl AsFd) -> io::Result<usize> {
     let fd = fd.as_fd();
     match fcntl(fd, FcntlArg::F_GETPIPE_SZ).map_err(io::Error::from) {
-        // Nobody can tell, so nobody has changed it.
+        // Without the command the capacity cannot have been changed.
         Err(error) if is_unknown(&error) && is_pipe(fd) => Ok(usual_bytes()),
         result => Ok(usize::try_from(result?).unwrap_or(0)),
     }
 }
 
-/// Asks for a pipe of at least `bytes`, and gives how many it holds then. The kernel may refuse an
+/// Requests a capacity of at least `bytes`, and returns the new capacity. The kernel may refuse an
 /// unprivileged process.
 ///
 /// # Errors
-/// As `fcntl(2)`; the pipe keeps its size then.
+/// As `fcntl(2)`; the capacity is unchanged then.
 pub fn set_capacity_bytes(fd: impl AsFd, bytes: i32) -> io::Result<usize> {
     Ok(usize::try_from(fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes))?).unwrap_or(0))
 }
 
-/// How many bytes a pipe holds that somebody may have enlarged. Where nobody can tell it is made as
-/// large as usual.
+/// Returns the capacity of a pipe that may have been enlarged. If it cannot be read, it is reset to
+/// the default.
 ///
 /// # Errors
 /// As [`capacity_bytes`].
@@ -127,8 +127,8 @@ pub fn inherited_capacity_bytes(fd: impl AsFd) -> io::Result<usize> {
     }
 }
 
-/// Moves up to `len` bytes from one pipe into another. 0 means that `from` is empty and has no
-/// writer any more.
+/// Moves up to `len` bytes from one pipe into another. Returns 0 if `from` is empty and has no
+/// writer.
 ///
 /// # Errors
 /// As `splice(2)`; `WouldBlock` when `from` is empty or `to` is full. Nothing is lost.
@@ -136,7 +136,7 @@ pub fn splice_to_pipe(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<
     Ok(nix::fcntl::splice(from, None, to, None, len, SpliceFFlags::SPLICE_F_NONBLOCK)?)
 }
 
-/// Moves up to `len` bytes from a pipe into a file at `offset`. What could not be stored stays in
+/// Moves up to `len` bytes from a pipe into a file at `offset`. Bytes that cannot be stored stay in
 /// the pipe.
 ///
 /// # Errors
@@ -181,7 +181,7 @@ pub fn write(fd: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether [`ATOMIC_BYTES`] can be written into the pipe without waiting.
+/// Returns whether [`ATOMIC_BYTES`] can be written into the pipe without blocking.
 ///
 /// # Errors
 /// As `poll(2)`.
@@ -189,18 +189,18 @@ pub fn has_room(fd: impl AsFd) -> io::Result<bool> {
     Ok(look_for(fd, PollFlags::POLLOUT, PollTimeout::ZERO)?.contains(PollFlags::POLLOUT))
 }
 
-/// What a pipe's reader can expect.
+/// State of a pipe, as seen by its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Nothing at present.
+    /// No bytes at present.
     Empty,
-    /// Bytes.
+    /// Bytes are there.
     Waiting,
-    /// Nothing ever again: it is empty and nobody can write into it any more.
+    /// Empty, and without a writer.
     AtEnd,
 }
 
-/// What can be expected of the pipe's read end `fd`.
+/// Returns the state of the read end `fd`.
 ///
 /// # Errors
 /// As `poll(2)`.
@@ -215,7 +215,7 @@ pub fn state(fd: impl AsFd) -> io::Result<State> {
     })
 }
 
-/// Whether nobody can write into the pipe any more, whatever it holds.
+/// Returns whether the pipe has no writer any more, whatever it holds.
 ///
 /// # Errors
 /// As `poll(2)`.
@@ -223,7 +223,7 @@ pub fn has_no_writer(fd: impl AsFd) -> io::Result<bool> {
     Ok(look(fd)?.contains(PollFlags::POLLHUP))
 }
 
-/// Whether nobody can read from the pipe any more that `fd` is the write end of.
+/// Returns whether the pipe of the write end `fd` has no reader any more.
 ///
 /// # Errors
 /// As `poll(2)`.
@@ -231,13 +231,13 @@ pub fn has_no_reader(fd: impl AsFd) -> io::Result<bool> {
     Ok(look(fd)?.contains(PollFlags::POLLERR))
 }
 
-/// Waits until nothing can be written into the pipe any more; `false` when `patience` was not enough.
+/// Waits until the pipe has no writer any more; `false` when `patience` was too short.
 pub fn wait_for_end(fd: impl AsFd, patience: Duration) -> bool {
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
     look_for(fd, PollFlags::POLLIN, timeout).is_ok_and(|seen| seen.contains(PollFlags::POLLHUP))
 }
 
-/// How many bytes a pipe holds that nobody has resized.
+/// Returns the default capacity of a pipe.
 #[must_use]
 pub fn usual_bytes() -> usize {
     DEFAULT_BYTES.unsigned_abs() as usize
@@ -255,41 +255,4 @@ fn look_for(fd: impl AsFd, events: PollFlags, timeout: PollTimeout) -> io::Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pipe_without_a_writer_is_at_its_end_once_it_is_empty() {
-        let (reader, writer) = pipe().unwrap();
-        assert!(!has_no_writer(&reader).unwrap());
-        assert_eq!(state(&reader).unwrap(), State::Empty);
-        nix::unistd::write(&writer, b"x").unwrap();
-        drop(writer);
-        assert!(has_no_writer(&reader).unwrap());
-        assert_eq!(state(&reader).unwrap(), State::Waiting);
-        read(&reader, &mut [0]).unwrap();
-        assert_eq!(state(&reader).unwrap(), State::AtEnd);
-    }
-
-    #[test]
-    fn bytes_can_be_counted_without_a_call_for_it() {
-        let (reader, writer) = pipe().unwrap();
-        for piece in [&[0; 10][..], &[0; 5000]] {
-            nix::unistd::write(&writer, piece).unwrap();
-            assert_eq!(count_copies(&reader).unwrap(), readable_bytes(&reader).unwrap());
-        }
-        assert_eq!(readable_bytes(&reader).unwrap(), 5010);
-    }
-
-    #[test]
-    fn a_pipe_has_room_for_all_of_a_piece_or_none() {
-        let (_reader, writer) = pipe().unwrap();
-        let mut written = 0;
-        while has_room(&writer).unwrap() {
-            write(&writer, &[0; ATOMIC_BYTES]).unwrap();
-            written += ATOMIC_BYTES;
-        }
-        assert_eq!(written, usual_bytes());
-        assert_eq!(write(&writer, &[0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-    }
-}
+mod tests;

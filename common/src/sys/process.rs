@@ -1,4 +1,4 @@
-//! This process: its identity, its environment, going into the background.
+//! This process: identity, environment, children, and going into the background.
 
 use std::ffi::{CStr, OsStr};
 use std::fs;
@@ -21,38 +21,38 @@ use nix::unistd::{ForkResult, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fo
 
 use super::calls;
 
-/// Children that are reaped before others are looked at.
+/// Children that are reaped in one call.
 const REAPED_AT_ONCE_MAX: usize = 256;
 
-/// Whether this process runs as root and so serves the system rather than one user.
+/// Returns whether this process runs as root and so serves the system rather than one user.
 #[must_use]
 pub fn is_privileged() -> bool {
     Uid::effective().is_root()
 }
 
-/// The effective user id.
+/// Returns the effective user id.
 #[must_use]
 pub fn effective_uid() -> u32 {
     Uid::effective().as_raw()
 }
 
-/// The kernel's id of the calling thread, which is the process id on the main thread.
+/// Returns the kernel's id of the calling thread, which is the process id on the main thread.
 #[must_use]
 pub fn thread_id() -> i32 {
     nix::unistd::gettid().as_raw()
 }
 
-/// Whether this is process 1 of its pid namespace, which inherits the children of others.
+/// Returns whether this is process 1 of its pid namespace, which inherits orphans.
 #[must_use]
 pub fn is_first() -> bool {
     std::process::id() == 1
 }
 
-/// Lets children of the calling thread that have ended go, at most a certain number. Says whether that
-/// number was reached.
+/// Reaps ended children of the calling thread, up to a limit. Returns whether the limit was
+/// reached.
 ///
-/// Children of other threads are not touched: whoever started one gets its exit status. The first
-/// thread, which starts none, has those that this process has inherited.
+/// Children of other threads are left to those, which need their exit status. The first thread
+/// starts none, and has the inherited ones.
 pub fn reap_children_of_thread() -> bool {
     let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD | WaitPidFlag::__WALL;
     let reap = || {
@@ -63,19 +63,19 @@ pub fn reap_children_of_thread() -> bool {
     (0..REAPED_AT_ONCE_MAX).all(|_| reap())
 }
 
-/// Whether there is a process with this number, a zombie included, and whoever may see it.
+/// Returns whether there is a process with this number, zombies and hidden ones included.
 #[must_use]
 pub fn exists(pid: i32) -> bool {
     pid > 0 && !matches!(kill(Pid::from_raw(pid), None), Err(Errno::ESRCH))
 }
 
-/// Whether `/proc` shows the process with this number to us.
+/// Returns whether `/proc` shows the process with this number to us.
 #[must_use]
 pub fn is_shown(pid: i32) -> bool {
     std::fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
 }
 
-/// The same without a system call, but for each thread's first.
+/// Returns [`thread_id`] without a system call after each thread's first.
 #[must_use]
 pub fn thread_id_cached() -> i32 {
     thread_local! {
@@ -84,19 +84,19 @@ pub fn thread_id_cached() -> i32 {
     THREAD.with(|thread| *thread)
 }
 
-/// Whether a thread of this process computes or waits for a processor, and not for something else.
-/// One that has ended does not.
+/// Returns whether a thread of this process computes or waits for a processor, and for nothing
+/// else. An ended one does not.
 #[must_use]
 pub fn is_thread_running(id: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
 }
 
-/// The path that this process's program was executed by, as `execve(2)` was given it: it may be
-/// relative to the working directory of that moment.
+/// Returns the path that `execve(2)` was given for this process's program: it may be relative to
+/// the working directory of that moment.
 #[must_use]
 pub fn executed_path() -> Option<PathBuf> {
-    // SAFETY: any number may be asked for, and what is not there is 0.
+    // SAFETY: any type may be asked for, and a missing one gives 0.
     let address = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
     if address.is_null() {
         return None;
@@ -107,8 +107,8 @@ pub fn executed_path() -> Option<PathBuf> {
     Some(OsStr::from_bytes(path.to_bytes()).into())
 }
 
-/// How many threads this process has. One that ends counts until the kernel has taken its share of
-/// the table of open files from it.
+/// Returns the number of threads of this process. An ending thread counts until the kernel has
+/// dropped its share of the table of open files.
 ///
 /// # Errors
 /// As `read(2)` of `/proc/self/status`.
@@ -119,7 +119,7 @@ pub fn threads_count() -> io::Result<usize> {
     count.ok_or_else(|| io::Error::other("/proc/self/status has no Threads"))
 }
 
-/// Takes a variable out of the environment, so that no child or successor takes it for its own.
+/// Takes a variable out of the environment, so that no child or successor uses it.
 ///
 /// # Safety
 /// No other thread reads or writes the environment meanwhile.
@@ -128,7 +128,7 @@ pub unsafe fn remove_env(name: &str) {
     unsafe { std::env::remove_var(name) }
 }
 
-/// Runs `action` with the file mode creation mask set to `mask`, and puts it back.
+/// Runs `action` with the file mode creation mask `mask`, and restores the mask.
 pub fn with_umask<T>(mask: u32, action: impl FnOnce() -> T) -> T {
     let old = umask(Mode::from_bits_truncate(mask));
     let result = action();
@@ -136,7 +136,7 @@ pub fn with_umask<T>(mask: u32, action: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Milliseconds since boot, time in which the machine slept included.
+/// Returns milliseconds since boot, including suspended time.
 #[must_use]
 pub fn boot_time_ms() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
@@ -144,22 +144,22 @@ pub fn boot_time_ms() -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Fields of `/proc/PID/stat` in front of the number of threads, counted from the one behind the name.
+/// Fields of `/proc/PID/stat` between the name and the number of threads.
 const FIELDS_BEFORE_THREADS: usize = 17;
 
 /// Fields between that number and the start time.
 const FIELDS_BETWEEN: usize = 1;
 
-/// What `/proc` says of a process.
+/// Part of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
-    /// When it started, in ticks since boot.
+    /// Start time, in ticks since boot.
     pub(super) start: u64,
-    /// It is there only because nobody has reaped it.
+    /// The process is a zombie.
     pub(super) has_ended: bool,
 }
 
-/// When the process that has this number started, in ticks since boot.
+/// Returns the start time of the process with this number, in ticks since boot.
 ///
 /// # Errors
 /// As `read(2)`: `NotFound` also for one that `/proc` hides.
@@ -167,13 +167,13 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
     Ok(stat(pid)?.start)
 }
 
-/// What `/proc` says of the process that has this number.
+/// Reads `/proc/PID/stat` of the process with this number.
 ///
 /// # Errors
 /// As [`start_time`].
 pub(super) fn stat(pid: i32) -> io::Result<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name is in brackets and may have any character.
+    // The name is in brackets and may contain any character.
     let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let mut fields = rest.split(' ');
     let is_zombie = rest.starts_with(['Z', 'X']);
@@ -199,25 +199,25 @@ pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     })
 }
 
-/// Waits for so long, rounded up to milliseconds, or until a signal comes.
+/// Sleeps for `time`, rounded up to milliseconds, or until a signal arrives.
 pub fn pause(time: Duration) {
-    // Unlike `clock_nanosleep` it is a call that nobody does without.
+    // Unlike `clock_nanosleep` this call is always available.
     let timeout = PollTimeout::try_from(time.as_micros().div_ceil(1000));
     poll(&mut [], timeout.unwrap_or(PollTimeout::MAX)).ok();
 }
 
-/// The side of a fork that goes on.
+/// Side of a fork.
 #[derive(Debug)]
 pub enum Daemonized {
-    /// The daemon itself. It writes one byte into the pipe when it serves, or a status number
-    /// when it cannot; dropping it unwritten says that it died.
+    /// The daemon itself. It writes one byte into the pipe when it is ready, or a status number
+    /// when it fails; dropping it unwritten means that it died.
     Daemon(OwnedFd),
-    /// The process that the user started: what the daemon wrote, `None` if it died first.
+    /// The process that the user started: the daemon's byte, `None` if it died first.
     Launcher(Option<u8>),
 }
 
-/// Goes into the background as libvirt's daemons do: working directory `/`, a session of its own,
-/// stdin, stdout and stderr on `/dev/null`, and no way to get a terminal again.
+/// Goes into the background like libvirt's daemons: working directory `/`, a session of its own,
+/// stdin, stdout and stderr on `/dev/null`, and no way to get a controlling terminal again.
 ///
 /// The launcher waits here for the daemon's byte.
 ///
@@ -228,7 +228,8 @@ pub enum Daemonized {
 /// No other thread has been started that may hold a lock: the daemon would wait for it for ever.
 pub unsafe fn daemonize() -> io::Result<Daemonized> {
     let (status_reader, status_writer) = super::pipe::pipe()?;
-    // SAFETY: by the caller's word no other thread holds anything, so the child may use everything.
+    // SAFETY: the caller guarantees that no other thread holds anything, so the child may use
+    // everything.
     match unsafe { fork() }? {
         ForkResult::Parent { .. } => {
             drop(status_writer);
@@ -273,23 +274,4 @@ fn read_status(reader: OwnedFd) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::process::Command;
-
-    #[test]
-    fn only_children_of_the_thread_are_reaped() {
-        let theirs = std::thread::spawn(|| {
-            let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(200));
-            child.wait().unwrap().code()
-        });
-        let mut own = Command::new("true").spawn().unwrap();
-        while exists(own.id().cast_signed()) {
-            assert!(!reap_children_of_thread());
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert!(own.wait().is_err(), "there is nothing left to wait for");
-        assert_eq!(theirs.join().unwrap(), Some(3));
-    }
-}
+mod tests;

@@ -1,10 +1,10 @@
 //! Signals, as bytes in a pipe and flags.
 //!
-//! Handlers run on the process's first thread, which [waits](listen) and does nothing else, and all
-//! other threads have these signals [blocked](block): a thread that hangs on a disk could be the one
-//! that the kernel has chosen for a signal, and nobody would see it. Before an exec they are
-//! [held](Signals::hold); what arrives then stays with the kernel, for the next image. No blocked mask
-//! must reach a successor that does not know of it.
+//! Handlers run on the process's first thread, which [waits](listen) and does nothing else. All
+//! other threads have these signals [blocked](block): otherwise the kernel could choose a thread
+//! that hangs on a disk, and the signal would have no effect. Before an exec the handlers are
+//! [held](Signals::hold); signals that arrive then stay pending for the successor. A successor that
+//! does not know of a blocked mask must not inherit one.
 
 use std::io;
 use std::marker::PhantomData;
@@ -20,12 +20,12 @@ use signal_hook::{flag, low_level};
 
 use super::{fd, pipe, process};
 
-/// Signals that libvirt's daemons die of by accident; here they are only taken note of.
-/// `SIGXFSZ` then shows as `EFBIG` of the write that caused it.
+/// Signals that kill libvirt's daemons by accident; here they are only noted. `SIGXFSZ` then shows
+/// as `EFBIG` of the write that caused it.
 const HARMLESS: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGUSR2, libc::SIGALRM, libc::SIGXFSZ];
 
-/// Signals that wait for the next image while one executes another: all that have a handler, as
-/// the next one would die of each before it has its own, or not hear of it.
+/// Signals that stay pending during an exec: all that have a handler, as the successor would die of
+/// them, or miss them, before it has its own.
 const HANDLED: [Signal; 9] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -38,7 +38,7 @@ const HANDLED: [Signal; 9] = [
     Signal::SIGCHLD,
 ];
 
-/// The signals that have arrived and were not looked at yet.
+/// Signals that have arrived and are not handled yet.
 #[derive(Debug)]
 pub struct Signals {
     wake: OwnedFd,
@@ -48,7 +48,7 @@ pub struct Signals {
     child_ended: Arc<AtomicBool>,
 }
 
-/// What signals ask for.
+/// Request made by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// `SIGTERM`, `SIGINT` or `SIGQUIT`.
@@ -57,18 +57,18 @@ pub enum Request {
     Upgrade,
     /// `SIGHUP`.
     HangUp,
-    /// `SIGCHLD`, of which only process 1 takes note: it inherits the children of others.
+    /// `SIGCHLD`, only noted by process 1, which inherits orphans.
     ChildEnded,
 }
 
-/// While it is there no handler runs.
+/// Guard during which no handler runs.
 #[derive(Debug)]
 pub struct Held<'a>(PhantomData<&'a Signals>);
 
 impl Signals {
-    /// Installs the handlers. Call it on the first thread before any other is started, so that all
-    /// inherit a mask that has these signals blocked: what arrives, or was left for us by a
-    /// predecessor, waits until that thread [listens](listen).
+    /// Installs the handlers. To be called on the first thread before any other is started, so that
+    /// all inherit a mask that blocks these signals. Signals that arrive, or were left pending by a
+    /// predecessor, wait until that thread [listens](listen).
     ///
     /// # Errors
     /// As `pipe2(2)` and `sigaction(2)`.
@@ -98,7 +98,8 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Takes what has arrived, a stop first. A signal that came several times counts once.
+    /// Takes the requests that have arrived, a stop first. A signal that came several times counts
+    /// once.
     pub fn take(&self) -> Vec<Request> {
         let mut bytes = [0; 64];
         while matches!(pipe::read(&self.wake, &mut bytes), Ok(count) if count > 0) {}
@@ -114,9 +115,9 @@ impl Signals {
         .collect()
     }
 
-    /// Stops the handlers. Call it on the thread that [listens](listen). What has arrived before can
-    /// be [taken](Self::take); what arrives from now on waits in the kernel, also across an exec of
-    /// whoever has it blocked.
+    /// Stops the handlers. To be called on the thread that [listens](listen). Signals from before
+    /// can be [taken](Self::take); later ones stay pending in the kernel, also across an exec of a
+    /// program that has them blocked.
     ///
     /// # Errors
     /// As `pthread_sigmask(3)`.
@@ -127,9 +128,9 @@ impl Signals {
 }
 
 impl Held<'_> {
-    /// To be called right before an exec of a program that does not know of blocked signals:
-    /// unblocks them, ignoring those of which it could die before it is ready. Gives back what to
-    /// call when the exec has failed.
+    /// Unblocks the signals right before an exec of a program that does not know of blocked ones,
+    /// and ignores those that could kill it before it is ready. Returns a function that reverts
+    /// this after a failed exec.
     ///
     /// # Errors
     /// As `sigaction(2)`.
@@ -150,8 +151,8 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // It cannot fail, as the set of signals is a fixed one.
-        drop(listen());
+        // The signal set is fixed, so this cannot fail.
+        listen().ok();
     }
 }
 
@@ -161,7 +162,8 @@ impl AsFd for Signals {
     }
 }
 
-/// Blocks what a successor of ours finds blocked, before it can handle it.
+/// Blocks the signals on the calling thread. A successor of ours finds them blocked until it can
+/// handle them.
 ///
 /// # Errors
 /// As `pthread_sigmask(3)`.
@@ -169,7 +171,7 @@ pub fn block() -> io::Result<()> {
     Ok(pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&handled()), None)?)
 }
 
-/// Has the handlers run on the calling thread from now on.
+/// Lets the handlers run on the calling thread from now on.
 ///
 /// # Errors
 /// As `pthread_sigmask(3)`.
@@ -177,10 +179,10 @@ pub fn listen() -> io::Result<()> {
     Ok(pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&handled()), None)?)
 }
 
-/// Gives what was set before.
+/// Sets a signal's action, and returns the previous one.
 fn set_action(signal: Signal, action: &SigAction) -> io::Result<SigAction> {
-    // SAFETY: the action is to ignore, or one that stood there before: signal-hook's, which is
-    // made for running in a handler.
+    // SAFETY: the action is to ignore, or one that stood there before: signal-hook's, which is made
+    // for running in a handler.
     Ok(unsafe { sigaction(signal, action) }?)
 }
 
@@ -188,7 +190,8 @@ fn handled() -> SigSet {
     HANDLED.into_iter().collect()
 }
 
-/// The flag is registered first: whoever sees the byte sees the flag.
+/// Registers flag and byte of a signal. The flag comes first, so that it is set when the byte is
+/// read.
 fn handle(signal: libc::c_int, seen: &Arc<AtomicBool>, waker: &OwnedFd) -> io::Result<()> {
     flag::register(signal, Arc::clone(seen))?;
     low_level::pipe::register(signal, waker.try_clone()?)?;

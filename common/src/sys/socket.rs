@@ -1,4 +1,4 @@
-//! Unix stream sockets: listening, fds as messages, and who is at the other end.
+//! Unix stream sockets: listening, fds as messages, and the peer's identity.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -16,10 +16,10 @@ use nix::sys::socket::{
 
 use super::{calls, process};
 
-/// Connections that wait in the kernel before they are accepted, libvirt's value.
+/// Connections that wait in the kernel to be accepted, libvirt's value.
 const BACKLOG: i32 = 30;
 
-/// Fds that one control message may bring, the kernel's limit. All are taken, so that none leaks.
+/// Fds of one control message, the kernel's limit. All are taken, so that none leaks.
 const CONTROL_FDS_MAX: u32 = 253;
 
 /// Bytes of a control message with so many fds.
@@ -27,19 +27,19 @@ const CONTROL_FDS_MAX: u32 = 253;
 const CONTROL_BYTES: usize =
     unsafe { libc::CMSG_SPACE(CONTROL_FDS_MAX * (RawFd::BITS / u8::BITS)) } as usize;
 
-/// How long it takes until somebody who has no room for a connection is asked again.
+/// Interval of attempts to connect to a full backlog.
 const FULL_PERIOD: Duration = Duration::from_millis(10);
 
-/// Up to so many bytes, two parts are cheaper to copy than to have the kernel gather.
+/// Total size up to which two parts are copied together, which is cheaper than a gathering write.
 const TOGETHER_BYTES_MAX: usize = 256;
 
-/// Nobody is waited for, and a peer that has gone is an error and no signal.
+/// Sends never block, and a closed peer is an error instead of a signal.
 const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
 /// Bytes of a security label; SELinux's own contexts stay far below.
 const LABEL_BYTES_MAX: usize = 4096;
 
-/// The process at the other end, as it was when it connected.
+/// Process at the other end, as recorded when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// Process id.
@@ -50,14 +50,14 @@ pub struct Peer {
     pub gid: u32,
 }
 
-/// What one read gave.
+/// Result of a read.
 #[derive(Debug)]
 pub struct Received {
-    /// Bytes; 0 at the end of the stream.
+    /// Number of bytes; 0 at the end of the stream.
     pub count: usize,
     /// Fds that came with one of the bytes, close-on-exec.
     pub fds: Vec<OwnedFd>,
-    /// The read may have stopped before there was nothing left to read.
+    /// There may be more to read.
     pub may_have_more: bool,
 }
 
@@ -71,19 +71,19 @@ pub fn listen_at(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Whether somebody listens at `path`, without waiting for an answer.
+/// Returns whether a process listens at `path`, without waiting for an answer.
 #[must_use]
 pub fn is_listened_at(path: &Path) -> bool {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let address = UnixAddr::new(path);
     let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None);
     let (Ok(address), Ok(stream)) = (address, stream) else { return false };
-    // With a full backlog the connection would have to wait: somebody is there.
+    // A full backlog would make the connection wait: there is a listener.
     matches!(connect(stream.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
 }
 
-/// Connects to whoever listens at `path`; while its backlog is full, waits until the deadline for room
-/// there. Nothing waits in the connection.
+/// Connects to the listener at `path`; waits until the deadline while its backlog is full. The
+/// connection is non-blocking.
 ///
 /// # Errors
 /// As `connect(2)`: `WouldBlock` when there was no room.
@@ -99,7 +99,7 @@ pub fn connect_until(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     }
 }
 
-/// Reads what there is, and waits for that until the deadline; 0 is the end.
+/// Reads available input, and waits for some until the deadline; 0 at the end.
 ///
 /// # Errors
 /// As `read(2)`; `TimedOut` when nothing came.
@@ -115,17 +115,17 @@ pub fn send_until(stream: &UnixStream, bytes: &[u8], deadline: Instant) -> io::R
     until(stream, PollFlags::POLLOUT, deadline, || send(stream, [bytes, &[]]))
 }
 
-/// The next connection that waits; nothing waits in it.
+/// Accepts the next pending connection, non-blocking.
 ///
 /// # Errors
-/// As `accept(2)`; `WouldBlock` when none waits.
+/// As `accept(2)`; `WouldBlock` when none is pending.
 pub fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     let stream = calls::or_else(listener.accept().map(|(stream, _)| stream), || {
         // SAFETY: without memory for an address it takes numbers only.
         let number = unsafe {
             libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut())
         };
-        // SAFETY: the kernel has just opened this fd for us; nobody else knows its number.
+        // SAFETY: the kernel has just opened this fd for us; nothing else knows its number.
         let fd = Errno::result(number).map(|number| unsafe { OwnedFd::from_raw_fd(number) })?;
         super::fd::set_cloexec(&fd)?;
         Ok(fd.into())
@@ -134,7 +134,7 @@ pub fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Takes a bound stream socket as a listener; one that does not listen yet is made to.
+/// Converts a bound stream socket to a listener, and makes it listen if it does not yet.
 ///
 /// # Errors
 /// `EINVAL` when it is no Unix stream socket, else as `listen(2)`. The fd is closed.
@@ -148,26 +148,26 @@ pub fn listener_from(fd: OwnedFd) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Whether `fd` is a stream socket that listens at `path`.
+/// Returns whether `fd` is a stream socket that listens at `path`.
 #[must_use]
 pub fn is_listener_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
     let address = nix::sys::socket::getsockname::<UnixAddr>(fd.as_raw_fd());
     is_listening(fd) && address.is_ok_and(|address| address.path() == Some(path))
 }
 
-/// Whether `fd` is a socket that connections can be made to, a Unix stream socket or another.
+/// Returns whether `fd` is a listening socket, of any family.
 #[must_use]
 pub fn is_listening(fd: impl AsFd) -> bool {
     getsockopt(&fd, sockopt::AcceptConn).unwrap_or(false)
 }
 
-/// Where a listener is bound, if at a path.
+/// Returns the path that a listener is bound to, if any.
 #[must_use]
 pub fn bound_path(listener: &UnixListener) -> Option<PathBuf> {
     listener.local_addr().ok()?.as_pathname().map(Path::to_owned)
 }
 
-/// Who connected.
+/// Returns the credentials of the peer.
 ///
 /// # Errors
 /// As `getsockopt(2)`.
@@ -176,8 +176,8 @@ pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
     Ok(Peer { pid: credentials.pid(), uid: credentials.uid(), gid: credentials.gid() })
 }
 
-/// A pidfd of the process that connected: proof of who it is even after its number was given to
-/// another. Linux 6.5 and newer.
+/// Returns a pidfd of the process that connected, which identifies it even after its number was
+/// reused. Linux 6.5 and newer.
 ///
 /// # Errors
 /// As `getsockopt(2)`: `ENOPROTOOPT` on an older kernel, `ESRCH` when the process is gone.
@@ -185,7 +185,7 @@ pub fn peer_pidfd(stream: &UnixStream) -> io::Result<OwnedFd> {
     Ok(getsockopt(stream, sockopt::PeerPidfd)?)
 }
 
-/// Whether the other end is closed, whatever is still to be read.
+/// Returns whether the other end is closed, even if input is left to be read.
 #[must_use]
 pub fn has_hung_up(stream: &UnixStream) -> bool {
     let events = PollFlags::from_bits_retain(libc::POLLRDHUP);
@@ -193,7 +193,7 @@ pub fn has_hung_up(stream: &UnixStream) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// The peer's security label, where the kernel knows one (SELinux and the like).
+/// Returns the peer's security label, where the kernel has one (SELinux and the like).
 #[must_use]
 pub fn peer_label(stream: &UnixStream) -> Option<String> {
     let mut label = [0_u8; LABEL_BYTES_MAX];
@@ -213,8 +213,8 @@ pub fn peer_label(stream: &UnixStream) -> Option<String> {
     (status == 0 && !text.is_empty()).then(|| text.to_owned())
 }
 
-/// Writes the two parts, the one behind the other, as far as there is space: without waiting and
-/// without `SIGPIPE`. Gives how many bytes that were.
+/// Writes two parts, one behind the other, as far as there is room: without blocking and without
+/// `SIGPIPE`. Returns the number of bytes written.
 ///
 /// # Errors
 /// As `send(2)`.
@@ -252,7 +252,7 @@ pub fn send_fd(stream: &UnixStream, fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends a message with fds over a connected socket, without waiting.
+/// Sends a message with fds over a connected socket, without blocking.
 ///
 /// # Errors
 /// As `sendmsg(2)`: `EAGAIN` when the receiver's queue is full.
@@ -264,7 +264,7 @@ pub fn send_datagram(
     send_message(socket, None, bytes, fds)
 }
 
-/// The same to whoever listens at `address`.
+/// Sends a message with fds to the socket at `address`, without blocking.
 ///
 /// # Errors
 /// As `sendmsg(2)`.
@@ -277,13 +277,13 @@ pub fn send_datagram_to(
     send_message(socket, Some(UnixAddr::new(address)?), bytes, fds)
 }
 
-/// Reads into `bytes` without waiting, with the fds that came with one of them: the kernel stops
-/// behind what was sent together with fds, so there is one such byte at the most, and it is not
-/// said which.
+/// Reads into `bytes` without blocking, with the fds that came with one of them. The kernel stops
+/// behind bytes that were sent together with fds, so there is at most one such byte; which one is
+/// not known.
 ///
 /// # Errors
-/// As `recvmsg(2)`. When the kernel had to leave fds out, those that came are closed and the
-/// result is no fd at all.
+/// As `recvmsg(2)`. When the kernel had to leave fds out, those that came are closed and the result
+/// is no fd at all.
 pub fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
     let mut control = [0_u64; CONTROL_BYTES.div_ceil(size_of::<u64>())];
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -298,7 +298,7 @@ pub fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
     // their lengths.
     let count = unsafe { libc::recvmsg(stream.as_fd().as_raw_fd(), &raw mut message, flags) };
     let count = calls::or_else(Errno::result(count).map_err(io::Error::from), || {
-        // The kernel closes fds that nobody takes.
+        // The kernel closes fds that are not taken.
         Ok(nix::unistd::read(&stream, bytes)?.cast_signed())
     })?;
     let count = usize::try_from(count).unwrap_or(0);
@@ -308,7 +308,7 @@ pub fn receive(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
     Ok(Received { count, fds: if is_whole { fds } else { Vec::new() }, may_have_more })
 }
 
-/// How many bytes there are to read, 1 at the most, without waiting; 0 at the end.
+/// Returns how many bytes there are to read, 1 at most, without blocking; 0 at the end.
 ///
 /// # Errors
 /// As `recv(2)`.
@@ -322,7 +322,7 @@ pub fn peek(stream: impl AsFd) -> io::Result<usize> {
     })
 }
 
-/// Takes a message of up to `bytes_max` bytes and the fds that came with it.
+/// Receives a message of up to `bytes_max` bytes and the fds that came with it.
 ///
 /// # Errors
 /// As [`receive`].
@@ -350,8 +350,8 @@ fn send_message(
     Ok(())
 }
 
-/// Adopts all fds of a message that was received. (nix gives none at all when some were left out,
-/// and those that did arrive would leak.)
+/// Adopts all fds of a received message. (nix gives none at all when some were left out, and those
+/// that did arrive would leak.)
 fn rights(message: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
     // SAFETY: the kernel has filled in the header and its control data.
@@ -366,7 +366,7 @@ fn rights(message: &libc::msghdr) -> Vec<OwnedFd> {
                 let number = data.wrapping_add(index * size_of::<RawFd>()).cast::<RawFd>();
                 // SAFETY: within the length that the kernel gave; it need not be aligned.
                 let number = unsafe { number.read_unaligned() };
-                // SAFETY: the kernel has just opened this fd for us; nobody else knows it.
+                // SAFETY: the kernel has just opened this fd for us; nothing else knows it.
                 fds.push(unsafe { OwnedFd::from_raw_fd(number) });
             }
         }
@@ -376,7 +376,7 @@ fn rights(message: &libc::msghdr) -> Vec<OwnedFd> {
     fds
 }
 
-/// Tries again, until the deadline, while it would have to wait.
+/// Retries a call that would block, until the deadline.
 fn until(
     stream: &UnixStream,
     events: PollFlags,
@@ -389,7 +389,7 @@ fn until(
         if time.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // Rounded up: it is not worth waking for less than a millisecond.
+        // Rounded up, to avoid waking for less than a millisecond.
         let time = PollTimeout::try_from(time.as_millis().saturating_add(1));
         match poll(&mut polled, time.unwrap_or(PollTimeout::MAX)) {
             Ok(0) | Err(Errno::EINTR) => continue,

@@ -1,6 +1,6 @@
-//! Stand-ins for pidfds, where there can be none: the end of a pipe whose other end a thread closes
-//! when the process has ended. It looks for that in `/proc`, now and then, and is
-//! sent away before another image is executed, which only a process of one thread does.
+//! Stand-ins for pidfds, where the kernel has none: the read end of a pipe whose write end a thread
+//! closes when the process has ended. The thread polls `/proc`, and is ended before an exec, which
+//! only a single-threaded process makes.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,25 +13,25 @@ use nix::errno::Errno;
 use super::process::{self, Stat};
 use super::{fd, pipe, signal};
 
-/// How late the end of a process may be noticed.
+/// Interval of polls.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// The same of one that is watched for a short time yet, as programs are that only answer a question,
-/// if there are few.
+/// Interval of polls of processes that are watched briefly, such as programs that only answer a
+/// question, if there are few.
 const SHORT_PERIOD: Duration = Duration::from_millis(10);
 const SHORT_TIME: Duration = Duration::from_secs(1);
 const FEW: usize = 16;
 
-/// Bytes of the stack of the thread that looks.
+/// Stack size of the polling thread, in bytes.
 const STACK_BYTES: usize = 65_536;
 
-/// A process that somebody has a stand-in for.
+/// A process with a stand-in.
 #[derive(Debug)]
 struct Watched {
     pid: i32,
     start: u64,
     since: Instant,
-    /// Of the pipe, which copies of the stand-in share.
+    /// Inode of the pipe, which copies of the stand-in share.
     inode: u64,
     writer: OwnedFd,
 }
@@ -40,11 +40,11 @@ struct Watched {
 struct Watch {
     processes: Vec<Watched>,
     has_thread: bool,
-    /// How many want it not to be there.
+    /// Number of guards that keep the thread from running.
     resting: usize,
 }
 
-/// While it is there, no thread looks.
+/// Guard during which no thread polls.
 #[derive(Debug)]
 pub struct Resting(());
 
@@ -52,7 +52,7 @@ static WATCH: Mutex<Watch> =
     Mutex::new(Watch { processes: Vec::new(), has_thread: false, resting: 0 });
 static PAUSE: Condvar = Condvar::new();
 
-/// A stand-in for a pidfd of the process that has this number now.
+/// Makes a stand-in for a pidfd of the process with this number.
 ///
 /// # Errors
 /// As `pidfd_open(2)`; `NotFound` for one that `/proc` hides, as `pthread_create(3)`.
@@ -73,18 +73,18 @@ pub(super) fn stand_in(pid: i32) -> io::Result<OwnedFd> {
     Ok(reader)
 }
 
-/// The number of the process that this is a stand-in for, if it is one and the process has not ended.
+/// Returns the number of a stand-in's process, unless that has ended or the fd is no stand-in.
 pub(super) fn number(stand_in: impl AsFd) -> Option<i32> {
     find(stand_in, |process| (!process.has_ended()).then_some(process.pid))?
 }
 
-/// Whether this is a stand-in for a process that has ended, as it is seen right now.
+/// Returns whether this is a stand-in for a process that has ended, checked right now.
 pub(super) fn has_ended(stand_in: impl AsFd) -> bool {
     find(stand_in, Watched::has_ended).unwrap_or(false)
 }
 
-/// Sends the thread away that looks, which takes a moment. What has ended meanwhile is seen by a thread
-/// that looks afterwards.
+/// Ends the polling thread, which takes a moment. Processes that end meanwhile are found by a later
+/// thread.
 pub fn rest() -> Resting {
     watch().resting += 1;
     PAUSE.notify_one();
@@ -98,13 +98,13 @@ impl Drop for Resting {
         if !watch.processes.is_empty()
             && let Err(error) = watch.call_thread()
         {
-            tracing::error!(target: "daemon", "Unable to look for ends of processes: {error}");
+            tracing::error!(target: "daemon", "Unable to watch for the end of processes: {error}");
         }
     }
 }
 
 impl Watch {
-    /// One that is to go may be there still.
+    /// Starts the thread. An earlier one that is about to end may still run.
     fn call_thread(&mut self) -> io::Result<()> {
         if !self.has_thread && self.resting == 0 {
             let thread = thread::Builder::new().name("ends".into()).stack_size(STACK_BYTES);
@@ -119,7 +119,7 @@ impl Watch {
 fn find<T>(stand_in: impl AsFd, look: impl FnOnce(&Watched) -> T) -> Option<T> {
     let watch = watch();
     if watch.processes.is_empty() {
-        // As a rule.
+        // The usual case.
         return None;
     }
     let (_, inode) = fd::device_and_inode(stand_in).ok()?;
@@ -127,7 +127,7 @@ fn find<T>(stand_in: impl AsFd, look: impl FnOnce(&Watched) -> T) -> Option<T> {
 }
 
 impl Watched {
-    /// One that cannot be looked at now is there.
+    /// Returns whether the process has ended. One that cannot be checked now has not.
     fn has_ended(&self) -> bool {
         match process::stat(self.pid) {
             Ok(stat) => stat.start != self.start || stat.has_ended,
@@ -136,10 +136,10 @@ impl Watched {
     }
 }
 
-/// The thread's life, which ends when there is nobody to look for, or when it is sent away.
+/// Polls until no process is left to watch, or until the thread is ended.
 fn look() {
-    // It cannot fail, as the set of signals is a fixed one.
-    drop(signal::block());
+    // The signal set is fixed, so this cannot fail.
+    signal::block().ok();
     let mut watch = watch();
     while watch.resting == 0 && !watch.processes.is_empty() {
         let is_new = |it: &Watched| it.since.elapsed() < SHORT_TIME;

@@ -1,8 +1,8 @@
-//! What systemd passes at a start: sockets that it opened for us, and what an earlier process of
-//! this service left in its fd store.
+//! Fds that systemd passes at a start: sockets that it opened for us, and the content of this
+//! service's fd store.
 //!
-//! compat: sockets without usable names are told apart by the path they are bound to. libvirt
-//! ignores them then and puts sockets of its own in their place, behind systemd's back.
+//! compat: sockets without usable names are recognized by their bound path. libvirt ignores them
+//! and binds its own in their place, unknown to systemd.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,22 +13,22 @@ use thiserror::Error;
 
 use crate::sys::{fd, process, socket};
 
-/// Number of the first fd that is passed, systemd's.
+/// Number of the first passed fd, systemd's.
 const FIRST: RawFd = 3;
 
-/// Sockets that are accepted; more would be a mistake. Ours: four times what is needed.
+/// Sockets that are accepted; more would be a mistake. Ours: four times the need.
 const SOCKETS_MAX: usize = 8;
 
 /// Fds that are looked at: as many as Linux lets a process have open (`fs.nr_open`).
 const PASSED_MAX: RawFd = 1 << 20;
 
-/// How systemd names the sockets of a socket unit, unless told otherwise.
+/// Suffix of systemd's default name for the sockets of a socket unit.
 const SOCKET_SUFFIX: &str = ".socket";
 
-/// What systemd calls a stored fd that it was given no name for.
+/// systemd's name for a stored fd that has none.
 const NAMELESS: &str = "stored";
 
-/// The variables, as they were.
+/// The environment variables of socket activation.
 #[derive(Debug, Clone, Default)]
 pub struct Activation {
     /// `LISTEN_PID`.
@@ -39,51 +39,51 @@ pub struct Activation {
     pub names: Option<OsString>,
 }
 
-/// Everything that was passed, close-on-exec from now on.
+/// Everything that was passed, now close-on-exec.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// Sockets of socket units.
     pub sockets: Vec<PassedSocket>,
-    /// What was stored, of any kind, in systemd's order (the newest first).
+    /// Stored fds of any kind, in systemd's order (the newest first).
     pub stored: Vec<StoredFd>,
 }
 
 /// A listening socket that was passed.
 #[derive(Debug)]
 pub struct PassedSocket {
-    /// Its name, where every fd has one.
+    /// Its name, if every fd has one.
     pub name: Option<String>,
     /// The socket.
     pub listener: UnixListener,
 }
 
-/// An fd that was in the store, and still is: closing this one takes nothing out of it.
+/// A stored fd. It stays in the store: closing this one removes nothing there.
 #[derive(Debug)]
 pub struct StoredFd {
-    /// The name it was stored under; several may share one.
+    /// Name in the store; several fds may share one.
     pub name: String,
     /// The fd.
     pub fd: OwnedFd,
 }
 
-/// Why passed sockets cannot be used.
+/// Reason why passed sockets cannot be used.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// More than ever makes sense.
+    /// More sockets than are accepted.
     #[error("{0} sockets were passed, at most {SOCKETS_MAX} can be used")]
     TooMany(usize),
-    /// One cannot be listened on.
+    /// An fd is no usable listener.
     #[error("Unable to listen on socket: passed fd {number}: {error}")]
     Unusable {
         /// The fd.
         number: RawFd,
-        /// What the kernel said.
+        /// The system's error.
         error: io::Error,
     },
 }
 
 impl Passed {
-    /// The numbers of everything that was passed.
+    /// Returns the numbers of all passed fds.
     pub fn numbers(&self) -> impl Iterator<Item = RawFd> {
         let sockets = self.sockets.iter().map(|socket| socket.listener.as_raw_fd());
         sockets.chain(self.stored.iter().map(|stored| stored.fd.as_raw_fd()))
@@ -91,8 +91,8 @@ impl Passed {
 }
 
 impl Activation {
-    /// Takes the variables out of the environment, so that no successor takes them for its own.
-    /// Call it before any thread is started.
+    /// Takes the variables out of the environment, so that no successor uses them. To be called
+    /// before any thread is started.
     #[must_use]
     pub fn from_environment() -> Self {
         let taken = Self {
@@ -106,11 +106,11 @@ impl Activation {
         taken
     }
 
-    /// What was passed to the process `own_pid`; nothing when the variables are missing, malformed
-    /// or meant for another.
+    /// Takes the fds passed to the process `own_pid`; none if the variables are missing, malformed
+    /// or for another process.
     ///
     /// # Errors
-    /// [`enum@Error`], about sockets only; the fds that were taken over are closed.
+    /// [`enum@Error`], about sockets only; fds taken before are closed.
     pub fn take(&self, own_pid: u32) -> Result<Passed, Error> {
         let count = self.count(own_pid);
         let mut passed = Passed::default();
@@ -132,7 +132,7 @@ impl Activation {
         count.unwrap_or(0).min(PASSED_MAX)
     }
 
-    /// One name each, or none at all when their number is not that of the fds.
+    /// Returns a name for each fd, or none at all if the counts differ.
     fn names_of(&self, count: RawFd) -> Vec<Option<String>> {
         let count = usize::try_from(count).unwrap_or(0);
         let names: Vec<_> = match self.names.as_ref().and_then(|names| names.to_str()) {
@@ -151,7 +151,7 @@ fn forget_variable(name: &str) {
 
 #[expect(unsafe_code, reason = "a number has to get an owner somewhere")]
 fn adopt(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: what systemd has passed is nobody's until then, and each number is taken once.
+    // SAFETY: nothing owns a passed fd until then, and each number is taken once.
     unsafe { fd::adopt(number) }
 }
 
@@ -162,7 +162,7 @@ impl Passed {
         let fd = match adopt(number) {
             Ok(fd) => fd,
             Err(error) if named_socket => return Err(unusable(error)),
-            // Not even open: there is nothing that could be lost.
+            // Not open, so nothing is lost.
             Err(_) => return Ok(()),
         };
         if named_socket || socket::is_listening(&fd) {

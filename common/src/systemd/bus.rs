@@ -1,7 +1,7 @@
-//! A client of D-Bus that asks a few questions and waits for each answer: for systemd's private
-//! socket, and for a bus where that is not to be had.
+//! A D-Bus client that asks a few questions and waits for each answer, on systemd's private socket,
+//! or on a bus where that is not available.
 //!
-//! Nothing here waits beyond the deadline that a connection is made with.
+//! Nothing here waits beyond the connection's deadline.
 
 mod message;
 
@@ -18,7 +18,7 @@ use message::{Answer, Arguments, Call, Malformed, START_BYTES};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 
-/// What a bus wants to hear first.
+/// The first call on a bus.
 const HELLO: Call<'_> = Call {
     destination: "org.freedesktop.DBus",
     path: "/org/freedesktop/DBus",
@@ -27,38 +27,39 @@ const HELLO: Call<'_> = Call {
     arguments: Arguments::None,
 };
 
-/// Bytes of a line of the greeting; systemd's has 37.
+/// Bytes of a line of the authentication; systemd's has 37.
 const LINE_BYTES_MAX: usize = 256;
 
-/// Messages that are passed over while an answer is waited for, such as signals about other units.
+/// Messages skipped while an answer is awaited, such as signals about other units.
 const OTHERS_MAX: usize = 4096;
 
-/// Who is asked.
+/// Kind of peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// systemd itself, at its private socket.
     Direct,
-    /// A bus, which wants to be greeted first.
+    /// A bus, which expects a greeting first.
     Bus,
 }
 
-/// Why there is no answer.
+/// Reason why there is no answer.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// As `connect(2)`, `read(2)` and `write(2)`; `WouldBlock` and `TimedOut` when it took too long.
+    /// As `connect(2)`, `read(2)` and `write(2)`; `WouldBlock` and `TimedOut` when it took too
+    /// long.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// What came is not understood, for this reason.
-    #[error("what came is {0}")]
+    /// A malformed message, for this reason.
+    #[error("received {0}")]
     Malformed(String),
-    /// The greeting was not accepted.
+    /// Authentication failed.
     #[error("access is denied")]
     Denied,
-    /// The question was understood and not answered, with this error's name.
+    /// The call was answered with this error's name.
     #[error("{0}")]
     Refused(String),
     /// The answer is of another type.
-    #[error("an answer of another type came")]
+    #[error("the answer has another type")]
     Type,
 }
 
@@ -68,7 +69,7 @@ impl From<Malformed> for Error {
     }
 }
 
-/// A connection that was greeted.
+/// An authenticated connection.
 #[derive(Debug)]
 pub(super) struct Bus {
     stream: UnixStream,
@@ -77,7 +78,7 @@ pub(super) struct Bus {
 }
 
 impl Bus {
-    /// Connects to whoever listens at `path`.
+    /// Connects to the socket at `path`.
     pub(super) fn connect(path: &Path, kind: Kind, deadline: Instant) -> Result<Self, Error> {
         let stream = socket::connect_until(path, deadline)?;
         let mut bus = Self { stream, deadline, serial: 0 };
@@ -88,7 +89,7 @@ impl Bus {
         Ok(bus)
     }
 
-    /// The object's path of the unit that a process belongs to.
+    /// Returns the object path of the unit that a process belongs to.
     pub(super) fn unit_of(&mut self, pid: u32) -> Result<String, Error> {
         let call = Call {
             destination: SYSTEMD,
@@ -103,7 +104,8 @@ impl Bus {
         }
     }
 
-    /// A property of an object of systemd's, whose last part of the interface's name is `interface`.
+    /// Returns a property of an object of systemd's. `interface` is the last part of the
+    /// interface's name.
     pub(super) fn property(
         &mut self,
         path: &str,
@@ -134,10 +136,10 @@ impl Bus {
         Err(io::Error::from(io::ErrorKind::TimedOut).into())
     }
 
-    /// Says who we are, which the kernel tells the other side as well.
+    /// Authenticates with our uid, which the kernel tells the peer as well.
     ///
-    /// All at once, as systemd's own programs do it: what comes right behind a `BEGIN` that stands
-    /// alone is left lying by it (seen with 252, 257 and 262) until more comes.
+    /// Sends everything at once, as systemd's own programs do: data right behind a separate `BEGIN`
+    /// is not processed (seen with 252, 257 and 262) until more arrives.
     fn authenticate(&mut self) -> Result<(), Error> {
         let uid = process::effective_uid().to_string();
         let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
@@ -145,7 +147,7 @@ impl Bus {
         if self.line()?.starts_with(b"OK ") { Ok(()) } else { Err(Error::Denied) }
     }
 
-    /// Nothing comes behind it before we ask something.
+    /// Reads a line. The peer sends nothing behind it before we ask.
     fn line(&mut self) -> Result<Vec<u8>, Error> {
         let mut line = Vec::new();
         let mut bytes = [0; LINE_BYTES_MAX];

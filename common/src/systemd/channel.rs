@@ -1,8 +1,9 @@
-//! The way to the supervisor: one socket, and what it could not take yet.
+//! Channel to the supervisor: one socket, and a queue of messages that it could not take yet.
 //!
-//! Nothing here waits, but [`Channel::drain`]. A supervisor that is busy has a full queue (512
-//! messages at the most) soon: what does not fit is kept, in order, until [`Channel::flush`]. So is
-//! what clients would make us send at more than a [`Pace`], as the supervisor has others to serve.
+//! Nothing here waits, except [`Channel::drain`]. A busy supervisor's queue (512 messages at most)
+//! fills up soon: what does not fit is queued here, in order, until [`Channel::flush`]. Messages
+//! caused by clients are queued too if they exceed a [`Pace`], as the supervisor serves other units
+//! as well.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -19,22 +20,22 @@ use nix::libc;
 use super::pace::Pace;
 use crate::sys::{process, socket};
 
-/// Messages that are kept; those behind are lost. Ours: every log and lease at its busiest.
+/// Messages in the queue; further ones are lost. Ours: every log and lease at its busiest.
 const KEPT_MAX: usize = 131_072;
 
-/// Items that clients may have stored in a row, as when a host starts its guests, and the time for
-/// each one after that. Ours.
+/// Items that clients may store in a row, as when a host starts its guests, and the time for each
+/// further one. Ours.
 const ITEMS_IN_A_ROW_MAX: u32 = 512;
 const ITEM_PERIOD: Duration = Duration::from_micros(2_500);
 
-/// What a message is about, which decides when it is sent.
+/// Class of a message, which decides when it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// How the service is: waits for no pace, and goes before what does.
+    /// Service state: unpaced, and ahead of paced messages.
     State,
-    /// What is in the store: in order.
+    /// Content of the store: in order.
     Store,
-    /// The same, no faster than the pace.
+    /// Content of the store: in order, and paced.
     PacedStore,
 }
 
@@ -42,27 +43,27 @@ pub(super) enum Class {
 pub(super) struct Channel {
     address: SocketAddr,
     socket: UnixDatagram,
-    /// Messages about the state of the service that are kept.
+    /// Queued messages about the service state.
     states: VecDeque<Message>,
-    /// Messages about the store that are kept.
+    /// Queued messages about the store.
     stores: VecDeque<Message>,
     last_number: u64,
     pace: Pace,
     is_paced: bool,
     /// The supervisor had no room for the last message.
     is_blocked: bool,
-    /// How often messages were lost: the supervisor had a new socket, and what the one before held is
-    /// gone, or what was kept had to go.
+    /// Number of losses: the supervisor had a new socket, so the old one's content is gone, or
+    /// queued messages were dropped.
     losses: u64,
-    /// The last message was lost, and the log says so.
+    /// The last message was lost, and that was logged.
     is_lossy: bool,
-    /// Until then no descriptor is copied.
+    /// End of the time during which no descriptor is copied.
     copies_nothing_until: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Message {
-    /// Those of later messages are greater.
+    /// Number of the last message.
     number: u64,
     class: Class,
     text: String,
@@ -70,13 +71,13 @@ struct Message {
 }
 
 impl Channel {
-    /// A channel to the value of `NOTIFY_SOCKET`: a path, or `@` and an abstract name.
+    /// Opens a channel to the value of `NOTIFY_SOCKET`: a path, or `@` and an abstract name.
     pub(super) fn open(target: &OsStr) -> io::Result<Self> {
         let address = match target.as_bytes().split_first() {
             Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
             _ => SocketAddr::from_pathname(target)?,
         };
-        // A supervisor that is away for a while is found again when something is sent.
+        // A supervisor that is absent for a while is reconnected on the next message.
         let socket = match connect(&address) {
             Err(error) if has_gone(&error) => UnixDatagram::unbound()?,
             result => result?,
@@ -96,7 +97,7 @@ impl Channel {
         })
     }
 
-    /// Sends a message behind those that it must not overtake, or keeps it. The fds stay the caller's.
+    /// Sends a message in the order of its class, or queues it. The caller keeps its fds.
     pub(super) fn send(
         &mut self,
         text: String,
@@ -117,14 +118,14 @@ impl Channel {
         result
     }
 
-    /// Takes back a message about the store that is kept, if it is. Nothing is, mostly.
+    /// Removes a message about the store from the queue. It is rarely there.
     pub(super) fn withdraw(&mut self, text: &str) {
         if let Some(index) = self.stores.iter().rposition(|message| message.text == text) {
             self.stores.remove(index);
         }
     }
 
-    /// Frees the descriptors of messages that are kept, which are lost, and keeps none for so long.
+    /// Frees the descriptors of queued messages, which are lost, and queues none for `period`.
     pub(super) fn free_descriptors(&mut self, period: Duration) {
         let before = self.stores.len();
         self.stores.retain(|message| message.fds.is_empty());
@@ -132,37 +133,37 @@ impl Channel {
         self.copies_nothing_until = Some(Instant::now() + period);
     }
 
-    /// How many messages are kept.
+    /// Returns the number of queued messages.
     pub(super) fn waiting(&self) -> usize {
         self.states.len() + self.stores.len()
     }
 
-    /// Whether the supervisor had no room for the last message.
+    /// Returns whether the supervisor had no room for the last message.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
     }
 
-    /// The number of the last message.
+    /// Returns the number of the last message.
     pub(super) fn last_number(&self) -> u64 {
         self.last_number
     }
 
-    /// The number up to which no message about the store is kept.
+    /// Returns the number up to which no message about the store is queued.
     pub(super) fn stored_up_to(&self) -> u64 {
         self.stores.front().map_or(self.last_number, |message| message.number - 1)
     }
 
-    /// Keeps to the pace, or not.
+    /// Enables or disables the pace.
     pub(super) fn set_paced(&mut self, is_paced: bool) {
         self.is_paced = is_paced;
     }
 
-    /// Changes whenever messages that were sent may have been lost.
+    /// Returns a counter that changes when sent messages may have been lost.
     pub(super) fn losses(&self) -> u64 {
         self.losses
     }
 
-    /// Sends what is kept; `false` when some of it still has to wait.
+    /// Sends queued messages; `false` when some still have to wait.
     pub(super) fn flush(&mut self) -> bool {
         self.is_blocked = false;
         while let Some(message) = self.next_kept() {
@@ -178,8 +179,8 @@ impl Channel {
         self.waiting() == 0
     }
 
-    /// Sends what is kept, at any pace, and waits up to `patience` for that; `false` when it was not
-    /// enough.
+    /// Sends queued messages without a pace, and waits up to `patience`; `false` when that was too
+    /// short.
     pub(super) fn drain(&mut self, patience: Duration) -> bool {
         const PAUSE: Duration = Duration::from_millis(1);
         let end = Instant::now() + patience;
@@ -191,8 +192,8 @@ impl Channel {
         self.waiting() == 0
     }
 
-    /// The next message that is kept and may be sent: the oldest, or the oldest about the state of the
-    /// service.
+    /// Takes the next queued message that may be sent: the oldest, or the oldest about the service
+    /// state.
     fn next_kept(&mut self) -> Option<Message> {
         let state = self.states.front().map(|message| message.number);
         let store = self.stores.front().map(|message| (message.number, message.class));
@@ -242,7 +243,7 @@ impl Channel {
         result
     }
 
-    /// Once more over a new socket if the supervisor has a new one.
+    /// Sends a message, once more over a new socket if the supervisor has a new one.
     fn send_now(&mut self, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         match socket::send_datagram(&self.socket, text.as_bytes(), fds) {
             Err(error) if has_gone(&error) => {
@@ -254,7 +255,8 @@ impl Channel {
         }
     }
 
-    /// A supervisor that cannot be reached does no harm; the first message that is lost is told.
+    /// Records the result of a send. An unreachable supervisor does no harm; the first lost message
+    /// is logged.
     fn note(&mut self, error: Option<&io::Error>) {
         if let Some(error) = error
             && !self.is_lossy
@@ -271,7 +273,8 @@ fn connect(address: &SocketAddr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// The queue is full, the fds under way are as many as we may have open, or the supervisor is away.
+/// Returns whether to wait: the queue is full, too many fds are in flight, or the supervisor is
+/// absent.
 fn must_wait(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ETOOMANYREFS))
         || error.kind() == io::ErrorKind::WouldBlock

@@ -1,5 +1,4 @@
-//! What systemd passes to a service and wants to hear from it. Any supervisor that speaks the same
-//! protocol will do.
+//! The protocol between a service and systemd. Any supervisor that speaks it will do.
 
 mod activation;
 mod bus;

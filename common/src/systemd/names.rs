@@ -1,8 +1,8 @@
-//! The names in the fd store, and how many bytes they have.
+//! Names in the fd store and their total length.
 
 use std::collections::HashMap;
 
-/// How many fds each name has.
+/// Number of fds of each name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     counts: HashMap<Box<str>, usize>,
@@ -11,29 +11,29 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Bytes of all names with a separator each. Linux executes nothing with an environment
-    /// variable of 128 KiB (`MAX_ARG_STRLEN`), and in `LISTEN_FDNAMES` the names of the sockets
+    /// Bytes of all names with a separator each. Linux refuses to execute a program with an
+    /// environment variable of 128 KiB (`MAX_ARG_STRLEN`). In `LISTEN_FDNAMES` the sockets' names
     /// come first; 1 KiB is for those and the variable's own name.
     pub(super) const BYTES_MAX: usize = 131_072 - 1024;
 
-    /// Whether systemd takes it for what it is: 255 printable ASCII characters but `:`, and no
-    /// name of a socket.
+    /// Returns whether systemd accepts a name as it is: 255 printable ASCII characters except `:`,
+    /// and no name of a socket.
     pub(super) fn is_valid(name: &str) -> bool {
         let printable = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b':';
         (1..=255).contains(&name.len()) && name.bytes().all(printable) && !name.ends_with(".socket")
     }
 
-    /// How many fds there are.
+    /// Returns the number of fds.
     pub(super) fn fds(&self) -> usize {
         self.fds
     }
 
-    /// Whether there is room for so many more bytes.
+    /// Returns whether there is room for so many more bytes.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.bytes + bytes <= Self::BYTES_MAX
     }
 
-    /// Adds fds; `false`, and nothing added, when there is no room for their names.
+    /// Adds fds; adds nothing and returns `false` when their names do not fit.
     pub(super) fn add(&mut self, name: &str, count: usize) -> bool {
         let bytes = bytes_of(name, count);
         if !self.has_room(bytes) {
@@ -45,29 +45,29 @@ impl Names {
         true
     }
 
-    /// Whether there are fds of this name.
+    /// Returns whether there are fds of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.counts.contains_key(name)
     }
 
-    /// How many fds of this name there are.
+    /// Returns the number of fds of this name.
     pub(super) fn count(&self, name: &str) -> usize {
         self.counts.get(name).copied().unwrap_or(0)
     }
 
-    /// All names, and how many fds each has.
+    /// Returns all names with their number of fds.
     pub(super) fn all(&self) -> Vec<(String, usize)> {
         self.counts.iter().map(|(name, &count)| (name.to_string(), count)).collect()
     }
 
-    /// Adds an fd that is there anyway.
+    /// Adds an fd that is stored already.
     pub(super) fn add_stored(&mut self, name: &str) {
         self.bytes += bytes_of(name, 1);
         self.fds += 1;
         *self.counts.entry(name.into()).or_default() += 1;
     }
 
-    /// Takes fds away again.
+    /// Removes fds of a name.
     pub(super) fn take(&mut self, name: &str, count: usize) {
         let Some(present) = self.counts.get_mut(name) else { return };
         let taken = count.min(*present);
@@ -79,7 +79,7 @@ impl Names {
         self.fds -= taken;
     }
 
-    /// Takes all fds of a name away, if there are any.
+    /// Removes all fds of a name. Returns whether there were any.
     pub(super) fn take_all(&mut self, name: &str) -> bool {
         let Some(count) = self.counts.remove(name) else { return false };
         self.bytes -= bytes_of(name, count);
@@ -93,31 +93,4 @@ fn bytes_of(name: &str, count: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_is_room_for_so_many_bytes() {
-        let mut names = Names::default();
-        let most = Names::BYTES_MAX / 4;
-        assert!(names.add("abc", most));
-        assert!(!names.add("d", 1) && !names.counts.contains_key("d"));
-        names.take("abc", 1);
-        assert!(names.add("d", 2));
-        assert!(names.take_all("abc") && !names.take_all("abc"));
-        names.add_stored("d");
-        assert_eq!((names.bytes, names.fds()), (6, 3));
-        names.take("d", 9);
-        assert_eq!((names.bytes, names.fds(), names.counts.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn names_are_what_systemd_accepts() {
-        for name in ["a", "log 1/x", &"n".repeat(255)] {
-            assert!(Names::is_valid(name), "{name}");
-        }
-        for name in ["", "a:b", "a\n", "\u{e4}", &"n".repeat(256), "virtlogd.socket"] {
-            assert!(!Names::is_valid(name), "{name}");
-        }
-    }
-}
+mod tests;

@@ -1,59 +1,36 @@
-//! How fast clients may make us send to the supervisor, which has all other units to see to. Each
+//! Pace of messages to the supervisor that clients cause, as it serves all other units too. Each
 //! message costs systemd some 250 us, and it compares an fd with all that it has stored.
 
 use std::time::{Duration, Instant};
 
-/// So many steps in a row, and then one in a while.
+/// A rate limit with a burst.
 #[derive(Debug)]
 pub struct Pace {
     burst: u32,
     step: Duration,
-    /// When the room for bursts is whole again.
+    /// Time at which the whole burst is available again.
     whole_at: Option<Instant>,
 }
 
 impl Pace {
-    /// `burst` steps in a row, and one each `step` after that.
+    /// Allows `burst` steps in a row, and one each `step` after that.
     #[must_use]
     pub fn new(burst: u32, step: Duration) -> Self {
         Self { burst, step, whole_at: None }
     }
 
-    /// Whether there may be a step now.
+    /// Returns whether a step is allowed now.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         let behind = self.whole_at.map(|at| at.saturating_duration_since(now));
         behind.is_none_or(|behind| behind < self.step.saturating_mul(self.burst))
     }
 
-    /// There was a step.
+    /// Counts a step.
     pub fn step(&mut self, now: Instant) {
         self.whole_at = Some(self.whole_at.map_or(now, |at| at.max(now)) + self.step);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STEP: Duration = Duration::from_millis(3);
-    const BURST: u32 = 5;
-
-    /// Steps until none is due.
-    fn steps(pace: &mut Pace, now: Instant) -> u32 {
-        let mut count = 0;
-        while pace.is_due(now) {
-            pace.step(now);
-            count += 1;
-        }
-        count
-    }
-
-    #[test]
-    fn after_a_burst_there_is_a_pace() {
-        let (mut pace, begin) = (Pace::new(BURST, STEP), Instant::now());
-        assert_eq!(steps(&mut pace, begin), BURST);
-        assert_eq!(steps(&mut pace, begin + STEP * 3), 3);
-        assert_eq!(steps(&mut pace, begin + STEP * BURST * 100), BURST);
-    }
-}
+mod tests;

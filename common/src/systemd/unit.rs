@@ -1,6 +1,5 @@
-//! The unit that this process is the main process of, as systemd itself describes it: what the
-//! environment does not say of a process that was started under another unit, or by a systemd
-//! before 254.
+//! The unit whose main process this is, as systemd describes it. The environment lacks this if the
+//! process was started under another unit, or by systemd before 254.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use super::bus::{Bus, Error, Kind, Value};
 
-/// There while systemd is the init system, see `sd_booted(3)`.
+/// Exists while systemd is the init system, see `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
 
-/// Where systemd listens to services, whatever their environment says.
+/// Notification socket of systemd, whatever the environment says.
 const NOTIFY: &str = "systemd/notify";
 
-/// Where it answers questions.
+/// systemd's private socket for questions.
 const PRIVATE: &str = "systemd/private";
 const SYSTEM_BUS: &str = "dbus/system_bus_socket";
 
-/// How it says that a process is none of its units', or that a unit is no service. Anything else, as
-/// from a bus while it executes itself anew, says nothing.
+/// Error for a process of no unit, or a unit that is no service. Any other error, as from a bus
+/// while it executes itself anew, gives no information.
 const NO_UNIT: &str = "org.freedesktop.systemd1.NoUnitForPID";
 const NO_SERVICE: [&str; 2] =
     ["org.freedesktop.DBus.Error.UnknownInterface", "org.freedesktop.DBus.Error.UnknownProperty"];
@@ -28,54 +27,54 @@ const NO_SERVICE: [&str; 2] =
 /// A service unit whose main process this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// Its name.
+    /// Name of the unit.
     pub name: String,
-    /// Where it hears us: a value for `NOTIFY_SOCKET`.
+    /// Address of the notification socket: a value for `NOTIFY_SOCKET`.
     pub notify_socket: OsString,
-    /// Whether it listens to the main process.
+    /// It accepts notifications of the main process.
     pub is_listening: bool,
-    /// Fds that its store takes.
+    /// Capacity of the fd store.
     pub store_max: usize,
-    /// Fds that are in there.
+    /// Number of stored fds.
     pub stored: usize,
-    /// When what is in there is given up.
+    /// Lifetime of the fd store.
     pub preserve: Preserve,
-    /// What is being done with the unit.
+    /// Pending job of the unit.
     pub job: Job,
-    /// Whether the service is started again when its process ends as a daemon does that was asked to.
+    /// The service is restarted after its process has ended as asked.
     pub restarts_always: bool,
 }
 
-/// How long a store lasts.
+/// Lifetime of an fd store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preserve {
     /// Until the process ends in order, even if another is to follow.
     No,
     /// Until a stop.
     Restart,
-    /// Beyond.
+    /// Beyond a stop.
     Yes,
 }
 
-/// What systemd has been told to do with a unit.
+/// Pending job of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
-    /// Nothing.
+    /// None.
     None,
-    /// To stop it and to start it again.
+    /// Stop and start.
     Restart,
-    /// To stop it.
+    /// Stop.
     Stop,
-    /// Something that ends nothing.
+    /// A job that ends nothing.
     Other,
 }
 
 impl Unit {
-    /// Asks for it, for as long as `patience`; `None` where systemd has no service whose main
-    /// process this is.
+    /// Asks for the unit within `patience`; `None` if systemd has no service whose main process
+    /// this is.
     ///
     /// # Errors
-    /// systemd is there and did not say.
+    /// systemd is there and has not answered.
     pub fn ask(patience: Duration) -> Result<Option<Self>, Error> {
         let deadline = Instant::now() + patience;
         let mut failure = None;
@@ -90,13 +89,13 @@ impl Unit {
         failure.map_or(Ok(None), Err)
     }
 
-    /// How many fds of ours it would keep.
+    /// Returns the number of our fds that it would store.
     #[must_use]
     pub fn takes(&self) -> usize {
         if self.is_listening { self.store_max } else { 0 }
     }
 
-    /// Whether what is in the store is still there when a process that ends now is followed by another.
+    /// Returns whether the store outlives a process that ends now and is followed by another.
     #[must_use]
     pub fn outlives_stop(&self) -> bool {
         match (self.preserve, self.job) {
@@ -108,7 +107,7 @@ impl Unit {
     }
 }
 
-/// One systemd: the machine's, or a user's.
+/// An instance of systemd: the machine's, or a user's.
 #[derive(Debug)]
 struct Manager {
     socket: PathBuf,
@@ -117,7 +116,7 @@ struct Manager {
 }
 
 impl Manager {
-    /// Those that could have this process, the likelier one first.
+    /// Returns the instances that could have this process, the likelier one first.
     fn all() -> Vec<Self> {
         let run = Path::new("/run");
         let mut all = Vec::new();
@@ -146,7 +145,7 @@ impl Manager {
         };
         match properties.number("MainPID") {
             Ok(main_pid) if main_pid == u64::from(pid) => {}
-            // Another's, or no service at all.
+            // Another process's unit, or no service.
             Ok(_) => return Ok(None),
             Err(Error::Refused(name)) if NO_SERVICE.contains(&name.as_str()) => return Ok(None),
             Err(error) => return Err(error),
@@ -155,7 +154,7 @@ impl Manager {
     }
 }
 
-/// Properties of one service.
+/// Properties of a service.
 struct Properties {
     bus: Bus,
     path: String,
@@ -180,7 +179,8 @@ impl Properties {
         })
     }
 
-    /// systemd before 254 does not have it, and gives the store up at a stop.
+    /// Returns the store's lifetime. systemd before 254 does not have the property, and empties the
+    /// store at a stop.
     fn preserve(&mut self) -> Result<Preserve, Error> {
         match self.text("FileDescriptorStorePreserve") {
             Ok(text) if text == "yes" => Ok(Preserve::Yes),
@@ -204,7 +204,7 @@ impl Properties {
                 _ => Job::Other,
             }),
             Ok(_) => Err(Error::Type),
-            // It has ended just now.
+            // The job has just ended.
             Err(Error::Refused(_)) => Ok(Job::None),
             Err(error) => Err(error),
         }
@@ -225,7 +225,8 @@ impl Properties {
     }
 }
 
-/// Nobody is there, or it is not for us. Who does not listen just now may be back soon.
+/// Returns whether an instance is absent or inaccessible. One that refuses connections now may be
+/// back soon.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }

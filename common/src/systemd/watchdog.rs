@@ -1,10 +1,10 @@
-//! How often the supervisor wants to hear from us.
+//! The supervisor's watchdog.
 
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Half the time after which the supervisor takes the process `own_pid` for hung, by what
-/// `variable` says of `WATCHDOG_USEC` and `WATCHDOG_PID`; `None` when it does not watch us.
+/// Returns half of the watchdog's timeout for the process `own_pid`, from `WATCHDOG_USEC` and
+/// `WATCHDOG_PID` as read by `variable`; `None` without a watchdog.
 pub fn ping_period(
     own_pid: u32,
     variable: impl Fn(&'static str) -> Option<OsString>,
@@ -18,25 +18,4 @@ pub fn ping_period(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn period(usec: Option<&str>, pid: Option<&str>) -> Option<Duration> {
-        ping_period(7, |name| if name == "WATCHDOG_USEC" { usec } else { pid }.map(Into::into))
-    }
-
-    #[test]
-    fn it_is_half_of_what_is_allowed() {
-        assert_eq!(period(Some("2000000"), Some("7")), Some(Duration::from_secs(1)));
-        assert_eq!(period(Some("2000000"), None), Some(Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn what_is_not_meant_for_us_or_no_number_counts_for_nothing() {
-        assert_eq!(period(Some("2000000"), Some("8")), None);
-        assert_eq!(period(Some("2000000"), Some("x")), None);
-        assert_eq!(period(Some("-1"), Some("7")), None);
-        assert_eq!(period(Some("0"), Some("7")), None);
-        assert_eq!(period(None, Some("7")), None);
-    }
-}
+mod tests;

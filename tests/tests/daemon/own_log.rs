@@ -242,7 +242,7 @@ fn an_upgrade_waits_for_it_and_nobody_else_does(subject: Subject) {
     thread::sleep(Duration::from_millis(400));
     daemon.put(Whose::Ours);
     let status = daemon.upgrade_is_refused();
-    assert!(status.contains("slow/own.log does not answer; to be tried again"), "{status}");
+    assert!(status.contains("slow/own.log does not answer; retrying"), "{status}");
     tenant.is_served_at_length();
     daemon.forget_notifications();
     slow.go_on();

@@ -111,7 +111,7 @@ fn what_is_dropped_goes_in_again<T: Item>(subject: Subject, limit: usize) {
     scene.supervisor.shrink(limit);
     let count = |scene: &Scene| items.iter().filter(|item| item.is_stored(scene)).count();
     eventually("some are stored again", || count(&scene) > 0);
-    let said = format!("fds, and was said to take {LARGE}");
+    let said = format!("fds, and not {LARGE} as announced");
     eventually("it is noticed", || scene.daemon().stderr().contains(&said));
     let (mut stored, _) = parted(&scene, items);
     scene.kill_and_start();

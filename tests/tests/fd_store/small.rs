@@ -36,7 +36,7 @@ fn is_noticed<T: Item>(subject: Subject, kept: usize) {
     let origin = Origin { kept: Some(kept), ..Origin::default() };
     let mut scene = Scene::begin_from(origin, subject, LARGE);
     let items: Vec<T> = scene.items(MANY);
-    let said = format!("fds, and was said to take {LARGE}");
+    let said = format!("fds, and not {LARGE} as announced");
     eventually("it is noticed", || scene.daemon().stderr().contains(&said));
     assert_eq!(scene.daemon().stderr().matches(&said).count(), 1, "it is said once");
     let (mut stored, mut others) = parted(&scene, items);

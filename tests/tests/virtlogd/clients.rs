@@ -121,7 +121,7 @@ fn clients_that_read_no_answers_take_bounded_memory(subject: Subject) {
     assert!(is_served(&mut daemon.connect_main()));
     let memory_kib = daemon.memory_kib("VmHWM");
     assert!(memory_kib < LIMIT_KIB, "{memory_kib} KiB");
-    daemon.expect_said("of all that clients make this daemon hold");
+    daemon.expect_said("messages of all clients take too much memory");
     drop(hogs);
     daemon.expect_alive();
 }

@@ -13,7 +13,7 @@ fn journal() -> Journal {
     journal
 }
 
-/// What a successor reads: the complete memfd with the highest number.
+/// Returns the content that a successor reads: the complete memfd with the highest number.
 fn contents(journal: &Journal) -> JournalContents {
     let mut sheets = [&journal.current, &journal.next];
     sheets.sort_by_key(|sheet| std::cmp::Reverse(sheet.number));

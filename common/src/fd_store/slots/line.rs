@@ -1,5 +1,5 @@
-//! Notes of lines about losses, made before they are written: by what is in the file the next process
-//! sees how much of a line is left to be written.
+//! Records of lines about losses, made before the lines are written. From the file's content the
+//! next process sees how much of a line is left to write.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -7,35 +7,36 @@ use std::os::unix::fs::FileExt;
 use super::{KEY_MAX, SlotFile};
 use crate::handover::document::Target;
 
-/// Where they begin in the memfd, in bytes: behind all other marks, and none lies on two pages.
+/// Offset of the records in the memfd, in bytes: behind all other slots, and aligned so that none
+/// crosses a page.
 const LINES: u64 = 1 << 26;
 
-/// Bytes of each, with its text.
+/// Bytes of a record with its text.
 const LINE_BYTES: usize = 1024;
 
-/// Bytes in front of the text.
+/// Bytes before the text.
 const HEAD_BYTES: usize = 48;
 
-/// A line that is about to be written into a log.
+/// A line that is about to be written to a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Grows with each line that is noted, also from process to process; not 0.
+    /// Grows with each recorded line, also across processes; not 0.
     pub order: u64,
-    /// The inode of the guest's pipe: the next log of the same key has another one.
+    /// Inode of the guest's pipe: the next log with the same key has another one.
     pub pipe_inode: u64,
-    /// Where its first byte goes, unless the file is full.
+    /// Position of its first byte, unless the file is full.
     pub target: Target,
-    /// Bytes that are lost behind those of which the line tells.
+    /// Bytes that are lost behind those which the line reports.
     pub left_bytes: u64,
-    /// All of it.
+    /// The whole text.
     pub text: Vec<u8>,
 }
 
 impl SlotFile {
-    /// Notes a line at the key of its log. A kill at any moment leaves the note or the one before.
+    /// Records a line at its log's key. A kill at any moment leaves the new or the old record.
     ///
     /// # Errors
-    /// As `pwrite(2)`, or the text is too long, or the key beyond [`KEY_MAX`].
+    /// As `pwrite(2)`, or a text that is too long, or a key beyond [`KEY_MAX`].
     pub fn set_line(&self, key: u64, line: &Line) -> io::Result<()> {
         let Line { order, pipe_inode, target, left_bytes, text } = line;
         if key > KEY_MAX || text.len() > LINE_BYTES - HEAD_BYTES {
@@ -48,13 +49,13 @@ impl SlotFile {
         self.write_at(&bytes, place(key))
     }
 
-    /// The line that was noted last at a key.
+    /// Returns the latest line at a key.
     ///
     /// # Errors
     /// As `pread(2)`.
     pub fn line(&self, key: u64) -> io::Result<Option<Line>> {
         let mut bytes = [0; LINE_BYTES];
-        // The last one does not fill its place.
+        // The last record does not fill its place.
         let count = if key > KEY_MAX { 0 } else { self.file.read_at(&mut bytes, place(key))? };
         Ok(bytes.get(..count).and_then(parse))
     }
@@ -76,44 +77,4 @@ fn parse(bytes: &[u8]) -> Option<Line> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fd_store::slots::AtRisk;
-
-    fn line(order: u64, text: &str) -> Line {
-        let target = Target { inode: 7, size_bytes: u64::MAX };
-        Line { order, pipe_inode: 5, target, left_bytes: 3, text: text.into() }
-    }
-
-    #[test]
-    fn each_key_has_a_line_of_its_own() {
-        let marks = SlotFile::new("marks").unwrap();
-        assert_eq!(marks.line(4).unwrap(), None);
-        marks.set_line(4, &line(1, "a long line\n")).unwrap();
-        marks.set_line(4, &line(2, "a line\n")).unwrap();
-        marks.set_line(KEY_MAX, &line(3, &"x".repeat(LINE_BYTES - HEAD_BYTES))).unwrap();
-        assert_eq!(marks.line(4).unwrap(), Some(line(2, "a line\n")));
-        assert_eq!(marks.line(KEY_MAX).unwrap().unwrap().text.len(), LINE_BYTES - HEAD_BYTES);
-        for absent in [3, 5, KEY_MAX + 1] {
-            assert_eq!(marks.line(absent).unwrap(), None);
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_not_noted() {
-        let marks = SlotFile::new("marks").unwrap();
-        marks.set_line(1, &line(1, &"x".repeat(LINE_BYTES))).unwrap_err();
-        marks.set_line(KEY_MAX + 1, &line(1, "")).unwrap_err();
-        assert_eq!(marks.line(1).unwrap(), None);
-    }
-
-    #[test]
-    fn lines_are_clear_of_other_marks() {
-        let marks = SlotFile::new("marks").unwrap();
-        let at_risk = AtRisk { round: 1, owner: 2, bytes: 3, target: None };
-        marks.set_at_risk(KEY_MAX, at_risk).unwrap();
-        marks.set_line(0, &line(9, "text")).unwrap();
-        assert_eq!(marks.at_risk().unwrap(), [(KEY_MAX, at_risk)]);
-        assert_eq!(marks.line(0).unwrap(), Some(line(9, "text")));
-    }
-}
+mod tests;

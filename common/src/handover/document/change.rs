@@ -7,7 +7,7 @@ use super::private::Ending;
 use super::{Client, Lockspace, Log};
 use crate::handover::text::{bytes_of, hex_unless_text, text};
 
-/// A change of what is in the fd store; with a key alone, the item has gone.
+/// A change in the fd store; with a key alone, the item's removal.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "they say it themselves")]
@@ -16,15 +16,15 @@ pub struct Change {
     pub key: Option<u64>,
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,
-    /// With one resource.
+    /// A lease, as a lockspace with one resource.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lockspace<'static>>,
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub client: Option<Client>,
-    /// The directory of a lockspace.
+    /// Directory of a lockspace.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub space: Option<String>,
-    /// Its bytes in hexadecimal, where they are no UTF-8.
+    /// Its bytes in hexadecimal, if they are not UTF-8.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub space_hex: Option<String>,
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
@@ -32,7 +32,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// A lockspace was added.
+    /// Returns the change that adds a lockspace.
     #[must_use]
     pub fn added_space(directory: &[u8]) -> Self {
         let space_hex = hex_unless_text(directory);
@@ -40,7 +40,7 @@ impl Change {
         Self { space, space_hex, ..Self::default() }
     }
 
-    /// The lockspace that was added.
+    /// Returns the lockspace that was added.
     #[must_use]
     pub fn space(&self) -> Option<Lockspace<'static>> {
         let hex = self.space_hex.as_deref();

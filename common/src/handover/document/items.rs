@@ -1,30 +1,30 @@
 //! Long lists: read all at once, but written item by item, each as it is made. Ten thousand leases
-//! are never in memory as a document, which would cost more than to write them.
+//! are never in memory as a document, which would cost more than writing them.
 
 use std::fmt;
 use std::rc::Rc;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
-/// The items of a long list.
+/// Items of a long list.
 #[derive(Clone)]
 pub enum Items<'a, T> {
-    /// As they were read.
+    /// Items that were read.
     Read(Vec<T>),
-    /// As they are shown, whenever they are wanted.
+    /// Items that are produced each time they are visited.
     Lazy(Producer<'a, T>),
 }
 
-/// Shows every item to somebody, in an order that stays while nothing changes.
+/// Passes every item to a visitor, in an order that is stable while nothing changes.
 type Producer<'a, T> = Rc<dyn Fn(&mut dyn FnMut(T)) + 'a>;
 
 impl<'a, T> Items<'a, T> {
-    /// What `show` shows.
+    /// Makes a list of the items that `show` passes to its visitor.
     pub fn lazy(show: impl Fn(&mut dyn FnMut(T)) + 'a) -> Self {
         Self::Lazy(Rc::new(show))
     }
 
-    /// Looks at each.
+    /// Visits each item.
     pub fn for_each(&self, mut look: impl FnMut(&T)) {
         match self {
             Self::Read(items) => items.iter().for_each(look),
@@ -32,7 +32,7 @@ impl<'a, T> Items<'a, T> {
         }
     }
 
-    /// Changes each.
+    /// Changes each item.
     pub fn change(&mut self, change: impl Fn(&mut T) + 'a)
     where
         T: 'a,
@@ -51,7 +51,7 @@ impl<'a, T> Items<'a, T> {
         }
     }
 
-    /// All of them.
+    /// Returns all items.
     #[must_use]
     pub fn into_vec(self) -> Vec<T> {
         match self {
@@ -90,17 +90,4 @@ impl<T: fmt::Debug> fmt::Debug for Items<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_shown_is_written_as_what_was_read() {
-        let mut read = Items::Read(vec![1, 2, 3]);
-        let mut shown = Items::lazy(|sink| (1..4).for_each(sink));
-        for items in [&mut read, &mut shown] {
-            items.change(|item| *item += 4);
-            assert_eq!(serde_json::to_string(items).unwrap(), "[5,6,7]");
-        }
-        assert_eq!(read.into_vec(), shown.into_vec());
-    }
-}
+mod tests;

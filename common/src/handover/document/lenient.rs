@@ -1,7 +1,7 @@
-//! Reading what may be of any type: what is of the wrong one reads as if it were missing.
+//! Lenient deserialization: a value of the wrong type reads as if it were missing.
 //!
-//! Nothing takes the detour through [`Value`] but what is small and may have parts, as there may be
-//! ten thousand leases in a document.
+//! Only small values with possible parts are read by way of [`Value`], as there may be ten thousand
+//! leases in a document.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,49 +16,49 @@ use serde_json::Value;
 
 use super::items::Items;
 
-/// A scalar, if it is of the right type.
+/// Reads a scalar, if it is of the right type.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     Lenient::<Scalar<T>>::read(from)
 }
 
-/// The scalars of a list that are of the right type.
+/// Reads the scalars of a list that are of the right type.
 pub(super) fn scalars<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Lenient::<List<Scalar<T>>>::read(from)
 }
 
-/// Something small that may have parts.
+/// Reads a small value that may have parts.
 pub(super) fn small<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     Lenient::<Small<T>>::read(from)
 }
 
-/// A list of such things.
+/// Reads a list of small values that may have parts.
 pub(super) fn smalls<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Lenient::<List<Small<T>>>::read(from)
 }
 
-/// An object.
+/// Reads an object.
 pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     Lenient::<Object<T>>::read(from)
 }
 
-/// The objects of a list.
+/// Reads the objects of a list.
 pub(super) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Lenient::<List<Object<T>>>::read(from)
 }
 
-/// The objects of a long list.
+/// Reads the objects of a long list.
 pub(super) fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<Items<'static, T>>, D::Error> {
@@ -74,14 +74,14 @@ pub enum Several<T> {
     Listed(Vec<T>),
 }
 
-/// Objects, by name or by position.
+/// Reads objects, by name or by position.
 pub(super) fn several<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<Box<Several<T>>>, D::Error> {
     Ok(Lenient::<Several<T>>::read(from)?.map(Box::new))
 }
 
-/// What is made of a value of each kind; of the wrong one, nothing.
+/// Conversion of a value of each kind; a value of the wrong kind gives nothing.
 trait Reading<'de>: Sized {
     type Output;
 

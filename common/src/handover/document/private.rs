@@ -1,4 +1,4 @@
-//! What only we know: everything that stands under [`PRIVATE`](super::PRIVATE), and the journal's
+//! Private parts of the document: everything under [`PRIVATE`](super::PRIVATE), and the journal's
 //! changes.
 
 use std::collections::BTreeMap;
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use super::lenient::{lenient, object, objects, scalars, small, smalls};
 
-/// What only we know of the process.
+/// Private data of the process.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateDaemon {
-    /// How many times this process has executed a successor, this time included.
+    /// Number of times that this process has executed a successor, this time included.
     #[serde(deserialize_with = "lenient")]
     pub generation: Option<u64>,
-    /// A state file that could not be removed: device, inode, time of change in ns. Whoever finds
-    /// it again knows that it is older than this document.
+    /// A state file that could not be removed: device, inode, time of change in ns. It is older
+    /// than this document if it is found again.
     #[serde(deserialize_with = "small")]
     pub stale_file: Option<(u64, u64, i64)>,
     /// The locked pid file.
     #[serde(deserialize_with = "lenient")]
     pub pid_file: Option<i32>,
-    /// The configuration file's bytes as this image read them, in a memfd: for a successor that
-    /// finds it broken.
+    /// The configuration file's content as this process read it, in a memfd: for a successor that
+    /// finds the file broken.
     #[serde(deserialize_with = "lenient")]
     pub configuration: Option<i32>,
-    /// The same, in hexadecimal digits, for whoever comes after a crash.
+    /// Content of the configuration file in hexadecimal, for recovery after a crash.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub configuration_hex: Option<String>,
     /// Set through the admin socket: seconds, 0 for never.
@@ -37,44 +37,46 @@ pub struct PrivateDaemon {
     /// Set through the admin socket.
     #[serde(deserialize_with = "lenient")]
     pub log_outputs: Option<String>,
-    /// Outputs of the log, and how many messages for them were neither written nor told of as lost.
+    /// Outputs of the log, and the number of messages for each that were neither written nor
+    /// reported as lost.
     #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub unwritten: Option<Vec<(String, u64)>>,
-    /// Set through the admin socket: a server's clients and unauthenticated clients at the most.
+    /// Set through the admin socket: the main server's limits on clients and on unauthenticated
+    /// clients.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub main_limits: Option<(u32, u32)>,
-    /// The same of the admin server.
+    /// Set through the admin socket: the same limits of the admin server.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub admin_limits: Option<(u32, u32)>,
-    /// The names of what may be in the fd store, one for each fd.
+    /// Names that may be in the fd store, one for each fd.
     #[serde(deserialize_with = "scalars")]
     pub stored_names: Option<Vec<String>>,
-    /// Those among them of which nobody knows whether the supervisor has taken them.
+    /// Names that are not proved to be stored.
     #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
     pub unproved_names: Option<Vec<String>>,
-    /// Those that were removed, of which the supervisor may not have heard yet.
+    /// Names whose removal the supervisor may not have received yet.
     #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
     pub removed_names: Option<Vec<String>>,
-    /// The memfds without which nothing in the store counts, by their names there.
+    /// Memfds without which nothing in the store has a meaning, by their names there.
     #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub essentials: Option<Vec<(String, i32)>>,
-    /// How many fds the store takes, as far as that is known from systemd.
+    /// Capacity of the store in fds, as far as known from systemd.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub store_max: Option<u64>,
-    /// For the journal: bytes that were noted as [at risk](crate::fd_store::slots::AtRisk) in rounds
-    /// before this one are told of here already, where they are lost.
+    /// In the journal: bytes recorded as [at risk](crate::fd_store::slots::AtRisk) in earlier
+    /// rounds are counted here already if they are lost.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub at_risk_round: Option<u32>,
-    /// Where the supervisor listens, if the environment does not say it.
+    /// Address of the supervisor, if the environment does not have it.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub notify_socket: Option<String>,
-    /// Fds that are kept open, as their locks may be somebody's, and about which nothing is known.
+    /// Fds of unknown use, left open as their locks may still be needed.
     #[serde(deserialize_with = "scalars")]
     pub parked: Option<Vec<i32>>,
 }
 
 impl PrivateDaemon {
-    /// Settings that outlive the process, without the configuration.
+    /// Returns the settings that outlive the process, without the configuration.
     #[must_use]
     pub fn settings(&self) -> Self {
         Self {
@@ -88,7 +90,7 @@ impl PrivateDaemon {
         }
     }
 
-    /// Whether anything was set through the admin socket.
+    /// Returns whether anything was set through the admin socket.
     #[must_use]
     pub fn has_settings(&self) -> bool {
         self.timeout_s.is_some()
@@ -99,28 +101,28 @@ impl PrivateDaemon {
     }
 }
 
-/// What only we know of a client: what is in its buffers.
+/// Private data of a client: its buffers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateClient {
-    /// Its key in the fd store.
+    /// Key in the fd store.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub key: Option<u64>,
-    /// The call that a process that has crashed has not answered.
-    #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
-    pub owed: Option<[u32; 4]>,
-    /// The beginning of a message.
+    /// The call that a crashed process has not answered.
+    #[serde(rename = "owed", deserialize_with = "small", skip_serializing_if = "Option::is_none")]
+    pub pending_reply: Option<[u32; 4]>,
+    /// Beginning of a message.
     #[serde(deserialize_with = "object")]
     pub input: Option<Buffer>,
-    /// What was read behind a message that is not answered yet.
+    /// Input behind a message that is not answered yet.
     #[serde(deserialize_with = "object")]
     pub ahead: Option<Buffer>,
-    /// The rest of an answer.
+    /// Rest of an answer.
     #[serde(deserialize_with = "object")]
     pub output: Option<Buffer>,
 }
 
-/// Bytes, in a memfd, and the fds that go with them.
+/// Bytes in a memfd, and the fds that go with them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "they say it themselves")]
@@ -131,79 +133,79 @@ pub struct Buffer {
     pub fds: Option<Vec<i32>>,
 }
 
-/// What only we know of a log.
+/// Private data of a log.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateLog {
-    /// It comes from the store, after a crash.
+    /// It was recovered from the store after a crash.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub after_crash: Option<bool>,
-    /// Its key in the fd store.
+    /// Key in the fd store.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub key: Option<u64>,
-    /// The keys of the pipes in `staged`.
+    /// Keys of the pipes in `staged`.
     #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
     pub staged_keys: Option<Vec<u64>>,
-    /// In the journal of an earlier version: pipes with bytes of this log, by their keys in the fd
-    /// store, or 0, and how many bytes. Those in pipes that are not there are lost.
+    /// In the journal of an earlier version: keys in the fd store, or 0, of pipes with bytes of
+    /// this log, and the number of bytes. Bytes of missing pipes are lost.
     #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub staged_bytes: Option<Vec<(u64, u64)>>,
-    /// The path's bytes in hexadecimal, where they are no UTF-8.
+    /// The path's bytes in hexadecimal, if they are not UTF-8.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The open file, so that it need not be opened.
+    /// The open file, so that it need not be opened again.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub file: Option<i32>,
-    /// Pipes with bytes of this log that come before those in the guest's pipe, in their order.
-    /// Both ends of each: the one to read from first.
+    /// Staging pipes with bytes of this log that precede those in the guest's pipe, in order: read
+    /// end and write end of each.
     #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub staged: Option<Vec<(i32, i32)>>,
-    /// The rest of a line about a loss of which a part is in the file already.
+    /// Rest of a partly written line about a loss.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub unfinished_line: Option<String>,
-    /// Where that begins, if it is not certain that nothing of it is in the file.
+    /// Position of the line's beginning, unless it is certain that nothing of it is in the file.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub line_target: Option<Target>,
-    /// The last line about a loss that was [noted](crate::fd_store::slots::Line), by its order.
+    /// Order of the latest [recorded](crate::fd_store::slots::Line) line about a loss.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub line_order: Option<u64>,
-    /// Bytes that were lost behind those and that the log was not told of yet.
+    /// Bytes lost behind those, which the log does not report yet.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// Why they were lost.
+    /// Reason for the loss.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Bytes that a process was writing when it ended: lost, but for those that the file has.
+    /// Bytes that a process was writing when it ended: lost, except for those that the file has.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub in_writing: Option<(u64, Target)>,
     /// Steps left of a rotation that failed half-way.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub rotation_steps_left: Option<u64>,
-    /// Where it was opened. Missing, that is wherever its path leads when it is taken over.
+    /// Directory in which it was opened. If missing, the path is resolved at the take-over.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub directory: Option<LogDirectory>,
-    /// How many bytes the guest's pipe holds, if it was enlarged. Its guest may keep anybody who asks the
-    /// kernel for that.
+    /// Capacity of the guest's pipe, if it was enlarged. Asking the kernel for it can block on the
+    /// guest.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub pipe_bytes: Option<usize>,
 }
 
-/// The directory in which a log was opened.
+/// Directory in which a log was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogDirectory {
     /// Device number, as `stat` gives it.
     pub dev: u64,
     /// Inode number.
     pub inode: u64,
-    /// When it was made, where the file system knows that.
+    /// Time of creation, if the file system has it.
     pub born_unix_ns: Option<u64>,
-    /// The owner's user id.
+    /// Owner's user id.
     pub uid: u32,
-    /// For a log that is a symbolic link: the user id of the owner of the directory it leads to.
+    /// For a log that is a symbolic link: user id of the owner of the directory it leads to.
     pub target_uid: Option<u32>,
 }
 
-/// Bytes of a guest that are lost.
+/// Lost bytes of a guest.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "they say it themselves")]
 pub struct Loss {
@@ -212,14 +214,14 @@ pub struct Loss {
     pub last_unix_us: u64,
 }
 
-/// What only we know of a lockspace, and of all leases beside those of the default one.
+/// Private data of a lockspace. The default one's also has what concerns all leases.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateLockspace {
-    /// The directory's bytes in hexadecimal, where they are no UTF-8.
+    /// The directory's bytes in hexadecimal, if they are not UTF-8.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// Who the holders are of whom there is nothing but the pid.
+    /// Holders of which libvirt's part has only the pid.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
     pub owners: Option<Vec<Holder>>,
     /// Guests that are being ended.
@@ -228,8 +230,8 @@ pub struct PrivateLockspace {
 }
 
 impl PrivateLockspace {
-    /// Adds what has come of endings since; only the latest of each guest's counts, and none of what
-    /// is over.
+    /// Adds later progress of endings. The latest of each guest's counts, and finished ones are
+    /// dropped.
     #[must_use]
     pub fn with_later(self, endings: Vec<Ending>) -> Self {
         let mut latest = BTreeMap::new();
@@ -245,56 +247,56 @@ impl PrivateLockspace {
     }
 }
 
-/// What only we know of a resource.
+/// Private data of a resource.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateResource {
-    /// Its key in the fd store.
+    /// Key in the fd store.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub key: Option<u64>,
-    /// The name's bytes in hexadecimal, where they are no UTF-8.
+    /// The name's bytes in hexadecimal, if they are not UTF-8.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The lockspace's directory likewise.
+    /// The bytes of the lockspace's directory likewise.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// Anything else, or nothing, is a POSIX lock.
+    /// Kind of lock; anything else, or nothing, is a POSIX lock.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
-    /// What is missing of the lock, which is to be taken as soon as it can be had.
+    /// Missing part of the lock, to be taken as soon as possible.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Lack>,
     /// Identity of the locked file, so that its file system need not be asked: device and inode
     /// number, or 0 and the number of a block device.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]
     pub file: Option<(u64, u64)>,
-    /// Fds of the file that nobody needs, and that would take a POSIX lock along if they were closed.
+    /// Unused fds of the file, which would drop a POSIX lock if they were closed.
     #[serde(deserialize_with = "scalars", skip_serializing_if = "Option::is_none")]
     pub parked: Option<Vec<i32>>,
-    /// Who has leases.
+    /// Holders of the lease.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
     pub holders: Option<Vec<Holder>>,
 }
 
-/// A kind of lock.
+/// Kind of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lock {
-    /// It does not end with the process.
+    /// Open file description lock, which does not end with the process.
     Ofd,
 }
 
-/// What is missing of a lock.
+/// Missing part of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lack {
-    /// It is shared, and should not be.
+    /// It is shared, and should be exclusive.
     Exclusiveness,
-    /// There is none.
+    /// There is no lock.
     Everything,
 }
 
-/// Who has a lease.
+/// Holder of a lease.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "they say it themselves")]
@@ -307,58 +309,58 @@ pub struct Holder {
     pub name: Option<String>,
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// How often, if more than once.
+    /// Number of shares, if more than one.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub shares: Option<u64>,
     /// Seconds since 1970.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub since_unix_s: Option<u64>,
-    /// They had it before, and nobody knows for how long.
+    /// It held the lease before, since an unknown time.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub had_before: Option<bool>,
-    /// Missing, it was found by its number, and nothing else is known of it.
+    /// Identity of the process. If missing, it was found by its number alone.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
 }
 
-/// Identity of an owner's process, beside the number that was registered.
+/// Identity of an owner's process, besides the number that was registered.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
-    /// Missing, by its number.
+    /// If missing, it was found by its number.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub found: Option<Found>,
-    /// Our number for it, where that is not the one that was registered.
+    /// Our pid for it, if that is not the registered one.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub number: Option<u32>,
     /// Its inode on pidfs.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
-    /// Else when it started, in ticks since boot.
+    /// Without an inode, its start time in ticks since boot.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub start: Option<u64>,
-    /// The pid namespace, if another, in which it has the number that was registered.
+    /// Pid namespace, if another, in which it has the registered number.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub namespace: Option<u64>,
 }
 
-/// How a process was found.
+/// Way in which a process was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Found {
-    /// It connected itself, from a pid namespace with other numbers.
+    /// By its own connection, from a pid namespace with other numbers.
     Connection,
-    /// It was not: its number says nothing here.
+    /// Not found: its number has no meaning here.
     Never,
     /// It had ended already.
     Dead,
 }
 
-/// Our own part of a client of virtlockd.
+/// Private data of a client of virtlockd.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrivateSession {
-    /// Whether it is the owner's own connection. Missing, that is seen from the peer.
+    /// It is the owner's own connection. If missing, the peer's pid decides.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub is_own: Option<bool>,
     /// As in [`Holder`].
@@ -370,15 +372,15 @@ pub struct PrivateSession {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ending {
-    /// Who it is.
+    /// The guest.
     #[serde(deserialize_with = "object")]
     pub guest: Option<Holder>,
-    /// When it is made to, in milliseconds since boot; missing, it has ended.
+    /// Time at which it is killed, in milliseconds since boot; missing once it has ended.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub deadline_boot_ms: Option<u64>,
 }
 
-/// A file at the moment before a write. By what it has grown since, so much less is lost.
+/// State of a file just before a write. If it has grown since, that much less is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Its inode; not 0.
@@ -388,23 +390,4 @@ pub struct Target {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_latest_word_on_each_ending_counts() {
-        let ending = |pid, inode, deadline_boot_ms| {
-            let process = Some(Process { inode: Some(inode), ..Process::default() });
-            let guest = Some(Holder { pid: Some(pid), process, ..Holder::default() });
-            Ending { guest, deadline_boot_ms }
-        };
-        let begun = vec![ending(1, 10, Some(5)), ending(2, 20, Some(6))];
-        let before = PrivateLockspace { endings: Some(begun), ..PrivateLockspace::default() };
-        let later = vec![ending(1, 10, None), ending(1, 11, Some(7)), ending(3, 30, None)];
-        let left = before.with_later(later).endings.unwrap();
-        let left: Vec<_> = left.iter().map(|ending| ending.deadline_boot_ms).collect();
-        assert_eq!(left, [Some(7), Some(6)]);
-        let over = PrivateLockspace::default().with_later(vec![ending(1, 10, None)]);
-        assert!(over.endings.is_none());
-    }
-}
+mod tests;

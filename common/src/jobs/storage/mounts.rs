@@ -1,8 +1,8 @@
-//! The mount table, which tells where a path leads without a look at any file system.
+//! The mount table, which gives the file system of a path without touching one.
 //!
-//! A path's own text tells where it begins. Symbolic links on the way may lead elsewhere: they are
-//! followed by a job, as far as they stay on one file system. Where they leave it, the job goes on at
-//! the other one. So no job ever waits for a file system but that of its place.
+//! A path's text tells where it begins. Symbolic links may lead to another file system. A job
+//! follows them within its file system, and continues on the other one where they leave it. So a
+//! job blocks on no file system but its own.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -18,43 +18,43 @@ use nix::sys::stat::makedev;
 
 use super::StorageId;
 
-/// The mount table of this process. What waits for a change of it sees `POLLERR` and `POLLPRI`.
+/// The mount table of this process. `poll(2)` reports a change as `POLLERR` and `POLLPRI`.
 const MOUNTS: &str = "/proc/self/mountinfo";
 
-/// Bytes of the table that are read; a host with 10,000 mounts has 2 MiB.
+/// Maximum of bytes read; a host with 10,000 mounts has 2 MiB.
 const TABLE_BYTES_MAX: u64 = 16 << 20;
 
 /// Symbolic links that are followed, the kernel's limit.
 const LINKS_MAX: u32 = 40;
 
-/// The mount table, read anew when it has changed.
+/// The mount table, reread when it has changed.
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
     file: Option<File>,
     table: Arc<Table>,
 }
 
-/// Where everything was mounted at one time: places by mount points, the last of several at one point.
+/// Snapshot of the mount table: file systems by mount point, the last of several at one point.
 #[derive(Debug, Default)]
 pub(crate) struct Table(HashMap<Vec<u8>, StorageId>);
 
-/// Where a path begins.
+/// File system that a path begins on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start {
     pub(crate) place: StorageId,
-    /// Bytes of the path up to the mount point; `None` where nothing is known of mounts.
+    /// Bytes of the path up to the mount point; `None` where no mount is known.
     point_bytes: Option<usize>,
 }
 
 impl Mounts {
-    /// With the table open: later there may be no descriptor for it.
+    /// Opens the table early: later there may be no descriptor for it.
     pub(crate) fn open() -> Self {
         let mut mounts = Self::default();
         mounts.table();
         mounts
     }
 
-    /// The table as it is now; an empty one where there is no `/proc`.
+    /// Returns the current table; an empty one without `/proc`.
     pub(crate) fn table(&mut self) -> Arc<Table> {
         if self.has_changed() {
             let text = self.read().unwrap_or_default();
@@ -87,15 +87,15 @@ impl Table {
         Self(lines.filter_map(parse_mount).collect())
     }
 
-    /// Where a [plain] path begins, by its text alone.
+    /// Returns where a [plain] path begins, by its text alone.
     pub(crate) fn start_of(&self, path: &Path) -> Start {
         let found = self.mount_of(path.as_os_str().as_bytes());
         let place = found.map_or_else(|| StorageId::directory_of(path), |(_, place)| place);
         Start { place, point_bytes: found.map(|(point_bytes, _)| point_bytes) }
     }
 
-    /// Follows the symbolic links of a [plain] path on the file system where it begins, which may
-    /// hang. Gives where it leads to when that is another.
+    /// Follows the symbolic links of a [plain] path on its first file system, which may hang.
+    /// Returns the path on the other file system that they lead to, if any.
     pub(crate) fn elsewhere(&self, path: &Path, start: Start) -> Option<PathBuf> {
         let mut target = plain(&follow_first(path, start.point_bytes?)?);
         for _ in 1..LINKS_MAX {
@@ -108,8 +108,8 @@ impl Table {
         None
     }
 
-    /// The innermost mount, with the length of its point. Takes as long as the path is deep, however many
-    /// mounts there are.
+    /// Returns the innermost mount, with the length of its mount point. Takes time in the path's
+    /// depth, not in the number of mounts.
     fn mount_of(&self, path: &[u8]) -> Option<(usize, StorageId)> {
         let mut point = path;
         loop {
@@ -125,7 +125,7 @@ impl Table {
     }
 }
 
-/// A path as mount points are written: without a slash or a `.` too much.
+/// Normalizes a path like mount points: no superfluous slash or `.`.
 pub(crate) fn plain(path: &Path) -> PathBuf {
     let bytes = path.as_os_str().as_bytes();
     let is_plain =
@@ -133,7 +133,8 @@ pub(crate) fn plain(path: &Path) -> PathBuf {
     if is_plain { path.to_owned() } else { path.components().collect() }
 }
 
-/// The point and the place of a line such as `36 35 98:0 /root /mount/point rw - ext4 /dev/root rw`.
+/// Parses mount point and file system of a line such as `36 35 98:0 /root /mount/point rw - ext4
+/// /dev/root rw`.
 fn parse_mount(line: &[u8]) -> Option<(Vec<u8>, StorageId)> {
     let mut words = line.split(|&byte| byte == b' ').skip(2);
     let (device, point) = (str::from_utf8(words.next()?).ok()?, words.nth(1)?);
@@ -142,8 +143,7 @@ fn parse_mount(line: &[u8]) -> Option<(Vec<u8>, StorageId)> {
     Some((unescape(point), StorageId::device(device)))
 }
 
-/// The path with the first symbolic link, or `..`, behind the mount point replaced by what it stands
-/// for.
+/// Resolves the first symbolic link or `..` behind the mount point.
 fn follow_first(path: &Path, point_bytes: usize) -> Option<PathBuf> {
     let (point, rest) = path.as_os_str().as_bytes().split_at_checked(point_bytes)?;
     let mut known = PathBuf::from(OsStr::from_bytes(point));
@@ -166,7 +166,7 @@ fn follow_first(path: &Path, point_bytes: usize) -> Option<PathBuf> {
     None
 }
 
-/// Spaces and the like are written as `\040`.
+/// Decodes escapes such as `\040` for a space.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

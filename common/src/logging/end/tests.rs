@@ -9,7 +9,7 @@ use super::super::{Level, Settings};
 use super::*;
 use crate::sys::fd::set_nonblocking;
 
-/// Where a process of [`panics`] logs.
+/// Log file of a process of [`panics`].
 const LOG: &str = "VIRT_TESTS_PANIC_LOG";
 
 #[test]

@@ -59,7 +59,7 @@ fn an_entry_too_large_for_a_datagram_is_a_sealed_file() {
         panic!("no fd");
     };
     #[expect(unsafe_code, reason = "a number has to get an owner")]
-    // SAFETY: it has just been received, and nobody else knows of it.
+    // SAFETY: it has just been received, and nothing else knows its number.
     let file = unsafe { crate::sys::fd::adopt(fds[0]) };
     let mut file = File::from(file.unwrap());
     let seals = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap();

@@ -8,7 +8,7 @@ fn what_does_not_fit_is_lost_behind_what_does_until_the_writer_has_heard_of_it()
     let queue = Queue::default();
     let line = format!("{}\n", "x".repeat(QUEUE_BYTES_MAX / 2 - 1));
     [&line, &line, "lost\n", ""].into_iter().for_each(|line| queue.push(line));
-    assert_eq!(queue.owed(), 4);
+    assert_eq!(queue.pending(), 4);
     let batch = queue.take().unwrap();
     assert_eq!((batch.lines.len(), batch.lost), (QUEUE_BYTES_MAX, 2));
     queue.push("more\n");

@@ -32,7 +32,7 @@ impl Sink {
     }
 }
 
-/// What the lines of a log file say behind their time and thread.
+/// Returns the lines of a log file without time and thread.
 fn texts(path: &Path) -> Vec<String> {
     let content = std::fs::read_to_string(path).unwrap();
     content.lines().map(|line| line.splitn(5, ':').last().unwrap().to_owned()).collect()
@@ -84,7 +84,7 @@ fn the_system_log_gets_priority_name_and_body() {
     let long = "x".repeat(SYSLOG_BYTES_MAX);
     sink.say(Level::Error, "text");
     sink.say(Level::Warning, &long);
-    assert_eq!(sink.owed(), 0);
+    assert_eq!(sink.pending(), 0);
     let receive = || {
         let mut bytes = vec![0; 2 * SYSLOG_BYTES_MAX];
         let length = syslog.recv(&mut bytes).unwrap();
@@ -106,13 +106,13 @@ fn what_is_lost_is_counted_and_told_of_later() {
     let services = Services { syslog: dir.path().join("log"), ..Services::default() };
     let mut sink = sink(Level::Debug, Destination::Syslog(String::new()), &services).unwrap();
     sink.say(Level::Error, "a");
-    assert_eq!(sink.owed(), 3);
+    assert_eq!(sink.pending(), 3);
     sink.say(Level::Error, "b");
-    assert_eq!(sink.owed(), 4);
+    assert_eq!(sink.pending(), 4);
 
     let syslog = UnixDatagram::bind(&services.syslog).unwrap();
     sink.say(Level::Error, "c");
-    assert_eq!(sink.owed(), 0);
+    assert_eq!(sink.pending(), 0);
     let mut bytes = [0; 500];
     let length = syslog.recv(&mut bytes).unwrap();
     let told = str::from_utf8(&bytes[..length]).unwrap();
@@ -131,5 +131,5 @@ fn a_log_service_that_is_behind_is_not_waited_for() {
     for _ in 0..5000 {
         sink.say(Level::Error, "x");
     }
-    assert!(sink.owed() > 0);
+    assert!(sink.pending() > 0);
 }

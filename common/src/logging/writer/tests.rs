@@ -40,7 +40,7 @@ fn lines(reader: &mut File, count: u64) -> Vec<String> {
     String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// How many messages a line says are lost.
+/// Returns the number of lost messages that a line reports.
 fn lost(line: &str) -> Option<usize> {
     let count = line.strip_suffix(" log messages could not be written here and are lost")?;
     count.rsplit_once(" : ")?.1.parse().ok()
@@ -68,7 +68,7 @@ fn a_reader_that_is_behind_gets_everything_in_order_or_is_told_how_much_is_lost(
     }
     assert!(next == pushed && losses > 0, "{next} of {pushed}");
     assert!(queue.wait_until_written(Instant::now() + SOON));
-    assert_eq!(queue.owed(), 0);
+    assert_eq!(queue.pending(), 0);
     queue.close();
     assert!(queue.wait_until_over(Instant::now() + SOON));
 }
@@ -82,17 +82,17 @@ fn what_cannot_be_written_is_told_of_before_what_can() {
     stream.open().unwrap();
     let mut writer = Writer::new(queue.clone(), stream);
     drop(gone);
-    for owed in 1..=2 {
+    for pending in 1..=2 {
         queue.push("nobody reads this\n");
         writer.write_waiting();
-        assert_eq!(queue.owed(), owed);
+        assert_eq!(queue.pending(), pending);
     }
     let mut reader = reader(&path);
     queue.push("line\n");
     writer.write_waiting();
     let lines = lines(&mut reader, 2);
     assert_eq!((lost(&lines[0]), lines[1].as_str()), (Some(2), "line"), "{lines:?}");
-    assert_eq!(queue.owed(), 0);
+    assert_eq!(queue.pending(), 0);
 }
 
 #[test]

@@ -1,18 +1,18 @@
-//! What a connection holds between two events, for another image of this process to go on with.
+//! Buffered data of a connection, which a successor of this process continues with.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::super::header::Front;
 use super::{Connection, Input, Outgoing, Piece, Violation};
 
-/// What is half done.
+/// Partial messages.
 #[derive(Debug, Default)]
 pub struct Buffered<'a> {
-    /// The beginning of a message.
+    /// Beginning of a message.
     pub input: Side<BorrowedFd<'a>>,
-    /// What was read behind a message that is not answered yet.
+    /// Input behind a message that is not answered yet.
     pub ahead: Side<BorrowedFd<'a>>,
-    /// The rest of an answer.
+    /// Rest of an answer.
     pub output: Side<BorrowedFd<'a>>,
 }
 
@@ -32,7 +32,7 @@ impl<F> Default for Side<F> {
 }
 
 impl Connection {
-    /// What is half done.
+    /// Returns the partial messages.
     #[must_use]
     pub fn buffered(&self) -> Buffered<'_> {
         let mut buffered = Buffered {
@@ -62,7 +62,7 @@ impl Connection {
         buffered
     }
 
-    /// Goes on with what another image of this process held.
+    /// Continues with a predecessor's partial messages.
     ///
     /// # Errors
     /// A [`Violation`]: the input is no beginning of one message. All fds are closed.

@@ -1,5 +1,6 @@
-//! The few memfds without which nothing in the store counts: the journal's two, and marks of clients
-//! and of a daemon. They go in first, and a successor goes on with them, so that it needs no room.
+//! Essentials of the fd store: the journal's two memfds and the slot files of clients and daemon,
+//! without which nothing else in the store has a meaning. They are stored first. A successor
+//! continues to use them, so it needs no further room.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,7 +20,7 @@ use crate::server::core::Core;
 use crate::server::daemon::Daemon;
 
 impl<O> Core<O> {
-    /// Essentials and sentinels of a predecessor, by name.
+    /// Adopts a predecessor's essentials and sentinels, by name.
     pub fn adopt_essentials(&mut self, fds: Vec<(String, OwnedFd)>) {
         let (sentinels, essentials) =
             fds.into_iter().partition(|(name, _)| Kind::Sentinel.key(name).is_some());
@@ -27,23 +28,23 @@ impl<O> Core<O> {
         self.store.proof.adopt(sentinels, &self.reactor, crate::server::token::Token::Store);
     }
 
-    /// Slots of a daemon as an essential: the predecessor's, or new ones.
+    /// Returns a daemon's slot file as an essential: the predecessor's, or a new one.
     ///
     /// # Errors
     /// As `memfd_create(2)`.
     pub fn essential_marks(&mut self, kind: Kind, name: &str) -> io::Result<SlotFile> {
         let adopted = &mut self.store.adopted;
         let index = adopted.iter().position(|(name, _)| kind.key(name).is_some());
-        let (stored_as, marks) = match index.map(|index| adopted.swap_remove(index)) {
+        let (stored_as, slots) = match index.map(|index| adopted.swap_remove(index)) {
             Some((stored_as, fd)) => (stored_as, SlotFile::from(fd)),
             None => (kind.name(self.store.keys.take()), SlotFile::new(name)?),
         };
-        let fd = marks.as_fd().try_clone_to_owned()?;
+        let fd = slots.as_fd().try_clone_to_owned()?;
         self.store.essentials.push((stored_as, fd));
-        Ok(marks)
+        Ok(slots)
     }
 
-    /// For a successor that is executed.
+    /// Passes the essentials to a successor that is executed.
     pub(in crate::server) fn pass_essentials(&self, fd_set: &FdSet) -> Vec<(String, i32)> {
         if !self.has_store() {
             return Vec::new();
@@ -55,8 +56,7 @@ impl<O> Core<O> {
         essentials.chain(sentinels).collect()
     }
 
-    /// Sees to it that the journal and the clients' marks are there. `found` are all names in the
-    /// store.
+    /// Adopts or makes the journal and the clients' slot file. `found` has all names in the store.
     pub(super) fn prepare_essentials(&mut self, found: &BTreeSet<String>) -> io::Result<()> {
         if self.store.journal.is_some() {
             return Ok(());
@@ -88,7 +88,7 @@ impl<O> Core<O> {
         Ok(())
     }
 
-    /// Sends the essentials that the store may lack, and has the supervisor prove them.
+    /// Sends the essentials that the store may lack, and asks the supervisor for proof.
     pub(super) fn send_essentials(&mut self) {
         let mut failure = None;
         for (name, fd) in &self.store.essentials {
@@ -112,21 +112,21 @@ impl<O> Core<O> {
         self.ask();
     }
 
-    /// Whether any of these is an essential.
+    /// Returns whether any of these names is an essential.
     pub(super) fn are_essentials_among(&self, names: &[Box<str>]) -> bool {
         let essentials = &self.store.essentials;
         names.iter().any(|name| essentials.iter().any(|(essential, _)| **essential == **name))
     }
 
-    /// Whether the store has all essentials for certain.
+    /// Returns whether the store is proved to have all essentials.
     pub(super) fn are_essentials_proved(&self) -> bool {
         let notify = &self.supervision.notify;
         let mut names = self.store.essentials.iter().map(|(name, _)| name);
         names.all(|name| notify.has(name) && self.store.proof.is_proved(name))
     }
 
-    /// Tries again without what nobody has claimed, then without anything else, which would mean
-    /// nothing; without all that, there is no store.
+    /// Retries after the unclaimed items are removed, then after everything else is. If that fails
+    /// too, there is no store.
     pub(super) fn essentials_are_refused<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if !self.store.unclaimed.is_empty() {
             self.remove_unclaimed();
@@ -139,16 +139,16 @@ impl<O> Core<O> {
         }
         self.complain("the supervisor does not take it");
         self.abandon_store(daemon);
-        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.supervision.schedule_store_offer(&mut self.reactor);
     }
 
-    /// Renews the journal from what it says itself.
+    /// Rewrites the journal from its own records.
     pub(super) fn renew_journal<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         let header = self.journal_header(daemon);
         let renewed = self.store.journal.as_mut().map(|journal| journal.renew(&header));
         self.store.journal_failed_at = None;
         if let Some(Err(error)) = renewed {
-            // It goes on in the memfd that it has.
+            // The current memfd stays in use.
             tracing::debug!(
                 target: "util.systemd",
                 "Unable to renew the journal, trying again in {} s: {error}",
@@ -159,12 +159,12 @@ impl<O> Core<O> {
         }
     }
 
-    /// Settings that outlive the process have changed.
+    /// Notifies that persistent settings have changed.
     pub(in crate::server) fn settings_have_changed(&mut self) {
         self.store.is_stale |= self.store.journal.is_some();
     }
 
-    /// What the journal says of no item.
+    /// Returns the journal's header: everything that belongs to no item.
     pub(in crate::server) fn journal_header<D: Daemon<Outcome = O>>(
         &self,
         daemon: &D,

@@ -1,13 +1,12 @@
-//! The supervisor's fd store: what is in it, so that a process that comes after a crash finds it.
+//! Content of the supervisor's fd store, for recovery after a crash.
 //!
-//! - An item's record is in the [journal](crate::fd_store::journal) before its fds are sent, and
-//!   goes before they do. So there may be a record without fds, which means nothing, and never fds
-//!   that mean something without one.
-//! - What was sent is stored for certain only when the supervisor has [proved](crate::fd_store::proof) it. What is
-//!   not counts as if there were no store, at a stop, and is sent again by a successor.
-//! - What does not fit is offered again when there is room.
-//! - The few memfds without which nothing counts, the [essentials], go in first and
-//!   stay.
+//! - An item's record is in the [journal](crate::fd_store::journal) before its fds are sent, and is
+//!   removed before they are. A record without fds is ignored; meaningful fds always have a record.
+//! - An item counts as stored only when the supervisor has [proved](crate::fd_store::proof) it. An
+//!   unproved item counts as lost at a stop, and a successor sends it again.
+//! - Items that do not fit are offered again when there is room.
+//! - A few memfds, the [essentials], go in first and stay. Nothing else in the store has a meaning
+//!   without them.
 
 mod essentials;
 mod state;
@@ -27,27 +26,26 @@ pub(crate) use state::StoreState;
 use state::{DRAIN_PERIOD, SPARE_FDS};
 
 impl<O> Core<O> {
-    /// Whether there is a store, so that what others depend on outlives this process.
+    /// Returns whether there is a store, so that leases and logs outlive this process.
     #[must_use]
     pub fn has_store(&self) -> bool {
         self.store.fds_max > 0
     }
 
-    /// Whether all that is kept is with the supervisor, and nothing on the way to it.
+    /// Returns whether the supervisor has received everything that was stored.
     #[must_use]
     pub fn is_all_sent(&self) -> bool {
         self.supervision.notify.waiting() == 0
     }
 
-    /// Whether an item is in the store for certain.
+    /// Returns whether an item is proved to be in the store.
     #[must_use]
     pub fn is_stored(&self, kind: Kind, key: u64) -> bool {
         let name = kind.name(key);
         self.has_store() && self.supervision.notify.has(&name) && self.store.proof.is_proved(&name)
     }
 
-    /// Has fds kept, as `change` says without its key, which is given; `None` when there is no room
-    /// for them.
+    /// Stores fds with the record `change` under a new key; `None` when they do not fit.
     pub fn store(&mut self, kind: Kind, fds: &[BorrowedFd<'_>], change: Change) -> Option<u64> {
         if !self.check_room_for(fds.len()) {
             return None;
@@ -56,8 +54,8 @@ impl<O> Core<O> {
         self.send_new(key, kind, fds, change).then_some(key)
     }
 
-    /// Has an item kept that has a key: notes it, and sends its fds if the store may lack them.
-    /// Without room for them the key is given back, and `false`.
+    /// Stores an item under its existing key: records it, and sends its fds if the store may lack
+    /// them. If they do not fit, frees the key and returns `false`.
     pub fn store_as(
         &mut self,
         key: u64,
@@ -80,12 +78,12 @@ impl<O> Core<O> {
             return true;
         }
         self.remove_stored(kind, key);
-        // It may be in the store still, which would not take it under another name.
+        // The store may still have it, and would not take it under a second name.
         self.store.removals_first = true;
         false
     }
 
-    /// Something is to be offered once the supervisor has taken what it was sent.
+    /// Requests that unstored items are offered once the supervisor has taken what it was sent.
     pub fn note_unstored(&mut self) {
         self.store.has_unstored = true;
     }
@@ -94,14 +92,13 @@ impl<O> Core<O> {
         if !self.has_store() {
             return false;
         }
-        let (notify, keeping) = (&self.supervision.notify, &mut self.store);
-        let is_room = !keeping.removals_first
-            && notify.stored_fds() + keeping.proof.leaving_fds() + fds + SPARE_FDS
-                <= keeping.fds_max
+        let (notify, store) = (&self.supervision.notify, &mut self.store);
+        let is_room = !store.removals_first
+            && notify.stored_fds() + store.proof.leaving_fds() + fds + SPARE_FDS <= store.fds_max
             && notify.has_room(fds)
-            && keeping.offers_max.is_none_or(|most| keeping.proof.sent_count() < most);
-        keeping.has_unstored |= !is_room;
-        if !is_room && keeping.offers_max.is_none() && !keeping.removals_first {
+            && store.offers_max.is_none_or(|most| store.proof.sent_count() < most);
+        store.has_unstored |= !is_room;
+        if !is_room && store.offers_max.is_none() && !store.removals_first {
             self.complain("it is full");
         }
         is_room
@@ -123,8 +120,8 @@ impl<O> Core<O> {
         true
     }
 
-    /// Sends an item that the store may have under the same name. One that cannot be sent now, for want
-    /// of descriptors, keeps its name, under which it is sent as soon as it can be.
+    /// Sends an item under the name that the store may already have. If there are no descriptors to
+    /// send it, the item keeps its name and is sent later.
     fn send_again(&mut self, key: u64, kind: Kind, fds: &[BorrowedFd<'_>], change: Change) {
         let name = kind.name(key);
         if kind != Kind::Pipe {
@@ -140,7 +137,7 @@ impl<O> Core<O> {
         }
     }
 
-    /// Sends an item: at a pace, unless we go through everything.
+    /// Sends an item, at a limited pace except while everything is stored anew.
     fn send_item(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<(), StoreError> {
         match self.store.claimed {
             Some(_) => self.supervision.notify.store(name, fds),
@@ -148,15 +145,15 @@ impl<O> Core<O> {
         }
     }
 
-    /// Something could not be sent, for want of descriptors, and is offered again before long: there may
-    /// be no answer to wait for.
+    /// Schedules another offer, since there may be no answer to wait for. Called when an item could
+    /// not be sent for lack of descriptors.
     fn could_not_send(&mut self, error: &StoreError) {
         self.store.has_unstored = true;
-        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.supervision.schedule_store_offer(&mut self.reactor);
         self.complain(&error.to_string());
     }
 
-    /// What is known of an item has changed.
+    /// Records a changed item in the journal.
     pub fn note(&mut self, change: &Change) {
         match self.store.journal.as_mut().map(|journal| journal.note(change)) {
             Some(Ok(is_stale)) => self.store.is_stale |= is_stale,
@@ -168,16 +165,16 @@ impl<O> Core<O> {
         }
     }
 
-    /// An item has gone. A lock of its is to be released before.
+    /// Removes an item. Its locks must be released before.
     pub fn remove_stored(&mut self, kind: Kind, key: u64) {
         self.note(&Change { key: Some(key), ..Change::default() });
         self.store.proof.remove(&mut self.supervision.notify, &kind.name(key));
         self.store.keys.give_back(key);
     }
 
-    /// Has [`Daemon::has_left_store`](super::Daemon::has_left_store) called when the supervisor has heard
-    /// that an item [has gone](Self::forget): until then it may close the last fd of it. `false`: it does
-    /// not have it.
+    /// Requests [`Daemon::has_left_store`](super::Daemon::has_left_store) once the supervisor was
+    /// told to [remove](Self::remove_stored) the item: until then it may close the item's last fd.
+    /// Returns `false` if the store does not have it.
     pub fn watch_removal(&mut self, kind: Kind, key: u64) -> bool {
         let name = kind.name(key);
         let is_there = self.has_store() && self.store.proof.removed().any(|it| it == name);
@@ -188,23 +185,23 @@ impl<O> Core<O> {
         is_there
     }
 
-    /// Has a client's connection kept, so that its end is noticed by whoever comes after us; or
-    /// notes what has changed about one that is kept. `false` when there is no room for it.
+    /// Stores a client's connection, so that a successor notices its end, or updates its record.
+    /// Returns `false` when it does not fit.
     pub fn store_client(&mut self, id: ClientId, record: document::Client) -> bool {
         let server = self.servers.get_mut(id.server);
-        // Out of the way, as a copy of its socket would need a descriptor, and there may be none.
+        // Out of the map, as a copy of its socket would need a descriptor.
         let Some(mut client) = server.clients.remove(&id.number) else { return true };
         let record = document::Client {
             id: Some(id.number),
             conn_time: Some(client.connected_at_s()),
             ..record
         };
-        let is_kept = self.store_connection(&mut client, record);
-        if !is_kept {
+        let is_stored_now = self.store_connection(&mut client, record);
+        if !is_stored_now {
             client.clear_key();
         }
         self.servers.get_mut(id.server).clients.insert(id.number, client);
-        is_kept
+        is_stored_now
     }
 
     fn store_connection(&mut self, client: &mut Client, record: document::Client) -> bool {
@@ -221,40 +218,40 @@ impl<O> Core<O> {
         }
     }
 
-    /// Whether a client's connection is kept.
+    /// Returns whether a client's connection is stored.
     #[must_use]
     pub fn stores_client(&mut self, id: ClientId) -> bool {
         self.servers.client(id).is_some_and(|client| client.key().is_some())
     }
 
-    /// Waits a while until the supervisor has everything that it was sent; whether it has.
+    /// Waits, within a bound, until the supervisor has received everything. Returns whether it has.
     pub(super) fn drain_store(&mut self) -> bool {
         !self.has_store() || self.supervision.notify.drain(DRAIN_PERIOD)
     }
 
-    /// Whether the supervisor was not sent everything yet.
-    pub(super) fn must_hold_back(&mut self) -> bool {
+    /// Returns whether answers must wait for the supervisor.
+    pub(super) fn must_wait_for_supervisor(&mut self) -> bool {
         self.has_store() && self.store.answer_gate.must_wait(&self.supervision.notify)
     }
 
-    /// An answer that has to wait for that.
+    /// Holds an answer back until the supervisor has received everything.
     pub(super) fn hold_back(&mut self, client: ClientId, result: Result<Reply, rpc::Error>) {
         self.store.answer_gate.push((client, result), &self.supervision.notify);
     }
 
-    /// The next answer that has waited for the supervisor.
+    /// Returns the next answer that no longer has to wait.
     pub(super) fn next_held_back(&mut self) -> Option<(ClientId, Result<Reply, rpc::Error>)> {
         self.store.answer_gate.next(&self.supervision.notify)
     }
 
-    /// Gives all answers that wait for the supervisor.
-    pub(super) fn hold_nothing_back(&mut self) {
+    /// Releases all answers that were held back.
+    pub(super) fn release_held_back(&mut self) {
         while let Some((client, result)) = self.store.answer_gate.take() {
             self.answer_now(client, result);
         }
     }
 
-    /// Says once why something is not in the store.
+    /// Logs once why something is not in the store.
     fn complain(&mut self, reason: &str) {
         if self.store.complaint != reason {
             reason.clone_into(&mut self.store.complaint);
@@ -265,33 +262,33 @@ impl<O> Core<O> {
         }
     }
 
-    /// What the store may have, for a successor: a name for each fd.
+    /// Returns the names that the store may have, one for each fd, for a successor.
     pub(super) fn stored_names(&self) -> Vec<String> {
         let stored = self.supervision.notify.stored();
         let names = stored.into_iter().flat_map(|(name, count)| std::iter::repeat_n(name, count));
         names.chain(self.store.proof.removed().map(str::to_owned)).collect()
     }
 
-    /// What among that was removed, and is not there under the same name again.
+    /// Returns the names that were removed and not stored again.
     pub(super) fn removed_names(&self) -> Vec<String> {
         let notify = &self.supervision.notify;
         let removed = self.store.proof.removed().filter(|name| !notify.has(name));
         removed.map(str::to_owned).collect()
     }
 
-    /// What among that is not known to be there.
+    /// Returns the names that are not proved to be in the store.
     pub(super) fn unproved_names(&self) -> Vec<String> {
         self.store.proof.unproved()
     }
 
-    /// Has removed once more what a predecessor has removed: it may be there still, under another name
-    /// than what is to be stored, and systemd stores nothing twice.
+    /// Repeats a predecessor's removals. The fds may still be stored, and systemd does not store an
+    /// fd under a second name.
     pub fn remove_again(&mut self, names: &[String]) {
         self.store.proof.remove_again(&mut self.supervision.notify, names);
     }
 
-    /// What the store may have, as a predecessor, or the supervisor, says; and what among that is
-    /// not known to be there.
+    /// Adopts the names that the store may have, as told by a predecessor or the supervisor.
+    /// `unproved` are not known to be there.
     pub fn adopt_store(&mut self, names: &[String], unproved: &[String]) {
         names.iter().for_each(|name| self.supervision.notify.adopt_stored(name));
         self.store.proof.doubt(unproved);

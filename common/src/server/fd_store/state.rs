@@ -1,4 +1,4 @@
-//! What is kept in the supervisor's fd store, for whoever comes after us.
+//! State of the supervisor's fd store, for recovery after a restart.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -12,48 +12,48 @@ use crate::fd_store::proof::Proof;
 use crate::fd_store::slots::SlotFile;
 use crate::server::caller::ClientId;
 
-/// What is kept, for whoever comes after us.
+/// State of the supervisor's fd store, for recovery after a restart.
 #[derive(Debug, Default)]
 pub(crate) struct StoreState {
-    /// Fds that the store takes, as far as that is known; 0: there is none.
+    /// Capacity in fds, as far as known; 0 for no store.
     pub(crate) fds_max: usize,
-    /// Fds that it takes by what is said of it.
-    pub(crate) said_max: usize,
+    /// Capacity in fds according to the unit or the environment.
+    pub(crate) known_max: usize,
     pub(crate) keys: Keys,
     pub(crate) journal: Option<Journal>,
     pub(crate) journal_failed_at: Option<Instant>,
-    /// The journal is worth renewing.
+    /// The journal should be rewritten.
     pub(crate) is_stale: bool,
-    /// A change could not be noted.
+    /// A change could not be recorded.
     pub(crate) is_incomplete: bool,
-    /// By name; see [`super::essentials`].
+    /// Essentials by name; see [`super::essentials`].
     pub(crate) essentials: Vec<(String, OwnedFd)>,
-    /// A predecessor's, not in use yet.
+    /// A predecessor's essentials that are not in use yet.
     pub(crate) adopted: Vec<(String, OwnedFd)>,
-    /// What clients are owed.
+    /// Slot file of pending replies.
     pub(crate) calls: Option<Arc<SlotFile>>,
     pub(crate) proof: Proof,
-    /// What has been named since it was begun to go through everything.
+    /// Names used since everything began to be stored anew; `None` otherwise.
     pub(crate) claimed: Option<HashSet<String>>,
-    /// What a predecessor has stored and nobody has claimed, to be removed.
+    /// Stored names of a predecessor that are in no use, to be removed.
     pub(crate) unclaimed: Vec<String>,
-    /// Items that may be sent before the supervisor has to prove them; `None`: any number.
+    /// Items that may be sent before the supervisor has to prove them; `None` for no limit.
     pub(crate) offers_max: Option<usize>,
-    /// Everything was taken out, so that the essentials fit.
+    /// Everything was removed to make room for the essentials.
     pub(crate) is_begun_anew: bool,
-    /// Something did not fit.
+    /// Some item did not fit.
     pub(crate) has_unstored: bool,
-    /// It may fit now.
+    /// An item may fit now.
     pub(crate) has_room: bool,
-    /// Items keep names under which they could not be sent again.
+    /// Some item keeps a name under which it could not be sent again.
     pub(crate) is_to_send_again: bool,
-    /// What was refused may be in the store all the same, and systemd stores nothing under a second
-    /// name: nothing is offered until the removals are sent.
+    /// Nothing is offered until the removals are sent. A refused item may be stored all the same,
+    /// and systemd stores nothing under a second name.
     pub(crate) removals_first: bool,
     pub(crate) answer_gate: AnswerGate<ClientId>,
-    /// Keys of items that were removed, of which the daemon is told when the supervisor has heard it.
+    /// Keys of removed items. The daemon is notified when the supervisor has received the removal.
     pub(crate) leaving: HashSet<u64>,
-    /// It is asked about them although nothing was sent.
+    /// A proof is requested for them although nothing was sent.
     pub(crate) is_to_ask_for_leaving: bool,
     pub(crate) complaint: String,
 }
@@ -66,11 +66,11 @@ impl StoreState {
     }
 }
 
-/// Places that are left free for the sentinels of the next questions.
+/// Places left free for the sentinels of the next proofs.
 pub(crate) const SPARE_FDS: usize = 2;
 
-/// How long after the journal could not be written that is tried again.
+/// Pause before the journal is written again after a failure.
 pub(crate) const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long the supervisor may take to take everything, before an exec or an exit.
+/// Time for the supervisor to receive everything before an exec or an exit.
 pub(crate) const DRAIN_PERIOD: Duration = Duration::from_secs(1);

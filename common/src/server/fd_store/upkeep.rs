@@ -1,5 +1,5 @@
-//! What goes on in the store beside single items: beginning and ending it, having it proved, offering
-//! again what did not fit, and storing again what it has lost.
+//! Upkeep of the store as a whole: filling and abandoning it, proofs, further offers of what did
+//! not fit, and recovery of what it has lost.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
@@ -15,11 +15,11 @@ use crate::server::daemon::Daemon;
 use crate::server::token::Token;
 
 impl<O> Core<O> {
-    /// Begins to keep, if there is a store: puts in what is not there yet and takes out what nobody
-    /// has claimed. In this order: a kill in between leaves too much, not too little.
+    /// Fills the store, if there is one: adds what it lacks, then removes what is unclaimed. In
+    /// this order a kill in between leaves too much, not too little.
     pub(in crate::server) fn fill_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
-        self.store.said_max = self.store_size();
-        self.store.fds_max = self.store.said_max;
+        self.store.known_max = self.store_size();
+        self.store.fds_max = self.store.known_max;
         if !self.has_store() {
             return tracing::debug!(target: "util.systemd", "There is no fd store");
         }
@@ -29,7 +29,7 @@ impl<O> Core<O> {
         self.store.keys = Keys::beside(used);
         let sentinels = found.iter().filter_map(|name| Kind::Sentinel.key(name));
         self.store.proof.number_from(sentinels.max().unwrap_or(0));
-        self.doubt_what_has_no_sentinel(&found);
+        self.mark_unproved_without_sentinel(&found);
         if let Err(error) = self.prepare_essentials(&found) {
             self.store.fds_max = 0;
             return self.complain(&error.to_string());
@@ -40,9 +40,10 @@ impl<O> Core<O> {
         self.store.unclaimed = found.into_iter().filter(|name| !claimed.contains(name)).collect();
     }
 
-    /// Without a sentinel nothing would tell that the store was emptied after a predecessor's fds were
-    /// handed over: all of them are sent again, which systemd takes for what it has.
-    fn doubt_what_has_no_sentinel(&mut self, found: &BTreeSet<String>) {
+    /// Marks everything as unproved when there is no sentinel, since nothing would tell that the
+    /// store was emptied after a predecessor's fds were handed over. All is sent again, which
+    /// systemd recognizes as duplicates.
+    fn mark_unproved_without_sentinel(&mut self, found: &BTreeSet<String>) {
         if self.store.proof.sentinels().next().is_none() {
             let notify = &self.supervision.notify;
             let names: Vec<_> = found.iter().filter(|name| notify.has(name)).cloned().collect();
@@ -50,12 +51,12 @@ impl<O> Core<O> {
         }
     }
 
-    /// Notes everything, and sends what the store may lack. Gives the names of all that.
+    /// Records everything, and sends what the store may lack. Returns the names of all items.
     fn store_everything<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) -> HashSet<String> {
         self.store.claimed = Some(HashSet::new());
         self.store.is_incomplete = false;
         let header = self.journal_header(daemon);
-        // Of what was stopped and goes on in another process nothing is at hand to be noted anew.
+        // Items that were stopped and continue in another process cannot be recorded anew.
         let journal = self.store.journal.as_mut().filter(|_| !self.stopping);
         let begun = journal.map(|journal| journal.begin(&header));
         self.send_essentials();
@@ -72,20 +73,21 @@ impl<O> Core<O> {
         self.store.claimed.take().unwrap_or_default()
     }
 
-    /// Whether there is something to be done before the loop goes on: see [`Self::tend_store`].
+    /// Returns whether [`Self::tend_store`] has work to do before the loop continues.
     pub(in crate::server) fn is_store_to_be_tended(&self) -> bool {
         let StoreState { has_room, has_unstored, .. } = self.store;
         self.is_journal_due() || (has_room && has_unstored && !self.stopping)
     }
 
-    /// Not as long as the daemon stops, when not everything is at hand that the journal says.
+    /// Returns whether the journal is due for rewriting. It never is while the daemon stops, as
+    /// some of its records have no live item then.
     fn is_journal_due(&self) -> bool {
         let StoreState { is_stale, is_incomplete, journal_failed_at, .. } = &self.store;
         (*is_stale || (*is_incomplete && !self.stopping))
             && journal_failed_at.is_none_or(|at| at.elapsed() > JOURNAL_PAUSE)
     }
 
-    /// Renews the journal when it is due, and offers what did not fit when there is room.
+    /// Rewrites the journal when that is due, and offers unstored items when there is room.
     pub(in crate::server) fn tend_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.is_journal_due() {
             if self.store.is_incomplete && !self.stopping {
@@ -102,8 +104,7 @@ impl<O> Core<O> {
         }
     }
 
-    /// Has the supervisor remove what has gone, and asks it to prove what it has, if that is not
-    /// known.
+    /// Sends the removals, and requests a proof if one is needed.
     pub(in crate::server) fn ask_for_proof(&mut self) {
         if self.has_store() {
             self.send_removals();
@@ -130,22 +131,22 @@ impl<O> Core<O> {
         let notify = &mut self.supervision.notify;
         if let Err(error) = self.store.proof.ask(notify, &self.reactor, Token::Store) {
             self.complain(&error.to_string());
-            self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+            self.supervision.schedule_store_offer(&mut self.reactor);
         }
     }
 
-    /// Whether it is known of all that was sent whether the store has it.
+    /// Returns whether the supervisor has proved or refused everything that was sent.
     pub(in crate::server) fn is_all_proved(&self) -> bool {
         self.store.proof.is_complete()
     }
 
-    /// The supervisor has answered, or the store has lost something.
+    /// Handles an answer of the supervisor, or a loss in the store.
     pub(in crate::server) fn look_at_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         while let Some(answer) = self.store.proof.next_answer(&mut self.supervision.notify) {
             let Answer { is_taken, is_doubtful, names, removed } = answer;
             if is_taken {
                 let keys: Vec<_> = removed.iter().filter_map(|name| key_of(name)).collect();
-                self.store.keys.are_free(keys.iter().copied());
+                self.store.keys.make_available(keys.iter().copied());
                 self.store_has_taken();
                 for key in keys {
                     if self.store.leaving.remove(&key) {
@@ -154,7 +155,7 @@ impl<O> Core<O> {
                 }
             } else if is_doubtful {
                 tracing::info!(
-                    target: "util.systemd", "The supervisor may have lost what it was sent; storing that again"
+                    target: "util.systemd", "The supervisor may have lost messages; storing unproved fds again"
                 );
                 let StoreState { proof, removals_first, .. } = &mut self.store;
                 proof.send_all_removals(&mut self.supervision.notify);
@@ -169,29 +170,30 @@ impl<O> Core<O> {
         }
     }
 
-    /// Something that was in the store is not there any more.
+    /// Stores everything again after the store has lost something.
     fn store_is_lost<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.has_store() {
             tracing::warn!(
-                target: "util.systemd", "The fd store has lost what was in it; storing it again"
+                target: "util.systemd", "The fd store has lost fds; storing all of them again"
             );
             self.store.proof.start_over();
             self.supervision.notify.forget_all();
-            // First: systemd stores nothing that it has under another name.
+            // First, as systemd does not store an fd under a second name.
             self.send_removals();
             self.store_everything(daemon);
         }
     }
 
-    /// How many fds the store has, if that is known just now; with a number that changes whenever it
-    /// may have others.
+    /// Returns the number of stored fds, if it is known now, with a generation that changes
+    /// whenever the number may.
     pub(in crate::server) fn proved_fds(&self) -> Option<(u64, usize)> {
         let notify = &self.supervision.notify;
         let is_known = self.has_store() && self.is_all_proved() && notify.waiting() == 0;
         is_known.then(|| (self.store.proof.changes(), notify.stored_fds()))
     }
 
-    /// The supervisor says how many fds it has, having been asked when the store had the `expected`.
+    /// Compares the supervisor's count of fds with the `expected` count at the time of the
+    /// question.
     pub(in crate::server) fn compare_store<D: Daemon<Outcome = O>>(
         &mut self,
         daemon: &mut D,
@@ -208,12 +210,12 @@ impl<O> Core<O> {
             self.store.is_begun_anew = false;
             self.remove_unclaimed();
         }
-        let keeping = &mut self.store;
-        keeping.offers_max = keeping.offers_max.map(|most| most.saturating_mul(2));
-        keeping.has_room = true;
+        let store = &mut self.store;
+        store.offers_max = store.offers_max.map(|most| most.saturating_mul(2));
+        store.has_room = true;
     }
 
-    /// One of these names did not fit, or some: they are offered again, fewer at a time.
+    /// Handles a refusal of some of these names. They are offered again, fewer at a time.
     fn store_has_refused<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, names: &[Box<str>]) {
         if self.are_essentials_among(names) {
             return self.essentials_are_refused(daemon);
@@ -224,18 +226,18 @@ impl<O> Core<O> {
         if names.is_empty() {
             return;
         }
-        // What has got in after all goes out before anything else is offered.
+        // Names that were accepted after all are removed before others are offered.
         self.store.removals_first = true;
         self.send_removals();
         let stored = self.supervision.notify.stored_fds();
         if names.len() == 1 && stored + SPARE_FDS < self.store.fds_max {
-            let said = std::mem::replace(&mut self.store.fds_max, stored + SPARE_FDS);
-            self.complain(&format!("it takes {stored} fds, and was said to take {said}"));
+            let announced = std::mem::replace(&mut self.store.fds_max, stored + SPARE_FDS);
+            self.complain(&format!("it takes {stored} fds, and not {announced} as announced"));
         }
         self.store.has_room = names.len() > 1;
         self.store.offers_max = Some((names.len() / 2).max(1));
         self.store.has_unstored = true;
-        self.supervision.store_is_to_be_seen_to(&mut self.reactor);
+        self.supervision.schedule_store_offer(&mut self.reactor);
     }
 
     fn item_not_stored<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D, name: &str) {
@@ -262,8 +264,8 @@ impl<O> Core<O> {
         }
     }
 
-    /// The supervisor may take more than it did.
-    pub(in crate::server) fn see_to_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
+    /// Offers unstored items once the supervisor may have room.
+    pub(in crate::server) fn offer_unstored<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.stopping {
             return;
         }
@@ -271,19 +273,19 @@ impl<O> Core<O> {
             return self.fill_store(daemon);
         }
         if self.store.has_unstored {
-            self.store.fds_max = self.store.said_max;
+            self.store.fds_max = self.store.known_max;
             (self.store.has_room, self.store.offers_max) = (true, Some(1));
         }
     }
 
-    /// The store takes more or less than it did.
+    /// Handles a changed capacity of the store.
     pub(in crate::server) fn store_has_changed(&mut self, fds_max: usize) {
         self.store.fds_max = fds_max;
         (self.store.has_room, self.store.offers_max) = (true, None);
     }
 
-    /// libvirt's daemons know nothing of the store, and would not free what it holds. Gives whether
-    /// the supervisor has done that.
+    /// Empties the store for libvirt's daemons, which do not know it and would leak its fds.
+    /// Returns whether the supervisor has received that.
     pub(in crate::server) fn empty_store(&mut self) -> bool {
         if !self.has_store() {
             return true;
@@ -293,7 +295,7 @@ impl<O> Core<O> {
         notify.settle(DRAIN_PERIOD)
     }
 
-    /// Begins anew after [`Self::empty_store`].
+    /// Fills the store again after [`Self::empty_store`].
     pub(in crate::server) fn fill_store_again<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.has_store() {
             self.servers.main.clients.values_mut().for_each(Client::clear_key);
@@ -302,7 +304,7 @@ impl<O> Core<O> {
         }
     }
 
-    /// There is no store any more, or none that outlives us: everything is as without.
+    /// Stops using the store: it has gone, or does not outlive this process.
     pub(in crate::server) fn abandon_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         self.store.proof.end(&mut self.supervision.notify);
         self.store.fds_max = 0;

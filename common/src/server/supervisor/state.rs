@@ -1,4 +1,4 @@
-//! What the supervisor has heard, and is to hear.
+//! State of the notifications to the supervisor.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use crate::server::duty::Duty;
 use crate::server::token::Token;
 use crate::systemd::Notify;
 
-/// How often the status is looked at, if anything happens at all. So it costs the same however
-/// many guests there are, and nothing while none does anything.
+/// Interval of status checks while there is activity. It bounds their cost, however many guests
+/// there are; an idle daemon makes none.
 pub(crate) const STATUS_PERIOD: Duration = Duration::from_secs(1);
 
-/// How soon a supervisor is tried again whose queue was full, and how late at the most: twice as
-/// late each time that it has taken nothing at all.
+/// First retry after the supervisor's queue was full, and the longest. The interval doubles each
+/// time that the supervisor takes nothing.
 pub(crate) const RETRY_MIN: Duration = Duration::from_millis(5);
 
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// How soon it is tried again to store what the store had no room for.
+/// Interval of offers to a store that had no room.
 pub(crate) const STORE_PERIOD: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Supervision {
     pub(crate) notify: Notify,
     pub(crate) ping_period: Option<Duration>,
-    /// How the daemon was when that was looked at last.
+    /// Status at the last check.
     pub(crate) status: String,
-    /// What was said last.
-    pub(crate) said: String,
+    /// Status that was sent last.
+    pub(crate) sent_status: String,
     pub(crate) last_upgrade: Option<String>,
-    /// Something has happened since the status was looked at.
+    /// There was activity since the last check.
     pub(crate) is_active: bool,
     pub(crate) has_status_timer: bool,
     pub(crate) has_retry_timer: bool,
@@ -44,7 +44,7 @@ impl Supervision {
             notify,
             ping_period,
             status: String::new(),
-            said: String::new(),
+            sent_status: String::new(),
             last_upgrade: None,
             is_active: false,
             has_status_timer: false,
@@ -54,12 +54,12 @@ impl Supervision {
         }
     }
 
-    /// Something has happened: the status may be another.
+    /// Notes activity: the status may have changed.
     pub(crate) fn note_activity(&mut self) {
         self.is_active = true;
     }
 
-    /// Before the loop waits: nothing that has to be done is forgotten.
+    /// Schedules pending work before the loop waits.
     pub(crate) fn before_wait(&mut self, reactor: &mut Reactor<Token>) {
         if self.notify.waiting() > 0 {
             self.try_again(reactor);
@@ -71,36 +71,36 @@ impl Supervision {
         }
     }
 
-    /// Something is to be sent, or asked, a little later.
+    /// Schedules a retry of pending messages.
     pub(crate) fn try_again(&mut self, reactor: &mut Reactor<Token>) {
         if !std::mem::replace(&mut self.has_retry_timer, true) {
             reactor.set_timer(self.retry, Token::Supervisor(Duty::Retry));
         }
     }
 
-    /// The fd store lacks something.
-    pub(crate) fn store_is_to_be_seen_to(&mut self, reactor: &mut Reactor<Token>) {
+    /// Schedules an offer to the fd store, which lacks something.
+    pub(crate) fn schedule_store_offer(&mut self, reactor: &mut Reactor<Token>) {
         if !std::mem::replace(&mut self.has_store_timer, true) {
             reactor.set_timer(STORE_PERIOD, Token::Supervisor(Duty::Store));
         }
     }
 
-    /// There is a supervisor after all, who has not heard anything yet.
-    pub(crate) fn found(&mut self, target: &OsStr) {
+    /// Connects to a supervisor that was found later, and has received nothing yet.
+    pub(crate) fn connect(&mut self, target: &OsStr) {
         self.notify = Notify::new(Some(target.to_owned()));
-        self.said.clear();
+        self.sent_status.clear();
         self.is_active = true;
     }
 
-    /// Says how things are, unless that has been said.
+    /// Sends the status, unless it is unchanged.
     pub(crate) fn say(&mut self) {
         let mut status = self.status.clone();
         if let Some(outcome) = &self.last_upgrade {
             status = format!("{status}; last upgrade: {outcome}");
         }
-        if status != self.said {
+        if status != self.sent_status {
             self.notify.status(&status);
-            self.said = status;
+            self.sent_status = status;
         }
     }
 

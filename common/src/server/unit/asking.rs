@@ -1,4 +1,4 @@
-//! What is known of our own unit, and of the fd store that it has.
+//! Knowledge of our unit and its fd store.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -6,54 +6,54 @@ use std::time::Duration;
 use crate::sys::pipe;
 use crate::systemd::{AskError, Unit};
 
-/// Says how many fds the store takes. systemd sets it since version 254, and any other supervisor
-/// may.
+/// Environment variable with the store's capacity in fds, set by systemd since 254 and possibly by
+/// other supervisors.
 pub(crate) const VARIABLE: &str = "FDSTORE";
 
 pub(crate) const PROOFS_MAX: u32 = 5;
 
-/// What is known of the fd store when a process begins.
+/// Knowledge of the fd store when a process starts.
 #[derive(Debug, Default)]
 pub struct StoreNews {
-    /// What systemd has said.
+    /// systemd's answer.
     pub unit: Option<Unit>,
-    /// What a predecessor knew: how many fds it takes.
+    /// Capacity in fds, as told by a predecessor.
     pub fds_max: Option<usize>,
 }
 
-/// What systemd was asked, and has said.
+/// State of the questions to systemd.
 #[derive(Debug)]
 pub(crate) struct Asking {
-    /// What it said last.
+    /// The last answer.
     pub(crate) unit: Option<Unit>,
-    /// What a predecessor knew, until it has.
+    /// Capacity told by a predecessor, until systemd has answered.
     pub(crate) inherited: Option<usize>,
     pub(crate) is_under_way: bool,
-    /// What the store had when it was asked.
+    /// Content of the store when systemd was asked.
     pub(crate) expected: Option<(u64, usize)>,
     pub(crate) has_timer: bool,
-    /// Whether anything of ours is kept is known.
+    /// State of the proof that systemd stores what it is sent.
     pub(crate) proof: Proof,
     pub(crate) stop: Stop,
     pub(crate) has_warned: bool,
-    /// Descriptors to ask with when there are no others: at a stop nothing else can wait for them.
+    /// Descriptors reserved for a question: at a stop there may be no others.
     pub(crate) reserve: Option<(OwnedFd, OwnedFd)>,
 }
 
-/// Whether systemd keeps what it is sent.
+/// Proof that systemd stores what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// It did not so many times.
+    /// It did not, this many times in a row.
     Missing(u32),
     Seen,
     Refuted,
 }
 
 impl StoreNews {
-    /// Asks systemd, for a moment, if there is a supervisor that has not said whether it has a store.
+    /// Asks systemd, within a short time, if there is a supervisor that has not announced a store.
     #[must_use]
     pub fn ask() -> Self {
-        let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some() && told_size().is_none();
+        let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some() && announced_size().is_none();
         let answer = if is_asked { Unit::ask(PATIENCE) } else { Ok(None) };
         let unit = answer.unwrap_or_else(|error| {
             complain(&error);
@@ -78,38 +78,37 @@ impl Asking {
         }
     }
 
-    /// How many fds a store takes, by all that is known.
+    /// Returns the store's capacity in fds, by all that is known.
     pub(crate) fn size(&self) -> usize {
-        let said = self.unit.as_ref().map(Unit::takes).or(self.inherited);
-        match (told_size(), said) {
+        let known = self.unit.as_ref().map(Unit::takes).or(self.inherited);
+        match (announced_size(), known) {
             _ if self.proof == Proof::Refuted => 0,
-            (Some(told), Some(said)) => told.min(said),
-            (told, said) => told.or(said).unwrap_or(0),
+            (Some(announced), Some(known)) => announced.min(known),
+            (announced, known) => announced.or(known).unwrap_or(0),
         }
     }
 }
 
-/// What the environment says of the store.
-pub(crate) fn told_size() -> Option<usize> {
+/// Returns the capacity that the environment gives.
+pub(crate) fn announced_size() -> Option<usize> {
     std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok())
 }
 
 pub(crate) fn complain(error: &AskError) {
-    tracing::warn!(target: "util.systemd", "systemd does not say what our unit is: {error}");
+    tracing::warn!(target: "util.systemd", "Unable to ask systemd about our unit: {error}");
 }
 
-/// How long systemd may take to answer. It takes 1 to 2 ms, but seconds while it reads all units
-/// anew.
+/// Time for systemd to answer. It takes 1 to 2 ms, but seconds while it reloads all units.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is known of a stop.
+/// Knowledge of a stop's effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
     None,
     Asked,
-    /// Whether the fd store outlives it, and whether it may be a restart.
+    /// The fd store outlives the stop; the stop may be a restart.
     Known {
-        is_kept: bool,
+        is_preserved: bool,
         is_restart: bool,
     },
 }

@@ -1,5 +1,6 @@
-//! Whether the fd store outlives the stop that is under way, which only systemd knows: by its version,
-//! by the unit's `FileDescriptorStorePreserve=`, and by whether the unit is to be started again.
+//! Effect of the stop in progress on the fd store. Only systemd knows it: it depends on its
+//! version, on the unit's `FileDescriptorStorePreserve=`, and on whether the unit is to be started
+//! again.
 
 use std::time::Duration;
 
@@ -9,13 +10,12 @@ use crate::server::core::Core;
 use crate::server::daemon::Daemon;
 use crate::systemd::{AskError, Job, Preserve, Unit};
 
-/// How long systemd may take to say so, while everything is served as before. A guest that is ended
-/// for want of an answer costs more than a stop that takes some seconds.
+/// Time for systemd to answer, with everything served as before. A guest that ends for lack of an
+/// answer costs more than a stop that takes some seconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl<O> Core<O> {
-    /// Whether it is known what the stop that is asked for leaves in the fd store. If not, systemd
-    /// is being asked; everything is served meanwhile.
+    /// Returns whether the stop's effect on the fd store is known. If not, systemd is being asked.
     pub(in crate::server) fn check_stop_effect(&mut self) -> bool {
         if self.has_store() && self.asking.stop == Stop::None && !self.asking.is_under_way {
             self.asking.stop = Stop::Asked;
@@ -28,32 +28,32 @@ impl<O> Core<O> {
         if let Err(error) = answer {
             complain(error);
         }
-        let is_kept = self.outlives_stop(answer);
-        // What is not known may be one.
+        let is_preserved = self.outlives_stop(answer);
+        // A stop of unknown kind may be a restart.
         let is_restart = !matches!(answer, Ok(Some(Unit { job: Job::Stop, .. })));
-        self.asking.stop = Stop::Known { is_kept, is_restart };
+        self.asking.stop = Stop::Known { is_preserved, is_restart };
     }
 
-    /// What is not certain counts as lost, or guests would run on without leases. That the store
-    /// outlives every stop cannot change but by another unit.
+    /// Returns whether the store outlives the stop. An uncertain one counts as lost, or guests
+    /// would run on without leases. A store that outlives every stop can change only with the unit.
     fn outlives_stop(&self, answer: &Result<Option<Unit>, AskError>) -> bool {
         match (answer, &self.asking.unit) {
             (Ok(Some(unit)), _) => unit.outlives_stop(),
-            // Another supervisor, who gave us a store.
+            // Another supervisor, which gave us a store.
             (Ok(None), None) => true,
             (_, last) => last.as_ref().is_some_and(|unit| unit.preserve == Preserve::Yes),
         }
     }
 
-    /// A store that does not outlive this stop is none. One that does is left empty where nobody
-    /// depends on it: libvirt's daemon, should it come next, refuses to start with fds that it does
-    /// not know. At a restart what is set once, and by nobody again, is something to depend on.
+    /// Abandons a store that does not outlive this stop. One that does is emptied if nothing
+    /// depends on it: libvirt's daemon, should it be next, refuses to start with unknown fds. At a
+    /// restart, settings that are made only once count as well.
     pub(in crate::server) fn apply_stop_to_store<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         if !self.has_store() {
             return;
         }
-        let (is_kept, is_restart) = match self.asking.stop {
-            Stop::Known { is_kept, is_restart } => (is_kept, is_restart),
+        let (is_preserved, is_restart) = match self.asking.stop {
+            Stop::Known { is_preserved, is_restart } => (is_preserved, is_restart),
             Stop::None | Stop::Asked => (true, true),
         };
         let is_needed = |is_restart| {
@@ -61,12 +61,12 @@ impl<O> Core<O> {
                 || self.has_stored_items()
                 || (is_restart && self.journal_header(daemon).has_settings())
         };
-        if !is_kept {
+        if !is_preserved {
             self.store.fds_max = 0;
             let cost = daemon.at_stake().unwrap_or_else(|| "nothing is at stake".to_owned());
             tracing::warn!(
                 target: "util.systemd",
-                "This stop empties the fd store, so all is as without one: {cost}"
+                "This stop empties the fd store: {cost}"
             );
         } else if !is_needed(is_restart) {
             self.empty_store();

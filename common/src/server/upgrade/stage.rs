@@ -1,4 +1,4 @@
-//! How far an upgrade is.
+//! Stages of an upgrade.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,75 +12,75 @@ use crate::event::{Registered, TimerId};
 use crate::handover::check::{Check, CheckConfiguration};
 use crate::handover::{Successor, Target};
 
-/// What an upgrade needs to know of how this process came about.
+/// Facts about this process that an upgrade needs.
 pub struct ProcessInfo {
-    /// All arguments, the name first.
+    /// All arguments, the program name first.
     pub arguments: Vec<OsString>,
-    /// The path that was executed, in case that the name leads nowhere.
+    /// Path of the running program, in case that the name cannot be found.
     pub executed: Option<PathBuf>,
-    /// Where libvirt's daemons look for the document.
+    /// Path where libvirt's daemons look for the document.
     pub state_file: PathBuf,
-    /// How many times this process has executed a successor.
+    /// Number of times that this process has executed a successor.
     pub generation: u64,
-    /// The configuration file's bytes, as they are in effect.
+    /// Content of the configuration file that is in effect.
     pub configuration: Vec<u8>,
-    /// Reads the configuration as a successor would, and says what is wrong with it.
+    /// Reads the configuration as a successor would, and returns what is wrong with it.
     pub check_configuration: Arc<CheckConfiguration>,
     /// The locked pid file.
     pub pid_file: Option<Arc<File>>,
-    /// InheritedFds fds of unknown use, left open as a lease may depend on their locks.
+    /// Inherited fds of unknown use, left open as a lease may depend on their locks.
     pub unclaimed_fds: Vec<OwnedFd>,
 }
 
-/// An image that is to be executed.
+/// The program to execute.
 #[derive(Debug)]
 pub(crate) struct NextProgram {
     pub(crate) target: Target,
-    pub(crate) reader: Successor,
+    pub(crate) successor: Successor,
 }
 
-/// Why it was not executed.
+/// Reason why it was not executed.
 #[derive(Debug)]
 pub(crate) enum Hindrance {
     /// This process was asked to stop.
     Stop,
-    /// An output of the log does not answer.
+    /// A log output hangs.
     Log(String),
     Other(String),
 }
 
-/// How far an upgrade is.
+/// Stage of an upgrade.
 #[derive(Debug, Default)]
 pub(crate) enum Upgrade {
-    /// There is none.
+    /// No upgrade is in progress.
     #[default]
     None,
     /// The target is being asked.
     Asking { target: Target, check: Check, _answered: Registered<OwnedFd>, timer: TimerId },
     /// Calls and jobs in flight come to their end.
-    Settling { successor: NextProgram, timer: TimerId },
-    /// Everything is at rest.
+    Settling { next: NextProgram, timer: TimerId },
+    /// Everything has settled.
     Ready(NextProgram),
-    /// A job, or the log, does not get on. When it does there is another attempt.
+    /// A job or the log is stalled. Another attempt follows when it continues.
     Postponed,
 }
 
-/// What may be read from clients.
+/// Extent to which clients are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
     Everything,
-    /// Of messages that have begun to arrive, and not a byte further.
+    /// Only the rest of messages that have begun to arrive.
     Rest,
     Nothing,
 }
 
 impl Upgrade {
-    /// Whether no new message may be taken up.
+    /// Returns whether new messages must wait.
     pub(crate) fn holds_back(&self) -> bool {
         matches!(self, Self::Settling { .. } | Self::Ready(_))
     }
 
-    /// Whether the time for this stage is not over.
+    /// Returns whether this stage still has time left.
     pub(crate) fn is_early(&self, now: Instant) -> bool {
         match self {
             Self::Asking { timer, .. } | Self::Settling { timer, .. } => timer.due() > now,
@@ -88,13 +88,11 @@ impl Upgrade {
         }
     }
 
-    /// What may be read from clients.
+    /// Returns the extent to which clients are read.
     pub(crate) fn reading(&self) -> Reading {
         match self {
             Self::None | Self::Asking { .. } | Self::Postponed => Reading::Everything,
-            Self::Settling { successor, .. } if successor.reader == Successor::Libvirt => {
-                Reading::Rest
-            }
+            Self::Settling { next, .. } if next.successor == Successor::Libvirt => Reading::Rest,
             Self::Settling { .. } | Self::Ready(_) => Reading::Nothing,
         }
     }

@@ -46,10 +46,10 @@ fn open_numbers_are_found_run_by_run() {
     let file = File::open("/dev/null").unwrap();
     let high = |first| {
         let number = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(first)).unwrap();
-        // SAFETY: it has just been made, and nobody else knows of it.
+        // SAFETY: it has just been made, and nothing else knows its number.
         unsafe { adopt_listed(number) }
     };
-    // So high that no other test comes near them.
+    // Too high for any other test.
     let fds = [800, 801, 803, 900].map(|first| high(first).unwrap());
     let open = fds.each_ref().map(AsRawFd::as_raw_fd);
     let found = || -> Vec<_> {

@@ -12,7 +12,7 @@ fn a_posix_lock_becomes_an_ofd_lock() {
         assert_eq!(confirm(&one, mode).unwrap(), before);
         assert_eq!(make_ofd(&one, mode).unwrap(), Hold::Whole(Kind::Ofd));
         assert_eq!(confirm(&one, mode).unwrap(), Hold::Whole(Kind::Ofd));
-        // It does not go with the fd of somebody else in this process.
+        // It is not released with another fd of the file.
         drop(two);
         assert!(!try_lock(open(), Kind::Ofd, Mode::Exclusive).unwrap());
         assert_eq!(try_lock(open(), Kind::Ofd, Mode::Shared).unwrap(), mode == Mode::Shared);

@@ -1,15 +1,15 @@
-//! D-Bus messages without any I/O: calls as bytes, bytes as answers.
+//! D-Bus messages without I/O: encoding of calls, decoding of answers.
 //!
-//! Only what a few calls need: strings and one number as arguments, and answers of one value of a
-//! few kinds. Every length that a peer says is bounded before it is believed.
+//! Supports only a few calls: strings and one number as arguments, and answers with one value of a
+//! few kinds. Every length from a peer is bounded before it is used.
 
 use thiserror::Error;
 
-/// Bytes of a message that is read. Ours: properties of one unit, as signals about it have them,
-/// are some 20 KiB.
+/// Bytes of a message that is read. Ours: the properties of one unit, as in signals about it, take
+/// some 20 KiB.
 pub(super) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes of a text that is believed; names of units have 255 at the most.
+/// Bytes of a text that is accepted; names of units have 255 at most.
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// Bytes before the list of header fields, its length included.
@@ -44,12 +44,12 @@ pub(super) enum Arguments<'a> {
     Texts(&'a str, &'a str),
 }
 
-/// What a call brings.
+/// Value in an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Value {
     Text(String),
     Number(u64),
-    /// A number and an object's path, as systemd describes a job.
+    /// A number and an object path, systemd's description of a job.
     Numbered(u32, String),
 }
 
@@ -59,11 +59,11 @@ pub(super) enum Answer {
     Return(Value),
     /// The error's name.
     Error(String),
-    /// Something that answers nothing of ours, such as a signal.
+    /// A message that answers no call of ours, such as a signal.
     Other,
 }
 
-/// What was sent is no D-Bus, or none that is understood here.
+/// Reason why a message is invalid or not supported.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum Malformed {
     #[error("a message that ends too early")]
@@ -72,13 +72,13 @@ pub(super) enum Malformed {
     Long,
     #[error("a message of another version, or in no byte order")]
     Start,
-    #[error("a text that is none, or of over {TEXT_BYTES_MAX} bytes")]
+    #[error("a text that is not UTF-8, or of over {TEXT_BYTES_MAX} bytes")]
     Text,
     #[error("a value of type '{0}'")]
     Type(String),
 }
 
-/// The bytes of a call, in little endian, which every peer has to understand.
+/// Encodes a call in little endian, which every peer has to understand.
 pub(super) fn encode(serial: u32, call: &Call<'_>) -> Vec<u8> {
     let (signature, body) = encode_arguments(call.arguments);
     let mut fields = Vec::new();
@@ -141,19 +141,19 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(0);
 }
 
-/// Ours are of one or two characters.
+/// Writes a signature. Ours have one or two characters.
 fn put_signature(bytes: &mut Vec<u8>, signature: &str) {
     bytes.push(u8::try_from(signature.len()).unwrap_or(u8::MAX));
     bytes.extend(signature.as_bytes());
     bytes.push(0);
 }
 
-/// What is sent is far shorter than what is read.
+/// Converts a length. Sent texts are far shorter than the limit of read ones.
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-/// How many bytes a message has that starts with these.
+/// Returns the length of the message that starts with these bytes.
 pub(super) fn total_length(start: &[u8; START_BYTES]) -> Result<usize, Malformed> {
     let mut reader = Reader::new(start)?;
     reader.skip(4)?;
@@ -164,7 +164,7 @@ pub(super) fn total_length(start: &[u8; START_BYTES]) -> Result<usize, Malformed
     if total > MESSAGE_BYTES_MAX { Err(Malformed::Long) } else { Ok(total) }
 }
 
-/// What a whole message says to the call `serial`.
+/// Decodes a whole message as an answer to the call `serial`.
 pub(super) fn decode(bytes: &[u8], serial: u32) -> Result<Answer, Malformed> {
     let mut reader = Reader::new(bytes)?;
     let kind = reader.byte_at(1)?;
@@ -195,7 +195,7 @@ pub(super) fn decode(bytes: &[u8], serial: u32) -> Result<Answer, Malformed> {
     }
 }
 
-/// Goes through a message.
+/// A cursor over a message.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         Ok(if self.is_big_endian { u64::from_be_bytes(bytes) } else { u64::from_le_bytes(bytes) })
     }
 
-    /// A number of bytes.
+    /// Reads a length.
     fn size(&mut self) -> Result<usize, Malformed> {
         let size = usize::try_from(self.number()?).map_err(|_| Malformed::Long)?;
         if size > MESSAGE_BYTES_MAX { Err(Malformed::Long) } else { Ok(size) }
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
         text.ok_or(Malformed::Text)
     }
 
-    /// At most 255 bytes, by its length's type.
+    /// Reads a signature of at most 255 bytes, the limit of its length's type.
     fn signature(&mut self) -> Result<&'a str, Malformed> {
         let size = self.byte()?;
         let bytes = self.take(size.into())?;
@@ -289,7 +289,7 @@ impl<'a> Reader<'a> {
                 let number = self.number()?;
                 self.text().map(|path| Value::Numbered(number, path.to_owned()))
             }
-            // Only outside: a variant in a variant has no end.
+            // Not recursive: nested variants have no bound.
             "v" => match self.signature()? {
                 "v" => Err(Malformed::Type("v".to_owned())),
                 inner => self.value(inner),

@@ -7,7 +7,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Somebody who listens, and what he does with one connection.
+/// Makes a listener that handles one connection.
 pub(in super::super) fn listen(
     serve: impl FnOnce(UnixStream) + Send + 'static,
 ) -> (tempfile::TempDir, JoinHandle<()>) {

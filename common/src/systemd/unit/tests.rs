@@ -3,7 +3,7 @@ use std::io::Write;
 use super::super::bus::tests::{call, error, greet, listen};
 use super::*;
 
-/// What is made of an error in answer to the first question.
+/// Returns the result of an error in answer to the first question.
 fn asked_in_vain(name: &'static str) -> Result<Option<Unit>, Error> {
     let (directory, thread) = listen(move |mut stream| {
         greet(&mut stream);

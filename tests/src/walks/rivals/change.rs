@@ -35,7 +35,7 @@ impl Rivals {
         let contender = (!disputed.is_empty()).then(|| Contender::start(&disputed));
         match self.service.upgrade(whose) {
             // On a busy machine guests take longer to end than it waits.
-            Upgraded::Refused(reason) if reason.ends_with("to be tried again then") => {
+            Upgraded::Refused(reason) if reason.ends_with("retrying when it does") => {
                 eventually("it is tried again", || self.service.daemon().is_current());
             }
             outcome => assert_eq!(outcome, Upgraded::Done, "from {before:?} to {whose:?}"),
