@@ -42,7 +42,7 @@ impl Sessions {
         self.sessions.keys().copied()
     }
 
-    /// SlotFile a connection as waiting for the result of its call.
+    /// Marks a connection as waiting for the result of its call.
     pub(crate) fn set_call_in_flight(&mut self, client: ClientId) {
         if let Some(session) = self.sessions.get_mut(&client) {
             session.has_call_in_flight = true;

@@ -108,7 +108,7 @@ impl Owners {
         self.forget_unused(id);
     }
 
-    /// SlotFile an owner as dead. Its pid may be another's from now on.
+    /// Marks an owner as dead. Its pid may be another's from now on.
     pub(crate) fn mark_dead(&mut self, id: OwnerId) {
         let Some(owner) = self.owners.get_mut(&id) else {
             return;

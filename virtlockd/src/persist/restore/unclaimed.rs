@@ -1,4 +1,4 @@
-//! InheritedFds fds that no record claims.
+//! Inherited fds that no record claims.
 
 use std::os::fd::BorrowedFd;
 
