@@ -10,10 +10,26 @@ const PASSED_OVER: [&str; 2] = ["target", ".git"];
 #[test]
 fn relative_links_lead_to_files_and_headings() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let documents = documents_in(&root);
+    let documents = files_in(&root, "md");
     assert!(documents.iter().any(|document| document == &root.join("README.md")), "{documents:?}");
     let broken: Vec<_> = documents.iter().flat_map(|document| broken_links(document)).collect();
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn sources_that_the_architecture_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("common/ARCHITECTURE.md")).unwrap();
+    let sources: Vec<_> = ["common", "virtlogd", "virtlockd", "tests"]
+        .into_iter()
+        .flat_map(|name| files_in(&root.join(name), "rs"))
+        .collect();
+    let named: HashSet<_> =
+        text.split('`').skip(1).step_by(2).filter(|it| it.ends_with(".rs")).collect();
+    assert!(named.len() > 50, "only {} are named", named.len());
+    let exists = |name: &&str| sources.iter().any(|source| source.ends_with(name));
+    let missing: Vec<_> = named.into_iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
@@ -28,7 +44,8 @@ fn a_link_that_leads_nowhere_is_found() {
     assert_eq!(targets, ["other.md", "#no-such"]);
 }
 
-fn documents_in(directory: &Path) -> Vec<PathBuf> {
+/// All files below a directory that have this extension.
+fn files_in(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     let entries = entries.filter(|entry| {
         let name = entry.file_name();
@@ -37,8 +54,8 @@ fn documents_in(directory: &Path) -> Vec<PathBuf> {
     let found = entries.flat_map(|entry| {
         let path = entry.path();
         match entry.file_type().unwrap().is_dir() {
-            true => documents_in(&path),
-            false if path.extension().is_some_and(|extension| extension == "md") => vec![path],
+            true => files_in(&path, extension),
+            false if path.extension().is_some_and(|it| it == extension) => vec![path],
             false => Vec::new(),
         }
     });
