@@ -4,7 +4,7 @@ mod flags;
 mod inherited;
 mod kind;
 
-use std::io::{self};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 

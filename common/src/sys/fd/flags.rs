@@ -1,6 +1,6 @@
 //! Flags and marks of open files.
 
-use std::io::{self};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;

@@ -1,6 +1,6 @@
 //! Kind and identity of open files, without asking a file server.
 
-use std::io::{self};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 

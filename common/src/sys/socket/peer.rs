@@ -1,6 +1,6 @@
 //! Identity of the peer of a socket.
 
-use std::io::{self};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 

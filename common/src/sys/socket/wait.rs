@@ -1,6 +1,6 @@
 //! Calls on sockets that wait until a deadline.
 
-use std::io::{self};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
