@@ -13,7 +13,7 @@
 //! lost some or all of its content.
 
 mod question;
-mod removals;
+mod removing;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;

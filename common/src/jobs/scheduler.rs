@@ -10,7 +10,7 @@
 //! files are on it. One at a time also means that no two jobs of a device work on one file at once,
 //! by whatever names it is open.
 
-mod away;
+mod other_threads;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
