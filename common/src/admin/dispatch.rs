@@ -1,15 +1,22 @@
 //! Procedures of the admin program. Each decodes all of its arguments first, then makes libvirt's
 //! checks in libvirt's order.
 
-use super::encode::{count, write_client, write_identity, write_list, write_numbers};
-use super::lookup::{Wording, client_of, server_named};
+mod arguments;
+mod client;
+mod log;
+
+use arguments::{no_flags, string};
+use client::{
+    client_info, client_limits, close_client, list_clients, lookup_client, set_client_limits,
+};
+use log::{log_filters, log_outputs, set_log_filters, set_log_outputs};
+
+use super::encode::{write_list, write_numbers};
+use super::lookup::{Wording, server_named};
 use super::{ADMIN_SERVER_NAME, LIBVIRT_VERSION_NUMBER, Target, params};
 use crate::rpc::error::{Code, Domain, Error};
 use crate::rpc::{Call, Reply};
-use crate::xdr::{self, Reader, Writer};
-
-/// Clients in one answer, libvirt's value, on the wire.
-const CLIENTS_MAX: usize = 16_384;
+use crate::xdr::{Reader, Writer};
 
 /// Result of a call.
 #[derive(Debug)]
@@ -153,124 +160,6 @@ fn check_workers(min: u32, max: u32) -> Result<(), Error> {
     Ok(())
 }
 
-fn list_clients(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
-    let (name, wanted) = (string(arguments)?, arguments.present()?);
-    let flags = arguments.u32()?;
-    let server = server_named(target, name, Wording::Rpc)?;
-    no_flags(flags, "adminServerListClients")?;
-    let clients = target.clients(server);
-    if clients.len() > CLIENTS_MAX {
-        let detail = format!("Too many clients '{}' for limit '{CLIENTS_MAX}'", clients.len());
-        return Err(Error::new(Code::InternalError, Domain::Admin, detail));
-    }
-    let mut writer = Writer::new();
-    write_list(&mut writer, wanted, &clients, |writer, client| {
-        write_client(writer, name, client);
-    });
-    Ok(writer)
-}
-
-fn lookup_client(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
-    let (name, id) = (string(arguments)?, arguments.u64()?);
-    let flags = arguments.u32()?;
-    let server = server_named(target, name, Wording::Rpc)?;
-    no_flags(flags, "adminServerLookupClient")?;
-    let client = client_of(target, server, id, Wording::Rpc)?;
-    let mut writer = Writer::new();
-    write_client(&mut writer, name, &client);
-    Ok(writer)
-}
-
-/// compat: a client has its identity from the start. In libvirt 9.0.0 it has none before its first
-/// call, and where a name is unknown every call of the client fails.
-fn client_info(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
-    let (name, id) = client_reference(arguments)?;
-    let flags = arguments.u32()?;
-    let server = server_named(target, name, Wording::Admin)?;
-    client_of(target, server, id, Wording::Admin)?;
-    no_flags(flags, "adminClientGetInfo")?;
-    let identity = target.identity(server, id).ok_or_else(|| Wording::Admin.no_client(id))?;
-    Ok(write_identity(&identity))
-}
-
-fn close_client(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
-    let (name, id) = client_reference(arguments)?;
-    let flags = arguments.u32()?;
-    let server = server_named(target, name, Wording::Rpc)?;
-    client_of(target, server, id, Wording::Rpc)?;
-    no_flags(flags, "adminClientClose")?;
-    target.close_client(server, id);
-    Ok(Writer::new())
-}
-
-fn client_limits(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
-    let (name, flags) = (string(arguments)?, arguments.u32()?);
-    let server = server_named(target, name, Wording::Rpc)?;
-    no_flags(flags, "adminServerGetClientLimits")?;
-    let limits = target.limits(server);
-    let clients = u32::try_from(target.clients(server).len()).unwrap_or(u32::MAX);
-    Ok(write_numbers([
-        ("nclients_max", limits.clients_max),
-        ("nclients", clients),
-        ("nclients_unauth_max", limits.unauthenticated_max),
-        ("nclients_unauth", 0),
-    ]))
-}
-
-/// compat: a limit below that for unauthenticated clients is refused although there can be none,
-/// and the text says the opposite of its meaning (libvirt 9.0.0).
-fn set_client_limits(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
-    let (name, parameters) = (string(arguments)?, params::read(arguments)?);
-    let flags = arguments.u32()?;
-    let server = server_named(target, name, Wording::Admin)?;
-    params::check_fields(&parameters)?;
-    no_flags(flags, "adminServerSetClientLimits")?;
-    let fields = ["nclients_max", "nclients_unauth_max"];
-    let [clients_max, unauthenticated_max] = params::settable(&parameters, fields)?;
-    let mut limits = target.limits(server);
-    limits.clients_max = clients_max.unwrap_or(limits.clients_max);
-    limits.unauthenticated_max = unauthenticated_max.unwrap_or(limits.unauthenticated_max);
-    if limits.clients_max < limits.unauthenticated_max {
-        let detail = "The overall maximum number of clients waiting for authentication must not \
-                      be less than the overall maximum number of clients";
-        return Err(Error::new(Code::InvalidArg, Domain::Rpc, detail));
-    }
-    target.set_limits(server, limits);
-    Ok(Writer::new())
-}
-
-fn log_outputs(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
-    no_flags(arguments.u32()?, "adminConnectGetLoggingOutputs")?;
-    let items = target.log_outputs();
-    let mut writer = Writer::new();
-    writer.opaque(items.join(" ").as_bytes()).u32(count(&items));
-    Ok(writer)
-}
-
-/// compat: a blank follows each filter, the last one too (libvirt 9.0.0).
-fn log_filters(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
-    no_flags(arguments.u32()?, "adminConnectGetLoggingFilters")?;
-    let items = target.log_filters();
-    let text: String = items.iter().flat_map(|item| [item, " "]).collect();
-    let mut writer = Writer::new();
-    writer.optional((!items.is_empty()).then_some(text.as_bytes())).u32(count(&items));
-    Ok(writer)
-}
-
-fn set_log_outputs(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
-    let (setting, flags) = (log_setting(arguments)?, arguments.u32()?);
-    no_flags(flags, "adminConnectSetLoggingOutputs")?;
-    target.set_log_outputs(setting)?;
-    Ok(Writer::new())
-}
-
-fn set_log_filters(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Result<Writer, Error> {
-    let (setting, flags) = (log_setting(arguments)?, arguments.u32()?);
-    no_flags(flags, "adminConnectSetLoggingFilters")?;
-    target.set_log_filters(setting)?;
-    Ok(Writer::new())
-}
-
 fn update_tls_files(arguments: &mut Reader<'_>, target: &dyn Target) -> Result<Writer, Error> {
     let (name, flags) = (string(arguments)?, arguments.u32()?);
     server_named(target, name, Wording::Rpc)?;
@@ -284,30 +173,4 @@ fn set_idle_timeout(arguments: &mut Reader<'_>, target: &mut dyn Target) -> Resu
     no_flags(flags, "adminConnectSetDaemonTimeout")?;
     target.set_idle_timeout_s(timeout_s);
     Ok(Writer::new())
-}
-
-fn no_flags(flags: u32, function: &str) -> Result<(), Error> {
-    match flags {
-        0 => Ok(()),
-        bits => Err(Error::unsupported_flags(Domain::Admin, bits, function)),
-    }
-}
-
-fn string<'a>(arguments: &mut Reader<'a>) -> Result<&'a [u8], xdr::Error> {
-    arguments.string(params::STRING_BYTES_MAX)
-}
-
-/// Reads server name and id of a client; the rest of a client's description is ignored.
-fn client_reference<'a>(arguments: &mut Reader<'a>) -> Result<(&'a [u8], u64), xdr::Error> {
-    let (name, id) = (string(arguments)?, arguments.u64()?);
-    let (_connected_at_s, _transport) = (arguments.i64()?, arguments.u32()?);
-    Ok((name, id))
-}
-
-/// Reads a setting of the daemon's own log. Absent and empty mean the same.
-///
-/// compat: it has to be UTF-8; libvirt 9.0.0 takes any bytes.
-fn log_setting<'a>(arguments: &mut Reader<'a>) -> Result<&'a str, Error> {
-    let bytes = if arguments.present()? { string(arguments)? } else { &[] };
-    str::from_utf8(bytes).map_err(|_| Error::undecodable())
 }

@@ -1,5 +1,7 @@
 use super::*;
 use crate::sys::pipe::pipe;
+use std::collections::VecDeque;
+use std::time::Duration;
 
 impl Token for u64 {
     fn into_bits(self) -> u64 {

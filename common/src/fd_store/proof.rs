@@ -12,6 +12,9 @@
 //! The first and the latest sentinel stay in the store. When the pipe of one ends, the store has
 //! lost some or all of its content.
 
+mod question;
+mod removing;
+
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,21 +22,10 @@ use std::time::{Duration, Instant};
 
 use super::names::Kind;
 use crate::event::{Interest, Reactor, Registered, Token};
-use crate::sys::pipe::{self, State};
+use crate::sys::pipe::{self};
 use crate::systemd::{Notify, Pace};
-
-/// Answer to a question.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// The store has everything that was asked about.
-    pub(crate) is_taken: bool,
-    /// Some messages may have been lost on the way.
-    pub(crate) is_doubtful: bool,
-    /// Names that were sent.
-    pub(crate) names: Vec<Box<str>>,
-    /// Names that were removed before.
-    pub(crate) removed: Vec<Box<str>>,
-}
+pub(crate) use question::Answer;
+use question::{Question, Sentinel, has_ended};
 
 /// State of the questions, see the [module](self).
 #[derive(Debug)]
@@ -76,21 +68,6 @@ const REMOVALS_MAX: usize = 16;
 
 /// Pipes per question.
 const QUESTION_PIPES: usize = 2;
-
-#[derive(Debug)]
-struct Question {
-    answer: Answer,
-    sentinel: Sentinel,
-    /// Ends when the supervisor has processed everything before it.
-    barrier: Registered<OwnedFd>,
-}
-
-/// A pipe whose other end is only in the store.
-#[derive(Debug)]
-struct Sentinel {
-    name: Box<str>,
-    reader: Registered<OwnedFd>,
-}
 
 impl Default for Proof {
     fn default() -> Self {
@@ -173,59 +150,6 @@ impl Proof {
         self.changes
     }
 
-    /// Removes a name from the store, or keeps it from getting there.
-    pub(crate) fn remove(&mut self, notify: &mut Notify, name: &str) {
-        self.unproved.remove(name);
-        self.leaving_fds += notify.count(name);
-        notify.withdraw(name);
-        self.removals.push(name.into());
-    }
-
-    /// Repeats a predecessor's removals, which the supervisor may not have received. They may fail
-    /// again.
-    pub(crate) fn remove_again(&mut self, notify: &mut Notify, names: &[String]) {
-        self.changes += 1;
-        for name in names {
-            notify.remove(name);
-            self.removed.push(name.as_str().into());
-        }
-    }
-
-    /// Sends the pending removals, unless something was sent that no sentinel follows yet. Returns
-    /// whether there were any.
-    pub(crate) fn send_removals(&mut self, notify: &mut Notify) -> bool {
-        self.note_losses(notify);
-        self.sent.is_empty() && self.send_all_removals(notify)
-    }
-
-    /// Sends all pending removals, when everything is to be sent again behind them: systemd does
-    /// not store an fd under a second name. Returns whether there were any.
-    pub(crate) fn send_all_removals(&mut self, notify: &mut Notify) -> bool {
-        if self.removals.is_empty() {
-            return false;
-        }
-        self.changes += 1;
-        self.leaving_fds = 0;
-        for name in std::mem::take(&mut self.removals) {
-            // Essentials may have been stored again under the same name.
-            if !notify.has(&name) {
-                notify.remove(&name);
-                self.removed.push(name);
-            }
-        }
-        true
-    }
-
-    /// Returns the number of fds whose removal is pending, and which still take room.
-    pub(crate) fn leaving_fds(&self) -> usize {
-        self.leaving_fds
-    }
-
-    /// Returns whether removals are pending that cannot be sent yet.
-    pub(crate) fn has_removals(&self) -> bool {
-        !self.removals.is_empty()
-    }
-
     /// Returns whether there is something to ask about, and no question is in flight.
     pub(crate) fn is_to_ask(&self) -> bool {
         self.questions.is_empty() && !self.sent.is_empty()
@@ -234,11 +158,6 @@ impl Proof {
     /// Returns whether the supervisor can take another question.
     pub(crate) fn may_ask(&self) -> bool {
         self.removals.len() >= REMOVALS_MAX || self.pace.is_due(Instant::now())
-    }
-
-    /// Returns whether something was removed and no question followed.
-    pub(crate) fn are_removals_unasked(&self) -> bool {
-        self.questions.is_empty() && !self.removed.is_empty()
     }
 
     /// Asks about everything that was sent.
@@ -346,16 +265,6 @@ impl Proof {
     pub(crate) fn unproved(&self) -> Vec<String> {
         self.unproved.iter().map(|name| name.to_string()).collect()
     }
-
-    /// Returns the removed names that may still be stored, for a successor.
-    pub(crate) fn removed(&self) -> impl Iterator<Item = &str> {
-        let asked = self.questions.iter().flat_map(|question| &question.answer.removed);
-        self.removals.iter().chain(&self.removed).chain(asked).map(AsRef::as_ref)
-    }
-}
-
-fn has_ended(pipe: &Registered<OwnedFd>) -> bool {
-    pipe::state(pipe.as_fd()).is_ok_and(|state| state == State::AtEnd)
 }
 
 #[cfg(test)]

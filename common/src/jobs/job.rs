@@ -42,3 +42,24 @@ pub(crate) struct Returned<O> {
     pub(crate) outcome: O,
     pub(crate) was_quick: bool,
 }
+
+impl<O> Job<O> {
+    /// Runs the job on this thread.
+    pub(crate) fn run(self) -> O {
+        let Self { work, progress, .. } = self;
+        progress.iter().for_each(Progress::note);
+        let outcome = work();
+        progress.iter().for_each(Progress::end);
+        outcome
+    }
+
+    pub(super) fn in_flight(&self) -> InFlight {
+        InFlight { source: self.source, since: self.since, place: self.place, is_at_peer: false }
+    }
+}
+
+impl<O> std::fmt::Debug for Job<O> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.in_flight().fmt(formatter)
+    }
+}

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use tracing::dispatcher;
 
 use super::lines::{Hands, Lines};
+use super::logger::Logger;
 use super::output::Destination;
 use super::queue::{FLUSH_PERIOD, Queue};
-use super::{Logger, State};
+use super::state::State;
 use crate::sys::{process, signal};
 
 /// Time for the last lines before an exec.

@@ -1,6 +1,10 @@
 use super::*;
 use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use tracing::Subscriber;
 use tracing::dispatcher::{Dispatch, with_default};
+use tracing::level_filters::LevelFilter;
 
 /// Longer than it takes to open a file.
 const PERIOD: Duration = Duration::from_secs(10);

@@ -10,16 +10,17 @@
 //! are given to the first byte in it that should carry an fd. libvirt sends that byte alone.
 
 mod buffered;
+mod input;
+mod outgoing;
 
-use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use thiserror::Error;
+use std::os::fd::{AsFd, OwnedFd};
 
 pub use buffered::{Buffered, Side};
+use input::{Input, Progress};
+pub use input::{Message, Violation};
+pub use outgoing::{Outgoing, Unsent};
 
-use super::header::{Front, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, MESSAGE_FDS_MAX, kind};
-use crate::xdr::Reader;
+use super::header::HEADER_BYTES;
 
 /// Bytes of a read that may cross messages; ours, several times a common call.
 pub const READ_BYTES_MAX: usize = 1024;
@@ -27,23 +28,6 @@ pub const READ_BYTES_MAX: usize = 1024;
 /// Bytes by which the buffer for a message runs ahead of those that have arrived. A length word
 /// alone costs no more memory than this.
 const AHEAD_BYTES_MAX: usize = 65_536;
-
-/// A framing error of the peer; the connection can only be closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Violation {
-    /// A length word below the header's size or above the limit.
-    #[error("message of {0} bytes, expected {HEADER_BYTES} to {MESSAGE_BYTES_MAX}")]
-    Length(u32),
-    /// A call with fds without a valid count of them.
-    #[error("call with fds has no count, or one above {MESSAGE_FDS_MAX}")]
-    FdCount,
-    /// A byte that should carry one fd has none, or several.
-    #[error("an expected fd did not come alone with its byte")]
-    Fd,
-    /// The handed-over beginning of a message is a whole one.
-    #[error("more was handed over than the beginning of a message")]
-    HandedOver,
-}
 
 /// Data that the connection needs next from its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,36 +40,6 @@ pub enum Want {
     Nothing,
 }
 
-/// A complete message with its fds.
-#[derive(Debug)]
-pub struct Message {
-    /// The header.
-    pub header: Header,
-    /// The payload, without the count of fds.
-    pub payload: Vec<u8>,
-    /// The fds that followed it.
-    pub fds: Vec<OwnedFd>,
-}
-
-/// An outgoing message, with the fds that follow it one by one.
-#[derive(Debug)]
-pub struct Outgoing {
-    front: Front,
-    payload: Vec<u8>,
-    /// Bytes of both parts that were sent.
-    sent: usize,
-    fds: VecDeque<OwnedFd>,
-}
-
-/// Data to be written next.
-#[derive(Debug)]
-pub enum Unsent<'a> {
-    /// Two slices, one behind the other; at most one is empty.
-    Bytes([&'a [u8]; 2]),
-    /// A zero byte that carries this fd.
-    Fd(BorrowedFd<'a>),
-}
-
 /// A stream in both directions.
 #[derive(Debug)]
 pub struct Connection {
@@ -95,39 +49,11 @@ pub struct Connection {
     in_flight: bool,
 }
 
-#[derive(Debug)]
-enum Input {
-    Head { bytes: [u8; HEADER_BYTES], have: usize },
-    Body { header: Header, bytes: Vec<u8>, have: usize, len: usize },
-    Fds { message: Message, missing: usize },
-}
-
 /// Bytes that were read together, and the fds that came with one of them.
 #[derive(Debug, Default)]
 struct Piece {
     bytes: Vec<u8>,
     fds: Vec<OwnedFd>,
-}
-
-impl Outgoing {
-    pub(super) fn new(header: &Header, payload: Vec<u8>, fds: Vec<OwnedFd>) -> Self {
-        Self { front: header.front(payload.len(), fds.len()), payload, sent: 0, fds: fds.into() }
-    }
-
-    /// Returns the bytes that are still to be sent, in two parts.
-    #[must_use]
-    pub fn unsent_bytes(&self) -> [&[u8]; 2] {
-        let front = self.front.bytes();
-        let sent_of_payload = self.sent.saturating_sub(front.len());
-        [
-            front.get(self.sent..).unwrap_or_default(),
-            self.payload.get(sent_of_payload..).unwrap_or_default(),
-        ]
-    }
-
-    fn is_sent_but_for_fds(&self) -> bool {
-        self.sent >= self.front.bytes().len() + self.payload.len()
-    }
 }
 
 impl Connection {
@@ -306,87 +232,6 @@ impl Connection {
 impl Default for Connection {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-enum Progress {
-    Message(Message),
-    Unfinished(Input),
-}
-
-impl Input {
-    fn start() -> Self {
-        Self::Head { bytes: [0; HEADER_BYTES], have: 0 }
-    }
-
-    /// Takes what it lacks from the front of `bytes`, at least one, and returns the rest.
-    fn take<'a>(&mut self, bytes: &'a [u8], fds: &mut Vec<OwnedFd>) -> Result<&'a [u8], Violation> {
-        match self {
-            Self::Head { bytes: head, have } => {
-                let space = head.get_mut(*have..).unwrap_or_default();
-                let (taken, rest) = bytes.split_at(space.len().min(bytes.len()));
-                space.iter_mut().zip(taken).for_each(|(to, from)| *to = *from);
-                *have += taken.len();
-                if let Some(input) = Self::after_head(head.get(..*have).unwrap_or_default())? {
-                    *self = input;
-                }
-                Ok(rest)
-            }
-            Self::Body { bytes: body, have, len, .. } => {
-                let (taken, rest) = bytes.split_at((*len - *have).min(bytes.len()));
-                body.truncate(*have);
-                body.extend_from_slice(taken);
-                *have += taken.len();
-                Ok(rest)
-            }
-            Self::Fds { message, missing } => {
-                let (Some(fd), true) = (fds.pop(), fds.is_empty()) else {
-                    return Err(Violation::Fd);
-                };
-                message.fds.push(fd);
-                *missing -= 1;
-                Ok(bytes.get(1..).unwrap_or_default())
-            }
-        }
-    }
-
-    /// Returns the state behind the header, or `None` while it is not complete. A wrong length is
-    /// found as soon as its four bytes are there.
-    fn after_head(bytes: &[u8]) -> Result<Option<Self>, Violation> {
-        let mut reader = Reader::new(bytes);
-        let Ok(len) = reader.u32() else { return Ok(None) };
-        let total = usize::try_from(len).map_err(|_| Violation::Length(len))?;
-        if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&total) {
-            return Err(Violation::Length(len));
-        }
-        let Ok(header) = Header::read(&mut reader) else { return Ok(None) };
-        let len = total - HEADER_BYTES;
-        Ok(Some(Self::Body { header, bytes: Vec::new(), have: 0, len }))
-    }
-
-    fn complete(self) -> Result<Progress, Violation> {
-        match self {
-            Self::Body { header, bytes: payload, have, len } if have == len => {
-                let message = Message { header, payload, fds: Vec::new() };
-                if header.kind == kind::CALL_WITH_FDS {
-                    Self::awaiting_fds(message)
-                } else {
-                    Ok(Progress::Message(message))
-                }
-            }
-            Self::Fds { message, missing: 0 } => Ok(Progress::Message(message)),
-            unfinished => Ok(Progress::Unfinished(unfinished)),
-        }
-    }
-
-    fn awaiting_fds(mut message: Message) -> Result<Progress, Violation> {
-        let count = Reader::new(&message.payload).u32().map_err(|_| Violation::FdCount)?;
-        let missing = usize::try_from(count).map_err(|_| Violation::FdCount)?;
-        if missing > MESSAGE_FDS_MAX {
-            return Err(Violation::FdCount);
-        }
-        message.payload.drain(..size_of::<u32>());
-        Self::Fds { message, missing }.complete()
     }
 }
 

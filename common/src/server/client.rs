@@ -1,41 +1,26 @@
 //! A connected client: its socket, its stream's state and its call in flight.
 
+mod closed;
+mod input;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use thiserror::Error;
 
 use super::caller::{Caller, ClientId};
 use crate::event::{Interest, Registered};
 use crate::fd_store::pending_reply::PendingReply;
 use crate::fd_store::reply_record::ReplyRecord;
-use crate::rpc::connection::{Message, Outgoing, READ_BYTES_MAX, Unsent, Violation, Want};
+use crate::rpc::connection::{Outgoing, Unsent};
 use crate::rpc::program::ReplyTo;
 use crate::rpc::{self, Connection, Reply};
-use crate::sys::socket::{self, Peer, Received};
+use crate::sys::socket::{self, Peer};
 use crate::sys::{pidfd, process};
-
-/// Reason why a client is closed.
-#[derive(Debug, Error)]
-pub(super) enum Closed {
-    #[error("end of the stream")]
-    End,
-    #[error("end of the stream in the middle of a message")]
-    EndMidMessage,
-    #[error(transparent)]
-    Violation(#[from] Violation),
-    #[error(transparent)]
-    Io(io::Error),
-    #[error("the connection was to be closed")]
-    Asked,
-    #[error("it cannot be handed over to libvirt's daemon")]
-    Upgrade,
-    #[error("messages of all clients take too much memory, and its {0} bytes are the most")]
-    Memory(usize),
-}
+pub(super) use closed::Closed;
+use closed::attempt;
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -223,67 +208,6 @@ impl Client {
         Ok(true)
     }
 
-    /// Reads until a message is complete; `None` when nothing more can be read now. After a short
-    /// read no second read is tried: later input makes an event. With `only_rest` it reads nothing
-    /// behind the message.
-    pub(super) fn read_message(&mut self, only_rest: bool) -> Result<Option<Message>, Closed> {
-        let mut message = self.connection.resume()?;
-        while message.is_none() && self.may_have_input {
-            let wanted = self.connection.wants();
-            if wanted == Want::Nothing || !self.prepare_to_read()? {
-                break;
-            }
-            message = match wanted {
-                Want::Body => self.read_body()?,
-                Want::Anything | Want::Nothing => self.read_anything(only_rest)?,
-            };
-        }
-        if message.is_none() {
-            self.note(self.pending_reply());
-        }
-        Ok(message)
-    }
-
-    /// Marks the pending reply of a stored client as unknown before reading. Returns whether there
-    /// is input. It peeks first: mostly there is none, and a kill between mark and read must not
-    /// cost the connection.
-    fn prepare_to_read(&mut self) -> Result<bool, Closed> {
-        if let Some((_, Some(record))) = &mut self.stored {
-            match attempt(|| socket::peek(&self.socket))? {
-                None => self.may_have_input = false,
-                Some(0) => {}
-                Some(_) => record.note(PendingReply::Unknown),
-            }
-        }
-        Ok(self.may_have_input)
-    }
-
-    fn read_anything(&mut self, only_rest: bool) -> Result<Option<Message>, Closed> {
-        let mut bytes = [0; READ_BYTES_MAX];
-        let missing = if only_rest { self.connection.missing_bytes() } else { READ_BYTES_MAX };
-        let bytes = bytes.get_mut(..missing.min(READ_BYTES_MAX)).unwrap_or_default();
-        match attempt(|| socket::receive(&self.socket, bytes))? {
-            None => self.may_have_input = false,
-            Some(Received { count: 0, .. }) => return Err(self.ended()),
-            Some(Received { count, fds, may_have_more }) => {
-                self.may_have_input = may_have_more || self.is_ending;
-                let bytes = bytes.get(..count).unwrap_or_default();
-                return Ok(self.connection.received(bytes, fds)?);
-            }
-        }
-        Ok(None)
-    }
-
-    fn read_body(&mut self) -> Result<Option<Message>, Closed> {
-        let space = self.connection.space();
-        match attempt(|| Ok(nix::unistd::read(&*self.socket, space)?))? {
-            None => self.may_have_input = false,
-            Some(0) => return Err(self.ended()),
-            Some(count) => return Ok(self.connection.filled(count)?),
-        }
-        Ok(None)
-    }
-
     fn pending_reply(&self) -> PendingReply {
         match self.unanswered {
             _ if self.connection.has_read_on() => PendingReply::Unknown,
@@ -299,10 +223,6 @@ impl Client {
         }
     }
 
-    fn ended(&self) -> Closed {
-        if self.connection.is_mid_message() { Closed::EndMidMessage } else { Closed::End }
-    }
-
     /// Asks for writable events only while output is queued; otherwise each answer would cause two
     /// wake-ups.
     fn wait_for_space(&mut self, wait: bool) -> Result<(), Closed> {
@@ -312,17 +232,5 @@ impl Client {
             self.waits_for_space = wait;
         }
         Ok(())
-    }
-}
-
-/// Maps `WouldBlock` to `None`, and errors to an end of the connection.
-fn attempt<T>(mut operation: impl FnMut() -> io::Result<T>) -> Result<Option<T>, Closed> {
-    loop {
-        return match operation() {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(Closed::Io(error)),
-        };
     }
 }

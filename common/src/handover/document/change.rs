@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::client::Client;
+use super::lease::Lockspace;
 use super::lenient::{lenient, object};
-use super::private::Ending;
-use super::{Client, Lockspace, Log};
+use super::log::Log;
+use super::owner::Ending;
 use crate::handover::text::{bytes_of, hex_unless_text, text};
 
 /// A change in the fd store; with a key alone, the item's removal.

@@ -1,3 +1,4 @@
+use super::super::job::Returned;
 use super::*;
 use crate::jobs::slow::QUICK_ROW;
 

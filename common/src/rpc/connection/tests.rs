@@ -1,4 +1,5 @@
 use super::*;
+use crate::rpc::header::{Header, kind};
 use std::fs::File;
 
 const CALL: Header =

@@ -1,4 +1,8 @@
 use super::*;
+use std::fs::File;
+use std::os::fd::IntoRawFd;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 #[test]
 fn a_mark_goes_with_the_file_and_not_with_its_name() {
@@ -8,7 +12,6 @@ fn a_mark_goes_with_the_file_and_not_with_its_name() {
     mark(&one).unwrap();
     assert!(is_marked(one.try_clone().unwrap()) && !is_marked(other));
 }
-use std::os::fd::IntoRawFd;
 
 #[test]
 fn an_inherited_fd_is_adopted_close_on_exec() {

@@ -1,6 +1,8 @@
 use super::*;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 
 #[test]
 fn an_fd_travels_with_its_byte() {

@@ -2,10 +2,11 @@ use std::fs::File;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::*;
-use crate::sys::{pipe::State, socket::receive_datagram};
+use crate::sys::pipe::{self, State};
+use crate::sys::socket::receive_datagram;
 
 /// A supervisor of our own.
 struct Supervisor {

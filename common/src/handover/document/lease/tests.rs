@@ -1,3 +1,4 @@
+use super::super::owner::Process;
 use super::*;
 
 #[test]
