@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::rpc::error::io_text;
+use crate::sys::errno::io_text;
 
 /// Bytes of a configuration file, libvirt's value.
 pub const FILE_BYTES_MAX: usize = 10 * 1024 * 1024;

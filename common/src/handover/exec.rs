@@ -13,7 +13,7 @@ use super::document::Document;
 use super::fds::FdSet;
 use super::state::{self, Successor, VARIABLE, WriteError};
 use super::target::{self, Target};
-use crate::rpc::error::io_text;
+use crate::sys::errno::io_text;
 use crate::sys::signal::Held;
 
 /// Reason why no successor was executed.

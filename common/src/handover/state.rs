@@ -19,7 +19,7 @@ use super::document::{self, Document};
 use super::fds::{FdSet, InheritedFds};
 use super::memfd::BYTES_MAX;
 use super::memfd::Memfd;
-use crate::rpc::error::io_text;
+use crate::sys::errno::io_text;
 use crate::sys::{calls, process};
 
 /// Environment variable with the number of the memfd.

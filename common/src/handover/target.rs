@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 
-use crate::rpc::error::io_text;
+use crate::sys::errno::io_text;
 use crate::sys::process;
 
 /// Search path without `PATH`, as in `execvp(3)`.

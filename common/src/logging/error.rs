@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::rpc;
-use crate::rpc::error::{Code, Domain, io_text};
+use crate::rpc::error::{Code, Domain};
+use crate::sys::errno::io_text;
 
 /// Reason why the log cannot be set as asked. The text is libvirt's, prefix included; at start its
 /// daemons print it behind `libvirt:  error : `.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use crate::rpc::error::io_text;
+use crate::sys::errno::io_text;
 use crate::sys::socket;
 
 /// Permission bits of a socket until its group is set.

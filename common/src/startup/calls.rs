@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::service::Service;
-use crate::rpc::error::io_text;
 use crate::sys::calls::Call;
+use crate::sys::errno::io_text;
 
 /// System calls without which no daemon can run: its threads, and its way of waiting.
 const NEEDED: [Call; 5] =

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{pid_file, sockets};
 use crate::config::{self, Document};
-use crate::rpc::error::io_text;
+use crate::sys::errno::io_text;
 use crate::{cli, logging};
 
 /// Reason why the start failed, in one line.

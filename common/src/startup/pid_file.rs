@@ -48,7 +48,7 @@ pub(super) struct PidFile {
 #[derive(Debug, Error)]
 pub(super) enum Error {
     /// It cannot be opened.
-    #[error("Failed to open pid file '{}': {}", path.display(), crate::rpc::error::io_text(error))]
+    #[error("Failed to open pid file '{}': {}", path.display(), crate::sys::errno::io_text(error))]
     Open {
         /// Path of the file.
         path: PathBuf,
@@ -65,7 +65,7 @@ pub(super) enum Error {
         path: PathBuf,
     },
     /// It cannot be locked or written.
-    #[error("Failed to acquire pid file '{}': {}", path.display(), crate::rpc::error::io_text(error))]
+    #[error("Failed to acquire pid file '{}': {}", path.display(), crate::sys::errno::io_text(error))]
     Acquire {
         /// Path of the file.
         path: PathBuf,

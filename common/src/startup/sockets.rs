@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::cli::{Paths, SOCKET_MODE};
 use crate::config::{Common, ServerSockets};
-use crate::rpc::error::io_text;
 use crate::server::Listener;
+use crate::sys::errno::io_text;
 use crate::systemd::{self, PassedSocket};
 
 /// Listeners of both servers.

@@ -10,8 +10,10 @@
 )]
 
 pub mod calls;
+pub mod errno;
 pub mod fd;
 pub mod file;
+pub mod file_id;
 pub mod lock;
 pub mod memory;
 pub mod pidfd;

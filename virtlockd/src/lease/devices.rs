@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::sys::lock::Mode;
 
-use crate::lease::file_id::FileId;
+use common::sys::file_id::FileId;
 
 /// Block devices that are leased. Clones share one table, for jobs on other threads.
 #[derive(Debug, Clone, Default)]

@@ -26,8 +26,8 @@ use common::sys::file::open_without_links;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
-use crate::lease::file_id::FileId;
 use crate::lease::locked_file::LockedFile;
+use common::sys::file_id::FileId;
 
 /// Files with POSIX locks. Clones share one table, for jobs on other threads.
 #[derive(Debug, Clone, Default)]

@@ -11,11 +11,11 @@ use common::server::StorageId;
 use common::sys::lock::{Hold, Mode};
 
 use crate::error::file::{FileError, FileOperation, file_error, is_lease_break, is_shortage};
-use crate::lease::file_id::FileId;
 use crate::lease::inherited_posix_locks::{InheritedPosixLocks, Opened};
 use crate::lease::local_locks::LocalLocks;
 use crate::lease::lock::{ATTEMPTS_MAX, Acquisition, Lease, options, remove};
 use crate::protocol::Terms;
+use common::sys::file_id::FileId;
 
 /// Job on the file of one resource.
 #[derive(Debug)]
@@ -67,8 +67,8 @@ impl Job {
     /// Returns where the job is to be done.
     pub(crate) fn location(&self) -> Location {
         match self {
-            Self::Release { lease, .. } => Location::Storage(lease.file_id().storage()),
-            Self::CheckLock { file_id, .. } => Location::Storage(file_id.storage()),
+            Self::Release { lease, .. } => Location::Storage(StorageId::of_file(lease.file_id())),
+            Self::CheckLock { file_id, .. } => Location::Storage(StorageId::of_file(*file_id)),
             Self::Acquire { path, .. }
             | Self::CheckPath { path, .. }
             | Self::Create { path }

@@ -13,10 +13,10 @@ use nix::fcntl::OFlag;
 
 use crate::error::file::{FileError, FileOperation, file_error};
 use crate::lease::devices::DeviceClaim;
-use crate::lease::file_id::FileId;
 use crate::lease::inherited_posix_locks::{InheritedPosixLocks, Opened};
 use crate::lease::local_locks::LocalLocks;
 use crate::protocol::Terms;
+use common::sys::file_id::FileId;
 
 /// Permission bits of a new file; libvirt's value.
 const FILE_MODE: u32 = 0o600;

@@ -2,7 +2,6 @@
 
 pub(crate) mod devices;
 pub(crate) mod directory;
-pub(crate) mod file_id;
 pub(crate) mod inherited_posix_locks;
 pub(crate) mod job;
 pub(crate) mod local_locks;

@@ -9,13 +9,13 @@ use common::sys::lock::{self, Kind};
 
 use crate::error::lock::LockError;
 use crate::ids::OwnerId;
-use crate::lease::file_id::FileId;
 use crate::lease::job::Job;
 use crate::lease::lock::Lease;
 use crate::lockspace::action::{Action, Begun, HolderChange};
 use crate::lockspace::holders::{Holder, HolderSummary, Holders};
 use crate::owner::registration::Registration;
 use crate::protocol::Terms;
+use common::sys::file_id::FileId;
 
 /// Name in a lockspace.
 #[derive(Debug)]

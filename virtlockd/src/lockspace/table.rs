@@ -9,13 +9,13 @@ use common::sys::lock::Hold;
 use crate::error::file::FileError;
 use crate::error::lock::LockError;
 use crate::ids::ResourceId;
-use crate::lease::file_id::FileId;
 use crate::lease::job::JobResult;
 use crate::lease::lock::Lease;
 use crate::lockspace::action::{Action, Begun, HolderChange};
 use crate::lockspace::holders::{HolderSummary, Holders};
 use crate::lockspace::resource::{Resource, path_of};
 use crate::protocol::Terms;
+use common::sys::file_id::FileId;
 
 /// Limit of lockspaces beside the default one; ours. Any client can add some, and they are never
 /// removed.

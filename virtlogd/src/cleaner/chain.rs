@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use crate::rotating_file::FileId;
+use common::sys::file_id::FileId;
 
 /// Chains of one directory that a pass remembers; ours. With 100 bytes a name and four parts a
 /// chain that is some 40 MiB at worst, for the time of the pass.
@@ -131,7 +131,7 @@ mod tests {
     const POLICY: Policy = Policy { oldest_mtime_s: 100, backups_max: 2 };
 
     fn seen(mtime_s: i64) -> Seen {
-        Seen { id: FileId { dev: 1, inode: 1 }, mtime_s }
+        Seen { id: FileId { device: 1, number: 1 }, mtime_s }
     }
 
     fn chains(entries: &[(&str, i64, bool)]) -> Chains {

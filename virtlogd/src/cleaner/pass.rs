@@ -24,7 +24,8 @@ use super::chain::{Chains, Condemned, Entry, Policy, Seen, head_and_number};
 use nix::libc;
 use nix::sys::stat::FileStat;
 
-use crate::rotating_file::{Deletion, Directory, FileId, is_open};
+use crate::rotating_file::{Deletion, Directory, is_open};
+use common::sys::file_id::FileId;
 
 const DAY_S: u64 = 86_400;
 
@@ -138,7 +139,7 @@ impl Pass<'_> {
     fn delete_chain(&mut self, directory: &Directory, path: &Path, chain: &Condemned) {
         let Condemned { head, head_seen, parts } = chain;
         for (name, seen) in parts {
-            let _deletion = Deletion::begin(seen.id.dev);
+            let _deletion = Deletion::begin(seen.id.device);
             if is_untouched(directory, name, Some(*seen))
                 && is_untouched(directory, head, *head_seen)
             {
@@ -184,7 +185,7 @@ impl Heads {
 
 impl Seen {
     fn of(found: &FileStat) -> Self {
-        let id = FileId { dev: found.st_dev, inode: found.st_ino };
+        let id = FileId::of_stat(found);
         Self { id, mtime_s: found.st_mtime }
     }
 }

@@ -18,7 +18,7 @@ use crate::logs::outcome::Outcome;
 use crate::logs::task::Task;
 use crate::logs::timer::{QueueTimer, Timer};
 use crate::logs::writer::LogWriter;
-use crate::rotating_file::FileId;
+use common::sys::file_id::FileId;
 
 /// The queue of one path.
 #[derive(Debug)]
@@ -124,9 +124,10 @@ impl LogQueue {
         writer: Option<Box<LogWriter>>,
     ) -> Option<Arc<Guest>> {
         self.busy = false;
-        if let Some(FileId { dev: dev @ 1.., .. }) = writer.as_ref().map(|writer| writer.file_id())
+        if let Some(FileId { device: device @ 1.., .. }) =
+            writer.as_ref().map(|writer| writer.file_id())
         {
-            (self.place, self.is_located) = (Some(StorageId::device(dev)), true);
+            (self.place, self.is_located) = (Some(StorageId::device(device)), true);
         }
         let guest = writer.as_ref().map(|writer| Arc::clone(writer.guest()));
         let is_same = |before: &&mut Arc<Guest>| {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::handover::document::LogDirectory;
-use common::rpc::error::errno_text;
+use common::sys::errno::errno_text;
 use nix::libc;
 
 use crate::guest::access::Guest;
@@ -22,7 +22,8 @@ use crate::logs::restored_file::RestoredFile;
 use crate::logs::transfer::{Written, transfer};
 use crate::logs::turn_budget::TurnBudget;
 use crate::logs::write_outcome::WriteOutcome;
-use crate::rotating_file::{self, Bytes, Error, FileId, Limits, RotatingFile};
+use crate::rotating_file::{self, Bytes, Error, Limits, RotatingFile};
+use common::sys::file_id::FileId;
 
 /// Time for which the backlog of a guest that has gone is tried to be written.
 const FINAL_BACKLOG_PERIOD: Duration = Duration::from_secs(60);

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::startup::is_pid_file;
+use common::sys::file_id::FileId;
 use common::sys::process;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::{Error, FileId};
+use super::Error;
 
 /// Time that another process has to give up its lease on a file; ours. Other logs wait meanwhile, so
 /// it is less than what counts as a hang.
@@ -35,7 +36,7 @@ pub(super) fn open_soon(open: impl Fn() -> io::Result<File>) -> io::Result<File>
 /// daemon's pid file.
 pub(super) fn is_special(mode: u32, id: FileId) -> bool {
     let kind = mode & libc::S_IFMT;
-    kind != libc::S_IFREG && kind != libc::S_IFDIR || is_pid_file(id.dev, id.inode)
+    kind != libc::S_IFREG && kind != libc::S_IFDIR || is_pid_file(id.device, id.number)
 }
 
 /// Returns the error about a special file.

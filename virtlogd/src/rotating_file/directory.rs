@@ -11,14 +11,13 @@ use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use common::sys::calls;
+use common::sys::file_id::FileId;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
-
-use super::FileId;
 
 /// Symbolic links that are followed in one path; Linux's value.
 pub(super) const LINKS_MAX: usize = 40;

@@ -3,12 +3,14 @@
 use std::fs::{File, Metadata};
 use std::os::unix::fs::FileExt;
 
+use common::sys::file_id::FileId;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::reader::read;
 use super::writer::RotatingFile;
-use super::{Error, FileId};
+
+use super::Error;
 
 /// Bytes written by others that are looked through for a text that may be behind them.
 const OTHERS_BYTES_MAX: u64 = 65_536;

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use common::handover::document::LogDirectory;
 use common::startup::is_pid_file;
+use common::sys::file_id::FileId;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
@@ -29,7 +30,8 @@ use nix::sys::stat::FileStat;
 use super::blocking::{is_special, open_soon, special};
 use super::directory::{Directory, LINKS_MAX, is_link, split};
 use super::parts::backup;
-use super::{Error, FileId, Refusal};
+
+use super::{Error, Refusal};
 
 /// Rule by which a path is followed.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +122,7 @@ impl<'a> Location<'a> {
             (id_of(&found) == file).then_some(directory.uid)
         };
         let target_uid = is_link.then(target).flatten();
-        LogDirectory { dev: id.dev, inode: id.inode, born_unix_ns, uid, target_uid }
+        LogDirectory { dev: id.device, inode: id.number, born_unix_ns, uid, target_uid }
     }
 
     /// Opens the log or an older part of it; never anything but a file or a directory.
@@ -163,7 +165,7 @@ impl<'a> Location<'a> {
 
     fn is_still(&self, known: LogDirectory) -> bool {
         let Directory { id, born_unix_ns, uid, .. } = self.directory;
-        let is_same = id == FileId { dev: known.dev, inode: known.inode };
+        let is_same = id == FileId { device: known.dev, number: known.inode };
         // Without the time of birth it may be another one that has the number now.
         let is_certain = born_unix_ns.is_some() || uid == known.uid;
         is_same && born_unix_ns == known.born_unix_ns && is_certain
@@ -260,5 +262,5 @@ fn refuse_special(
 }
 
 fn id_of(found: &FileStat) -> FileId {
-    FileId { dev: found.st_dev, inode: found.st_ino }
+    FileId::of_stat(found)
 }

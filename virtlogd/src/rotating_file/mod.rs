@@ -7,7 +7,6 @@ mod blocking;
 mod cut;
 mod directory;
 mod error;
-mod file_id;
 mod inspection;
 mod limits;
 mod location;
@@ -20,7 +19,6 @@ mod writer;
 
 pub use directory::Directory;
 pub use error::{Error, Refusal};
-pub use file_id::FileId;
 pub use limits::{BACKUPS_MAX, Limits};
 pub use open_files::{Deletion, is_open};
 pub use reader::read;

@@ -10,12 +10,14 @@ use std::io;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use common::sys::fd;
+use common::sys::file_id::FileId;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::location::Location;
 use super::rotation::is_append_only;
-use super::{Error, FileId};
+
+use super::Error;
 
 /// Permissions of a new log file, before the umask; libvirt's value.
 const MODE: u32 = 0o600;
@@ -90,9 +92,9 @@ impl OpenFile {
     /// this one.
     pub(super) fn new(file: File, id: FileId, appends: bool) -> Self {
         let mut files = files();
-        if files.deleting == Some(id.dev) {
+        if files.deleting == Some(id.device) {
             files.waiting += 1;
-            while files.deleting == Some(id.dev) {
+            while files.deleting == Some(id.device) {
                 files = wait(files);
             }
             files.waiting -= 1;
@@ -156,7 +158,7 @@ impl Drop for Deletion {
 
 /// Returns one number for the two that identify a file, as that takes less memory.
 fn number(id: FileId) -> u64 {
-    id.inode ^ id.dev.rotate_left(u64::BITS / 2)
+    id.number ^ id.device.rotate_left(u64::BITS / 2)
 }
 
 /// Returns a moment, for [`may_be_deleted_since`].

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use common::handover::document::LogDirectory;
 use common::sys::fd::read_behind;
+use common::sys::file_id::FileId;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::location::{Location, Trust};
 use super::parts::{check_backups, is_too_long};
-use super::{Error, FileId};
+
+use super::Error;
 
 /// Bytes read from a file at a time: looked through for a NUL while they are in the processor's
 /// cache.
@@ -114,7 +116,7 @@ fn find(
         };
         oldest_exists = part.is_some();
         parts.extend(part);
-        if parts.last().is_some_and(|part| part.id.inode == inode) {
+        if parts.last().is_some_and(|part| part.id.number == inode) {
             return Ok(Found { parts, is_position_known: true });
         }
     }
@@ -205,7 +207,7 @@ mod tests {
     }
 
     fn inode(path: &Path) -> u64 {
-        FileId::of(&fs::metadata(path).unwrap()).inode
+        FileId::of(&fs::metadata(path).unwrap()).number
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::handover::document::LogDirectory;
-use common::rpc::error::errno_text;
+use common::sys::errno::errno_text;
 use common::sys::fd;
+use common::sys::file_id::FileId;
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
@@ -19,10 +20,11 @@ use super::open_files::OpenFile;
 use super::parts::check_backups;
 use super::rotation;
 use super::source::{Offset, Source};
-use super::{Error, FileId, Limits};
+
+use super::{Error, Limits};
 
 /// Identity of no file.
-const NONE: FileId = FileId { dev: 0, inode: 0 };
+const NONE: FileId = FileId { device: 0, number: 0 };
 
 /// A log file open for writing. It owns its fd and keeps it through every failure.
 #[derive(Debug)]
@@ -152,7 +154,7 @@ impl RotatingFile {
 
     /// Returns the inode of the file being written, and the offset in bytes of the next byte.
     pub fn position(&self) -> (u64, u64) {
-        (self.id().inode, self.cut.pos())
+        (self.id().number, self.cut.pos())
     }
 
     /// Stores what waits in `source`, rotating as needed, and returns the bytes stored. Without

@@ -6,6 +6,8 @@ mod mounts;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
+use crate::sys::file_id::FileId;
+
 pub(crate) use mounts::{Mounts, Start, Table, plain};
 
 /// A file system, or an approximation of one.
@@ -22,6 +24,12 @@ impl StorageId {
     #[must_use]
     pub fn device(number: u64) -> Self {
         Self::hashed(&(0, number))
+    }
+
+    /// Returns the id of the storage that a file is on.
+    #[must_use]
+    pub fn of_file(file: FileId) -> Self {
+        Self::device(if file.is_device() { file.number } else { file.device })
     }
 
     /// Returns an id for long work on a directory's files, so that nothing else waits for it.

@@ -16,7 +16,6 @@ use common::sys::lock::{Hold, Kind};
 use nix::errno::Errno;
 
 use crate::ids::{OwnerId, ResourceId};
-use crate::lease::file_id::FileId;
 use crate::lease::lock::Lease;
 use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
@@ -32,6 +31,7 @@ use crate::persist::restore::owners::{
 use crate::persist::restore::unclaimed::protect;
 use crate::protocol::{Guest, Terms};
 use crate::state::State;
+use common::sys::file_id::FileId;
 
 /// Restores the leases of a document.
 pub(super) struct LeaseRestorer<'a> {

@@ -6,8 +6,8 @@ use common::handover::InheritedFds;
 use common::sys::fd;
 use common::sys::lock::{Hold, Kind, Mode};
 
-use crate::lease::file_id::FileId;
 use crate::state::State;
+use common::sys::file_id::FileId;
 
 /// Protects the files of inherited fds that no record claims: they may have POSIX locks, so they
 /// must not be opened. A leased file's fd belongs to its lease, and one that was retained on

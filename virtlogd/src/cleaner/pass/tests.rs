@@ -197,7 +197,7 @@ fn whoever_opens_a_log_that_is_being_deleted_gets_a_new_file() {
     let tree = Tree::new();
     tree.file("root/a.log", 20);
     let id = FileId::of(&fs::metadata(tree.path("root/a.log")).unwrap());
-    let deletion = Deletion::begin(id.dev);
+    let deletion = Deletion::begin(id.device);
     std::thread::scope(|scope| {
         let opening = scope.spawn(|| tree.log("root/a.log", false));
         std::thread::sleep(Duration::from_millis(50));

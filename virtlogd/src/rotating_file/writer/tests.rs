@@ -86,7 +86,7 @@ fn a_new_file_is_the_daemons_alone() {
     let log = Log::new();
     let file = log.open(10, 1);
     assert_eq!(fs::metadata(&log.path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(file.position(), (file.id().inode, 0));
+    assert_eq!(file.position(), (file.id().number, 0));
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_renamed_or_removed_file_is_replaced_and_left_alone() {
     file.refresh().unwrap();
     append(&mut file, b"third").unwrap();
     assert_eq!(log.parts(), [b"third".to_vec()]);
-    assert_eq!(file.position(), (FileId::of(&fs::metadata(&log.path).unwrap()).inode, 5));
+    assert_eq!(file.position(), (FileId::of(&fs::metadata(&log.path).unwrap()).number, 5));
 }
 
 #[test]
