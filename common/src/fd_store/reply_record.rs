@@ -24,7 +24,7 @@ impl ReplyRecord {
         if self.noted.replace(pending) == Some(pending) {
             return;
         }
-        if let Err(error) = self.slots.set(self.key, pending.to_mark()) {
+        if let Err(error) = self.slots.set(self.key, pending.to_slot()) {
             tracing::error!(target: "util.systemd", "Unable to record a client's pending reply: {error}");
         }
     }

@@ -73,7 +73,7 @@ impl<O> Core<O> {
     }
 
     /// Keeps fds of unknown use open.
-    pub fn keep_unclaimed(&mut self, fds: Vec<OwnedFd>) {
+    pub fn set_unclaimed_fds(&mut self, fds: Vec<OwnedFd>) {
         self.process_info.unclaimed_fds = fds;
     }
 
