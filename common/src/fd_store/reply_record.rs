@@ -25,7 +25,10 @@ impl ReplyRecord {
             return;
         }
         if let Err(error) = self.slots.set(self.key, pending.to_slot()) {
-            tracing::error!(target: "util.systemd", "Unable to record a client's pending reply: {error}");
+            tracing::error!(
+                target: "util.systemd",
+                "Unable to record a client's pending reply: {error}"
+            );
         }
     }
 }

@@ -102,7 +102,10 @@ impl<O> Core<O> {
             Ok(None) => {}
             // It is asked again, and nothing depends on the answer now.
             Err(error) => {
-                tracing::debug!(target: "util.systemd", "Unable to ask systemd about our unit: {error}");
+                tracing::debug!(
+                    target: "util.systemd",
+                    "Unable to ask systemd about our unit: {error}"
+                );
             }
         }
         self.fit_store(daemon);

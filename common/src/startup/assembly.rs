@@ -101,7 +101,10 @@ impl<S: Service> Start<S> {
     /// our pid, whose document was left behind.
     fn sockets_after_all(&self, passed: Vec<PassedSocket>) -> Sockets {
         self.sockets(passed).unwrap_or_else(|error| {
-            tracing::error!(target: "rpc.netserver", "Unable to open the sockets, so no client can connect: {error}");
+            tracing::error!(
+                target: "rpc.netserver",
+                "Unable to open the sockets, so no client can connect: {error}"
+            );
             Sockets::default()
         })
     }
