@@ -174,7 +174,7 @@ impl Predecessor {
         };
         for what in missing {
             tracing::error!(
-                target: "util.systemd", "Not in the fd store, and lost: {what}"
+                target: "util.systemd", "Unable to restore, as it is not in the fd store: {what}"
             );
         }
         let useless = if is_known { self.inherited.take_rest() } else { Vec::new() };

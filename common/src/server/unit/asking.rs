@@ -95,7 +95,7 @@ pub(crate) fn announced_size() -> Option<usize> {
 }
 
 pub(crate) fn complain(error: &AskError) {
-    tracing::warn!(target: "util.systemd", "Unable to ask systemd about our unit: {error}");
+    tracing::warn!(target: "util.systemd", "No answer from systemd about our unit: {error}");
 }
 
 /// Time for systemd to answer. It takes 1 to 2 ms, but seconds while it reloads all units.
