@@ -8,7 +8,7 @@ use crate::systemd::Notify;
 
 /// Time for a supervisor whose queue is full. One that takes longer counts as deaf, and is not
 /// waited for again until it has taken everything.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client and its answer.
 pub(crate) type DeferredAnswer<C> = (C, Result<Reply, rpc::Error>);
@@ -50,7 +50,7 @@ impl<C> AnswerGate<C> {
     pub(crate) fn next(&mut self, notify: &Notify) -> Option<DeferredAnswer<C>> {
         let &Waiting { number, since, .. } = self.answers.front()?;
         if number > notify.stored_up_to() && self.must_wait(notify) {
-            if !notify.is_blocked() || since.elapsed() < PATIENCE {
+            if !notify.is_blocked() || since.elapsed() < TIMEOUT {
                 return None;
             }
             tracing::warn!(

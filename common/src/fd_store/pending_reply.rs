@@ -1,6 +1,6 @@
 //! Pending replies of a process that has crashed.
 
-use super::slots::{MARK_BYTES, Mark};
+use super::slots::{SLOT_BYTES, Slot};
 use crate::rpc::program::ReplyTo;
 
 /// Not a program's number.
@@ -20,23 +20,23 @@ pub enum PendingReply {
 impl PendingReply {
     /// Encodes it as a slot.
     #[must_use]
-    pub fn to_mark(self) -> Mark {
+    pub fn to_slot(self) -> Slot {
         let words = match self {
             Self::Nothing => [0; 4],
             Self::Answer(reply_to) => reply_to.to_words(),
             Self::Unknown => [NO_PROGRAM; 4],
         };
-        let mut slot = Mark::default();
-        let places = slot.chunks_exact_mut(MARK_BYTES / words.len());
+        let mut slot = Slot::default();
+        let places = slot.chunks_exact_mut(SLOT_BYTES / words.len());
         places.zip(words).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
         slot
     }
 
     /// Decodes a slot.
     #[must_use]
-    pub fn from_mark(slot: Mark) -> Self {
+    pub fn from_slot(slot: Slot) -> Self {
         let mut words = [0; 4];
-        let places = slot.chunks_exact(MARK_BYTES / words.len());
+        let places = slot.chunks_exact(SLOT_BYTES / words.len());
         for (word, place) in words.iter_mut().zip(places) {
             *word = place.try_into().map_or(0, u32::from_ne_bytes);
         }

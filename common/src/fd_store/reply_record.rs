@@ -24,8 +24,11 @@ impl ReplyRecord {
         if self.noted.replace(pending) == Some(pending) {
             return;
         }
-        if let Err(error) = self.slots.set(self.key, pending.to_mark()) {
-            tracing::error!(target: "util.systemd", "Unable to record a client's pending reply: {error}");
+        if let Err(error) = self.slots.set(self.key, pending.to_slot()) {
+            tracing::error!(
+                target: "util.systemd",
+                "Unable to record a client's pending reply: {error}"
+            );
         }
     }
 }

@@ -16,10 +16,10 @@ pub use crate::handover::document::Target;
 use crate::sys::{fd, file};
 
 /// Bytes of a slot.
-pub const MARK_BYTES: usize = 16;
+pub const SLOT_BYTES: usize = 16;
 
 /// Content of a slot; all zeros where nothing was written.
-pub type Mark = [u8; MARK_BYTES];
+pub type Slot = [u8; SLOT_BYTES];
 
 /// Slot of no key, with the time when the memfd was made.
 const STAMP: u64 = 0;
@@ -28,7 +28,7 @@ const STAMP: u64 = 0;
 pub const KEY_MAX: u64 = 1 << 20;
 
 /// Offset of the second array of slots, in bytes.
-const AT_RISK: u64 = (KEY_MAX + 1) * MARK_BYTES as u64;
+const AT_RISK: u64 = (KEY_MAX + 1) * SLOT_BYTES as u64;
 
 /// The memfd with the slots.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl SlotFile {
     /// As `memfd_create(2)`.
     pub fn new(name: &str) -> io::Result<Self> {
         let slots = Self::of(file::nameless(name)?);
-        let mut stamp = Mark::default();
+        let mut stamp = Slot::default();
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         stamp.copy_from_slice(&since_epoch.unwrap_or_default().as_nanos().to_be_bytes());
         slots.set(STAMP, stamp)?;
@@ -72,7 +72,7 @@ impl SlotFile {
     /// Returns a stamp that orders memfds by age. Those of earlier versions have none and come
     /// first.
     #[must_use]
-    pub fn stamp(&self) -> Mark {
+    pub fn stamp(&self) -> Slot {
         self.get(STAMP).unwrap_or_default()
     }
 
@@ -80,7 +80,7 @@ impl SlotFile {
     ///
     /// # Errors
     /// As `pwrite(2)`.
-    pub fn set(&self, key: u64, slot: Mark) -> io::Result<()> {
+    pub fn set(&self, key: u64, slot: Slot) -> io::Result<()> {
         self.write_at(&slot, place(key)?)
     }
 
@@ -88,10 +88,10 @@ impl SlotFile {
     ///
     /// # Errors
     /// As `pread(2)`.
-    pub fn get(&self, key: u64) -> io::Result<Mark> {
-        let mut slot = Mark::default();
+    pub fn get(&self, key: u64) -> io::Result<Slot> {
+        let mut slot = Slot::default();
         match self.file.read_exact_at(&mut slot, place(key)?) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Mark::default()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Slot::default()),
             result => result.map(|()| slot),
         }
     }
@@ -185,7 +185,7 @@ impl From<OwnedFd> for SlotFile {
 }
 
 fn place(key: u64) -> io::Result<u64> {
-    key.checked_mul(MARK_BYTES as u64).ok_or(io::ErrorKind::InvalidInput.into())
+    key.checked_mul(SLOT_BYTES as u64).ok_or(io::ErrorKind::InvalidInput.into())
 }
 
 #[cfg(test)]

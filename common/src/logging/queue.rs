@@ -16,7 +16,7 @@ pub(super) const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 pub(super) const QUEUE_MESSAGES_MAX: usize = 16_384;
 
 /// Bytes of memory that an empty queue retains.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
+const RETAINED_BYTES_MAX: usize = 64 * 1024;
 
 /// Time of one call after which the output counts as hanging.
 const HANG: Duration = Duration::from_millis(250);
@@ -121,7 +121,7 @@ impl Queue {
     /// `None` when the queue is closed and empty, or the writer is to stop.
     pub(super) fn wait_for_lines(&self, mut memory: Vec<u8>) -> Option<Batch> {
         memory.clear();
-        memory.shrink_to(KEPT_BYTES_MAX);
+        memory.shrink_to(RETAINED_BYTES_MAX);
         let mut state = self.lock();
         loop {
             if state.is_held {

@@ -154,7 +154,10 @@ impl Writer {
         let opened = queue.call(|| stream.open()).ok_or(Failure::Held)?;
         let Err(error) = opened else { return Ok(()) };
         if !std::mem::replace(&mut self.has_complained, true) {
-            tracing::error!(target: "daemon", "{error}; messages for it are lost until it can be opened");
+            tracing::error!(
+                target: "daemon",
+                "{error}; messages for it are lost until it can be opened"
+            );
         }
         Err(Failure::Failed)
     }

@@ -66,8 +66,8 @@ pub trait Daemon: Send + Sized + 'static {
     /// Adds to the journal's header what has no key in the fd store but must outlive the process.
     fn save_header(&self, _: &mut Document<'_>) {}
 
-    /// Brings all state into a form that `successor` understands, ahead of an upgrade. Jobs for that
-    /// are waited for, within a bound.
+    /// Brings all state into a form that `successor` understands, ahead of an upgrade. Jobs for
+    /// that are waited for, within a bound.
     fn prepare_handover(&mut self, core: &mut Core<Self::Outcome>, successor: Successor);
 
     /// Returns a short status without clients, for `systemctl status`. Called once a second; its

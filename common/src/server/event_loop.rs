@@ -43,7 +43,10 @@ pub fn run<D: Daemon>(mut core: Core<D::Outcome>, daemon: D) -> io::Result<()> {
     };
     let (mut state, result) = LoopThreads::new(waker).run(Box::new(state))?;
     if !state.core.drain_store() {
-        tracing::error!(target: "util.systemd", "Unable to send the last messages to the supervisor; the fd store may be outdated");
+        tracing::error!(
+            target: "util.systemd",
+            "Unable to send the last messages to the supervisor; the fd store may be outdated"
+        );
     }
     if !state.core.jobs.are_over() {
         (*state).abandon_jobs();

@@ -58,7 +58,7 @@ impl<O> Core<O> {
     }
 
     /// Logs how many messages the predecessor could not write.
-    pub fn tell_of_unwritten(&self, from: &PrivateDaemon) {
+    pub fn log_unwritten(&self, from: &PrivateDaemon) {
         for (output, messages) in from.unwritten.iter().flatten() {
             tracing::warn!(
                 target: "daemon",

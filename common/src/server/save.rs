@@ -63,7 +63,10 @@ impl<O> Core<O> {
         }
         let filters = from.log_filters.as_ref().map(|filters| self.set_log_filters(filters));
         if let Some(Err(error)) = filters {
-            tracing::error!(target: "daemon", "Unable to restore the log filters: {}", error.message());
+            tracing::error!(
+                target: "daemon",
+                "Unable to restore the log filters: {}", error.message()
+            );
         }
         let outputs = from.log_outputs.as_ref();
         let outputs = outputs.map(|outputs| self.set_log_outputs_within(outputs, OPEN_PERIOD));
@@ -73,7 +76,7 @@ impl<O> Core<O> {
     }
 
     /// Keeps fds of unknown use open.
-    pub fn keep_unclaimed(&mut self, fds: Vec<OwnedFd>) {
+    pub fn set_unclaimed_fds(&mut self, fds: Vec<OwnedFd>) {
         self.process_info.unclaimed_fds = fds;
     }
 

@@ -151,7 +151,10 @@ impl Server {
                 );
             }
             Err(error) => {
-                return tracing::error!(target: "rpc.netserver", "Unable to get the peer of {id}: {error}");
+                return tracing::error!(
+                    target: "rpc.netserver",
+                    "Unable to get the peer of {id}: {error}"
+                );
             }
         };
         match reactor.register(stream, Token::Client(id), Interest::Read) {

@@ -20,7 +20,7 @@ use crate::sys::pipe;
 use crate::systemd::{AskError, Unit};
 pub(crate) use asking::Asking;
 pub use asking::StoreNews;
-use asking::{PATIENCE, PROOFS_MAX, Proof, Stop, VARIABLE, announced_size};
+use asking::{PROOFS_MAX, Proof, Stop, TIMEOUT, VARIABLE, announced_size};
 
 /// Interval of questions while a store is needed and there is none.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ impl<O> Core<O> {
     /// Asks for the unit at the start, unless that was done a moment ago.
     pub(super) fn ask_at_start(&mut self) {
         match self.asking.unit {
-            None => self.ask_unit(PATIENCE),
+            None => self.ask_unit(TIMEOUT),
             Some(_) => self.set_unit_timer(PROOF_PERIOD),
         }
     }
@@ -75,7 +75,7 @@ impl<O> Core<O> {
     pub(super) fn unit_is_due<D: Daemon<Outcome = O>>(&mut self, daemon: &D) {
         self.asking.has_timer = false;
         if self.has_store() || daemon.at_stake().is_some() {
-            self.ask_unit(PATIENCE);
+            self.ask_unit(TIMEOUT);
         } else {
             self.set_unit_timer(AGAIN);
         }
@@ -102,7 +102,10 @@ impl<O> Core<O> {
             Ok(None) => {}
             // It is asked again, and nothing depends on the answer now.
             Err(error) => {
-                tracing::debug!(target: "util.systemd", "Unable to ask systemd about our unit: {error}");
+                tracing::debug!(
+                    target: "util.systemd",
+                    "Unable to ask systemd about our unit: {error}"
+                );
             }
         }
         self.fit_store(daemon);

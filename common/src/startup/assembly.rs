@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::configuration::Configuration;
 use super::failure::Failure;
 use super::pid_file::PidFile;
-use super::predecessor::{Legacy, Predecessor};
+use super::predecessor::{Predecessor, RestoredState};
 use super::service::Service;
 use super::sockets;
 use super::sockets::Sockets;
@@ -44,11 +44,11 @@ impl<S: Service> Start<S> {
     ) -> Result<Process<S>, Failure> {
         let signals = Signals::install().map_err(Failure::Signals)?;
         let complaint = predecessor.complaint();
-        let legacy = predecessor.legacy(S::NAME);
+        let restored = predecessor.restored_state(S::NAME);
         let pid_path = self.options.pid_file.as_ref().unwrap_or(&self.paths.pid_file).clone();
-        let pid_file = match &legacy {
+        let pid_file = match &restored {
             _ if pid_path.as_os_str().is_empty() => None,
-            Some(legacy) => predecessor.pid_file(&pid_path, &legacy.private),
+            Some(restored) => predecessor.pid_file(&pid_path, &restored.private),
             None => Some(PidFile::acquire(&pid_path)?),
         };
         pid_file.iter().for_each(PidFile::guard);
@@ -59,8 +59,8 @@ impl<S: Service> Start<S> {
             );
             handover::remove(&self.paths.state_file);
         }
-        let mut sockets = match &legacy {
-            Some(legacy) => match predecessor.sockets(legacy, &self.paths) {
+        let mut sockets = match &restored {
+            Some(restored) => match predecessor.sockets(restored, &self.paths) {
                 found if found.is_empty() => self.sockets_after_all(passed),
                 found => found,
             },
@@ -71,16 +71,16 @@ impl<S: Service> Start<S> {
         }
         let state_file = self.paths.state_file.clone();
         // systemd may be busy, and guests wait: the predecessor's knowledge suffices for a start.
-        let fds_max = legacy.as_ref().and_then(|legacy| legacy.private.store_max);
+        let fds_max = restored.as_ref().and_then(|restored| restored.private.store_max);
         let fds_max = fds_max.and_then(|size| size.try_into().ok());
-        let is_known = fds_max.is_some() || (legacy.is_some() && predecessor.stored.is_none());
+        let is_known = fds_max.is_some() || (restored.is_some() && predecessor.stored.is_none());
         let store = if is_known { StoreNews { unit: None, fds_max } } else { StoreNews::ask() };
         let (parts, settings) =
-            self.into_parts(signals, sockets, legacy.as_ref(), pid_file.as_ref(), store);
+            self.into_parts(signals, sockets, restored.as_ref(), pid_file.as_ref(), store);
         let mut core = Core::new(parts).map_err(Failure::Loop)?;
         let mut daemon = S::create(settings, &mut core).map_err(Failure::Loop)?;
-        if let Some(legacy) = legacy {
-            adopt(&mut core, &mut daemon, legacy, &mut predecessor);
+        if let Some(restored) = restored {
+            adopt(&mut core, &mut daemon, restored, &mut predecessor);
             handover::remove(&state_file);
         } else if complaint.is_some() {
             daemon.adopt_unclaimed(&mut core, &mut predecessor.inherited);
@@ -101,7 +101,10 @@ impl<S: Service> Start<S> {
     /// our pid, whose document was left behind.
     fn sockets_after_all(&self, passed: Vec<PassedSocket>) -> Sockets {
         self.sockets(passed).unwrap_or_else(|error| {
-            tracing::error!(target: "rpc.netserver", "Unable to open the sockets, so no client can connect: {error}");
+            tracing::error!(
+                target: "rpc.netserver",
+                "Unable to open the sockets, so no client can connect: {error}"
+            );
             Sockets::default()
         })
     }
@@ -110,20 +113,20 @@ impl<S: Service> Start<S> {
         self,
         signals: Signals,
         sockets: Sockets,
-        legacy: Option<&Legacy>,
+        restored: Option<&RestoredState>,
         pid_file: Option<&PidFile>,
         store: StoreNews,
     ) -> (Parts, S::Settings) {
         let Self { options, paths, configuration, logger, arguments, executed } = self;
         let Configuration { common, settings, bytes, .. } = configuration;
         let idle_timeout = options.timeout;
-        let notify_socket = legacy.and_then(|legacy| legacy.private.notify_socket.clone());
+        let notify_socket = restored.and_then(|restored| restored.private.notify_socket.clone());
         let notify_socket = notify_socket.map(OsString::from);
         let process_info = ProcessInfo {
             arguments,
             executed,
             state_file: paths.state_file.clone(),
-            generation: legacy.and_then(|legacy| legacy.private.generation).unwrap_or(0),
+            generation: restored.and_then(|restored| restored.private.generation).unwrap_or(0),
             configuration: bytes,
             pid_file: pid_file.map(PidFile::file),
             unclaimed_fds: Vec::new(),
@@ -154,10 +157,10 @@ impl<S: Service> Start<S> {
 fn adopt<S: Service>(
     core: &mut Core<S::Outcome>,
     daemon: &mut S,
-    legacy: Legacy,
+    restored: RestoredState,
     predecessor: &mut Predecessor,
 ) {
-    let Legacy { document, main, admin, mut private } = legacy;
+    let RestoredState { document, main, admin, mut private } = restored;
     if predecessor.stored.is_none() {
         core.note_upgrade("done");
     }
@@ -175,11 +178,11 @@ fn adopt<S: Service>(
     let clients = core.adopt(Server::Main, main, inherited);
     core.adopt(Server::Admin, admin, inherited);
     core.adopt_overrides(&private);
-    core.tell_of_unwritten(&private);
+    core.log_unwritten(&private);
     daemon.adopt(core, document, clients, inherited);
     leave_store(core, daemon, predecessor);
     daemon.adopt_unclaimed(core, &mut predecessor.inherited);
-    core.keep_unclaimed(predecessor.unclaimed_fds(&private, |fd| daemon.must_stay_open(fd)));
+    core.set_unclaimed_fds(predecessor.unclaimed_fds(&private, |fd| daemon.must_stay_open(fd)));
     tracing::info!(
         target: "daemon", "Took over, generation {}", private.generation.unwrap_or(0)
     );

@@ -39,7 +39,7 @@ impl<S: Service> Configuration<S> {
 
     /// Reads the file, or falls back to the predecessor's content, or to libvirt's defaults: logs
     /// and leases depend on this process already. Logs what is wrong.
-    pub(super) fn load_or_keep(
+    pub(super) fn load_or_inherit(
         options: &Options,
         paths: &Paths,
         inherited: Option<Vec<u8>>,

@@ -26,7 +26,7 @@ use crate::sys;
 
 /// Runs a daemon's process to its end; `arguments` starts with the program's name.
 pub fn main<S: Service>(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    sys::memory::bound_kept();
+    sys::memory::bound_free_memory();
     logging::bound_panics();
     let arguments: Vec<_> = arguments.into_iter().collect();
     if let Some(arguments) = check::asked(&arguments) {

@@ -44,7 +44,7 @@ pub(super) struct Stored {
 
 /// State to be adopted.
 #[derive(Debug)]
-pub(super) struct Legacy {
+pub(super) struct RestoredState {
     /// The document, without its servers.
     pub(super) document: Document<'static>,
     pub(super) main: Server,
@@ -112,7 +112,7 @@ impl Predecessor {
     }
 
     /// Splits the document. One of another process counts as empty.
-    pub(super) fn legacy(&mut self, name: &str) -> Option<Legacy> {
+    pub(super) fn restored_state(&mut self, name: &str) -> Option<RestoredState> {
         if !self.is_there() {
             return None;
         }
@@ -122,7 +122,7 @@ impl Predecessor {
         let (main, admin) = servers.unwrap_or_default();
         let main = main.or_else(|| document.server.take()).unwrap_or_default();
         let private = document.private.take().unwrap_or_default();
-        Some(Legacy { document, main, admin: admin.unwrap_or_default(), private })
+        Some(RestoredState { document, main, admin: admin.unwrap_or_default(), private })
     }
 
     /// Adopts the pid file, with its lock if the predecessor could hand that over.
@@ -141,10 +141,10 @@ impl Predecessor {
 
     /// Returns the listeners of both servers: the documented ones, else any inherited ones at their
     /// paths.
-    pub(super) fn sockets(&mut self, legacy: &Legacy, paths: &Paths) -> Sockets {
+    pub(super) fn sockets(&mut self, restored: &RestoredState, paths: &Paths) -> Sockets {
         let mut sockets = Sockets {
-            main: server::adopt_listeners(&legacy.main, &mut self.inherited),
-            admin: server::adopt_listeners(&legacy.admin, &mut self.inherited),
+            main: server::adopt_listeners(&restored.main, &mut self.inherited),
+            admin: server::adopt_listeners(&restored.admin, &mut self.inherited),
         };
         for (listeners, path) in
             [(&mut sockets.main, &paths.socket), (&mut sockets.admin, &paths.admin_socket)]
@@ -174,7 +174,7 @@ impl Predecessor {
         };
         for what in missing {
             tracing::error!(
-                target: "util.systemd", "Not in the fd store, and lost: {what}"
+                target: "util.systemd", "Unable to restore, as it is not in the fd store: {what}"
             );
         }
         let useless = if is_known { self.inherited.take_rest() } else { Vec::new() };

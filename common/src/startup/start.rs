@@ -81,7 +81,7 @@ fn configure<S: Service>(
 ) -> Result<(Configuration<S>, Logger), Failure> {
     let inherited = predecessor.configuration();
     let (configuration, broken) = match predecessor.is_there() {
-        true => Configuration::load_or_keep(options, paths, inherited)?,
+        true => Configuration::load_or_inherit(options, paths, inherited)?,
         false => (Configuration::load(options, paths)?, None),
     };
     let period = if predecessor.is_there() { server::OPEN_PERIOD } else { LOG_OPEN_PERIOD };

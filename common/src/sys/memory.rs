@@ -18,15 +18,15 @@ use super::fd;
 /// Bytes of free memory that the process retains, to save page faults. Larger blocks come from the
 /// kernel and are returned to it. An answer of 1 MiB fits, which is a longer read of a log than
 /// libvirt ever makes.
-const KEPT_BYTES_MAX: libc::c_int = 1_310_720;
+const RETAINED_BYTES_MAX: libc::c_int = 1_310_720;
 
 /// Bounds the retained memory. By default the C library retains twice the largest block ever used,
 /// and an arena for each thread. Without effect where that cannot be set.
-pub fn bound_kept() {
+pub fn bound_free_memory() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in [
-        (libc::M_MMAP_THRESHOLD, KEPT_BYTES_MAX),
-        (libc::M_TRIM_THRESHOLD, KEPT_BYTES_MAX),
+        (libc::M_MMAP_THRESHOLD, RETAINED_BYTES_MAX),
+        (libc::M_TRIM_THRESHOLD, RETAINED_BYTES_MAX),
         (libc::M_ARENA_MAX, 1),
     ] {
         // SAFETY: it takes numbers, and only remembers them.

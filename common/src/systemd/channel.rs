@@ -21,7 +21,7 @@ use super::pace::Pace;
 use crate::sys::{process, socket};
 
 /// Messages in the queue; further ones are lost. Ours: every log and lease at its busiest.
-const KEPT_MAX: usize = 131_072;
+const QUEUED_MAX: usize = 131_072;
 
 /// Items that clients may store in a row, as when a host starts its guests, and the time for each
 /// further one. Ours.
@@ -111,7 +111,7 @@ impl Channel {
             false => Err(io::ErrorKind::WouldBlock.into()),
         };
         let result = match sent {
-            Err(error) if must_wait(&error) => self.keep(text, fds, class),
+            Err(error) if must_wait(&error) => self.enqueue(text, fds, class),
             other => other,
         };
         self.note(result.as_ref().err());
@@ -166,7 +166,7 @@ impl Channel {
     /// Sends queued messages; `false` when some still have to wait.
     pub(super) fn flush(&mut self) -> bool {
         self.is_blocked = false;
-        while let Some(message) = self.next_kept() {
+        while let Some(message) = self.next_queued() {
             let fds: Vec<_> = message.fds.iter().map(AsFd::as_fd).collect();
             match self.try_send(&message.text, &fds, message.class) {
                 Err(error) if must_wait(&error) => {
@@ -194,7 +194,7 @@ impl Channel {
 
     /// Takes the next queued message that may be sent: the oldest, or the oldest about the service
     /// state.
-    fn next_kept(&mut self) -> Option<Message> {
+    fn next_queued(&mut self) -> Option<Message> {
         let state = self.states.front().map(|message| message.number);
         let store = self.stores.front().map(|message| (message.number, message.class));
         match (state, store) {
@@ -220,8 +220,8 @@ impl Channel {
         }
     }
 
-    fn keep(&mut self, text: String, fds: &[BorrowedFd<'_>], class: Class) -> io::Result<()> {
-        if self.waiting() >= KEPT_MAX {
+    fn enqueue(&mut self, text: String, fds: &[BorrowedFd<'_>], class: Class) -> io::Result<()> {
+        if self.waiting() >= QUEUED_MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         if !fds.is_empty() && self.copies_nothing_until.is_some_and(|until| Instant::now() < until)

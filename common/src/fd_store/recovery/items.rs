@@ -70,7 +70,7 @@ pub(super) fn found_client(
 ) -> Option<Client> {
     let fd = Some(numbers.one(Kind::Client, key)?);
     let slot = calls.and_then(|calls| calls.get(key).ok()).unwrap_or_default();
-    let pending = match PendingReply::from_mark(slot) {
+    let pending = match PendingReply::from_slot(slot) {
         PendingReply::Nothing => None,
         PendingReply::Answer(reply_to) => Some(reply_to.to_words()),
         PendingReply::Unknown => return None,

@@ -70,15 +70,15 @@ pub struct Mark {
 impl Mark {
     /// Encodes it as a slot.
     #[must_use]
-    pub fn to_bytes(self) -> slots::Mark {
-        let mut bytes = slots::Mark::default();
+    pub fn to_bytes(self) -> slots::Slot {
+        let mut bytes = slots::Slot::default();
         let (owner, order) = bytes.split_at_mut(size_of::<u64>());
         owner.copy_from_slice(&self.owner.to_ne_bytes());
         order.copy_from_slice(&self.order.to_ne_bytes());
         bytes
     }
 
-    fn parse(bytes: slots::Mark) -> Option<Self> {
+    fn parse(bytes: slots::Slot) -> Option<Self> {
         let (owner, order) = bytes.split_at_checked(size_of::<u64>())?;
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
         let owner = Self { owner: word(owner)?, order: word(order)? };

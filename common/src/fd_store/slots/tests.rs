@@ -3,14 +3,14 @@ use super::*;
 #[test]
 fn each_key_has_a_mark_of_its_own() {
     let slots = SlotFile::new("marks").unwrap();
-    slots.set(7, [7; MARK_BYTES]).unwrap();
-    slots.set(9, [9; MARK_BYTES]).unwrap();
-    assert_eq!(slots.get(7).unwrap(), [7; MARK_BYTES]);
+    slots.set(7, [7; SLOT_BYTES]).unwrap();
+    slots.set(9, [9; SLOT_BYTES]).unwrap();
+    assert_eq!(slots.get(7).unwrap(), [7; SLOT_BYTES]);
     for absent in [8, 10] {
-        assert_eq!(slots.get(absent).unwrap(), Mark::default());
+        assert_eq!(slots.get(absent).unwrap(), Slot::default());
     }
     assert!(slots.stamp() < SlotFile::new("marks").unwrap().stamp());
-    slots.set(u64::MAX, [1; MARK_BYTES]).unwrap_err();
+    slots.set(u64::MAX, [1; SLOT_BYTES]).unwrap_err();
 }
 
 #[test]
@@ -24,5 +24,5 @@ fn what_is_at_risk_is_noted_beside_the_marks() {
     slots.set_at_risk(KEY_MAX, no_more).unwrap();
     slots.set_at_risk(KEY_MAX + 1, at_risk).unwrap_err();
     assert_eq!(slots.at_risk().unwrap(), [(9, at_risk), (KEY_MAX, no_more)]);
-    assert_eq!(slots.get(9).unwrap(), Mark::default());
+    assert_eq!(slots.get(9).unwrap(), Slot::default());
 }

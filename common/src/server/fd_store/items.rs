@@ -148,9 +148,9 @@ impl<O> Core<O> {
         self.store.keys.give_back(key);
     }
 
-    /// Requests [`Daemon::has_left_store`](crate::server::Daemon::has_left_store) once the supervisor was
-    /// told to [remove](Self::remove_stored) the item: until then it may close the item's last fd.
-    /// Returns `false` if the store does not have it.
+    /// Requests [`Daemon::has_left_store`](crate::server::Daemon::has_left_store) once the
+    /// supervisor was told to [remove](Self::remove_stored) the item: until then it may close the
+    /// item's last fd. Returns `false` if the store does not have it.
     pub fn watch_removal(&mut self, kind: Kind, key: u64) -> bool {
         let name = kind.name(key);
         let is_there = self.has_store() && self.store.proof.removed().any(|it| it == name);

@@ -53,7 +53,8 @@ impl<O> Core<O> {
                 }
             } else if is_doubtful {
                 tracing::info!(
-                    target: "util.systemd", "The supervisor may have lost messages; storing unproved fds again"
+                    target: "util.systemd",
+                    "The supervisor may have lost messages; storing unproved fds again"
                 );
                 let StoreState { proof, removals_first, .. } = &mut self.store;
                 proof.send_all_removals(&mut self.supervision.notify);

@@ -54,7 +54,7 @@ impl StoreNews {
     #[must_use]
     pub fn ask() -> Self {
         let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some() && announced_size().is_none();
-        let answer = if is_asked { Unit::ask(PATIENCE) } else { Ok(None) };
+        let answer = if is_asked { Unit::ask(TIMEOUT) } else { Ok(None) };
         let unit = answer.unwrap_or_else(|error| {
             complain(&error);
             None
@@ -95,11 +95,11 @@ pub(crate) fn announced_size() -> Option<usize> {
 }
 
 pub(crate) fn complain(error: &AskError) {
-    tracing::warn!(target: "util.systemd", "Unable to ask systemd about our unit: {error}");
+    tracing::warn!(target: "util.systemd", "No answer from systemd about our unit: {error}");
 }
 
 /// Time for systemd to answer. It takes 1 to 2 ms, but seconds while it reloads all units.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Knowledge of a stop's effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,14 +12,14 @@ use crate::systemd::{AskError, Job, Preserve, Unit};
 
 /// Time for systemd to answer, with everything served as before. A guest that ends for lack of an
 /// answer costs more than a stop that takes some seconds.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl<O> Core<O> {
     /// Returns whether the stop's effect on the fd store is known. If not, systemd is being asked.
     pub(in crate::server) fn check_stop_effect(&mut self) -> bool {
         if self.has_store() && self.asking.stop == Stop::None && !self.asking.is_under_way {
             self.asking.stop = Stop::Asked;
-            self.ask_unit(STOP_PATIENCE);
+            self.ask_unit(STOP_TIMEOUT);
         }
         !self.has_store() || matches!(self.asking.stop, Stop::Known { .. })
     }

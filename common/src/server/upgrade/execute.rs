@@ -82,7 +82,10 @@ impl<O> Core<O> {
             notify.reloading();
         }
         if !notify.drain(NOTIFY_PERIOD) {
-            tracing::debug!(target: "util.systemd", "The supervisor has not received the notification of the upgrade");
+            tracing::debug!(
+                target: "util.systemd",
+                "The supervisor has not received the notification of the upgrade"
+            );
         }
     }
 }

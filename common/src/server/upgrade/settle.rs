@@ -61,7 +61,7 @@ impl<O> Core<O> {
         self.upgrade = Upgrade::Settling { next, timer };
     }
 
-    /// Returns the pid of a live client that libvirt's daemon could not read.
+    /// Returns the pid of a live client that libvirt's daemon could not see in `/proc`.
     fn hidden_peer(&self) -> Option<i32> {
         let servers = [&self.servers.main, &self.servers.admin];
         let mut clients = servers.into_iter().flat_map(|server| server.clients.values());
@@ -71,8 +71,8 @@ impl<O> Core<O> {
         hidden.map(pid)
     }
 
-    /// Closes clients whose process has ended, for libvirt's daemons, which end on them. Settling a
-    /// guest may have ended one just now. Returns whether there was one.
+    /// Closes clients whose process has ended: libvirt's daemon would exit on one. Settling may
+    /// have ended a guest just now. Returns whether any client was closed.
     fn drop_ended_clients(&mut self, successor: Successor) -> bool {
         if successor == Successor::Libvirt {
             self.drop_clients(|client| client.peer_has_ended());
