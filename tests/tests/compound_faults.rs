@@ -13,6 +13,7 @@ tests::ours! { Virtlogd:
     virtlogd_loses_no_line_untold,
     what_did_not_fit_under_its_old_name_is_not_swallowed_by_that,
     what_was_stopped_stays_in_the_journal,
+    a_store_that_is_emptied_before_its_first_sentinel_is_noticed,
 }
 tests::ours! { Virtlockd:
     virtlockd_loses_or_doubles_no_lease,
@@ -60,6 +61,17 @@ const EMPTIED: &str = "store 512; act start 734104199; act start 3082935422; act
     io-error 2166577385; act die 435614138; act release 1520662104; end io-error; act \
     acquire 375070479; begin supervisor-gone 1246957322";
 
+/// The store is emptied between what is sent and the sentinel behind it, when it holds no other.
+const BETWEEN: &str = "store 512; act open 353213916; act open 1034482426; act open 1728124027; event libvirt \
+    1052036493; event kill-in-upgrade 2452747738; act open 3080584243; event kill-in-upgrade \
+    4203424020; begin store-emptied 1075277926; act die 283606631; event libvirt 3900878164; \
+    event upgrade 3183998803; act trickle 3783891206; event upgrade 367878136; begin supervisor- \
+    gone 3393191022; event kill 2373906592; act die 1807175835; begin fd-limit 1103616054; event \
+    upgrade 3813253372; act flood 3590838820; act read 2310263149; act write 2213464420; act \
+    flood 1831870174; act flood 1187149084; act read 2811955896; end supervisor-gone; begin \
+    store-emptied 1356240741; begin disk-full 1309838987; begin store-emptied 3408933903; act \
+    append 2889311278";
+
 fn virtlogd_loses_no_line_untold(subject: Subject) {
     walk(subject);
 }
@@ -82,6 +94,10 @@ fn what_is_stored_under_new_names_is_not_swallowed_by_the_old_ones(subject: Subj
 
 fn a_journal_without_a_sentinel_is_not_taken_to_be_in_the_store(subject: Subject) {
     walk_again(subject, EMPTIED);
+}
+
+fn a_store_that_is_emptied_before_its_first_sentinel_is_noticed(subject: Subject) {
+    (0..2).for_each(|_| walk_again(subject, BETWEEN));
 }
 
 fn walk_again(subject: Subject, steps: &str) {

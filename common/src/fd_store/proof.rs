@@ -10,7 +10,9 @@
 //! been dropped. A question that spans such a loss proves nothing.
 //!
 //! The first and the latest sentinel stay in the store. When the pipe of one ends, the store has
-//! lost some or all of its content.
+//! lost some or all of its content. So where there is none, a question without content is asked
+//! before anything is sent: a store that loses everything between an item and the sentinel behind it
+//! would pass for one that has it.
 
 mod question;
 mod removing;
@@ -49,6 +51,8 @@ pub(crate) struct Proof {
     losses: u64,
     /// Some of what was sent and is covered by no question yet may be lost.
     is_doubtful: bool,
+    /// A sentinel is missing, and there was none before it: the next one proves nothing.
+    has_gap: bool,
     /// Number of times that anything was sent or removed.
     changes: u64,
     /// Pipes reserved for a question when no descriptors are left.
@@ -83,6 +87,7 @@ impl Default for Proof {
             last_number: 0,
             losses: 0,
             is_doubtful: false,
+            has_gap: false,
             changes: 0,
             spare: Vec::new(),
         }
@@ -148,6 +153,11 @@ impl Proof {
     /// Returns a number that changes whenever the store's content may.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Returns whether no sentinel is in the store or on its way there.
+    pub(crate) fn has_no_sentinel(&self) -> bool {
+        self.sentinels.is_empty() && self.questions.is_empty() && self.sent.is_empty()
     }
 
     /// Returns whether there is something to ask about, and no question is in flight.
@@ -218,7 +228,10 @@ impl Proof {
         {
             self.spare.push(pipe);
         }
-        answer.is_taken = !answer.is_doubtful && !has_ended(&sentinel.reader);
+        let is_there = !has_ended(&sentinel.reader);
+        answer.is_doubtful |= is_there && std::mem::take(&mut self.has_gap);
+        answer.is_taken = is_there && !answer.is_doubtful;
+        self.has_gap |= !is_there && self.sentinels.is_empty();
         if answer.is_taken {
             self.sentinels.push(sentinel);
             answer.names.iter().for_each(|name| {

@@ -31,6 +31,8 @@ impl<D: Daemon> State<D> {
         self.core.haste.set(false);
         self.core.supervision.notify.stopping();
         self.core.supervision.notify.set_paced(false);
+        // A loss may have been reported and not been handled yet.
+        self.core.look_at_store(&mut self.daemon);
         self.core.ask_for_proof();
         self.deadline = Some(self.core.reactor.set_timer(PROOF_PERIOD, Token::Deadline));
     }
@@ -38,6 +40,7 @@ impl<D: Daemon> State<D> {
     pub(super) fn is_proved(&self) -> bool {
         self.phase == Phase::Proving
             && self.core.is_all_proved()
+            && !self.core.is_store_lost()
             && !self.core.servers.have_calls_in_flight()
     }
 

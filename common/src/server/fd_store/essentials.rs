@@ -90,6 +90,7 @@ impl<O> Core<O> {
 
     /// Sends the essentials that the store may lack, and asks the supervisor for proof.
     pub(super) fn send_essentials(&mut self) {
+        self.send_first_sentinel();
         let mut failure = None;
         for (name, fd) in &self.store.essentials {
             if let Some(claimed) = &mut self.store.claimed {

@@ -115,6 +115,7 @@ impl<O> Core<O> {
 
     /// Sends an item, at a limited pace except while everything is stored anew.
     fn send_item(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<(), StoreError> {
+        self.send_first_sentinel();
         match self.store.claimed {
             Some(_) => self.supervision.notify.store(name, fds),
             None => self.supervision.notify.store_paced(name, fds),

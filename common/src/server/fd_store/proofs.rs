@@ -25,6 +25,13 @@ impl<O> Core<O> {
         }
     }
 
+    /// Sends a sentinel in front of the first item, see [`crate::fd_store::proof`].
+    pub(super) fn send_first_sentinel(&mut self) {
+        if self.store.proof.has_no_sentinel() {
+            self.ask();
+        }
+    }
+
     pub(super) fn ask(&mut self) {
         let notify = &mut self.supervision.notify;
         if let Err(error) = self.store.proof.ask(notify, &self.reactor, Token::Store) {
@@ -36,6 +43,11 @@ impl<O> Core<O> {
     /// Returns whether the supervisor has proved or refused everything that was sent.
     pub(in crate::server) fn is_all_proved(&self) -> bool {
         self.store.proof.is_complete()
+    }
+
+    /// Returns whether the store has lost something, as far as sentinels tell.
+    pub(in crate::server) fn is_store_lost(&self) -> bool {
+        self.store.proof.is_lost()
     }
 
     /// Handles an answer of the supervisor, or a loss in the store.
