@@ -65,12 +65,12 @@ const EMPTIED: &str = "store 512; act start 734104199; act start 3082935422; act
 const BETWEEN: &str = "store 512; act open 353213916; act open 1034482426; act open 1728124027; event libvirt \
     1052036493; event kill-in-upgrade 2452747738; act open 3080584243; event kill-in-upgrade \
     4203424020; begin store-emptied 1075277926; act die 283606631; event libvirt 3900878164; \
-    event upgrade 3183998803; act trickle 3783891206; event upgrade 367878136; begin supervisor- \
-    gone 3393191022; event kill 2373906592; act die 1807175835; begin fd-limit 1103616054; event \
-    upgrade 3813253372; act flood 3590838820; act read 2310263149; act write 2213464420; act \
-    flood 1831870174; act flood 1187149084; act read 2811955896; end supervisor-gone; begin \
-    store-emptied 1356240741; begin disk-full 1309838987; begin store-emptied 3408933903; act \
-    append 2889311278";
+    event upgrade 3183998803; act trickle 3783891206; event upgrade 367878136; begin \
+    supervisor-gone 3393191022; event kill 2373906592; act die 1807175835; begin fd-limit \
+    1103616054; event upgrade 3813253372; act flood 3590838820; act read 2310263149; act write \
+    2213464420; act flood 1831870174; act flood 1187149084; act read 2811955896; end \
+    supervisor-gone; begin store-emptied 1356240741; begin disk-full 1309838987; begin \
+    store-emptied 3408933903; act append 2889311278";
 
 fn virtlogd_loses_no_line_untold(subject: Subject) {
     walk(subject);

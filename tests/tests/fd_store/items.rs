@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tests::harness::{Host, Subject, eventually, expect_file, inode};
@@ -128,8 +130,26 @@ pub(crate) fn expect_all_going_on<T: Item>(items: &mut [T]) {
     items.iter_mut().for_each(Item::expect_going_on);
 }
 
+/// How long nothing changes in a store that has settled.
+const SETTLED_PERIOD: Duration = Duration::from_millis(500);
+
+/// Waits until nothing changes in the store. What did not fit at first is offered again as places come
+/// free.
+pub(crate) fn settle(service: &Service) {
+    let mut names = service.supervisor.names();
+    let mut since = Instant::now();
+    while since.elapsed() < SETTLED_PERIOD {
+        thread::sleep(Duration::from_millis(10));
+        let now = service.supervisor.names();
+        if now != names {
+            (names, since) = (now, Instant::now());
+        }
+    }
+}
+
 /// Those that are in the store, and those that are not.
 pub(crate) fn parted<T: Item>(service: &Service, items: Vec<T>) -> (Vec<T>, Vec<T>) {
+    settle(service);
     let (stored, others): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| item.is_stored(service));
     assert!(!stored.is_empty() && !others.is_empty(), "{} fit, not some", stored.len());

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use tests::harness::{Subject, eventually};
 
 use crate::guests::Tenant;
-use crate::items::{Item, Lease, Log, Scene, expect_all_going_on, parted};
+use crate::items::{Item, Lease, Log, Scene, expect_all_going_on, parted, settle};
 
 tests::ours! { Virtlogd:
     a_stop_ends_logs_that_are_not_stored,
@@ -40,6 +40,7 @@ fn a_stop_ends_logs_that_are_not_stored(subject: Subject) {
 fn a_stop_ends_guests_whose_leases_are_not_stored(subject: Subject) {
     let mut scene = Scene::begin(subject, SOME_LEASES);
     let tenants = Tenant::start(&scene, "i", MANY);
+    settle(&scene);
     let (mut stored, mut others): (Vec<_>, Vec<_>) =
         tenants.into_iter().partition(|tenant| tenant.is_stored(&scene));
     assert!(!stored.is_empty() && !others.is_empty(), "{} fit, not some", stored.len());

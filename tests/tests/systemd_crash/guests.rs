@@ -127,6 +127,17 @@ pub(super) fn image(guest: usize, number: usize) -> String {
     path
 }
 
+/// Workspaces beside the first that the daemon keeps when jobs have run beside each other, and the fds
+/// of each in the store.
+const WORKSPACES_MAX: usize = 3;
+const PIPE_FDS: usize = 2;
+
+/// Whether virtlogd's store holds what it held with the daemon `idle`, and pipes of workspaces.
+pub(super) fn holds_no_log(idle: usize) -> bool {
+    let more = stored_count(Program::Virtlogd).checked_sub(idle);
+    more.is_some_and(|more| more <= WORKSPACES_MAX * PIPE_FDS && more % PIPE_FDS == 0)
+}
+
 /// How many descriptors systemd keeps for a service, once that has not changed for a while.
 pub(super) fn settled_store(program: Program) -> usize {
     let mut count = stored_count(program);

@@ -11,12 +11,11 @@ use tests::guest::{Guest, owner};
 use tests::harness::{Program, eventually, expect_file, guest_writes};
 use tests::load::is_free;
 use tests::machine::{
-    drop_in, enable, expect_property, main_pid, main_socket, property, service, stored_count,
-    systemctl,
+    drop_in, enable, expect_property, main_pid, main_socket, property, service, systemctl,
 };
 use tests::wire::{LockClient, LogClient};
 
-use super::guests::{image, settled_store};
+use super::guests::{holds_no_log, image, settled_store};
 use super::kills::{kill_by, wait_until_restarted};
 
 tests::on_machine! { Ours:
@@ -60,7 +59,7 @@ fn last_words_are_stored() {
     expect_file(Path::new("/srv/dead.log"), "before\nlast words\nwithout an end");
     expect_file(Path::new("/srv/living.log"), "before\nmeanwhile\nafterwards\n");
     drop(living);
-    eventually("nothing stays in the store", || stored_count(Program::Virtlogd) == idle);
+    eventually("no log stays in the store", || holds_no_log(idle));
     let mut client = LogClient::connect(&main_socket(Program::Virtlogd)).unwrap();
     client.open(Path::new("/srv/dead.log")).expect("it is not open any more");
 }

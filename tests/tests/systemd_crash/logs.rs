@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tests::harness::{Program, eventually, eventually_within, expect_file, guest_writes};
 use tests::load::{Pace, Writer};
-use tests::machine::{enable, journal, main_socket, service, stored_count};
+use tests::machine::{enable, journal, main_socket, service};
 use tests::wire::{LogClient, OpenLog};
 
-use super::guests::settled_store;
+use super::guests::{holds_no_log, settled_store};
 use super::kills::{Kills, count};
 
 tests::on_machine! { Ours:
@@ -50,7 +50,7 @@ fn every_line_is_there_after_many_kills() {
     kills.finish(count());
     let logs: u64 = series.into_iter().map(Series::finish).sum();
     println!("{logs} logs have all their lines");
-    eventually("nothing stays in the store", || stored_count(Program::Virtlogd) == idle);
+    eventually("no log stays in the store", || holds_no_log(idle));
 }
 
 /// Guests that come one after the other, until they are told to end.
