@@ -9,6 +9,7 @@ use common::rpc::Program;
 use common::server::Caller;
 use common::startup::Service;
 use common::sys::calls::Call;
+use common::sys::file_id::FileId;
 
 use crate::connections::handle_deferred_ends;
 use crate::handler::Handler;
@@ -16,7 +17,6 @@ use crate::outcome::Core;
 use crate::persist::fd_store::unlock_all;
 use crate::persist::restore::{adopt_unclaimed, restore};
 use crate::protocol::{self, NAME};
-use common::sys::file_id::FileId;
 
 /// Cost of doing without a system call; see `common/SYSTEM_CALLS.md`.
 const COSTS: [(Call, &str); 3] = [

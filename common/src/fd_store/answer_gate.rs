@@ -7,7 +7,7 @@ use crate::rpc::{self, Reply};
 use crate::systemd::Notify;
 
 /// Time for a supervisor whose queue is full. One that takes longer counts as deaf, and is not
-/// waited for again until it has taken everything.
+/// waited for until it takes messages again.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client and its answer.
@@ -37,7 +37,7 @@ impl<C> Default for AnswerGate<C> {
 impl<C> AnswerGate<C> {
     /// Returns whether an answer has to wait now.
     pub(crate) fn must_wait(&mut self, notify: &Notify) -> bool {
-        self.is_deaf &= notify.waiting() > 0;
+        self.is_deaf &= notify.is_blocked();
         !self.is_deaf && notify.stored_up_to() < notify.last_number()
     }
 
@@ -67,3 +67,6 @@ impl<C> AnswerGate<C> {
         self.answers.pop_front().map(|waiting| waiting.answer)
     }
 }
+
+#[cfg(test)]
+mod tests;

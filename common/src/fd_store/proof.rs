@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::names::Kind;
 use crate::event::{Interest, Reactor, Registered, Token};
-use crate::sys::pipe::{self};
+use crate::sys::pipe;
 use crate::systemd::{Notify, Pace};
 pub(crate) use question::Answer;
 use question::{Question, Sentinel, has_ended};
@@ -51,7 +51,7 @@ pub(crate) struct Proof {
     losses: u64,
     /// Some of what was sent and is covered by no question yet may be lost.
     is_doubtful: bool,
-    /// A sentinel is missing, and there was none before it: the next one proves nothing.
+    /// Something was sent with no sentinel before it: the next one proves nothing.
     has_gap: bool,
     /// Number of times that anything was sent or removed.
     changes: u64,
@@ -160,6 +160,11 @@ impl Proof {
         self.sentinels.is_empty() && self.questions.is_empty() && self.sent.is_empty()
     }
 
+    /// Notes that something is sent with no sentinel before it.
+    pub(crate) fn note_gap(&mut self) {
+        self.has_gap = true;
+    }
+
     /// Returns whether there is something to ask about, and no question is in flight.
     pub(crate) fn is_to_ask(&self) -> bool {
         self.questions.is_empty() && !self.sent.is_empty()
@@ -228,18 +233,24 @@ impl Proof {
         {
             self.spare.push(pipe);
         }
-        let is_there = !has_ended(&sentinel.reader);
+        let is_there = !has_ended(&sentinel.reader) && !answer.is_doubtful;
         answer.is_doubtful |= is_there && std::mem::take(&mut self.has_gap);
         answer.is_taken = is_there && !answer.is_doubtful;
-        self.has_gap |= !is_there && self.sentinels.is_empty();
         if answer.is_taken {
-            self.sentinels.push(sentinel);
             answer.names.iter().for_each(|name| {
                 self.unproved.remove(name);
             });
+        }
+        if is_there {
+            // Also behind a gap: it is the first one for what is sent again.
+            self.sentinels.push(sentinel);
         } else {
+            // What is doubtful is sent again anyway.
+            self.has_gap |= !answer.is_doubtful && self.sentinels.is_empty();
             notify.forget(&sentinel.name);
             self.removals.push(sentinel.name);
+        }
+        if !answer.is_taken {
             // The removals may have been lost with a supervisor that was restarted.
             self.removals.append(&mut answer.removed);
         }

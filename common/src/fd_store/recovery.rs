@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use super::journal::{self, JournalContents};
-pub use super::names::Kind;
+use super::names::Kind;
 use crate::handover::InheritedFds;
 use crate::handover::document::{
     Change, Daemon, Document, Items, Lockspace, LogHandler, PrivateDaemon, Server,

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 pub use line::Line;
 
-pub use crate::handover::document::Target;
+use crate::handover::document::Target;
 use crate::sys::{fd, file};
 
 /// Bytes of a slot.

@@ -13,7 +13,7 @@ use super::sockets;
 use super::sockets::Sockets;
 use crate::admin::Server;
 use crate::cli::{Options, Paths};
-use crate::handover::{self};
+use crate::handover;
 use crate::logging::Logger;
 use crate::server::{Core, Limits, Parts, ProcessInfo, StoreNews};
 use crate::sys::signal::Signals;

@@ -63,7 +63,7 @@ pub(super) struct Channel {
 
 #[derive(Debug)]
 struct Message {
-    /// Number of the last message.
+    /// Place in the order of all messages, from 1.
     number: u64,
     class: Class,
     text: String,

@@ -1,4 +1,4 @@
-//! What both daemons do in the same way, and the demo.
+//! Behaviour common to both daemons, and the demo.
 
 mod demo;
 mod framing;

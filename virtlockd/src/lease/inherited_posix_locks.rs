@@ -23,11 +23,11 @@ use common::startup::own_pid_file;
 use common::sys::calls::Call;
 use common::sys::fd;
 use common::sys::file::open_without_links;
+use common::sys::file_id::FileId;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
 use crate::lease::locked_file::LockedFile;
-use common::sys::file_id::FileId;
 
 /// Files with POSIX locks. Clones share one table, for jobs on other threads.
 #[derive(Debug, Clone, Default)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::server::StorageId;
+use common::sys::file_id::FileId;
 use common::sys::lock::{Hold, Mode};
 
 use crate::error::file::{FileError, FileOperation, file_error, is_lease_break, is_shortage};
@@ -15,7 +16,6 @@ use crate::lease::inherited_posix_locks::{InheritedPosixLocks, Opened};
 use crate::lease::local_locks::LocalLocks;
 use crate::lease::lock::{ATTEMPTS_MAX, Acquisition, Lease, options, remove};
 use crate::protocol::Terms;
-use common::sys::file_id::FileId;
 
 /// Job on the file of one resource.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::sys::calls::is_unknown;
+use common::sys::file_id::FileId;
 use common::sys::lock::{self, Hold, Kind, Mode};
 use nix::fcntl::OFlag;
 
@@ -16,7 +17,6 @@ use crate::lease::devices::DeviceClaim;
 use crate::lease::inherited_posix_locks::{InheritedPosixLocks, Opened};
 use crate::lease::local_locks::LocalLocks;
 use crate::protocol::Terms;
-use common::sys::file_id::FileId;
 
 /// Permission bits of a new file; libvirt's value.
 const FILE_MODE: u32 = 0o600;

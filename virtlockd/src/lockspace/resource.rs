@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::sys::file_id::FileId;
 use common::sys::lock::{self, Kind};
 
 use crate::error::lock::LockError;
@@ -15,7 +16,6 @@ use crate::lockspace::action::{Action, Begun, HolderChange};
 use crate::lockspace::holders::{Holder, HolderSummary, Holders};
 use crate::owner::registration::Registration;
 use crate::protocol::Terms;
-use common::sys::file_id::FileId;
 
 /// Name in a lockspace.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use common::sys::file_id::FileId;
 use common::sys::lock::Hold;
 
 use crate::error::file::FileError;
@@ -15,7 +16,6 @@ use crate::lockspace::action::{Action, Begun, HolderChange};
 use crate::lockspace::holders::{HolderSummary, Holders};
 use crate::lockspace::resource::{Resource, path_of};
 use crate::protocol::Terms;
-use common::sys::file_id::FileId;
 
 /// Limit of lockspaces beside the default one; ours. Any client can add some, and they are never
 /// removed.

@@ -20,12 +20,13 @@ use std::io;
 use std::path::{self, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use common::sys::file_id::FileId;
+
 use super::chain::{Chains, Condemned, Entry, Policy, Seen, head_and_number};
 use nix::libc;
 use nix::sys::stat::FileStat;
 
 use crate::rotating_file::{Deletion, Directory, is_open};
-use common::sys::file_id::FileId;
 
 const DAY_S: u64 = 86_400;
 

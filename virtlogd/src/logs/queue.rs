@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::event::TimerId;
 use common::server::{Core, StorageId};
+use common::sys::file_id::FileId;
 use common::sys::pipe;
 
 use crate::guest::access::Guest;
@@ -18,7 +19,6 @@ use crate::logs::outcome::Outcome;
 use crate::logs::task::Task;
 use crate::logs::timer::{QueueTimer, Timer};
 use crate::logs::writer::LogWriter;
-use common::sys::file_id::FileId;
 
 /// The queue of one path.
 #[derive(Debug)]

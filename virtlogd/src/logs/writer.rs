@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::handover::document::LogDirectory;
 use common::sys::errno::errno_text;
+use common::sys::file_id::FileId;
 use nix::libc;
 
 use crate::guest::access::Guest;
@@ -23,7 +24,6 @@ use crate::logs::transfer::{Written, transfer};
 use crate::logs::turn_budget::TurnBudget;
 use crate::logs::write_outcome::WriteOutcome;
 use crate::rotating_file::{self, Bytes, Error, Limits, RotatingFile};
-use common::sys::file_id::FileId;
 
 /// Time for which the backlog of a guest that has gone is tried to be written.
 const FINAL_BACKLOG_PERIOD: Duration = Duration::from_secs(60);

@@ -106,3 +106,22 @@ fn what_a_predecessor_has_removed_is_passed_on_until_the_supervisor_has_heard_it
     proof.start_over();
     assert_eq!(proof.removed().collect::<Vec<_>>(), ["c2"]);
 }
+
+#[test]
+fn behind_a_gap_the_first_sentinel_is_for_what_is_sent_again() {
+    let ((mut supervisor, mut notify), reactor) = (Supervisor::new(), Reactor::new().unwrap());
+    let (mut proof, (item, _)) = (Proof::default(), pipe::pipe().unwrap());
+    proof.note_gap();
+    for is_proved in [false, true] {
+        notify.store("l1", &[item.as_fd()]).unwrap();
+        proof.sent("l1");
+        proof.ask(&mut notify, &reactor, Store).unwrap();
+        supervisor.take(3);
+        let answer = proof.next_answer(&mut notify).unwrap();
+        assert_eq!((answer.is_taken, answer.is_doubtful), (is_proved, !is_proved));
+        assert_eq!(proof.is_proved("l1"), is_proved);
+        assert!(!proof.has_no_sentinel());
+    }
+    supervisor.stored.remove(1);
+    assert!(proof.is_lost(), "the first sentinel has gone");
+}

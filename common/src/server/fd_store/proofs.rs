@@ -29,6 +29,10 @@ impl<O> Core<O> {
     pub(super) fn send_first_sentinel(&mut self) {
         if self.store.proof.has_no_sentinel() {
             self.ask();
+            if self.store.proof.has_no_sentinel() {
+                // There are no descriptors for one.
+                self.store.proof.note_gap();
+            }
         }
     }
 

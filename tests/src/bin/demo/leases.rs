@@ -77,8 +77,8 @@ fn refused(guest: &mut DiskUser, image: &Path) -> Result<String, Failure> {
     Ok(format!("refused\n  \"{message}\""))
 }
 
-/// What the daemon's log says at the end of a refusal, which has to name the holder. A thread writes
-/// the log, maybe after the answer.
+/// Returns the holder that the daemon's log names at the end of a refusal. A thread writes the log,
+/// maybe after the answer.
 fn holder(virtlockd: &Daemon, pid: u32) -> Result<String, Failure> {
     let end = Instant::now() + DEADLINE;
     loop {

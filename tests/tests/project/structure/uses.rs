@@ -13,7 +13,7 @@ const LEADS_MAX: usize = 16;
 /// The modules that a file uses, and the paths that lead there.
 pub(crate) type Uses = BTreeMap<Module, Vec<String>>;
 
-/// What the modules of a crate are made of.
+/// Names defined and imported by the modules of a crate.
 pub(crate) struct Names<'a> {
     source: &'a Crate,
     scopes: HashMap<Module, Scope>,

@@ -12,6 +12,7 @@ use common::handover::InheritedFds;
 use common::handover::document::{self, Items, Lack, Lock, Lockspace, Pid};
 use common::handover::text::{bytes_of, unhex};
 use common::sys::fd;
+use common::sys::file_id::FileId;
 use common::sys::lock::{Hold, Kind};
 use nix::errno::Errno;
 
@@ -31,7 +32,6 @@ use crate::persist::restore::owners::{
 use crate::persist::restore::unclaimed::protect;
 use crate::protocol::{Guest, Terms};
 use crate::state::State;
-use common::sys::file_id::FileId;
 
 /// Restores the leases of a document.
 pub(super) struct LeaseRestorer<'a> {

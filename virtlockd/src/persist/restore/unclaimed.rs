@@ -4,10 +4,10 @@ use std::os::fd::BorrowedFd;
 
 use common::handover::InheritedFds;
 use common::sys::fd;
+use common::sys::file_id::FileId;
 use common::sys::lock::{Hold, Kind, Mode};
 
 use crate::state::State;
-use common::sys::file_id::FileId;
 
 /// Protects the files of inherited fds that no record claims: they may have POSIX locks, so they
 /// must not be opened. A leased file's fd belongs to its lease, and one that was retained on
