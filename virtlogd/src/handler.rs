@@ -208,12 +208,12 @@ impl Daemon for Handler {
 
     fn store_all(&mut self, core: &mut Core<Outcome>) {
         let Scheduler { table, workspaces, .. } = &mut self.scheduler;
-        fd_store::store_all(core, table, workspaces);
+        fd_store::store_all(core, table, workspaces.pool());
     }
 
     fn store_more(&mut self, core: &mut Core<Outcome>) {
         let Scheduler { table, workspaces, .. } = &mut self.scheduler;
-        fd_store::store_unstored(core, table, workspaces);
+        fd_store::store_unstored(core, table, workspaces.pool());
     }
 
     fn has_left_store(&mut self, core: &mut Core<Outcome>, key: u64) {
@@ -222,7 +222,7 @@ impl Daemon for Handler {
 
     fn not_stored(&mut self, kind: Kind, key: u64) {
         let Scheduler { table, workspaces, .. } = &mut self.scheduler;
-        fd_store::remove_key(table, workspaces, kind, key);
+        fd_store::remove_key(table, workspaces.pool(), kind, key);
     }
 
     /// Does nothing: no client of virtlogd is stored.
@@ -230,7 +230,7 @@ impl Daemon for Handler {
 
     fn clear_store_keys(&mut self) {
         let Scheduler { table, workspaces, .. } = &mut self.scheduler;
-        fd_store::clear_keys(table, workspaces);
+        fd_store::clear_keys(table, workspaces.pool());
     }
 
     fn resume(&mut self, core: &mut Core<Outcome>) {

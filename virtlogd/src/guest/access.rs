@@ -148,13 +148,15 @@ impl Guest {
 
     /// Returns the number of bytes that may be taken from its pipe.
     pub(crate) fn takeable(&self) -> io::Result<u64> {
-        let waiting = self.take_in_order(|pipe, _| Ok(pipe::readable_bytes(pipe)? as u64))?;
+        let readable = |pipe: BorrowedFd<'_>| Ok(pipe::readable_bytes(pipe)? as u64);
+        let waiting = self.take_in_order(|_| (), readable)?;
         Ok(waiting.unwrap_or(0))
     }
 
     /// Moves up to `len` bytes of its pipe into a staging pipe, unless there is a backlog.
     pub(crate) fn move_to(&self, staging: &StagingPipe, len: u64) -> io::Result<u64> {
-        let moved = self.take_in_order(|pipe, key| staging.take_from(pipe, len, key))?;
+        let prepare = |pipe: &GuestPipe| staging.prepare(pipe.key);
+        let moved = self.take_in_order(prepare, |pipe| staging.take_from(pipe, len))?;
         Ok(moved.unwrap_or(0))
     }
 
@@ -163,7 +165,7 @@ impl Guest {
         &self,
         look: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.take_in_order(|pipe, _| look(pipe)).map(drop)
+        self.take_in_order(|_| (), look).map(drop)
     }
 
     /// Changes its pipe's size. The kernel may refuse.
@@ -239,11 +241,12 @@ impl Guest {
         Ok(waiting.unwrap_or(0))
     }
 
-    /// Calls `call` with its pipe and the log's key in the fd store, if the pipe's bytes are the
-    /// next that the log gets and the job that writes it may take them.
+    /// Calls `call` with its pipe, after `prepare` with that locked, if the pipe's bytes are the next
+    /// that the log gets and the job that writes it may take them.
     fn take_in_order<T>(
         &self,
-        call: impl FnOnce(BorrowedFd<'_>, Option<u64>) -> io::Result<T>,
+        prepare: impl FnOnce(&GuestPipe),
+        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
         if !self.is_direct() {
             return Ok(None);
@@ -254,9 +257,10 @@ impl Guest {
             if pipe.has_backlog() {
                 return Ok(None);
             }
-            let (fd, key) = (Arc::clone(&pipe.fd), pipe.key);
+            prepare(&pipe);
+            let fd = Arc::clone(&pipe.fd);
             drop(pipe);
-            call(fd.as_fd(), key).map(Some)
+            call(fd.as_fd()).map(Some)
         })
     }
 
@@ -307,14 +311,10 @@ impl Guest {
 
     /// Moves up to `len` bytes into a staging pipe of the backlog, as far as that has room.
     fn move_to_backlog(&self, pipe: BorrowedFd<'_>, len: u64) -> u64 {
-        let (staging, key) = {
-            let mut pipe = self.pipe();
-            let Some(staging) = pipe.begin_filling() else { return 0 };
-            (staging, pipe.key)
-        };
+        let Some(staging) = self.pipe().begin_filling() else { return 0 };
         let mut moved = 0;
         while moved < len {
-            match staging.take_from(pipe, len - moved, key) {
+            match staging.take_from(pipe, len - moved) {
                 Ok(count @ 1..) => moved += count,
                 // There were fewer: their number may be unknown.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && staging.has_room() => {

@@ -140,7 +140,9 @@ impl GuestPipe {
     /// Returns a staging pipe to move bytes of the guest's into, which is not written to the log
     /// before [`Self::filled`]. `None` if there is none, or the bytes would overtake a loss.
     pub(crate) fn begin_filling(&mut self) -> Option<StagingPipe> {
-        self.backlog.get_or_insert_default().begin_filling(&self.pool)
+        let staging = self.backlog.get_or_insert_default().begin_filling(&self.pool)?;
+        staging.prepare(self.key);
+        Some(staging)
     }
 
     /// Adds that staging pipe to the backlog.

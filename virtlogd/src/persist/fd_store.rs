@@ -11,7 +11,7 @@ use common::handover::document::Change;
 use common::server::Core;
 
 use crate::guest::access::Guest;
-use crate::guest::staging::{StagingPipe, StagingPool, Workspaces};
+use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::logs::outcome::Outcome;
 use crate::logs::queue::LogQueue;
 use crate::logs::table::LogTable;
@@ -39,36 +39,29 @@ pub(crate) fn begin(core: &mut Core<Outcome>, table: &LogTable, pool: &StagingPo
 }
 
 /// Stores everything, even what is in the store.
-pub(crate) fn store_all(core: &mut Core<Outcome>, table: &mut LogTable, workspaces: &Workspaces) {
+pub(crate) fn store_all(core: &mut Core<Outcome>, table: &mut LogTable, pool: &StagingPool) {
     for number in table.numbers() {
         if let Some(queue) = table.get_mut(number) {
             queue.journaled = None;
         }
         store_log(core, table, number);
     }
-    let pool = workspaces.pool();
-    staging_store::store_in_use(core, pool, &stagings(table, workspaces));
-    staging_store::store_unused(core, pool);
+    staging_store::store_all(core, pool);
     staging_store::store_new(core, pool);
     staging_store::forget_ended(core, pool);
 }
 
 /// Stores what the store had no room for, until it has none for something.
-pub(crate) fn store_unstored(
-    core: &mut Core<Outcome>,
-    table: &mut LogTable,
-    workspaces: &Workspaces,
-) {
+pub(crate) fn store_unstored(core: &mut Core<Outcome>, table: &mut LogTable, pool: &StagingPool) {
     while let Some(number) = table.unstored.pop_first() {
         store_log(core, table, number);
         if table.unstored.contains(&number) {
             return;
         }
     }
-    let pool = workspaces.pool();
     staging_store::store_new(core, pool);
     if pool.take_lacks_pipes() {
-        staging_store::store_in_use(core, pool, &stagings(table, workspaces));
+        staging_store::store_in_use(core, pool);
         // Bytes in pipes that are in the store now are safe from now on.
         for number in table.numbers() {
             store_log(core, table, number);
@@ -119,30 +112,21 @@ pub(crate) fn store_log(core: &mut Core<Outcome>, table: &mut LogTable, number: 
 }
 
 /// Forgets the key of a log or staging pipe that is not in the store after all.
-pub(crate) fn remove_key(table: &mut LogTable, workspaces: &Workspaces, kind: Kind, key: u64) {
-    if kind == Kind::Log {
-        remove_log_key(table, key);
-        return;
+pub(crate) fn remove_key(table: &mut LogTable, pool: &StagingPool, kind: Kind, key: u64) {
+    match kind {
+        Kind::Log => remove_log_key(table, key),
+        _ => staging_store::remove_key(pool, key),
     }
-    let is_it = |staging: &StagingPipe| staging.key() == Some(key);
-    let mut found = stagings(table, workspaces);
-    {
-        let mut pipes = workspaces.pool().pipes();
-        found.extend(pipes.spare.extract_if(.., |staging| is_it(staging)));
-        found.extend(pipes.sent.extract_if(.., |staging| is_it(staging)));
-    }
-    found.iter().filter(|staging| is_it(staging)).for_each(|staging| staging.set_key(None));
 }
 
 /// Forgets all keys: nothing is in the store any more.
-pub(crate) fn clear_keys(table: &mut LogTable, workspaces: &Workspaces) {
+pub(crate) fn clear_keys(table: &mut LogTable, pool: &StagingPool) {
     for queue in table.iter_mut() {
         queue.key = None;
         queue.guest.iter().for_each(|guest| guest.pipe().set_key(None));
     }
     table.unstored.clear();
-    stagings(table, workspaces).iter().for_each(|staging| staging.set_key(None));
-    staging_store::clear(workspaces.pool());
+    staging_store::clear(pool);
 }
 
 /// Returns whether a log goes on in another process. Pipes with its bytes that are not in the store for
@@ -174,16 +158,6 @@ fn remove_log_key(table: &mut LogTable, key: u64) {
         queue.guest.iter().for_each(|guest| guest.pipe().set_key(None));
     }
     table.unstored.extend(number);
-}
-
-/// Returns the staging pipes in use: those that no job uses, those that jobs have in hand, and those of
-/// backlogs.
-fn stagings(table: &LogTable, workspaces: &Workspaces) -> Vec<StagingPipe> {
-    let mut stagings = workspaces.stagings();
-    for guest in table.iter().filter_map(|(_, queue)| queue.guest.as_ref()) {
-        stagings.extend(guest.pipe().stagings().cloned());
-    }
-    stagings
 }
 
 /// Returns the staging pipes of backlogs, in the order of each log, with the log's key.

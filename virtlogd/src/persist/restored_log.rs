@@ -10,7 +10,7 @@ use common::handover::document::{LogDirectory, Loss};
 
 use crate::guest::access::Guest;
 use crate::guest::loss;
-use crate::guest::staging::{StagingPipe, StagingPool};
+use crate::guest::staging::StagingPool;
 use crate::logs::restored_file::RestoredFile;
 use crate::protocol::GuestIdentity;
 
@@ -60,7 +60,7 @@ impl RestoredPipe {
     ) -> Guest {
         let guest = Guest::inherited(number, identity, pipe, self.pipe_bytes, pool);
         let staged = self.staged.into_iter().filter_map(|(ends, key)| {
-            let staging = StagingPipe::adopt(ends, key, Arc::clone(pool.records()));
+            let staging = pool.adopt(ends, key);
             staging
                 .inspect_err(|error| {
                     tracing::error!(

@@ -6,6 +6,7 @@ use common::fd_store::names::Kind;
 use common::handover::document::Change;
 use common::server::Core;
 
+use crate::guest::staging::pool::Pipes;
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::logs::outcome::Outcome;
 
@@ -16,20 +17,17 @@ const SPARE_MAX: usize = 8;
 /// that could not be written is left alone.
 const NO_COPIES_PERIOD: Duration = Duration::from_secs(1);
 
-/// Stores pipes that are in use.
-pub(crate) fn store_in_use(core: &mut Core<Outcome>, pool: &StagingPool, stagings: &[StagingPipe]) {
-    for staging in stagings {
-        let is_stored = store(core, pool, staging);
-        pool.note_in_use(is_stored);
-    }
+/// Stores all pipes, those in use first.
+pub(crate) fn store_all(core: &mut Core<Outcome>, pool: &StagingPool) {
+    let (in_use, unused) = pool.take_unused();
+    store_used(core, pool, &in_use);
+    let sent = unused.into_iter().filter(|staging| store(core, pool, staging)).collect::<Vec<_>>();
+    pool.pipes().sent.extend(sent);
 }
 
-/// Stores again the pipes that were made in advance.
-pub(crate) fn store_unused(core: &mut Core<Outcome>, pool: &StagingPool) {
-    let mut pipes = std::mem::take(&mut *pool.pipes());
-    let unused = std::mem::take(&mut pipes.spare).into_iter().chain(pipes.sent);
-    pipes.sent = unused.filter(|staging| store(core, pool, staging)).collect();
-    pool.pipes().restore(pipes);
+/// Stores the pipes that are in use.
+pub(crate) fn store_in_use(core: &mut Core<Outcome>, pool: &StagingPool) {
+    store_used(core, pool, &pool.in_use());
 }
 
 /// Stores the pipes that were made for jobs, and some in advance.
@@ -56,7 +54,7 @@ pub(crate) fn store_new(core: &mut Core<Outcome>, pool: &StagingPool) {
         let missing = spare_max.saturating_sub(pipes.unused().count());
         (std::mem::take(&mut pipes.made), missing)
     };
-    store_in_use(core, pool, &made);
+    store_used(core, pool, &made);
     for _ in 0..missing {
         let Some(staging) = pool.make().ok().filter(|staging| store(core, pool, staging)) else {
             return;
@@ -72,11 +70,25 @@ pub(crate) fn forget_ended(core: &mut Core<Outcome>, pool: &StagingPool) {
     }
 }
 
-/// Ends the pipes that were made in advance: nothing is in the store any more.
+/// Forgets the key of a pipe that is not in the store after all.
+pub(crate) fn remove_key(pool: &StagingPool, key: u64) {
+    let is_it = |staging: &StagingPipe| staging.key() == Some(key);
+    let ended: Vec<_> = {
+        let mut pipes = pool.pipes();
+        let Pipes { spare, sent, .. } = &mut *pipes;
+        let spare = spare.extract_if(.., |staging| is_it(staging));
+        spare.chain(sent.extract_if(.., |staging| is_it(staging))).collect()
+    };
+    pool.all().iter().filter(|staging| is_it(staging)).for_each(|staging| staging.set_key(None));
+    drop(ended);
+}
+
+/// Forgets all keys, and ends the pipes that were made in advance: nothing is in the store any more.
 pub(crate) fn clear(pool: &StagingPool) {
     let pipes = std::mem::take(&mut *pool.pipes());
     pool.records().take_ended();
-    pipes.unused().for_each(|staging| staging.set_key(None));
+    pool.all().iter().for_each(|staging| staging.set_key(None));
+    drop(pipes);
 }
 
 /// Notes which pipes the store has by now.
@@ -95,6 +107,13 @@ fn note_proved(core: &Core<Outcome>, pool: &StagingPool) {
     pool.pipes().unproved.extend(unproved);
 }
 
+fn store_used(core: &mut Core<Outcome>, pool: &StagingPool, stagings: &[StagingPipe]) {
+    for staging in stagings {
+        let is_stored = store(core, pool, staging);
+        pool.note_in_use(is_stored);
+    }
+}
+
 /// Returns whether it is stored, or will be.
 fn store(core: &mut Core<Outcome>, pool: &StagingPool, staging: &StagingPipe) -> bool {
     let (reader, writer) = staging.ends();
@@ -108,4 +127,28 @@ fn store(core: &mut Core<Outcome>, pool: &StagingPool, staging: &StagingPipe) ->
         pool.pipes().unproved.push((key, staging.downgrade()));
     }
     key.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_in_a_jobs_hands_loses_its_key_too() {
+        let pool = StagingPool::default();
+        for key in 3..6 {
+            let pipe = pool.make().unwrap();
+            pipe.set_key(Some(key));
+            pool.pipes().spare.push(pipe);
+        }
+        let in_hand = pool.take().unwrap();
+        let key = in_hand.key().unwrap();
+        remove_key(&pool, key);
+        assert_eq!(in_hand.key(), None, "the key goes to another pipe now");
+        remove_key(&pool, key - 1);
+        assert_eq!(pool.pipes().unused().filter_map(StagingPipe::key).collect::<Vec<_>>(), [3]);
+        let last = pool.take().unwrap();
+        clear(&pool);
+        assert_eq!(last.key(), None);
+    }
 }

@@ -1,9 +1,11 @@
-//! Staging pipes that are made in advance, so that the fd store has them when a job needs one.
+//! All staging pipes, and those that are made in advance, so that the fd store has them when a job
+//! needs one.
 //!
 //! Jobs take and end staging pipes on any thread. The loop stores some in advance, and forgets those
 //! that have ended.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +21,8 @@ const SHORTAGE_PERIOD: Duration = Duration::from_secs(10);
 pub(crate) struct StagingPool {
     records: Arc<CrashRecords>,
     pipes: Mutex<Pipes>,
+    /// All that there are, those in jobs' hands too, and some that have ended.
+    all: Mutex<Vec<WeakStagingPipe>>,
     /// A pipe that is in use is not in the fd store.
     lacks_pipes: AtomicBool,
     /// Descriptors are short, and the loop has not freed those that it can.
@@ -66,7 +70,38 @@ impl StagingPool {
     /// # Errors
     /// As `pipe2(2)`.
     pub(crate) fn make(&self) -> io::Result<StagingPipe> {
-        StagingPipe::make(Arc::clone(&self.records))
+        self.list(StagingPipe::make(Arc::clone(&self.records))?)
+    }
+
+    /// Adopts a pipe of the process before this one, the end to read from first, with its bytes.
+    ///
+    /// # Errors
+    /// As `ioctl(2)`: it is no pipe. Both are closed.
+    pub(crate) fn adopt(
+        &self,
+        ends: (OwnedFd, OwnedFd),
+        key: Option<u64>,
+    ) -> io::Result<StagingPipe> {
+        self.list(StagingPipe::adopt(ends, key, Arc::clone(&self.records))?)
+    }
+
+    /// Returns all pipes, those in jobs' hands too.
+    pub(crate) fn all(&self) -> Vec<StagingPipe> {
+        self.listed().iter().filter_map(WeakStagingPipe::upgrade).collect()
+    }
+
+    /// Returns the pipes that are in use.
+    pub(crate) fn in_use(&self) -> Vec<StagingPipe> {
+        self.all_but(&self.pipes())
+    }
+
+    /// Takes the pipes that are in no use, and returns those in use before them. No pipe changes from
+    /// the ones to the others meanwhile.
+    pub(crate) fn take_unused(&self) -> (Vec<StagingPipe>, Vec<StagingPipe>) {
+        let mut pipes = self.pipes();
+        let in_use = self.all_but(&pipes);
+        let unused = std::mem::take(&mut pipes.spare).into_iter();
+        (in_use, unused.chain(std::mem::take(&mut pipes.sent)).collect())
     }
 
     /// Frees the descriptors of spare pipes, for a while: there are none left for a log. The loop then frees
@@ -86,6 +121,24 @@ impl StagingPool {
     /// Locks the pipes that the loop stores or releases.
     pub(crate) fn pipes(&self) -> MutexGuard<'_, Pipes> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_but(&self, unused: &Pipes) -> Vec<StagingPipe> {
+        let is_unused = |pipe: &StagingPipe| unused.unused().any(|unused| unused.is(pipe));
+        self.all().into_iter().filter(|pipe| !is_unused(pipe)).collect()
+    }
+
+    fn list(&self, pipe: StagingPipe) -> io::Result<StagingPipe> {
+        let mut all = self.listed();
+        if all.len() == all.capacity() {
+            all.retain(WeakStagingPipe::is_alive);
+        }
+        all.push(pipe.downgrade());
+        Ok(pipe)
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Vec<WeakStagingPipe>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether descriptors have become short, and resets that.
@@ -115,17 +168,28 @@ impl Pipes {
         self.spare.iter().chain(&self.sent)
     }
 
-    /// Takes back pipes that were taken all at once, and adds those that have come since.
-    pub(crate) fn restore(&mut self, before: Self) {
-        let Self { spare, sent, made, unproved, freed_at } = before;
-        self.spare.extend(spare);
-        self.sent.extend(sent);
-        self.made.extend(made);
-        self.unproved.extend(unproved);
-        self.freed_at = freed_at;
-    }
-
     fn take_spare(&mut self) -> Option<StagingPipe> {
         self.spare.pop().or_else(|| self.sent.pop())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_in_jobs_hands_are_among_all() {
+        let pool = StagingPool::default();
+        let spare = pool.make().unwrap();
+        spare.set_key(Some(3));
+        pool.pipes().spare.push(spare);
+        pool.pipes().sent.push(pool.make().unwrap());
+        let in_hand = pool.take().unwrap();
+        assert_eq!(in_hand.key(), Some(3));
+        assert_eq!((pool.all().len(), pool.in_use().len()), (2, 1));
+        let (in_use, unused) = pool.take_unused();
+        assert!(in_use[0].is(&in_hand) && in_use.len() == 1 && unused.len() == 1);
+        drop((in_use, unused, in_hand));
+        assert!(pool.all().is_empty());
     }
 }

@@ -50,7 +50,7 @@ impl StagingPipe {
     ///
     /// # Errors
     /// As `ioctl(2)`: it is no pipe. Both are closed.
-    pub(crate) fn adopt(
+    pub(super) fn adopt(
         ends: (OwnedFd, OwnedFd),
         key: Option<u64>,
         records: Arc<CrashRecords>,
@@ -59,12 +59,18 @@ impl StagingPipe {
         let staging = Self::with(ends, key, records);
         let held_bytes = count.map_or_else(|| staging.0.pipe.count(), Ok)?;
         staging.0.held_bytes.store(held_bytes as u64, Ordering::Relaxed);
+        staging.0.entry.set_bytes(held_bytes as u64);
         Ok(staging)
     }
 
     fn with(ends: (OwnedFd, OwnedFd), key: Option<u64>, records: Arc<CrashRecords>) -> Self {
         let (entry, pipe) = (StoreEntry::new(key, records), PushbackPipe::new(ends));
         Self(Arc::new(Shared { entry, pipe, held_bytes: AtomicU64::new(0) }))
+    }
+
+    /// Returns whether both are the same pipe.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Returns its key in the fd store.
@@ -75,7 +81,7 @@ impl StagingPipe {
     /// Sets its key in the fd store. With `None` its bytes count as lost with the process, even if the
     /// store has it for a while yet.
     pub(crate) fn set_key(&self, key: Option<u64>) {
-        self.0.entry.set_key(key, self.held());
+        self.0.entry.set_key(key);
     }
 
     /// Notes that the store has it for certain under this key.
@@ -85,7 +91,7 @@ impl StagingPipe {
 
     /// Sets the log, by its key in the fd store, whose bytes are inside or will be.
     pub(crate) fn set_owner(&self, owner: Option<u64>) {
-        self.0.entry.set_owner(owner, self.held());
+        self.0.entry.set_owner(owner);
     }
 
     /// Returns a reference that does not keep it from ending.
@@ -126,33 +132,31 @@ impl StagingPipe {
         self.0.pipe.first(len_max)
     }
 
-    /// Takes up to `len` bytes from a guest's pipe, as far as there is space. 0 means that the
-    /// guest's pipe is at its end. `owner` is the log's key in the fd store.
-    pub(crate) fn take_from(
-        &self,
-        guest: BorrowedFd<'_>,
-        len: u64,
-        owner: Option<u64>,
-    ) -> io::Result<u64> {
+    /// Prepares it for bytes of the log `owner`, a key in the fd store. To be called under the lock of
+    /// the guest's pipe, as that key may change.
+    pub(crate) fn prepare(&self, owner: Option<u64>) {
         // One whose bytes were inside before needs no new record: of two pipes with bytes of one log,
         // that which was made later has the later bytes, or the only ones.
         if self.held() == 0 && self.0.entry.owner() != owner {
             self.set_owner(owner);
         }
+    }
+
+    /// Takes up to `len` bytes from a guest's pipe, as far as there is space. 0 means that the
+    /// guest's pipe is at its end.
+    pub(crate) fn take_from(&self, guest: BorrowedFd<'_>, len: u64) -> io::Result<u64> {
         let len = len.min(MOVE_BYTES_MAX);
         // Before they are inside: a kill in between tells of more than is lost, never of less.
-        let is_at_risk = self.0.entry.set_at_risk(self.held() + len);
+        self.0.entry.set_bytes(self.held() + len);
         let bytes = usize::try_from(len).unwrap_or(usize::MAX);
         let moved = pipe::splice_to_pipe(guest, self.0.pipe.writer(), bytes);
         let moved = calls::or_else(moved, || {
-            self.0.entry.set_at_risk(self.held() + len + PIECE_BYTES as u64);
+            self.0.entry.set_bytes(self.held() + len + PIECE_BYTES as u64);
             self.0.pipe.fill_from(guest, bytes)
         });
         let moved = moved.map(|moved| moved as u64);
         self.0.held_bytes.fetch_add(*moved.as_ref().unwrap_or(&0), Ordering::Relaxed);
-        if is_at_risk {
-            self.0.entry.set_at_risk(self.held());
-        }
+        self.0.entry.set_bytes(self.held());
         moved
     }
 
@@ -168,7 +172,7 @@ impl StagingPipe {
         len: usize,
         scratch: &mut Scratch,
     ) -> io::Result<usize> {
-        self.0.entry.set_target(file, offset.bytes(), self.held());
+        self.0.entry.set_target(file, offset.bytes());
         let stored = self.move_to(file, offset, len, scratch)?;
         self.count_taken(stored);
         Ok(stored)
@@ -244,11 +248,16 @@ impl StagingPipe {
 
     fn count_taken(&self, count: usize) {
         self.0.held_bytes.fetch_sub(self.held().min(count as u64), Ordering::Relaxed);
-        self.0.entry.set_at_risk(self.held());
+        self.0.entry.set_bytes(self.held());
     }
 }
 
 impl WeakStagingPipe {
+    /// Returns whether the pipe has not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
     /// Returns the pipe unless it has ended.
     pub(crate) fn upgrade(&self) -> Option<StagingPipe> {
         self.0.upgrade().map(StagingPipe)
@@ -276,7 +285,7 @@ mod tests {
         let staging = StagingPipe::make(Arc::default()).unwrap();
         let (reader, writer) = pipe::pipe().unwrap();
         nix::unistd::write(&writer, bytes).unwrap();
-        staging.take_from(reader.as_fd(), bytes.len() as u64, None).unwrap();
+        staging.take_from(reader.as_fd(), bytes.len() as u64).unwrap();
         staging
     }
 

@@ -25,6 +25,8 @@ struct State {
     owner: Option<u64>,
     /// The store has it for certain.
     is_proved: bool,
+    /// Bytes inside, or about to be.
+    bytes: u64,
     /// The record of bytes that would be lost with this process.
     at_risk: Option<AtRisk>,
 }
@@ -45,16 +47,16 @@ impl StoreEntry {
         self.state().owner
     }
 
-    /// Sets the key in the fd store of a pipe with so many bytes. With `None` they count as lost with the
-    /// process, even if the store has the pipe for a while yet.
-    pub(super) fn set_key(&self, key: Option<u64>, held: u64) {
+    /// Sets the key in the fd store. With `None` the bytes count as lost with the process, even if the
+    /// store has the pipe for a while yet.
+    pub(super) fn set_key(&self, key: Option<u64>) {
         let mut state = self.state();
         if state.key != key {
             self.records.set_owner(state.key, None);
         }
         (state.key, state.is_proved) = (key, false);
         self.records.set_owner(key, state.owner);
-        state.set_at_risk(&self.records, held, None);
+        state.record(&self.records, None);
     }
 
     /// Notes that the store has it for certain under this key.
@@ -62,33 +64,35 @@ impl StoreEntry {
         let mut state = self.state();
         if state.key == Some(key) {
             state.is_proved = true;
-            state.set_at_risk(&self.records, 0, None);
+            state.record(&self.records, None);
         }
     }
 
     /// Sets the log whose bytes are inside, by its key in the fd store.
-    pub(super) fn set_owner(&self, owner: Option<u64>, held: u64) {
+    pub(super) fn set_owner(&self, owner: Option<u64>) {
         let mut state = self.state();
         state.owner = owner;
         self.records.set_owner(state.key, owner);
-        state.set_at_risk(&self.records, held, None);
+        state.record(&self.records, None);
     }
 
-    /// Records how many bytes would be lost with this process, if the store may lack the pipe. Returns
-    /// whether it may.
-    pub(super) fn set_at_risk(&self, bytes: u64) -> bool {
-        self.state().set_at_risk(&self.records, bytes, None)
+    /// Sets the number of bytes that are inside, or are about to be. They would be lost with this
+    /// process if the store may lack the pipe.
+    pub(super) fn set_bytes(&self, bytes: u64) {
+        let mut state = self.state();
+        state.bytes = bytes;
+        state.record(&self.records, None);
     }
 
-    /// Records that a file of this size is about to take so many bytes.
-    pub(super) fn set_target(&self, file: BorrowedFd<'_>, size_bytes: u64, bytes: u64) {
+    /// Records that a file of this size is about to take the bytes.
+    pub(super) fn set_target(&self, file: BorrowedFd<'_>, size_bytes: u64) {
         let mut state = self.state();
         if state.is_proved || state.owner.is_none() {
             return;
         }
         let inode = fstat(file).map_or(0, |stat| stat.st_ino);
         let target = (inode != 0).then_some(Target { inode, size_bytes });
-        state.set_at_risk(&self.records, bytes, target);
+        state.record(&self.records, target);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -97,23 +101,23 @@ impl StoreEntry {
 }
 
 impl State {
-    fn set_at_risk(&mut self, records: &CrashRecords, bytes: u64, target: Option<Target>) -> bool {
-        let owner = self.owner.filter(|_| !self.is_proved && bytes > 0);
+    /// Records the bytes that would be lost with this process.
+    fn record(&mut self, records: &CrashRecords, target: Option<Target>) {
+        let owner = self.owner.filter(|_| !self.is_proved && self.bytes > 0);
         let at_risk = owner.map(|owner| {
             // A pipe that has no key counts with the log's own.
-            AtRisk { key: self.key.unwrap_or(owner), owner, bytes, target }
+            AtRisk { key: self.key.unwrap_or(owner), owner, bytes: self.bytes, target }
         });
         if at_risk != self.at_risk {
             records.set_at_risk(self.at_risk, at_risk);
             self.at_risk = at_risk;
         }
-        !self.is_proved
     }
 }
 
 impl Drop for StoreEntry {
     fn drop(&mut self) {
-        self.set_at_risk(0);
+        self.set_bytes(0);
         if let Some(key) = self.key() {
             self.records.note_end(key);
         }

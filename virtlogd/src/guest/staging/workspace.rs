@@ -53,11 +53,6 @@ impl Workspaces {
         &self.0.pool
     }
 
-    /// Returns the staging pipes of those that are in no use.
-    pub(crate) fn stagings(&self) -> Vec<StagingPipe> {
-        self.0.spare().workspaces.iter().map(|workspace| workspace.staging.clone()).collect()
-    }
-
     /// Takes one for the time of a job. When none can be made, for want of descriptors, waits for
     /// that of another job.
     pub(crate) fn take(&self) -> Workspace {
