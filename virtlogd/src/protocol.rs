@@ -32,9 +32,10 @@ mod procedure {
 /// be UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GuestIdentity {
-    pub(crate) driver: Box<[u8]>,
-    pub(crate) uuid: [u8; 16],
-    pub(crate) name: Box<[u8]>,
+    /// The driver's name and the guest's, in one piece to save memory.
+    names: Box<[u8]>,
+    driver_bytes: usize,
+    uuid: [u8; 16],
 }
 
 /// A call of the log program.
@@ -97,19 +98,37 @@ impl Request {
 }
 
 impl GuestIdentity {
+    /// Makes one of a driver's name, and a guest's uuid and name.
+    pub(crate) fn new(driver: &[u8], uuid: [u8; 16], name: &[u8]) -> Self {
+        Self { names: [driver, name].concat().into(), driver_bytes: driver.len(), uuid }
+    }
+
     fn decode(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
-        Ok(Self {
-            driver: text::name(reader.string(STRING_BYTES_MAX)?).into(),
-            uuid: reader.fixed()?,
-            name: text::name(reader.string(STRING_BYTES_MAX)?).into(),
-        })
+        let driver = text::name(reader.string(STRING_BYTES_MAX)?);
+        let uuid = reader.fixed()?;
+        Ok(Self::new(driver, uuid, text::name(reader.string(STRING_BYTES_MAX)?)))
+    }
+
+    /// Returns the driver's name.
+    pub(crate) fn driver(&self) -> &[u8] {
+        self.names.get(..self.driver_bytes).unwrap_or_default()
+    }
+
+    /// Returns the guest's name.
+    pub(crate) fn name(&self) -> &[u8] {
+        self.names.get(self.driver_bytes..).unwrap_or_default()
+    }
+
+    /// Returns the guest's uuid.
+    pub(crate) fn uuid(&self) -> &[u8; 16] {
+        &self.uuid
     }
 }
 
 impl std::fmt::Display for GuestIdentity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let uuid = u128::from_be_bytes(self.uuid);
-        write!(formatter, "guest '{}' (uuid {uuid:032x})", self.name.escape_ascii())
+        write!(formatter, "guest '{}' (uuid {uuid:032x})", self.name().escape_ascii())
     }
 }
 
@@ -173,7 +192,7 @@ mod tests {
             let request = Request::decode(procedure::OPEN, &writer.into_bytes()).unwrap();
             let Request::Open { identity, path, truncate } = request else { panic!("not OPEN") };
             assert_eq!((path.as_path(), truncate), (Path::new("/log"), expected));
-            assert_eq!((identity.uuid, &*identity.name), ([7; 16], &b"vm"[..]));
+            assert_eq!((identity.uuid(), identity.name()), (&[7; 16], &b"vm"[..]));
         }
     }
 

@@ -161,13 +161,10 @@ impl Scheduler {
     /// Does what a queue's timer was set for.
     pub(crate) fn timer(&mut self, core: &mut Core<Outcome>, timer: QueueTimer, number: u64) {
         let Some(queue) = self.table.get_mut(number) else { return };
+        queue.timers.take(timer);
         match timer {
-            QueueTimer::Rest => {
-                queue.rest_timer = None;
-                queue.ready = true;
-            }
+            QueueTimer::Rest => queue.ready = true,
             QueueTimer::GuestCheck => {
-                queue.guest_check_timer = None;
                 if suspects::is_suspect(core, queue) {
                     self.fetch_stalled(core, number);
                     return self.fetch(core, number);
@@ -175,7 +172,6 @@ impl Scheduler {
                 Self::check_guest(core, queue, number);
             }
             QueueTimer::Flush => {
-                queue.flush_timer = None;
                 queue.waiting.push_back(Task::Turn { flush: true, retry: true, is_short: true });
             }
         }
@@ -345,7 +341,7 @@ impl Scheduler {
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(queue) = self.table.remove(number) {
             self.stops.ended(number);
-            queue.timers().for_each(|timer| core.cancel_timer(timer));
+            queue.timers.iter().for_each(|timer| core.cancel_timer(timer));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Progress of jobs, which distinguishes a slow disk from one that hangs.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crate::sys::process;
@@ -30,14 +30,16 @@ const AT_PEER: u8 = 1;
 /// It is in such a call, and other jobs continue on its file system.
 const LEFT_BEHIND: u8 = 2;
 
+/// Time from which all times of progress count.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Progress of a job, shared with those who watch it. Copies share the state.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
-    since: Instant,
-    /// Time of the last progress, in microseconds since `since`.
+    /// Time of the last progress, in microseconds since [`EPOCH`].
     at_us: AtomicU64,
     /// Kernel id of the thread that made it; 0 before the start, and [`ENDED`].
     by_thread: AtomicI32,
@@ -63,8 +65,7 @@ impl Progress {
     #[must_use]
     pub fn of_peer(peer: u64) -> Self {
         Self(Arc::new(Account {
-            since: Instant::now(),
-            at_us: AtomicU64::new(0),
+            at_us: AtomicU64::new(now_us()),
             by_thread: AtomicI32::new(0),
             suspected_at_us: AtomicU64::new(0),
             is_stalled: AtomicBool::new(false),
@@ -139,15 +140,15 @@ impl Progress {
         if self.0.is_stalled.load(Ordering::Relaxed) {
             return true;
         }
-        let at = Duration::from_micros(self.0.at_us.load(Ordering::Relaxed));
-        if self.0.since.elapsed().saturating_sub(at) < period {
+        let for_us = now_us().saturating_sub(self.0.at_us.load(Ordering::Relaxed));
+        if Duration::from_micros(for_us) < period {
             return false;
         }
         if thread != 0 && process::is_thread_running(thread) {
             self.restart();
             return false;
         }
-        let now_us = self.now_us();
+        let now_us = now_us();
         let suspected_at_us = self.0.suspected_at_us.load(Ordering::Relaxed);
         if suspected_at_us == 0 {
             self.0.suspected_at_us.store(now_us, Ordering::Relaxed);
@@ -158,12 +159,8 @@ impl Progress {
         is_stalled
     }
 
-    fn now_us(&self) -> u64 {
-        u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
     fn restart(&self) {
-        self.0.at_us.store(self.now_us(), Ordering::Relaxed);
+        self.0.at_us.store(now_us(), Ordering::Relaxed);
         self.0.suspected_at_us.store(0, Ordering::Relaxed);
         self.0.is_stalled.store(false, Ordering::Relaxed);
     }
@@ -174,6 +171,10 @@ impl Progress {
 #[must_use]
 pub fn is_left_behind(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ResourceBusy && error.raw_os_error().is_none()
+}
+
+fn now_us() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -10,9 +10,12 @@ use crate::guest::access::Fetched;
 /// it is tried whether they can be fetched.
 pub(crate) const FETCH_PERIOD: Duration = Duration::from_millis(50);
 
-/// A job that touches a guest's pipe and nothing else.
+/// A job that touches a guest's pipe and nothing else. Boxed, as few guests ever need one.
 #[derive(Debug, Default)]
-pub(crate) struct Fetch {
+pub(crate) struct Fetch(Option<Box<State>>);
+
+#[derive(Debug, Default)]
+struct State {
     /// Account of the one that is under way.
     progress: Option<Progress>,
     /// It was begun after the first task came.
@@ -28,42 +31,54 @@ pub(crate) struct Fetch {
 impl Fetch {
     /// Begins one, with an account for the job.
     pub(crate) fn begin(&mut self, progress: Progress, is_for_task: bool) {
-        let left_bytes = self.left_bytes;
-        *self = Self { progress: Some(progress), is_for_task, left_bytes, ..Self::default() };
+        let left_bytes = self.0.as_ref().and_then(|state| state.left_bytes);
+        let progress = Some(progress);
+        self.set(State { progress, is_for_task, left_bytes, ..State::default() });
     }
 
     /// Ends one. One that was begun before a task came tells nothing of the bytes before that task.
     pub(crate) fn end(&mut self, Fetched { waiting, taken }: Fetched) {
-        let left = self.left_bytes.or_else(|| self.is_for_task.then_some(waiting));
+        let State { left_bytes, is_for_task, .. } =
+            self.0.take().map(|state| *state).unwrap_or_default();
+        let left = left_bytes.or_else(|| is_for_task.then_some(waiting));
         let left_bytes = left.map(|left| left.saturating_sub(taken));
         let is_done = left_bytes.is_some_and(|left| left == 0 || taken == 0);
-        *self = Self { is_done, left_bytes, ..Self::default() };
+        if left_bytes.is_some() {
+            self.set(State { is_done, left_bytes, ..State::default() });
+        }
     }
 
     /// Notes that one takes long, so that no task waits for it any longer. Returns whether one is under
     /// way.
     pub(crate) fn set_stalled(&mut self) -> bool {
-        self.is_stalled |= self.is_under_way();
-        self.is_under_way()
+        let under_way = self.0.as_mut().filter(|state| state.progress.is_some());
+        under_way.map(|state| state.is_stalled = true).is_some()
     }
 
     /// Forgets the bytes before the task that is taken up.
     pub(crate) fn forget_task(&mut self) {
-        (self.is_done, self.left_bytes) = (false, None);
+        if let Some(state) = &mut self.0 {
+            (state.is_done, state.left_bytes) = (false, None);
+        }
     }
 
     /// Returns whether one is under way.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.progress.is_some()
+        self.0.as_ref().is_some_and(|state| state.progress.is_some())
     }
 
     /// Returns whether the next task need not wait.
     pub(crate) fn is_over(&self) -> bool {
-        self.is_done || self.is_stalled
+        self.0.as_ref().is_some_and(|state| state.is_done || state.is_stalled)
     }
 
     /// Returns whether the guest holds it up.
     pub(crate) fn is_held_up(&self) -> bool {
-        self.progress.as_ref().is_some_and(Progress::is_at_peer)
+        let progress = self.0.as_ref().and_then(|state| state.progress.as_ref());
+        progress.is_some_and(Progress::is_at_peer)
+    }
+
+    fn set(&mut self, state: State) {
+        self.0 = Some(Box::new(state));
     }
 }

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use common::event::Registered;
-use common::handover::document::LogDirectory;
 use common::handover::document::Target;
 use common::sys::pipe;
 
@@ -29,6 +28,7 @@ use crate::guest::loss::Loss;
 use crate::guest::loss_report::LossReport;
 use crate::guest::rate::RateTracker;
 use crate::guest::staging::{StagingPipe, StagingPool};
+use crate::rotating_file::SharedDirectory;
 
 /// State of a guest's pipe.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct GuestPipe {
     /// Order of the last line about a loss that was recorded.
     pub(crate) line_order: Option<u64>,
     /// Directory in which the log was opened, once that is known.
-    pub(crate) directory: Option<LogDirectory>,
+    pub(crate) directory: Option<SharedDirectory>,
 }
 
 /// State of a log that the journal has. The log is stored again when it changes.
@@ -58,7 +58,7 @@ pub(crate) struct JournalState {
     loss_bytes: u64,
     line_bytes: usize,
     in_writing: Option<Box<(u64, Target)>>,
-    directory: Option<LogDirectory>,
+    directory: Option<SharedDirectory>,
 }
 
 /// Input that can be written to a guest's log.
@@ -237,6 +237,13 @@ impl GuestPipe {
         self.stagings().for_each(|staging| staging.set_owner(key));
     }
 
+    /// Notes the directory in which the log was opened, which never changes.
+    pub(crate) fn note_directory(&mut self, directory: Option<&SharedDirectory>) {
+        if self.directory.is_none() {
+            self.directory = directory.cloned();
+        }
+    }
+
     /// Returns the state for the journal.
     pub(crate) fn journal_state(&self) -> JournalState {
         let backlog = self.backlog.as_ref();
@@ -244,7 +251,7 @@ impl GuestPipe {
             loss_bytes: backlog.and_then(|backlog| backlog.loss).map_or(0, |loss| loss.bytes()),
             line_bytes: backlog.map_or(0, |backlog| backlog.line.len()),
             in_writing: self.in_writing.clone(),
-            directory: self.directory,
+            directory: self.directory.clone(),
         }
     }
 

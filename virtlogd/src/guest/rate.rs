@@ -33,12 +33,31 @@ const SMALL_BYTES: i32 = 65_536;
 /// Size of a large one, in bytes: the most that an unprivileged process may ask for.
 const LARGE_BYTES: i32 = 1_048_576;
 
+/// A time for which a pipe is left alone.
+#[derive(Debug, Default, Clone, Copy)]
+enum Rest {
+    #[default]
+    None,
+    Short,
+    Long,
+}
+
+impl Rest {
+    fn period(self) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Short => REST,
+            Self::Long => LONG_REST,
+        }
+    }
+}
+
 /// A guest's output over time.
 #[derive(Debug)]
 pub(crate) struct RateTracker {
     last_output: Option<Instant>,
-    /// Time for which the pipe was left alone at last.
-    rested: Duration,
+    /// Rest of the pipe before it was read at last.
+    rested: Rest,
     capacity_bytes: u64,
     /// The kernel refuses larger pipes.
     fixed: bool,
@@ -76,7 +95,7 @@ impl RateTracker {
                 _reservation: pipe_budget::ENLARGED.reserve_existing(capacity_bytes),
             })
         });
-        Self { last_output: None, rested: Duration::ZERO, capacity_bytes, fixed: false, enlarged }
+        Self { last_output: None, rested: Rest::None, capacity_bytes, fixed: false, enlarged }
     }
 
     /// Notes a turn at `now` that has moved `moved` bytes.
@@ -96,7 +115,7 @@ impl RateTracker {
     pub(crate) fn policy(&mut self, moved: u64, now: Instant) -> ReadPolicy {
         let quiet_for = self.last_output.map(|last| now.saturating_duration_since(last));
         self.note(moved, now);
-        let quick = QUICK + std::mem::take(&mut self.rested);
+        let quick = QUICK + std::mem::take(&mut self.rested).period();
         let is_nearly_filled = nearly_fills(moved, self.capacity_bytes);
         if self.is_larger_than_it_need_be(now) {
             return ReadPolicy::Resize(SMALL_BYTES);
@@ -107,7 +126,7 @@ impl RateTracker {
         match quiet_for {
             Some(time) if time <= quick && moved > 0 && !is_nearly_filled => {
                 self.rested = self.rest(moved, time);
-                ReadPolicy::Rest(self.rested)
+                ReadPolicy::Rest(self.rested.period())
             }
             _ => ReadPolicy::Watch,
         }
@@ -131,10 +150,10 @@ impl RateTracker {
     }
 
     /// Returns the time to rest when `moved` bytes came within `time`.
-    fn rest(&self, moved: u64, time: Duration) -> Duration {
+    fn rest(&self, moved: u64, time: Duration) -> Rest {
         let expected_bytes = u128::from(moved) * LONG_REST.as_micros() / time.as_micros().max(1);
         let is_slow = expected_bytes < u128::from(self.capacity_bytes / LONG_REST_PART);
-        if is_slow { LONG_REST } else { REST }
+        if is_slow { Rest::Long } else { Rest::Short }
     }
 
     fn is_larger_than_it_need_be(&self, now: Instant) -> bool {

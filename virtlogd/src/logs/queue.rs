@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::event::TimerId;
 use common::server::{Core, StorageId};
 use common::sys::file_id::FileId;
 use common::sys::pipe;
@@ -17,7 +16,7 @@ use crate::guest::fetch::{FETCH_PERIOD, Fetch};
 use crate::guest::pipe::JournalState;
 use crate::logs::outcome::Outcome;
 use crate::logs::task::Task;
-use crate::logs::timer::{QueueTimer, Timer};
+use crate::logs::timer::{QueueTimer, QueueTimers, Timer};
 use crate::logs::writer::LogWriter;
 
 /// The queue of one path.
@@ -49,9 +48,7 @@ pub(crate) struct LogQueue {
     pub(crate) waiting: VecDeque<Task>,
     /// Bytes that the first of these has left to store.
     pub(crate) left: Option<u64>,
-    pub(crate) flush_timer: Option<TimerId>,
-    pub(crate) rest_timer: Option<TimerId>,
-    pub(crate) guest_check_timer: Option<TimerId>,
+    pub(crate) timers: QueueTimers,
 }
 
 impl LogQueue {
@@ -72,15 +69,8 @@ impl LogQueue {
             ready: false,
             waiting: VecDeque::new(),
             left: None,
-            flush_timer: None,
-            rest_timer: None,
-            guest_check_timer: None,
+            timers: QueueTimers::default(),
         }
-    }
-
-    /// Returns the timers that are set.
-    pub(crate) fn timers(&self) -> impl Iterator<Item = TimerId> {
-        [self.flush_timer, self.rest_timer, self.guest_check_timer].into_iter().flatten()
     }
 
     /// Returns whether there is a task to start.
@@ -183,16 +173,13 @@ impl LogQueue {
         after: Duration,
         number: u64,
     ) {
-        if self.guest_check_timer.is_none() {
-            self.guest_check_timer = Some(
-                core.set_timer(after, Timer::Queue(QueueTimer::GuestCheck, number).to_source()),
-            );
-        }
+        self.set_unless_set(core, after, QueueTimer::GuestCheck, number);
     }
 
     /// Cancels that timer.
     pub(crate) fn cancel_guest_check(&mut self, core: &mut Core<Outcome>) {
-        self.guest_check_timer.take().into_iter().for_each(|timer| core.cancel_timer(timer));
+        let timer = self.timers.take(QueueTimer::GuestCheck);
+        timer.into_iter().for_each(|timer| core.cancel_timer(timer));
     }
 
     /// Closes the guest's pipe although its log cannot be ended, unless a job is held up by the
@@ -211,22 +198,29 @@ impl LogQueue {
 
     /// Sets the timer after which the pipe is read again, unless it is set.
     pub(crate) fn rest(&mut self, core: &mut Core<Outcome>, time: Duration, number: u64) {
-        if self.rest_timer.is_none() {
-            self.rest_timer =
-                Some(core.set_timer(time, Timer::Queue(QueueTimer::Rest, number).to_source()));
-        }
+        self.set_unless_set(core, time, QueueTimer::Rest, number);
     }
 
     /// Sets the timer to flush, unless it fires earlier anyway.
     pub(crate) fn flush_after(&mut self, core: &mut Core<Outcome>, after: Duration, number: u64) {
-        if let Some(timer) = self.flush_timer {
-            if timer.due() <= Instant::now() + after {
-                return;
-            }
+        let due = Instant::now() + after;
+        if let Some(timer) = self.timers.get(QueueTimer::Flush).filter(|timer| timer.due() > due) {
             core.cancel_timer(timer);
+            self.timers.take(QueueTimer::Flush);
         }
-        self.flush_timer =
-            Some(core.set_timer(after, Timer::Queue(QueueTimer::Flush, number).to_source()));
+        self.set_unless_set(core, after, QueueTimer::Flush, number);
+    }
+
+    fn set_unless_set(
+        &mut self,
+        core: &mut Core<Outcome>,
+        after: Duration,
+        timer: QueueTimer,
+        number: u64,
+    ) {
+        if self.timers.get(timer).is_none() {
+            self.timers.set(timer, core.set_timer(after, Timer::Queue(timer, number).to_source()));
+        }
     }
 }
 

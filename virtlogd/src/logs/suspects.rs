@@ -10,6 +10,7 @@ use crate::guest::access::Fetched;
 use crate::guest::fetch::FETCH_PERIOD;
 use crate::logs::outcome::{JobResult, Outcome};
 use crate::logs::queue::LogQueue;
+use crate::logs::timer::QueueTimer;
 
 /// Prerequisite of the next task of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +80,7 @@ pub(crate) fn fetch_ended(
 
 /// Fetches what a suspect has written during a task, which its pipe does not report.
 pub(crate) fn fetch_after_task(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) {
-    if !is_suspect(core, queue) || queue.guest_check_timer.is_some() {
+    if !is_suspect(core, queue) || queue.timers.get(QueueTimer::GuestCheck).is_some() {
         return;
     }
     let is_to_fetch = queue.guest.as_ref().is_some_and(|guest| {

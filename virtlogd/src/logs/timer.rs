@@ -1,5 +1,7 @@
 //! Timers, as the numbers that the event loop gives back.
 
+use common::event::TimerId;
+
 /// A timer of this daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
@@ -42,6 +44,47 @@ impl Timer {
             2 => Self::Queue(QueueTimer::GuestCheck, number),
             _ => Self::Cleaning,
         }
+    }
+}
+
+/// The timers of one queue that are set. Boxed, as most logs have none most of the time.
+#[derive(Debug, Default)]
+pub(crate) struct QueueTimers(Option<Box<[Option<TimerId>; QueueTimer::COUNT]>>);
+
+impl QueueTimer {
+    const COUNT: usize = 3;
+
+    fn index(self) -> usize {
+        match self {
+            Self::Flush => 0,
+            Self::Rest => 1,
+            Self::GuestCheck => 2,
+        }
+    }
+}
+
+impl QueueTimers {
+    /// Returns a timer, if it is set.
+    pub(crate) fn get(&self, timer: QueueTimer) -> Option<TimerId> {
+        self.0.as_ref().and_then(|timers| *timers.get(timer.index())?)
+    }
+
+    /// Notes that a timer is set.
+    pub(crate) fn set(&mut self, timer: QueueTimer, id: TimerId) {
+        let place = self.0.get_or_insert_default().get_mut(timer.index());
+        place.into_iter().for_each(|place| *place = Some(id));
+    }
+
+    /// Forgets a timer, and returns it if it was set.
+    pub(crate) fn take(&mut self, timer: QueueTimer) -> Option<TimerId> {
+        let taken = self.0.as_mut()?.get_mut(timer.index())?.take();
+        self.0.take_if(|timers| timers.iter().all(Option::is_none));
+        taken
+    }
+
+    /// Returns all that are set.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = TimerId> {
+        self.0.iter().flat_map(|timers| timers.iter().flatten().copied())
     }
 }
 

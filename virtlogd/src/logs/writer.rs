@@ -23,7 +23,7 @@ use crate::logs::restored_file::RestoredFile;
 use crate::logs::transfer::{Written, transfer};
 use crate::logs::turn_budget::TurnBudget;
 use crate::logs::write_outcome::WriteOutcome;
-use crate::rotating_file::{self, Bytes, Error, Limits, RotatingFile};
+use crate::rotating_file::{self, Bytes, Error, Limits, RotatingFile, SharedDirectory};
 
 /// Time for which the backlog of a guest that has gone is tried to be written.
 const FINAL_BACKLOG_PERIOD: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ impl LogWriter {
 
     /// Returns the directory in which the log was opened, once that is known.
     pub(crate) fn directory(&self) -> Option<LogDirectory> {
-        self.file.directory()
+        self.file.directory().map(SharedDirectory::get)
     }
 
     /// Returns the reason if the file cannot be opened.
@@ -280,14 +280,16 @@ impl LogWriter {
             }
             Err(error) => self.note_failure(error, workspace),
         }
-        self.guest.pipe().in_hand = None;
-        self.note_directory();
+        let mut pipe = self.guest.pipe();
+        pipe.in_hand = None;
+        pipe.note_directory(self.file.directory());
+        drop(pipe);
         written
     }
 
     /// Notes the file's directory for the journal and the process after this one.
     fn note_directory(&self) {
-        self.guest.pipe().directory = self.file.directory();
+        self.guest.pipe().note_directory(self.file.directory());
     }
 
     fn note_failure(&mut self, error: &Error, workspace: &mut Workspace) {

@@ -74,11 +74,9 @@ fn restored(from: Log, inherited: &mut InheritedFds) -> io::Result<Restored> {
         );
         return Ok(Restored::Unclaimed(pipe));
     };
-    let identity = GuestIdentity {
-        driver: from.driver.unwrap_or_default().into_bytes().into(),
-        uuid: from.domuuid.as_deref().and_then(parse_uuid).unwrap_or_default(),
-        name: from.domname.unwrap_or_default().into_bytes().into(),
-    };
+    let uuid = from.domuuid.as_deref().and_then(parse_uuid).unwrap_or_default();
+    let [driver, name] = [from.driver, from.domname].map(Option::unwrap_or_default);
+    let identity = GuestIdentity::new(driver.as_bytes(), uuid, name.as_bytes());
     let (state, file) = restored_state(private, inherited);
     Ok(Restored::Log(Box::new(RestoredLog { path, identity, pipe, state, file })))
 }

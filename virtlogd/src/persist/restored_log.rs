@@ -13,6 +13,7 @@ use crate::guest::loss;
 use crate::guest::staging::StagingPool;
 use crate::logs::restored_file::RestoredFile;
 use crate::protocol::GuestIdentity;
+use crate::rotating_file::SharedDirectory;
 
 /// A log that was handed over.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl RestoredPipe {
         pipe.restore(line, staged, loss, reason.unwrap_or_default());
         pipe.in_writing = self.in_writing.map(Box::new);
         pipe.line_order = self.line_order;
-        pipe.directory = self.directory;
+        pipe.directory = self.directory.map(SharedDirectory::from);
         drop(pipe);
         guest
     }

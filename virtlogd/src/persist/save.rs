@@ -13,6 +13,7 @@ use crate::logs::queue::LogQueue;
 use crate::logs::table::LogTable;
 use crate::logs::writer::LogWriter;
 use crate::persist::unclaimed_pipes::UnclaimedPipes;
+use crate::rotating_file::SharedDirectory;
 
 /// Reason why a log cannot go on with libvirt's daemon.
 const NO_TEXT: &str = "its path is not UTF-8";
@@ -72,9 +73,9 @@ fn save(queue: &LogQueue, fd_set: &FdSet, successor: Successor) -> Option<Log> {
     Some(Log {
         pipefd: Some(fd_set.fd(&pipe.fd)),
         path: Some(text(path.as_os_str().as_bytes())),
-        driver: Some(text(&identity.driver)),
-        domname: Some(text(&identity.name)),
-        domuuid: Some(uuid(&identity.uuid)),
+        driver: Some(text(identity.driver())),
+        domname: Some(text(identity.name())),
+        domuuid: Some(uuid(identity.uuid())),
         private: match successor {
             Successor::Ours => Some(PrivateLog {
                 path: (!is_text).then(|| hex(path.as_os_str().as_bytes())),
@@ -113,7 +114,7 @@ fn save_private(queue: &LogQueue, pipe: &GuestPipe, fd_set: &FdSet) -> PrivateLo
         loss: backlog.and_then(|backlog| backlog.loss).map(|loss| loss.save()),
         reason: backlog.map(|backlog| backlog.reason.clone()),
         in_writing: pipe.in_writing.as_deref().copied(),
-        directory: pipe.directory,
+        directory: pipe.directory.as_ref().map(SharedDirectory::get),
         pipe_bytes: pipe.rate.enlarged_bytes(),
         path: None,
     }

@@ -35,7 +35,8 @@ impl RotatingFile {
         let mut found = Vec::new();
         let len_max = text.len() as u64 + OTHERS_BYTES_MAX;
         let (path, backups_max) = (self.path(), self.limits.backups_max);
-        let read = read(path, self.directory(), backups_max, inode, offset, len_max, &mut found);
+        let read =
+            read(path, self.known_directory(), backups_max, inode, offset, len_max, &mut found);
         if read.is_ok() && found.windows(text.len().max(1)).any(|piece| piece == text) {
             return text.len();
         }

@@ -14,6 +14,7 @@ mod open_files;
 mod parts;
 mod reader;
 mod rotation;
+mod shared_directory;
 mod source;
 mod writer;
 
@@ -23,6 +24,7 @@ pub use limits::{BACKUPS_MAX, Limits};
 pub use open_files::{Deletion, is_open};
 pub use reader::read;
 pub use rotation::steps_left;
+pub use shared_directory::SharedDirectory;
 pub use source::{Bytes, Offset, Source};
 pub use writer::RotatingFile;
 

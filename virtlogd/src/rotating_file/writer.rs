@@ -19,6 +19,7 @@ use super::location::{Location, Trust};
 use super::open_files::OpenFile;
 use super::parts::check_backups;
 use super::rotation;
+use super::shared_directory::SharedDirectory;
 use super::source::{Offset, Source};
 
 use super::{Error, Limits};
@@ -34,7 +35,7 @@ pub struct RotatingFile {
     /// The open file; `None` until it could be opened the first time.
     file: Option<OpenFile>,
     /// Directory in which it was opened; `None` until that is known.
-    directory: Option<LogDirectory>,
+    directory: Option<SharedDirectory>,
     cut: Cut,
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
@@ -70,7 +71,8 @@ impl RotatingFile {
         let (file, size_bytes) = OpenFile::at(&location, false)?;
         let directory = Some(location.log_directory(file.id()));
         drop(location);
-        Ok(Self { directory, ..Self::with(path, limits, Some(file), size_bytes, None) })
+        let opened = Self::with(path, limits, Some(file), size_bytes, None);
+        Ok(opened.opened_in(directory))
     }
 
     /// Opens or creates PATH, to add to a file that others may write as well.
@@ -86,7 +88,7 @@ impl RotatingFile {
         let directory = Some(location.log_directory(file.id()));
         drop(location);
         let opened = Self::with(path, limits, Some(file), size_bytes, None);
-        Ok(Self { is_shared: true, directory, ..opened })
+        Ok(Self { is_shared: true, ..opened }.opened_in(directory))
     }
 
     /// Makes a log that is opened, or created, by the first [`Self::refresh`], and then goes on
@@ -123,12 +125,16 @@ impl RotatingFile {
     /// Sets the directory in which the process before this one has opened it.
     #[must_use]
     pub fn opened_in(self, directory: Option<LogDirectory>) -> Self {
-        Self { directory, ..self }
+        Self { directory: directory.map(SharedDirectory::from), ..self }
     }
 
     /// Returns the directory in which it was opened, once that is known.
-    pub fn directory(&self) -> Option<LogDirectory> {
-        self.directory
+    pub fn directory(&self) -> Option<&SharedDirectory> {
+        self.directory.as_ref()
+    }
+
+    pub(super) fn known_directory(&self) -> Option<LogDirectory> {
+        self.directory.as_ref().map(SharedDirectory::get)
     }
 
     /// Returns the open file, and the steps left of a rotation that has failed half-way.
@@ -294,7 +300,7 @@ impl RotatingFile {
 
     /// Follows the path, as it may lead by now.
     fn location_of<'a>(&self, path: &'a Path) -> Result<Location<'a>, Error> {
-        let location = Location::at(path, Trust::in_known(self.directory, Trust::Full))?;
+        let location = Location::at(path, Trust::in_known(self.known_directory(), Trust::Full))?;
         Ok(location.with_current(self.id()))
     }
 
@@ -304,7 +310,7 @@ impl RotatingFile {
         if self.directory.is_none()
             && let Ok(location) = self.location()
         {
-            self.directory = Some(location.log_directory(self.id()));
+            self.directory = Some(location.log_directory(self.id()).into());
         }
     }
 
@@ -393,7 +399,7 @@ impl RotatingFile {
 
     fn reopen_at(&mut self, location: &Location<'_>) -> Result<(), Error> {
         let (file, size_bytes) = OpenFile::at(location, self.is_shared)?;
-        self.directory.get_or_insert_with(|| location.log_directory(file.id()));
+        self.directory.get_or_insert_with(|| location.log_directory(file.id()).into());
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
         (self.rotation_steps_left, self.is_rotation_postponed) = (None, false);

@@ -26,7 +26,7 @@ impl Token for Only {
 /// A guest and the end that it writes to.
 pub(crate) fn guest() -> (Guest, File) {
     let (reader, writer) = pipe::pipe().unwrap();
-    let identity = GuestIdentity { driver: Box::default(), uuid: [0; 16], name: Box::default() };
+    let identity = GuestIdentity::new(b"", [0; 16], b"");
     let reader = Arc::new(reader);
     let reader = Reactor::new().unwrap().register(reader, Only, Interest::Read).unwrap();
     (Guest::new(1, identity, reader, &Arc::default()), writer.into())
