@@ -172,7 +172,7 @@ impl Scheduler {
                 Self::check_guest(core, queue, number);
             }
             QueueTimer::Flush => {
-                queue.waiting.push_back(Task::Turn { flush: true, retry: true, is_short: true });
+                queue.waiting.push(Task::Turn { flush: true, retry: true, is_short: true });
             }
         }
         self.advance(core, number);
@@ -268,7 +268,7 @@ impl Scheduler {
     /// Adds a task to a queue.
     pub(crate) fn enqueue_at(&mut self, core: &mut Core<Outcome>, number: u64, task: Task) {
         if let Some(queue) = self.table.get_mut(number) {
-            queue.waiting.push_back(task);
+            queue.waiting.push(task);
         }
         self.advance(core, number);
     }
@@ -282,17 +282,14 @@ impl Scheduler {
             }
             return;
         }
-        if queue.waiting.is_empty() && queue.place.is_some_and(|place| core.holds_back(place)) {
+        if queue.waiting.are_none() && queue.place.is_some_and(|place| core.holds_back(place)) {
             return;
         }
-        let before = suspects::before_task(core, queue, number);
-        let task = match before {
+        let (task, left) = match suspects::before_task(core, queue, number) {
             Prerequisite::None => queue.next_task(core.is_crowded()),
-            Prerequisite::Turn => Some(Task::Turn { flush: true, retry: true, is_short: true }),
-            Prerequisite::Fetch => None,
+            Prerequisite::Turn => (Task::Turn { flush: true, retry: true, is_short: true }, None),
+            Prerequisite::Fetch => return,
         };
-        let Some(task) = task else { return };
-        let left = queue.left.take_if(|_| before == Prerequisite::None);
         queue.busy = true;
         let (path, writer, limits) = (Arc::clone(&queue.path), queue.writer.take(), self.limits);
         let workspaces = self.workspaces.clone();
@@ -324,8 +321,7 @@ impl Scheduler {
         let ended = queue.task_ended(core, number, writer).map(|guest| (key, guest));
         queue.is_failing = matches!(outcome, Some(WriteOutcome::Failed));
         if let Some((task, left)) = unfinished {
-            queue.waiting.push_front(task);
-            queue.left = Some(left);
+            queue.waiting.put_back(task, left);
         }
         match outcome {
             Some(WriteOutcome::Again | WriteOutcome::Racing) => core.again(number),

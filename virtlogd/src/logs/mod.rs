@@ -18,5 +18,6 @@ pub(crate) mod task;
 pub(crate) mod timer;
 mod transfer;
 pub(crate) mod turn_budget;
+mod waiting_tasks;
 pub(crate) mod write_outcome;
 pub(crate) mod writer;

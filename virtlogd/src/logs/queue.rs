@@ -1,7 +1,6 @@
 //! The queue of a path: its tasks, which run one after the other, and the guest of its log, who
 //! must not wait meanwhile.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use crate::guest::pipe::JournalState;
 use crate::logs::outcome::Outcome;
 use crate::logs::task::Task;
 use crate::logs::timer::{QueueTimer, QueueTimers, Timer};
+use crate::logs::waiting_tasks::WaitingTasks;
 use crate::logs::writer::LogWriter;
 
 /// The queue of one path.
@@ -44,10 +44,7 @@ pub(crate) struct LogQueue {
     pub(crate) fetch: Fetch,
     /// The pipe has become ready since the last turn began.
     pub(crate) ready: bool,
-    /// Tasks that wait. Bounded by the clients, of whom each has one call in flight.
-    pub(crate) waiting: VecDeque<Task>,
-    /// Bytes that the first of these has left to store.
-    pub(crate) left: Option<u64>,
+    pub(crate) waiting: WaitingTasks,
     pub(crate) timers: QueueTimers,
 }
 
@@ -67,15 +64,14 @@ impl LogQueue {
             is_failing: false,
             fetch: Fetch::default(),
             ready: false,
-            waiting: VecDeque::new(),
-            left: None,
+            waiting: WaitingTasks::default(),
             timers: QueueTimers::default(),
         }
     }
 
     /// Returns whether there is a task to start.
     pub(crate) fn has_task(&self) -> bool {
-        !self.waiting.is_empty() || (self.ready && self.writer.is_some())
+        !self.waiting.are_none() || (self.ready && self.writer.is_some())
     }
 
     /// Submits a job that works on its file.
@@ -92,18 +88,14 @@ impl LogQueue {
         }
     }
 
-    /// Takes the next task; a turn, short if `is_short`, if none waits.
-    pub(crate) fn next_task(&mut self, is_short: bool) -> Option<Task> {
+    /// Takes the next task, and the bytes that it has left to store; a turn, short if `is_short`, if
+    /// none waits.
+    pub(crate) fn next_task(&mut self, is_short: bool) -> (Task, Option<u64>) {
         self.fetch.forget_task();
-        if let Some(task) = self.waiting.pop_front() {
-            if self.waiting.is_empty() {
-                // Most logs never have a second one; the memory for the first is freed.
-                self.waiting = VecDeque::new();
-            }
-            return Some(task);
-        }
-        self.ready = false;
-        Some(Task::Turn { flush: false, retry: false, is_short })
+        self.waiting.pop().unwrap_or_else(|| {
+            self.ready = false;
+            (Task::Turn { flush: false, retry: false, is_short }, None)
+        })
     }
 
     /// Takes the log back from a task, if the path is one. Returns the guest of a log that has ended.
@@ -236,19 +228,5 @@ impl fmt::Display for LogQueue {
             Some(guest) => write!(formatter, "log {} of {}", self.path.display(), guest.identity),
             None => write!(formatter, "log {}", self.path.display()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queue_without_tasks_keeps_no_room_for_them() {
-        let mut queue = LogQueue::new(Arc::from(Path::new("/log")));
-        queue.waiting.extend([Task::FlushForHandover, Task::Stop { goes_on: false }]);
-        assert!(matches!(queue.next_task(false), Some(Task::FlushForHandover)));
-        assert!(matches!(queue.next_task(false), Some(Task::Stop { .. })));
-        assert_eq!(queue.waiting.capacity(), 0);
     }
 }

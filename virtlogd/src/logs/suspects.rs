@@ -39,7 +39,7 @@ pub(crate) fn before_task(
     queue: &mut LogQueue,
     number: u64,
 ) -> Prerequisite {
-    let is_to_wait = is_suspect(core, queue) && queue.writer.is_some() && !queue.waiting.is_empty();
+    let is_to_wait = is_suspect(core, queue) && queue.writer.is_some() && !queue.waiting.are_none();
     if !is_to_wait || queue.fetch.is_over() {
         return Prerequisite::None;
     }

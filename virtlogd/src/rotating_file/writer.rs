@@ -22,6 +22,7 @@ use super::rotation;
 use super::shared_directory::SharedDirectory;
 use super::source::{Offset, Source};
 
+use super::limits::BACKUPS_MAX;
 use super::{Error, Limits};
 
 /// Identity of no file.
@@ -39,7 +40,7 @@ pub struct RotatingFile {
     cut: Cut,
     /// Steps left of a rotation that failed half-way; with 0 only the new file is missing.
     /// A retry goes on there, since renaming anew would push one part too many out of the end.
-    rotation_steps_left: Option<u64>,
+    rotation_steps_left: Option<u8>,
     /// It could not be rotated. That is tried again when it has grown by its maximum size.
     is_rotation_postponed: bool,
     /// The daemon's log has the warning about its parts.
@@ -139,7 +140,7 @@ impl RotatingFile {
 
     /// Returns the open file, and the steps left of a rotation that has failed half-way.
     pub fn state(&self) -> (Option<BorrowedFd<'_>>, Option<u64>) {
-        (self.file.as_ref().map(|open| open.file.as_fd()), self.rotation_steps_left)
+        (self.file.as_ref().map(|open| open.file.as_fd()), self.rotation_steps_left.map(u64::from))
     }
 
     /// Returns the path that it was opened by.
@@ -287,7 +288,7 @@ impl RotatingFile {
             file,
             directory: None,
             cut,
-            rotation_steps_left,
+            rotation_steps_left: rotation_steps_left.map(to_steps),
             is_rotation_postponed: false,
             is_warned: false,
             is_shared: false,
@@ -360,7 +361,7 @@ impl RotatingFile {
         let (full, path) = (self.id(), Arc::clone(&self.path));
         let location = self.location_of(&path)?;
         let mut left = match self.rotation_steps_left {
-            Some(left) => left,
+            Some(left) => left.into(),
             None => {
                 rotation::check(&location)?;
                 self.limits.backups_max.max(1)
@@ -368,7 +369,7 @@ impl RotatingFile {
         };
         let mut has_dropped = false;
         while left > 0 {
-            self.rotation_steps_left = Some(left);
+            self.rotation_steps_left = Some(to_steps(left));
             has_dropped |= rotation::step(&location, self.limits.backups_max, left - 1)?;
             left -= 1;
             source.note_progress();
@@ -405,6 +406,11 @@ impl RotatingFile {
         (self.rotation_steps_left, self.is_rotation_postponed) = (None, false);
         Ok(())
     }
+}
+
+/// Steps are as many as parts at the most.
+fn to_steps(left: u64) -> u8 {
+    u8::try_from(left.min(BACKUPS_MAX)).unwrap_or(u8::MAX)
 }
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

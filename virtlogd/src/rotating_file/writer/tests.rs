@@ -140,7 +140,7 @@ fn a_retried_rotation_goes_on_where_it_stopped() {
         for slot in (3 - steps_done..3).rev() {
             rotation::step(&location, 3, slot).unwrap();
         }
-        file.rotation_steps_left = Some(3 - steps_done);
+        file.rotation_steps_left = Some(to_steps(3 - steps_done));
         append(&mut file, b"e").unwrap();
         assert_eq!(log.parts().concat(), b"bbbbbbbbbbccccccccccdddddddddde");
     }
