@@ -16,9 +16,9 @@ impl<O> Core<O> {
         let server = self.servers.get_mut(id.server);
         let Some(client) = server.clients.get_mut(&id.number) else { return };
         let now = client.connection().held_bytes();
-        let before = std::mem::replace(&mut client.counted_bytes, now);
-        server.held_bytes = server.held_bytes.saturating_sub(before).saturating_add(now);
-        while self.servers.get(id.server).held_bytes > HELD_BYTES_MAX {
+        server.held.change(std::mem::replace(&mut client.counted_bytes, now), now);
+        server.held.free();
+        while self.servers.get(id.server).held.now > HELD_BYTES_MAX {
             let clients = self.servers.get(id.server).clients.values();
             let most = clients
                 .max_by_key(|client| (client.counted_bytes, std::cmp::Reverse(client.id().number)));

@@ -18,6 +18,7 @@ mod daemon;
 mod duty;
 mod event_loop;
 mod fd_store;
+mod held_bytes;
 mod idle;
 mod listener;
 mod memory;

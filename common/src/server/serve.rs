@@ -127,7 +127,7 @@ impl<O> Core<O> {
     pub(super) fn drop_client(&mut self, id: ClientId, reason: &Closed) {
         let server = self.servers.get_mut(id.server);
         let Some(client) = server.clients.remove(&id.number) else { return };
-        server.held_bytes = server.held_bytes.saturating_sub(client.counted_bytes);
+        server.held.change(client.counted_bytes, 0);
         match reason {
             Closed::Violation(_) | Closed::Io(_) | Closed::Upgrade | Closed::Memory(_) => {
                 tracing::warn!(target: "rpc.netserverclient", "Closing {id}: {reason}");
@@ -148,5 +148,7 @@ impl<O> Core<O> {
             }
         };
         self.gone.push_back((client.caller(), gone));
+        drop(client);
+        self.servers.get_mut(id.server).held.free();
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use super::caller::ClientId;
 use super::client::Client;
+use super::held_bytes::HeldBytes;
 use super::listener::Listener;
 use super::token::Token;
 use crate::admin;
@@ -36,7 +37,7 @@ pub(super) struct Server {
     /// The limit was reached, and that was logged.
     was_full: bool,
     /// Bytes of its clients' messages.
-    pub(super) held_bytes: usize,
+    pub(super) held: HeldBytes,
 }
 
 /// Result of an attempt to accept a connection.
@@ -101,7 +102,7 @@ impl Server {
             next_number: 1,
             paused: false,
             was_full: false,
-            held_bytes: 0,
+            held: HeldBytes::default(),
         })
     }
 

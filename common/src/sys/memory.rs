@@ -18,19 +18,31 @@ use super::fd;
 /// Bytes of free memory that the process retains, to save page faults. Larger blocks come from the
 /// kernel and are returned to it. An answer of 1 MiB fits, which is a longer read of a log than
 /// libvirt ever makes.
-const RETAINED_BYTES_MAX: libc::c_int = 1_310_720;
+pub const RETAINED_BYTES_MAX: usize = 1_310_720;
 
 /// Bounds the retained memory. By default the C library retains twice the largest block ever used,
 /// and an arena for each thread. Without effect where that cannot be set.
 pub fn bound_free_memory() {
     #[cfg(target_env = "gnu")]
+    let retained_max = libc::c_int::try_from(RETAINED_BYTES_MAX).unwrap_or(libc::c_int::MAX);
+    #[cfg(target_env = "gnu")]
     for (parameter, value) in [
-        (libc::M_MMAP_THRESHOLD, RETAINED_BYTES_MAX),
-        (libc::M_TRIM_THRESHOLD, RETAINED_BYTES_MAX),
+        (libc::M_MMAP_THRESHOLD, retained_max),
+        (libc::M_TRIM_THRESHOLD, retained_max),
         (libc::M_ARENA_MAX, 1),
     ] {
         // SAFETY: it takes numbers, and only remembers them.
         unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// Returns free memory to the kernel, also what lies between memory in use. Without effect where that
+/// cannot be done.
+pub fn return_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches no memory in use.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
