@@ -1,9 +1,11 @@
 //! Progress of jobs, which distinguishes a slow disk from one that hangs.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::sys::process;
 
@@ -30,16 +32,13 @@ const AT_PEER: u8 = 1;
 /// It is in such a call, and other jobs continue on its file system.
 const LEFT_BEHIND: u8 = 2;
 
-/// Time from which all times of progress count.
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-
 /// Progress of a job, shared with those who watch it. Copies share the state.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
-    /// Time of the last progress, in microseconds since [`EPOCH`].
+    /// Time of the last progress, in microseconds of [`now_us`].
     at_us: AtomicU64,
     /// Kernel id of the thread that made it; 0 before the start, and [`ENDED`].
     by_thread: AtomicI32,
@@ -173,8 +172,11 @@ pub fn is_left_behind(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ResourceBusy && error.raw_os_error().is_none()
 }
 
+/// Returns the time since the machine's start, to a few milliseconds: it is asked for several times
+/// with every line of a guest's.
 fn now_us() -> u64 {
-    u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX)
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

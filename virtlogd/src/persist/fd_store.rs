@@ -85,7 +85,10 @@ pub(crate) fn store_log_and_pipes(
 /// Stores a log, or its state if that has changed, or forgets it if it has ended.
 pub(crate) fn store_log(core: &mut Core<Outcome>, table: &mut LogTable, number: u64) {
     let is_stopping = table.is_stopping;
-    let Some(queue) = table.get_mut(number).filter(|_| core.has_store()) else { return };
+    if !core.has_store() {
+        return;
+    }
+    let Some(queue) = table.get_mut(number) else { return };
     let guest = queue.guest.clone();
     if guest.is_none() && is_stopping {
         // It was stopped, and goes on in another process.
