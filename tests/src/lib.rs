@@ -11,6 +11,7 @@ pub mod load;
 pub mod machine;
 mod named;
 mod random;
+pub mod sequences;
 mod shortest;
 pub mod supervisor;
 pub mod walks;

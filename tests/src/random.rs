@@ -36,6 +36,18 @@ impl Random {
     pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
+
+    /// One of these, each as often as its number says.
+    pub(crate) fn weighted<T: Copy>(&mut self, all: &[(T, usize)]) -> T {
+        let mut dice = self.below(all.iter().map(|(_, weight)| weight).sum());
+        for &(one, weight) in all {
+            if dice < weight {
+                return one;
+            }
+            dice -= weight;
+        }
+        unreachable!("the dice is below the sum of the weights")
+    }
 }
 
 #[cfg(test)]
