@@ -12,10 +12,13 @@ use super::rules::{Case, Rule, explaining};
 use super::side::{Gone, Side};
 use super::step::Step;
 use super::tidying::{is_administration, release_all, reset_settings};
-use crate::harness::Program;
+use crate::harness::{Program, eventually_within};
 
 /// How long it is waited, again and again, for a difference to go away.
 const PAUSES_MS: [u64; 6] = [1, 5, 20, 50, 100, 200];
+
+/// How long both daemons may take for the end of the same guests.
+const END_PERIOD: Duration = Duration::from_millis(500);
 
 /// What came of a sequence.
 #[derive(Debug, Default)]
@@ -154,6 +157,14 @@ impl Sequence {
     /// Gives everything back, and compares what there was.
     fn finish(&mut self, pair: &mut Pair) {
         pair.sides().into_iter().for_each(Side::end);
+        // Guests that held leases are ended for that; what they held is free when they have ended.
+        for _ in 0..2 {
+            let settled = pair.sides().map(Side::settle);
+            eventually_within(END_PERIOD, || pair.theirs.living() == pair.ours.living());
+            if settled.iter().any(Result::is_err) {
+                break;
+            }
+        }
         let is_administration = self.operations.iter().any(is_administration);
         let mut held = Vec::new();
         for side in pair.sides() {

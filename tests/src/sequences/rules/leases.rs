@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{Case, Rule};
 use crate::sequences::comparison::Place;
-use crate::sequences::observation::Body;
-use crate::sequences::operation::{Change, Operation};
+use crate::sequences::message::Twist;
+use crate::sequences::observation::{Body, Item};
+use crate::sequences::operation::{Change, GUEST_CLIENTS, Operation};
 use crate::wire::LOCK_PROGRAM;
 
 const NEW: i32 = 3;
@@ -35,6 +36,16 @@ pub(super) const RULES: &[Rule] = &[
         title: "owner died without a connection of its own",
         parts: true,
         explains: |case| is_about_leases(case) && has_died(case),
+    },
+    Rule {
+        title: "lease that its owner has taken twice (SHARED), when he ends",
+        parts: true,
+        explains: |case| is_about_leases(case) && has_guest_left(case) && is_shared_twice(case),
+    },
+    Rule {
+        title: "guest's connection closed by virt-admin, or for a broken message",
+        parts: true,
+        explains: is_guest_closed,
     },
     Rule {
         title: "SHARED by a name whose file was replaced",
@@ -104,9 +115,45 @@ fn is_lock(case: &Case<'_>, theirs: &str, ours: &str) -> bool {
 
 fn has_registered(case: &Case<'_>, who: &str) -> bool {
     case.operations.iter().any(|operation| match operation {
-        Operation::Send { message, .. } => message.said.starts_with(&format!("REGISTER {who}")),
+        // A word in another place may make another pid of it.
+        Operation::Send { message, .. } => {
+            message.said.starts_with(&format!("REGISTER {who}"))
+                || message.said.starts_with("REGISTER") && matches!(message.twist, Twist::Word(..))
+        }
         _ => false,
     })
+}
+
+/// A guest has closed a connection of its own; all do in the end.
+fn has_guest_left(case: &Case<'_>) -> bool {
+    let is_guests = |client: &usize| GUEST_CLIENTS.contains(client);
+    case.operations.iter().any(|operation| match operation {
+        Operation::Send { client, .. } | Operation::Close { client } => is_guests(client),
+        _ => false,
+    })
+}
+
+fn is_shared_twice(case: &Case<'_>) -> bool {
+    let shared = |operation: &Operation| match operation {
+        Operation::Send { message, .. } => {
+            let (call, flags) = message.said.split_once(" flags 0x")?;
+            let is_shared = flags.starts_with(['1', '3']) && call.starts_with("ACQUIRE");
+            is_shared.then(|| call.to_owned())
+        }
+        _ => None,
+    };
+    let all: Vec<_> = case.operations.iter().filter_map(shared).collect();
+    all.iter().collect::<BTreeSet<_>>().len() < all.len()
+}
+
+/// Both daemons have closed a guest's connection; libvirt's ends the guest as if he had left.
+fn is_guest_closed(case: &Case<'_>) -> bool {
+    let is_closed = |client| match case.theirs.items.get(client) {
+        Some(items) => items.contains(&Item::Closed),
+        None => false,
+    };
+    GUEST_CLIENTS.iter().any(is_closed)
+        && matches!(case.difference.place, Place::Guests | Place::Lock(_) | Place::File(_))
 }
 
 /// A file that somebody wants has been wanted by another name, or others may have given it one.
