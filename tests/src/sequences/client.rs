@@ -16,6 +16,9 @@ use crate::wire::{Frame, HEADER_BYTES, Header, Reader, kind, receive_now, send_f
 /// Fds that go with one byte, at the most.
 const FDS_MAX: usize = 4;
 
+/// Bytes that are received at once, at the most.
+const RECEIVED_BYTES_MAX: usize = 8_192;
+
 /// The largest length word that a daemon could mean.
 const LENGTH_MAX: usize = 33_554_436;
 
@@ -98,7 +101,7 @@ impl Client {
 
     /// Takes what has come until now.
     pub(super) fn receive(&mut self) -> Vec<Received> {
-        let mut buffer = vec![0; 1 << 16];
+        let mut buffer = [0; RECEIVED_BYTES_MAX];
         let mut received = Vec::new();
         while !self.is_closed {
             match receive_now(&self.stream, &mut buffer) {

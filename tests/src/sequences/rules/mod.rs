@@ -95,11 +95,6 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether the difference is in what a client has received.
-    fn is_in_item(&self) -> bool {
-        matches!(self.difference.place, Place::Item { .. })
-    }
-
     /// The items that are different.
     fn items(&self) -> (Option<&'a Item>, Option<&'a Item>) {
         let Place::Item { client, number } = self.difference.place else { return (None, None) };
