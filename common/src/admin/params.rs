@@ -71,7 +71,7 @@ pub(super) fn check_fields(parameters: &[Parameter<'_>]) -> Result<(), Error> {
 /// a field is missing.
 ///
 /// Reports the first fault in the order of the names, and of one name in the order of the request:
-/// unknown, of the wrong type, given before.
+/// unknown, given before, of the wrong type.
 pub(super) fn settable<const N: usize>(
     parameters: &[Parameter<'_>],
     fields: [&str; N],
@@ -84,12 +84,13 @@ pub(super) fn settable<const N: usize>(
         let Some((_, slot)) = slots.find(|(name, _)| name.as_bytes() == field) else {
             return Err(invalid(Code::ArgumentUnsupported, field, "not supported"));
         };
+        if slot.is_some() {
+            return Err(invalid(Code::InvalidArg, field, "occurs multiple times"));
+        }
         let Value::Uint(number) = value else {
             return Err(wrong_type(field, value));
         };
-        if slot.replace(number).is_some() {
-            return Err(invalid(Code::InvalidArg, field, "occurs multiple times"));
-        }
+        *slot = Some(number);
     }
     Ok(values)
 }

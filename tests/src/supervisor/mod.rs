@@ -24,7 +24,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::PassCred;
 
-use crate::wire::receive_datagram;
+use crate::wire::receive_now;
 pub use journal::{Claims, claims};
 use message::Message;
 pub use service::{Origin, Service, Upgraded};
@@ -233,7 +233,7 @@ impl State {
     fn take_message(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         let mut buffer = [0; MESSAGE_BYTES_MAX];
-        let received = receive_datagram(socket, &mut buffer).expect("receiving a message");
+        let received = receive_now(socket, &mut buffer).expect("receiving a message");
         let Some((len, fds)) = received else { return false };
         self.see_to(Message::parse(&buffer[..len]), fds);
         true

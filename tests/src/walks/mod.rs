@@ -49,7 +49,6 @@ mod locks;
 mod logs;
 mod meetings;
 mod plan;
-mod random;
 mod rivals;
 mod role;
 mod runner;

@@ -1,8 +1,8 @@
 //! Which steps a seed means.
 
-use super::random::Random;
 use super::step::{Action, Event, Fault, Step};
 use crate::harness::Program;
+use crate::random::Random;
 
 /// Room for everything.
 pub(super) const STORE_FDS: usize = 512;

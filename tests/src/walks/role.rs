@@ -8,6 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::course::Course;
 use super::{leases, logs, rivals, step, walk};
+use crate::sequences;
 
 /// The life of a process of a walk, as its arguments say.
 ///
@@ -28,6 +29,11 @@ pub fn main() {
         ["log-guest", number, file] => logs::live(number, Path::new(file)),
         ["lease-owner", number, socket] => leases::live(number, Path::new(socket)),
         ["rival", kind, socket] => rivals::live(kind, Path::new(socket)),
+        ["sequences", program, seed, count] => {
+            let number = |text: &str| text.parse().expect("a number");
+            sequences::play_many(program, number(seed), number(count));
+        }
+        ["connecting", socket] => sequences::live_as_guest(Path::new(socket)),
         ["stranger"] => rivals::live_as_stranger(),
         _ => panic!("what is {arguments:?}?"),
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::attempt::{Attempt, Equipment, Failure};
 use super::course::Course;
 use super::step::Step;
+use crate::shortest::shortest;
 use crate::supervisor::PATIENCE_VARIABLE;
 
 /// Tries of each shorter walk, at a time: when things happen is not seeded.
@@ -28,30 +29,10 @@ pub(super) fn shrink(
     patience: Duration,
 ) -> Shortest {
     let end = Instant::now() + patience;
-    let mut shortest = Shortest { steps: steps.to_vec(), failure };
-    let mut count = shortest.steps.len() / 2;
-    while count > 0 {
-        let mut start = 0;
-        let mut has_shrunk = false;
-        while start < shortest.steps.len() {
-            if Instant::now() > end {
-                return shortest;
-            }
-            let mut shorter = shortest.steps.clone();
-            shorter.drain(start..(start + count).min(shorter.len()));
-            match fails(equipment, course, &shorter, &shortest.failure) {
-                Some(failure) => {
-                    shortest = Shortest { steps: shorter, failure };
-                    has_shrunk = true;
-                }
-                None => start += count,
-            }
-        }
-        if !has_shrunk || count > 1 {
-            count /= 2;
-        }
-    }
-    shortest
+    let (steps, failure) = shortest(steps, failure, end, |shorter, failure| {
+        fails(equipment, course, shorter, failure)
+    });
+    Shortest { steps, failure }
 }
 
 /// How it fails in the same way, if it does in any of some tries.

@@ -3,29 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Makes an enum whose variants have a name each.
-macro_rules! named {
-    ($(#[$attribute:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)+ }) => {
-        $(#[$attribute])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub(super) enum $type { $($(#[$doc])* $variant,)+ }
-
-        impl $type {
-            /// All of them.
-            pub(super) const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// Its name.
-            pub(super) fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-
-            /// The one of this name.
-            pub(super) fn named(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|it| it.name() == name)
-            }
-        }
-    };
-}
+use crate::named::named;
 
 named! {
     /// What is wrong with the machine for some time.

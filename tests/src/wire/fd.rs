@@ -1,17 +1,20 @@
 //! File descriptors beside bytes: the only `unsafe` of this crate.
 
-#![expect(unsafe_code, reason = "numbers from recvmsg must get an owner; nix has no kcmp")]
+#![expect(
+    unsafe_code,
+    reason = "numbers from recvmsg must get an owner; nix has no kcmp, no FIONREAD"
+)]
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// Sends `bytes` with `fds` in one control message.
-pub(super) fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+pub(crate) fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control = if fds.is_empty() { &[][..] } else { &rights };
@@ -45,10 +48,10 @@ pub(super) fn receive(stream: &UnixStream) -> io::Result<Option<(u8, Vec<OwnedFd
 /// Fds of one message, the kernel's limit.
 const MESSAGE_FDS_MAX: usize = 253;
 
-/// Receives one datagram and the file descriptors that came with it; `None` when there is none.
-/// Returns its length.
-pub(crate) fn receive_datagram(
-    socket: &UnixDatagram,
+/// Receives what there is now, a datagram or some bytes of a stream, and the file descriptors that came
+/// with it; `None` when there is nothing. Returns its length, 0 at the end of a stream.
+pub(crate) fn receive_now(
+    socket: &impl AsRawFd,
     buffer: &mut [u8],
 ) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut iov = [IoSliceMut::new(buffer)];
@@ -65,6 +68,15 @@ pub(crate) fn receive_datagram(
         }
     }
     Ok(Some((received.bytes, fds)))
+}
+
+/// How many bytes wait in a pipe.
+pub(crate) fn bytes_in_pipe(pipe: BorrowedFd<'_>) -> usize {
+    let mut count = 0;
+    // SAFETY: FIONREAD stores one int, and `count` is one.
+    let asked = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    assert_eq!(asked, 0, "asking a pipe for its bytes");
+    usize::try_from(count).unwrap_or(0)
 }
 
 /// Whether both are of one open file description.

@@ -9,7 +9,8 @@ mod xdr;
 
 pub use connection::{Answer, Connection, Frame, Header, Reply};
 pub use error::RpcError;
-pub(crate) use fd::{is_same_description, receive_datagram};
+pub(crate) use fd::send as send_fds;
+pub(crate) use fd::{bytes_in_pipe, is_same_description, receive_now};
 pub use lock::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, LockClient, Owner};
 pub use log::{LogClient, OPEN_TRUNCATE, OpenLog, Position};
 pub use xdr::{Reader, Writer};

@@ -15,6 +15,7 @@ mod virtlogd {
         a_filter_changes_what_the_next_call_logs,
         outputs_are_switched_and_a_bad_setting_changes_nothing,
         paths_of_outputs_are_resolved_by_their_text,
+        a_parameter_is_given_twice_before_it_is_of_the_wrong_type,
     }
     tests::ours! { Virtlogd: a_large_timeout_does_not_wrap }
 }
@@ -27,6 +28,7 @@ mod virtlockd {
         a_filter_changes_what_the_next_call_logs,
         outputs_are_switched_and_a_bad_setting_changes_nothing,
         paths_of_outputs_are_resolved_by_their_text,
+        a_parameter_is_given_twice_before_it_is_of_the_wrong_type,
     }
     tests::ours! { Virtlockd: a_large_timeout_does_not_wrap }
 }
@@ -40,6 +42,27 @@ const SET_DAEMON_TIMEOUT: i32 = 19;
 
 /// The type of a typed parameter that is an unsigned number (libvirt's value, on the wire).
 const UINT: u32 = 2;
+
+/// Of two of one name the first has to be of the right type, the second must not be there.
+fn a_parameter_is_given_twice_before_it_is_of_the_wrong_type(subject: Subject) {
+    const BOOLEAN: u32 = 6;
+    let daemon = subject.start();
+    let mut admin = daemon.connect_admin();
+    let mut detail = |types: [u32; 2]| {
+        let server = Writer::new().string(subject.program.name()).u32(2);
+        let limits = types
+            .into_iter()
+            .fold(server, |limits, kind| limits.string("nclients_max").u32(kind).u32(1));
+        let limits = limits.u32(0).into_bytes();
+        let error = admin.call(ADMIN_PROGRAM, SET_CLIENT_LIMITS, &limits).unwrap_err();
+        error.str2.unwrap_or_default()
+    };
+    let twice = "parameter 'nclients_max' occurs multiple times";
+    let wrong = "invalid type 'boolean' for parameter 'nclients_max', expected 'uint'";
+    assert_eq!(detail([UINT, BOOLEAN]), twice);
+    assert_eq!(detail([BOOLEAN, UINT]), wrong);
+    assert_eq!(detail([BOOLEAN, BOOLEAN]), wrong);
+}
 
 fn a_lowered_limit_keeps_clients_and_makes_new_ones_wait(subject: Subject) {
     let daemon = subject.start();

@@ -24,6 +24,8 @@ tests::both! { Virtlogd:
     an_existing_file_is_continued_and_keeps_its_mode,
     what_a_guest_writes_is_in_the_file,
     a_missing_directory_is_an_error,
+    an_empty_path_is_no_file,
+    older_parts_of_a_path_that_ends_in_a_slash_are_behind_it,
     an_open_path_is_busy,
     a_path_is_free_again_once_the_guest_has_gone,
     a_log_lives_as_long_as_any_copy_of_its_pipe,
@@ -101,6 +103,29 @@ fn a_missing_directory_is_an_error(subject: Subject) {
     let error = daemon.log_client().open(&path).unwrap_err();
     let text = format!("Unable to open file: {}: No such file or directory", path.display());
     assert_eq!(error, RpcError::system(0, Errno::ENOENT as i32, &text));
+}
+
+fn an_empty_path_is_no_file(subject: Subject) {
+    let daemon = subject.start();
+    let mut client = daemon.log_client();
+    let error = RpcError::system(
+        0,
+        Errno::ENOENT as i32,
+        "Unable to open file: : No such file or directory",
+    );
+    assert_eq!(client.open_with(b"", 0).unwrap_err(), error);
+    assert_eq!(client.open_with(b"", OPEN_TRUNCATE).unwrap_err(), error);
+    assert_eq!(client.append(Path::new(""), "text").unwrap_err(), error);
+}
+
+/// So a directory's older parts are files in it.
+fn older_parts_of_a_path_that_ends_in_a_slash_are_behind_it(subject: Subject) {
+    let daemon = subject.start();
+    let directory = daemon.file("");
+    let part = daemon.file(".0");
+    write(&part, "older");
+    let start = Position { inode: inode(&part), offset: 0 };
+    assert_eq!(daemon.log_client().read(&directory, start, 5).unwrap(), b"older");
 }
 
 fn an_open_path_is_busy(subject: Subject) {

@@ -244,12 +244,12 @@ fn is_directory(found: &FileStat) -> bool {
     found.st_mode & libc::S_IFMT == libc::S_IFDIR
 }
 
-/// Splits a path into its directory and the name there.
+/// Splits a path into its directory and the name there. An empty path has an empty name, which no file has.
 pub(super) fn split(path: &Path) -> (&Path, &OsStr) {
     let bytes = path.as_os_str().as_bytes();
     let start = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let (directory, name) = bytes.split_at(start);
-    let name = if name.is_empty() { b"." } else { name };
+    let name = if name.is_empty() && !bytes.is_empty() { b"." } else { name };
     (Path::new(OsStr::from_bytes(directory)), OsStr::from_bytes(name))
 }
 

@@ -104,7 +104,10 @@ impl<'a> Location<'a> {
 
     /// Returns the name in the directory.
     pub(super) fn name(&self, part: Option<u64>) -> OsString {
-        part.map_or_else(|| self.name.into(), |index| backup(self.name.as_ref(), index).into())
+        match part {
+            None => self.name.into(),
+            Some(index) => split(&backup(self.path, index)).1.into(),
+        }
     }
 
     pub(super) fn directory(&self) -> &Directory {

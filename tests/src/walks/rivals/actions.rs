@@ -7,7 +7,7 @@ use super::names::Name;
 use super::owed::{Answer, Owner, Terms};
 use super::stranger::Kind;
 use super::{LockClient, Rivals};
-use crate::walks::random::Random;
+use crate::random::Random;
 use crate::walks::step::Action;
 use crate::walks::tally::Tally;
 use crate::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, RpcError};

@@ -1,8 +1,8 @@
 //! Whose daemons there are in a walk, what becomes of them, and which steps a seed means.
 
 use crate::harness::Whose;
+use crate::random::Random;
 use crate::walks::plan::STORE_FDS;
-use crate::walks::random::Random;
 use crate::walks::step::{Action, Event, Step};
 
 /// What is walked with.

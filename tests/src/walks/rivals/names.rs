@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 
 use crate::harness::Host;
+use crate::random::Random;
 use crate::walks::locks::{File, file};
-use crate::walks::random::Random;
 
 /// Disk images, each with several names.
 const IMAGES: usize = 3;

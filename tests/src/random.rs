@@ -2,16 +2,16 @@
 
 /// A generator (`SplitMix64`); good enough to choose steps with.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The numbers of this seed.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next one.
-    pub(super) fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -22,19 +22,31 @@ impl Random {
     ///
     /// # Panics
     /// When there is none.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         assert!(end > 0, "no number is below 0");
         usize::try_from(self.number() % end as u64).expect("it is below a usize")
     }
 
     /// True so many times out of a hundred.
-    pub(super) fn chance(&mut self, percent: usize) -> bool {
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
     /// One of these.
-    pub(super) fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
+    }
+
+    /// One of these, each as often as its number says.
+    pub(crate) fn weighted<T: Copy>(&mut self, all: &[(T, usize)]) -> T {
+        let mut dice = self.below(all.iter().map(|(_, weight)| weight).sum());
+        for &(one, weight) in all {
+            if dice < weight {
+                return one;
+            }
+            dice -= weight;
+        }
+        unreachable!("the dice is below the sum of the weights")
     }
 }
 

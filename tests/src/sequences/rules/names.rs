@@ -1,0 +1,56 @@
+//! Which file a path leads to, as the files are in the beginning of a sequence.
+
+use super::Case;
+use crate::sequences::comparison::Place;
+use crate::sequences::message::Message;
+use crate::sequences::operation::Operation;
+
+/// Whether the difference is about this file, one of its older parts, or what is below it.
+pub(super) fn is_about(case: &Case<'_>, file: &str) -> bool {
+    let base = match &case.difference.place {
+        Place::File(name) | Place::Lock(name) => log_of(name).to_owned(),
+        Place::Item { .. } => match case.message().and_then(path_in_message) {
+            Some(path) => base_of(case, path),
+            None => return false,
+        },
+        // These have no name.
+        Place::Pipes | Place::Leases => return true,
+        Place::Leftovers | Place::Guests | Place::Outcome => return false,
+    };
+    let file = log_of(file);
+    base == file || base.strip_prefix(file).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The file that a path leads to; a log's for an older part.
+pub(super) fn base_of(case: &Case<'_>, path: &str) -> String {
+    let directory = &case.scene.directory;
+    let below = path.find(directory).map_or(path, |start| &path[start + directory.len()..]);
+    let name = below.trim_start_matches(['.', '/']).trim_start_matches("d/../");
+    let name = name.split("\\u{0}").next().unwrap_or_default();
+    log_of(name).to_owned()
+}
+
+/// The path in a message that an operation sends.
+pub(super) fn path_in(operation: &Operation) -> Option<&str> {
+    match operation {
+        Operation::Send { message, .. } => path_in_message(message),
+        _ => None,
+    }
+}
+
+/// The second word, if the first is a call with a path.
+fn path_in_message(message: &Message) -> Option<&str> {
+    const CALLS: &[&str] = &["OPEN", "GET_POSITION", "READ", "APPEND"];
+    let (call, rest) = message.said.split_once(' ')?;
+    CALLS.contains(&call).then(|| rest.split(' ').next().unwrap_or_default())
+}
+
+/// The log that a file is an older part of, or itself; behind the link, if it is that.
+fn log_of(name: &str) -> &str {
+    let is_number = |end: &str| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
+    match name.rsplit_once('.') {
+        Some((log, end)) if is_number(end) => log_of(log),
+        _ if name == "link" => "b",
+        _ => name,
+    }
+}
