@@ -38,6 +38,8 @@
 mod calls;
 mod connections;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handler;
 mod ids;
 mod lease;

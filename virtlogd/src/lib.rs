@@ -17,6 +17,8 @@
 
 pub mod cleaner;
 pub mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod guest;
 mod handler;
 mod logs;

@@ -5,6 +5,8 @@
 //! - [`answer_gate`] and [`reply_record`] hold back and record answers that promise stored items.
 
 pub(crate) mod answer_gate;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod journal;
 pub(crate) mod keys;
 pub mod names;

@@ -49,6 +49,13 @@ impl FdSet {
         number
     }
 
+    /// Returns the numbers of all of them.
+    #[cfg(feature = "fuzzing")]
+    pub fn numbers(&self) -> Vec<RawFd> {
+        let (numbers, bytes) = (self.numbers.borrow(), self.bytes.borrow());
+        numbers.iter().copied().chain(bytes.iter().map(AsRawFd::as_raw_fd)).collect()
+    }
+
     /// Lets all of them stay open across an exec. Returns the guard that reverts it.
     ///
     /// # Errors
@@ -92,8 +99,9 @@ impl InheritedFds {
         Ok(Self { numbers: numbers.into_iter().collect() })
     }
 
-    #[cfg(test)]
-    pub(super) fn of(numbers: impl IntoIterator<Item = RawFd>) -> Self {
+    /// Makes the set of these fds, which have no other owner.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn of(numbers: impl IntoIterator<Item = RawFd>) -> Self {
         Self { numbers: numbers.into_iter().collect() }
     }
 

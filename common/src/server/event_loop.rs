@@ -1,6 +1,8 @@
 //! The event loop.
 
 mod dispatch;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod stop;
 
 use std::collections::VecDeque;

@@ -33,6 +33,10 @@ const NO_KEEPALIVE: u32 = u32::MAX;
 /// Calls in flight per client; libvirt's value.
 const CALLS_MAX: u32 = 1;
 
+/// Highest number of a client that is adopted. Counting never reaches it, counting on from it never
+/// overflows, and a token has room for it.
+const CLIENT_NUMBER_MAX: u64 = 1 << 48;
+
 impl<O> Core<O> {
     /// Returns both servers with their listeners and clients.
     ///
@@ -159,8 +163,10 @@ impl Server {
         }
         self.priority_workers = from.priority_workers.unwrap_or(0);
         let clients = from.clients.unwrap_or_default();
-        let known = clients.iter().filter_map(|client| client.id).max().unwrap_or(0);
-        self.next_number = from.next_client_id.unwrap_or(1).max(known.saturating_add(1));
+        let is_valid = |number: &u64| (1..=CLIENT_NUMBER_MAX).contains(number);
+        let known = clients.iter().filter_map(|client| client.id.filter(is_valid)).max();
+        let next = from.next_client_id.filter(is_valid).unwrap_or(1);
+        self.next_number = known.map_or(next, |known| next.max(known + 1));
         let mut adopted = Vec::new();
         for mut client in clients {
             let fd = client.sock.as_ref().and_then(|socket| socket.fd);
@@ -199,7 +205,7 @@ impl Server {
             None => Connection::new(),
         };
         let number = match from.id {
-            Some(id) if id > 0 && !self.clients.contains_key(&id) => id,
+            Some(id @ 1..=CLIENT_NUMBER_MAX) if !self.clients.contains_key(&id) => id,
             _ => {
                 self.next_number += 1;
                 self.next_number - 1
@@ -291,3 +297,6 @@ fn unpack(from: PrivateClient, inherited: &mut InheritedFds) -> io::Result<Conne
     let (input, ahead, output) = (unpack(from.input)?, unpack(from.ahead)?, unpack(from.output)?);
     Connection::restore(input, ahead, output).map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests;

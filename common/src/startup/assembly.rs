@@ -154,7 +154,7 @@ impl<S: Service> Start<S> {
 }
 
 /// Adopts a predecessor's state, item by item.
-fn adopt<S: Service>(
+pub(super) fn adopt<S: Service>(
     core: &mut Core<S::Outcome>,
     daemon: &mut S,
     restored: RestoredState,
@@ -189,7 +189,7 @@ fn adopt<S: Service>(
 }
 
 /// Claims the adopted items of the fd store and removes the others.
-fn leave_store<S: Service>(
+pub(super) fn leave_store<S: Service>(
     core: &mut Core<S::Outcome>,
     daemon: &mut S,
     predecessor: &mut Predecessor,

@@ -7,6 +7,8 @@ mod calls;
 mod check;
 mod configuration;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod pid_file;
 mod predecessor;
 mod service;

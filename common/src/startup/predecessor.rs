@@ -65,6 +65,13 @@ impl Predecessor {
         Self { found, has_listeners, stored: None, inherited }
     }
 
+    /// Takes a document as that of a predecessor.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn of(document: Option<Document<'static>>, inherited: InheritedFds) -> Self {
+        let found = document.map(|document| Found { document, is_ours: true, broken: None });
+        Self { found, inherited, ..Self::default() }
+    }
+
     /// Recovers another process's state from the fd store, unless a predecessor of this process was
     /// found.
     pub(super) fn or_stored(mut self, name: &str, stored: Vec<StoredFd>) -> Self {

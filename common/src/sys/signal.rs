@@ -98,6 +98,23 @@ impl Signals {
         Ok(signals)
     }
 
+    /// Makes an instance that no signal reaches.
+    ///
+    /// # Errors
+    /// As `pipe2(2)`.
+    #[cfg(feature = "fuzzing")]
+    pub fn unhandled() -> io::Result<Self> {
+        let (wake, _) = pipe::pipe()?;
+        fd::set_nonblocking(&wake)?;
+        Ok(Self {
+            wake,
+            stop: Arc::default(),
+            upgrade: Arc::default(),
+            hang_up: Arc::default(),
+            child_ended: Arc::default(),
+        })
+    }
+
     /// Takes the requests that have arrived, a stop first. A signal that came several times counts
     /// once.
     pub fn take(&self) -> Vec<Request> {

@@ -67,7 +67,8 @@ impl Backlog {
 
     /// Returns the number of bytes in it, lost ones included.
     pub(crate) fn bytes(&self) -> u64 {
-        self.staged_bytes() + self.loss.map_or(0, |loss| loss.bytes())
+        // The loss may be another process's word.
+        self.staged_bytes().saturating_add(self.loss.map_or(0, |loss| loss.bytes()))
     }
 
     /// Reports that it cannot be written for good.

@@ -114,7 +114,7 @@ impl CrashRecords {
     /// and returns that. A line that is too long is not recorded.
     pub(crate) fn set_line(&self, key: Option<u64>, line: slots::Line) -> Option<u64> {
         let (records, key) = (self.0.get()?, key?);
-        let order = records.order.fetch_add(1, Ordering::Relaxed).max(line.order) + 1;
+        let order = records.order.fetch_add(1, Ordering::Relaxed).max(line.order).saturating_add(1);
         records.slot_file.set_line(key, &slots::Line { order, ..line }).ok().map(|()| order)
     }
 
@@ -155,4 +155,21 @@ fn report(error: &io::Error) {
         target: "logging.log_handler",
         "Unable to record which log a staging pipe belongs to: {error}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_behind_the_one_before_it_whatever_order_that_has() {
+        let records = CrashRecords::default();
+        records.begin(SlotFile::new("records").unwrap());
+        let target = Target { inode: 1, size_bytes: 2 };
+        let line =
+            |order| slots::Line { order, pipe_inode: 3, target, left_bytes: 0, text: vec![] };
+        let first = records.set_line(Some(1), line(0)).unwrap();
+        assert!(records.set_line(Some(1), line(first + 100)) > Some(first + 100));
+        assert_eq!(records.set_line(Some(1), line(u64::MAX)), Some(u64::MAX));
+    }
 }

@@ -134,7 +134,8 @@ impl GuestPipe {
     /// `waiting` bytes in the pipe.
     pub(crate) fn unwritten_bytes(&self, waiting: u64) -> u64 {
         let in_writing = self.in_writing.as_ref().map_or(0, |in_writing| in_writing.0);
-        waiting + in_writing + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
+        waiting.saturating_add(in_writing).saturating_add(backlog)
     }
 
     /// Returns a staging pipe to move bytes of the guest's into, which is not written to the log

@@ -65,7 +65,8 @@ pub fn read(
     let mut offset = if is_position_known { offset } else { 0 };
     let mut left = len_max;
     // Once, so that nothing is copied when the buffer grows, and only for what is there.
-    let expected = parts.iter().map(|part| part.size_bytes).sum::<u64>().min(len_max);
+    let sizes = parts.iter().map(|part| part.size_bytes);
+    let expected = sizes.fold(0, u64::saturating_add).min(len_max);
     data.reserve_exact(usize::try_from(expected).unwrap_or(0) + BEHIND_BYTES);
     for part in parts.iter().rev() {
         let before = data.len();
@@ -178,6 +179,7 @@ fn find_nul(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::FileExt;
 
     use proptest::prelude::*;
     use tempfile::TempDir;
@@ -268,6 +270,22 @@ mod tests {
         let (_dir, path) = log();
         fs::write(backup(&path, 0), b"mid\xff\0dle").unwrap();
         assert_eq!(read(&path, 2, inode(&backup(&path, 1)), 0, 100).unwrap(), b"oldmid\xff");
+    }
+
+    /// The owner of a directory may have made them so, where the file system lets them.
+    #[test]
+    fn parts_of_any_size_can_be_read() {
+        let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
+        let path = dir.path().join("log");
+        let parts = [path.clone(), backup(&path, 0), backup(&path, 1)];
+        for part in &parts {
+            let file = File::create(part).unwrap();
+            file.write_all_at(b"text", 0).unwrap();
+            if file.set_len(i64::MAX.unsigned_abs()).is_err() {
+                return;
+            }
+        }
+        assert_eq!(read(&path, 2, inode(&parts[2]), 0, 100).unwrap(), b"text");
     }
 
     proptest! {

@@ -56,7 +56,8 @@ pub(super) fn found_log(mut log: Log, key: u64, numbers: &Numbers, staged: &Stag
             _ => lost.push((*pipe_key, *bytes)),
         }
     }
-    line::add_loss(private, lost.into_iter().filter(is_lost).map(|(_, bytes)| bytes).sum());
+    let lost = lost.into_iter().filter(is_lost).map(|(_, bytes)| bytes);
+    line::add_loss(private, lost.fold(0, u64::saturating_add));
     Some(log)
 }
 
@@ -95,3 +96,6 @@ pub(super) fn found_lease(
     }
     Some(lease)
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,3 +121,21 @@ fn what_is_fetched_of_a_suspect_is_owed_to_its_log() {
     pipe.filled();
     assert!(!pipe.has_backlog() && filling.held() == 0);
 }
+
+#[test]
+fn numbers_of_an_earlier_process_may_be_any() {
+    let (guest, _writer) = guest();
+    let loss = Loss::restore(common::handover::document::Loss {
+        bytes: u64::MAX,
+        ..common::handover::document::Loss::default()
+    });
+    let mut pipe = guest.pipe();
+    let (reader, writer) = pipe::pipe().unwrap();
+    write(&File::from(writer.try_clone().unwrap()), b"staged");
+    let staging = pipe.pool().adopt((reader, writer), None).unwrap();
+    pipe.restore((Vec::new(), None), [staging].into(), loss, String::new());
+    pipe.in_writing = Some(Box::new((u64::MAX, TARGET)));
+    assert_eq!(pipe.unwritten_bytes(7), u64::MAX);
+    pipe.see_written(TARGET.inode, 5);
+    assert_eq!(pipe.unwritten_bytes(7), u64::MAX);
+}
