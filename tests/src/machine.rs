@@ -8,6 +8,8 @@
 //! With `MACHINE_ROOT` in the environment it is another distribution's systemd and libvirt, those
 //! in that directory.
 
+mod slow_mount;
+
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use std::process::{Command, Output};
 
 use nix::unistd::Pid;
 
+pub use self::slow_mount::SlowMount;
 use crate::harness::{Program, Subject, Whose, eventually, left_out};
 
 /// Tells a test that it is inside.
@@ -29,9 +32,6 @@ const PROGRAMS: [&str; 6] = [
     "/usr/sbin/virtlogd",
     "/usr/sbin/virtlockd",
 ];
-
-/// Where the program of a file system that can hang is inside.
-pub const STOPPABLE_FS: &str = "/opt/stoppable_fs";
 
 /// Exit status of the script when this machine cannot have another in it.
 const NO_MACHINE: i32 = 125;
@@ -113,7 +113,7 @@ fn boot(whose: Whose, name: &str) -> Result<Output, String> {
 fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString>, String> {
     // Beside the directory of the test's.
     let slow = executable.ancestors().nth(2).map(|directory| directory.join("stoppable_fs"));
-    let slow = slow.filter(|slow| slow.exists()).map(|slow| (slow, STOPPABLE_FS.to_owned()));
+    let slow = slow.filter(|slow| slow.exists()).map(|slow| (slow, slow_mount::PROGRAM.to_owned()));
     let mut files = vec![(executable, "/opt/test".to_owned())];
     files.extend(slow);
     let entries = units.read_dir().map_err(|error| format!("{}: {error}", units.display()))?;

@@ -3,4 +3,5 @@
 mod files;
 mod life;
 mod reload;
+mod sandbox;
 mod units;

@@ -2,15 +2,13 @@
 //! wait for ever.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::guest::owner;
 use tests::harness::{Program, can_hang, eventually};
 use tests::load::is_free;
-use tests::machine::{STOPPABLE_FS, enable, main_pid, main_socket};
+use tests::machine::{SlowMount, enable, main_pid, main_socket};
 use tests::wire::{Answer, LockClient};
 
 use super::guests::{image, settled_store};
@@ -30,17 +28,17 @@ fn a_call_in_flight_is_answered_by_the_next() {
         return;
     }
     enable(Program::Virtlockd);
-    let slow = SlowMount::new();
+    let slow = SlowMount::mount();
     let mut client = own_client();
     let path = slow.file("disk.img");
-    slow.signal(Signal::SIGSTOP);
+    slow.stop();
     let name = path.clone();
     let call = std::thread::spawn(move || (client.acquire("", &name, 0), client));
     let daemon = main_pid(Program::Virtlockd);
     eventually("a thread of the daemon hangs", || hangs_in_fuse(daemon));
     kill(daemon, Signal::SIGKILL).unwrap();
     // Only now can it die.
-    slow.signal(Signal::SIGCONT);
+    slow.go_on();
     wait_until_restarted(Program::Virtlockd, daemon);
     let (answer, mut client) = call.join().unwrap();
     let error = answer.unwrap_err();
@@ -95,41 +93,4 @@ fn hangs_in_fuse(daemon: Pid) -> bool {
         .flatten()
         .filter_map(|task| wchan(task).ok())
         .any(|wchan| wchan.contains("request_wait_answer"))
-}
-
-/// A file system that hangs while its process is stopped.
-struct SlowMount {
-    server: Child,
-    backing: PathBuf,
-    mount: PathBuf,
-}
-
-impl SlowMount {
-    fn new() -> Self {
-        let [backing, mount] = ["/srv/backing", "/srv/slow"].map(PathBuf::from);
-        [&backing, &mount].iter().for_each(|directory| fs::create_dir(directory).unwrap());
-        let mut server = Command::new(STOPPABLE_FS);
-        let server = server.args([&backing, &mount]).spawn().expect("starting a file system");
-        let device = |path: &Path| nix::sys::stat::stat(path).unwrap().st_dev;
-        eventually("it is mounted", || device(&mount) != device(&backing));
-        Self { server, backing, mount }
-    }
-
-    fn file(&self, name: &str) -> String {
-        fs::write(self.backing.join(name), "").unwrap();
-        self.mount.join(name).to_str().expect("a name").to_owned()
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.server.id()).expect("a pid");
-        kill(Pid::from_raw(pid), signal).unwrap();
-    }
-}
-
-impl Drop for SlowMount {
-    fn drop(&mut self) {
-        self.signal(Signal::SIGCONT);
-        self.server.kill().ok();
-        self.server.wait().ok();
-    }
 }
