@@ -78,7 +78,7 @@ pub(super) const RULES: &[Rule] = &[
         title: "automatic file whose last lease of this name is released while another name of it \
                 is shared",
         parts: true,
-        explains: |case| is_call(case, RELEASE) && matches!(case.difference.place, Place::File(_)),
+        explains: |case| is_call(case, RELEASE) && is_file_kept(case) && has_two_names(case),
     },
 ];
 
@@ -106,6 +106,16 @@ fn is_about_leases(case: &Case<'_>) -> bool {
 
 fn has_died(case: &Case<'_>) -> bool {
     case.operations.iter().any(|operation| matches!(operation, Operation::Die { .. }))
+}
+
+/// The file is there at ours only, and locked for its other name.
+fn is_file_kept(case: &Case<'_>) -> bool {
+    match &case.difference.place {
+        Place::File(name) | Place::Lock(name) => {
+            !case.theirs.files.contains_key(name) && case.ours.files.contains_key(name)
+        }
+        _ => false,
+    }
 }
 
 fn is_lock(case: &Case<'_>, theirs: &str, ours: &str) -> bool {
