@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use common::rpc;
 use common::xdr::Writer;
 
-use crate::protocol::{GuestIdentity, Request, check};
+use crate::protocol::{Request, check};
 
 /// Decodes and checks the arguments of a call, and encodes what was understood.
 ///
@@ -16,8 +16,8 @@ pub fn recode(procedure: i32, arguments: &[u8]) -> Result<Vec<u8>, rpc::Error> {
     check(&request)?;
     let mut writer = Writer::new();
     match request {
-        Request::Open { identity: GuestIdentity { driver, uuid, name }, path, truncate } => {
-            writer.opaque(&driver).raw(&uuid).opaque(&name);
+        Request::Open { identity, path, truncate } => {
+            writer.opaque(identity.driver()).raw(identity.uuid()).opaque(identity.name());
             writer.opaque(path.as_os_str().as_bytes()).u32(truncate.into());
         }
         Request::Position { path, flags } => {

@@ -20,6 +20,9 @@ const STRANGER_UID: u32 = 65534;
 /// Words of a command that every daemon is executed through, to run all tests in odd surroundings.
 const THROUGH_VARIABLE: &str = "VIRT_TESTS_THROUGH";
 
+/// Where a daemon that was built for it writes what of it was executed: see `tests/coverage`.
+const PROFILE_VARIABLE: &str = "LLVM_PROFILE_FILE";
+
 /// Runs inside the new namespaces: `$1` scratch directory, `$2` current directory, `$3` number of
 /// sockets passed as stdin and stdout, `$4` commands of the test's own, `$5` numbers of fds to be
 /// passed; the rest is executed.
@@ -52,8 +55,9 @@ shift 5
 exec "$@"
 "#;
 
-/// Leaves the daemon nothing to write to but the scratch directory, whatever it is made to do: `/dev`
-/// holds the few devices that it needs, and every other mount is read-only.
+/// Leaves the daemon nothing to write to but the scratch directory (and its profile, if it has one),
+/// whatever it is made to do: `/dev` holds the few devices that it needs, and every other mount is
+/// read-only.
 pub const CONFINEMENT: &str = r#"
 scratch=${1%/}
 mount -n --bind "$scratch" "$scratch"
@@ -66,9 +70,11 @@ for device in null zero urandom fuse; do
     fi
 done
 mount -n --rbind "$scratch/dev" /dev
+profiles=${LLVM_PROFILE_FILE%/*}
+if [ -n "$profiles" ]; then mount -n --bind "$profiles" "$profiles"; fi
 while read -r point; do
     case $point in
-    "$scratch" | "$scratch"/* | /etc | /run | /var/log | /dev | /dev/*) ;;
+    "$scratch" | "$scratch"/* | "$profiles" | /etc | /run | /var/log | /dev | /dev/*) ;;
     *) mount -n -o remount,bind,ro "$point" 2>&- || true ;;
     esac
 done <<<"$(cut -d ' ' -f 5 /proc/self/mountinfo)"
@@ -303,6 +309,8 @@ impl Setup {
         ] {
             command.env(name, self.host.path(directory));
         }
+        let profile = std::env::var_os(PROFILE_VARIABLE);
+        command.envs(profile.map(|file| (PROFILE_VARIABLE, file)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
