@@ -169,7 +169,8 @@ fn handed_over(file: &RotatingFile, log: &Log, limits: Limits) -> RotatingFile {
     let (fd, left) = file.state();
     let fd = fd.expect("an open file").try_clone_to_owned().expect("an fd");
     let resumed = RotatingFile::resume(log.path().into(), limits, fd.into(), left);
-    let mut resumed = resumed.expect("a log").opened_in(file.directory());
+    let mut resumed =
+        resumed.expect("a log").opened_in(file.directory().map(|directory| directory.get()));
     resumed.refresh().expect("nobody else is there");
     assert_eq!(resumed.position(), file.position());
     resumed
