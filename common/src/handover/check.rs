@@ -30,8 +30,11 @@ const GREETING: &str = "virt-rs hand-over: ";
 /// Answer of a daemon that could take over.
 const OK: &str = "ok";
 
-/// Part of the version of libvirt's daemons.
+/// Part of the version of libvirt's daemons, and of ours, which name libvirt's version first.
 const LIBVIRTS: &str = "(libvirt)";
+
+/// End of the name in the second line of our daemons' version, which libvirt's do not have.
+const OURS: &str = "-rs ";
 
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: u64 = 4096;
@@ -130,6 +133,12 @@ fn who_are_you(
         question.arg(option).stdin(Stdio::null());
         match listen(question)? {
             None => return Ok(too_slow()),
+            // Something has kept it from answering: it is not to be executed as libvirt's is.
+            Some((text, _))
+                if text.lines().any(|line| line.starts_with(&format!("{name}{OURS}"))) =>
+            {
+                return Ok(Answer::No("it gave no answer; try again".into()));
+            }
             Some((text, status)) if is_success(status) && text.contains(sign) => {}
             Some((text, status)) => {
                 let status = status.map_or("how it ended is not known".into(), |it| it.to_string());

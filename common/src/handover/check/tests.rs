@@ -50,6 +50,16 @@ fn libvirts_show_by_their_version() {
 }
 
 #[test]
+fn a_daemon_of_ours_that_cannot_answer_is_not_taken_for_libvirts() {
+    let script = r#"case $1 in
+        --version) echo "$0 (libvirt) 9.0.0"; echo "virtlogd-rs 0.1.0" ;;
+        --help) echo "/run/libvirt/virtlogd-sock" ;;
+        *) exit 127 ;;
+        esac"#;
+    assert_eq!(answer_of(script), Answer::No("it gave no answer; try again".into()));
+}
+
+#[test]
 fn whatever_else_ends_at_once_is_neither() {
     for script in ["exit 1", "exit 0", "echo 1.2"] {
         assert!(matches!(answer_of(script), Answer::No(_)), "{script}");
