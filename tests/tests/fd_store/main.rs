@@ -6,6 +6,7 @@ mod guests;
 mod in_hand;
 mod items;
 mod journal;
+mod keys;
 mod links;
 mod locked;
 mod lost;

@@ -22,6 +22,10 @@ impl<O> Core<O> {
             return tracing::debug!(target: "util.systemd", "There is no fd store");
         }
         let found: BTreeSet<_> = self.stored_names().into_iter().collect();
+        if found.is_empty() {
+            // Keys of a store that was emptied for libvirt's daemon would be given out again.
+            self.clear_keys(daemon);
+        }
         let used = found.iter().chain(self.store.essentials.iter().map(|(name, _)| name));
         let used = used.filter_map(|name| key_of(name)).collect();
         self.store.keys = Keys::beside(used);
@@ -152,8 +156,7 @@ impl<O> Core<O> {
     /// Fills the store again after [`Self::empty_store`].
     pub(in crate::server) fn fill_store_again<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         if self.has_store() {
-            self.servers.main.clients.values_mut().for_each(Client::clear_key);
-            daemon.clear_store_keys();
+            self.clear_keys(daemon);
             self.fill_store(daemon);
         }
     }
@@ -162,6 +165,10 @@ impl<O> Core<O> {
     pub(in crate::server) fn abandon_store<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         self.store.proof.end(&mut self.supervision.notify);
         self.store.fds_max = 0;
+        self.clear_keys(daemon);
+    }
+
+    fn clear_keys<D: Daemon<Outcome = O>>(&mut self, daemon: &mut D) {
         self.servers.main.clients.values_mut().for_each(Client::clear_key);
         daemon.clear_store_keys();
     }
