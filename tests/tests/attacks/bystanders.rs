@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use tests::harness::{Daemon, Program, Subject, eventually, eventually_within};
 use tests::wire::{LockClient, LogClient, Owner};
 
-/// How long one of a hundred lines or calls of others may take at most: no attack stops others, on a
-/// machine that is busy with several tests.
-const P99_MAX: Duration = Duration::from_secs(1);
+/// How long one of a hundred lines or calls of others may take at most: no attack stops others. On an
+/// idle machine with two processors it is a tenth of this; fuzzing runs beside the suite.
+const P99_MAX: Duration = Duration::from_secs(2);
 
 /// Memory that may stay behind.
 const GROWTH_MAX_KIB: u64 = 4096;

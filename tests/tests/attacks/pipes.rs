@@ -16,12 +16,10 @@ tests::ours! { Virtlogd:
     sizes_and_packets_at_once,
     pipes_that_are_locked_again_and_again,
     floods_of_single_bytes,
-    floods_that_are_rotated_all_the_time,
     logs_that_come_and_go,
     more_output_than_memory,
 }
 
-/// Guests of one file system take turns, of which one that rotates its log all the time takes 20 ms.
 const GUESTS: usize = 4;
 
 /// How long one attacks.
@@ -43,7 +41,7 @@ fn pages_that_change_under_way(subject: Subject) {
 }
 
 fn sizes_and_packets_at_once(subject: Subject) {
-    let mut daemon = start_with(subject, "max_size = 65536\nmax_backups = 2");
+    let mut daemon = start(subject);
     attack_with(&mut daemon, |mut pipe| {
         let begun = Instant::now();
         for number in 0.. {
@@ -75,14 +73,7 @@ fn pipes_that_are_locked_again_and_again(subject: Subject) {
 }
 
 fn floods_of_single_bytes(subject: Subject) {
-    flood(start(subject));
-}
-
-fn floods_that_are_rotated_all_the_time(subject: Subject) {
-    flood(start_with(subject, "max_size = 4096\nmax_backups = 32"));
-}
-
-fn flood(mut daemon: Daemon) {
+    let mut daemon = start(subject);
     attack_with(&mut daemon, |mut pipe| {
         let begun = Instant::now();
         while begun.elapsed() < PERIOD {
