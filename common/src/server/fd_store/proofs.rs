@@ -20,7 +20,8 @@ impl<O> Core<O> {
             if !proof.may_ask() && !self.stopping {
                 return self.supervision.try_again(&mut self.reactor);
             }
-            *is_to_ask_for_leaving &= !is_for_leaving;
+            // Removals that wait for the answer are asked about behind it.
+            *is_to_ask_for_leaving &= !is_for_leaving || proof.has_removals();
             self.ask();
         }
     }
