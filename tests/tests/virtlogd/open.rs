@@ -293,7 +293,10 @@ fn a_path_is_free_at_once_after_the_guest_has_gone(subject: Subject) {
             match client.open(&path) {
                 Ok(log) => break log,
                 // A process that another test has just started has a copy of the pipe for a moment.
-                Err(error) if error.int1 == Errno::EBUSY as i32 && busy < 3 => busy += 1,
+                Err(error) if error.int1 == Errno::EBUSY as i32 && busy < 10 => {
+                    busy += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
                 Err(error) => panic!("{error:?}"),
             }
         };

@@ -23,7 +23,6 @@ fn the_first_problem_by_name_is_reported() {
     let type_text =
         "invalid argument: invalid type 'int' for parameter 'maxWorkers', expected 'uint'";
     assert_eq!(problem(&[("zzz", Value::Uint(1)), bad_type]), type_text);
-    assert_eq!(problem(&[good, bad_type]), type_text);
     assert_eq!(problem(&[bad_type, good]), type_text);
     assert_eq!(
         problem(&[("aaa", Value::Uint(1)), bad_type, ("aaa", Value::Int(1))]),
@@ -31,7 +30,7 @@ fn the_first_problem_by_name_is_reported() {
     );
     let twice = "invalid argument: parameter 'maxWorkers' occurs multiple times";
     assert_eq!(problem(&[good, good]), twice);
-    assert_eq!(problem(&[good, ("maxWorkers", Value::Boolean(1))]), twice);
+    assert_eq!(problem(&[good, bad_type]), twice);
 }
 
 #[test]
