@@ -13,6 +13,7 @@ mod named;
 mod random;
 pub mod sequences;
 mod shortest;
+mod steps;
 pub mod supervisor;
 pub mod walks;
 pub mod wire;

@@ -22,7 +22,7 @@ const RECEIVED_BYTES_MAX: usize = 8_192;
 /// The largest length word that a daemon could mean.
 const LENGTH_MAX: usize = 33_554_436;
 
-/// What came back.
+/// Answer of a daemon.
 #[derive(Debug)]
 pub(super) enum Received {
     /// A whole message.
@@ -37,11 +37,11 @@ pub(super) enum Received {
 #[derive(Debug)]
 pub(super) struct Client {
     stream: UnixStream,
-    /// What has been received and is not yet a whole message.
+    /// Begin of a message that is not whole yet.
     bytes: Vec<u8>,
     /// Fds by the place of their byte among those.
     fds: VecDeque<(usize, OwnedFd)>,
-    /// What has not been sent of a message.
+    /// Rest of a message that has not been sent.
     rest: Sendable,
     is_closed: bool,
 }

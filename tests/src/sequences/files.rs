@@ -25,7 +25,7 @@ pub(super) struct Entry {
     pub(super) names: u64,
 }
 
-/// What a file is and has in it.
+/// Kind and content of a file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Content {
     File(Vec<u8>),

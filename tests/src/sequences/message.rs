@@ -26,7 +26,7 @@ impl Piece {
     }
 }
 
-/// What is wrong with a message.
+/// Faults of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Twist {
     /// Nothing.
@@ -59,14 +59,14 @@ pub(super) enum HeaderWord {
 /// A message before it is known to which daemon it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
-    /// What it is, for people.
+    /// Name for people.
     pub(super) said: String,
     header: Header,
     pub(super) arguments: Vec<Piece>,
     pub(super) twist: Twist,
 }
 
-/// What is different in the two daemons' worlds.
+/// Differences between the two daemons' surroundings.
 pub(super) trait World {
     /// The inode number of a file; 0 if there is none.
     fn inode(&self, name: &str) -> u64;

@@ -189,7 +189,7 @@ impl Sequence {
             }
             _ => {}
         }
-        let is_locked = pair.sides().map(Side::is_locked).contains(&true);
+        let is_locked = pair.sides().map(Side::find_lock).contains(&true);
         let have_parted = pair.theirs.connections() != pair.ours.connections();
         self.outcome.is_spent = is_locked || have_parted;
         pair.sides().into_iter().for_each(Side::clear);

@@ -185,8 +185,8 @@ impl Side {
         files.map(|(name, _)| (name.clone(), lock(name))).collect()
     }
 
-    /// Whether anything is left of the daemon's locks.
-    pub(super) fn is_locked(&mut self) -> bool {
+    /// Looks whether anything is left of the daemon's locks.
+    pub(super) fn find_lock(&mut self) -> bool {
         let tree = self.look();
         self.locks(&tree).values().any(|lock| *lock == "exclusive" || *lock == "shared")
     }

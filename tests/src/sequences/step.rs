@@ -6,6 +6,7 @@ use std::str::FromStr;
 use crate::harness::Program;
 use crate::named::named;
 use crate::random::Random;
+pub(super) use crate::steps::{parse, show};
 
 named! {
     /// What is done in a step. Whatever else there is to choose, its number does.
@@ -112,19 +113,6 @@ impl FromStr for Step {
     }
 }
 
-/// The steps as one text, which [`parse`] reads.
-pub(super) fn show(steps: &[Step]) -> String {
-    steps.iter().map(Step::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// The steps in a text.
-///
-/// # Errors
-/// The word about what is no step.
-pub(super) fn parse(text: &str) -> Result<Vec<Step>, String> {
-    text.split(';').filter(|step| !step.trim().is_empty()).map(str::parse).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,8 +121,8 @@ mod tests {
     fn what_is_shown_can_be_read() {
         for program in [Program::Virtlogd, Program::Virtlockd] {
             let steps = plan(program, 7);
-            assert_eq!(parse(&show(&steps)).unwrap(), steps);
+            assert_eq!(parse::<Step>(&show(&steps)).unwrap(), steps);
         }
-        assert!(parse("fly 1").is_err());
+        assert!(parse::<Step>("fly 1").is_err());
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::named::named;
+pub(super) use crate::steps::{parse, show};
 
 named! {
     /// What is wrong with the machine for some time.
@@ -160,19 +161,6 @@ impl FromStr for Step {
     }
 }
 
-/// The steps as one text, which [`parse`] reads.
-pub(super) fn show(steps: &[Step]) -> String {
-    steps.iter().map(Step::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// The steps in a text.
-///
-/// # Errors
-/// The word about what is no step.
-pub(super) fn parse(text: &str) -> Result<Vec<Step>, String> {
-    text.split(';').filter(|step| !step.trim().is_empty()).map(str::parse).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,7 +174,7 @@ mod tests {
             Step::Event(Event::KillInUpgrade, 0),
             Step::End(Fault::DiskHangs),
         ];
-        assert_eq!(parse(&show(&steps)).unwrap(), steps);
-        assert!(parse("act fly 1").is_err());
+        assert_eq!(parse::<Step>(&show(&steps)).unwrap(), steps);
+        assert!(parse::<Step>("act fly 1").is_err());
     }
 }

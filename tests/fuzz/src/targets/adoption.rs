@@ -124,7 +124,7 @@ pub(crate) fn log_once() {
     LOG.call_once(|| install_log().expect("a log"));
 }
 
-/// What a document says, without numbers that change, and whatever the order of its lists.
+/// Content of a document, without numbers that change and the order of its lists.
 fn told(text: &str) -> Value {
     let mut document = serde_json::from_str(text).expect("JSON");
     strip(&mut document);

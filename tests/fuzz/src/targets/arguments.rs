@@ -7,7 +7,7 @@ use common::xdr::Reader;
 
 use super::input::Input;
 
-/// What is understood of arguments means the same when it is encoded again; the admin program
+/// Decoded arguments mean the same when they are encoded again; the admin program
 /// changes nothing when it refuses, and its answers can be decoded.
 pub(crate) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);

@@ -15,7 +15,7 @@ use super::peer::{Reference, Stream, an_fd, hand_over, inode, read, seen};
 const PROGRAM: Program = Program { number: 0x8753_9319, version: 1, last_procedure: 4 };
 const EVENTS_MAX: usize = 1000;
 
-/// What a client is owed: bytes, and with some of them an fd.
+/// Data that a client is to receive: bytes, and with some of them an fd.
 #[derive(Default)]
 struct Owed(VecDeque<(u8, Option<u64>)>);
 

@@ -12,7 +12,7 @@ use super::input::Input;
 
 const STEPS_MAX: usize = 300;
 
-/// What the journal has to say: the header's mark, and of each key the domain's name.
+/// Expected content of the journal: the header's mark, and of each key the domain's name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Model {
     mark: Option<u64>,

@@ -1,4 +1,4 @@
-//! What the fd store has besides the journal: slots, marks, call marks, lines, keys, names.
+//! Records in the fd store besides the journal: slots, marks, call marks, lines, keys, names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -38,7 +38,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// What was written last is read, by this process or the next.
+/// The last write is read, by this process or the next.
 fn slots(input: &mut Input<'_>) {
     let mut file = SlotFile::new("slots").expect("a memfd");
     let stamp = file.stamp();

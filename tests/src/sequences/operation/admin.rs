@@ -5,7 +5,7 @@ use crate::random::Random;
 use crate::sequences::message::{Message, Piece};
 use crate::wire::{ADMIN_PROGRAM, Writer};
 
-/// What the arguments of a procedure begin with.
+/// Begin of a procedure's arguments.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
     /// Flags alone.

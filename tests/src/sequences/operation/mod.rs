@@ -1,4 +1,4 @@
-//! What a step means: the same for both daemons, and for the same number always.
+//! Meaning of a step: the same for both daemons, and for the same number always.
 
 mod admin;
 mod lock;
@@ -29,7 +29,7 @@ pub(super) const CLIENTS: usize = ADMIN_CLIENT + 1 + GUESTS;
 /// Guests that hold leases.
 pub(super) const GUESTS: usize = 2;
 
-/// What is done.
+/// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Operation {
     /// A client sends a message, or so many bytes of it.
@@ -59,7 +59,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// What a step means here.
+    /// Returns the meaning of a step here.
     pub(super) fn operation(&self, step: Step) -> Operation {
         let mut random = Random::new(step.number);
         let random = &mut random;

@@ -1,4 +1,4 @@
-//! What others do to files.
+//! Changes that others make to files.
 
 use super::Operation;
 use crate::harness::Program;

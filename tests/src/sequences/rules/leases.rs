@@ -94,7 +94,7 @@ fn is_refused_by_ours_only(case: &Case<'_>) -> bool {
     matches!(case.answers(), (Some(Body::Bytes(_)), Some(Body::Error(error))) if error.code == BUSY)
 }
 
-/// Who has which lease, and files that are removed with the last one.
+/// Holders of leases, and files that are removed with the last one.
 fn is_about_leases(case: &Case<'_>) -> bool {
     let calls = [CREATE, DELETE, ACQUIRE, RELEASE];
     match case.difference.place {

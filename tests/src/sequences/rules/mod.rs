@@ -51,7 +51,7 @@ pub fn titles() -> Vec<&'static str> {
 }
 
 impl<'a> Case<'a> {
-    /// What the last operation is.
+    /// Returns the last operation.
     fn operation(&self) -> Option<&'a Operation> {
         self.operations.last()
     }
@@ -71,7 +71,7 @@ impl<'a> Case<'a> {
         header.is_some_and(|header| (header.prog, header.procedure) == (program, procedure))
     }
 
-    /// Who has sent something with the last operation.
+    /// Returns the client that the last operation has sent from.
     fn client(&self) -> Option<usize> {
         match self.operation()? {
             Operation::Send { client, .. } | Operation::Rest { client } => Some(*client),
@@ -108,14 +108,14 @@ impl<'a> Case<'a> {
         (theirs.and_then(Item::body), ours.and_then(Item::body))
     }
 
-    /// What the message that was sent last was answered with.
+    /// Returns the answer to the last message.
     fn answers(&self) -> (Option<&'a Body>, Option<&'a Body>) {
         let Some(client) = self.client() else { return (None, None) };
         let of = |side: &'a Observation| side.items.get(&client)?.last()?.body();
         (of(self.theirs), of(self.ours))
     }
 
-    /// What others have done to files.
+    /// Returns the changes that others have made to files.
     fn changes(&self) -> impl Iterator<Item = (&'a str, &'a Change)> {
         self.operations.iter().filter_map(|operation| match operation {
             Operation::Outside { file, change } => Some((&**file, change)),
