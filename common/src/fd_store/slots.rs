@@ -21,7 +21,8 @@ pub const SLOT_BYTES: usize = 16;
 /// Content of a slot; all zeros where nothing was written.
 pub type Slot = [u8; SLOT_BYTES];
 
-/// Slot of no key, with the time when the memfd was made.
+/// Offset of the time when the memfd was made, in bytes: in the slot of key 0, which is never
+/// given out.
 const STAMP: u64 = 0;
 
 /// Highest key accepted: as many fds as Linux lets a process have open (`fs.nr_open`).
@@ -65,7 +66,7 @@ impl SlotFile {
         let mut stamp = Slot::default();
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         stamp.copy_from_slice(&since_epoch.unwrap_or_default().as_nanos().to_be_bytes());
-        slots.set(STAMP, stamp)?;
+        slots.write_at(&stamp, STAMP)?;
         Ok(slots)
     }
 
@@ -73,13 +74,13 @@ impl SlotFile {
     /// first.
     #[must_use]
     pub fn stamp(&self) -> Slot {
-        self.get(STAMP).unwrap_or_default()
+        self.read_at(STAMP).unwrap_or_default()
     }
 
     /// Writes a slot. A kill at any moment leaves the new or the old content.
     ///
     /// # Errors
-    /// As `pwrite(2)`.
+    /// As `pwrite(2)`, or key 0, or one beyond [`KEY_MAX`].
     pub fn set(&self, key: u64, slot: Slot) -> io::Result<()> {
         self.write_at(&slot, place(key)?)
     }
@@ -87,13 +88,9 @@ impl SlotFile {
     /// Reads a slot.
     ///
     /// # Errors
-    /// As `pread(2)`.
+    /// As `pread(2)`, or key 0, or one beyond [`KEY_MAX`].
     pub fn get(&self, key: u64) -> io::Result<Slot> {
-        let mut slot = Slot::default();
-        match self.file.read_exact_at(&mut slot, place(key)?) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Slot::default()),
-            result => result.map(|()| slot),
-        }
+        self.read_at(place(key)?)
     }
 }
 
@@ -143,6 +140,14 @@ impl SlotFile {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         file::write_all_at(&self.file, bytes, offset)
     }
+
+    fn read_at(&self, offset: u64) -> io::Result<Slot> {
+        let mut slot = Slot::default();
+        match self.file.read_exact_at(&mut slot, offset) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Slot::default()),
+            result => result.map(|()| slot),
+        }
+    }
 }
 
 impl AtRisk {
@@ -185,7 +190,10 @@ impl From<OwnedFd> for SlotFile {
 }
 
 fn place(key: u64) -> io::Result<u64> {
-    key.checked_mul(SLOT_BYTES as u64).ok_or(io::ErrorKind::InvalidInput.into())
+    match key {
+        1..=KEY_MAX => Ok(key * SLOT_BYTES as u64),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,19 @@ fn each_key_has_a_mark_of_its_own() {
         assert_eq!(slots.get(absent).unwrap(), Slot::default());
     }
     assert!(slots.stamp() < SlotFile::new("marks").unwrap().stamp());
-    slots.set(u64::MAX, [1; SLOT_BYTES]).unwrap_err();
+}
+
+#[test]
+fn the_stamp_and_other_records_are_no_keys_slots() {
+    let slots = SlotFile::new("marks").unwrap();
+    let stamp = slots.stamp();
+    for invalid in [0, KEY_MAX + 1, u64::MAX] {
+        slots.set(invalid, [1; SLOT_BYTES]).unwrap_err();
+        slots.get(invalid).unwrap_err();
+    }
+    slots.set(KEY_MAX, [2; SLOT_BYTES]).unwrap();
+    assert_eq!(slots.get(KEY_MAX).unwrap(), [2; SLOT_BYTES]);
+    assert_eq!((slots.stamp(), slots.at_risk().unwrap()), (stamp, vec![]));
 }
 
 #[test]
