@@ -19,6 +19,7 @@ pub mod memory;
 pub mod pidfd;
 pub mod pipe;
 pub mod process;
+pub mod shortage;
 pub mod signal;
 pub mod socket;
 pub mod watch;

@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::pace::Pace;
+use crate::sys::shortage::is_shortage;
 use crate::sys::{process, socket};
 
 /// Messages in the queue; further ones are lost. Ours: every log and lease at its busiest.
@@ -42,7 +43,8 @@ pub(super) enum Class {
 #[derive(Debug)]
 pub(super) struct Channel {
     address: SocketAddr,
-    socket: UnixDatagram,
+    /// `None` until it can be made.
+    socket: Option<UnixDatagram>,
     /// Queued messages about the service state.
     states: VecDeque<Message>,
     /// Queued messages about the store.
@@ -77,10 +79,10 @@ impl Channel {
             Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
             _ => SocketAddr::from_pathname(target)?,
         };
-        // A supervisor that is absent for a while is reconnected on the next message.
+        // A supervisor that cannot be reached now is connected to on the next message.
         let socket = match connect(&address) {
-            Err(error) if has_gone(&error) => UnixDatagram::unbound()?,
-            result => result?,
+            Err(error) if must_wait(&error) => None,
+            result => Some(result?),
         };
         Ok(Self {
             address,
@@ -245,14 +247,15 @@ impl Channel {
 
     /// Sends a message, once more over a new socket if the supervisor has a new one.
     fn send_now(&mut self, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        match socket::send_datagram(&self.socket, text.as_bytes(), fds) {
-            Err(error) if has_gone(&error) => {
-                self.socket = connect(&self.address)?;
-                self.losses += 1;
-                socket::send_datagram(&self.socket, text.as_bytes(), fds)
+        if let Some(socket) = &self.socket {
+            match socket::send_datagram(socket, text.as_bytes(), fds) {
+                Err(error) if has_gone(&error) => {}
+                result => return result,
             }
-            result => result,
         }
+        let socket = self.socket.insert(connect(&self.address)?);
+        self.losses += 1;
+        socket::send_datagram(socket, text.as_bytes(), fds)
     }
 
     /// Records the result of a send. An unreachable supervisor does no harm; the first lost message
@@ -273,11 +276,12 @@ fn connect(address: &SocketAddr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Returns whether to wait: the queue is full, too many fds are in flight, or the supervisor is
-/// absent.
+/// Returns whether to wait: the queue is full, too many fds are in flight, the supervisor is
+/// absent, or the machine is short of something.
 fn must_wait(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ETOOMANYREFS))
-        || error.kind() == io::ErrorKind::WouldBlock
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.raw_os_error() == Some(libc::ETOOMANYREFS)
+        || is_shortage(error)
         || has_gone(error)
 }
 
