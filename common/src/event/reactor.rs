@@ -13,7 +13,8 @@ use super::timers::TimerId;
 use super::timers::Timers;
 use super::token::{Event, Token};
 use super::waker::{Waker, WakerKind};
-use crate::sys::{calls, fd, pipe};
+use crate::sys::shortage::{self, wait_out_until};
+use crate::sys::{fd, pipe};
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 256;
@@ -28,6 +29,9 @@ pub struct Reactor<T> {
     /// Content of `again`, so that each is in there once.
     is_again: HashSet<u64>,
     timers: Timers<T>,
+    /// Until then a shortage is waited out, all in all. A successor that cannot watch what it has
+    /// would end, with all that it has taken over.
+    patient_until: Instant,
 }
 
 impl<T: Token> Reactor<T> {
@@ -36,15 +40,17 @@ impl<T: Token> Reactor<T> {
     /// # Errors
     /// As `epoll_create1(2)`.
     pub fn new() -> io::Result<Self> {
-        let poll = mio::Poll::new()?;
-        let registry = Arc::new(poll.registry().try_clone()?);
+        let patient_until = Instant::now() + shortage::PERIOD;
+        let poll = wait_out_until(patient_until, mio::Poll::new)?;
+        let registry = wait_out_until(patient_until, || poll.registry().try_clone())?;
         Ok(Self {
             poll,
             kernel_events: mio::Events::with_capacity(EVENTS_MAX),
-            registry,
+            registry: Arc::new(registry),
             again: VecDeque::new(),
             is_again: HashSet::new(),
             timers: Timers::default(),
+            patient_until,
         })
     }
 
@@ -62,7 +68,9 @@ impl<T: Token> Reactor<T> {
         let number = fd.as_fd().as_raw_fd();
         let bits = usize::try_from(token.into_bits()).map_err(io::Error::other)?;
         let token = mio::Token(bits);
-        self.registry.register(&mut SourceFd(&number), token, interest.into())?;
+        wait_out_until(self.patient_until, || {
+            self.registry.register(&mut SourceFd(&number), token, interest.into())
+        })?;
         let registry = Arc::clone(&self.registry);
         let registration = Registration { registry, number, token, resting: false };
         Ok(Registered { registration, fd })
@@ -74,8 +82,9 @@ impl<T: Token> Reactor<T> {
     /// As `eventfd(2)`.
     pub fn waker(&self, token: T) -> io::Result<Waker> {
         let bits = usize::try_from(token.into_bits()).map_err(io::Error::other)?;
+        // mio makes one attempt.
         let waker = mio::Waker::new(&self.registry, mio::Token(bits)).map(WakerKind::Event);
-        calls::or_else(waker, || self.pipe_waker(token)).map(Waker)
+        waker.or_else(|_| wait_out_until(self.patient_until, || self.pipe_waker(token))).map(Waker)
     }
 
     pub(super) fn pipe_waker(&self, token: T) -> io::Result<WakerKind> {

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use super::job::{BLOCKING_THRESHOLD, Job, Returned};
 use crate::event::Waker;
+use crate::sys::shortage::wait_out;
 use crate::sys::{process, signal};
 
 /// Thresholds for a job that computes or waits for a processor: another thread would not be
@@ -100,7 +101,7 @@ impl<B: LoopState> LoopThreads<B> {
         signal::listen()?;
         let mut shared = self.lock();
         shared.assignments.push_back(Assignment::Loop(state));
-        self.wake_thread(&mut shared)?;
+        wait_out(|| self.wake_thread(&mut shared))?;
         drop(shared);
         Ok(self.watch())
     }

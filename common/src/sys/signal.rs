@@ -18,6 +18,7 @@ use nix::sys::signal::{
 };
 use signal_hook::{flag, low_level};
 
+use super::shortage::wait_out;
 use super::{fd, pipe, process};
 
 /// Signals that kill libvirt's daemons by accident; here they are only noted. `SIGXFSZ` then shows
@@ -73,7 +74,7 @@ impl Signals {
     /// # Errors
     /// As `pipe2(2)` and `sigaction(2)`.
     pub fn install() -> io::Result<Self> {
-        let (wake, waker) = pipe::pipe()?;
+        let (wake, waker) = wait_out(pipe::pipe)?;
         fd::set_nonblocking(&wake)?;
         let signals = Self {
             wake,
@@ -211,6 +212,6 @@ fn handled() -> SigSet {
 /// read.
 fn handle(signal: libc::c_int, seen: &Arc<AtomicBool>, waker: &OwnedFd) -> io::Result<()> {
     flag::register(signal, Arc::clone(seen))?;
-    low_level::pipe::register(signal, waker.try_clone()?)?;
+    low_level::pipe::register(signal, wait_out(|| waker.try_clone())?)?;
     Ok(())
 }
