@@ -15,6 +15,7 @@ use crate::handover::InheritedFds;
 use crate::handover::document::{
     Change, Daemon, Document, Items, Lockspace, LogHandler, PrivateDaemon, Server,
 };
+use crate::sys::shortage::wait_out;
 use items::{found_client, found_lease, found_log, is_missing};
 use numbers::Numbers;
 pub use staged::Mark;
@@ -79,14 +80,15 @@ pub fn keys_of(document: &Document<'_>, main_server: &str) -> BTreeSet<String> {
     names
 }
 
-/// Returns the newest complete journal.
+/// Returns the newest complete journal. Without it everything in the store is lost, so no shortage
+/// is taken for an answer.
 fn newest_journal(stored: &[(String, OwnedFd)]) -> Option<JournalContents> {
     let journal = |(name, fd): &(String, OwnedFd)| {
-        Some((Kind::Journal.key(name)?, File::from(fd.try_clone().ok()?)))
+        Some((Kind::Journal.key(name)?, File::from(wait_out(|| fd.try_clone()).ok()?)))
     };
     let mut journals: Vec<_> = stored.iter().filter_map(journal).collect();
     journals.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
-    journals.iter().find_map(|(_, file)| journal::read(file).ok()?)
+    journals.iter().find_map(|(_, file)| wait_out(|| journal::read(file)).ok()?)
 }
 
 fn build_document(

@@ -7,6 +7,7 @@ use crate::fd_store::names::Kind;
 use crate::fd_store::slots::SlotFile;
 use crate::handover::InheritedFds;
 use crate::sys::fd;
+use crate::sys::shortage::wait_out;
 
 /// Numbers of returned fds, by name.
 pub(super) struct Numbers(HashMap<String, Vec<RawFd>>);
@@ -33,7 +34,7 @@ impl Numbers {
     /// Returns the slot files of a kind with their names, the newest last. There are two when an
     /// earlier version's start was cut off.
     pub(super) fn slot_files(&self, kind: Kind) -> Vec<(String, RawFd, SlotFile)> {
-        let open = |number| fd::with_number(number, |fd| fd.try_clone_to_owned()).ok();
+        let open = |number| fd::with_number(number, |fd| wait_out(|| fd.try_clone_to_owned())).ok();
         let open = |key| {
             let number = self.one(kind, key)?;
             Some((kind.name(key), number, SlotFile::from(open(number)?)))

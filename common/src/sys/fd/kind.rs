@@ -10,6 +10,7 @@ use nix::libc;
 use nix::sys::stat::fstat;
 
 use crate::sys::calls;
+use crate::sys::shortage::wait_out;
 
 /// Stands for block devices; no file system has this device number.
 pub const BLOCK_DEVICES: u64 = 0;
@@ -88,7 +89,8 @@ pub(in crate::sys) fn kind(fd: impl AsFd) -> u32 {
 /// may be asked.
 fn known(fd: impl AsFd, mask: libc::c_uint) -> io::Result<Known> {
     let fd = fd.as_fd();
-    calls::or_else(known_already(fd, mask), || {
+    // What an fd is decides whether it is kept.
+    calls::or_else(wait_out(|| known_already(fd, mask)), || {
         let found = fstat(fd)?;
         Ok(Known {
             device: found.st_dev,
