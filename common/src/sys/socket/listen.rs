@@ -91,7 +91,11 @@ pub fn bound_path(listener: &UnixListener) -> Option<PathBuf> {
 }
 
 fn start_listening(listener: &UnixListener) -> io::Result<()> {
-    listen(&listener.as_fd(), Backlog::new(BACKLOG)?)?;
+    let listening = listen(&listener.as_fd(), Backlog::new(BACKLOG)?);
+    // One that was handed over goes on with the backlog that it has.
+    if !is_listening(listener) {
+        listening?;
+    }
     fd::set_nonblocking(listener)?;
     fd::set_cloexec(listener)
 }
