@@ -85,18 +85,16 @@ impl Drop for KeptOpen<'_> {
 impl InheritedFds {
     /// Collects all open fds except the standard streams and makes them close-on-exec. To be called
     /// before this process opens anything itself.
-    ///
-    /// # Errors
-    /// As `read(2)` of `/proc/self/status`.
-    pub fn at_start() -> io::Result<Self> {
-        let numbers = fd::open_numbers()?;
+    #[must_use]
+    pub fn at_start() -> Self {
+        let numbers = fd::open_numbers();
         if fd::set_cloexec_of_all().is_err() {
             // They are open, so this cannot fail.
             for &number in &numbers {
                 fd::set_cloexec_of(number, true).ok();
             }
         }
-        Ok(Self { numbers: numbers.into_iter().collect() })
+        Self { numbers: numbers.into_iter().collect() }
     }
 
     /// Makes the set of these fds, which have no other owner.

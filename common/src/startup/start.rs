@@ -27,7 +27,7 @@ const LOG_OPEN_PERIOD: Duration = Duration::from_secs(5);
 pub(super) fn start<S: Service>(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
     // Before any other fd is opened, which could be taken for a passed or inherited one. After a
     // fork passed fds belong to another process, as in libvirt.
-    let mut inherited = InheritedFds::at_start().unwrap_or_default();
+    let mut inherited = InheritedFds::at_start();
     let activation = Activation::from_environment();
     let passed = match options.daemonize {
         true => Passed::default(),

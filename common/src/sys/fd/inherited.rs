@@ -1,12 +1,16 @@
 //! Fds by number: adoption of inherited ones, and their flags.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
+
+/// Fds that a process has at the most, unless somebody has raised the kernel's limit (`nr_open`). To
+/// try so many numbers takes a tenth of a second.
+const NUMBERS_MAX: u64 = 1_048_576;
 
 /// Takes ownership of an fd that this process inherited under a known number (socket activation, a
 /// state document). It is made close-on-exec.
@@ -91,25 +95,34 @@ pub fn with_number<T>(
 
 /// Returns the numbers of all open fds except the standard streams, in order. Before anything is
 /// opened, these are the inherited ones. Trying each number takes three times as long with ten
-/// thousand open, listing `/proc/self/fd` longer still.
-///
-/// # Errors
-/// As `read(2)` of `/proc/self/status`.
-pub fn open_numbers() -> io::Result<Vec<RawFd>> {
-    let mut status = File::open("/proc/self/status")?;
-    let mut text = String::new();
-    status.read_to_string(&mut text)?;
-    let table = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
-    let size = table.and_then(|size| size.trim().parse::<RawFd>().ok());
-    let size = size.ok_or_else(|| io::Error::other("/proc/self/status has no FDSize"))?;
+/// thousand open, listing `/proc/self/fd` longer still. Without `/proc`, or a descriptor for it, all
+/// numbers are tried that there may be.
+#[must_use]
+pub fn open_numbers() -> Vec<RawFd> {
+    // It is closed before anything is looked at.
+    let size = table_size().unwrap_or_else(|_| numbers_max());
     let (mut numbers, mut next) = (Vec::new(), 3);
     while let Some(first) = (next..size).find(|&number| is(number, |_| true)) {
         // Each number is known to be open: this one was seen, and all below a free one are.
-        next = first_free(&status, first).unwrap_or(0).clamp(first + 1, size);
+        let free = with_number(first, |fd| Ok(first_free(fd, first)));
+        next = free.ok().flatten().unwrap_or(0).clamp(first + 1, size);
         numbers.extend(first..next);
     }
-    numbers.retain(|&number| number != status.as_raw_fd());
-    Ok(numbers)
+    numbers
+}
+
+/// Returns the size of the table of fds, which has no larger number.
+fn table_size() -> io::Result<RawFd> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let size = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    let size = size.and_then(|size| size.trim().parse().ok());
+    size.ok_or_else(|| io::Error::other("/proc/self/status has no FDSize"))
+}
+
+/// Returns the number that no fd can have, nor any above it.
+fn numbers_max() -> RawFd {
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(NUMBERS_MAX, |(_, hard)| hard);
+    hard.min(NUMBERS_MAX).try_into().unwrap_or(RawFd::MAX)
 }
 
 /// Returns the lowest free number from `first` on; `None` if none is below the limit of open files.
