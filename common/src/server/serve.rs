@@ -15,12 +15,16 @@ use crate::fd_store::names::Kind;
 use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{Incoming, ReplyTo};
+use crate::sys::shortage::is_shortage;
 
 /// Connections accepted per turn.
 const ACCEPTS_PER_TURN_MAX: usize = 32;
 
 /// Pause of accepting after the kernel failed to give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause of serving a client after a shortage of the kernel's.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves one client's turn: writes, reads and starts calls, until nothing is left to do, an answer
 /// is awaited, or the turn's budget is spent.
@@ -34,6 +38,11 @@ pub(super) fn serve<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, id: 
         match next_message(client, reading) {
             Ok(Some(message)) => take_message(core, daemon, id, message),
             Ok(None) => return core.count_bytes(id),
+            // It may hold leases, and is ended with its connection.
+            Err(Closed::Io(error)) if is_shortage(&error) => {
+                core.reactor.set_timer(SHORTAGE_PAUSE, Token::Client(id));
+                return core.count_bytes(id);
+            }
             Err(reason) => return core.drop_client(id, &reason),
         }
     }

@@ -12,7 +12,7 @@ pub(super) fn handle<D: Daemon>(core: &mut Core<D::Outcome>, daemon: &mut D, eve
     core.supervision.note_activity();
     match event {
         Event::Ready(Token::Daemon(source)) => daemon.ready(core, source),
-        Event::Ready(Token::Client(id)) => {
+        Event::Ready(Token::Client(id)) | Event::Timer(Token::Client(id)) => {
             if let Some(client) = core.servers.client(id) {
                 client.ready();
             }
