@@ -11,6 +11,7 @@ pub mod load;
 pub mod machine;
 mod named;
 mod random;
+pub mod seccomp;
 pub mod sequences;
 mod shortest;
 mod steps;

@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 
 use super::Supervisor;
-use crate::harness::{Daemon, Host, Program, Subject, Whose, eventually_within, now_us};
+use crate::harness::{Daemon, Exit, Host, Program, Subject, Whose, eventually_within, now_us};
 use crate::wire::{Answer, Connection, Header};
 
 /// Where another [`patience`] stands, in seconds.
@@ -106,7 +106,22 @@ impl Service {
         Self::start_whose(Subject { whose: Whose::Ours, program }, origin, host, told)
     }
 
+    /// One whose first process has yet to be started.
+    ///
+    /// # Panics
+    /// When there can be no sockets.
+    pub fn unstarted(program: Program, host: &Arc<Host>, told: usize) -> Self {
+        Self::new(Subject { whose: Whose::Ours, program }, Origin::default(), host, told)
+    }
+
     fn start_whose(subject: Subject, origin: Origin, host: &Arc<Host>, told: usize) -> Self {
+        let mut service = Self::new(subject, origin, host, told);
+        service.spawn();
+        service.expect_serving();
+        service
+    }
+
+    fn new(subject: Subject, origin: Origin, host: &Arc<Host>, told: usize) -> Self {
         let Subject { whose, program } = subject;
         let directory = host.path("run/libvirt");
         fs::create_dir_all(&directory).expect("the sockets' directory");
@@ -119,7 +134,7 @@ impl Service {
         let supervisor = Supervisor::new(&host.path("supervisor"), origin.kept.unwrap_or(told));
         let host = Arc::clone(host);
         let (_, fds_max) = getrlimit(Resource::RLIMIT_NOFILE).expect("asking for a limit");
-        let mut service = Self {
+        Self {
             program,
             whose,
             host,
@@ -130,10 +145,7 @@ impl Service {
             origin,
             daemon: None,
             serves_since_us: 0,
-        };
-        service.spawn();
-        service.expect_serving();
-        service
+        }
     }
 
     /// Starts a process, as systemd does: with the sockets, then what is stored.
@@ -165,6 +177,11 @@ impl Service {
             matches!(answered, Some(Answer::Message(_))),
             "the daemon does not serve, but {answered:?}"
         );
+        self.note_serving();
+    }
+
+    /// It serves from now on.
+    pub fn note_serving(&mut self) {
         self.serves_since_us = now_us();
     }
 
@@ -209,6 +226,34 @@ impl Service {
             "the daemon ended with {:?} {:?}: {}",
             exit.code, exit.signal, exit.stderr
         );
+    }
+
+    /// Whether the process has ended, by itself or not.
+    pub fn has_ended(&self) -> bool {
+        let state = self.daemon().status_field("State");
+        state.is_empty() || state.starts_with('Z')
+    }
+
+    /// How the process has ended. The next step is to [spawn](Self::spawn) another one.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn take_exit(&mut self) -> Exit {
+        self.daemon.take().expect("there is one between two steps").wait()
+    }
+
+    /// Sends it a signal, and waits for its end, which may be another one.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn end_by(&mut self, signal: Signal) -> Exit {
+        self.daemon().signal(signal);
+        self.take_exit()
+    }
+
+    /// From now on another program, with these arguments, executes each process.
+    pub fn set_through(&mut self, words: Vec<String>) {
+        self.origin.through = words;
     }
 
     /// Ends it by a signal and starts the next process, which serves.
@@ -269,11 +314,13 @@ impl Service {
         self.daemon().signal(Signal::SIGUSR1);
     }
 
-    fn refusals(&self) -> usize {
+    /// How many upgrades the process has refused.
+    pub fn refusals(&self) -> usize {
         self.daemon().stderr().matches(REFUSED).count()
     }
 
-    fn last_refusal(&self) -> String {
+    /// Why it has refused the last one.
+    pub fn last_refusal(&self) -> String {
         let said = self.daemon().stderr();
         said.rsplit(REFUSED)
             .next()

@@ -1,5 +1,6 @@
 //! One attempt at a walk: in namespaces of its own, and what came of it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,6 +42,14 @@ pub(super) struct Attempt {
     pub(super) period: Duration,
 }
 
+/// What a walker has said.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) said: String,
+    /// `None` when all was as it has to be.
+    pub(super) failure: Option<Failure>,
+}
+
 /// Why a walk failed.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
@@ -65,19 +74,34 @@ impl Equipment {
         steps: &[Step],
         variables: &[(&str, &str)],
     ) -> Attempt {
+        let steps_count = u32::try_from(steps.len()).expect("a walk is not as long");
+        let period_max = WALK_PERIOD_MAX + STEP_PERIOD_MAX * steps_count;
+        let begin = Instant::now();
+        let file_system = self.file_system.as_os_str();
+        let steps = step::show(steps);
+        let words = ["walk".as_ref(), course.name().as_ref(), file_system, steps.as_ref()];
+        let Said { said, failure } = self.walker_says(&words, variables, period_max);
+        let (meetings, tally) = (meetings(&said), Tally::read(&said));
+        Attempt { failure, meetings, tally, period: begin.elapsed() }
+    }
+
+    /// Runs a walker with these arguments in namespaces of its own.
+    pub(super) fn walker_says(
+        &self,
+        words: &[&OsStr],
+        variables: &[(&str, &str)],
+        period_max: Duration,
+    ) -> Said {
         let scratch = tempfile::Builder::new().prefix("vw").tempdir().expect("a directory");
         let said = scratch.path().join("said");
         let complained = scratch.path().join("complained");
         let inside = scratch.path().join("t");
         fs::create_dir(&inside).expect("a directory");
-        let begin = Instant::now();
         let mut process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--net", "--fork"])
             .args(["--kill-child", "--mount-proc", "--propagation", "private"])
             .arg(&self.walker)
-            .args(["walk", course.name()])
-            .arg(&self.file_system)
-            .arg(step::show(steps))
+            .args(words)
             .env("TMPDIR", &inside)
             .env("OURS_DIR", &self.daemons)
             .env("RUST_BACKTRACE", "0")
@@ -87,8 +111,6 @@ impl Equipment {
             .stderr(File::create(&complained).expect("a file"))
             .spawn()
             .expect("starting a walk");
-        let steps_count = u32::try_from(steps.len()).expect("a walk is not as long");
-        let period_max = WALK_PERIOD_MAX + STEP_PERIOD_MAX * steps_count;
         let has_ended =
             eventually_within(period_max, || process.try_wait().expect("waiting").is_some());
         if !has_ended {
@@ -98,8 +120,7 @@ impl Equipment {
         let (said, complained) = (read(&said), read(&complained));
         let passed = status.success() && said.lines().next_back() == Some("PASSED");
         let failure = (!passed).then(|| Failure::new(&said, &complained, has_ended));
-        let (meetings, tally) = (meetings(&said), Tally::read(&said));
-        Attempt { failure, meetings, tally, period: begin.elapsed() }
+        Said { said, failure }
     }
 }
 

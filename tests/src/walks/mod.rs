@@ -29,6 +29,9 @@
 //!     cargo test -p tests --test rivals over_libvirts_and_back
 //! ```
 //!
+//! In [journeys](injected) nothing is random but the choice of a system call that fails. What is done is
+//! always the same, and what must hold as well, but for what the failing call excuses once.
+//!
 //! | variable | what it says |
 //! | --- | --- |
 //! | `VIRT_TESTS_WALKS` | how many walks |
@@ -44,6 +47,7 @@
 mod attempt;
 mod course;
 mod disk;
+pub mod injected;
 mod leases;
 mod locks;
 mod logs;

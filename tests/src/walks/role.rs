@@ -7,7 +7,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::course::Course;
-use super::{leases, logs, rivals, step, walk};
+use super::{injected, leases, logs, rivals, step, walk};
 use crate::sequences;
 
 /// The life of a process of a walk, as its arguments say.
@@ -24,6 +24,13 @@ pub fn main() {
             match Course::named(course).expect("a kind of walk") {
                 Course::Faults(program) => walk::walk(program, &steps, Path::new(file_system)),
                 Course::Rivals(mode) => rivals::walk(mode, &steps),
+            }
+        }
+        ["journey", course, injection] => {
+            make_room();
+            match Course::named(course).expect("a kind of walk") {
+                Course::Faults(program) => injected::travel(program, injection),
+                Course::Rivals(_) => panic!("rivals make no journey"),
             }
         }
         ["log-guest", number, file] => logs::live(number, Path::new(file)),

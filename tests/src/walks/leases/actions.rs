@@ -15,12 +15,12 @@ use crate::wire::{Answer, Connection, Header, LOCK_PROGRAM, RpcError, Writer};
 const OWNERS_MAX: usize = 6;
 
 /// The lock program's procedures.
-const REGISTER: i32 = 1;
-const ACQUIRE: i32 = 6;
-const RELEASE: i32 = 7;
+pub(super) const REGISTER: i32 = 1;
+pub(super) const ACQUIRE: i32 = 6;
+pub(super) const RELEASE: i32 = 7;
 
 /// libvirt's code for "resource busy".
-const BUSY: i32 = 87;
+pub(super) const BUSY: i32 = 87;
 
 impl Leases {
     pub(super) fn perform(&mut self, world: &World, action: Action, number: u64) {
@@ -161,14 +161,7 @@ fn call(
 ) -> Option<Result<(), RpcError>> {
     let path = world.disk.path(place, image);
     let path = path.to_str().expect("a path of ASCII");
-    let owner = registration(number, pid);
-    let registration = Writer::new()
-        .fixed(&owner.uuid)
-        .string(&owner.name)
-        .u32(owner.id)
-        .u32(owner.pid)
-        .u32(0)
-        .into_bytes();
+    let registration = registration_arguments(number, pid);
     let resource = Writer::new().string("").string(path).u32(0).into_bytes();
     let socket = world.service.daemon().main_socket();
     let mut connection = Connection::open(&socket).expect("connecting");
@@ -193,6 +186,13 @@ fn call(
     let answer = exchange(procedure, &resource, world.patience_at(place));
     assert!(answer.is_some() || is_excused, "procedure {procedure} is not answered");
     answer
+}
+
+/// What REGISTER is told of a guest.
+pub(super) fn registration_arguments(number: u64, pid: u32) -> Vec<u8> {
+    let owner = registration(number, pid);
+    let name = Writer::new().fixed(&owner.uuid).string(&owner.name);
+    name.u32(owner.id).u32(owner.pid).u32(0).into_bytes()
 }
 
 /// A number below `end`, which is not 0.

@@ -2,6 +2,7 @@
 //! kernel's, and no guest goes on without a lease that it has been given.
 
 mod actions;
+mod journey;
 mod owner;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
+pub(super) use journey::travel;
 pub(super) use owner::live;
 
 use super::disk::Place;
@@ -20,7 +22,7 @@ use super::step::Fault;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
 use crate::load::is_free;
-use crate::supervisor::{claims, patience};
+use crate::supervisor::{Service, claims, patience};
 use owner::Owner;
 
 /// Images that guests want, by place.
@@ -144,7 +146,7 @@ impl Leases {
             }
         }
         for owner in self.owners.iter().filter(|owner| owner.is_connected) {
-            if !is_connection_kept(world, owner) {
+            if !is_connection_kept(&world.service, owner) {
                 return Err(format!(
                     "the connection of guest {} is not in the store",
                     owner.number
@@ -186,7 +188,7 @@ impl Guests for Leases {
             self.see_ended(world, &doubtful);
         }
         for owner in &mut self.owners {
-            let is_kept = owner.is_connected && is_connection_kept(world, owner);
+            let is_kept = owner.is_connected && is_connection_kept(&world.service, owner);
             assert!(
                 is_kept || !owner.is_connected || !world.is_store_trusted(),
                 "the connection of guest {} is not in the store",
@@ -265,8 +267,8 @@ impl Walk for Leases {
 }
 
 /// Whether the store has the daemon's end of an owner's connection, and the journal says so.
-fn is_connection_kept(world: &World, owner: &Owner) -> bool {
-    let stored = world.service.supervisor.stored();
+fn is_connection_kept(service: &Service, owner: &Owner) -> bool {
+    let stored = service.supervisor.stored();
     let claims = claims(&stored).unwrap_or_default();
     stored.iter().filter(|stored| claims.has(&stored.name)).any(|stored| {
         let peer = getsockopt(&stored.fd.as_fd(), PeerCredentials);

@@ -1,10 +1,16 @@
 //! A guest that owns leases: a process that is connected to virtlockd for itself.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use nix::poll::{PollFd, PollFlags, poll};
+
 use crate::wire::{LockClient, Owner as Registration};
+
+/// How often it is looked whether a guest is to be given up, in milliseconds.
+const LOOK_MS: u8 = 20;
 
 /// Its process, as the walk sees it.
 #[derive(Debug)]
@@ -26,6 +32,30 @@ pub(super) fn registration(number: u64, pid: u32) -> Registration {
 impl Owner {
     /// Starts one and waits until it is registered.
     pub(super) fn start(number: u64, socket: &Path) -> Self {
+        let mut owner = Self::spawn(number, socket);
+        assert!(owner.is_ready(), "the guest could not register");
+        owner
+    }
+
+    /// Starts one and waits until it is registered; `None` when it cannot be, or is given up.
+    pub(super) fn try_start(
+        number: u64,
+        socket: &Path,
+        is_given_up: impl Fn() -> bool,
+    ) -> Option<Self> {
+        let mut owner = Self::spawn(number, socket);
+        loop {
+            let mut fds = [PollFd::new(owner.answers.get_ref().as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, LOOK_MS).expect("waiting for a guest") > 0 {
+                return owner.is_ready().then_some(owner);
+            }
+            if is_given_up() {
+                return None;
+            }
+        }
+    }
+
+    fn spawn(number: u64, socket: &Path) -> Self {
         let mut process =
             Command::new(std::env::current_exe().expect("the path of this executable"))
                 .args(["lease-owner", &number.to_string()])
@@ -35,9 +65,7 @@ impl Owner {
                 .spawn()
                 .expect("starting a guest");
         let answers = BufReader::new(process.stdout.take().expect("its output is a pipe"));
-        let mut owner = Self { number, process, answers, is_connected: true };
-        owner.expect_answer();
-        owner
+        Self { number, process, answers, is_connected: true }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -60,10 +88,11 @@ impl Owner {
         self.process.kill().and_then(|()| self.process.wait()).expect("ending a guest");
     }
 
-    fn expect_answer(&mut self) {
+    /// Waits until it says whether it is registered.
+    fn is_ready(&mut self) -> bool {
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("a guest's answer");
-        assert_eq!(line, "ready\n", "the guest could not register");
+        line == "ready\n"
     }
 }
 

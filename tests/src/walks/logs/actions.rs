@@ -179,7 +179,7 @@ fn call(world: &World, place: Place, procedure: i32, arguments: &[u8]) -> Option
     }
 }
 
-fn append_arguments(path: &Path, text: &str) -> Vec<u8> {
+pub(super) fn append_arguments(path: &Path, text: &str) -> Vec<u8> {
     let domain = Writer::new().string("qemu").fixed(&[0xab; 16]).string("guest");
     domain.string(path.as_os_str().as_bytes()).string(text).u32(0).into_bytes()
 }

@@ -39,6 +39,8 @@ pub(super) struct Log {
     pub(super) others: Written,
     /// How many of their marks may be overwritten.
     pub(super) overwritten_max: usize,
+    /// A system call has failed: losses may be told.
+    pub(super) may_tell_losses: bool,
     /// A guest wrote much at once.
     pub(super) was_flooded: bool,
     stream: Stream,
@@ -61,6 +63,7 @@ impl Log {
             is_copied: false,
             others: Written::default(),
             overwritten_max: 0,
+            may_tell_losses: false,
             was_flooded: false,
             stream: Stream::of(0),
             sent: Sent::default(),
@@ -124,7 +127,9 @@ impl Log {
         sent.bytes.extend(self.stream.beginning(self.progress.begun));
         let verdict = judge(&found, &sent)?;
         // A disk of a process's making is slower than a flood.
-        let may_lose = self.was_wrong || (self.was_flooded && self.place == Place::Sick);
+        let may_lose = self.was_wrong
+            || self.may_tell_losses
+            || (self.was_flooded && self.place == Place::Sick);
         if verdict.losses > 0 && !may_lose {
             return Err(format!("{} bytes are lost on a sound disk", verdict.lost));
         }

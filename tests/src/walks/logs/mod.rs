@@ -3,6 +3,7 @@
 
 mod actions;
 mod guest;
+mod journey;
 mod judge;
 mod log;
 mod others;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 pub(super) use guest::live;
+pub(super) use journey::travel;
 
 use super::disk::Place;
 use super::step::Fault;

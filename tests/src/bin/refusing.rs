@@ -6,14 +6,12 @@
 //! a `!` in front of the first one all others are refused. What the program executes is refused
 //! them as well.
 
-mod calls;
-mod filter;
-
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use nix::errno::Errno;
+use tests::seccomp;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -33,11 +31,11 @@ fn run(arguments: &[OsString]) -> String {
         Some(names) => (true, names),
         None => (false, &*calls),
     };
-    let calls = match names.split(',').map(calls::named).collect::<Result<Vec<_>, _>>() {
+    let calls = match names.split(',').map(seccomp::named).collect::<Result<Vec<_>, _>>() {
         Ok(calls) => calls,
         Err(unknown) => return format!("no system call is called {unknown}"),
     };
-    match filter::install(&calls, are_allowed, errno) {
+    match seccomp::refuse(&calls, are_allowed, errno) {
         Ok(()) => Command::new(program).args(rest).exec().to_string(),
         Err(error) => format!("seccomp: {error}"),
     }

@@ -1,0 +1,10 @@
+//! System calls of a program that the kernel refuses it, or that somebody else decides on: filters of
+//! seccomp, which outlive what is executed behind them.
+
+mod calls;
+mod filter;
+mod notified;
+
+pub use calls::{Call, name, named};
+pub use filter::{ask, refuse};
+pub use notified::{Decision, Notified, Notifier};
