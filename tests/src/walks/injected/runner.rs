@@ -40,7 +40,7 @@ const FOUND_IN_LEASES: &[&str] = &[
 ];
 
 /// Calls that fail, each in a journey of its own, where no number is given.
-const INJECTIONS: usize = 40;
+const INJECTIONS: usize = 12;
 
 /// Journeys at a time, likewise.
 const PARALLEL: usize = 2;
