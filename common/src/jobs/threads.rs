@@ -62,6 +62,8 @@ struct Shared<B: LoopState> {
     /// Kernel id of the thread that released it last.
     by_thread: i32,
     watcher_sleeps: bool,
+    /// Threads that could not be started for a job. The watcher tries again.
+    lacking_threads: usize,
     assignments: VecDeque<Assignment<B>>,
     spare_threads: usize,
     spare_threads_max: usize,
@@ -83,6 +85,7 @@ impl<B: LoopState> LoopThreads<B> {
             releases: 0,
             by_thread: 0,
             watcher_sleeps: false,
+            lacking_threads: 0,
             assignments: VecDeque::new(),
             spare_threads: 0,
             spare_threads_max: SPARE_THREADS_MAX,
@@ -137,11 +140,13 @@ impl<B: LoopState> LoopThreads<B> {
         }
     }
 
-    /// Lets another thread run a job. If none can be started, the job waits.
+    /// Lets another thread run a job. If none can be started, the job waits until one can.
     pub(crate) fn send(self: &Arc<Self>, job: Job<B::Outcome>) {
         let mut shared = self.lock();
         shared.assignments.push_back(Assignment::Run(job));
         if let Err(error) = self.wake_thread(&mut shared) {
+            shared.lacking_threads += 1;
+            self.wake_watcher(&mut shared);
             tracing::error!(target: "daemon", "Unable to start a thread for a job: {error}");
         }
     }
@@ -156,10 +161,14 @@ impl<B: LoopState> LoopThreads<B> {
         shared.state = Some(state);
         shared.releases += 1;
         shared.by_thread = process::thread_id_cached();
+        self.wake_watcher(&mut shared);
+        shared.releases
+    }
+
+    fn wake_watcher(&self, shared: &mut Shared<B>) {
         if std::mem::take(&mut shared.watcher_sleeps) {
             self.watcher.notify_one();
         }
-        shared.releases
     }
 
     fn reclaim(&self, ticket: u64) -> Option<Box<B>> {
@@ -185,6 +194,7 @@ impl<B: LoopState> LoopThreads<B> {
                 shared = self.alone(shared, state);
                 self.hand_off(&mut shared);
             }
+            self.start_lacking_threads(&mut shared);
             if shared.releases != seen {
                 (seen, periods) = (shared.releases, 0);
             } else if shared.state.is_some() {
@@ -192,7 +202,7 @@ impl<B: LoopState> LoopThreads<B> {
                 if periods >= COMPUTING_PERIODS || !process::is_thread_running(shared.by_thread) {
                     self.hand_off(&mut shared);
                 }
-            } else {
+            } else if shared.lacking_threads == 0 {
                 shared.watcher_sleeps = true;
                 shared = self.watcher.wait(shared).unwrap_or_else(PoisonError::into_inner);
                 (seen, periods) = (shared.releases, 0);
@@ -228,6 +238,12 @@ impl<B: LoopState> LoopThreads<B> {
         {
             // Tried again at the next check. The job may end before.
             shared.state = Some(state);
+        }
+    }
+
+    fn start_lacking_threads(self: &Arc<Self>, shared: &mut Shared<B>) {
+        while shared.lacking_threads > 0 && self.wake_thread(shared).is_ok() {
+            shared.lacking_threads -= 1;
         }
     }
 
