@@ -1,7 +1,8 @@
 //! Fds by number: adoption of inherited ones, and their flags.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -99,24 +100,39 @@ pub fn with_number<T>(
 /// numbers are tried that there may be.
 #[must_use]
 pub fn open_numbers() -> Vec<RawFd> {
-    // It is closed before anything is looked at.
-    let size = table_size().unwrap_or_else(|_| numbers_max());
+    let table = Table::read().ok();
+    let size = table.as_ref().map_or_else(numbers_max, |table| table.size);
+    // Only a descriptor of our own is duplicated: closing the duplicate of an inherited one would
+    // drop the POSIX locks on its file.
+    let own = table.as_ref().map(|table| &table.status);
     let (mut numbers, mut next) = (Vec::new(), 3);
     while let Some(first) = (next..size).find(|&number| is(number, |_| true)) {
         // Each number is known to be open: this one was seen, and all below a free one are.
-        let free = with_number(first, |fd| Ok(first_free(fd, first)));
-        next = free.ok().flatten().unwrap_or(0).clamp(first + 1, size);
+        let free = own.and_then(|own| first_free(own, first));
+        next = free.unwrap_or(0).clamp(first + 1, size);
         numbers.extend(first..next);
     }
+    numbers.retain(|&number| own.is_none_or(|own| number != own.as_raw_fd()));
     numbers
 }
 
-/// Returns the size of the table of fds, which has no larger number.
-fn table_size() -> io::Result<RawFd> {
-    let text = std::fs::read_to_string("/proc/self/status")?;
-    let size = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
-    let size = size.and_then(|size| size.trim().parse().ok());
-    size.ok_or_else(|| io::Error::other("/proc/self/status has no FDSize"))
+/// The table of this process's fds.
+struct Table {
+    status: File,
+    /// No number is larger.
+    size: RawFd,
+}
+
+impl Table {
+    fn read() -> io::Result<Self> {
+        let mut status = File::open("/proc/self/status")?;
+        let mut text = String::new();
+        status.read_to_string(&mut text)?;
+        let size = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        let size = size.and_then(|size| size.trim().parse().ok());
+        let size = size.ok_or_else(|| io::Error::other("/proc/self/status has no FDSize"))?;
+        Ok(Self { status, size })
+    }
 }
 
 /// Returns the number that no fd can have, nor any above it.
