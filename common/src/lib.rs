@@ -16,3 +16,6 @@ pub mod startup;
 pub mod sys;
 pub mod systemd;
 pub mod xdr;
+
+// Named through the crate where the models in `tests/models` put others in their place.
+use std::{sync, thread};

@@ -29,6 +29,8 @@ mod scheduler;
 mod stop;
 
 use std::io;
+// Named through the crate where the models in `tests/models` put another in its place.
+use std::sync;
 
 use common::config::{Document, Error};
 use common::handover::{InheritedFds, document};

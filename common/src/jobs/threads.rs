@@ -14,14 +14,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use super::job::{BLOCKING_THRESHOLD, Job, Returned};
 use crate::event::Waker;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::sys::shortage::wait_out;
 use crate::sys::{process, signal};
+use crate::thread;
 
 /// Thresholds for a job that computes or waits for a processor: another thread would not be
 /// quicker.
@@ -188,6 +188,7 @@ impl<B: LoopState> LoopThreads<B> {
         let (mut seen, mut periods) = (shared.releases, 0);
         loop {
             if let Some(over) = shared.over.take() {
+                self.end_spare_threads(&mut shared);
                 return over;
             }
             if let Some(state) = shared.for_main.take() {
@@ -220,14 +221,18 @@ impl<B: LoopState> LoopThreads<B> {
         mut shared: MutexGuard<'a, Shared<B>>,
         mut state: Box<B>,
     ) -> MutexGuard<'a, Shared<B>> {
-        shared.spare_threads_max = 0;
-        self.spares.notify_all();
+        self.end_spare_threads(&mut shared);
         drop(shared);
         state.on_main_thread();
         shared = self.lock();
         shared.spare_threads_max = SPARE_THREADS_MAX;
         shared.state = Some(state);
         shared
+    }
+
+    fn end_spare_threads(&self, shared: &mut Shared<B>) {
+        shared.spare_threads_max = 0;
+        self.spares.notify_all();
     }
 
     fn hand_off(self: &Arc<Self>, shared: &mut Shared<B>) {

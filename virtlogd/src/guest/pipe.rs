@@ -12,11 +12,11 @@
 //! The lock is never held while anything is done to a file, nor is a pipe touched from which a file
 //! may be taking bytes.
 
+use crate::sync::Arc;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use common::event::Registered;

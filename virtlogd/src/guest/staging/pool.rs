@@ -4,10 +4,10 @@
 //! Jobs take and end staging pipes on any thread. The loop stores some in advance, and forgets those
 //! that have ended.
 
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::staging_pipe::{StagingPipe, WeakStagingPipe};

@@ -9,9 +9,9 @@
 //! moved to. `read` takes one of them, and drops the rest of it if the buffer is too small. So a
 //! buffer is never smaller than the largest packet, and more may be read than was asked for.
 
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::sys::file::write_at;
 use common::sys::pipe;

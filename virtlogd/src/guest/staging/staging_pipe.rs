@@ -1,9 +1,9 @@
 //! One staging pipe, with its key in the fd store and its record there.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Once, Weak};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Once, Weak};
 
 use common::sys::calls::{self, is_refused, is_unknown};
 use common::sys::file::write_at;

@@ -1,7 +1,7 @@
 //! A staging pipe's key in the fd store, and its records for the process after a crash.
 
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::handover::document::Target;
 use nix::sys::stat::fstat;
