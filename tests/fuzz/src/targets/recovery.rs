@@ -69,7 +69,7 @@ fn journal(store: &Value) -> Vec<(String, OwnedFd)> {
 fn slots(store: &Value, inheritance: &Inheritance) -> [(String, OwnedFd); 2] {
     let [marks, pending] = ["marks", "pending"].map(|name| SlotFile::new(name).expect("a memfd"));
     for [key, owner, order] in numbers(store, "marks") {
-        marks.set(key % 64, Mark { owner, order }.to_bytes()).expect("a valid key");
+        marks.set(1 + key % 63, Mark { owner, order }.to_bytes()).expect("a valid key");
     }
     for [key, round, owner, bytes, inode, size_bytes] in numbers(store, "risks") {
         let target = (inode > 0).then_some(Target { inode, size_bytes });
