@@ -14,6 +14,7 @@ use crate::items::{Item, LARGE, Log, Scene, expect_all_going_on};
 tests::ours! { Virtlogd:
     pipes_that_are_locked_at_a_kill_are_adopted,
     a_log_that_ends_is_closed_when_the_supervisor_has_closed_it,
+    a_log_that_ends_is_closed_although_the_store_took_no_question,
 }
 
 fn pipes_that_are_locked_at_a_kill_are_adopted(subject: Subject) {
@@ -58,5 +59,21 @@ fn a_log_that_ends_is_closed_when_the_supervisor_has_closed_it(subject: Subject)
     assert_eq!(scene.daemon().descriptors_of_pipe(inode), 1);
     scene.supervisor.go_on();
     eventually("it is closed", || scene.daemon().descriptors_of_pipe(inode) == 0);
+    expect_all_going_on(&mut logs);
+}
+
+fn a_log_that_ends_is_closed_although_the_store_took_no_question(subject: Subject) {
+    let scene = Scene::begin(subject, LARGE);
+    let mut logs: Vec<Log> = scene.items(2);
+    scene.expect_stored(&logs);
+    let Log { pipe, path, sent } = logs.swap_remove(0);
+    let inode = pipe.metadata().unwrap().ino();
+    scene.supervisor.set_limit(0);
+    let refused = scene.supervisor.refused();
+    drop(pipe);
+    eventually("the question is refused", || scene.supervisor.refused() > refused);
+    scene.supervisor.set_limit(LARGE);
+    eventually("it is closed", || scene.daemon().descriptors_of_pipe(inode) == 0);
+    expect_file(&path, sent);
     expect_all_going_on(&mut logs);
 }

@@ -140,6 +140,9 @@ impl<O> Core<O> {
             self.item_not_stored(daemon, name);
         }
         if names.is_empty() {
+            if !self.store.leaving.is_empty() {
+                self.supervision.schedule_store_offer(&mut self.reactor);
+            }
             return;
         }
         // Names that were accepted after all are removed before others are offered.

@@ -130,6 +130,7 @@ impl<O> Core<O> {
         if !self.has_store() {
             return self.fill_store(daemon);
         }
+        self.store.is_to_ask_for_leaving |= !self.store.leaving.is_empty();
         if self.store.has_unstored {
             self.store.fds_max = self.store.known_max;
             (self.store.has_room, self.store.offers_max) = (true, Some(1));
