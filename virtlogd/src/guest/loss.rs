@@ -99,4 +99,33 @@ mod tests {
         assert!(line.contains(": virtlogd: 123 bytes of this log were lost between "));
         assert_eq!(loss.line("disk full", true).first(), line.as_bytes().get(1));
     }
+
+    #[test]
+    fn two_losses_are_one_from_the_first_to_the_last() {
+        let at = |unix_us| SystemTime::UNIX_EPOCH + Duration::from_micros(unix_us);
+        let first = Loss { bytes: 5, first: at(1), last: at(2) };
+        let both = first.and(Loss { bytes: 7, first: at(8), last: at(9) });
+        assert_eq!((both.bytes(), both.first, both.last), (12, at(1), at(9)));
+        let huge = Loss { bytes: u64::MAX, ..first };
+        assert_eq!(first.and(huge).bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn the_next_process_has_the_same_loss() {
+        let at = |unix_us| SystemTime::UNIX_EPOCH + Duration::from_micros(unix_us);
+        let loss = Loss { bytes: 5, first: at(1_700_000_000_000_001), last: at(u64::MAX / 2) };
+        let next = Loss::restore(loss.save()).unwrap();
+        assert_eq!((next.bytes, next.first, next.last), (loss.bytes, loss.first, loss.last));
+        let impossible = document::Loss { bytes: 1, first_unix_us: u64::MAX, last_unix_us: 0 };
+        assert!(Loss::restore(impossible).is_none_or(|loss| loss.bytes == 1), "and no panic");
+    }
+
+    #[test]
+    fn dropped_bytes_of_all_guests_are_counted() {
+        let before = dropped_bytes();
+        count(3);
+        count(4);
+        // Other tests drop bytes as well.
+        assert!(dropped_bytes() >= before + 7);
+    }
 }

@@ -61,6 +61,7 @@ mod tests {
     fn losses_are_told_of_now_and_then_and_all_in_the_end() {
         let (mut report, begin) = (LossReport::default(), Instant::now());
         assert!(report.begin_warning(begin) && !report.begin_warning(begin + PERIOD / 2));
+        assert_eq!(report.note_written(0, false, begin), None, "nothing is lost");
         assert_eq!(report.note_written(5, false, begin), Some(5));
         assert_eq!(report.note_written(6, false, begin + PERIOD / 2), None);
         assert_eq!(report.note_written(1, false, begin + PERIOD), Some(7));

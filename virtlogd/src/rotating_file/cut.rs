@@ -312,4 +312,24 @@ mod tests {
             prop_assert!(model.waiting.is_empty());
         }
     }
+
+    #[test]
+    fn bytes_are_not_looked_at_before_the_window() {
+        let unseen = |pos, size_bytes_max| Cut::new(pos, size_bytes_max).unseen();
+        assert_eq!(unseen(7, 0), Some(u64::MAX));
+        assert_eq!(unseen(7, 1000), Some(1000 - WINDOW_BYTES - 7));
+        assert_eq!(
+            (unseen(919, 1000), unseen(920, 1000), unseen(2000, 1000)),
+            (Some(1), None, None)
+        );
+        assert_eq!(unseen(0, WINDOW_BYTES), None);
+    }
+
+    #[test]
+    fn what_was_stored_counts() {
+        let mut cut = Cut::new(5, 1000);
+        cut.stored(7, false);
+        assert_eq!((cut.pos(), cut.recounted(3).pos()), (12, 3));
+        assert_eq!(cut.unseen(), Some(1000 - WINDOW_BYTES - 12));
+    }
 }
