@@ -326,6 +326,16 @@ mod tests {
     }
 
     #[test]
+    fn a_partial_line_that_fits_exactly_is_no_overflow() {
+        let mut cut = Cut::new(0, 1000);
+        cut.stored(950, true);
+        let step =
+            |len| cut.step(len, true, |seen| Ok::<_, Infallible>(&[b'x'; 80][..seen])).unwrap();
+        assert!(matches!(step(50), CutStep::Write { len: 50, ends_line: false }));
+        assert!(matches!(step(51), CutStep::Rotate));
+    }
+
+    #[test]
     fn what_was_stored_counts() {
         let mut cut = Cut::new(5, 1000);
         cut.stored(7, false);

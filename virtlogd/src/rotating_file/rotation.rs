@@ -91,3 +91,39 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// Returns the steps left of a log that has these parts, and itself.
+    fn steps_left_of(parts: &[u64], has_log: bool, backups_max: u64) -> Option<u64> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let names = parts.iter().map(|part| format!("log.{part}"));
+        for name in names.chain(has_log.then(|| "log".to_owned())) {
+            File::create(directory.path().join(name)).unwrap();
+        }
+        steps_left(&path, None, Limits { size_bytes_max: 1000, backups_max })
+    }
+
+    #[test]
+    fn a_gap_below_another_part_is_where_a_rotation_was_cut_off() {
+        assert_eq!(steps_left_of(&[1], true, 3), Some(1));
+        assert_eq!(steps_left_of(&[0, 2], true, 3), Some(2));
+        assert_eq!(steps_left_of(&[0, 1, 3], true, 4), Some(3));
+        assert_eq!(steps_left_of(&[2], true, 3), Some(1));
+    }
+
+    #[test]
+    fn where_nothing_was_cut_off_no_step_is_left() {
+        for parts in [&[][..], &[0], &[0, 1], &[0, 1, 2]] {
+            assert_eq!(steps_left_of(parts, true, 3), None, "{parts:?}");
+        }
+        assert_eq!(steps_left_of(&[1], false, 3), None, "the log itself has moved");
+        assert_eq!(steps_left_of(&[0, 2], true, 2), None, "a part beyond the last is nobody's");
+        assert_eq!(steps_left_of(&[1], true, 0), None);
+    }
+}
