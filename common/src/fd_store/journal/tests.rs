@@ -131,3 +131,38 @@ fn a_journal_of_one_memfd_gets_another() {
     assert_eq!((adopted.current.number, adopted.next.number), (7, 8));
     assert_eq!(paths(&adopted), [(1, Some("/a".into()))]);
 }
+
+#[test]
+fn an_unfinished_memfd_alone_gets_another_with_a_number_of_its_own() {
+    let mut old = Journal::new(4).unwrap();
+    old.begin(&Document::default()).unwrap();
+    let only = old.next.file.try_clone().unwrap();
+    let adopted = Journal::adopt(vec![(7, only.into())]).unwrap();
+    assert_eq!((adopted.current.number, adopted.next.number), (8, 7));
+}
+
+#[test]
+fn nothing_is_recorded_without_a_header_in_front() {
+    let mut journal = Journal::new(4).unwrap();
+    let error = journal.note(&change(1, Some("/a"))).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    journal.begin(&Document::default()).unwrap();
+    journal.note(&change(1, Some("/a"))).unwrap();
+    journal.complete().unwrap();
+    assert_eq!(paths(&journal), [(1, Some("/a".into()))]);
+}
+
+#[test]
+fn a_record_that_readers_would_not_reach_is_refused() {
+    let mut journal = journal();
+    let begin = journal.lines.end;
+    journal.note(&change(1, Some("/a"))).unwrap();
+    let record_bytes = journal.lines.end - begin;
+    journal.lines.end = BYTES_MAX - record_bytes + 1;
+    let error = journal.note(&change(2, Some("/a"))).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    assert!(!journal.has(2));
+    journal.lines.end = BYTES_MAX - record_bytes;
+    journal.note(&change(2, Some("/a"))).unwrap();
+    assert!(journal.has(2));
+}
