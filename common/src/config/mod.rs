@@ -1,4 +1,4 @@
-//! Configuration files in libvirt's `key = value` grammar.
+//! Configuration files: libvirt's, in its `key = value` grammar, and [ours](Toml) beside it.
 //!
 //! A file is parsed into a [`Document`], whose typed getters return a daemon's keys. Files that the
 //! C daemons accept or refuse are accepted or refused likewise, with one exception: a number that
@@ -6,9 +6,11 @@
 
 mod common;
 mod parser;
+mod toml;
 mod value;
 
 pub use self::common::{Common, ServerSockets};
+pub use self::toml::{Scalar, TOML_BYTES_MAX, Toml, TomlSpanned, TomlValue, beside};
 pub use self::value::{Entry, Value};
 
 use std::borrow::Cow;
@@ -49,6 +51,18 @@ pub enum Error {
     /// A value of the right type is invalid. No case of libvirt's.
     #[error("{}:{line}: invalid value '{value}' for '{key}' parameter: {what}", path.display())]
     Value { path: PathBuf, line: usize, key: &'static str, value: String, what: &'static str },
+    /// A file of our own is not what it has to be.
+    #[error("{}:{line}:{column}: {what}", path.display())]
+    Toml { path: PathBuf, line: usize, column: usize, what: String },
+}
+
+/// Contents of a daemon's configuration files. One that is absent counts as empty.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// libvirt's file.
+    pub conf: Vec<u8>,
+    /// The file of our own settings.
+    pub toml: Vec<u8>,
 }
 
 /// A parsed file. The first of several equal keys counts.
@@ -157,14 +171,18 @@ impl Document {
 /// # Errors
 /// As `open(2)` and `read(2)`; a file of over [`FILE_BYTES_MAX`] is an error.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let file = File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
-    read_limited(file).map_err(|source| Error::Read { path: path.to_owned(), source })
+    read_at_most(path, FILE_BYTES_MAX)
 }
 
-fn read_limited(file: File) -> io::Result<Vec<u8>> {
+fn read_at_most(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Error> {
+    let file = File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    read_limited(file, bytes_max).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+fn read_limited(file: File, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > FILE_BYTES_MAX {
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
         return Err(nix::errno::Errno::EOVERFLOW.into());
     }
     Ok(bytes)

@@ -126,6 +126,7 @@ fn build_document(
         private: Some(PrivateDaemon {
             essentials: Some(numbers.essentials()),
             configuration_hex: private.configuration_hex.clone(),
+            toml_hex: private.toml_hex.clone(),
             ..private.settings()
         }),
         ..Document::default()

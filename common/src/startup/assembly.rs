@@ -118,7 +118,7 @@ impl<S: Service> Start<S> {
         store: StoreNews,
     ) -> (Parts, S::Settings) {
         let Self { options, paths, configuration, logger, arguments, executed } = self;
-        let Configuration { common, settings, bytes, .. } = configuration;
+        let Configuration { common, settings, contents, .. } = configuration;
         let idle_timeout = options.timeout;
         let notify_socket = restored.and_then(|restored| restored.private.notify_socket.clone());
         let notify_socket = notify_socket.map(OsString::from);
@@ -127,7 +127,7 @@ impl<S: Service> Start<S> {
             executed,
             state_file: paths.state_file.clone(),
             generation: restored.and_then(|restored| restored.private.generation).unwrap_or(0),
-            configuration: bytes,
+            configuration: contents,
             pid_file: pid_file.map(PidFile::file),
             unclaimed_fds: Vec::new(),
             check_configuration: Arc::new(move || {

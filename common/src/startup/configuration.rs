@@ -1,13 +1,13 @@
-//! Loading of the configuration file: at a start, for a predecessor's check, and at a take-over,
-//! which cannot refuse it.
+//! Loading of the configuration files: at a start, for a predecessor's check, and at a take-over,
+//! which cannot refuse them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::failure::{self, Failure};
 use super::service::Service;
 use crate::cli::{Options, Paths};
-use crate::config::{self, Common, Document};
+use crate::config::{self, Common, Contents, Document, Toml};
 use crate::logging::{Logger, Settings};
 
 /// A valid configuration.
@@ -15,46 +15,49 @@ pub(super) struct Configuration<S: Service> {
     pub(super) common: Common,
     pub(super) settings: S::Settings,
     document: Document,
-    /// Content of the file, as read.
-    pub(super) bytes: Vec<u8>,
+    /// The files, as read.
+    pub(super) contents: Contents,
 }
 
 impl<S: Service> Configuration<S> {
-    /// Reads the file. A missing default file counts as empty; a file that was named must exist.
+    /// Reads the files. A missing default file counts as empty; a file that was named must exist.
     ///
     /// # Errors
     /// [`Failure::Config`].
     pub(super) fn load(options: &Options, paths: &Paths) -> Result<Self, Failure> {
-        let path = path_of(options, paths);
-        match config::read_file(path) {
-            Ok(bytes) => Self::parse(path, bytes),
-            Err(config::Error::Open { source, .. })
-                if options.config_file.is_none() && source.kind() == io::ErrorKind::NotFound =>
-            {
-                Self::parse(Path::new(""), Vec::new())
-            }
-            Err(error) => Err(Failure::Config { path: path.to_owned(), error }),
-        }
+        let (path, conf) = read_conf(options, paths)?;
+        let toml = match Self::toml_path(options, paths) {
+            Some(path) => Toml::load(&path).map_err(|error| Failure::Config { path, error })?,
+            None => Vec::new(),
+        };
+        Self::parse(options, paths, path, Contents { conf, toml })
     }
 
-    /// Reads the file, or falls back to the predecessor's content, or to libvirt's defaults: logs
-    /// and leases depend on this process already. Logs what is wrong.
+    /// Reads the files, or falls back to the predecessor's contents, to the one that libvirt's
+    /// daemons read, or to libvirt's defaults: logs and leases depend on this process already.
+    /// Returns what is wrong with the files.
     pub(super) fn load_or_inherit(
         options: &Options,
         paths: &Paths,
-        inherited: Option<Vec<u8>>,
+        inherited: Option<Contents>,
     ) -> Result<(Self, Option<Failure>), Failure> {
         let failure = match Self::load(options, paths) {
             Ok(configuration) => return Ok((configuration, None)),
             Err(failure) => failure,
         };
-        let inherited =
-            inherited.and_then(|bytes| Self::parse(path_of(options, paths), bytes).ok());
-        let configuration = inherited.map_or_else(|| Self::parse(Path::new(""), Vec::new()), Ok)?;
+        let parse = |path, contents| Self::parse(options, paths, path, contents);
+        let inherited = inherited.map(|contents| parse(path_of(options, paths), contents));
+        let inherited = inherited.and_then(Result::ok);
+        let conf_alone = || {
+            let (path, conf) = read_conf(options, paths).ok()?;
+            parse(path, Contents { conf, ..Contents::default() }).ok()
+        };
+        let defaults = || parse(Path::new(""), Contents::default());
+        let configuration = inherited.or_else(conf_alone).map_or_else(defaults, Ok)?;
         Ok((configuration, Some(failure)))
     }
 
-    /// Reads the file as a successor would, log settings included.
+    /// Reads the files as a successor would, log settings included.
     ///
     /// # Errors
     /// A description of what is wrong.
@@ -77,13 +80,42 @@ impl<S: Service> Configuration<S> {
         }
     }
 
-    fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, Failure> {
-        let document = Document::parse(path, &bytes)
+    /// Parses the contents of the files; `path` is that of libvirt's, empty without one.
+    fn parse(
+        options: &Options,
+        paths: &Paths,
+        path: &Path,
+        contents: Contents,
+    ) -> Result<Self, Failure> {
+        let document = Document::parse(path, &contents.conf)
             .map_err(|error| Failure::Config { path: path.to_owned(), error })?;
         let common = Common::read(&document).map_err(|error| failure::config(&document, error))?;
-        let settings =
+        let mut settings =
             S::configure(&document).map_err(|error| failure::config(&document, error))?;
-        Ok(Self { common, settings, document, bytes })
+        if let Some(path) = Self::toml_path(options, paths) {
+            Toml::new(&path, &contents.toml)
+                .and_then(|toml| S::configure_toml(&mut settings, &toml))
+                .map_err(|error| Failure::Config { path, error })?;
+        }
+        Ok(Self { common, settings, document, contents })
+    }
+
+    fn toml_path(options: &Options, paths: &Paths) -> Option<PathBuf> {
+        S::HAS_TOML.then(|| config::beside(path_of(options, paths))).flatten()
+    }
+}
+
+/// Reads libvirt's file. Returns its path too, an empty one without a file.
+fn read_conf<'a>(options: &'a Options, paths: &'a Paths) -> Result<(&'a Path, Vec<u8>), Failure> {
+    let path = path_of(options, paths);
+    match config::read_file(path) {
+        Ok(bytes) => Ok((path, bytes)),
+        Err(config::Error::Open { source, .. })
+            if options.config_file.is_none() && source.kind() == io::ErrorKind::NotFound =>
+        {
+            Ok((Path::new(""), Vec::new()))
+        }
+        Err(error) => Err(Failure::Config { path: path.to_owned(), error }),
     }
 }
 

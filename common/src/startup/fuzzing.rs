@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::assembly;
 use super::predecessor::Predecessor;
 use super::service::Service;
+use crate::config::Contents;
 use crate::handover::document::Document;
 use crate::handover::{FdSet, InheritedFds};
 use crate::logging::{Error, Logger, Settings};
@@ -106,7 +107,7 @@ fn parts<S: Service>() -> io::Result<Parts> {
             executed: None,
             state_file: "/nonexistent".into(),
             generation: 0,
-            configuration: Vec::new(),
+            configuration: Contents::default(),
             check_configuration: Arc::new(|| Ok(())),
             pid_file: None,
             unclaimed_fds: Vec::new(),

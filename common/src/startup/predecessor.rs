@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use super::pid_file::{self, PidFile, is_pid_file};
 use super::sockets::Sockets;
 use crate::cli::Paths;
+use crate::config::Contents;
 use crate::fd_store::recovery::{Returned, from_fd_store, keys_of};
 use crate::handover::document::{Document, PrivateDaemon, Server};
 use crate::handover::text::unhex;
@@ -112,10 +113,16 @@ impl Predecessor {
     }
 
     /// Takes the configuration that the predecessor has read.
-    pub(super) fn configuration(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn configuration(&mut self) -> Option<Contents> {
         let private = self.found.as_ref()?.document.private.as_ref()?;
-        let read = self.inherited.take_bytes(private.configuration).ok();
-        read.or_else(|| private.configuration_hex.as_deref().and_then(unhex))
+        let mut read = |number, hex: &Option<String>| {
+            let read = self.inherited.take_bytes(number).ok();
+            read.or_else(|| hex.as_deref().and_then(unhex))
+        };
+        let conf = read(private.configuration, &private.configuration_hex)?;
+        // An earlier version has none.
+        let toml = read(private.toml, &private.toml_hex).unwrap_or_default();
+        Some(Contents { conf, toml })
     }
 
     /// Splits the document. One of another process counts as empty.

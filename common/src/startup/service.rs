@@ -22,6 +22,8 @@ pub trait Service: Daemon {
     const PROGRAM: Program;
     /// Keys of its configuration file besides [`config::Common::KEYS`].
     const CONFIG_KEYS: &'static [&'static str];
+    /// It has a [file of our own settings](config::Toml).
+    const HAS_TOML: bool = false;
     /// Optional system calls, with the cost of their lack.
     const COSTS: &'static [(Call, &'static str)];
     /// Values of these keys.
@@ -32,6 +34,14 @@ pub trait Service: Daemon {
     /// # Errors
     /// As the getters of [`config::Document`].
     fn configure(document: &config::Document) -> Result<Self::Settings, config::Error>;
+
+    /// Adds what the file of our own settings says; an absent one is empty.
+    ///
+    /// # Errors
+    /// [`config::Error::Toml`].
+    fn configure_toml(_: &mut Self::Settings, _: &config::Toml<'_>) -> Result<(), config::Error> {
+        Ok(())
+    }
 
     /// Makes its state, empty.
     ///

@@ -25,6 +25,12 @@ pub struct PrivateDaemon {
     /// Content of the configuration file in hexadecimal, for recovery after a crash.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub configuration_hex: Option<String>,
+    /// The content of the file of our own settings, as [`Self::configuration`].
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub toml: Option<i32>,
+    /// The same in hexadecimal, as [`Self::configuration_hex`].
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub toml_hex: Option<String>,
     /// Set through the admin socket: seconds, 0 for never.
     #[serde(deserialize_with = "lenient")]
     pub timeout_s: Option<u32>,

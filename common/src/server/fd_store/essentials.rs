@@ -174,7 +174,9 @@ impl<O> Core<O> {
             Server { next_client_id: Some(self.servers.main.next_number), ..Server::default() };
         let servers = [(self.servers.main.name.to_owned(), main)].into();
         let private = PrivateDaemon {
-            configuration_hex: Some(hex(&self.process_info.configuration)),
+            configuration_hex: Some(hex(&self.process_info.configuration.conf)),
+            toml_hex: Some(hex(&self.process_info.configuration.toml))
+                .filter(|hex| !hex.is_empty()),
             store_max: self.store_for_successor().1,
             ..self.overrides.save()
         };

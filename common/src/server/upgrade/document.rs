@@ -42,7 +42,11 @@ impl<O> Core<O> {
         };
         if successor == Successor::Ours {
             private.pid_file = pid_file.as_ref().map(|file| fd_set.fd(file.as_fd()));
-            private.configuration = Some(fd_set.bytes(configuration)?);
+            private.configuration = Some(fd_set.bytes(&configuration.conf)?);
+            private.toml = match configuration.toml.as_slice() {
+                [] => None,
+                toml => Some(fd_set.bytes(toml)?),
+            };
             private.stored_names = Some(self.stored_names());
             private.unproved_names = Some(self.unproved_names());
             private.removed_names = Some(self.removed_names());

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::config::Contents;
 use crate::event::{Registered, TimerId};
 use crate::handover::check::{Check, CheckConfiguration};
 use crate::handover::{Successor, Target};
@@ -22,8 +23,8 @@ pub struct ProcessInfo {
     pub state_file: PathBuf,
     /// Number of times that this process has executed a successor.
     pub generation: u64,
-    /// Content of the configuration file that is in effect.
-    pub configuration: Vec<u8>,
+    /// Contents of the configuration files that are in effect.
+    pub configuration: Contents,
     /// Reads the configuration as a successor would, and returns what is wrong with it.
     pub check_configuration: Arc<CheckConfiguration>,
     /// The locked pid file.
