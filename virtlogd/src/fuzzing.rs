@@ -27,9 +27,8 @@ pub fn recode(procedure: i32, arguments: &[u8]) -> Result<Vec<u8>, rpc::Error> {
             writer.opaque(path.as_os_str().as_bytes());
             writer.u64(inode).u64(offset).u64(len_max).u32(flags);
         }
-        Request::Append { path, message, flags } => {
-            // The guest is decoded and not kept.
-            writer.opaque(b"").raw(&[0; 16]).opaque(b"");
+        Request::Append { identity, path, message, flags } => {
+            writer.opaque(identity.driver()).raw(identity.uuid()).opaque(identity.name());
             writer.opaque(path.as_os_str().as_bytes()).opaque(&message).u32(flags);
         }
     }

@@ -3,6 +3,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::fd_store::names::Kind;
@@ -23,6 +25,8 @@ use crate::persist::restore::{self, Restored};
 use crate::persist::save;
 use crate::persist::unclaimed_pipes::UnclaimedPipes;
 use crate::protocol::{self, Request};
+use crate::rotating_file::Limits;
+use crate::rules::Rules;
 use crate::scheduler::Scheduler;
 use crate::stop;
 
@@ -39,7 +43,9 @@ const CLEANING_JOB: u64 = 0;
 /// State of virtlogd.
 #[derive(Debug)]
 pub struct Handler {
-    settings: Settings,
+    age_days_max: u64,
+    log_root: PathBuf,
+    rules: Arc<Rules>,
     scheduler: Scheduler,
     unclaimed: UnclaimedPipes,
 }
@@ -53,8 +59,10 @@ impl Handler {
         if settings.age_days_max > 0 {
             core.set_timer(FIRST_CLEANING, Timer::Cleaning.to_source());
         }
-        let scheduler = Scheduler::new(settings.limits)?;
-        Ok(Self { settings, scheduler, unclaimed: UnclaimedPipes::default() })
+        let rules = Arc::new(settings.rules);
+        let scheduler = Scheduler::new(Arc::clone(&rules))?;
+        let Settings { age_days_max, log_root, .. } = settings;
+        Ok(Self { age_days_max, log_root, rules, scheduler, unclaimed: UnclaimedPipes::default() })
     }
 
     /// Goes on with the logs of the process before this one.
@@ -99,9 +107,14 @@ impl Handler {
             }
             Request::Position { path, .. } => (path, Task::Position { client }),
             Request::Read { path, inode, offset, len_max, .. } => {
-                (path, Task::Read { client, inode, offset, len_max })
+                let Limits { size_bytes_max, .. } = self.rules.defaults();
+                let limits = Limits { size_bytes_max, backups_max: self.rules.backups_max(&path) };
+                (path, Task::Read { client, inode, offset, len_max, limits })
             }
-            Request::Append { path, message, .. } => (path, Task::Append { client, message }),
+            Request::Append { identity, path, message, .. } => {
+                let limits = self.rules.limits(&path, identity.name());
+                (path, Task::Append { client, message, limits })
+            }
         };
         self.scheduler.enqueue(core, &path, task);
         Ok(())
@@ -109,10 +122,11 @@ impl Handler {
 
     fn clean(&self, core: &mut Core<Outcome>) {
         let open = self.scheduler.table.paths().collect::<Vec<_>>();
-        let (root, age_days_max) = (self.settings.log_root.clone(), self.settings.age_days_max);
-        let backups_max = self.settings.limits.backups_max;
+        let (root, age_days_max) = (self.log_root.clone(), self.age_days_max);
+        let rules = Arc::clone(&self.rules);
         core.submit(StorageId::alone(&root), CLEANING_JOB, move || {
-            cleaner::clean(&root, age_days_max, backups_max, SystemTime::now(), &open);
+            let backups_max = |path: &Path| rules.backups_max(path);
+            cleaner::clean(&root, age_days_max, &backups_max, SystemTime::now(), &open);
             Outcome(JobResult::Cleaning)
         });
     }
@@ -173,7 +187,7 @@ impl Daemon for Handler {
         match self.scheduler.describe_job(number) {
             Some(description) => description,
             None if number == CLEANING_JOB => {
-                format!("looking for old logs in {}", self.settings.log_root.display())
+                format!("looking for old logs in {}", self.log_root.display())
             }
             None => UnclaimedPipes::describe(),
         }

@@ -25,6 +25,7 @@ mod logs;
 mod persist;
 mod protocol;
 pub mod rotating_file;
+pub mod rules;
 mod scheduler;
 mod stop;
 
@@ -32,7 +33,7 @@ use std::io;
 // Named through the crate where the models in `tests/models` put another in its place.
 use std::sync;
 
-use common::config::{Document, Error};
+use common::config::{Document, Error, Toml};
 use common::handover::{InheritedFds, document};
 use common::rpc::Program;
 use common::server::{Caller, Core};
@@ -43,6 +44,7 @@ pub use handler::Handler;
 pub use logs::outcome::Outcome;
 
 use crate::config::Settings;
+use crate::rules::Rules;
 
 /// See `common/SYSTEM_CALLS.md`.
 const COSTS: [(Call, &str); 2] = [
@@ -63,11 +65,17 @@ impl Service for Handler {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PROGRAM: Program = protocol::PROGRAM;
     const CONFIG_KEYS: &'static [&'static str] = &config::KEYS;
+    const HAS_TOML: bool = true;
     const COSTS: &'static [(Call, &'static str)] = &COSTS;
     type Settings = Settings;
 
     fn configure(document: &Document) -> Result<Settings, Error> {
         Settings::read(document)
+    }
+
+    fn configure_toml(settings: &mut Settings, toml: &Toml<'_>) -> Result<(), Error> {
+        settings.rules = Rules::read(toml, settings.rules.defaults())?;
+        Ok(())
     }
 
     fn create(settings: Settings, core: &mut Core<Outcome>) -> io::Result<Self> {

@@ -48,7 +48,7 @@ pub(crate) enum Request {
     /// Bytes of a log from a position on.
     Read { path: PathBuf, inode: u64, offset: u64, len_max: u64, flags: u32 },
     /// A message at the end of a log.
-    Append { path: PathBuf, message: Vec<u8>, flags: u32 },
+    Append { identity: GuestIdentity, path: PathBuf, message: Vec<u8>, flags: u32 },
 }
 
 impl Request {
@@ -88,8 +88,8 @@ impl Request {
     }
 
     fn decode_append(reader: &mut Reader<'_>) -> Result<Self, xdr::Error> {
-        GuestIdentity::decode(reader)?;
         Ok(Self::Append {
+            identity: GuestIdentity::decode(reader)?,
             path: path(reader)?,
             message: reader.string(STRING_BYTES_MAX)?.to_vec(),
             flags: reader.u32()?,

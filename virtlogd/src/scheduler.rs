@@ -27,7 +27,7 @@ use crate::persist::fd_store;
 use crate::persist::restored_log::RestoredLog;
 use crate::persist::staging_store;
 use crate::protocol::GuestIdentity;
-use crate::rotating_file::Limits;
+use crate::rules::Rules;
 
 /// Time that a partial line may wait for its end near the end of a file.
 const HOLD: Duration = Duration::from_millis(50);
@@ -40,7 +40,7 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Scheduler {
     pub(crate) table: LogTable,
     pub(crate) workspaces: Workspaces,
-    limits: Limits,
+    rules: Arc<Rules>,
     open_logs: usize,
     pub(crate) closing_pipes: ClosingPipes,
     pub(crate) stops: Stops,
@@ -51,11 +51,11 @@ impl Scheduler {
     ///
     /// # Errors
     /// As `pipe2(2)`.
-    pub(crate) fn new(limits: Limits) -> io::Result<Self> {
+    pub(crate) fn new(rules: Arc<Rules>) -> io::Result<Self> {
         Ok(Self {
             table: LogTable::default(),
             workspaces: Workspaces::new()?,
-            limits,
+            rules,
             open_logs: 0,
             closing_pipes: ClosingPipes::default(),
             stops: Stops::default(),
@@ -82,6 +82,7 @@ impl Scheduler {
         let (reader, writer) = pipe::pipe()?;
         let number = self.table.number_of(path);
         let guest = self.table.next_number();
+        let limits = self.rules.limits(path, identity.name());
         let pipe = match core.watch(Arc::new(reader), number) {
             Ok(pipe) => pipe,
             Err(error) => {
@@ -90,7 +91,8 @@ impl Scheduler {
             }
         };
         let guest = Arc::new(Guest::new(guest, identity, pipe, self.workspaces.pool()));
-        self.enqueue(core, path, Task::Open { client, truncate, guest, guest_end: writer });
+        let task = Task::Open { client, truncate, limits, guest, guest_end: writer };
+        self.enqueue(core, path, task);
         Ok(())
     }
 
@@ -121,6 +123,7 @@ impl Scheduler {
                 return Err(error);
             }
         };
+        let limits = self.rules.limits(&path, identity.name());
         let (guest, key) = (self.table.next_number(), state.key);
         let guest = Arc::new(state.into_guest(guest, identity, pipe, self.workspaces.pool()));
         if let Some(queue) = self.table.get_mut(number) {
@@ -128,7 +131,7 @@ impl Scheduler {
             queue.key = key;
             self.open_logs += 1;
         }
-        self.enqueue(core, &path, Task::Adopt { guest, file: Box::new(file) });
+        self.enqueue(core, &path, Task::Adopt { limits, guest, file: Box::new(file) });
         Ok(None)
     }
 
@@ -291,14 +294,14 @@ impl Scheduler {
             Prerequisite::Fetch => return,
         };
         queue.busy = true;
-        let (path, writer, limits) = (Arc::clone(&queue.path), queue.writer.take(), self.limits);
+        let (path, writer) = (Arc::clone(&queue.path), queue.writer.take());
         let workspaces = self.workspaces.clone();
         let is_at_slow_place = queue.place.is_some_and(|place| core.is_slow(place));
         let haste = core.haste();
         queue.submit(core, number, move || {
             let result = match is_at_slow_place && task.can_wait() && haste.is_needed() {
                 true => TaskResult::postponed(writer),
-                false => task.run(&path, writer, &workspaces, limits, left),
+                false => task.run(&path, writer, &workspaces, left),
             };
             Outcome(JobResult::Task(number, result))
         });

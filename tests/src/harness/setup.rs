@@ -152,6 +152,14 @@ impl Setup {
         self
     }
 
+    /// Writes the file of our own settings beside it.
+    #[must_use]
+    pub fn toml(self, text: &str) -> Self {
+        let path = self.config_path().with_extension("toml");
+        fs::write(path, text).expect("writing our own settings");
+        self
+    }
+
     /// Adds command line arguments.
     #[must_use]
     pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {

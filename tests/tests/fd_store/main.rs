@@ -14,6 +14,7 @@ mod marks;
 mod names;
 mod own_log;
 mod places;
+mod rules;
 mod silent;
 mod slow;
 mod small;

@@ -24,6 +24,7 @@ mod virtlogd {
         by_half_an_executable,
         by_the_other_daemon_of_ours,
         by_a_broken_configuration,
+        by_a_broken_file_of_our_own_settings,
         in_its_own_time,
     }
 }
@@ -95,6 +96,16 @@ fn by_a_broken_configuration(subject: Subject) {
     fs::write(&path, "max_clients = \"many\"\n").unwrap();
     let name = path.file_name().unwrap().to_owned();
     journey.expect_refusal(name.to_str().unwrap());
+    fs::remove_file(path).unwrap();
+    journey.end();
+}
+
+fn by_a_broken_file_of_our_own_settings(subject: Subject) {
+    let mut journey = Refusal::begin(subject);
+    let path = journey.daemon.host().path("etc/libvirt/virtlogd.toml");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "[[rule]]\npath = 5\n").unwrap();
+    journey.expect_refusal("virtlogd.toml:2:8: 'path' has to be a string of 1 to 255 bytes");
     fs::remove_file(path).unwrap();
     journey.end();
 }

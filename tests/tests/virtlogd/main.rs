@@ -15,6 +15,7 @@ mod open;
 mod others;
 mod read;
 mod rotation;
+mod rules;
 mod slow;
 mod start;
 mod tricks;

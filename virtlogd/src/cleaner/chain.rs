@@ -85,10 +85,16 @@ impl Chains {
         true
     }
 
-    /// Returns the files to delete.
-    pub(super) fn condemned(self, policy: Policy) -> impl Iterator<Item = Condemned> {
+    /// Returns the files to delete, by the rules for the log of this name.
+    pub(super) fn condemned(
+        self,
+        policy_of: impl Fn(&OsStr) -> Policy,
+    ) -> impl Iterator<Item = Condemned> {
         let closed = self.0.into_iter().filter(|(_, chain)| !chain.is_open);
-        closed.map(move |(head, chain)| chain.condemned(head, policy))
+        closed.map(move |(head, chain)| {
+            let policy = policy_of(&head);
+            chain.condemned(head, policy)
+        })
     }
 }
 
@@ -146,7 +152,7 @@ mod tests {
 
     /// Adds `(name, mtime, is open)` and returns what goes, sorted.
     fn condemned(entries: &[(&str, i64, bool)]) -> Vec<String> {
-        let condemned = chains(entries).condemned(POLICY);
+        let condemned = chains(entries).condemned(|_| POLICY);
         let parts = condemned.flat_map(|condemned| condemned.parts);
         let mut names: Vec<_> = parts.map(|(name, _)| name.into_string().unwrap()).collect();
         names.sort();
@@ -156,7 +162,7 @@ mod tests {
     #[test]
     fn the_log_goes_behind_its_parts() {
         let entries = [("a.log.1", 1, false), ("a.log", 9, false), ("a.log.2", 1, false)];
-        let condemned: Vec<_> = chains(&entries).condemned(POLICY).collect();
+        let condemned: Vec<_> = chains(&entries).condemned(|_| POLICY).collect();
         let [Condemned { head, head_seen, parts }] = &condemned[..] else { panic!() };
         assert_eq!((head.to_str(), *head_seen), (Some("a.log"), Some(seen(9))));
         let names: Vec<_> = parts.iter().map(|(name, _)| name.to_str().unwrap()).collect();
@@ -224,6 +230,6 @@ mod tests {
         assert!(!add("one-more.log".into(), None, 1));
         assert!(add("0.log".into(), Some(0), 101));
         let goes = |condemned: &Condemned| !condemned.parts.is_empty();
-        assert_eq!(chains.condemned(POLICY).filter(goes).count(), CHAINS_MAX - 1);
+        assert_eq!(chains.condemned(|_| POLICY).filter(goes).count(), CHAINS_MAX - 1);
     }
 }

@@ -44,12 +44,13 @@ pub struct Summary {
 
 /// Makes one pass. `open` are the paths of the logs that were open when it was asked for, which are
 /// logs also while they lead to no file, or to another one; `age_days_max` 0 means that nothing is
-/// ever old, and nothing is done. It never fails: what cannot be looked at or deleted is logged and
+/// ever old, and nothing is done; `backups_max` returns the number of older parts that the log at a
+/// path may have. It never fails: what cannot be looked at or deleted is logged and
 /// skipped.
 pub fn clean(
     log_root: &Path,
     age_days_max: u64,
-    backups_max: u64,
+    backups_max: &dyn Fn(&Path) -> u64,
     now: SystemTime,
     open: &[PathBuf],
 ) -> Summary {
@@ -58,11 +59,12 @@ pub fn clean(
         return summary;
     }
     let age_s_max = i64::try_from(age_days_max.saturating_mul(DAY_S)).unwrap_or(i64::MAX);
-    let policy = Policy { oldest_mtime_s: unix_time_s(now).saturating_sub(age_s_max), backups_max };
+    let oldest_mtime_s = unix_time_s(now).saturating_sub(age_s_max);
     let root = fs::canonicalize(log_root);
     match root.and_then(|path| Ok((Directory::reach(log_root)?, path))) {
         Ok((root, path)) => {
-            Pass { policy, open: Heads::of(open), summary: &mut summary }.tree(&root, &path);
+            let open = Heads::of(open);
+            Pass { oldest_mtime_s, backups_max, open, summary: &mut summary }.tree(&root, &path);
         }
         Err(error) => summary.skip("look for old logs in", log_root, &error),
     }
@@ -70,7 +72,8 @@ pub fn clean(
 }
 
 struct Pass<'a> {
-    policy: Policy,
+    oldest_mtime_s: i64,
+    backups_max: &'a dyn Fn(&Path) -> u64,
     /// Logs of the chains of open logs.
     open: Heads,
     summary: &'a mut Summary,
@@ -90,8 +93,10 @@ impl Pass<'_> {
     /// Cleans one directory and returns the names of those directly in it.
     fn directory(&mut self, directory: &Directory, path: &Path) -> Vec<OsString> {
         let (chains, nested) = self.look(directory, path);
-        let policy = self.policy;
-        for chain in chains.into_iter().flat_map(|chains| chains.condemned(policy)) {
+        let Self { oldest_mtime_s, backups_max, .. } = *self;
+        let policy_of =
+            |head: &OsStr| Policy { oldest_mtime_s, backups_max: backups_max(&path.join(head)) };
+        for chain in chains.into_iter().flat_map(|chains| chains.condemned(policy_of)) {
             self.delete_chain(directory, path, &chain);
         }
         nested

@@ -63,6 +63,7 @@ pub(super) fn read(
     len_max: u64,
 ) -> Result<Reply, rpc::Error> {
     let known = writer.and_then(LogWriter::directory);
+    let limits = writer.map_or(limits, LogWriter::limits);
     let reply = protocol::data(|data| {
         rotating_file::read(path, known, limits.backups_max, inode, offset, len_max, data)
     });

@@ -35,6 +35,7 @@ pub(crate) enum Task {
     Open {
         client: ClientId,
         truncate: bool,
+        limits: Limits,
         /// Guest, with the end of its pipe to read from.
         guest: Arc<Guest>,
         /// End to write to, for the client.
@@ -42,12 +43,12 @@ pub(crate) enum Task {
     },
     /// Answer with the position of the log's end.
     Position { client: ClientId },
-    /// Answer with bytes of the log.
-    Read { client: ClientId, inode: u64, offset: u64, len_max: u64 },
-    /// Add a message to the log.
-    Append { client: ClientId, message: Vec<u8> },
+    /// Answer with bytes of the log. The limits are for a path that is none.
+    Read { client: ClientId, inode: u64, offset: u64, len_max: u64, limits: Limits },
+    /// Add a message to the log. The limits are for a path that is none.
+    Append { client: ClientId, message: Vec<u8>, limits: Limits },
     /// Go on with a log of the process before this one.
-    Adopt { guest: Arc<Guest>, file: Box<RestoredFile> },
+    Adopt { limits: Limits, guest: Arc<Guest>, file: Box<RestoredFile> },
     /// Store everything, and see whether the path still leads to the log.
     FlushForHandover,
     /// Store everything and end the log: the daemon is about to exit. One that `goes_on` does so in
@@ -98,7 +99,6 @@ impl Task {
         path: &Arc<Path>,
         mut writer: Option<Box<LogWriter>>,
         workspaces: &Workspaces,
-        limits: Limits,
         left: Option<u64>,
     ) -> TaskResult {
         let mut workspace = workspaces.take();
@@ -109,7 +109,7 @@ impl Task {
         let result = match drained {
             Ok(Some(left)) => TaskResult::unfinished(self, left, writer),
             Err(error) if error.is_left_behind() => TaskResult::unfinished(self, 1, writer),
-            drained => self.perform(path, writer, &mut workspace, limits, drained.err()),
+            drained => self.perform(path, writer, &mut workspace, drained.err()),
         };
         workspaces.give_back(workspace);
         result
@@ -122,7 +122,6 @@ impl Task {
         path: &Arc<Path>,
         mut writer: Option<Box<LogWriter>>,
         workspace: &mut Workspace,
-        limits: Limits,
         failure: Option<rotating_file::Error>,
     ) -> TaskResult {
         let (mut outcome, mut answer) = (None, None);
@@ -134,7 +133,7 @@ impl Task {
                 let ended = writer.take_if(|_| outcome == Some(WriteOutcome::End));
                 ended.into_iter().for_each(|ended| ended.abandon());
             }
-            Self::Adopt { guest, file } => {
+            Self::Adopt { limits, guest, file } => {
                 guest.measure();
                 let adopted = writer.insert(Box::new(LogWriter::adopt(guest, path, limits, *file)));
                 outcome = Some(adopted.write_turn(workspace, false, true, true));
@@ -145,7 +144,7 @@ impl Task {
             Self::Stop { goes_on } => {
                 writer.take().into_iter().for_each(|writer| stop(writer, goes_on, workspace));
             }
-            Self::Open { client, truncate, guest, guest_end } => {
+            Self::Open { client, truncate, limits, guest, guest_end } => {
                 let file = ToOpen { path, truncate, limits };
                 answer =
                     Some((client, calls::open(&file, &mut writer, guest, guest_end, workspace)));
@@ -153,12 +152,12 @@ impl Task {
             Self::Position { client } => {
                 answer = Some((client, calls::position(path, writer.as_deref())));
             }
-            Self::Read { client, inode, offset, len_max } => {
+            Self::Read { client, inode, offset, len_max, limits } => {
                 let from = Position { inode, offset };
                 let log = writer.as_deref();
                 answer = Some((client, calls::read(path, log, limits, from, len_max)));
             }
-            Self::Append { client, message } => {
+            Self::Append { client, message, limits } => {
                 let result = failure.map_or(Ok(()), Err);
                 let appended = result
                     .and_then(|()| calls::append(path, writer.as_deref_mut(), &message, limits));

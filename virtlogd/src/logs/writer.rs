@@ -89,6 +89,11 @@ impl LogWriter {
         Some(&failure.reason)
     }
 
+    /// Returns the limits of the file.
+    pub(crate) fn limits(&self) -> Limits {
+        self.file.limits()
+    }
+
     /// Stores what waits and looks whether the path still leads to the file.
     pub(crate) fn flush_for_handover(&mut self, workspace: &mut Workspace) {
         match self.file.refresh() {

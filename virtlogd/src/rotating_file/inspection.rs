@@ -34,7 +34,7 @@ impl RotatingFile {
     pub fn written_of(&self, text: &[u8], inode: u64, offset: u64) -> usize {
         let mut found = Vec::new();
         let len_max = text.len() as u64 + OTHERS_BYTES_MAX;
-        let (path, backups_max) = (self.path(), self.limits.backups_max);
+        let (path, backups_max) = (self.path(), self.limits().backups_max);
         let read =
             read(path, self.known_directory(), backups_max, inode, offset, len_max, &mut found);
         if read.is_ok() && found.windows(text.len().max(1)).any(|piece| piece == text) {
@@ -45,7 +45,7 @@ impl RotatingFile {
 
     /// Returns whether the part before the file ends with a line, or there is none.
     fn is_behind_line(&self) -> bool {
-        if self.limits.backups_max == 0 {
+        if self.limits().backups_max == 0 {
             return true;
         }
         match self.open_part(Some(0)) {

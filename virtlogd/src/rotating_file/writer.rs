@@ -32,7 +32,7 @@ const NONE: FileId = FileId { device: 0, number: 0 };
 #[derive(Debug)]
 pub struct RotatingFile {
     path: Arc<Path>,
-    pub(super) limits: Limits,
+    limits: Limits,
     /// The open file; `None` until it could be opened the first time.
     file: Option<OpenFile>,
     /// Directory in which it was opened; `None` until that is known.
@@ -146,6 +146,11 @@ impl RotatingFile {
     /// Returns the path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns its limits.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Returns whether it is open, its directory is known, and it is not in the middle of a

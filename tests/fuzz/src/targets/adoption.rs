@@ -11,6 +11,7 @@ use common::startup::fuzzing::{Adopted, install_log};
 use serde_json::{Map, Value};
 use virtlogd::config::Settings;
 use virtlogd::rotating_file::Limits;
+use virtlogd::rules::Rules;
 
 use super::inheritance::{self, Inheritance};
 
@@ -47,7 +48,7 @@ pub(crate) fn leases(bytes: &[u8]) {
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        limits: Limits { size_bytes_max: 300, backups_max: 2 },
+        rules: Rules::none(Limits { size_bytes_max: 300, backups_max: 2 }),
         age_days_max: 0,
         log_root: "/var/log/libvirt".into(),
     }

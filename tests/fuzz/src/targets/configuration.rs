@@ -48,7 +48,7 @@ fn read_all(document: &Document) {
     if let Ok(settings) = virtlogd::config::Settings::read(document)
         && let Some(Entry { value: Value::Unsigned(Some(number)), .. }) = document.entry("max_size")
     {
-        assert_eq!(settings.limits.size_bytes_max, *number);
+        assert_eq!(settings.rules.defaults().size_bytes_max, *number);
     }
 }
 

@@ -32,7 +32,7 @@ impl Tree {
     }
 
     fn clean(&self, open: &[PathBuf]) -> Summary {
-        clean(&self.path("root"), AGE_DAYS_MAX, 3, self.now, open)
+        clean(&self.path("root"), AGE_DAYS_MAX, &|_| 3, self.now, open)
     }
 
     /// Cleans the root alone; `meanwhile` happens between a look at it and the first deletion.
@@ -45,12 +45,13 @@ impl Tree {
         let oldest_mtime_s = unix_time_s(self.now) - 10 * 86_400;
         let policy = Policy { oldest_mtime_s, backups_max: 3 };
         let mut summary = Summary::default();
-        let mut pass = Pass { policy, open: Heads::of(&[]), summary: &mut summary };
+        let open = Heads::of(&[]);
+        let mut pass = Pass { oldest_mtime_s, backups_max: &|_| 3, open, summary: &mut summary };
         let path = self.path(name);
         let directory = Directory::open(&path).unwrap();
         let (chains, _) = pass.look(&directory, &path);
         meanwhile();
-        let condemned = chains.unwrap().condemned(policy);
+        let condemned = chains.unwrap().condemned(|_| policy);
         condemned.for_each(|chain| pass.delete_chain(&directory, &path, &chain));
         summary
     }
@@ -86,7 +87,7 @@ fn old_chains_go_and_everything_else_stays() {
 fn without_an_age_nothing_is_done() {
     let tree = Tree::new();
     tree.file("root/a.log.9", 20);
-    assert_eq!(clean(&tree.path("root"), 0, 3, tree.now, &[]), Summary::default());
+    assert_eq!(clean(&tree.path("root"), 0, &|_| 3, tree.now, &[]), Summary::default());
     assert!(tree.has("root/a.log.9"));
 }
 
@@ -94,7 +95,7 @@ fn without_an_age_nothing_is_done() {
 fn no_age_is_too_large() {
     let tree = Tree::new();
     tree.file("root/a.log", 900);
-    assert_eq!(clean(&tree.path("root"), u64::MAX, 3, tree.now, &[]).deleted, 0);
+    assert_eq!(clean(&tree.path("root"), u64::MAX, &|_| 3, tree.now, &[]).deleted, 0);
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn what_cannot_be_looked_at_is_skipped() {
     symlink("nowhere", tree.path("root/a.log")).unwrap();
     tree.file("root/b.log", 20);
     assert_eq!(tree.clean(&[]), Summary { deleted: 1, failed: 1, postponed: 0 });
-    let missing = clean(&tree.path("missing"), AGE_DAYS_MAX, 3, tree.now, &[]);
+    let missing = clean(&tree.path("missing"), AGE_DAYS_MAX, &|_| 3, tree.now, &[]);
     assert_eq!(missing, Summary { failed: 1, ..Summary::default() });
 }
 

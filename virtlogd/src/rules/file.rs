@@ -1,0 +1,77 @@
+//! Tables of `virtlogd.toml`, converted to rules.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use common::config::{Error, Toml, TomlSpanned, TomlValue};
+use serde::Deserialize;
+
+use super::glob::Glob;
+use super::rule::Rule;
+use crate::rotating_file::{BACKUPS_MAX, Limits};
+
+/// Rules of one file. Each is compared with a log that is opened.
+const RULES_MAX: usize = 256;
+
+/// Bytes of one pattern.
+const PATTERN_BYTES_MAX: usize = 255;
+
+/// Sizes of one log file in bytes; 0 for no limit.
+const SIZE_BYTES: RangeInclusive<u64> = 0..=1 << 50;
+
+/// Numbers of older parts.
+const BACKUPS: RangeInclusive<u64> = 0..=BACKUPS_MAX;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Tables {
+    rule: Vec<TomlSpanned<RuleTable>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RuleTable {
+    domain: Option<TomlValue>,
+    path: Option<TomlValue>,
+    max_size: Option<TomlValue>,
+    max_backups: Option<TomlValue>,
+}
+
+/// Reads the rules of a file. What one does not say is as in `defaults`.
+pub(super) fn read(toml: &Toml<'_>, defaults: Limits) -> Result<Vec<Arc<Rule>>, Error> {
+    let tables: Tables = toml.read()?;
+    if let Some(surplus) = tables.rule.get(RULES_MAX) {
+        return Err(toml.error(surplus.span(), &format!("there are more than {RULES_MAX} rules")));
+    }
+    tables.rule.iter().map(|table| read_rule(toml, table, defaults).map(Arc::new)).collect()
+}
+
+fn read_rule(
+    toml: &Toml<'_>,
+    table: &TomlSpanned<RuleTable>,
+    defaults: Limits,
+) -> Result<Rule, Error> {
+    let RuleTable { domain, path, max_size, max_backups } = table.get_ref();
+    if domain.is_none() && path.is_none() {
+        return Err(toml.error(table.span(), "a rule needs 'domain', 'path', or both"));
+    }
+    let size_bytes_max = toml.size_bytes("max_size", max_size.as_ref(), &SIZE_BYTES)?;
+    let backups_max = toml.number("max_backups", max_backups.as_ref(), &BACKUPS)?;
+    Ok(Rule {
+        domain: glob(toml, "domain", domain.as_ref())?,
+        path: glob(toml, "path", path.as_ref())?,
+        limits: Limits {
+            size_bytes_max: size_bytes_max.unwrap_or(defaults.size_bytes_max),
+            backups_max: backups_max.unwrap_or(defaults.backups_max),
+        },
+    })
+}
+
+fn glob(toml: &Toml<'_>, key: &str, value: Option<&TomlValue>) -> Result<Option<Glob>, Error> {
+    let (Some(value), Some(text)) = (value, toml.string(key, value, PATTERN_BYTES_MAX)?) else {
+        return Ok(None);
+    };
+    Glob::parse(text)
+        .map(Some)
+        .map_err(|what| toml.error(value.span(), &format!("'{key}': {what}")))
+}
