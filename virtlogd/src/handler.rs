@@ -208,6 +208,7 @@ impl Daemon for Handler {
     fn prepare_handover(&mut self, core: &mut Core<Outcome>, successor: Successor) {
         if successor == Successor::Libvirt {
             self.scheduler.flush_for_handover(core);
+            self.rules.log_end();
         }
     }
 

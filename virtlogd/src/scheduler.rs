@@ -27,7 +27,7 @@ use crate::persist::fd_store;
 use crate::persist::restored_log::RestoredLog;
 use crate::persist::staging_store;
 use crate::protocol::GuestIdentity;
-use crate::rules::Rules;
+use crate::rules::{LogSettings, Rules};
 
 /// Time that a partial line may wait for its end near the end of a file.
 const HOLD: Duration = Duration::from_millis(50);
@@ -82,7 +82,7 @@ impl Scheduler {
         let (reader, writer) = pipe::pipe()?;
         let number = self.table.number_of(path);
         let guest = self.table.next_number();
-        let limits = self.rules.limits(path, identity.name());
+        let LogSettings { limits, cap } = self.rules.settings(path, identity.name());
         let pipe = match core.watch(Arc::new(reader), number) {
             Ok(pipe) => pipe,
             Err(error) => {
@@ -90,7 +90,8 @@ impl Scheduler {
                 return Err(error);
             }
         };
-        let guest = Arc::new(Guest::new(guest, identity, pipe, self.workspaces.pool()));
+        let guest = Guest::new(guest, identity, pipe, self.workspaces.pool());
+        let guest = Arc::new(guest.capped(cap));
         let task = Task::Open { client, truncate, limits, guest, guest_end: writer };
         self.enqueue(core, path, task);
         Ok(())
@@ -123,9 +124,10 @@ impl Scheduler {
                 return Err(error);
             }
         };
-        let limits = self.rules.limits(&path, identity.name());
+        let LogSettings { limits, cap } = self.rules.settings(&path, identity.name());
         let (guest, key) = (self.table.next_number(), state.key);
-        let guest = Arc::new(state.into_guest(guest, identity, pipe, self.workspaces.pool()));
+        let guest = state.into_guest(guest, identity, pipe, self.workspaces.pool());
+        let guest = Arc::new(guest.capped(cap));
         if let Some(queue) = self.table.get_mut(number) {
             queue.guest = Some(Arc::clone(&guest));
             queue.key = key;
@@ -334,6 +336,7 @@ impl Scheduler {
             Some(WriteOutcome::Large) => queue.flush_after(core, rate::LARGE, number),
             Some(WriteOutcome::Quiet | WriteOutcome::End) | None => {}
         }
+        queue.tell_of_excess_later(core, number);
         ended
     }
 

@@ -3,6 +3,7 @@
 mod activation;
 mod append;
 mod append_only;
+mod capped;
 mod cleaner;
 mod clients;
 mod end;

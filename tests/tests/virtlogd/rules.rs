@@ -18,6 +18,7 @@ tests::ours! { Virtlogd:
     the_next_process_applies_its_own_rules,
     rules_hold_for_logs_of_libvirts_daemon,
     a_broken_file_does_not_keep_logs_of_libvirts_daemon,
+    libvirts_daemon_ends_the_rules,
 }
 
 /// What the tests' client calls its guest.
@@ -161,6 +162,21 @@ fn a_broken_file_does_not_keep_logs_of_libvirts_daemon(subject: Subject) {
     daemon.expect_said("virtlogd.toml:1:1: a rule needs 'domain', 'path', or both");
     log.pipe.write_all(&[b'x'; 150]).unwrap();
     expect_sizes(&path, [50, 100]);
+}
+
+fn libvirts_daemon_ends_the_rules(subject: Subject) {
+    let rules = format!("{RULE_OF_GUEST}{RULE}");
+    let mut daemon = subject.setup().toml(&rules).replaceable().start();
+    let path = daemon.file("a.log");
+    let mut log = daemon.log_client().open(&path).unwrap();
+    let line = "knows no rules, these end: domain 'g?est', path '**/small*'\n";
+    daemon.change_to(Whose::Ours);
+    assert!(!daemon.stderr().contains(line));
+    daemon.change_to(Whose::Theirs);
+    daemon.expect_said(line);
+    assert_eq!(daemon.stderr().matches(line).count(), 1);
+    log.pipe.write_all(&[b'x'; 150]).unwrap();
+    expect_sizes(&path, [150]);
 }
 
 #[track_caller]

@@ -24,17 +24,16 @@ use common::server::Progress;
 use common::sys::pipe;
 
 use crate::guest::backlog::Backlog;
+use crate::guest::discard::discard;
 use crate::guest::pipe::{GuestPipe, InputState};
 use crate::guest::rate::RateTracker;
+use crate::guest::rate_cap::{RateCap, RateLimit};
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::protocol::GuestIdentity;
 
 /// Bytes that are left in the pipe of a guest whose log cannot be written, a large one too. With
 /// the bytes in its staging pipe, that is all the memory that such a log costs.
 const LEFT_IN_PIPE_BYTES_MAX: usize = 16_384;
-
-/// Bytes read at a time when they are to be dropped.
-const DROP_BYTES: usize = 65_536;
 
 /// Times that a guest's pipe is emptied before other guests have their turn.
 const DRAIN_ROUNDS_MAX: usize = 4;
@@ -47,6 +46,8 @@ pub(crate) struct Guest {
     pub(crate) identity: GuestIdentity,
     /// Account of the job that writes its log.
     pub(crate) progress: Progress,
+    /// Cap of its output.
+    pub(crate) cap: Option<Box<RateCap>>,
     /// The job that writes its log may touch its pipe.
     is_direct: AtomicBool,
     /// Held by the job that touches its pipe. Taken before `pipe`, and never by the loop.
@@ -98,10 +99,17 @@ impl Guest {
             number,
             identity,
             progress: Progress::of_peer(number),
+            cap: None,
             is_direct: AtomicBool::new(true),
             touching: Mutex::default(),
             pipe: Mutex::new(GuestPipe::new(pipe, capacity_bytes, Arc::clone(pool))),
         }
+    }
+
+    /// Caps its output at a rate.
+    pub(crate) fn capped(self, limit: Option<RateLimit>) -> Self {
+        let cap = limit.map(|limit| Box::new(RateCap::new(limit, Instant::now())));
+        Self { cap, ..self }
     }
 
     /// Locks the state of its pipe. Nothing that may take long is done meanwhile.
@@ -201,6 +209,24 @@ impl Guest {
     ) -> Fetched {
         let is_left = self.drain_to_backlog_as(progress, reason, path);
         Fetched { waiting: is_left.into(), taken: 0 }
+    }
+
+    /// Drops what is in its pipe, over the cap. For the job that writes its log. Returns the number of
+    /// bytes.
+    pub(crate) fn drop_excess(&self, cap: &RateCap, path: &Path) -> io::Result<u64> {
+        let dropped = self.touch_directly(|pipe| {
+            let mut dropped = 0;
+            for _ in 0..DRAIN_ROUNDS_MAX {
+                match pipe::readable_bytes(pipe)? {
+                    0 => break,
+                    waiting => dropped += discard(pipe, waiting),
+                }
+            }
+            Ok(dropped)
+        })?;
+        let dropped = dropped.unwrap_or(0);
+        self.pipe().drop_excess(dropped, &cap.reason(), path);
+        Ok(dropped)
     }
 
     /// Moves the bytes in its pipe into a staging pipe, as far as that has room, for the job that
@@ -305,7 +331,7 @@ impl Guest {
     /// write makes the pipe ready again only when it finds it empty.
     fn empty(&self, pipe: BorrowedFd<'_>, waiting: usize, reason: &str, path: &Path) {
         let moved = usize::try_from(self.move_to_backlog(pipe, waiting as u64)).unwrap_or(waiting);
-        let dropped = drop_from(pipe, waiting.saturating_sub(moved));
+        let dropped = discard(pipe, waiting.saturating_sub(moved));
         self.pipe().drop_bytes(dropped, reason, path);
     }
 
@@ -337,17 +363,4 @@ fn left_in_pipe_bytes(guest: BorrowedFd<'_>) -> usize {
         ..=PAGE_BYTES => 0,
         capacity => (capacity / 4).min(LEFT_IN_PIPE_BYTES_MAX),
     }
-}
-
-fn drop_from(guest: BorrowedFd<'_>, len: usize) -> u64 {
-    // Of a packet that does not fit into the buffer the rest is gone.
-    let mut buffer = vec![0; len.clamp(pipe::ATOMIC_BYTES, DROP_BYTES)];
-    let mut dropped = 0;
-    while dropped < len
-        && let Ok(pipe::State::Waiting) = pipe::state(guest)
-        && let Ok(count @ 1..) = pipe::read(guest, &mut buffer)
-    {
-        dropped += count;
-    }
-    dropped as u64
 }

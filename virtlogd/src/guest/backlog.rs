@@ -44,10 +44,12 @@ pub(crate) enum BacklogItem {
 impl Backlog {
     /// Returns whether it is empty.
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty()
-            && self.staged.is_empty()
-            && self.filling.is_none()
-            && self.loss.is_none()
+        self.is_loss_at_most() && self.loss.is_none()
+    }
+
+    /// Returns whether it has nothing but a loss, if that.
+    pub(super) fn is_loss_at_most(&self) -> bool {
+        self.line.is_empty() && self.staged.is_empty() && self.filling.is_none()
     }
 
     /// Returns whether there is an item that can be written now.

@@ -7,6 +7,7 @@
 pub(crate) mod access;
 pub(crate) mod backlog;
 pub(crate) mod crash_records;
+mod discard;
 pub(crate) mod fetch;
 pub(crate) mod loss;
 pub(crate) mod loss_line;
@@ -14,4 +15,5 @@ pub(crate) mod loss_report;
 pub(crate) mod pipe;
 pub(crate) mod pipe_budget;
 pub(crate) mod rate;
+pub(crate) mod rate_cap;
 pub(crate) mod staging;

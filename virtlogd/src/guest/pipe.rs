@@ -120,6 +120,12 @@ impl GuestPipe {
             || self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty())
     }
 
+    /// Returns whether a loss is all that the log gets before the bytes in the pipe, if anything.
+    pub(crate) fn has_loss_at_most(&self) -> bool {
+        self.in_writing.is_none()
+            && self.backlog.as_ref().is_none_or(|backlog| backlog.is_loss_at_most())
+    }
+
     /// Returns whether the backlog has bytes that are to be written before more are fetched.
     pub(crate) fn has_staged(&self) -> bool {
         self.backlog.as_ref().is_some_and(|backlog| backlog.staged_bytes() > 0)
@@ -153,21 +159,37 @@ impl GuestPipe {
 
     /// Counts bytes of the guest's that were dropped, for `reason`.
     pub(crate) fn drop_bytes(&mut self, dropped: u64, reason: &str, path: &Path) {
+        if self.lose(dropped, reason) {
+            tracing::error!(
+                target: "logging.log_handler",
+                "Output for {} is being lost: {reason}", path.display()
+            );
+        }
+    }
+
+    /// Counts bytes of the guest's that were dropped as they are over its cap.
+    pub(crate) fn drop_excess(&mut self, dropped: u64, reason: &str, path: &Path) {
+        if self.lose(dropped, reason) {
+            tracing::warn!(
+                target: "logging.log_handler",
+                "Output for {} is being dropped: {reason}", path.display()
+            );
+        }
+    }
+
+    /// Counts bytes that were dropped, for `reason`. Returns whether a warning is due.
+    fn lose(&mut self, dropped: u64, reason: &str) -> bool {
         if dropped == 0 {
-            return;
+            return false;
         }
         let Self { backlog, report, .. } = self;
         let backlog = backlog.get_or_insert_default();
-        if backlog.loss.is_none() {
-            if report.get_or_insert_default().begin_warning(Instant::now()) {
-                tracing::error!(
-                    target: "logging.log_handler",
-                    "Output for {} is being lost: {reason}", path.display()
-                );
-            }
+        let is_first = backlog.loss.is_none();
+        if is_first {
             reason.clone_into(&mut backlog.reason);
         }
         backlog.lose(dropped);
+        is_first && report.get_or_insert_default().begin_warning(Instant::now())
     }
 
     /// Takes the backlog, unless it is empty.

@@ -88,6 +88,14 @@ impl LogQueue {
         }
     }
 
+    /// Sets the timer to tell of what was dropped over the guest's cap, and to take output again.
+    pub(crate) fn tell_of_excess_later(&mut self, core: &mut Core<Outcome>, number: u64) {
+        let cap = self.guest.as_ref().and_then(|guest| guest.cap.as_ref());
+        if let Some(after) = cap.and_then(|cap| cap.dropping_for(Instant::now())) {
+            self.flush_after(core, after, number);
+        }
+    }
+
     /// Takes the next task, and the bytes that it has left to store; a turn, short if `is_short`, if
     /// none waits.
     pub(crate) fn next_task(&mut self, is_short: bool) -> (Task, Option<u64>) {
@@ -135,7 +143,11 @@ impl LogQueue {
         if self.is_stalled && self.place.is_some_and(|place| core.hangs(place)) {
             return Some("the file system did not answer in time".to_owned());
         }
-        let pipe = self.guest.as_ref().filter(|_| self.is_failing)?.pipe();
+        let guest = self.guest.as_ref()?;
+        if let Some(cap) = guest.cap.as_ref().filter(|cap| cap.is_dropping()) {
+            return Some(cap.reason());
+        }
+        let pipe = Some(guest).filter(|_| self.is_failing)?.pipe();
         Some(pipe.backlog().map_or_else(String::new, |backlog| backlog.reason.clone()))
     }
 

@@ -46,6 +46,11 @@ impl TurnBudget {
         Self { bytes: bytes.max(1), moves: DRAIN_MOVES_MAX, period: None, end: None }
     }
 
+    /// Returns this budget, with at most `bytes`.
+    pub(crate) fn at_most(self, bytes: u64) -> Self {
+        Self { bytes: self.bytes.min(bytes), ..self }
+    }
+
     /// Returns the number of bytes that may be written yet.
     pub(crate) fn bytes(&self) -> u64 {
         if self.is_over() { 0 } else { self.bytes }

@@ -18,6 +18,7 @@ use crate::guest::backlog::Backlog;
 use crate::guest::loss;
 use crate::guest::pipe::InputState;
 use crate::guest::rate::{self, ReadPolicy};
+use crate::guest::rate_cap::RateCap;
 use crate::guest::staging::Workspace;
 use crate::logs::restored_file::RestoredFile;
 use crate::logs::transfer::{Written, transfer};
@@ -180,7 +181,8 @@ impl LogWriter {
         if outstanding == 0 && self.failure.is_none() && !self.guest.pipe().has_backlog() {
             return Ok(());
         }
-        self.write(workspace, TurnBudget::all(outstanding), true).map(drop)
+        self.write(workspace, TurnBudget::all(outstanding), true)?;
+        self.tell_of_excess(workspace)
     }
 
     /// Returns whether the guest has written something that is not stored.
@@ -268,9 +270,60 @@ impl LogWriter {
         self.guest.pipe().fd.watch().ok();
     }
 
+    /// Writes the backlog and what waits, as far as the guest's cap allows. What is over it is dropped.
+    fn write(
+        &mut self,
+        workspace: &mut Workspace,
+        budget: TurnBudget,
+        flush: bool,
+    ) -> Result<(WriteOutcome, Written), Error> {
+        let capped = self.guest.cap.is_some().then(|| Arc::clone(&self.guest));
+        let Some((guest, cap)) = capped.as_ref().and_then(|it| Some((it, it.cap.as_ref()?))) else {
+            return self.write_all(workspace, budget, flush);
+        };
+        match cap.available_bytes(Instant::now()) {
+            Some(bytes) => {
+                let written = self.write_all(workspace, budget.at_most(bytes), flush);
+                cap.spend(written.as_ref().map_or(0, |(_, written)| written.total));
+                written
+            }
+            None if guest.pipe().has_loss_at_most() => self.drop_excess(cap, workspace),
+            None => {
+                let staged_bytes = guest.pipe().staged_bytes();
+                self.write_all(workspace, budget.at_most(staged_bytes.max(1)), flush)
+            }
+        }
+    }
+
+    /// Drops what waits. The log has a line about it when output is taken again, or the guest has
+    /// gone.
+    fn drop_excess(
+        &mut self,
+        cap: &RateCap,
+        workspace: &mut Workspace,
+    ) -> Result<(WriteOutcome, Written), Error> {
+        let dropped = self.file.of_source(self.guest.drop_excess(cap, self.file.path()))?;
+        if self.guest.has_gone() {
+            return self.write_all(workspace, TurnBudget::part(0), true);
+        }
+        Ok((WriteOutcome::Quiet, Written { of_pipe: dropped, total: 0 }))
+    }
+
+    /// Drops what waits over the guest's cap, and tells of it in the log.
+    fn tell_of_excess(&mut self, workspace: &mut Workspace) -> Result<(), Error> {
+        let guest = Arc::clone(&self.guest);
+        match &guest.cap {
+            Some(cap) if cap.available_bytes(Instant::now()).is_none() => {
+                self.drop_excess(cap, workspace)?;
+                self.write_all(workspace, TurnBudget::part(0), true).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the backlog and what waits. After a failure the log counts as failing, until one of
     /// these calls succeeds.
-    fn write(
+    fn write_all(
         &mut self,
         workspace: &mut Workspace,
         budget: TurnBudget,
@@ -330,11 +383,17 @@ impl LogWriter {
         let report = pipe.report.get_or_insert_default();
         let told = report.note_written(lost_bytes, was_failing, Instant::now());
         drop(pipe);
-        if let Some(bytes) = told {
+        let Some(bytes) = told else { return };
+        let (guest, path) = (&self.guest.identity, self.file.path().display());
+        if self.guest.cap.is_some() && !was_failing {
             tracing::info!(
                 target: "logging.log_handler",
-                "The log of {} can be written again, {bytes} bytes were lost: {}",
-                self.guest.identity, self.file.path().display()
+                "{bytes} bytes of the log of {guest} were dropped: {path}"
+            );
+        } else {
+            tracing::info!(
+                target: "logging.log_handler",
+                "The log of {guest} can be written again, {bytes} bytes were lost: {path}"
             );
         }
     }

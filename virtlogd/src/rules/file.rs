@@ -1,13 +1,13 @@
 //! Tables of `virtlogd.toml`, converted to rules.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use common::config::{Error, Toml, TomlSpanned, TomlValue};
 use serde::Deserialize;
 
 use super::glob::Glob;
-use super::rule::Rule;
+use super::rule::{LogSettings, Rule};
+use crate::guest::rate_cap::{RateLimit, TOKENS_BYTES_MIN};
 use crate::rotating_file::{BACKUPS_MAX, Limits};
 
 /// Rules of one file. Each is compared with a log that is opened.
@@ -22,6 +22,12 @@ const SIZE_BYTES: RangeInclusive<u64> = 0..=1 << 50;
 /// Numbers of older parts.
 const BACKUPS: RangeInclusive<u64> = 0..=BACKUPS_MAX;
 
+/// Rates in bytes a second, and bursts in bytes.
+const RATES: RangeInclusive<u64> = TOKENS_BYTES_MIN..=1 << 40;
+
+/// Seconds in which a burst's bytes come at the rate, unless the burst is given.
+const BURST_S: u64 = 8;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Tables {
@@ -35,15 +41,17 @@ struct RuleTable {
     path: Option<TomlValue>,
     max_size: Option<TomlValue>,
     max_backups: Option<TomlValue>,
+    rate: Option<TomlValue>,
+    burst: Option<TomlValue>,
 }
 
 /// Reads the rules of a file. What one does not say is as in `defaults`.
-pub(super) fn read(toml: &Toml<'_>, defaults: Limits) -> Result<Vec<Arc<Rule>>, Error> {
+pub(super) fn read(toml: &Toml<'_>, defaults: Limits) -> Result<Vec<Rule>, Error> {
     let tables: Tables = toml.read()?;
     if let Some(surplus) = tables.rule.get(RULES_MAX) {
         return Err(toml.error(surplus.span(), &format!("there are more than {RULES_MAX} rules")));
     }
-    tables.rule.iter().map(|table| read_rule(toml, table, defaults).map(Arc::new)).collect()
+    tables.rule.iter().map(|table| read_rule(toml, table, defaults)).collect()
 }
 
 fn read_rule(
@@ -51,7 +59,7 @@ fn read_rule(
     table: &TomlSpanned<RuleTable>,
     defaults: Limits,
 ) -> Result<Rule, Error> {
-    let RuleTable { domain, path, max_size, max_backups } = table.get_ref();
+    let RuleTable { domain, path, max_size, max_backups, rate, burst } = table.get_ref();
     if domain.is_none() && path.is_none() {
         return Err(toml.error(table.span(), "a rule needs 'domain', 'path', or both"));
     }
@@ -60,11 +68,31 @@ fn read_rule(
     Ok(Rule {
         domain: glob(toml, "domain", domain.as_ref())?,
         path: glob(toml, "path", path.as_ref())?,
-        limits: Limits {
-            size_bytes_max: size_bytes_max.unwrap_or(defaults.size_bytes_max),
-            backups_max: backups_max.unwrap_or(defaults.backups_max),
+        settings: LogSettings {
+            limits: Limits {
+                size_bytes_max: size_bytes_max.unwrap_or(defaults.size_bytes_max),
+                backups_max: backups_max.unwrap_or(defaults.backups_max),
+            },
+            cap: cap(toml, rate.as_ref(), burst.as_ref())?,
         },
     })
+}
+
+fn cap(
+    toml: &Toml<'_>,
+    rate: Option<&TomlValue>,
+    burst: Option<&TomlValue>,
+) -> Result<Option<RateLimit>, Error> {
+    let Some(bytes_per_s) = toml.size_bytes("rate", rate, &RATES)? else {
+        return match burst {
+            Some(burst) => Err(toml.error(burst.span(), "'burst' needs 'rate'")),
+            None => Ok(None),
+        };
+    };
+    let bursts = bytes_per_s..=*RATES.end();
+    let burst_bytes = toml.size_bytes("burst", burst, &bursts)?;
+    let burst_bytes = burst_bytes.unwrap_or(bytes_per_s.saturating_mul(BURST_S));
+    Ok(Some(RateLimit { bytes_per_s, burst_bytes }))
 }
 
 fn glob(toml: &Toml<'_>, key: &str, value: Option<&TomlValue>) -> Result<Option<Glob>, Error> {

@@ -1,5 +1,7 @@
 //! Patterns of names and paths, which need not be text.
 
+use std::fmt;
+
 /// A pattern: `?` stands for any byte but `/`, `*` for any number of such, `**` for any number of
 /// bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,19 @@ impl Glob {
     }
 }
 
+impl fmt::Display for Glob {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.iter().flat_map(|token| match token {
+            Token::Byte(byte) => std::slice::from_ref(byte),
+            Token::Any => b"?",
+            Token::Star => b"*",
+            Token::DoubleStar => b"**",
+        });
+        let bytes: Vec<u8> = bytes.copied().collect();
+        write!(formatter, "'{}'", String::from_utf8_lossy(&bytes))
+    }
+}
+
 impl Star {
     fn next(self) -> Self {
         Self { token: self.token + 1, byte: self.byte + 1 }
@@ -139,6 +154,13 @@ mod tests {
             ("**a*b", "/a/xb/ac"),
         ] {
             assert!(!matches(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_shown_as_they_were_written() {
+        for text in ["", "web?", "/a/**/b*", "\u{e4}*"] {
+            assert_eq!(Glob::parse(text).unwrap().to_string(), format!("'{text}'"));
         }
     }
 

@@ -1,9 +1,11 @@
 //! One rule.
 
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::glob::Glob;
+use crate::guest::rate_cap::RateLimit;
 use crate::rotating_file::Limits;
 
 /// A rule.
@@ -13,7 +15,15 @@ pub(crate) struct Rule {
     pub(super) domain: Option<Glob>,
     /// Pattern of paths; `None` for any.
     pub(super) path: Option<Glob>,
+    pub(super) settings: LogSettings,
+}
+
+/// What holds for one log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogSettings {
     pub(crate) limits: Limits,
+    /// Cap of the guest's output.
+    pub(crate) cap: Option<RateLimit>,
 }
 
 impl Rule {
@@ -25,5 +35,16 @@ impl Rule {
     /// Returns whether it may apply to a log at this path.
     pub(super) fn matches_path(&self, path: &Path) -> bool {
         self.path.as_ref().is_none_or(|glob| glob.matches(path.as_os_str().as_bytes()))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.domain, &self.path) {
+            (Some(domain), Some(path)) => write!(formatter, "domain {domain} at path {path}"),
+            (Some(domain), None) => write!(formatter, "domain {domain}"),
+            (None, Some(path)) => write!(formatter, "path {path}"),
+            (None, None) => formatter.write_str("all"),
+        }
     }
 }

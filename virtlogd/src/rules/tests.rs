@@ -1,6 +1,7 @@
 use common::config::Toml;
 
 use super::*;
+use crate::guest::rate_cap::RateLimit;
 
 const DEFAULTS: Limits = Limits { size_bytes_max: 2_097_152, backups_max: 3 };
 
@@ -71,7 +72,7 @@ fn errors_name_the_place_the_key_and_what_is_allowed() {
         (
             "[[rule]]\npath = '*'\nmax_sice = 1\n",
             "3:1: unknown field `max_sice`, expected one of `domain`, `path`, `max_size`, \
-             `max_backups`",
+             `max_backups`, `rate`, `burst`",
         ),
         ("[[rules]]\n", "1:3: unknown field `rules`, expected `rule`"),
     ] {
@@ -101,4 +102,16 @@ fn the_example_of_the_documentation_is_understood() {
     assert_eq!(rules.limits(web, b"web1"), limits(10 << 20, 5));
     let nova = Path::new("/var/lib/nova/instances/7/console.log");
     assert_eq!(rules.limits(nova, b"web1"), limits(65_536, 3));
+}
+
+#[test]
+fn a_rate_comes_with_a_burst() {
+    let rule = |keys: &str| {
+        let rules = read(&format!("[[rule]]\npath = '*'\n{keys}\n")).unwrap();
+        rules.settings(Path::new("a"), b"").cap
+    };
+    let limit = |bytes_per_s, burst_bytes| Some(RateLimit { bytes_per_s, burst_bytes });
+    assert_eq!(rule(""), None);
+    assert_eq!(rule("rate = '1 MiB'"), limit(1 << 20, 8 << 20));
+    assert_eq!(rule("rate = '1 MiB'\nburst = '1 MiB'"), limit(1 << 20, 1 << 20));
 }

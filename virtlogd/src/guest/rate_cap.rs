@@ -1,0 +1,169 @@
+//! Cap of a guest's output, which a rule sets: what is over it is dropped, by the operator's choice.
+//!
+//! It is a token bucket. When that is empty everything is dropped until it has been filled for some
+//! seconds, so that the log has one line about that and not one for each piece.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes in the bucket with which output is still taken: fewer are not worth a piece of it.
+pub(crate) const TOKENS_BYTES_MIN: u64 = 4096;
+
+/// Time for which the bucket is filled, if it has room for so much, before output is taken again.
+const REFILL_PERIOD: Duration = Duration::from_secs(5);
+
+/// A rate that a guest's output may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateLimit {
+    /// At least [`TOKENS_BYTES_MIN`].
+    pub(crate) bytes_per_s: u64,
+    /// Bytes that may come at once; at least those of one second.
+    pub(crate) burst_bytes: u64,
+}
+
+/// The cap of one guest.
+#[derive(Debug)]
+pub(crate) struct RateCap {
+    limit: RateLimit,
+    bucket: Mutex<TokenBucket>,
+}
+
+#[derive(Debug)]
+struct TokenBucket {
+    bytes: u64,
+    filled_at: Instant,
+    /// It was empty, and is not filled enough yet.
+    is_empty: bool,
+}
+
+impl RateCap {
+    /// Makes one with a full bucket.
+    pub(crate) fn new(limit: RateLimit, now: Instant) -> Self {
+        let bucket = TokenBucket { bytes: limit.burst_bytes, filled_at: now, is_empty: false };
+        Self { limit, bucket: Mutex::new(bucket) }
+    }
+
+    /// Returns the number of bytes that may be taken now; `None`: what comes is dropped.
+    pub(crate) fn available_bytes(&self, now: Instant) -> Option<u64> {
+        let mut bucket = self.bucket();
+        bucket.fill(self.limit, now);
+        let needed = if bucket.is_empty { self.refill_bytes() } else { TOKENS_BYTES_MIN };
+        bucket.is_empty = bucket.bytes < needed;
+        (!bucket.is_empty).then_some(bucket.bytes)
+    }
+
+    /// Takes bytes out of the bucket.
+    pub(crate) fn spend(&self, bytes: u64) {
+        let mut bucket = self.bucket();
+        bucket.bytes = bucket.bytes.saturating_sub(bytes);
+    }
+
+    /// Returns the time until output is taken again; `None` while it is taken.
+    pub(crate) fn dropping_for(&self, now: Instant) -> Option<Duration> {
+        let mut bucket = self.bucket();
+        bucket.fill(self.limit, now);
+        let missing = self.refill_bytes().saturating_sub(bucket.bytes);
+        bucket.is_empty.then(|| {
+            Duration::from_millis(1 + missing.saturating_mul(1000) / self.limit.bytes_per_s.max(1))
+        })
+    }
+
+    /// Returns whether output is dropped.
+    pub(crate) fn is_dropping(&self) -> bool {
+        self.bucket().is_empty
+    }
+
+    /// Returns the reason of a loss.
+    pub(crate) fn reason(&self) -> String {
+        format!("more than the {} bytes a second of its rule", self.limit.bytes_per_s)
+    }
+
+    /// Returns the number of bytes with which output is taken again.
+    fn refill_bytes(&self) -> u64 {
+        let RateLimit { bytes_per_s, burst_bytes } = self.limit;
+        burst_bytes.min(bytes_per_s.saturating_mul(REFILL_PERIOD.as_secs()))
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TokenBucket {
+    fn fill(&mut self, limit: RateLimit, now: Instant) {
+        let elapsed_us = now.saturating_duration_since(self.filled_at).as_micros();
+        let filled = elapsed_us.saturating_mul(limit.bytes_per_s.into()) / 1_000_000;
+        let filled_us = filled.saturating_mul(1_000_000) / u128::from(limit.bytes_per_s.max(1));
+        let filled = u64::try_from(filled).unwrap_or(u64::MAX);
+        self.bytes = self.bytes.saturating_add(filled).min(limit.burst_bytes);
+        // The rest of a byte is for the next time.
+        self.filled_at += Duration::from_micros(u64::try_from(filled_us).unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const S: Duration = Duration::from_secs(1);
+
+    fn cap(bytes_per_s: u64, burst_bytes: u64) -> (RateCap, Instant) {
+        let now = Instant::now();
+        (RateCap::new(RateLimit { bytes_per_s, burst_bytes }, now), now)
+    }
+
+    #[test]
+    fn a_burst_is_taken_and_then_the_rate() {
+        let (cap, begin) = cap(10_000, 100_000);
+        assert_eq!(cap.available_bytes(begin), Some(100_000));
+        cap.spend(95_000);
+        assert_eq!(cap.available_bytes(begin), Some(5000));
+        assert_eq!(cap.available_bytes(begin + S / 2), Some(10_000));
+        assert_eq!(cap.available_bytes(begin + 60 * S), Some(100_000), "not more than a burst");
+    }
+
+    #[test]
+    fn what_is_over_it_is_dropped_until_there_is_room_for_some_seconds() {
+        let (cap, begin) = cap(10_000, 100_000);
+        cap.spend(100_000);
+        assert_eq!(cap.dropping_for(begin), None, "nothing has come");
+        assert_eq!(cap.available_bytes(begin), None);
+        assert_eq!(cap.dropping_for(begin), Some(REFILL_PERIOD + MS));
+        assert_eq!(cap.available_bytes(begin + 4 * S), None);
+        assert!(cap.is_dropping());
+        assert_eq!(cap.available_bytes(begin + 5 * S), Some(50_000));
+        assert!(!cap.is_dropping());
+    }
+
+    #[test]
+    fn a_small_bucket_need_only_be_full() {
+        let (cap, begin) = cap(10_000, 10_000);
+        cap.spend(7000);
+        assert_eq!(cap.available_bytes(begin), None);
+        assert_eq!(cap.dropping_for(begin), Some(S * 7 / 10 + MS));
+        assert_eq!(cap.available_bytes(begin + S * 7 / 10), Some(10_000));
+    }
+
+    #[test]
+    fn looks_in_quick_succession_do_not_keep_it_empty() {
+        let (cap, begin) = cap(4096, 8192);
+        cap.spend(8192);
+        let times = (1..=200_000).map(|step| begin + step * Duration::from_micros(10));
+        let found: Vec<_> = times.filter_map(|now| cap.available_bytes(now)).collect();
+        assert!(!found.is_empty());
+    }
+
+    #[test]
+    fn over_the_whole_the_rate_is_kept() {
+        let (cap, begin) = cap(10_000, 20_000);
+        let mut taken = 0;
+        for step in 0..10_000 {
+            if let Some(bytes) = cap.available_bytes(begin + step * 10 * MS) {
+                cap.spend(bytes.min(5000));
+                taken += bytes.min(5000);
+            }
+        }
+        assert!((900_000..=1_020_000).contains(&taken), "{taken}");
+    }
+}
