@@ -14,6 +14,7 @@ mod peer;
 mod records;
 mod recovery;
 mod rotation;
+mod rules;
 
 /// A target. It panics when something does not hold.
 pub(crate) struct Target {
@@ -34,7 +35,7 @@ const fn json(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub(crate) const ALL: [Target; 11] = [
+pub(crate) const ALL: [Target; 12] = [
     json("adoption_leases", adoption::leases),
     json("adoption_logs", adoption::logs),
     binary("arguments", arguments::run),
@@ -46,4 +47,5 @@ pub(crate) const ALL: [Target; 11] = [
     binary("records", records::run),
     json("recovery", recovery::run),
     binary("rotation", rotation::run),
+    binary("rules", rules::run),
 ];
