@@ -20,7 +20,7 @@ const BACKUPS_MAX: u64 = 3;
 const LOG_ROOT: &str = "/var/log/libvirt/";
 
 /// Settings of logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Limits of each log's size.
     pub rules: Rules,

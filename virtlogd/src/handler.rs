@@ -14,6 +14,7 @@ use common::rpc::{self, Call, error};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, StorageId};
 use nix::errno::Errno;
 
+use crate::budgets::Budgets;
 use crate::cleaner;
 use crate::config::Settings;
 use crate::guest::loss;
@@ -48,6 +49,7 @@ pub struct Handler {
     rules: Arc<Rules>,
     scheduler: Scheduler,
     unclaimed: UnclaimedPipes,
+    budgets: Budgets,
 }
 
 impl Handler {
@@ -60,9 +62,12 @@ impl Handler {
             core.set_timer(FIRST_CLEANING, Timer::Cleaning.to_source());
         }
         let rules = Arc::new(settings.rules);
-        let scheduler = Scheduler::new(Arc::clone(&rules))?;
+        let mut scheduler = Scheduler::new(Arc::clone(&rules))?;
+        let numbered = rules.directories().map(|rule| (rule, scheduler.table.next_number()));
+        let budgets = Budgets::new(numbered, core);
         let Settings { age_days_max, log_root, .. } = settings;
-        Ok(Self { age_days_max, log_root, rules, scheduler, unclaimed: UnclaimedPipes::default() })
+        let unclaimed = UnclaimedPipes::default();
+        Ok(Self { age_days_max, log_root, rules, scheduler, unclaimed, budgets })
     }
 
     /// Goes on with the logs of the process before this one.
@@ -156,6 +161,10 @@ impl Daemon for Handler {
         match Timer::from_source(source) {
             Timer::Queue(timer, number) => self.scheduler.timer(core, timer, number),
             Timer::Cleaning => self.clean(core),
+            Timer::Budgets => {
+                let table = &self.scheduler.table;
+                self.budgets.look(core, || table.paths().collect());
+            }
         }
     }
 
@@ -169,6 +178,7 @@ impl Daemon for Handler {
             JobResult::UnclaimedPipe { number, is_at_end } => {
                 self.unclaimed.emptied(core, number, is_at_end);
             }
+            JobResult::Budget(number, kept) => self.budgets.ended(number, kept),
             JobResult::Cleaning => {
                 core.set_timer(CLEANING_PERIOD, Timer::Cleaning.to_source());
             }
@@ -189,7 +199,7 @@ impl Daemon for Handler {
             None if number == CLEANING_JOB => {
                 format!("looking for old logs in {}", self.log_root.display())
             }
-            None => UnclaimedPipes::describe(),
+            None => self.budgets.describe(number).unwrap_or_else(UnclaimedPipes::describe),
         }
     }
 

@@ -15,6 +15,7 @@
 //! - The only text in a log that no guest or client has sent is the line of [`guest::loss`].
 //! - Nothing beside the log and its numbered older parts is created.
 
+mod budgets;
 pub mod cleaner;
 pub mod config;
 #[cfg(feature = "fuzzing")]

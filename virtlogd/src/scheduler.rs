@@ -27,7 +27,7 @@ use crate::persist::fd_store;
 use crate::persist::restored_log::RestoredLog;
 use crate::persist::staging_store;
 use crate::protocol::GuestIdentity;
-use crate::rules::{LogSettings, Rules};
+use crate::rules::Rules;
 
 /// Time that a partial line may wait for its end near the end of a file.
 const HOLD: Duration = Duration::from_millis(50);
@@ -82,7 +82,7 @@ impl Scheduler {
         let (reader, writer) = pipe::pipe()?;
         let number = self.table.number_of(path);
         let guest = self.table.next_number();
-        let LogSettings { limits, cap } = self.rules.settings(path, identity.name());
+        let settings = self.rules.settings(path, identity.name());
         let pipe = match core.watch(Arc::new(reader), number) {
             Ok(pipe) => pipe,
             Err(error) => {
@@ -91,8 +91,9 @@ impl Scheduler {
             }
         };
         let guest = Guest::new(guest, identity, pipe, self.workspaces.pool());
-        let guest = Arc::new(guest.capped(cap));
-        let task = Task::Open { client, truncate, limits, guest, guest_end: writer };
+        let guest = Arc::new(guest.capped(settings.cap()));
+        let task =
+            Task::Open { client, truncate, limits: settings.limits, guest, guest_end: writer };
         self.enqueue(core, path, task);
         Ok(())
     }
@@ -124,16 +125,20 @@ impl Scheduler {
                 return Err(error);
             }
         };
-        let LogSettings { limits, cap } = self.rules.settings(&path, identity.name());
+        let settings = self.rules.settings(&path, identity.name());
         let (guest, key) = (self.table.next_number(), state.key);
         let guest = state.into_guest(guest, identity, pipe, self.workspaces.pool());
-        let guest = Arc::new(guest.capped(cap));
+        let guest = Arc::new(guest.capped(settings.cap()));
         if let Some(queue) = self.table.get_mut(number) {
             queue.guest = Some(Arc::clone(&guest));
             queue.key = key;
             self.open_logs += 1;
         }
-        self.enqueue(core, &path, Task::Adopt { limits, guest, file: Box::new(file) });
+        self.enqueue(
+            core,
+            &path,
+            Task::Adopt { limits: settings.limits, guest, file: Box::new(file) },
+        );
         Ok(None)
     }
 

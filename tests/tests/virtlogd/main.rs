@@ -3,6 +3,7 @@
 mod activation;
 mod append;
 mod append_only;
+mod budget;
 mod capped;
 mod cleaner;
 mod clients;

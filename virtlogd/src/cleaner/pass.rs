@@ -13,16 +13,16 @@
 //! the chain's log with it: one that has changed, or that a log is written to by now, is left for the
 //! next pass.
 
-use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::path::{self, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::sys::file_id::FileId;
 
 use super::chain::{Chains, Condemned, Entry, Policy, Seen, head_and_number};
+use super::heads::Heads;
 use nix::libc;
 use nix::sys::stat::FileStat;
 
@@ -137,7 +137,7 @@ impl Pass<'_> {
             Err(error) => return self.summary.skip("look at", &path.join(&name), &error),
         };
         let seen = Seen::of(&found);
-        let is_open = is_open(seen.id) || self.open.0.contains(&path.join(&head));
+        let is_open = is_open(seen.id) || self.open.contains(&path.join(&head));
         let entry = Entry { name, head, number, seen, is_open };
         self.summary.postponed += u64::from(!chains.add(entry));
     }
@@ -176,19 +176,6 @@ impl Summary {
     }
 }
 
-/// Paths of chains' logs.
-struct Heads(HashSet<PathBuf>);
-
-impl Heads {
-    fn of(paths: &[PathBuf]) -> Self {
-        let heads = paths.iter().flat_map(|path| true_paths(path)).filter_map(|path| {
-            let (head, _) = head_and_number(path.file_name()?)?;
-            Some(path.with_file_name(head))
-        });
-        Self(heads.collect())
-    }
-}
-
 impl Seen {
     fn of(found: &FileStat) -> Self {
         let id = FileId::of_stat(found);
@@ -205,15 +192,6 @@ fn is_untouched(directory: &Directory, name: &OsStr, before: Option<Seen>) -> bo
         }
         Err(error) => before.is_none() && error.kind() == io::ErrorKind::NotFound,
     }
-}
-
-/// Returns the paths of a log: the file may be a symbolic link, and its parts lie beside the link.
-fn true_paths(path: &Path) -> impl Iterator<Item = PathBuf> {
-    let beside = path::absolute(path).ok().and_then(|path| {
-        let directory = fs::canonicalize(path.parent()?).ok()?;
-        Some(directory.join(path.file_name()?))
-    });
-    beside.into_iter().chain(fs::canonicalize(path))
 }
 
 fn unix_time_s(time: SystemTime) -> i64 {

@@ -27,7 +27,7 @@ use crate::guest::backlog::Backlog;
 use crate::guest::discard::discard;
 use crate::guest::pipe::{GuestPipe, InputState};
 use crate::guest::rate::RateTracker;
-use crate::guest::rate_cap::{RateCap, RateLimit};
+use crate::guest::rate_cap::RateCap;
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::protocol::GuestIdentity;
 
@@ -106,10 +106,9 @@ impl Guest {
         }
     }
 
-    /// Caps its output at a rate.
-    pub(crate) fn capped(self, limit: Option<RateLimit>) -> Self {
-        let cap = limit.map(|limit| Box::new(RateCap::new(limit, Instant::now())));
-        Self { cap, ..self }
+    /// Caps its output.
+    pub(crate) fn capped(self, cap: Option<RateCap>) -> Self {
+        Self { cap: cap.map(Box::new), ..self }
     }
 
     /// Locks the state of its pipe. Nothing that may take long is done meanwhile.

@@ -3,7 +3,8 @@
 //! It is a token bucket. When that is empty everything is dropped until it has been filled for some
 //! seconds, so that the log has one line about that and not one for each piece.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes in the bucket with which output is still taken: fewer are not worth a piece of it.
@@ -25,6 +26,8 @@ pub(crate) struct RateLimit {
 #[derive(Debug)]
 pub(crate) struct RateCap {
     limit: RateLimit,
+    /// It is in force only while the log's file system has too little free space.
+    is_low: Option<Arc<AtomicBool>>,
     bucket: Mutex<TokenBucket>,
 }
 
@@ -40,12 +43,22 @@ impl RateCap {
     /// Makes one with a full bucket.
     pub(crate) fn new(limit: RateLimit, now: Instant) -> Self {
         let bucket = TokenBucket { bytes: limit.burst_bytes, filled_at: now, is_empty: false };
-        Self { limit, bucket: Mutex::new(bucket) }
+        Self { limit, is_low: None, bucket: Mutex::new(bucket) }
+    }
+
+    /// Makes it one that is in force only while `is_low`.
+    pub(crate) fn while_low(self, is_low: Arc<AtomicBool>) -> Self {
+        Self { is_low: Some(is_low), ..self }
     }
 
     /// Returns the number of bytes that may be taken now; `None`: what comes is dropped.
     pub(crate) fn available_bytes(&self, now: Instant) -> Option<u64> {
         let mut bucket = self.bucket();
+        if !self.is_in_force() {
+            (bucket.bytes, bucket.filled_at) = (self.limit.burst_bytes, now);
+            bucket.is_empty = false;
+            return Some(u64::MAX);
+        }
         bucket.fill(self.limit, now);
         let needed = if bucket.is_empty { self.refill_bytes() } else { TOKENS_BYTES_MIN };
         bucket.is_empty = bucket.bytes < needed;
@@ -63,19 +76,31 @@ impl RateCap {
         let mut bucket = self.bucket();
         bucket.fill(self.limit, now);
         let missing = self.refill_bytes().saturating_sub(bucket.bytes);
-        bucket.is_empty.then(|| {
+        self.is_over(&bucket).then(|| {
             Duration::from_millis(1 + missing.saturating_mul(1000) / self.limit.bytes_per_s.max(1))
         })
     }
 
     /// Returns whether output is dropped.
     pub(crate) fn is_dropping(&self) -> bool {
-        self.bucket().is_empty
+        self.is_over(&self.bucket())
     }
 
     /// Returns the reason of a loss.
     pub(crate) fn reason(&self) -> String {
-        format!("more than the {} bytes a second of its rule", self.limit.bytes_per_s)
+        let rate = self.limit.bytes_per_s;
+        match self.is_low {
+            None => format!("more than the {rate} bytes a second of its rule"),
+            Some(_) => format!("more than {rate} bytes a second on a file system that is low"),
+        }
+    }
+
+    fn is_in_force(&self) -> bool {
+        self.is_low.as_ref().is_none_or(|is_low| is_low.load(Ordering::Relaxed))
+    }
+
+    fn is_over(&self, bucket: &TokenBucket) -> bool {
+        bucket.is_empty && self.is_in_force()
     }
 
     /// Returns the number of bytes with which output is taken again.
@@ -152,6 +177,23 @@ mod tests {
         let times = (1..=200_000).map(|step| begin + step * Duration::from_micros(10));
         let found: Vec<_> = times.filter_map(|now| cap.available_bytes(now)).collect();
         assert!(!found.is_empty());
+    }
+
+    #[test]
+    fn one_for_a_file_system_that_is_low_is_in_force_meanwhile() {
+        let (cap, begin) = cap(10_000, 20_000);
+        let is_low = Arc::<AtomicBool>::default();
+        let cap = cap.while_low(Arc::clone(&is_low));
+        cap.spend(1_000_000);
+        assert_eq!(cap.available_bytes(begin), Some(u64::MAX));
+        is_low.store(true, Ordering::Relaxed);
+        assert_eq!(cap.available_bytes(begin), Some(20_000));
+        cap.spend(20_000);
+        assert_eq!(cap.available_bytes(begin), None);
+        assert!(cap.is_dropping());
+        is_low.store(false, Ordering::Relaxed);
+        assert!(!cap.is_dropping() && cap.dropping_for(begin).is_none());
+        assert_eq!(cap.available_bytes(begin), Some(u64::MAX));
     }
 
     #[test]

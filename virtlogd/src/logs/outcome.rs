@@ -1,5 +1,6 @@
 //! Results of jobs.
 
+use crate::cleaner::Kept;
 use crate::guest::access::Fetched;
 use crate::logs::task::TaskResult;
 
@@ -32,4 +33,6 @@ pub(crate) enum JobResult {
     },
     /// Old logs were looked for.
     Cleaning,
+    /// The budget of the directory with this number was seen to.
+    Budget(u64, Result<Kept, String>),
 }

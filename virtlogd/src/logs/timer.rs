@@ -9,6 +9,8 @@ pub(crate) enum Timer {
     Queue(QueueTimer, u64),
     /// Old logs are to be looked for.
     Cleaning,
+    /// Budgets of directories are to be seen to.
+    Budgets,
 }
 
 /// Purpose of a queue's timer.
@@ -32,6 +34,7 @@ impl Timer {
             Self::Queue(QueueTimer::Rest, number) => number << Self::BITS | 1,
             Self::Queue(QueueTimer::GuestCheck, number) => number << Self::BITS | 2,
             Self::Cleaning => 3,
+            Self::Budgets => 1 << Self::BITS | 3,
         }
     }
 
@@ -42,7 +45,8 @@ impl Timer {
             0 => Self::Queue(QueueTimer::Flush, number),
             1 => Self::Queue(QueueTimer::Rest, number),
             2 => Self::Queue(QueueTimer::GuestCheck, number),
-            _ => Self::Cleaning,
+            _ if number == 0 => Self::Cleaning,
+            _ => Self::Budgets,
         }
     }
 }
@@ -98,6 +102,8 @@ mod tests {
             let timer = Timer::Queue(kind, u64::from(u32::MAX));
             assert_eq!(Timer::from_source(timer.to_source()), timer);
         }
-        assert_eq!(Timer::from_source(Timer::Cleaning.to_source()), Timer::Cleaning);
+        for timer in [Timer::Cleaning, Timer::Budgets] {
+            assert_eq!(Timer::from_source(timer.to_source()), timer);
+        }
     }
 }

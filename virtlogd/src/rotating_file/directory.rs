@@ -136,6 +136,22 @@ impl Directory {
         })
     }
 
+    /// Opens the entry of this name, to look at it alone. A symbolic link is not followed.
+    ///
+    /// # Errors
+    /// As `openat(2)`.
+    pub fn glance(&self, name: &OsStr) -> io::Result<File> {
+        self.open_at(name, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0)
+    }
+
+    /// Returns the number of bytes that its file system has free for this process.
+    ///
+    /// # Errors
+    /// As `statvfs(2)`.
+    pub fn available_bytes(&self) -> io::Result<u64> {
+        fs2::available_space(by_number(&self.file))
+    }
+
     /// Renames a file or a link.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub use error::{Error, Refusal};
 pub use limits::{BACKUPS_MAX, Limits};
 pub use open_files::{Deletion, is_open};
 pub use reader::read;
-pub use rotation::steps_left;
+pub use rotation::{rotations, steps_left};
 pub use shared_directory::SharedDirectory;
 pub use source::{Bytes, Offset, Source};
 pub use writer::RotatingFile;

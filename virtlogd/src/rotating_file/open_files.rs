@@ -39,6 +39,8 @@ struct Files {
     shared: HashMap<u64, u32>,
     /// Device of the file that is being deleted, if one is.
     deleting: Option<u64>,
+    /// Devices of the logs that are being rotated, one for each.
+    renaming: Vec<u64>,
     /// Number of deletions that have ended.
     deletions: u64,
     /// Number of files that wait for a deletion to end; the next deletion waits for them.
@@ -54,9 +56,13 @@ pub(super) struct OpenFile {
     appends: bool,
 }
 
-/// Permission to delete one file: none of its file system is registered meanwhile.
+/// Permission to delete one file: none of its file system is registered or renamed meanwhile.
 #[derive(Debug)]
 pub struct Deletion(());
+
+/// Permission to rename files of one file system: none of them is deleted meanwhile.
+#[derive(Debug)]
+pub(super) struct Renaming(u64);
 
 /// Returns whether a log is written to this file.
 pub fn is_open(id: FileId) -> bool {
@@ -135,10 +141,11 @@ impl Drop for OpenFile {
 }
 
 impl Deletion {
-    /// Begins the deletion of a file of this device. Waits for any other to end.
+    /// Begins the deletion of a file of this device. Waits for any other to end, and for files of the
+    /// device to be renamed.
     pub fn begin(dev: u64) -> Self {
         let mut files = files();
-        while files.deleting.is_some() || files.waiting > 0 {
+        while files.deleting.is_some() || files.waiting > 0 || files.renaming.contains(&dev) {
             files = wait(files);
         }
         files.deleting = Some(dev);
@@ -151,6 +158,29 @@ impl Drop for Deletion {
         let mut files = files();
         files.deleting = None;
         files.deletions += 1;
+        drop(files);
+        CHANGED.notify_all();
+    }
+}
+
+impl Renaming {
+    /// Begins to rename files of this device. Waits while one of them is being deleted.
+    pub(super) fn begin(dev: u64) -> Self {
+        let mut files = files();
+        while files.deleting == Some(dev) {
+            files = wait(files);
+        }
+        files.renaming.push(dev);
+        Self(dev)
+    }
+}
+
+impl Drop for Renaming {
+    fn drop(&mut self) {
+        let mut files = files();
+        if let Some(index) = files.renaming.iter().position(|dev| *dev == self.0) {
+            files.renaming.swap_remove(index);
+        }
         drop(files);
         CHANGED.notify_all();
     }
@@ -195,4 +225,44 @@ fn files() -> MutexGuard<'static, Files> {
 
 fn wait(files: MutexGuard<'static, Files>) -> MutexGuard<'static, Files> {
     CHANGED.wait(files).unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Of a device that no file of another test is on.
+    const DEV: u64 = u64::MAX;
+
+    #[test]
+    fn files_are_renamed_or_deleted_but_not_both_at_once() {
+        let (done, is_done) = mpsc::channel();
+        let wait = |is_done: &mpsc::Receiver<()>| is_done.recv_timeout(Duration::from_millis(200));
+        let renaming = [Renaming::begin(DEV), Renaming::begin(DEV)];
+        let deleting = done.clone();
+        let deletion = thread::spawn(move || {
+            drop(Deletion::begin(DEV));
+            deleting.send(()).unwrap();
+        });
+        let [first, second] = renaming;
+        drop(first);
+        wait(&is_done).unwrap_err();
+        drop(second);
+        is_done.recv().unwrap();
+        deletion.join().unwrap();
+
+        let deletion = Deletion::begin(DEV);
+        let renaming = thread::spawn(move || {
+            drop(Renaming::begin(DEV));
+            done.send(()).unwrap();
+        });
+        wait(&is_done).unwrap_err();
+        drop(deletion);
+        is_done.recv().unwrap();
+        renaming.join().unwrap();
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::handover::document::LogDirectory;
 use nix::errno::Errno;
@@ -10,6 +11,19 @@ use nix::fcntl::OFlag;
 use super::location::{Location, Trust};
 use super::parts::is_too_long;
 use super::{BACKUPS_MAX, Error, Limits};
+
+/// Rotations of this process.
+static ROTATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the number of rotations of all logs since the start.
+pub fn rotations() -> u64 {
+    ROTATIONS.load(Ordering::Relaxed)
+}
+
+/// Counts a rotation.
+pub(super) fn count() {
+    ROTATIONS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Returns the steps that are left of a rotation that was cut off between two of its renames, as a
 /// gap in the numbers shows.

@@ -16,7 +16,7 @@ use nix::sys::stat::fstat;
 
 use super::cut::{Cut, CutStep};
 use super::location::{Location, Trust};
-use super::open_files::OpenFile;
+use super::open_files::{OpenFile, Renaming};
 use super::parts::check_backups;
 use super::rotation;
 use super::shared_directory::SharedDirectory;
@@ -373,12 +373,15 @@ impl RotatingFile {
             }
         };
         let mut has_dropped = false;
+        let renaming = Renaming::begin(full.device);
         while left > 0 {
             self.rotation_steps_left = Some(to_steps(left));
             has_dropped |= rotation::step(&location, self.limits.backups_max, left - 1)?;
             left -= 1;
             source.note_progress();
         }
+        drop(renaming);
+        rotation::count();
         self.rotation_steps_left = Some(0);
         if has_dropped {
             self.warn_once("has a name too long for all its older parts; they are dropped");

@@ -1,12 +1,16 @@
 //! Tables of `virtlogd.toml`, converted to rules.
 
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::config::{Error, Toml, TomlSpanned, TomlValue};
 use serde::Deserialize;
 
+use super::directory::DirectoryRule;
 use super::glob::Glob;
 use super::rule::{LogSettings, Rule};
+use crate::cleaner::Budget;
 use crate::guest::rate_cap::{RateLimit, TOKENS_BYTES_MIN};
 use crate::rotating_file::{BACKUPS_MAX, Limits};
 
@@ -25,6 +29,15 @@ const BACKUPS: RangeInclusive<u64> = 0..=BACKUPS_MAX;
 /// Rates in bytes a second, and bursts in bytes.
 const RATES: RangeInclusive<u64> = TOKENS_BYTES_MIN..=1 << 40;
 
+/// Directories of one file.
+const DIRECTORIES_MAX: usize = 64;
+
+/// Bytes of a directory's path.
+const PATH_BYTES_MAX: usize = 4095;
+
+/// Bytes of a directory's budget, and of its file system's free space.
+const BUDGETS: RangeInclusive<u64> = 1..=1 << 60;
+
 /// Seconds in which a burst's bytes come at the rate, unless the burst is given.
 const BURST_S: u64 = 8;
 
@@ -32,6 +45,7 @@ const BURST_S: u64 = 8;
 #[serde(deny_unknown_fields, default)]
 struct Tables {
     rule: Vec<TomlSpanned<RuleTable>>,
+    directory: Vec<TomlSpanned<DirectoryTable>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -45,13 +59,58 @@ struct RuleTable {
     burst: Option<TomlValue>,
 }
 
-/// Reads the rules of a file. What one does not say is as in `defaults`.
-pub(super) fn read(toml: &Toml<'_>, defaults: Limits) -> Result<Vec<Rule>, Error> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DirectoryTable {
+    path: Option<TomlValue>,
+    budget: Option<TomlValue>,
+    free_min: Option<TomlValue>,
+}
+
+/// Rules for logs, and for directories.
+type All = (Vec<Rule>, Vec<Arc<DirectoryRule>>);
+
+/// Reads the rules of a file. What one of a log does not say is as in `defaults`.
+pub(super) fn read(toml: &Toml<'_>, defaults: Limits) -> Result<All, Error> {
     let tables: Tables = toml.read()?;
     if let Some(surplus) = tables.rule.get(RULES_MAX) {
         return Err(toml.error(surplus.span(), &format!("there are more than {RULES_MAX} rules")));
     }
-    tables.rule.iter().map(|table| read_rule(toml, table, defaults)).collect()
+    if let Some(surplus) = tables.directory.get(DIRECTORIES_MAX) {
+        let what = format!("there are more than {DIRECTORIES_MAX} directories");
+        return Err(toml.error(surplus.span(), &what));
+    }
+    let rules = tables.rule.iter().map(|table| read_rule(toml, table, defaults));
+    let directories = tables.directory.iter().map(|table| read_directory(toml, table));
+    Ok((rules.collect::<Result<_, _>>()?, directories.collect::<Result<_, _>>()?))
+}
+
+fn read_directory(
+    toml: &Toml<'_>,
+    table: &TomlSpanned<DirectoryTable>,
+) -> Result<Arc<DirectoryRule>, Error> {
+    let DirectoryTable { path, budget, free_min } = table.get_ref();
+    let Some(path) = directory_path(toml, path.as_ref())? else {
+        return Err(toml.error(table.span(), "a directory needs 'path'"));
+    };
+    if budget.is_none() && free_min.is_none() {
+        return Err(toml.error(table.span(), "a directory needs 'budget', 'free_min', or both"));
+    }
+    Ok(Arc::new(DirectoryRule::new(Budget {
+        path,
+        bytes_max: toml.size_bytes("budget", budget.as_ref(), &BUDGETS)?,
+        free_bytes_min: toml.size_bytes("free_min", free_min.as_ref(), &BUDGETS)?,
+    })))
+}
+
+fn directory_path(toml: &Toml<'_>, value: Option<&TomlValue>) -> Result<Option<PathBuf>, Error> {
+    let (Some(value), Some(text)) = (value, toml.string("path", value, PATH_BYTES_MAX)?) else {
+        return Ok(None);
+    };
+    match Path::new(text) {
+        path if path.is_absolute() => Ok(Some(path.into())),
+        _ => Err(toml.error(value.span(), "'path' has to begin with '/'")),
+    }
 }
 
 fn read_rule(
@@ -73,12 +132,13 @@ fn read_rule(
                 size_bytes_max: size_bytes_max.unwrap_or(defaults.size_bytes_max),
                 backups_max: backups_max.unwrap_or(defaults.backups_max),
             },
-            cap: cap(toml, rate.as_ref(), burst.as_ref())?,
+            rate: rate_limit(toml, rate.as_ref(), burst.as_ref())?,
+            is_low: None,
         },
     })
 }
 
-fn cap(
+fn rate_limit(
     toml: &Toml<'_>,
     rate: Option<&TomlValue>,
     burst: Option<&TomlValue>,

@@ -3,6 +3,7 @@
 //! The first rule that a log matches applies to it, whole. It is found when the log is opened or
 //! taken over, and never looked for again.
 
+mod directory;
 mod file;
 mod glob;
 mod rule;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use common::config::{Error, Toml};
 
+pub(crate) use self::directory::DirectoryRule;
 pub(crate) use self::rule::LogSettings;
 use self::rule::Rule;
 use crate::rotating_file::Limits;
@@ -20,9 +22,10 @@ use crate::rotating_file::Limits;
 const LISTED_MAX: usize = 16;
 
 /// All rules, and what holds for logs that match none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     rules: Arc<[Rule]>,
+    directories: Vec<Arc<DirectoryRule>>,
     defaults: Limits,
 }
 
@@ -30,7 +33,7 @@ impl Rules {
     /// Makes none: `defaults` hold for all logs.
     #[must_use]
     pub fn none(defaults: Limits) -> Self {
-        Self { rules: Arc::default(), defaults }
+        Self { rules: Arc::default(), directories: Vec::new(), defaults }
     }
 
     /// Reads the rules of a file.
@@ -38,7 +41,13 @@ impl Rules {
     /// # Errors
     /// [`Error::Toml`].
     pub fn read(toml: &Toml<'_>, defaults: Limits) -> Result<Self, Error> {
-        Ok(Self { rules: file::read(toml, defaults)?.into(), defaults })
+        let (rules, directories) = file::read(toml, defaults)?;
+        Ok(Self { rules: rules.into(), directories, defaults })
+    }
+
+    /// Returns the rules of directories.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = Arc<DirectoryRule>> {
+        self.directories.iter().cloned()
     }
 
     /// Returns what holds for logs that match no rule.
@@ -50,22 +59,26 @@ impl Rules {
     /// Returns the limits of a guest's log.
     #[must_use]
     pub fn limits(&self, path: &Path, domain: &[u8]) -> Limits {
-        self.settings(path, domain).limits
+        self.find(path, domain).map_or(self.defaults, |rule| rule.settings.limits)
     }
 
     /// Returns all that holds for a guest's log.
     pub(crate) fn settings(&self, path: &Path, domain: &[u8]) -> LogSettings {
-        let found = self.rules.iter().find(|rule| rule.matches(path, domain));
-        found.map_or(LogSettings { limits: self.defaults, cap: None }, |rule| rule.settings)
+        let defaults = || LogSettings::uncapped(self.defaults);
+        let settings = self.find(path, domain).map_or_else(defaults, |rule| rule.settings.clone());
+        let directory = self.directories.iter().find(|directory| directory.caps(path));
+        LogSettings { is_low: directory.map(|directory| Arc::clone(&directory.is_low)), ..settings }
     }
 
     /// Logs which rules end, as libvirt's daemon takes over.
     pub(crate) fn log_end(&self) {
-        if self.rules.is_empty() {
+        let directories = self.directories.iter().map(|it| it.to_string());
+        let all: Vec<_> = self.rules.iter().map(Rule::to_string).chain(directories).collect();
+        if all.is_empty() {
             return;
         }
-        let listed: Vec<_> = self.rules.iter().take(LISTED_MAX).map(Rule::to_string).collect();
-        let more = match self.rules.len().saturating_sub(LISTED_MAX) {
+        let listed = all.get(..LISTED_MAX).unwrap_or(&all);
+        let more = match all.len().saturating_sub(LISTED_MAX) {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
@@ -86,6 +99,10 @@ impl Rules {
             }
         }
         most.max(self.defaults.backups_max)
+    }
+
+    fn find(&self, path: &Path, domain: &[u8]) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.matches(path, domain))
     }
 }
 

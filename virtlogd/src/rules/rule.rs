@@ -3,13 +3,17 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
+use super::directory::LOW_RATE;
 use super::glob::Glob;
-use crate::guest::rate_cap::RateLimit;
+use crate::guest::rate_cap::{RateCap, RateLimit};
 use crate::rotating_file::Limits;
 
 /// A rule.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Rule {
     /// Pattern of guests' names; `None` for any.
     pub(super) domain: Option<Glob>,
@@ -19,11 +23,13 @@ pub(crate) struct Rule {
 }
 
 /// What holds for one log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct LogSettings {
     pub(crate) limits: Limits,
-    /// Cap of the guest's output.
-    pub(crate) cap: Option<RateLimit>,
+    /// Rate that the guest's output may have.
+    pub(super) rate: Option<RateLimit>,
+    /// State of the log's file system, if that caps the guest's output.
+    pub(super) is_low: Option<Arc<AtomicBool>>,
 }
 
 impl Rule {
@@ -35,6 +41,24 @@ impl Rule {
     /// Returns whether it may apply to a log at this path.
     pub(super) fn matches_path(&self, path: &Path) -> bool {
         self.path.as_ref().is_none_or(|glob| glob.matches(path.as_os_str().as_bytes()))
+    }
+}
+
+impl LogSettings {
+    /// Makes those without a cap.
+    pub(super) fn uncapped(limits: Limits) -> Self {
+        Self { limits, rate: None, is_low: None }
+    }
+
+    /// Makes the cap of the guest's output.
+    pub(crate) fn cap(&self) -> Option<RateCap> {
+        match (self.rate, &self.is_low) {
+            (Some(rate), _) => Some(RateCap::new(rate, Instant::now())),
+            (None, Some(is_low)) => {
+                Some(RateCap::new(LOW_RATE, Instant::now()).while_low(Arc::clone(is_low)))
+            }
+            (None, None) => None,
+        }
     }
 }
 

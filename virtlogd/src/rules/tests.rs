@@ -32,7 +32,9 @@ fn the_first_rule_that_matches_applies_whole() {
 #[test]
 fn without_rules_the_defaults_hold() {
     for text in ["", "# nothing\n", "rule = []\n"] {
-        assert_eq!(read(text).unwrap(), Rules::none(DEFAULTS));
+        let rules = read(text).unwrap();
+        assert_eq!(rules.limits(Path::new("a"), b""), DEFAULTS);
+        assert!(rules.rules.is_empty() && rules.directories.is_empty());
     }
 }
 
@@ -74,7 +76,14 @@ fn errors_name_the_place_the_key_and_what_is_allowed() {
             "3:1: unknown field `max_sice`, expected one of `domain`, `path`, `max_size`, \
              `max_backups`, `rate`, `burst`",
         ),
-        ("[[rules]]\n", "1:3: unknown field `rules`, expected `rule`"),
+        ("[[rules]]\n", "1:3: unknown field `rules`, expected `rule` or `directory`"),
+        ("[[directory]]\nbudget = 5\n", "1:1: a directory needs 'path'"),
+        ("[[directory]]\npath = '/a'\n", "1:1: a directory needs 'budget', 'free_min', or both"),
+        ("[[directory]]\npath = 'a'\nbudget = 5\n", "2:8: 'path' has to begin with '/'"),
+        (
+            "[[directory]]\npath = '/a'\nbudget = 0\n",
+            "3:10: 'budget' has to be in range 1:1152921504606846976 bytes",
+        ),
     ] {
         assert_eq!(read(text).unwrap_err(), format!("x.toml:{error}"), "{text}");
     }
@@ -90,6 +99,10 @@ fn there_is_a_limit_of_rules() {
     read(&rule.repeat(256)).unwrap();
     let error = read(&rule.repeat(257)).unwrap_err();
     assert_eq!(error, "x.toml:513:1: there are more than 256 rules");
+    let directory = "[[directory]]\npath = '/a'\nbudget = 1\n";
+    read(&directory.repeat(64)).unwrap();
+    let error = read(&directory.repeat(65)).unwrap_err();
+    assert_eq!(error, "x.toml:193:1: there are more than 64 directories");
 }
 
 #[test]
@@ -102,16 +115,36 @@ fn the_example_of_the_documentation_is_understood() {
     assert_eq!(rules.limits(web, b"web1"), limits(10 << 20, 5));
     let nova = Path::new("/var/lib/nova/instances/7/console.log");
     assert_eq!(rules.limits(nova, b"web1"), limits(65_536, 3));
+    assert_eq!(rules.directories.len(), 1);
 }
 
 #[test]
 fn a_rate_comes_with_a_burst() {
     let rule = |keys: &str| {
         let rules = read(&format!("[[rule]]\npath = '*'\n{keys}\n")).unwrap();
-        rules.settings(Path::new("a"), b"").cap
+        rules.settings(Path::new("a"), b"").rate
     };
     let limit = |bytes_per_s, burst_bytes| Some(RateLimit { bytes_per_s, burst_bytes });
     assert_eq!(rule(""), None);
     assert_eq!(rule("rate = '1 MiB'"), limit(1 << 20, 8 << 20));
     assert_eq!(rule("rate = '1 MiB'\nburst = '1 MiB'"), limit(1 << 20, 1 << 20));
+}
+
+#[test]
+fn a_directory_has_a_budget_and_caps_its_logs_when_it_is_low() {
+    let rules = read(
+        "[[directory]]\npath = '/logs'\nbudget = '20 GiB'\nfree_min = '5 GiB'\n\
+         [[directory]]\npath = '/other/'\nbudget = 7\n",
+    )
+    .unwrap();
+    let [logs, other] = &rules.directories[..] else { panic!() };
+    assert_eq!(logs.budget.path, Path::new("/logs"));
+    assert_eq!(
+        (logs.budget.bytes_max, logs.budget.free_bytes_min),
+        (Some(20 << 30), Some(5 << 30))
+    );
+    assert_eq!((other.budget.bytes_max, other.budget.free_bytes_min), (Some(7), None));
+    let is_capped = |path: &str| rules.settings(Path::new(path), b"").cap().is_some();
+    assert!(is_capped("/logs/a.log"));
+    assert!(["/logs/a/b.log", "/logs", "/other/a.log"].iter().all(|path| !is_capped(path)));
 }
