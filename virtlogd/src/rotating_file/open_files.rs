@@ -37,14 +37,16 @@ struct Files {
     open: HashSet<u64>,
     /// Numbers of files that several logs are written to, and how many more than one.
     shared: HashMap<u64, u32>,
-    /// Device of the file that is being deleted, if one is.
-    deleting: Option<u64>,
+    /// Devices of the files that are being deleted: one on each file system at most, so that none waits
+    /// for another that hangs.
+    deleting: Vec<u64>,
     /// Devices of the logs that are being rotated, one for each.
     renaming: Vec<u64>,
     /// Number of deletions that have ended.
     deletions: u64,
-    /// Number of files that wait for a deletion to end; the next deletion waits for them.
-    waiting: usize,
+    /// Devices of the files that wait for a deletion to end, one for each. The next deletion there waits
+    /// for them.
+    waiting: Vec<u64>,
 }
 
 /// A file that a log is written to.
@@ -58,7 +60,7 @@ pub(super) struct OpenFile {
 
 /// Permission to delete one file: none of its file system is registered or renamed meanwhile.
 #[derive(Debug)]
-pub struct Deletion(());
+pub struct Deletion(u64);
 
 /// Permission to rename files of one file system: none of them is deleted meanwhile.
 #[derive(Debug)]
@@ -98,12 +100,12 @@ impl OpenFile {
     /// this one.
     pub(super) fn new(file: File, id: FileId, appends: bool) -> Self {
         let mut files = files();
-        if files.deleting == Some(id.device) {
-            files.waiting += 1;
-            while files.deleting == Some(id.device) {
+        if files.deleting.contains(&id.device) {
+            files.waiting.push(id.device);
+            while files.deleting.contains(&id.device) {
                 files = wait(files);
             }
-            files.waiting -= 1;
+            remove_one(&mut files.waiting, id.device);
             CHANGED.notify_all();
         }
         if !files.open.insert(number(id)) {
@@ -141,22 +143,22 @@ impl Drop for OpenFile {
 }
 
 impl Deletion {
-    /// Begins the deletion of a file of this device. Waits for any other to end, and for files of the
-    /// device to be renamed.
+    /// Begins the deletion of a file of this device. Waits for any other there to end, and for files of
+    /// the device to be renamed.
     pub fn begin(dev: u64) -> Self {
         let mut files = files();
-        while files.deleting.is_some() || files.waiting > 0 || files.renaming.contains(&dev) {
+        while files.is_busy(dev) {
             files = wait(files);
         }
-        files.deleting = Some(dev);
-        Self(())
+        files.deleting.push(dev);
+        Self(dev)
     }
 }
 
 impl Drop for Deletion {
     fn drop(&mut self) {
         let mut files = files();
-        files.deleting = None;
+        remove_one(&mut files.deleting, self.0);
         files.deletions += 1;
         drop(files);
         CHANGED.notify_all();
@@ -167,7 +169,7 @@ impl Renaming {
     /// Begins to rename files of this device. Waits while one of them is being deleted.
     pub(super) fn begin(dev: u64) -> Self {
         let mut files = files();
-        while files.deleting == Some(dev) {
+        while files.deleting.contains(&dev) {
             files = wait(files);
         }
         files.renaming.push(dev);
@@ -177,12 +179,21 @@ impl Renaming {
 
 impl Drop for Renaming {
     fn drop(&mut self) {
-        let mut files = files();
-        if let Some(index) = files.renaming.iter().position(|dev| *dev == self.0) {
-            files.renaming.swap_remove(index);
-        }
-        drop(files);
+        remove_one(&mut files().renaming, self.0);
         CHANGED.notify_all();
+    }
+}
+
+impl Files {
+    /// Returns whether a deletion on this device has to wait.
+    fn is_busy(&self, dev: u64) -> bool {
+        [&self.deleting, &self.waiting, &self.renaming].into_iter().any(|all| all.contains(&dev))
+    }
+}
+
+fn remove_one(devices: &mut Vec<u64>, dev: u64) {
+    if let Some(index) = devices.iter().position(|it| *it == dev) {
+        devices.swap_remove(index);
     }
 }
 
@@ -200,7 +211,7 @@ fn now() -> u64 {
 /// was registered.
 fn may_be_deleted_since(moment: u64) -> bool {
     let files = files();
-    files.deleting.is_some() || files.deletions != moment
+    !files.deleting.is_empty() || files.deletions != moment
 }
 
 /// Opens or creates a log. Returns also whether all writes go to its end.
@@ -235,8 +246,19 @@ mod tests {
 
     use super::*;
 
-    /// Of a device that no file of another test is on.
+    /// Devices that no file of another test is on.
     const DEV: u64 = u64::MAX;
+    const OTHER_DEV: u64 = u64::MAX - 1;
+
+    #[test]
+    fn a_deletion_that_hangs_holds_up_none_elsewhere() {
+        let hanging = Deletion::begin(OTHER_DEV);
+        let waits = thread::spawn(|| drop(Deletion::begin(OTHER_DEV)));
+        drop(Deletion::begin(DEV - 2));
+        drop(Renaming::begin(DEV - 2));
+        drop(hanging);
+        waits.join().unwrap();
+    }
 
     #[test]
     fn files_are_renamed_or_deleted_but_not_both_at_once() {
