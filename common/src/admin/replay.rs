@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Client, Identity, Limits, Outcome, PROGRAM, Server, Target, dispatch};
 use crate::rpc::error::{Code, Domain, Error};
-use crate::rpc::program::Incoming;
+use crate::rpc::program::{self, Incoming};
 use crate::rpc::{Call, Connection};
 
 /// A daemon in the state of the recording: three clients on the main socket, one on the admin
@@ -140,7 +140,7 @@ impl Target for Recorded {
 fn exchange(target: &mut Recorded, request: &str) -> (String, bool) {
     let received = Connection::new().received(&from_hex(request), Vec::new());
     let message = received.unwrap().expect("a whole request");
-    match PROGRAM.accept(message) {
+    match program::accept(&[PROGRAM], message) {
         Incoming::Call(call, reply_to) => {
             let Outcome { result, close } = dispatch(&call, target);
             (to_hex(&reply_to.answer(result).unsent_bytes().concat()), close)

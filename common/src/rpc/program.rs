@@ -15,12 +15,12 @@ mod keepalive {
     pub(super) const PONG: i32 = 2;
 }
 
-/// Program that a socket serves besides keepalive.
+/// Program that a socket serves besides keepalive, alone or with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Program {
-    /// libvirt's program number.
+    /// Number of the program.
     pub number: u32,
-    /// libvirt's version of it.
+    /// Version of it.
     pub version: u32,
     /// Last procedure; the first is 1.
     pub last_procedure: i32,
@@ -29,7 +29,7 @@ pub struct Program {
 /// Kind of a complete message.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A call for the program's handler, and the address of its answer.
+    /// A call for the handler of a program, and the address of its answer.
     Call(Call, ReplyTo),
     /// Answered without a handler: an error of the layer below, a pong.
     Answered(Outgoing),
@@ -56,7 +56,7 @@ impl std::fmt::Display for Incoming {
     }
 }
 
-/// A call of the program that the socket serves.
+/// A call of a program that the socket serves.
 #[derive(Debug)]
 pub struct Call {
     /// From 1 to the program's last procedure.
@@ -85,45 +85,34 @@ pub struct ReplyTo {
     serial: u32,
 }
 
-impl Program {
-    /// Classifies a message in libvirt's order: program and version, type, status, procedure.
-    #[must_use]
-    pub fn accept(&self, message: Message) -> Incoming {
-        let header = message.header;
-        if let Some(incoming) = answer_keepalive(&header) {
-            return incoming;
-        }
-        if !matches!(header.kind, kind::CALL | kind::CALL_WITH_FDS) {
-            return Incoming::Dropped;
-        }
-        let reply_to = ReplyTo::new(&header);
-        match self.check(&header) {
-            Ok(()) => Incoming::Call(
-                Call { procedure: header.procedure, arguments: message.payload, fds: message.fds },
-                reply_to,
-            ),
-            Err(error) => Incoming::Answered(reply_to.answer(Err(error))),
-        }
+/// Classifies a message to a socket that serves `programs`, in libvirt's order: program and version,
+/// type, status, procedure.
+#[must_use]
+pub fn accept(programs: &[Program], message: Message) -> Incoming {
+    let header = message.header;
+    if let Some(incoming) = answer_keepalive(&header) {
+        return incoming;
     }
-
-    fn check(&self, header: &Header) -> Result<(), Error> {
-        let refuse = |detail: String| Err(Error::new(Code::Rpc, Domain::Rpc, detail));
-        if (header.program, header.version) != (self.number, self.version) {
-            // compat: both numbers are printed as signed ones (libvirt 9.0.0).
-            let (program, version) = (header.program.cast_signed(), header.version.cast_signed());
-            return refuse(format!("Cannot find program {program} version {version}"));
-        }
-        if header.status != status::OK {
-            return refuse(format!("Unexpected message status {}", header.status));
-        }
-        if !(1..=self.last_procedure).contains(&header.procedure) {
-            return refuse(format!("unknown procedure: {}", header.procedure));
-        }
-        Ok(())
+    if !matches!(header.kind, kind::CALL | kind::CALL_WITH_FDS) {
+        return Incoming::Dropped;
+    }
+    let reply_to = ReplyTo::new(&header);
+    match check(programs, &header) {
+        Ok(()) => Incoming::Call(
+            Call { procedure: header.procedure, arguments: message.payload, fds: message.fds },
+            reply_to,
+        ),
+        Err(error) => Incoming::Answered(reply_to.answer(Err(error))),
     }
 }
 
 impl ReplyTo {
+    /// Returns the number of the called program.
+    #[must_use]
+    pub fn program(&self) -> u32 {
+        self.program
+    }
+
     fn new(header: &Header) -> Self {
         Self {
             program: header.program,
@@ -165,6 +154,24 @@ impl ReplyTo {
         let Self { program, version, procedure, serial } = self;
         Header { program, version, procedure, kind, serial, status }
     }
+}
+
+fn check(programs: &[Program], header: &Header) -> Result<(), Error> {
+    let refuse = |detail: String| Err(Error::new(Code::Rpc, Domain::Rpc, detail));
+    let is_called =
+        |known: &&Program| (known.number, known.version) == (header.program, header.version);
+    let Some(program) = programs.iter().find(is_called) else {
+        // compat: both numbers are printed as signed ones (libvirt 9.0.0).
+        let (program, version) = (header.program.cast_signed(), header.version.cast_signed());
+        return refuse(format!("Cannot find program {program} version {version}"));
+    };
+    if header.status != status::OK {
+        return refuse(format!("Unexpected message status {}", header.status));
+    }
+    if !(1..=program.last_procedure).contains(&header.procedure) {
+        return refuse(format!("unknown procedure: {}", header.procedure));
+    }
+    Ok(())
 }
 
 /// Handles a keepalive message: any is consumed, and a ping is answered.

@@ -89,6 +89,9 @@ pub(super) enum Done<O> {
     Unit(Result<Option<Unit>, AskError>),
 }
 
+/// Programs of the admin server.
+const ADMIN_PROGRAMS: &[Program] = &[admin::PROGRAM];
+
 /// Source of jobs that are not the daemon's.
 pub(crate) const NOT_THE_DAEMONS: u64 = u64::MAX;
 
@@ -97,8 +100,8 @@ pub(crate) const NOT_THE_DAEMONS: u64 = u64::MAX;
 pub struct Parts {
     /// Name of the daemon and of its main server.
     pub name: &'static str,
-    /// Program of the main server.
-    pub program: Program,
+    /// Programs of the main server.
+    pub programs: &'static [Program],
     /// Sockets of the main server.
     pub main_listeners: Vec<Listener>,
     /// Sockets of the admin server.
@@ -135,7 +138,7 @@ impl<O> Core<O> {
         let listeners = parts.main_listeners;
         let main = Server::new(
             parts.name,
-            parts.program,
+            parts.programs,
             parts.main_limits,
             listeners,
             |index| Token::Listener(admin::Server::Main, index),
@@ -145,7 +148,7 @@ impl<O> Core<O> {
         let name = admin::ADMIN_SERVER_NAME;
         let admin = Server::new(
             name,
-            admin::PROGRAM,
+            ADMIN_PROGRAMS,
             parts.admin_limits,
             listeners,
             |index| Token::Listener(admin::Server::Admin, index),

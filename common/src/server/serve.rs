@@ -14,7 +14,7 @@ use crate::admin;
 use crate::fd_store::names::Kind;
 use crate::rpc::Call;
 use crate::rpc::connection::Message;
-use crate::rpc::program::{Incoming, ReplyTo};
+use crate::rpc::program::{self, Incoming, ReplyTo};
 use crate::sys::shortage::is_shortage;
 
 /// Connections accepted per turn.
@@ -66,7 +66,7 @@ fn take_message<D: Daemon>(
     message: Message,
 ) {
     core.calls_left = core.calls_left.saturating_sub(1);
-    let incoming = core.servers.get(id.server).program.accept(message);
+    let incoming = program::accept(core.servers.get(id.server).programs, message);
     tracing::debug!(target: "rpc.netserverclient", "{id}: {incoming}");
     let Some(client) = core.servers.client(id) else { return };
     match incoming {

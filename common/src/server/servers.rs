@@ -25,7 +25,7 @@ pub(super) struct Servers {
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) name: &'static str,
-    pub(super) program: Program,
+    pub(super) programs: &'static [Program],
     pub(super) limits: Limits,
     /// Stored and reported only: there are no workers.
     pub(super) priority_workers: u32,
@@ -82,7 +82,7 @@ impl Servers {
 impl Server {
     pub(super) fn new(
         name: &'static str,
-        program: Program,
+        programs: &'static [Program],
         limits: Limits,
         listeners: Vec<Listener>,
         token: impl Fn(u64) -> Token,
@@ -94,7 +94,7 @@ impl Server {
             .collect::<io::Result<_>>()?;
         Ok(Self {
             name,
-            program,
+            programs,
             limits,
             priority_workers: 0,
             clients: BTreeMap::new(),

@@ -136,7 +136,7 @@ impl<S: Service> Start<S> {
         };
         let parts = Parts {
             name: S::NAME,
-            program: S::PROGRAM,
+            programs: &[S::PROGRAM],
             main_listeners: sockets.main,
             admin_listeners: sockets.admin,
             main_limits: limits(common.max_clients),

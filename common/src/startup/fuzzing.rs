@@ -91,7 +91,7 @@ pub fn install_log() -> Result<(), Error> {
 fn parts<S: Service>() -> io::Result<Parts> {
     Ok(Parts {
         name: S::NAME,
-        program: S::PROGRAM,
+        programs: &[S::PROGRAM],
         main_listeners: Vec::new(),
         admin_listeners: Vec::new(),
         main_limits: LIMITS,

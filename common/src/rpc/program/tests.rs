@@ -1,6 +1,8 @@
 use super::*;
 
 const PROGRAM: Program = Program { number: 0x8753_9319, version: 1, last_procedure: 4 };
+/// Another program of the same socket, with fewer procedures and a higher version.
+const OTHER: Program = Program { number: 0x7175_6572, version: 2, last_procedure: 2 };
 const CALL: Header = Header {
     program: PROGRAM.number,
     version: 1,
@@ -11,7 +13,7 @@ const CALL: Header = Header {
 };
 
 fn accept(header: Header) -> Incoming {
-    PROGRAM.accept(Message { header, payload: Vec::new(), fds: Vec::new() })
+    super::accept(&[OTHER, PROGRAM], Message { header, payload: Vec::new(), fds: Vec::new() })
 }
 
 fn refusal(header: Header) -> String {
@@ -36,6 +38,20 @@ fn program_then_status_then_procedure_are_checked() {
     assert!(refusal(bad).contains("Unexpected message status 1"));
     let bad = Header { status: 0, ..bad };
     assert!(refusal(bad).contains("unknown procedure: 9"));
+}
+
+#[test]
+fn each_program_has_its_own_version_and_procedures() {
+    let call = Header { program: OTHER.number, version: 2, ..CALL };
+    let Incoming::Call(Call { procedure: 2, .. }, reply_to) = accept(call) else {
+        panic!("refused")
+    };
+    assert_eq!(reply_to.program(), OTHER.number);
+    assert!(refusal(Header { procedure: 3, ..call }).contains("unknown procedure: 3"));
+    let bad = Header { version: 1, ..call };
+    assert!(refusal(bad).contains("Cannot find program 1903519090 version 1"));
+    let bad = Header { version: 2, ..CALL };
+    assert!(refusal(bad).contains("Cannot find program -2024565991 version 2"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn adopt(ids: &[u64], next_client_id: Option<u64>) -> (Vec<u64>, u64) {
     let reactor = Reactor::new().unwrap();
     let token = |index| Token::Listener(kind, index);
     let mut server =
-        Server::new("main", admin::PROGRAM, limits, Vec::new(), token, &reactor).unwrap();
+        Server::new("main", &[admin::PROGRAM], limits, Vec::new(), token, &reactor).unwrap();
     let (mut clients, mut peers) = (Vec::new(), Vec::new());
     for &id in ids {
         let (ours, theirs) = UnixStream::pair().unwrap();

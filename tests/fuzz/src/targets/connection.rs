@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use common::rpc::connection::{Message, Unsent, Want};
 use common::rpc::error::{Code, Domain};
 use common::rpc::header::kind;
-use common::rpc::program::{Incoming, ReplyTo};
+use common::rpc::program::{self, Incoming, ReplyTo};
 use common::rpc::{Connection, Error, Program, Reply};
 
 use super::input::Input;
@@ -95,7 +95,7 @@ impl Daemon {
         self.calls += 1;
         let is_call = matches!(message.header.kind, kind::CALL | kind::CALL_WITH_FDS);
         let is_ours = message.header.program == PROGRAM.number && message.header.version == 1;
-        match PROGRAM.accept(message) {
+        match program::accept(&[PROGRAM], message) {
             Incoming::Call(call, reply_to) => {
                 assert!(is_call && is_ours && (1..=4).contains(&call.procedure));
                 self.in_flight = Some(reply_to);
