@@ -10,6 +10,7 @@ pub mod fd_store;
 pub mod handover;
 pub mod jobs;
 pub mod logging;
+pub mod query;
 pub mod rpc;
 pub mod server;
 pub mod startup;

@@ -5,6 +5,7 @@ use std::path::Path;
 use common::fd_store::names::Kind;
 use common::handover::document::Document;
 use common::handover::{FdSet, Successor};
+use common::query::{Page, Place, Status};
 use common::rpc::{Call, Reply};
 use common::server::{Answer, Caller, ClientId, Daemon};
 
@@ -19,6 +20,7 @@ use crate::owner::entry::Owner;
 use crate::owner::{lifecycle, termination, watch_retry};
 use crate::persist::{fd_store, save};
 use crate::protocol::Request;
+use crate::query;
 use crate::session::{Disconnect, Session};
 use crate::shutdown;
 use crate::state::{State, Unstored};
@@ -179,6 +181,14 @@ impl Daemon for Handler {
         let leases = self.state.owners.leases_count();
         let cost = "a restart or a stop ends the guests that hold them";
         (leases > 0).then(|| format!("a crash frees {leases} leases, {cost}"))
+    }
+
+    fn describe(&self, status: &mut Status) {
+        status.leases = Some(self.state.owners.leases_count() as u64);
+    }
+
+    fn list(&self, core: &Core, after: Place, page: &mut Page) {
+        query::list(core, &self.state, after, page);
     }
 
     fn stop(&mut self, core: &mut Core) {

@@ -8,7 +8,7 @@
 //!
 //! Layers, each of which uses only those below it:
 //! - [`handler`] and [`service`]: the loop's and the start's view of the daemon.
-//! - [`calls`], [`connections`], [`shutdown`], [`persist::restore`]: events from outside.
+//! - [`calls`], [`connections`], [`shutdown`], [`persist::restore`], [`query`]: events from outside.
 //! - [`owner::lifecycle`], [`owner::termination`], [`owner::watch_retry`],
 //!   [`lockspace::lock_check`]: what follows from an event.
 //! - [`lockspace::execution`], and below it [`persist::fd_store`].
@@ -48,6 +48,7 @@ mod outcome;
 mod owner;
 mod persist;
 mod protocol;
+mod query;
 mod service;
 mod session;
 mod sessions;

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use common::fd_store::names::Kind;
 use common::handover::document::Document;
 use common::handover::{FdSet, InheritedFds, Successor};
+use common::query::{Page, Place, Status};
 use common::rpc::{self, Call, error};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, StorageId};
 use nix::errno::Errno;
@@ -26,6 +27,7 @@ use crate::persist::restore::{self, Restored};
 use crate::persist::save;
 use crate::persist::unclaimed_pipes::UnclaimedPipes;
 use crate::protocol::{self, Request};
+use crate::query;
 use crate::rotating_file::Limits;
 use crate::rules::Rules;
 use crate::scheduler::Scheduler;
@@ -270,6 +272,15 @@ impl Daemon for Handler {
     fn at_stake(&self) -> Option<String> {
         let logs = self.scheduler.open_logs();
         (logs > 0).then(|| format!("a crash loses {logs} logs, a restart or a stop ends them"))
+    }
+
+    fn describe(&self, status: &mut Status) {
+        status.logs = Some(self.scheduler.open_logs() as u64);
+        status.lost_bytes = Some(loss::dropped_bytes());
+    }
+
+    fn list(&self, core: &Core<Outcome>, after: Place, page: &mut Page) {
+        query::list(core, &self.scheduler, after, page);
     }
 
     fn stop(&mut self, core: &mut Core<Outcome>) {

@@ -25,6 +25,7 @@ mod handler;
 mod logs;
 mod persist;
 mod protocol;
+mod query;
 pub mod rotating_file;
 pub mod rules;
 mod scheduler;

@@ -40,7 +40,7 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Scheduler {
     pub(crate) table: LogTable,
     pub(crate) workspaces: Workspaces,
-    rules: Arc<Rules>,
+    pub(crate) rules: Arc<Rules>,
     open_logs: usize,
     pub(crate) closing_pipes: ClosingPipes,
     pub(crate) stops: Stops,

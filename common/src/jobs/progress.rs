@@ -110,6 +110,13 @@ impl Progress {
         at_peer.compare_exchange(AT_PEER, LEFT_BEHIND, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Returns the time since the last progress.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        let at_us = self.0.at_us.load(Ordering::Relaxed);
+        Duration::from_micros(now_us().saturating_sub(at_us))
+    }
+
     /// Records progress: a call on a file has returned, or the job begins. To be called by the
     /// thread that runs the job.
     pub fn note(&self) {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::admin_overrides::AdminOverrides;
 use super::caller::{Caller, ClientId, Gone};
@@ -24,6 +24,7 @@ use crate::jobs::path_work::Errand;
 use crate::jobs::scheduler::Jobs;
 use crate::jobs::storage::{Mounts, StorageId};
 use crate::logging::{self, Logger, Opened, Opening};
+use crate::query;
 use crate::rpc::{Call, Program};
 use crate::sys::process;
 use crate::sys::signal::Signals;
@@ -73,6 +74,8 @@ pub struct Core<O> {
     pub(super) unanswered: Option<Check>,
     /// An upgrade has failed, and the daemon is not notified yet.
     pub(super) has_resumed: bool,
+    /// Time since which this process serves.
+    pub(super) since: SystemTime,
 }
 
 /// Result of a job.
@@ -90,7 +93,7 @@ pub(super) enum Done<O> {
 }
 
 /// Programs of the admin server.
-const ADMIN_PROGRAMS: &[Program] = &[admin::PROGRAM];
+const ADMIN_PROGRAMS: &[Program] = &[admin::PROGRAM, query::PROGRAM];
 
 /// Source of jobs that are not the daemon's.
 pub(crate) const NOT_THE_DAEMONS: u64 = u64::MAX;
@@ -183,6 +186,7 @@ impl<O> Core<O> {
             looking_again: None,
             unanswered: None,
             has_resumed: false,
+            since: SystemTime::now(),
         })
     }
 }

@@ -6,6 +6,7 @@ use crate::fd_store::names::Kind;
 use crate::handover::document::Document;
 use crate::handover::{FdSet, Successor};
 use crate::jobs::storage::StorageId;
+use crate::query::{Page, Place, Status};
 use crate::rpc::{self, Call, Reply};
 
 /// A handler's answer to a call.
@@ -77,6 +78,12 @@ pub trait Daemon: Send + Sized + 'static {
     /// Describes briefly what a crash, a restart or a stop loses without an fd store; `None` for
     /// nothing. As cheap as [`Self::status`].
     fn at_stake(&self) -> Option<String>;
+
+    /// Adds the daemon's part to a status for who looks into it. As cheap as [`Self::status`].
+    fn describe(&self, status: &mut Status);
+
+    /// Puts the logs or leases behind `after` on a page, until it is full.
+    fn list(&self, core: &Core<Self::Outcome>, after: Place, page: &mut Page);
 
     /// Stores the daemon's [slot files](Core::essential_marks), if it has any. Called when an fd
     /// store is found, at most once in a process.

@@ -24,6 +24,7 @@ mod listener;
 mod memory;
 mod names;
 mod own_log;
+mod queries;
 mod save;
 mod serve;
 mod servers;

@@ -12,6 +12,7 @@ use super::token::Token;
 use super::upgrade::Reading;
 use crate::admin;
 use crate::fd_store::names::Kind;
+use crate::query;
 use crate::rpc::Call;
 use crate::rpc::connection::Message;
 use crate::rpc::program::{self, Incoming, ReplyTo};
@@ -86,12 +87,17 @@ fn take_call<D: Daemon>(
     let Some(client) = core.servers.client(id) else { return };
     client.begin(reply_to);
     let caller = client.caller();
+    let is_query = reply_to.program() == query::PROGRAM.number;
     let answer = match id.server {
         admin::Server::Main => daemon.call(core, caller, call),
+        admin::Server::Admin if is_query => Answer::Now(core.query(daemon, &call)),
         admin::Server::Admin => core.administer(id, call),
     };
     match answer {
-        Answer::Now(result) if core.must_wait_for_supervisor() => core.answer(id, result),
+        // A query promises nothing.
+        Answer::Now(result) if !is_query && core.must_wait_for_supervisor() => {
+            core.answer(id, result);
+        }
         Answer::Now(result) => {
             if let Some(client) = core.servers.client(id) {
                 client.answer(result);

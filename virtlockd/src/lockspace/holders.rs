@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -38,6 +40,19 @@ impl Holders {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (OwnerId, &Holder)> {
         let first = self.first.iter().map(|(owner, holder)| (*owner, holder));
         first.chain(self.others.iter().map(|(&owner, holder)| (owner, holder)))
+    }
+
+    /// Returns the holders whose owners are above this one, in the order of those.
+    pub(crate) fn above(&self, owner: OwnerId) -> impl Iterator<Item = (OwnerId, &Holder)> {
+        let others = self.others.range((Bound::Excluded(owner), Bound::Unbounded));
+        let mut others = others.map(|(&owner, holder)| (owner, holder)).peekable();
+        let first = self.first.as_ref().map(|(owner, holder)| (*owner, holder));
+        let mut first = first.filter(|(first, _)| *first > owner);
+        iter::from_fn(move || match (&first, others.peek()) {
+            (Some((first_owner, _)), Some((other, _))) if other < first_owner => others.next(),
+            (Some(_), _) => first.take(),
+            (None, _) => others.next(),
+        })
     }
 
     pub(crate) fn get_mut(&mut self, owner: OwnerId) -> Option<&mut Holder> {
@@ -111,6 +126,22 @@ impl fmt::Display for HolderSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn holders_are_listed_in_the_order_of_their_owners() {
+        let guest = Arc::new(Guest { uuid: [0; 16], name: (*b"vm").into(), id: 1, pid: 7 });
+        for first in [1, 3, 5] {
+            let mut holders = Holders::default();
+            holders.insert(OwnerId(first), Holder::new(&guest));
+            let others = [1, 3, 5].into_iter().filter(|&number| number != first);
+            others.for_each(|number| holders.insert(OwnerId(number), Holder::new(&guest)));
+            for (after, expected) in [(0, &[1, 3, 5][..]), (1, &[3, 5]), (4, &[5]), (5, &[])] {
+                let found: Vec<_> =
+                    holders.above(OwnerId(after)).map(|(owner, _)| owner.0).collect();
+                assert_eq!(found, expected, "first {first}, after {after}");
+            }
+        }
+    }
 
     #[test]
     fn whoever_goes_the_others_stay() {

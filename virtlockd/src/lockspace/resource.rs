@@ -66,6 +66,11 @@ impl Resource {
         Some((lease, *terms, holders.iter()))
     }
 
+    /// Returns the holders above an owner, in their order.
+    pub(crate) fn holders_above(&self, owner: OwnerId) -> impl Iterator<Item = (OwnerId, &Holder)> {
+        self.held.iter().flat_map(move |held| held.holders.above(owner))
+    }
+
     /// Returns what there is of the lock, or `None` without a lease.
     pub(crate) fn lock(&self) -> Option<lock::Hold> {
         self.held.as_ref().map(|held| held.lease.lock().1)

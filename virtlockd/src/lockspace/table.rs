@@ -166,6 +166,11 @@ impl Lockspaces {
         self.resources.keys().copied()
     }
 
+    /// Returns the resources from this one on.
+    pub(crate) fn from(&self, id: ResourceId) -> impl Iterator<Item = (ResourceId, &Resource)> {
+        self.resources.range(id..).map(|(&id, resource)| (id, resource))
+    }
+
     /// Returns every lockspace with its resources, if any.
     pub(crate) fn by_space(&self) -> BTreeMap<&[u8], Vec<&Resource>> {
         let mut spaces: BTreeMap<&[u8], Vec<&Resource>> =

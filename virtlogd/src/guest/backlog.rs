@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::SystemTime;
 
 use common::handover::document::Target;
 
@@ -30,6 +31,17 @@ pub(crate) struct Backlog {
     pub(crate) reason: String,
     /// All bytes that were lost, reported or not.
     pub(super) lost_bytes: u64,
+    pub(super) since: Since,
+}
+
+/// Time at which a backlog began.
+#[derive(Debug)]
+pub(super) struct Since(SystemTime);
+
+impl Default for Since {
+    fn default() -> Self {
+        Self(SystemTime::now())
+    }
 }
 
 /// An item of the backlog.
@@ -65,6 +77,12 @@ impl Backlog {
     /// Returns the number of staged bytes.
     pub(super) fn staged_bytes(&self) -> u64 {
         self.staged.iter().chain(&self.filling).map(StagingPipe::held).sum()
+    }
+
+    /// Returns the time since which the log could not be written, as far as this process knows.
+    pub(crate) fn since(&self) -> SystemTime {
+        let loss = self.loss.map_or(self.since.0, |loss| loss.first());
+        self.since.0.min(loss)
     }
 
     /// Returns the number of bytes in it, lost ones included.

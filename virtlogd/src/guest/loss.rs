@@ -61,6 +61,11 @@ impl Loss {
         Some(Self { bytes: from.bytes, first, last })
     }
 
+    /// Returns the time of the first.
+    pub(crate) fn first(&self) -> SystemTime {
+        self.first
+    }
+
     /// Returns the number of bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

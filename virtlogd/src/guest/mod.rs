@@ -5,6 +5,7 @@
 //! tasks and queues of logs.
 
 pub(crate) mod access;
+pub(crate) mod activity;
 pub(crate) mod backlog;
 pub(crate) mod crash_records;
 mod discard;

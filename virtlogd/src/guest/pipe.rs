@@ -23,6 +23,7 @@ use common::event::Registered;
 use common::handover::document::Target;
 use common::sys::pipe;
 
+use crate::guest::activity::Activity;
 use crate::guest::backlog::{Backlog, BacklogItem};
 use crate::guest::loss::Loss;
 use crate::guest::loss_report::LossReport;
@@ -50,6 +51,8 @@ pub(crate) struct GuestPipe {
     pub(crate) line_order: Option<u64>,
     /// Directory in which the log was opened, once that is known.
     pub(crate) directory: Option<SharedDirectory>,
+    /// For who looks into the daemon.
+    pub(crate) activity: Activity,
 }
 
 /// State of a log that the journal has. The log is stored again when it changes.
@@ -92,6 +95,7 @@ impl GuestPipe {
             report: None,
             line_order: None,
             directory: None,
+            activity: Activity::default(),
         }
     }
 
@@ -299,6 +303,13 @@ impl GuestPipe {
         }
     }
 
+    /// Returns the number of bytes that were lost since this process has the log, and of those
+    /// before that its file does not tell of.
+    pub(crate) fn lost_bytes(&self) -> u64 {
+        let untold = self.backlog.as_ref().map_or(0, |backlog| backlog.lost_bytes);
+        self.activity.lost_bytes().saturating_add(untold)
+    }
+
     /// Returns the backlog.
     pub(crate) fn backlog(&self) -> Option<&Backlog> {
         self.backlog.as_deref()
@@ -307,6 +318,7 @@ impl GuestPipe {
     /// Drops an empty backlog, and returns the number of bytes that were lost in all.
     pub(crate) fn finish_backlog(&mut self) -> Option<u64> {
         let backlog = self.backlog.take_if(|backlog| backlog.is_empty())?;
+        self.activity.lose(backlog.lost_bytes);
         Some(backlog.lost_bytes)
     }
 }

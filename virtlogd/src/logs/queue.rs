@@ -151,6 +151,11 @@ impl LogQueue {
         Some(pipe.backlog().map_or_else(String::new, |backlog| backlog.reason.clone()))
     }
 
+    /// Returns whether the task under way takes long.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
     /// Notes that the task under way takes long.
     pub(crate) fn set_stalled(&mut self) {
         self.is_stalled = self.busy;

@@ -1,6 +1,7 @@
 //! All queues, by path and by the number they are watched under.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,6 +62,12 @@ impl LogTable {
     /// Returns all queues with their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &LogQueue)> {
         self.queues.iter().map(|(&number, queue)| (number, queue.as_ref()))
+    }
+
+    /// Returns the queues with numbers above this one.
+    pub(crate) fn above(&self, number: u64) -> impl Iterator<Item = (u64, &LogQueue)> {
+        let queues = self.queues.range((Bound::Excluded(number), Bound::Unbounded));
+        queues.map(|(&number, queue)| (number, queue.as_ref()))
     }
 
     /// Returns all queues, to be changed.

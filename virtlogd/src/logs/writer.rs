@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use common::handover::document::LogDirectory;
 use common::sys::errno::errno_text;
 use common::sys::file_id::FileId;
+use common::sys::process;
 use nix::libc;
 
 use crate::guest::access::Guest;
@@ -49,8 +50,8 @@ struct WriteFailure {
 impl LogWriter {
     /// Makes the writer of a guest's output into a file.
     pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
-        let writer = Self { guest, file, failure: None };
-        writer.note_directory();
+        let mut writer = Self { guest, file, failure: None };
+        writer.note_file();
         writer
     }
 
@@ -104,7 +105,7 @@ impl LogWriter {
             }
             Err(error) => self.note_failure(&error, workspace),
         }
-        self.note_directory();
+        self.note_file();
     }
 
     /// Returns the guest.
@@ -202,8 +203,9 @@ impl LogWriter {
     /// Adds a message at the end of the log.
     pub(crate) fn append(&mut self, message: &[u8]) -> Result<(), Error> {
         self.file.refresh()?;
-        self.file.append(&mut Bytes(message), true)?;
-        Ok(())
+        let appended = self.file.append(&mut Bytes(message), true);
+        self.note_file();
+        appended.map(drop)
     }
 
     /// Returns whether the guest has gone.
@@ -338,16 +340,18 @@ impl LogWriter {
             }
             Err(error) => self.note_failure(error, workspace),
         }
-        let mut pipe = self.guest.pipe();
-        pipe.in_hand = None;
-        pipe.note_directory(self.file.directory());
-        drop(pipe);
+        self.guest.pipe().in_hand = None;
+        self.note_file();
         written
     }
 
-    /// Notes the file's directory for the journal and the process after this one.
-    fn note_directory(&self) {
-        self.guest.pipe().note_directory(self.file.directory());
+    /// Notes the file's directory for the journal and the process after this one, and what has
+    /// become of the file for who looks into the daemon.
+    fn note_file(&mut self) {
+        let growth = self.file.take_growth();
+        let mut pipe = self.guest.pipe();
+        pipe.note_directory(self.file.directory());
+        pipe.activity.note(self.file.position().1, growth, process::boot_time_ms());
     }
 
     fn note_failure(&mut self, error: &Error, workspace: &mut Workspace) {

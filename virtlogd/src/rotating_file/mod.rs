@@ -26,7 +26,7 @@ pub use reader::read;
 pub use rotation::{rotations, steps_left};
 pub use shared_directory::SharedDirectory;
 pub use source::{Bytes, Offset, Source};
-pub use writer::RotatingFile;
+pub use writer::{Growth, RotatingFile};
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,15 @@ use super::{Error, Limits};
 /// Identity of no file.
 const NONE: FileId = FileId { device: 0, number: 0 };
 
+/// What has become of a log.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Growth {
+    /// Bytes stored.
+    pub bytes: u64,
+    /// Rotations.
+    pub rotations: u32,
+}
+
 /// A log file open for writing. It owns its fd and keeps it through every failure.
 #[derive(Debug)]
 pub struct RotatingFile {
@@ -47,6 +56,8 @@ pub struct RotatingFile {
     is_warned: bool,
     /// Others write to it as well. So it is written at its end only, as long as it is a log.
     is_shared: bool,
+    /// Since that was taken last.
+    growth: Growth,
 }
 
 impl RotatingFile {
@@ -169,6 +180,11 @@ impl RotatingFile {
         (self.id().number, self.cut.pos())
     }
 
+    /// Returns what has become of it since the last call.
+    pub fn take_growth(&mut self) -> Growth {
+        std::mem::take(&mut self.growth)
+    }
+
     /// Stores what waits in `source`, rotating as needed, and returns the bytes stored. Without
     /// `flush` up to 79 bytes of a partial line stay in the source where the file may have to be
     /// cut in front of them.
@@ -200,6 +216,7 @@ impl RotatingFile {
                     }
                     self.cut.stored(stored, ends_line && stored == len);
                     stored_total += stored;
+                    self.growth.bytes = self.growth.bytes.saturating_add(stored);
                 }
             }
         }
@@ -297,6 +314,7 @@ impl RotatingFile {
             is_rotation_postponed: false,
             is_warned: false,
             is_shared: false,
+            growth: Growth::default(),
         }
     }
 
@@ -392,6 +410,7 @@ impl RotatingFile {
             rotation::remove(&location)?;
             self.reopen_at(&location)?;
         }
+        self.growth.rotations = self.growth.rotations.saturating_add(1);
         Ok(())
     }
 

@@ -1,0 +1,166 @@
+//! Facts about a daemon, its logs and its leases, as JSON has them. `common/QUERY.md` describes each
+//! field. What is unknown is left out.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::handover::text;
+
+/// Bytes that are usually UTF-8: a path or a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Text", into = "Text")]
+pub struct Bytes(pub Vec<u8>);
+
+/// Form of [`Bytes`] in JSON: a string, or an object if they are not UTF-8.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Whole(String),
+    Lossy { text: String, hex: String },
+}
+
+/// Returns a time in seconds since the epoch; 0 for one before.
+#[must_use]
+pub fn unix_s(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Facts about the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields are described in common/QUERY.md")]
+pub struct Status {
+    pub daemon: String,
+    pub version: String,
+    pub libvirt_version: String,
+    pub pid: u32,
+    pub since_unix_s: u64,
+    pub clients: u64,
+    pub clients_max: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fd_store: Option<FdStore>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_stake: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_upgrade: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leases: Option<u64>,
+}
+
+/// The supervisor's fd store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields are described in common/QUERY.md")]
+pub struct FdStore {
+    pub fds: u64,
+    pub fds_max: u64,
+    pub is_complete: bool,
+}
+
+/// A log of virtlogd.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields are described in common/QUERY.md")]
+pub struct Log {
+    pub place: String,
+    pub domain: Bytes,
+    pub uuid: String,
+    pub driver: Bytes,
+    pub path: Bytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipe_inode: Option<u64>,
+    pub size_bytes: u64,
+    pub size_bytes_max: u64,
+    pub backups_max: u64,
+    pub last_minute_bytes: u64,
+    pub rotations: u64,
+    pub lost_bytes: u64,
+    pub state: LogState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_unix_s: Option<u64>,
+    pub in_fd_store: bool,
+}
+
+/// State of a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogState {
+    /// It is written.
+    #[default]
+    Ok,
+    /// It cannot be written at present, and its output waits.
+    HeldBack,
+    /// It cannot be written, and output was dropped since then.
+    Losing,
+    /// A state that a later version has added.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The part of one holder in a lease of virtlockd.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields are described in common/QUERY.md")]
+pub struct Lease {
+    pub place: String,
+    pub path: Bytes,
+    pub lockspace: Bytes,
+    pub resource: Bytes,
+    pub shared: bool,
+    pub shares: u64,
+    pub lock: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<String>,
+    pub device: u64,
+    pub inode: u64,
+    pub domain: Bytes,
+    pub uuid: String,
+    pub pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_here: Option<u32>,
+    pub since_unix_s: u64,
+    pub held_before: bool,
+    pub in_fd_store: bool,
+}
+
+impl Bytes {
+    /// Returns them as text, with U+FFFD in place of what is not UTF-8.
+    #[must_use]
+    pub fn text(&self) -> String {
+        text::text(&self.0)
+    }
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Text> for Bytes {
+    fn from(text: Text) -> Self {
+        match text {
+            Text::Whole(text) => Self(text.into()),
+            Text::Lossy { text, hex } => Self(text::bytes_of(Some(&hex), &text).into_owned()),
+        }
+    }
+}
+
+impl From<Bytes> for Text {
+    fn from(Bytes(bytes): Bytes) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::Whole(text),
+            Err(error) => {
+                let bytes = error.as_bytes();
+                Self::Lossy { text: text::text(bytes), hex: text::hex(bytes) }
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What is told of leases to who looks into the daemon.
+
+use std::os::unix::ffi::OsStrExt;
+
+use common::fd_store::names::Kind;
+use common::handover::text;
+use common::query::{Bytes, Lease, Page, Place, unix_s};
+use common::sys::lock::{self, Hold};
+
+use crate::ids::{OwnerId, ResourceId};
+use crate::lockspace::holders::Holder;
+use crate::lockspace::resource::Resource;
+use crate::outcome::Core;
+use crate::state::State;
+
+/// Puts the leases behind `after` on a page, each holder's part of one as an item.
+pub(crate) fn list(core: &Core, state: &State, after: Place, page: &mut Page) {
+    for (ResourceId(number), resource) in state.lockspaces.from(ResourceId(after.number)) {
+        let known = if number == after.number { after.holder } else { 0 };
+        let mut parts = resource.holders_above(OwnerId(known)).peekable();
+        if parts.peek().is_none() {
+            continue;
+        }
+        let lease = lease(core, resource);
+        for (owner, holder) in parts {
+            let place = Place { number, holder: owner.0 };
+            let part = part(lease.clone(), state, owner, holder);
+            if page.push(place, &Lease { place: place.to_string(), ..part }).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+fn lease(core: &Core, resource: &Resource) -> Lease {
+    let Some((lease, terms, _)) = resource.held() else { return Lease::default() };
+    let file_id = lease.file_id();
+    let (kind, lacks) = match lease.lock().1 {
+        Hold::Whole(kind) => (Some(kind), None),
+        Hold::Shared(kind) => (Some(kind), Some("exclusiveness")),
+        Hold::Nothing => (None, Some("everything")),
+    };
+    let lock = match kind {
+        Some(lock::Kind::Ofd) => "ofd",
+        Some(lock::Kind::Posix) => "posix",
+        None => "none",
+    };
+    Lease {
+        path: Bytes::from(resource.path().as_os_str().as_bytes()),
+        lockspace: Bytes::from(&*resource.space),
+        resource: Bytes::from(&*resource.name),
+        shared: terms.shared,
+        lock: lock.to_owned(),
+        lacks: lacks.map(str::to_owned),
+        device: file_id.device,
+        inode: file_id.number,
+        in_fd_store: resource.key.is_some_and(|key| core.is_stored(Kind::Lease, key)),
+        ..Lease::default()
+    }
+}
+
+fn part(lease: Lease, state: &State, owner: OwnerId, holder: &Holder) -> Lease {
+    let Holder { guest, since, held_before, shares } = holder;
+    let identity = state.owners.get(owner).map(|owner| &owner.identity);
+    Lease {
+        shares: *shares,
+        domain: Bytes::from(&*guest.name),
+        uuid: text::uuid(&guest.uuid),
+        pid: guest.pid,
+        pid_here: identity.and_then(|identity| identity.number(guest)),
+        since_unix_s: unix_s(*since),
+        held_before: *held_before,
+        ..lease
+    }
+}
