@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod event;
 pub mod fd_store;
@@ -16,6 +17,7 @@ pub mod server;
 pub mod startup;
 pub mod sys;
 pub mod systemd;
+pub mod tool;
 pub mod xdr;
 
 // Named through the crate where the models in `tests/models` put others in their place.

@@ -138,6 +138,16 @@ pub fn make_ofd(fd: impl AsFd, mode: Mode) -> io::Result<Hold> {
     Ok(if is_whole { Hold::Whole(Kind::Ofd) } else { Hold::Shared(Kind::Ofd) })
 }
 
+/// Returns whether an exclusive lock of the range could be had. Takes none.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn is_free(fd: impl AsFd) -> io::Result<bool> {
+    let mut range = range(libc::F_WRLCK)?;
+    fcntl(fd, FcntlArg::F_OFD_GETLK(&mut range))?;
+    Ok(i32::from(range.l_type) == libc::F_UNLCK)
+}
+
 /// Releases the lock of [`try_lock`], whoever else has a duplicate of the fd.
 ///
 /// # Errors
@@ -146,14 +156,19 @@ pub fn unlock(fd: impl AsFd, kind: Kind) -> io::Result<()> {
     Ok(set(fd, kind, libc::F_UNLCK)?)
 }
 
-fn set(fd: impl AsFd, kind: Kind, lock_type: libc::c_int) -> Result<(), Errno> {
-    let range = libc::flock {
+/// Returns byte 0, to be locked or unlocked.
+fn range(lock_type: libc::c_int) -> Result<libc::flock, Errno> {
+    Ok(libc::flock {
         l_type: libc::c_short::try_from(lock_type).map_err(|_| Errno::EINVAL)?,
         l_whence: libc::c_short::try_from(libc::SEEK_SET).map_err(|_| Errno::EINVAL)?,
         l_start: 0,
         l_len: 1,
         l_pid: 0,
-    };
+    })
+}
+
+fn set(fd: impl AsFd, kind: Kind, lock_type: libc::c_int) -> Result<(), Errno> {
+    let range = range(lock_type)?;
     fcntl(
         fd,
         match kind {

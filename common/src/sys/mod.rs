@@ -22,4 +22,5 @@ pub mod process;
 pub mod shortage;
 pub mod signal;
 pub mod socket;
+pub mod terminal;
 pub mod watch;

@@ -1,0 +1,20 @@
+//! What `virtlogctl` and `virtlockctl` have in common: where they ask, how they print, how they fail.
+//!
+//! They ask by [`crate::client`], and change nothing.
+
+mod daemon;
+mod failure;
+mod format;
+mod options;
+mod processes;
+mod status;
+mod table;
+mod uri;
+
+pub use daemon::Daemon;
+pub use failure::{Failure, run};
+pub use format::{bytes, escaped, time};
+pub use options::{Connect, Output};
+pub use processes::{Process, Unseen};
+pub use status::print_status;
+pub use table::{Column, Table};
