@@ -63,6 +63,18 @@ impl Program {
         }
     }
 
+    /// The executable of our tool that looks into this daemon.
+    ///
+    /// # Panics
+    /// When it was not built.
+    pub fn tool(self) -> PathBuf {
+        let name = match self {
+            Self::Virtlogd => "virtlogctl",
+            Self::Virtlockd => "virtlockctl",
+        };
+        ours::directory().expect("our executables").join(name)
+    }
+
     /// The number of the program on the main socket.
     pub fn number(self) -> u32 {
         match self {

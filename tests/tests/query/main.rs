@@ -1,8 +1,12 @@
-//! Our read-only program on the admin socket.
+//! Our read-only program on the admin socket, and the tools that use it.
 
+mod pages;
 mod protocol;
+mod tool;
+mod virtlockctl;
+mod virtlogctl;
 
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tests::wire::{Connection, Reader, RpcError, Writer};
@@ -18,7 +22,13 @@ struct Sleeper(Child);
 
 impl Sleeper {
     fn start() -> Self {
-        Self(Command::new("sleep").arg("60").spawn().expect("sleep can be run"))
+        Self::start_with(Stdio::null())
+    }
+
+    /// One that has something open, as its standard output.
+    fn start_with(stdout: impl Into<Stdio>) -> Self {
+        let mut command = Command::new("sleep");
+        Self(command.arg("60").stdout(stdout).spawn().expect("sleep can be run"))
     }
 
     fn pid(&self) -> u32 {

@@ -1,0 +1,52 @@
+//! The pages about the tools: each command on them does what it is there for.
+
+use std::fs;
+
+use tests::guest::owner;
+use tests::harness::{Daemon, Subject, write};
+
+use super::Sleeper;
+use super::tool::tool;
+
+tests::ours! { Virtlogd: commands_about_logs_work }
+tests::ours! { Virtlockd: commands_about_leases_work }
+
+fn commands_about_logs_work(subject: Subject) {
+    let daemon = subject.start();
+    let path = daemon.file("web1.log");
+    let log = daemon.log_client().open(&path).unwrap();
+    let named = [("web1", "guest"), ("/var/log/libvirt/qemu/guest.log", path.to_str().unwrap())];
+    assert_eq!(run_all(&daemon, &named), 6);
+    drop(log);
+}
+
+fn commands_about_leases_work(subject: Subject) {
+    let daemon = subject.start();
+    let image = daemon.file("web1.qcow2");
+    write(&image, "");
+    let guest = Sleeper::start();
+    let mut client = daemon.lock_client();
+    client.register(&owner(guest.pid()), 0).unwrap();
+    client.acquire("", image.to_str().unwrap(), 0).unwrap();
+    let named = [("/var/lib/libvirt/images/web1.qcow2", image.to_str().unwrap())];
+    assert_eq!(run_all(&daemon, &named), 4);
+}
+
+/// Runs the commands on the daemon's page, with names of this test's; returns how many there are.
+fn run_all(daemon: &Daemon, named: &[(&str, &str)]) -> usize {
+    let program = daemon.subject().program;
+    let page = format!("{}/../{}/README.md", env!("CARGO_MANIFEST_DIR"), program.name());
+    let page = fs::read_to_string(page).unwrap();
+    let tool_name = program.tool().file_name().unwrap().to_str().unwrap().to_owned();
+    let commands =
+        page.lines().filter_map(|line| line.strip_prefix("    ")?.strip_prefix(&tool_name));
+    let mut count = 0;
+    for command in commands {
+        let command = command.split('#').next().unwrap();
+        let command = named.iter().fold(command.to_owned(), |it, (from, to)| it.replace(from, to));
+        let printed = tool(daemon, command.split_whitespace());
+        assert_eq!((printed.status, &*printed.stderr), (Some(0), ""), "{command}");
+        count += 1;
+    }
+    count
+}

@@ -1,0 +1,64 @@
+//! `virtlockctl list`.
+
+use std::io::Write;
+
+use common::query::Lease;
+use common::tool::{Column, Connect, Failure, Output, Table, escaped, time};
+
+use crate::{DAEMON, SUBJECT};
+
+const TEXT: Column = Column { title: "", is_number: false, is_long: false, is_optional: false };
+const COLUMNS: [Column; 10] = [
+    Column { title: "DOMAIN", is_long: true, ..TEXT },
+    Column { title: "PID", is_number: true, ..TEXT },
+    Column { title: "MODE", ..TEXT },
+    Column { title: "LOCK", ..TEXT },
+    Column { title: "LACKS", ..TEXT },
+    Column { title: "SINCE", is_optional: true, ..TEXT },
+    Column { title: "STORED", ..TEXT },
+    Column { title: "UUID", is_optional: true, ..TEXT },
+    Column { title: "LOCKSPACE", is_optional: true, is_long: true, ..TEXT },
+    Column { title: "IMAGE", is_long: true, ..TEXT },
+];
+
+/// Lists all leases.
+pub(crate) fn list(connect: &Connect, output: Output, out: &mut impl Write) -> Result<(), Failure> {
+    connect.ask(DAEMON, SUBJECT, |daemon| {
+        if output.json {
+            return daemon.each(|lease| Ok(writeln!(out, "{lease}")?));
+        }
+        let mut table = Table::new(&COLUMNS);
+        daemon.each_as(|lease: Lease| {
+            table.push(row(&lease));
+            Ok::<_, Failure>(())
+        })?;
+        Ok(table.print(Output::columns(), out)?)
+    })
+}
+
+/// Returns the name of a lease's mode.
+pub(crate) fn mode(lease: &Lease) -> &'static str {
+    if lease.shared { "shared" } else { "exclusive" }
+}
+
+/// Returns since when a holder has a lease.
+pub(crate) fn since(lease: &Lease) -> String {
+    let before = if lease.held_before { "before " } else { "" };
+    format!("{before}{}", time(lease.since_unix_s))
+}
+
+fn row(lease: &Lease) -> Vec<String> {
+    let text = |text: &str| if text.is_empty() { "-".to_owned() } else { escaped(text) };
+    vec![
+        text(&lease.domain.text()),
+        lease.pid_here.unwrap_or(lease.pid).to_string(),
+        mode(lease).to_owned(),
+        text(&lease.lock),
+        text(lease.lacks.as_deref().unwrap_or_default()),
+        since(lease),
+        if lease.in_fd_store { "yes" } else { "no" }.to_owned(),
+        text(&lease.uuid),
+        text(&lease.lockspace.text()),
+        text(&lease.path.text()),
+    ]
+}

@@ -1,0 +1,60 @@
+//! `virtlockctl`: looks into virtlockd, and changes nothing.
+
+mod kernel;
+mod list;
+mod status;
+mod why;
+
+use std::io::{BufWriter, Write, stdout};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use common::tool::{Connect, Failure, Output, run};
+
+/// Name of the daemon.
+const DAEMON: &str = "virtlockd";
+
+/// What the daemon tells of.
+const SUBJECT: &str = "leases";
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  failed
+  2  wrong command line
+  3  there is no such image
+
+Environment:
+  LIBVIRT_ADMIN_DEFAULT_URI   the daemon to ask without --connect, if it is a virtlockd";
+
+/// Looks into virtlockd, the holder of disk leases for virtual machines.
+#[derive(Debug, Parser)]
+#[command(name = "virtlockctl", version, after_help = AFTER_HELP)]
+struct Options {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List leases, with a line for each holder
+    List(Output),
+    /// Show the daemon's state, and which leases are not whole
+    Status(Output),
+    /// Tell who holds an image, by whatever name
+    Why(why::Options),
+}
+
+fn main() -> ExitCode {
+    let Options { connect, command } = Options::parse();
+    let mut out = BufWriter::new(stdout().lock());
+    let done = match &command {
+        Command::List(output) => list::list(&connect, *output, &mut out),
+        Command::Status(output) => status::status(&connect, *output, &mut out),
+        Command::Why(options) => why::why(&connect, options, &mut out),
+    };
+    let flushed = out.flush().map_err(Failure::from);
+    run("virtlockctl", done.and(flushed))
+}

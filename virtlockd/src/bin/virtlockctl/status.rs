@@ -1,0 +1,36 @@
+//! `virtlockctl status`.
+
+use std::io::Write;
+
+use common::query::{Lease, Status};
+use common::tool::{Connect, Failure, Output, print_status};
+
+use crate::{DAEMON, SUBJECT};
+
+/// Shows the state of the daemon, and how many leases are not whole.
+pub(crate) fn status(
+    connect: &Connect,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    connect.ask(DAEMON, SUBJECT, |daemon| {
+        let json = daemon.status()?;
+        if output.json {
+            return Ok(writeln!(out, "{json}")?);
+        }
+        let status: Status = daemon.decode(json)?;
+        let (mut held, mut posix, mut incomplete, mut unstored) = (0, 0, 0, 0);
+        daemon.each_as(|lease: Lease| {
+            held += 1;
+            posix += usize::from(lease.lock == "posix");
+            incomplete += usize::from(lease.lacks.is_some());
+            unstored += usize::from(!lease.in_fd_store);
+            Ok::<_, Failure>(())
+        })?;
+        let leases = format!(
+            "{held} held, {posix} by POSIX locks, {incomplete} lack a part of their lock, {unstored} not in the \
+             fd store"
+        );
+        Ok(print_status(&status, &[("Leases", leases)], out)?)
+    })
+}

@@ -1,0 +1,65 @@
+//! `virtlogctl`: looks into virtlogd, and changes nothing.
+
+mod cat;
+mod find;
+mod list;
+mod parts;
+mod status;
+mod why;
+
+use std::io::{BufWriter, Write, stdout};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use common::tool::{Connect, Failure, Output, run};
+
+/// Name of the daemon.
+const DAEMON: &str = "virtlogd";
+
+/// What the daemon tells of.
+const SUBJECT: &str = "logs";
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  failed
+  2  wrong command line
+  3  there is no such log
+
+Environment:
+  LIBVIRT_ADMIN_DEFAULT_URI   the daemon to ask without --connect, if it is a virtlogd";
+
+/// Looks into virtlogd, the keeper of the logs of virtual machines.
+#[derive(Debug, Parser)]
+#[command(name = "virtlogctl", version, after_help = AFTER_HELP)]
+struct Options {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List open logs: size, bytes of the last minute, rotations, bytes lost, state
+    List(Output),
+    /// Show the daemon's state, and which logs are not well
+    Status(Output),
+    /// Print a log, from its oldest part on
+    Cat(cat::Options),
+    /// Tell why a log is still open, and why it does not grow
+    Why(find::Name),
+}
+
+fn main() -> ExitCode {
+    let Options { connect, command } = Options::parse();
+    let mut out = BufWriter::new(stdout().lock());
+    let done = match &command {
+        Command::List(output) => list::list(&connect, *output, &mut out),
+        Command::Status(output) => status::status(&connect, *output, &mut out),
+        Command::Cat(options) => cat::cat(&connect, options, &mut out),
+        Command::Why(name) => why::why(&connect, name, &mut out),
+    };
+    let flushed = out.flush().map_err(Failure::from);
+    run("virtlogctl", done.and(flushed))
+}
