@@ -1,19 +1,21 @@
 //! Facts about a daemon, its logs and its leases, as JSON has them. `common/QUERY.md` describes each
 //! field. What is unknown is left out.
 
+use std::fmt;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::handover::text;
 
 /// Bytes that are usually UTF-8: a path or a name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Text", into = "Text")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "Text")]
 pub struct Bytes(pub Vec<u8>);
 
 /// Form of [`Bytes`] in JSON: a string, or an object if they are not UTF-8.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Text {
     Whole(String),
@@ -144,12 +146,36 @@ impl From<&[u8]> for Bytes {
     }
 }
 
-impl From<Text> for Bytes {
-    fn from(text: Text) -> Self {
-        match text {
-            Text::Whole(text) => Self(text.into()),
-            Text::Lossy { text, hex } => Self(text::bytes_of(Some(&hex), &text).into_owned()),
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BytesVisitor)
+    }
+}
+
+/// Reads either form. serde's own way would keep a copy of each value.
+struct BytesVisitor;
+
+impl<'de> Visitor<'de> for BytesVisitor {
+    type Value = Bytes;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string, or an object with the bytes in hexadecimal")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Bytes, E> {
+        Ok(Bytes(text.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Bytes, A::Error> {
+        let mut bytes = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "hex" {
+                bytes = text::unhex(&map.next_value::<String>()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
         }
+        bytes.map(Bytes).ok_or_else(|| de::Error::missing_field("hex"))
     }
 }
 

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+/// A value as the daemon has sent it.
+pub use serde_json::Value as Json;
 
 use crate::client::{self, Client};
-use crate::query::{ListArguments, PAGE_BYTES_MAX, procedure};
+use crate::query::{ListArguments, procedure};
 
 /// A daemon to be asked.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub struct Daemon {
 }
 
 #[derive(Debug, Deserialize)]
-struct Page {
-    items: Vec<Value>,
+struct Page<T> {
+    items: Vec<T>,
     next: Option<String>,
 }
 
@@ -34,7 +35,7 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub fn status(&mut self) -> Result<Value, client::Error> {
+    pub fn status(&mut self) -> Result<Json, client::Error> {
         self.client.call(procedure::STATUS, &serde_json::json!({}))
     }
 
@@ -42,7 +43,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`client::Error::Damaged`].
-    pub fn decode<T: DeserializeOwned>(&self, value: Value) -> Result<T, client::Error> {
+    pub fn decode<T: DeserializeOwned>(&self, value: Json) -> Result<T, client::Error> {
         serde_json::from_value(value).map_err(|error| self.client.damaged(error))
     }
 
@@ -50,36 +51,18 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Client::call`], and those of `see`.
-    pub fn each_as<T: DeserializeOwned, E: From<client::Error>>(
+    pub fn each<T: DeserializeOwned, E: From<client::Error>>(
         &mut self,
         mut see: impl FnMut(T) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut items = Vec::new();
-        self.each(|item| {
-            items.push(item);
-            Ok::<_, client::Error>(())
-        })?;
-        items.into_iter().try_for_each(|item| see(self.decode(item)?))
-    }
-
-    /// Shows all logs or leases to `see`, as JSON.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and those of `see`.
-    pub fn each<E: From<client::Error>>(
-        &mut self,
-        mut see: impl FnMut(Value) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut after = None;
+        let mut arguments = ListArguments::default();
         loop {
-            let limit_bytes = Some(PAGE_BYTES_MAX as u64);
-            let page: Page =
-                self.client.call(procedure::LIST, &ListArguments { after, limit_bytes })?;
+            let page: Page<T> = self.client.call(procedure::LIST, &arguments)?;
             page.items.into_iter().try_for_each(&mut see)?;
             if page.next.is_none() {
                 return Ok(());
             }
-            after = page.next;
+            arguments.after = page.next;
         }
     }
 }

@@ -41,9 +41,13 @@ pub fn time(unix_s: u64) -> String {
 /// and paths.
 #[must_use]
 pub fn escaped(text: &str) -> String {
+    let is_odd = |letter: char| letter.is_control() || is_invisible(letter);
+    if !text.contains(is_odd) {
+        return text.to_owned();
+    }
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
-        if letter.is_control() || is_invisible(letter) {
+        if is_odd(letter) {
             // A string takes everything.
             write!(escaped, "{}", letter.escape_default()).ok();
         } else {

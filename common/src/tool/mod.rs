@@ -11,7 +11,7 @@ mod status;
 mod table;
 mod uri;
 
-pub use daemon::Daemon;
+pub use daemon::{Daemon, Json};
 pub use failure::{Failure, run};
 pub use format::{bytes, escaped, time};
 pub use options::{Connect, Output};

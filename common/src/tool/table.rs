@@ -1,6 +1,8 @@
 //! Tables for people: they fit a terminal, and have everything in a pipe.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
+use std::iter;
 
 /// Characters between two columns.
 const GAP: usize = 2;
@@ -47,7 +49,7 @@ impl Table {
     pub fn print(&self, terminal: Option<usize>, out: &mut impl Write) -> io::Result<()> {
         let widths = self.widths(terminal);
         let titles = self.columns.iter().map(|column| column.title.to_owned()).collect();
-        for row in std::iter::once(&titles).chain(&self.rows) {
+        for row in iter::once(&titles).chain(&self.rows) {
             writeln!(out, "{}", self.line(row, &widths).trim_end())?;
         }
         Ok(())
@@ -92,25 +94,27 @@ impl Table {
                 continue;
             }
             let cell = cut(cell, width);
-            let filling = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let gap = " ".repeat(if line.is_empty() { 0 } else { GAP });
-            line += &gap;
-            line += &if column.is_number { filling + &cell } else { cell + &filling };
+            let filling = width.saturating_sub(cell.chars().count());
+            let gap = if line.is_empty() { 0 } else { GAP };
+            let (before, behind) = if column.is_number { (filling, 0) } else { (0, filling) };
+            line.extend(iter::repeat_n(' ', gap + before));
+            line.push_str(&cell);
+            line.extend(iter::repeat_n(' ', behind));
         }
         line
     }
 }
 
 /// Returns a text that is cut in its middle, as the ends of paths tell most.
-fn cut(text: &str, width: usize) -> String {
+fn cut(text: &str, width: usize) -> Cow<'_, str> {
     let count = text.chars().count();
     if count <= width {
-        return text.to_owned();
+        return text.into();
     }
     let kept = width.saturating_sub(1);
     let head: String = text.chars().take(kept / 3).collect();
     let tail: String = text.chars().skip(count - (kept - kept / 3)).collect();
-    head + "…" + &tail
+    (head + "…" + &tail).into()
 }
 
 #[cfg(test)]

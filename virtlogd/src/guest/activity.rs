@@ -8,12 +8,12 @@ const MINUTE_MS: u64 = 60_000;
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     size_bytes: u64,
-    lost_bytes: u64,
     rotations: u32,
     /// Number of the minute in which it was last written.
     minute: u32,
-    /// Bytes written in that minute, and in the one before.
-    written: [u64; 2],
+    /// Bytes written in that minute, and in the one before; 4 GiB at most, as there are thousands of
+    /// logs.
+    written: [u32; 2],
 }
 
 impl Activity {
@@ -27,19 +27,9 @@ impl Activity {
         self.rotations = self.rotations.saturating_add(growth.rotations);
     }
 
-    /// Counts bytes that were lost.
-    pub(crate) fn lose(&mut self, bytes: u64) {
-        self.lost_bytes = self.lost_bytes.saturating_add(bytes);
-    }
-
     /// Returns the size of the file when it was last written.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
-    }
-
-    /// Returns the number of bytes that were lost, and that the file tells of.
-    pub(crate) fn lost_bytes(&self) -> u64 {
-        self.lost_bytes
     }
 
     /// Returns the number of rotations.
@@ -53,11 +43,10 @@ impl Activity {
         let minute = u32::try_from(now_ms / MINUTE_MS).unwrap_or(u32::MAX);
         let [this, before] = self.written_by(minute);
         let left_ms = MINUTE_MS - now_ms % MINUTE_MS;
-        let share = u128::from(before) * u128::from(left_ms) / u128::from(MINUTE_MS);
-        this.saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
+        u64::from(this) + u64::from(before) * left_ms / MINUTE_MS
     }
 
-    fn written_by(&self, minute: u32) -> [u64; 2] {
+    fn written_by(&self, minute: u32) -> [u32; 2] {
         let [this, before] = self.written;
         match minute.saturating_sub(self.minute) {
             0 => [this, before],
@@ -71,7 +60,7 @@ impl Activity {
 mod tests {
     use super::*;
 
-    fn growth(bytes: u64) -> Growth {
+    fn growth(bytes: u32) -> Growth {
         Growth { bytes, rotations: 1 }
     }
 

@@ -1,6 +1,8 @@
 //! The line about a loss. It is recorded before it is written, so that after a kill in between the
 //! next process writes the rest of it, and not all of it again.
 
+use std::num::NonZeroU64;
+
 use common::fd_store::slots;
 use common::handover::document::Target;
 use nix::sys::stat::fstat;
@@ -30,13 +32,14 @@ impl GuestPipe {
         let Some(backlog) = &mut self.backlog else { return };
         backlog.line_target = None;
         let line = slots::Line {
-            order: self.line_order.unwrap_or(0),
+            order: self.line_order.map_or(0, NonZeroU64::get),
             pipe_inode: fstat(&self.fd).map_or(0, |stat| stat.st_ino),
             target,
             left_bytes: backlog.loss.map_or(0, |loss| loss.bytes()),
             text: backlog.line.clone(),
         };
-        self.line_order = self.pool.records().set_line(self.key, line).or(self.line_order);
+        let order = self.pool.records().set_line(self.key, line).and_then(NonZeroU64::new);
+        self.line_order = order.or(self.line_order);
     }
 
     /// Returns a line of which something may be in the file already, and where it begins there.

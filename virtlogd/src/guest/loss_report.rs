@@ -13,6 +13,8 @@ pub(crate) struct LossReport {
     told_at: Option<Instant>,
     /// Bytes lost and not reported yet.
     lost_bytes: u64,
+    /// All bytes lost that the guest's log has a line about.
+    told_bytes: u64,
 }
 
 impl LossReport {
@@ -34,8 +36,14 @@ impl LossReport {
         now: Instant,
     ) -> Option<u64> {
         self.lost_bytes = self.lost_bytes.saturating_add(lost_bytes);
+        self.told_bytes = self.told_bytes.saturating_add(lost_bytes);
         let is_due = self.lost_bytes > 0 && is_due(self.told_at, now);
         (is_due || was_failing).then(|| self.tell(now))
+    }
+
+    /// Returns the number of bytes that the guest's log has lines about.
+    pub(crate) fn told_bytes(&self) -> u64 {
+        self.told_bytes
     }
 
     /// Returns the number of bytes that are still to be reported when the log ends.
@@ -68,6 +76,7 @@ mod tests {
         assert_eq!(report.note_written(0, true, begin + PERIOD), Some(0));
         assert_eq!(report.note_written(3, false, begin + PERIOD), None);
         assert_eq!((report.end(begin + PERIOD), report.end(begin + PERIOD)), (Some(3), None));
+        assert_eq!(report.told_bytes(), 5 + 6 + 1 + 3);
         assert!(report.begin_warning(begin + PERIOD));
     }
 }

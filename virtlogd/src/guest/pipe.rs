@@ -15,6 +15,7 @@
 use crate::sync::Arc;
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
@@ -48,7 +49,7 @@ pub(crate) struct GuestPipe {
     /// Reports of losses in the daemon's own log; `None` until something was lost.
     pub(crate) report: Option<Box<LossReport>>,
     /// Order of the last line about a loss that was recorded.
-    pub(crate) line_order: Option<u64>,
+    pub(crate) line_order: Option<NonZeroU64>,
     /// Directory in which the log was opened, once that is known.
     pub(crate) directory: Option<SharedDirectory>,
     /// For who looks into the daemon.
@@ -306,8 +307,9 @@ impl GuestPipe {
     /// Returns the number of bytes that were lost since this process has the log, and of those
     /// before that its file does not tell of.
     pub(crate) fn lost_bytes(&self) -> u64 {
+        let told = self.report.as_ref().map_or(0, |report| report.told_bytes());
         let untold = self.backlog.as_ref().map_or(0, |backlog| backlog.lost_bytes);
-        self.activity.lost_bytes().saturating_add(untold)
+        told.saturating_add(untold)
     }
 
     /// Returns the backlog.
@@ -318,7 +320,6 @@ impl GuestPipe {
     /// Drops an empty backlog, and returns the number of bytes that were lost in all.
     pub(crate) fn finish_backlog(&mut self) -> Option<u64> {
         let backlog = self.backlog.take_if(|backlog| backlog.is_empty())?;
-        self.activity.lose(backlog.lost_bytes);
         Some(backlog.lost_bytes)
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::iter;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -96,7 +97,7 @@ fn restored_state(from: PrivateLog, inherited: &mut InheritedFds) -> (RestoredPi
         pipe_bytes: from.pipe_bytes,
         unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),
         line_target: from.line_target,
-        line_order: from.line_order.filter(|&order| order > 0),
+        line_order: from.line_order.and_then(NonZeroU64::new),
         in_writing: from.in_writing,
         loss: from.loss.map(|loss| (loss, from.reason.unwrap_or_default())),
     };

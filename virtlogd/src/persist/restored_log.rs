@@ -1,5 +1,6 @@
 //! Knowledge of a log from the process before this one.
 
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub(crate) struct RestoredPipe {
     /// Begin of that line in the file, if something of it may be there already.
     pub(crate) line_target: Option<Target>,
     /// Order of the last such line that was recorded.
-    pub(crate) line_order: Option<u64>,
+    pub(crate) line_order: Option<NonZeroU64>,
     /// Bytes lost behind those that are staged, and why.
     pub(crate) loss: Option<(Loss, String)>,
     /// Bytes that were being written when the process ended, and their target.

@@ -31,10 +31,16 @@ const NONE: FileId = FileId { device: 0, number: 0 };
 /// What has become of a log.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Growth {
-    /// Bytes stored.
-    pub bytes: u64,
+    /// Bytes stored, 4 GiB at most.
+    pub bytes: u32,
     /// Rotations.
     pub rotations: u32,
+}
+
+impl Growth {
+    fn add(&mut self, stored: u64) {
+        self.bytes = self.bytes.saturating_add(u32::try_from(stored).unwrap_or(u32::MAX));
+    }
 }
 
 /// A log file open for writing. It owns its fd and keeps it through every failure.
@@ -216,7 +222,7 @@ impl RotatingFile {
                     }
                     self.cut.stored(stored, ends_line && stored == len);
                     stored_total += stored;
-                    self.growth.bytes = self.growth.bytes.saturating_add(stored);
+                    self.growth.add(stored);
                 }
             }
         }

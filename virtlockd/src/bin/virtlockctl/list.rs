@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use common::query::Lease;
-use common::tool::{Column, Connect, Failure, Output, Table, escaped, time};
+use common::tool::{Column, Connect, Failure, Json, Output, Table, escaped, time};
 
 use crate::{DAEMON, SUBJECT};
 
@@ -25,10 +25,10 @@ const COLUMNS: [Column; 10] = [
 pub(crate) fn list(connect: &Connect, output: Output, out: &mut impl Write) -> Result<(), Failure> {
     connect.ask(DAEMON, SUBJECT, |daemon| {
         if output.json {
-            return daemon.each(|lease| Ok(writeln!(out, "{lease}")?));
+            return daemon.each(|lease: Json| Ok(writeln!(out, "{lease}")?));
         }
         let mut table = Table::new(&COLUMNS);
-        daemon.each_as(|lease: Lease| {
+        daemon.each(|lease: Lease| {
             table.push(row(&lease));
             Ok::<_, Failure>(())
         })?;

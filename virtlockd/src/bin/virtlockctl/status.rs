@@ -20,7 +20,7 @@ pub(crate) fn status(
         }
         let status: Status = daemon.decode(json)?;
         let (mut held, mut posix, mut incomplete, mut unstored) = (0, 0, 0, 0);
-        daemon.each_as(|lease: Lease| {
+        daemon.each(|lease: Lease| {
             held += 1;
             posix += usize::from(lease.lock == "posix");
             incomplete += usize::from(lease.lacks.is_some());

@@ -73,7 +73,7 @@ fn leases(connect: &Connect, path: &Path, file: Option<&Metadata>) -> Result<Vec
     let id = file.map(FileId::of);
     let mut leases = Vec::new();
     connect.ask(DAEMON, SUBJECT, |daemon| {
-        daemon.each_as(|lease: Lease| {
+        daemon.each(|lease: Lease| {
             let of_lease = FileId { device: lease.device, number: lease.inode };
             let is_meant = id == Some(of_lease) || path_of(&lease) == path;
             leases.extend(is_meant.then_some(lease));

@@ -29,7 +29,7 @@ impl Name {
         let path = self.path().map(std::path::absolute).transpose()?;
         let mut logs = Vec::new();
         connect.ask(DAEMON, SUBJECT, |daemon| {
-            daemon.each_as(|log: Log| {
+            daemon.each(|log: Log| {
                 let is_meant = match &path {
                     Some(path) => Path::new(OsStr::from_bytes(&log.path.0)) == path,
                     None => log.domain.0 == self.name.as_bytes() || *log.uuid == *self.name,

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use common::query::{Log, LogState};
-use common::tool::{Column, Connect, Failure, Output, Table, bytes, escaped, time};
+use common::tool::{Column, Connect, Failure, Json, Output, Table, bytes, escaped, time};
 
 use crate::{DAEMON, SUBJECT};
 
@@ -29,11 +29,11 @@ const COLUMNS: [Column; 13] = [
 pub(crate) fn list(connect: &Connect, output: Output, out: &mut impl Write) -> Result<(), Failure> {
     connect.ask(DAEMON, SUBJECT, |daemon| {
         if output.json {
-            return daemon.each(|log| Ok(writeln!(out, "{log}")?));
+            return daemon.each(|log: Json| Ok(writeln!(out, "{log}")?));
         }
         let columns = Output::columns();
         let mut table = Table::new(&COLUMNS);
-        daemon.each_as(|log: Log| {
+        daemon.each(|log: Log| {
             table.push(row(&log, columns.is_some()));
             Ok::<_, Failure>(())
         })?;

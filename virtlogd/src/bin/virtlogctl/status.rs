@@ -20,7 +20,7 @@ pub(crate) fn status(
         }
         let status: Status = daemon.decode(json)?;
         let (mut open, mut unwell, mut unstored) = (0, 0, 0);
-        daemon.each_as(|log: Log| {
+        daemon.each(|log: Log| {
             open += 1;
             unwell += usize::from(log.state != LogState::Ok);
             unstored += usize::from(!log.in_fd_store);
