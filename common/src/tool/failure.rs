@@ -1,10 +1,12 @@
 //! Failures of a tool, and its exit status.
 
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::format::escaped;
 use crate::client;
+use crate::sys::errno::io_text;
 
 /// Failure of a tool.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,16 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Returns the failure to read a file.
+    #[must_use]
+    pub fn of_file(path: &Path, error: &io::Error) -> Self {
+        let text = format!("{}: {}", escaped(&path.to_string_lossy()), io_text(error));
+        match error.kind() {
+            ErrorKind::NotFound => Self::NotFound(text),
+            _ => Self::Other(text),
+        }
+    }
+
     /// Returns the exit status: 1 for a failure, 3 for something that is not there. 2 is a wrong
     /// command line.
     fn status(&self) -> u8 {

@@ -16,7 +16,7 @@ fn commands_about_logs_work(subject: Subject) {
     let path = daemon.file("web1.log");
     let log = daemon.log_client().open(&path).unwrap();
     let named = [("web1", "guest"), ("/var/log/libvirt/qemu/guest.log", path.to_str().unwrap())];
-    assert_eq!(run_all(&daemon, &named), 6);
+    assert_eq!(run_all(&daemon, &named), 7);
     drop(log);
 }
 
@@ -43,10 +43,14 @@ fn run_all(daemon: &Daemon, named: &[(&str, &str)]) -> usize {
     let mut count = 0;
     for command in commands {
         let command = command.split('#').next().unwrap();
+        count += 1;
+        if command.trim_start().starts_with("follow") {
+            // It does not end: see `virtlogctl`.
+            continue;
+        }
         let command = named.iter().fold(command.to_owned(), |it, (from, to)| it.replace(from, to));
         let printed = tool(daemon, command.split_whitespace());
         assert_eq!((printed.status, &*printed.stderr), (Some(0), ""), "{command}");
-        count += 1;
     }
     count
 }

@@ -187,9 +187,8 @@ fn an_image_that_nobody_holds_is_told(subject: Subject) {
     assert_eq!(tool(&daemon, ["why", image.to_str().unwrap()]), printed(expected));
     fs::remove_file(&image).unwrap();
     let told = tool(&daemon, ["why", image.to_str().unwrap()]);
-    let text = format!(
-        "virtlockctl: {shown}: No such file or directory (os error 2), and no lease has that name\n"
-    );
+    let text =
+        format!("virtlockctl: {shown}: No such file or directory, and no lease has that name\n");
     assert_eq!((told.stderr, told.status), (text, Some(3)));
     assert_eq!(tool(&daemon, ["why", "/dev/null"]).status, Some(0));
 }

@@ -1,8 +1,10 @@
 //! What `virtlogctl` prints of planted situations.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tests::harness::{
@@ -19,6 +21,8 @@ tests::ours! { Virtlogd:
     what_the_fd_store_has_no_room_for_is_told,
     a_log_is_printed_across_its_rotations,
     a_log_is_found_by_any_of_its_names,
+    a_log_is_followed_across_its_rotations,
+    what_could_not_be_followed_is_told,
     why_a_log_is_still_open_is_told,
     the_state_of_the_daemon_is_shown,
     a_path_does_not_control_the_terminal,
@@ -209,6 +213,94 @@ fn a_log_is_found_by_any_of_its_names(subject: Subject) {
     assert_eq!(tool(&daemon, ["cat", path.to_str().unwrap()]), by_path);
     let missing = daemon.file("missing.log");
     assert_eq!(tool(&daemon, ["cat", missing.to_str().unwrap()]).status, Some(3));
+}
+
+/// A run of `virtlogctl follow`.
+struct Following {
+    process: Child,
+    output: Arc<Mutex<String>>,
+}
+
+impl Following {
+    fn start(daemon: &Daemon, arguments: &[&str]) -> Self {
+        let mut command = Command::new(daemon.subject().program.tool());
+        command.arg("follow").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("the tool can be run");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let output: Arc<Mutex<String>> = Arc::default();
+        let gathered = Arc::clone(&output);
+        std::thread::spawn(move || {
+            while let Some(Ok(line)) = lines.next() {
+                let mut gathered = gathered.lock().unwrap();
+                *gathered += &(line + "\n");
+            }
+        });
+        Self { process, output }
+    }
+
+    fn expect(&self, text: &str) {
+        eventually("it is printed", || self.output.lock().unwrap().len() >= text.len());
+        assert_eq!(*self.output.lock().unwrap(), text);
+    }
+
+    /// Ends it, and returns what it has complained of.
+    fn end(mut self) -> String {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let mut text = String::new();
+        self.process.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+fn a_log_is_followed_across_its_rotations(subject: Subject) {
+    let (daemon, path, mut log) = rotated_log(subject);
+    let lines = |numbers: std::ops::Range<usize>| numbers.map(line).collect::<String>();
+    let following = Following::start(&daemon, &[path.to_str().unwrap(), "--lines", "3"]);
+    following.expect(&lines(32..35));
+    let mut client = daemon.log_client();
+    // One rotation at a time, then two at once.
+    for (written, to) in [(35, 36), (36, 45), (45, 46), (46, 68)] {
+        write_lines(&mut client, &mut log, &path, written..to);
+        following.expect(&lines(32..to));
+    }
+    // It goes on when the daemon has ended.
+    let _host = daemon.host();
+    drop((log, client, daemon));
+    let mut file = fs::File::options().append(true).open(&path).unwrap();
+    file.write_all(line(68).as_bytes()).unwrap();
+    following.expect(&lines(32..69));
+    assert_eq!(following.end(), "");
+}
+
+fn what_could_not_be_followed_is_told(subject: Subject) {
+    let (daemon, path, _log) = rotated_log(subject);
+    let following = Following::start(&daemon, &[path.to_str().unwrap(), "-n", "0"]);
+    // All that it knows of is gone between two looks.
+    eventually("it follows", || {
+        fs::read_dir(format!("/proc/{}/fd", following.process.id()))
+            .unwrap()
+            .flatten()
+            .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == path))
+    });
+    for number in 0..3 {
+        fs::remove_file(backup(&path, number)).unwrap();
+    }
+    write(&daemon.file("new"), "anew\n");
+    fs::rename(daemon.file("new"), &path).unwrap();
+    following.expect("anew\n");
+    write(&path, "");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    write(&path, "cut\n");
+    following.expect("anew\ncut\n");
+    let path = path.display();
+    assert_eq!(
+        following.end(),
+        format!(
+            "virtlogctl: {path}: the log was begun anew, or rotated so often that something was missed\n\
+             virtlogctl: {path}: the log was truncated\n"
+        )
+    );
 }
 
 fn why_a_log_is_still_open_is_told(subject: Subject) {

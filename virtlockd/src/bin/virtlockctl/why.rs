@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use common::query::Lease;
+use common::sys::errno::io_text;
 use common::sys::file_id::FileId;
 use common::sys::lock;
 use common::tool::{Connect, Failure, escaped};
@@ -42,7 +43,7 @@ pub(crate) fn why(
     let file = match found {
         Ok(file) => Some(file),
         Err(error) if leases.is_empty() => {
-            let text = format!("{shown}: {error}, and no lease has that name");
+            let text = format!("{shown}: {}, and no lease has that name", io_text(&error));
             return Err(match error.kind() {
                 io::ErrorKind::NotFound => Failure::NotFound(text),
                 _ => Failure::Other(text),
@@ -125,7 +126,10 @@ fn elsewhere(path: &Path, file: &Metadata) -> String {
         Ok(true) => "not held, as far as this host can tell".to_owned(),
         Ok(false) => "held by another host, or by a process that cannot be seen here".to_owned(),
         Err(error) => {
-            format!("no lock is known here; whether another host has one cannot be told: {error}")
+            format!(
+                "no lock is known here; whether another host has one cannot be told: {}",
+                io_text(&error)
+            )
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use common::query::Log;
@@ -39,6 +39,28 @@ impl Name {
             })
         })?;
         Ok(logs)
+    }
+
+    /// Returns the path of the log's file. One that is named by its path may be closed, and the daemon
+    /// is not asked.
+    pub(crate) fn file(&self, connect: &Connect) -> Result<PathBuf, Failure> {
+        if let Some(path) = self.path() {
+            return Ok(path.to_owned());
+        }
+        let logs = self.logs(connect)?;
+        let mut paths: Vec<_> =
+            logs.iter().map(|log| PathBuf::from(OsStr::from_bytes(&log.path.0))).collect();
+        match paths.len() {
+            1 => paths.pop().ok_or_else(|| self.not_found()),
+            0 => Err(self.not_found()),
+            _ => {
+                let paths = paths.iter().map(|path| escaped(&path.to_string_lossy()));
+                Err(Failure::Other(format!(
+                    "there are several logs of that name, give a path: {}",
+                    paths.collect::<Vec<_>>().join(" ")
+                )))
+            }
+        }
     }
 
     /// Returns the failure to find an open log of this name.

@@ -2,8 +2,10 @@
 
 mod cat;
 mod find;
+mod follow;
 mod list;
 mod parts;
+mod show;
 mod status;
 mod why;
 
@@ -47,6 +49,8 @@ enum Command {
     Status(Output),
     /// Print a log, from its oldest part on
     Cat(cat::Options),
+    /// Print what a log gets from now on, until interrupted
+    Follow(follow::Options),
     /// Tell why a log is still open, and why it does not grow
     Why(find::Name),
 }
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::List(output) => list::list(&connect, *output, &mut out),
         Command::Status(output) => status::status(&connect, *output, &mut out),
         Command::Cat(options) => cat::cat(&connect, options, &mut out),
+        Command::Follow(options) => follow::follow(&connect, options, &mut out),
         Command::Why(name) => why::why(&connect, name, &mut out),
     };
     let flushed = out.flush().map_err(Failure::from);

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,9 @@ pub(crate) struct Parts {
     parts: Vec<Part>,
 }
 
+/// A part of a log.
 #[derive(Debug)]
-struct Part {
+pub(crate) struct Part {
     file: File,
     id: FileId,
     len: u64,
@@ -57,22 +58,39 @@ impl Parts {
         Ok(Self { parts })
     }
 
+    /// Returns whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Returns the number of bytes of all parts.
     pub(crate) fn len(&self) -> u64 {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// Returns the bytes from `start` on, to the end that the log had when it was opened.
-    pub(crate) fn from(self, start: u64) -> io::Result<impl Read> {
-        let mut skipped = start;
-        let mut reader: Box<dyn Read> = Box::new(io::empty());
+    /// Shows each part with the offset from which on it is behind `start` to `see`, which returns the
+    /// offset that it has come to. Returns the newest part, with that.
+    pub(crate) fn split<E: From<io::Error>>(
+        self,
+        start: u64,
+        mut see: impl FnMut(&mut Part, u64) -> Result<u64, E>,
+    ) -> Result<(Part, u64), E> {
+        let (mut skipped, mut newest) = (start, None);
         for mut part in self.parts {
-            let skip = skipped.min(part.len);
-            skipped -= skip;
-            part.file.seek(SeekFrom::Start(skip))?;
-            reader = Box::new(reader.chain(part.file.take(part.len - skip)));
+            let from = skipped.min(part.len);
+            skipped -= from;
+            let end = see(&mut part, from)?;
+            newest = Some((part, end));
         }
-        Ok(reader)
+        newest.ok_or_else(|| E::from(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Returns the parts that are newer than a part, or all of them if that is none of these, and
+    /// whether it is.
+    pub(crate) fn behind(self, known: &Part) -> (Self, bool) {
+        let place = self.parts.iter().position(|part| part.id == known.id);
+        let newer = self.parts.into_iter().skip(place.map_or(0, |place| place + 1));
+        (Self { parts: newer.collect() }, place.is_some())
     }
 
     /// Returns the start of the last `count` lines.
@@ -116,6 +134,32 @@ impl Part {
         Ok(Self { file, id: FileId::of(&metadata), len: metadata.len() })
     }
 
+    /// Returns whether `path` leads to it.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        self.id.is_at(path)
+    }
+
+    /// Returns its size now.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Copies its bytes from an offset to the end that it had when it was opened. Returns that.
+    pub(crate) fn copy_opened(&mut self, from: u64, out: &mut impl Write) -> io::Result<u64> {
+        self.copy_to(from, self.len, out)
+    }
+
+    /// Copies its bytes from an offset to its end. Returns that.
+    pub(crate) fn copy(&mut self, from: u64, out: &mut impl Write) -> io::Result<u64> {
+        self.copy_to(from, u64::MAX, out)
+    }
+
+    fn copy_to(&mut self, from: u64, to: u64, out: &mut impl Write) -> io::Result<u64> {
+        self.file.seek(SeekFrom::Start(from))?;
+        let mut file = (&self.file).take(to.saturating_sub(from));
+        Ok(from + io::copy(&mut file, out)?)
+    }
+
     /// Returns the bytes before `end`, as many as a block has.
     fn block_before(&self, end: u64) -> io::Result<Vec<u8>> {
         let len = usize::try_from(end).map_or(BLOCK_BYTES, |end| end.min(BLOCK_BYTES));
@@ -145,13 +189,17 @@ mod tests {
         (directory, path)
     }
 
+    fn text_from(parts: Parts, start: u64) -> String {
+        let mut text = Vec::new();
+        parts.split(start, |part, from| part.copy_opened(from, &mut text)).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
     fn last_lines(parts: &[&str], count: u64) -> String {
         let (_directory, path) = log(parts);
         let parts = Parts::open(&path).unwrap();
         let start = parts.start_of_lines(count).unwrap();
-        let mut text = String::new();
-        parts.from(start).unwrap().read_to_string(&mut text).unwrap();
-        text
+        text_from(parts, start)
     }
 
     #[test]
@@ -159,9 +207,22 @@ mod tests {
         let (_directory, path) = log(&["one\ntw", "o\n", "", "three\n"]);
         let parts = Parts::open(&path).unwrap();
         assert_eq!(parts.len(), 14);
-        let mut text = String::new();
-        parts.from(2).unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!(text, "e\ntwo\nthree\n");
+        assert_eq!(text_from(parts, 2), "e\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn parts_behind_a_known_one_are_found() {
+        let (_directory, path) = log(&["one\n", "two\n", "three\n"]);
+        for (number, text) in [(1, "two\nthree\n"), (0, "three\n")] {
+            let known = Part::open(&backup(&path, number)).unwrap();
+            let (parts, is_known) = Parts::open(&path).unwrap().behind(&known);
+            assert!(is_known);
+            assert_eq!(text_from(parts, 0), text);
+        }
+        let (_other, other) = log(&["other\n"]);
+        let (parts, is_known) = Parts::open(&path).unwrap().behind(&Part::open(&other).unwrap());
+        assert!(!is_known);
+        assert_eq!(text_from(parts, 0), "one\ntwo\nthree\n");
     }
 
     #[test]
@@ -179,13 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_meanwhile_is_left_out() {
+    fn what_is_added_meanwhile_comes_only_to_who_follows() {
         let (_directory, path) = log(&["one\n"]);
-        let parts = Parts::open(&path).unwrap();
+        let opened = || Parts::open(&path).unwrap();
+        let (parts, followed) = (opened(), opened());
         std::fs::write(&path, "one\ntwo\n").unwrap();
-        let mut text = String::new();
-        parts.from(0).unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!(text, "one\n");
+        assert_eq!(text_from(parts, 0), "one\n");
+        let mut text = Vec::new();
+        let (_, end) = followed.split(0, |part, from| part.copy(from, &mut text)).unwrap();
+        assert_eq!((&*text, end), (&b"one\ntwo\n"[..], 8));
     }
 
     #[test]
