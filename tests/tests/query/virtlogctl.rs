@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::harness::{
-    Daemon, Host, Program, Subject, backup, eventually, guest_writes, size, write,
+    Daemon, Host, PipeLock, Program, SlowFiles, Subject, backup, can_hang, eventually, expect_file,
+    guest_writes, size, write,
 };
 use tests::supervisor::Service;
 use tests::wire::{LogClient, OpenLog};
@@ -18,6 +20,9 @@ use super::tool::{Printed, tool};
 
 tests::ours! { Virtlogd:
     each_log_is_listed_with_its_state,
+    a_disk_that_hangs_is_told_and_not_waited_for,
+    a_guest_that_locks_its_pipe_is_told,
+    an_upgrade_keeps_what_is_not_counted,
     what_the_fd_store_has_no_room_for_is_told,
     a_log_is_printed_across_its_rotations,
     a_log_is_found_by_any_of_its_names,
@@ -120,6 +125,81 @@ fn each_log_is_listed_with_its_state(subject: Subject) {
     let (_, told) = log.split_once(": virtlogd: ").expect("a line about the loss");
     assert_eq!(after["lost_bytes"].to_string(), told.split(' ').next().unwrap());
     assert_eq!(fs::read(inside(&held)).unwrap(), b"held back\n");
+}
+
+fn expect_held_back(daemon: &Daemon, path: &Path, reasons: &[&str]) {
+    eventually("it is noticed", || item(daemon, path)["state"] == "held-back");
+    let item = item(daemon, path);
+    let reason = item["reason"].as_str().expect("a reason");
+    assert!(reasons.contains(&reason), "{item}");
+    assert!(item["since_unix_s"].as_u64() > Some(1_700_000_000), "{item}");
+    let told = tool(daemon, ["why", path.to_str().unwrap()]);
+    assert!(told.stdout.contains(&format!(", held-back\n  since TIME: {reason}\n")), "{told:?}");
+}
+
+fn a_disk_that_hangs_is_told_and_not_waited_for(subject: Subject) {
+    if !can_hang("a disk that hangs") {
+        return;
+    }
+    let daemon = subject.setup().with_slow_files(env!("CARGO_BIN_EXE_stoppable_fs")).start();
+    let slow = SlowFiles::of(&daemon.host());
+    let (path, other) = (daemon.file("slow/a.log"), daemon.file("b.log"));
+    let mut client = daemon.log_client();
+    let mut log = client.open(&path).unwrap();
+    let _other = client.open(&other).unwrap();
+    slow.stop();
+    log.pipe.write_all(b"late\n").unwrap();
+    expect_held_back(
+        &daemon,
+        &path,
+        &["the file system does not answer", "the file system did not answer in time"],
+    );
+    assert_eq!(item(&daemon, &other)["state"], "ok");
+    slow.go_on();
+    eventually("it goes on", || item(&daemon, &path)["state"] == "ok");
+    assert_eq!(item(&daemon, &path)["lost_bytes"], 0);
+    expect_file(&slow.backing("a.log"), "late\n");
+}
+
+fn a_guest_that_locks_its_pipe_is_told(subject: Subject) {
+    let daemon = subject.start();
+    let (path, other) = (daemon.file("a.log"), daemon.file("b.log"));
+    let mut client = daemon.log_client();
+    let log = client.open(&path).unwrap();
+    let _other = client.open(&other).unwrap();
+    let lock = PipeLock::begin(&log.pipe);
+    let (mut asking, asked) = (daemon.log_client(), path.clone());
+    let asking = std::thread::spawn(move || asking.position(&asked));
+    expect_held_back(&daemon, &path, &["the guest keeps its pipe locked"]);
+    assert_eq!(item(&daemon, &other)["state"], "ok");
+    lock.let_go("text\n");
+    asking.join().unwrap().unwrap();
+    expect_file(&path, "text\n");
+    eventually("it goes on", || item(&daemon, &path)["state"] == "ok");
+}
+
+fn an_upgrade_keeps_what_is_not_counted(subject: Subject) {
+    let daemon = subject.setup().config("max_size = 1000\nmax_backups = 3\n").start();
+    let path = daemon.file("guest.log");
+    let mut client = daemon.log_client();
+    let mut log = client.open(&path).unwrap();
+    write_lines(&mut client, &mut log, &path, 0..35);
+    let before = item(&daemon, &path);
+    assert_eq!((&before["rotations"], &before["last_minute_bytes"]), (&3.into(), &3500.into()));
+    daemon.signal(Signal::SIGUSR1);
+    eventually("it has taken over", || {
+        daemon
+            .notification(std::time::Duration::from_millis(50))
+            .is_some_and(|text| text.contains("READY=1"))
+    });
+    eventually("the log is open", || item(&daemon, &path)["size_bytes"] == before["size_bytes"]);
+    let after = item(&daemon, &path);
+    assert_eq!((&after["rotations"], &after["last_minute_bytes"]), (&0.into(), &0.into()));
+    for field in ["domain", "uuid", "driver", "path", "pipe_inode", "lost_bytes", "state"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    let status = tool(&daemon, ["status"]).stdout;
+    assert!(status.contains("+0000, done\n"), "{status}");
 }
 
 fn what_the_fd_store_has_no_room_for_is_told(_: Subject) {

@@ -41,7 +41,7 @@ struct Options {
 enum Command {
     /// List leases, with a line for each holder
     List(Output),
-    /// Show the daemon's state, and which leases are not whole
+    /// Show the daemon's state, and how many leases are not whole
     Status(Output),
     /// Tell who holds an image, by whatever name
     Why(why::Options),

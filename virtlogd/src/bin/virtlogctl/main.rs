@@ -45,7 +45,7 @@ struct Options {
 enum Command {
     /// List open logs: size, bytes of the last minute, rotations, bytes lost, state
     List(Output),
-    /// Show the daemon's state, and which logs are not well
+    /// Show the daemon's state, and how many logs are not well
     Status(Output),
     /// Print a log, from its oldest part on
     Cat(cat::Options),
