@@ -21,6 +21,8 @@ tests::ours! { Virtlockd:
     an_image_that_nobody_holds_is_told,
 }
 
+tests::both! { Virtlockd: locks_are_told_whether_or_not_the_daemon_tells }
+
 const UUID: &str = "5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a";
 
 fn client(daemon: &Daemon, owner: &Owner) -> LockClient {
@@ -138,6 +140,28 @@ fn an_image_is_found_by_any_name(subject: Subject) {
     assert_eq!(told, printed(expected));
     // The daemon still holds what it held, whatever was asked.
     assert_eq!(tool(&daemon, ["list"]).rows().len(), 2);
+}
+
+fn locks_are_told_whether_or_not_the_daemon_tells(subject: Subject) {
+    let daemon = subject.start();
+    let image = daemon.file("image");
+    write(&image, "");
+    let [guest, other] = [(); 2].map(|()| Sleeper::start());
+    let name = image.to_str().unwrap();
+    let mut holder = client(&daemon, &owner(guest.pid()));
+    holder.acquire("", name, 0).unwrap();
+    let told = tool(&daemon, ["why", name]);
+    let kind = if subject.is_ours() { "OFD" } else { "POSIX" };
+    let expected =
+        format!("  exclusive {kind} lock on byte 0, by process {} (virtlockd), fd ", daemon.pid());
+    assert!(told.stdout.contains(&expected), "{told:?}");
+    if !subject.is_ours() {
+        assert_eq!((told.stdout.lines().count(), told.status), (2, Some(1)), "{told:?}");
+        assert!(told.stderr.contains("this is libvirt's daemon"), "{told:?}");
+    }
+    // Nothing was opened, and the lease is there.
+    client(&daemon, &owner(other.pid())).acquire("", name, 0).expect_err("it is held");
+    drop(daemon);
 }
 
 fn lock(file: &File, kind: i32, byte: i64) {

@@ -30,7 +30,7 @@ pub(crate) struct Options {
     image: PathBuf,
 }
 
-/// Tells who holds an image.
+/// Tells who holds an image. If the daemon does not tell, what the kernel knows is told all the same.
 pub(crate) fn why(
     connect: &Connect,
     options: &Options,
@@ -38,10 +38,17 @@ pub(crate) fn why(
 ) -> Result<(), Failure> {
     let path = std::path::absolute(&options.image)?;
     let found = fs::metadata(&path);
-    let leases = leases(connect, &path, found.as_ref().ok())?;
+    let (leases, failure) = match leases(connect, &path, found.as_ref().ok()) {
+        Ok(leases) => (leases, None),
+        Err(failure @ (Failure::Client(_) | Failure::Libvirt { .. })) => {
+            (Vec::new(), Some(failure))
+        }
+        Err(failure) => return Err(failure),
+    };
     let shown = escaped(&path.to_string_lossy());
     let file = match found {
         Ok(file) => Some(file),
+        Err(_) if failure.is_some() => None,
         Err(error) if leases.is_empty() => {
             let text = format!("{shown}: {}, and no lease has that name", io_text(&error));
             return Err(match error.kind() {
@@ -52,10 +59,21 @@ pub(crate) fn why(
         Err(_) => None,
     };
     writeln!(out, "{shown}:")?;
-    for lease in &leases {
-        writeln!(out, "  {}", of_lease(lease, &path))?;
+    tell(&path, &leases, file.as_ref(), out)?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Tells of leases on an image, and of the kernel's locks on it.
+fn tell(
+    path: &Path,
+    leases: &[Lease],
+    file: Option<&Metadata>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    for lease in leases {
+        writeln!(out, "  {}", of_lease(lease, path))?;
     }
-    let (locks, unseen) = file.as_ref().map(kernel::locks).unwrap_or_default();
+    let (locks, unseen) = file.map(kernel::locks).unwrap_or_default();
     for held in &locks {
         writeln!(out, "  {}", of_lock(held, !leases.is_empty()))?;
     }
@@ -64,7 +82,7 @@ pub(crate) fn why(
     }
     let is_known = !leases.is_empty() || locks.iter().any(|held| held.lock.is_on_lease_byte());
     match file.filter(|_| !is_known) {
-        Some(file) => Ok(writeln!(out, "  {}", elsewhere(&path, &file))?),
+        Some(file) => writeln!(out, "  {}", elsewhere(path, file)),
         None => Ok(()),
     }
 }
