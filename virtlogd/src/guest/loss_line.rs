@@ -29,17 +29,18 @@ impl GuestPipe {
 
     /// Records that the rest of a line is about to be written to `target`.
     pub(crate) fn note_line(&mut self, target: Target) {
+        let order = self.line_order().map_or(0, NonZeroU64::get);
         let Some(backlog) = &mut self.backlog else { return };
         backlog.line_target = None;
         let line = slots::Line {
-            order: self.line_order.map_or(0, NonZeroU64::get),
+            order,
             pipe_inode: fstat(&self.fd).map_or(0, |stat| stat.st_ino),
             target,
             left_bytes: backlog.loss.map_or(0, |loss| loss.bytes()),
             text: backlog.line.clone(),
         };
         let order = self.pool.records().set_line(self.key, line).and_then(NonZeroU64::new);
-        self.line_order = order.or(self.line_order);
+        self.set_line_order(order);
     }
 
     /// Returns a line of which something may be in the file already, and where it begins there.

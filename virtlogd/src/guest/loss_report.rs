@@ -1,12 +1,13 @@
 //! Reports of losses in the daemon's own log, limited in number for each log. The guest's log
 //! itself reports every loss.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// Time in which the losses of one log are reported once.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Reports of one log.
+/// Reports of one log. A log has none until something of it was lost.
 #[derive(Debug, Default)]
 pub(crate) struct LossReport {
     warned_at: Option<Instant>,
@@ -15,6 +16,8 @@ pub(crate) struct LossReport {
     lost_bytes: u64,
     /// All bytes lost that the guest's log has a line about.
     told_bytes: u64,
+    /// Order of the last line about a loss that was recorded.
+    pub(crate) line_order: Option<NonZeroU64>,
 }
 
 impl LossReport {

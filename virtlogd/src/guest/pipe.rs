@@ -48,8 +48,6 @@ pub(crate) struct GuestPipe {
     pub(crate) in_writing: Option<Box<(u64, Target)>>,
     /// Reports of losses in the daemon's own log; `None` until something was lost.
     pub(crate) report: Option<Box<LossReport>>,
-    /// Order of the last line about a loss that was recorded.
-    pub(crate) line_order: Option<NonZeroU64>,
     /// Directory in which the log was opened, once that is known.
     pub(crate) directory: Option<SharedDirectory>,
     /// For who looks into the daemon.
@@ -94,7 +92,6 @@ impl GuestPipe {
             key: None,
             in_writing: None,
             report: None,
-            line_order: None,
             directory: None,
             activity: Activity::default(),
         }
@@ -301,6 +298,18 @@ impl GuestPipe {
             let backlog = self.backlog.get_or_insert_default();
             backlog.staged.retain(|staging| !is_lost(staging));
             backlog.lose(bytes);
+        }
+    }
+
+    /// Returns the order of the last line about a loss that was recorded.
+    pub(crate) fn line_order(&self) -> Option<NonZeroU64> {
+        self.report.as_ref()?.line_order
+    }
+
+    /// Sets that order, if there is one.
+    pub(crate) fn set_line_order(&mut self, order: Option<NonZeroU64>) {
+        if order.is_some() {
+            self.report.get_or_insert_default().line_order = order;
         }
     }
 

@@ -58,7 +58,8 @@ pub(crate) struct RateTracker {
     last_output: Option<Instant>,
     /// Rest of the pipe before it was read at last.
     rested: Rest,
-    capacity_bytes: u64,
+    /// As there are thousands of logs, in no more bits than the kernel has for it.
+    capacity_bytes: u32,
     /// The kernel refuses larger pipes.
     fixed: bool,
     /// State of a large pipe.
@@ -88,11 +89,11 @@ impl RateTracker {
     /// Makes the tracker of a guest that has not written yet, into a pipe of `capacity_bytes`. The
     /// process before this one may have enlarged it.
     pub(crate) fn new(capacity_bytes: usize, now: Instant) -> Self {
-        let capacity_bytes = capacity_bytes as u64;
+        let capacity_bytes = to_u32(capacity_bytes);
         let enlarged = is_large(capacity_bytes).then(|| {
             Box::new(Enlarged {
                 last_filled: now,
-                _reservation: pipe_budget::ENLARGED.reserve_existing(capacity_bytes),
+                _reservation: pipe_budget::ENLARGED.reserve_existing(capacity_bytes.into()),
             })
         });
         Self { last_output: None, rested: Rest::None, capacity_bytes, fixed: false, enlarged }
@@ -116,7 +117,7 @@ impl RateTracker {
         let quiet_for = self.last_output.map(|last| now.saturating_duration_since(last));
         self.note(moved, now);
         let quick = QUICK + std::mem::take(&mut self.rested).period();
-        let is_nearly_filled = nearly_fills(moved, self.capacity_bytes);
+        let is_nearly_filled = nearly_fills(moved, self.capacity_bytes.into());
         if self.is_larger_than_it_need_be(now) {
             return ReadPolicy::Resize(SMALL_BYTES);
         }
@@ -134,8 +135,9 @@ impl RateTracker {
 
     /// Sets the pipe's size; the same as before if the kernel refused another.
     pub(crate) fn resized(&mut self, capacity_bytes: usize) {
-        self.fixed = self.capacity_bytes == capacity_bytes as u64;
-        self.capacity_bytes = capacity_bytes as u64;
+        let capacity_bytes = to_u32(capacity_bytes);
+        self.fixed = self.capacity_bytes == capacity_bytes;
+        self.capacity_bytes = capacity_bytes;
         self.enlarged.take_if(|_| !is_large(self.capacity_bytes));
     }
 
@@ -152,7 +154,7 @@ impl RateTracker {
     /// Returns the time to rest when `moved` bytes came within `time`.
     fn rest(&self, moved: u64, time: Duration) -> Rest {
         let expected_bytes = u128::from(moved) * LONG_REST.as_micros() / time.as_micros().max(1);
-        let is_slow = expected_bytes < u128::from(self.capacity_bytes / LONG_REST_PART);
+        let is_slow = expected_bytes < u128::from(u64::from(self.capacity_bytes) / LONG_REST_PART);
         if is_slow { Rest::Long } else { Rest::Short }
     }
 
@@ -173,8 +175,12 @@ impl RateTracker {
     }
 }
 
-fn is_large(capacity_bytes: u64) -> bool {
-    capacity_bytes > SMALL_BYTES.unsigned_abs().into()
+fn to_u32(capacity_bytes: usize) -> u32 {
+    u32::try_from(capacity_bytes).unwrap_or(u32::MAX)
+}
+
+fn is_large(capacity_bytes: u32) -> bool {
+    capacity_bytes > SMALL_BYTES.unsigned_abs()
 }
 
 fn nearly_fills(moved: u64, capacity_bytes: u64) -> bool {

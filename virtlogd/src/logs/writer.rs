@@ -222,8 +222,9 @@ impl LogWriter {
 
     /// Ends the log. Reports what of it could not be stored.
     pub(crate) fn abandon(self) {
-        let report = self.guest.pipe().report.take();
-        let untold = report.and_then(|mut report| report.end(Instant::now()));
+        let mut pipe = self.guest.pipe();
+        let untold = pipe.report.as_mut().and_then(|report| report.end(Instant::now()));
+        drop(pipe);
         if let Some(bytes) = untold {
             tracing::info!(
                 target: "logging.log_handler",

@@ -80,7 +80,7 @@ impl RestoredPipe {
         pipe.key = self.key;
         pipe.restore(line, staged, loss, reason.unwrap_or_default());
         pipe.in_writing = self.in_writing.map(Box::new);
-        pipe.line_order = self.line_order;
+        pipe.set_line_order(self.line_order);
         pipe.directory = self.directory.map(SharedDirectory::from);
         drop(pipe);
         guest

@@ -111,7 +111,7 @@ fn save_private(queue: &LogQueue, pipe: &GuestPipe, fd_set: &FdSet) -> PrivateLo
         rotation_steps_left,
         unfinished_line: backlog.map(|backlog| hex(&backlog.line)),
         line_target: backlog.and_then(|backlog| backlog.line_target),
-        line_order: pipe.line_order.map(NonZeroU64::get),
+        line_order: pipe.line_order().map(NonZeroU64::get),
         loss: backlog.and_then(|backlog| backlog.loss).map(|loss| loss.save()),
         reason: backlog.map(|backlog| backlog.reason.clone()),
         in_writing: pipe.in_writing.as_deref().copied(),
