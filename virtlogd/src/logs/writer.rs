@@ -341,16 +341,16 @@ impl LogWriter {
             }
             Err(error) => self.note_failure(error, workspace),
         }
-        self.guest.pipe().in_hand = None;
         self.note_file();
         written
     }
 
-    /// Notes the file's directory for the journal and the process after this one, and what has
-    /// become of the file for who looks into the daemon.
+    /// Notes that no bytes are in hand, the file's directory for the journal and the process after this
+    /// one, and what has become of the file for who looks into the daemon.
     fn note_file(&mut self) {
         let growth = self.file.take_growth();
         let mut pipe = self.guest.pipe();
+        pipe.in_hand = None;
         pipe.note_directory(self.file.directory());
         pipe.activity.note(self.file.position().1, growth, process::boot_time_ms());
     }
