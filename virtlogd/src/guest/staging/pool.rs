@@ -65,6 +65,15 @@ impl StagingPool {
         Ok(made)
     }
 
+    /// Replaces an empty pipe that is not in the fd store by one that is, if there is one in no use: with
+    /// a full store there may never be room for the other.
+    pub(crate) fn prefer_stored(&self, pipe: &mut StagingPipe) {
+        if self.records.have_begun() && pipe.key().is_none() {
+            let spare = self.pipes().take_spare();
+            spare.into_iter().for_each(|spare| *pipe = spare);
+        }
+    }
+
     /// Makes an empty pipe that is not in the fd store.
     ///
     /// # Errors
@@ -175,7 +184,29 @@ impl Pipes {
 
 #[cfg(test)]
 mod tests {
+    use common::fd_store::slots::SlotFile;
+
     use super::*;
+
+    #[test]
+    fn a_pipe_in_the_store_is_preferred_to_one_that_is_not() {
+        let pool = StagingPool::default();
+        let spare = |key| {
+            let spare = pool.make().unwrap();
+            spare.set_key(Some(key));
+            pool.pipes().spare.push(spare);
+        };
+        let mut pipe = pool.make().unwrap();
+        spare(3);
+        pool.prefer_stored(&mut pipe);
+        assert_eq!(pipe.key(), None, "there is no store");
+        pool.records.begin(SlotFile::new("records").unwrap());
+        pool.prefer_stored(&mut pipe);
+        assert_eq!(pipe.key(), Some(3));
+        spare(4);
+        pool.prefer_stored(&mut pipe);
+        assert_eq!(pipe.key(), Some(3));
+    }
 
     #[test]
     fn pipes_in_jobs_hands_are_among_all() {

@@ -59,7 +59,9 @@ impl Workspaces {
         let Shared { pool, given_back, .. } = &*self.0;
         let mut spare = self.0.spare();
         loop {
-            if let Some(workspace) = spare.workspaces.pop() {
+            if let Some(mut workspace) = spare.workspaces.pop() {
+                drop(spare);
+                pool.prefer_stored(&mut workspace.staging);
                 return workspace;
             }
             match Workspace::new(pool) {
