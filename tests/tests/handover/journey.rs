@@ -7,6 +7,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use tests::harness::{Daemon, Descriptors, Route, Whose, eventually_within};
 use tests::load::Gate;
+use tests::wire::Connection;
 
 /// How long descriptors may stay open that are not needed any more.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,12 +30,23 @@ pub(super) fn travel(daemon: &mut Daemon, route: Route, gate: &Gate) {
     assert_eq!(fs::read(daemon.proc("cmdline")).unwrap(), command_line);
 }
 
-/// What an idle daemon has open, which must be the same before and after. Each upgrade of libvirt's
-/// daemon leaves its own log open once more, so that is not looked at where it takes part.
+/// What an idle daemon has open, which must be the same before and after. A client that has just left may
+/// still be among it for a moment.
 pub(super) fn idle_descriptors(daemon: &Daemon, route: Route) -> Descriptors {
+    let mut client = daemon.connect_main();
+    let mut idle = descriptors(daemon, route, &mut client);
+    eventually_within(PATIENCE, || {
+        let before = std::mem::replace(&mut idle, descriptors(daemon, route, &mut client));
+        idle == before
+    });
+    idle
+}
+
+/// What a daemon has open. Each upgrade of libvirt's daemon leaves its own log open once more, so that is
+/// not looked at where it takes part.
+fn descriptors(daemon: &Daemon, route: Route, client: &mut Connection) -> Descriptors {
     // Readiness is told through a socket that may still be open; a client that has had an answer
     // knows that the daemon is past that.
-    let mut client = daemon.connect_main();
     client.call(daemon.subject().program.number(), 99, &[]).unwrap_err();
     let is_left_out = |path: &str| !route.is_ours() && path.ends_with(".log");
     daemon.descriptors().without(is_left_out)
