@@ -20,6 +20,8 @@ struct State {
     progress: Option<Progress>,
     /// It was begun after the first task came.
     is_for_task: bool,
+    /// The guest's pipe was ready again meanwhile, which is reported once.
+    is_wanted_again: bool,
     /// No task waits for it any longer.
     is_stalled: bool,
     /// The guest's bytes from before the first task were fetched, or are not waited for.
@@ -36,9 +38,17 @@ impl Fetch {
         self.set(State { progress, is_for_task, left_bytes, ..State::default() });
     }
 
+    /// Notes that one is wanted although one is under way, which may have looked before. Returns whether
+    /// one is under way.
+    pub(crate) fn want_again(&mut self) -> bool {
+        let under_way = self.0.as_mut().filter(|state| state.progress.is_some());
+        under_way.map(|state| state.is_wanted_again = true).is_some()
+    }
+
     /// Ends one. One that was begun before a task came tells nothing of the bytes before that task.
-    pub(crate) fn end(&mut self, Fetched { waiting, taken }: Fetched) {
-        let State { left_bytes, is_for_task, .. } =
+    /// Returns whether another one is wanted.
+    pub(crate) fn end(&mut self, Fetched { waiting, taken }: Fetched) -> bool {
+        let State { left_bytes, is_for_task, is_wanted_again, .. } =
             self.0.take().map(|state| *state).unwrap_or_default();
         let left = left_bytes.or_else(|| is_for_task.then_some(waiting));
         let left_bytes = left.map(|left| left.saturating_sub(taken));
@@ -46,6 +56,7 @@ impl Fetch {
         if left_bytes.is_some() {
             self.set(State { is_done, left_bytes, ..State::default() });
         }
+        is_wanted_again
     }
 
     /// Notes that one takes long, so that no task waits for it any longer. Returns whether one is under
@@ -80,5 +91,24 @@ impl Fetch {
 
     fn set(&mut self, state: State) {
         self.0 = Some(Box::new(state));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_is_ready_during_a_fetch_is_fetched_from_again() {
+        let mut fetch = Fetch::default();
+        let nothing = Fetched { waiting: 0, taken: 0 };
+        assert!(!fetch.want_again(), "none is under way");
+        fetch.begin(Progress::of_peer(1), false);
+        assert!(!fetch.end(nothing));
+        fetch.begin(Progress::of_peer(1), false);
+        assert!(fetch.want_again());
+        assert!(fetch.end(nothing) && !fetch.is_under_way());
+        fetch.begin(Progress::of_peer(1), false);
+        assert!(!fetch.end(nothing), "that was for the one before");
     }
 }

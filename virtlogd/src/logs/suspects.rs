@@ -54,7 +54,9 @@ pub(crate) fn before_task(
 
 /// Fetches what a guest has written. If its log cannot be written, only as much as is necessary.
 pub(crate) fn fetch(core: &mut Core<Outcome>, queue: &mut LogQueue, number: u64) {
-    begin_fetch(core, queue, number, false);
+    if !queue.fetch.want_again() {
+        begin_fetch(core, queue, number, false);
+    }
 }
 
 /// Takes a fetch's result. Returns whether it was for the present guest.
@@ -69,9 +71,11 @@ pub(crate) fn fetch_ended(
         return false;
     }
     let Fetched { waiting, taken } = fetched;
-    queue.fetch.end(fetched);
+    let is_wanted_again = queue.fetch.end(fetched);
     queue.cancel_guest_check(core);
-    if waiting > 0 && taken == 0 {
+    if is_wanted_again {
+        core.again(number);
+    } else if waiting > 0 && taken == 0 {
         queue.check_guest_after(core, FETCH_PERIOD, number);
     }
     queue.ready |= is_suspect(core, queue);
