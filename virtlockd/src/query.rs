@@ -1,4 +1,4 @@
-//! What is told of leases to who looks into the daemon.
+//! Leases in the answers of our read-only program.
 
 use std::os::unix::ffi::OsStrExt;
 

@@ -1,5 +1,4 @@
-//! What is told of logs to who looks into the daemon. Nothing here waits, neither for a guest nor for
-//! a file.
+//! Logs in the answers of our read-only program. Nothing here waits, neither for a guest nor for a file.
 
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;

@@ -29,7 +29,7 @@ pub enum Error {
     #[error("{}: the answer is not understood: {detail}", socket.display())]
     Damaged {
         socket: PathBuf,
-        /// What is wrong with it.
+        /// The mistake in it.
         detail: String,
     },
 }

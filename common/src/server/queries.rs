@@ -1,4 +1,4 @@
-//! What our read-only program tells of a daemon.
+//! Answers of our read-only program.
 
 use super::core::Core;
 use super::daemon::Daemon;

@@ -22,7 +22,7 @@ pub enum Failure {
         socket.display()
     )]
     Libvirt { socket: PathBuf, what: &'static str, uri: String },
-    /// What was asked for is not there.
+    /// No such log or image.
     #[error("{0}")]
     NotFound(String),
     /// Anything else that the user can do something about.

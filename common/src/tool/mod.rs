@@ -1,4 +1,4 @@
-//! What `virtlogctl` and `virtlockctl` have in common: where they ask, how they print, how they fail.
+//! Parts that `virtlogctl` and `virtlockctl` share: the daemon's address, tables, failures.
 //!
 //! They ask by [`crate::client`], and change nothing.
 

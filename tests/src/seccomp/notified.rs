@@ -19,7 +19,7 @@ const BRK: &str = "brk";
 /// A call that waits for a decision.
 #[derive(Debug)]
 pub struct Notified {
-    /// What is called, as in [`super::named`].
+    /// The call's name, as in [`super::named`].
     pub name: String,
     /// The thread that calls.
     pub thread: u32,
@@ -28,7 +28,7 @@ pub struct Notified {
 }
 
 impl Notified {
-    /// What the first argument leads to if it is an fd: a path, or a name such as `pipe:[7]`.
+    /// The object behind the first argument if it is an fd: a path, or a name such as `pipe:[7]`.
     pub fn object(&self) -> Option<PathBuf> {
         std::fs::read_link(format!("/proc/{}/fd/{}", self.thread, self.arguments[0])).ok()
     }

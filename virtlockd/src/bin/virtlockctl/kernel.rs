@@ -1,4 +1,4 @@
-//! What the kernel tells of locks on a file, without the file being opened.
+//! The kernel's lists of locks on a file. The file is not opened.
 //!
 //! `/proc/PID/fdinfo` tells which process has a lock, by which fd, and of which kind. `/proc/locks` has
 //! those too whose process cannot be seen here. Locks that another host has on network storage are in

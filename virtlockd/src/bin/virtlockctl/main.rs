@@ -14,7 +14,7 @@ use common::tool::{Connect, Failure, Output, run};
 /// Name of the daemon.
 const DAEMON: &str = "virtlockd";
 
-/// What the daemon tells of.
+/// Items that the daemon lists.
 const SUBJECT: &str = "leases";
 
 const AFTER_HELP: &str = "\

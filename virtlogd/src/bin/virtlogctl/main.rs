@@ -18,7 +18,7 @@ use common::tool::{Connect, Failure, Output, run};
 /// Name of the daemon.
 const DAEMON: &str = "virtlogd";
 
-/// What the daemon tells of.
+/// Items that the daemon lists.
 const SUBJECT: &str = "logs";
 
 const AFTER_HELP: &str = "\
