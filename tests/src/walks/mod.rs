@@ -49,6 +49,7 @@ mod course;
 mod disk;
 pub mod injected;
 mod leases;
+mod listed;
 mod locks;
 mod logs;
 mod meetings;

@@ -17,6 +17,7 @@ pub(super) use journey::travel;
 pub(super) use owner::live;
 
 use super::disk::Place;
+use super::listed::{listed, of_path};
 use super::locks::{self, locks};
 use super::step::Fault;
 use super::walk::{Walk, eventually_ok};
@@ -130,6 +131,33 @@ impl Leases {
         }
     }
 
+    /// By the tool's word.
+    fn check_listed(&self, world: &World) -> Result<(), String> {
+        let Some(items) = listed(world) else { return Ok(()) };
+        let is_stored = world.is_store_trusted() && !world.is_store_wrong();
+        for image in &self.images {
+            let path = world.disk.path(image.place, &image.name);
+            let found = of_path(&items, &path);
+            let is_right = match image.holder {
+                Holder::Guest(number) => {
+                    let owner = self.owners.iter().find(|owner| owner.number == number);
+                    let pid = owner.map(Owner::pid);
+                    matches!(found[..], [item] if item["domain"] == format!("guest{number}")
+                        && item["pid"].as_u64() == pid.map(u64::from)
+                        && item["inode"].as_u64() == Some(image.inode)
+                        && item["lacks"].is_null()
+                        && (!is_stored || item["in_fd_store"] == true))
+                }
+                Holder::Nobody => found.is_empty() || world.is_wrong(image.place),
+                Holder::Perhaps(_) | Holder::Parked => found.len() <= 1,
+            };
+            if !is_right {
+                return Err(format!("{image:?} is listed as {found:?}"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_store(&self, world: &World) -> Result<(), String> {
         let stored = world.service.supervisor.stored();
         let claims = claims(&stored).ok_or("there is no complete journal")?;
@@ -239,6 +267,7 @@ impl Walk for Leases {
         self.check_owners();
         eventually_ok("the kernel's locks are right", patience(), || self.check_locks(world));
         self.check_contender(world);
+        eventually_ok("what is listed is right", patience(), || self.check_listed(world));
         if world.is_store_wrong() {
             return;
         }

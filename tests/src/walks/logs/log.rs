@@ -48,6 +48,12 @@ pub(super) struct Log {
     sent: Sent,
     progress: Progress,
     appended: Vec<(u64, Appended)>,
+    /// Bytes that it tells as lost.
+    pub(super) lost: usize,
+    /// The least and the most of these that it told when this process got it, or this guest began.
+    pub(super) lost_before: (usize, usize),
+    /// The most is not known yet.
+    pub(super) is_beginning: bool,
     /// Whether it was complete when so much had been sent and it was so large.
     seen: Option<(Progress, u64)>,
 }
@@ -69,13 +75,36 @@ impl Log {
             sent: Sent::default(),
             progress: Progress::default(),
             appended: Vec::new(),
+            lost: 0,
+            lost_before: (0, 0),
+            is_beginning: false,
             seen: None,
+        }
+    }
+
+    /// Its losses are counted anew: by another process, or for another guest.
+    pub(super) fn count_anew(&mut self) {
+        (self.lost_before.0, self.is_beginning) = (self.lost, true);
+    }
+
+    /// Whether the daemon's tool may list so many bytes as lost: nothing is left to be told.
+    pub(super) fn may_list_lost(&self, listed: u64) -> bool {
+        let (least, most) = self.lost_before;
+        let expected = self.lost.saturating_sub(most) as u64..=(self.lost - least) as u64;
+        expected.contains(&listed)
+    }
+
+    fn note_lost(&mut self, lost: usize) {
+        self.lost = lost;
+        if std::mem::take(&mut self.is_beginning) {
+            self.lost_before.1 = lost;
         }
     }
 
     /// Another guest writes from now on.
     pub(super) fn begin_guest(&mut self, number: u64, inode: u64, guest: Guest) {
         assert!(self.guest.is_none(), "one guest at a time");
+        self.count_anew();
         (self.inode, self.guest, self.stream) = (inode, Some(guest), Stream::of(number));
         self.progress = Progress::default();
     }
@@ -144,7 +173,10 @@ impl Log {
         }
         match there.next() {
             Some(number) => Err(format!("what was appended as {number} is there too often")),
-            None => Ok(Some(verdict)),
+            None => {
+                self.note_lost(verdict.lost);
+                Ok(Some(verdict))
+            }
         }
     }
 

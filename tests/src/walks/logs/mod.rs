@@ -18,6 +18,7 @@ pub(super) use guest::live;
 pub(super) use journey::travel;
 
 use super::disk::Place;
+use super::listed::{listed, of_path};
 use super::step::Fault;
 use super::walk::{Walk, eventually_ok};
 use super::world::{Guests, World};
@@ -79,6 +80,42 @@ impl Logs {
                 expect_complete(world, log);
             }
         }
+    }
+
+    /// By the tool's word: which logs are open, with which pipe, and how they are. What has ended may be
+    /// open for a moment.
+    ///
+    /// # Errors
+    /// Says what is not as it has to be.
+    fn check_listed(&mut self, world: &World) -> Result<(), String> {
+        let Some(items) = listed(world) else { return Ok(()) };
+        let is_stored = world.is_store_trusted() && !world.is_store_wrong();
+        for log in &mut self.all {
+            let found = of_path(&items, &world.disk.path(log.place, &log.name));
+            let is_right = match (&log.guest, &found[..]) {
+                (None, found) => found.is_empty() || world.may_lack_bytes(log.place),
+                (Some(_), [item]) => {
+                    let is_whole = !log.is_idle()
+                        || world.may_lack_bytes(log.place)
+                        || (item["state"] == "ok"
+                            && item["lost_bytes"]
+                                .as_u64()
+                                .is_some_and(|lost| log.may_list_lost(lost)));
+                    item["pipe_inode"].as_u64() == Some(log.inode)
+                        && is_whole
+                        && (!is_stored || item["in_fd_store"] == true)
+                }
+                _ => false,
+            };
+            if !is_right {
+                let (lost, before) = (log.lost, log.lost_before);
+                return Err(format!(
+                    "{}, which tells {lost} bytes as lost, {before:?} before, is listed as {found:?}",
+                    log.describe()
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What the store has is what the journal claims, and all that was promised is there.
@@ -179,6 +216,7 @@ impl Walk for Logs {
 
     fn before_event(&mut self) {
         self.processes += 2;
+        self.all.iter_mut().for_each(Log::count_anew);
         self.at_rest =
             self.all.iter().filter(|log| log.is_idle()).map(|log| log.name.clone()).collect();
     }
@@ -186,6 +224,7 @@ impl Walk for Logs {
     fn check(&mut self, world: &mut World) {
         self.see_to_others(world);
         self.check_logs(world);
+        eventually_ok("what is listed is right", patience(), || self.check_listed(world));
         if world.is_store_wrong() {
             return;
         }
