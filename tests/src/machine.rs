@@ -130,6 +130,7 @@ fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString
             files.push((executable_of(maker, program)?, stored(maker, program)));
         }
         files.push((executable_of(whose, program)?, installed(program)));
+        files.push((program.tool(), format!("/usr/bin/{}", program.tool_name())));
     }
     let colon = |(file, path): (PathBuf, String)| {
         let mut word = file.into_os_string();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use common::server::{Caller, ClientId};
 
 use crate::ids::OwnerId;
+use crate::message::log_about;
 use crate::outcome::Core;
 use crate::owner::entry::Owner;
 use crate::owner::lifecycle::{identify, owner_ended, release_all};
@@ -106,8 +107,9 @@ fn own_connection_ended(
         return owner_ended(state, core, owner);
     }
     if disconnect == Disconnect::Dropped || (session.was_closed && state.owners.is_watched(owner)) {
-        return tracing::warn!(
-            target: "locking.lock_daemon",
+        return log_about!(
+            warn,
+            guest,
             "{guest} has lost its connection; its leases stay until it ends"
         );
     }

@@ -35,6 +35,7 @@
 //!   by](owner::identity) belongs to another process or to none now.
 //! - The content of a file is never read or written.
 
+mod audit;
 mod calls;
 mod connections;
 mod error;
@@ -44,6 +45,7 @@ mod handler;
 mod ids;
 mod lease;
 mod lockspace;
+mod message;
 mod outcome;
 mod owner;
 mod persist;

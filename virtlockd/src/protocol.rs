@@ -1,5 +1,6 @@
 //! Lock program: procedures and their arguments. All results are empty.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use common::handover::text;
@@ -153,6 +154,18 @@ impl Request {
         }
         let function = format!("virLockSpaceProtocolDispatch{function}");
         Err(rpc::Error::unsupported_flags(error::Domain::Rpc, unknown, &function))
+    }
+}
+
+impl Guest {
+    /// Returns the name for a field of the journal.
+    pub(crate) fn name_field(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.name)
+    }
+
+    /// Returns the uuid for a field of the journal.
+    pub(crate) fn uuid_field(&self) -> String {
+        text::uuid(&self.uuid)
     }
 }
 

@@ -4,7 +4,7 @@ use common::server::Caller;
 
 use crate::error::lock::LockError;
 use crate::owner::registration::Registration;
-use crate::protocol::Request;
+use crate::protocol::{Guest, Request};
 
 /// Connection that has made a call.
 #[derive(Debug)]
@@ -59,11 +59,16 @@ impl Session {
         if is_registered { Ok(()) } else { Err(LockError::Unregistered) }
     }
 
+    /// Returns the guest that it is registered for, if it is.
+    pub(crate) fn guest(&self) -> Option<&Guest> {
+        self.registration.as_ref().map(|registration| &*registration.guest)
+    }
+
     /// Describes the requester, for the log.
     pub(crate) fn requester(&self) -> String {
         let pid = self.caller.peer.pid;
-        match &self.registration {
-            Some(Registration { guest, .. }) => format!("process {pid} for {guest}"),
+        match self.guest() {
+            Some(guest) => format!("process {pid} for {guest}"),
             None => format!("process {pid}, which is not registered"),
         }
     }

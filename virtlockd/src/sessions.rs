@@ -7,6 +7,7 @@ use common::server::{Caller, ClientId};
 
 use crate::error::lock::LockError;
 use crate::outcome::Core;
+use crate::protocol::Guest;
 use crate::session::{Disconnect, Session};
 
 /// Connections that have made a call.
@@ -89,11 +90,18 @@ impl Sessions {
             return Ok(Reply::default());
         };
         let error = rpc::Error::from(&refusal);
-        let requester = self.get(client).map(Session::requester).unwrap_or_default();
+        let session = self.get(client);
+        let requester = session.map(Session::requester).unwrap_or_default();
+        let guest = session.and_then(Session::guest);
         let message = error.message();
         match refusal.holders() {
             Some(holders) => tracing::warn!(
-                target: "locking.lock_daemon", "Refused to {requester}: {message}: {holders}"
+                target: "locking.lock_daemon",
+                LIBVIRT_DOMAIN = guest.map(Guest::name_field).as_deref(),
+                LIBVIRT_UUID = guest.map(Guest::uuid_field),
+                LIBVIRT_HOLDER = %holders,
+                LIBVIRT_REASON = message,
+                "Refused to {requester}: {message}: {holders}"
             ),
             None => tracing::info!(
                 target: "locking.lock_daemon", "Refused to {requester}: {message}"

@@ -5,6 +5,7 @@ use crate::ids::OwnerId;
 use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
 use crate::lockspace::queue::Task;
+use crate::message::log_about;
 use crate::outcome::Core;
 use crate::owner::entry::Owner;
 use crate::owner::lifecycle::release_all;
@@ -30,10 +31,11 @@ pub(crate) fn stop(state: &mut State, core: &mut Core) {
     }
     signals::terminate_all(&dependent);
     for owner in others.iter().filter(|owner| owner.has_leases()) {
-        tracing::warn!(
-            target: "locking.lock_daemon",
-            "This daemon stops: {} has no connection of its own and loses its leases",
-            owner.guest
+        let guest = &owner.guest;
+        log_about!(
+            warn,
+            guest,
+            "This daemon stops: {guest} has no connection of its own and loses its leases"
         );
     }
     for id in unstored {

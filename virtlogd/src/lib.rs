@@ -23,6 +23,7 @@ pub mod fuzzing;
 mod guest;
 mod handler;
 mod logs;
+mod message;
 mod persist;
 mod protocol;
 mod query;

@@ -1,5 +1,6 @@
 //! The log program: its numbers, arguments and results.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -122,6 +123,16 @@ impl GuestIdentity {
     /// Returns the guest's uuid.
     pub(crate) fn uuid(&self) -> &[u8; 16] {
         &self.uuid
+    }
+
+    /// Returns the guest's name for a field of the journal.
+    pub(crate) fn name_field(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.name())
+    }
+
+    /// Returns the guest's uuid for a field of the journal.
+    pub(crate) fn uuid_field(&self) -> String {
+        text::uuid(&self.uuid)
     }
 }
 

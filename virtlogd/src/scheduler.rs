@@ -23,6 +23,7 @@ use crate::logs::task::{Task, TaskResult};
 use crate::logs::timer::QueueTimer;
 use crate::logs::write_outcome::WriteOutcome;
 use crate::logs::writer::LogWriter;
+use crate::message::log_about;
 use crate::persist::fd_store;
 use crate::persist::restored_log::RestoredLog;
 use crate::persist::staging_store;
@@ -110,8 +111,10 @@ impl Scheduler {
     ) -> io::Result<Option<OwnedFd>> {
         let RestoredLog { path, identity, pipe, state, file } = log;
         if self.table.has_path(&path) {
-            tracing::error!(
-                target: "logging.log_handler",
+            log_about!(
+                error,
+                identity,
+                path,
                 "Log {} was handed over twice; the output of {identity} into the second pipe is dropped",
                 path.display()
             );

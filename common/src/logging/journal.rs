@@ -57,6 +57,7 @@ fn entry(record: &Record<'_>) -> String {
         field("CODE_LINE", &line);
         field("CODE_FUNC", &module);
     }
+    record.fields.iter().for_each(|(name, value)| field(name, value));
     entry
 }
 

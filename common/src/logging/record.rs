@@ -28,6 +28,8 @@ pub(super) struct Record<'a> {
     pub(super) place: Option<Place<'a>>,
     /// A single line: nothing in it can end or imitate another.
     pub(super) text: String,
+    /// Fields of an entry in the journal, single lines too.
+    pub(super) fields: Vec<(&'static str, String)>,
 }
 
 /// A call site.
@@ -41,8 +43,8 @@ pub(super) struct Place<'a> {
 impl<'a> Record<'a> {
     /// Makes a record of `event`, with the present time.
     pub(super) fn of(event: &Event<'_>, metadata: &'a Metadata<'a>) -> Self {
-        let mut text = MessageText::default();
-        event.record(&mut text);
+        let mut content = Content::default();
+        event.record(&mut content);
         Self {
             level: (*metadata.level()).into(),
             time: SystemTime::now(),
@@ -53,7 +55,8 @@ impl<'a> Record<'a> {
                 line: metadata.line().unwrap_or_default(),
                 module: metadata.module_path().unwrap_or_default(),
             }),
-            text: text.into_line(),
+            text: content.text.into_line(),
+            fields: content.fields,
         }
     }
 
@@ -66,12 +69,13 @@ impl<'a> Record<'a> {
             category: "daemon",
             place: None,
             text: format!("{messages} log messages could not be written here and are lost"),
+            fields: Vec::new(),
         }
     }
 
     /// Makes another message at the same time.
     pub(super) fn beside(&self, level: Level, text: String) -> Self {
-        Self { level, place: None, text, ..self.clone() }
+        Self { level, place: None, text, fields: Vec::new(), ..self.clone() }
     }
 
     /// Formats a line of a log file.
@@ -130,19 +134,61 @@ fn date(day: u64) -> (u64, u64, u64) {
     (era * 400 + year + next_year, month, day_of_month)
 }
 
-/// Collects an event's message and then its fields as ` name=value`.
+/// Collects an event's message and fields.
+///
+/// A field whose name is in capitals is for the journal alone, under that name. Others follow the
+/// message as ` name=value`.
+#[derive(Default)]
+struct Content {
+    text: Line,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Visit for Content {
+    /// A string stands without quotes in a field of the journal.
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if is_journals(field) {
+            self.record_debug(field, &format_args!("{value}"));
+        } else {
+            self.record_debug(field, &value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        use fmt::Write;
+        let written = match field.name() {
+            "message" => write!(self.text, "{value:?}"),
+            name if is_journals(field) => {
+                let mut line = Line::default();
+                let written = write!(line, "{value:?}");
+                self.fields.push((name, line.into_line()));
+                written
+            }
+            name => write!(self.text, " {name}={value:?}"),
+        };
+        // Only a value's own implementation can fail; what it wrote before stays.
+        self.text.is_cut |= written.is_err();
+    }
+}
+
+/// Returns whether a field is for the journal alone.
+fn is_journals(field: &Field) -> bool {
+    field.name().starts_with(|first: char| first.is_ascii_uppercase())
+}
+
+/// Text on a single line.
 ///
 /// Control characters are escaped: names and paths come from peers, and a newline in one would let
 /// them forge lines of the log.
 #[derive(Default)]
-struct MessageText {
+struct Line {
     text: String,
-    cut: bool,
+    is_cut: bool,
 }
 
-impl MessageText {
+impl Line {
     fn into_line(mut self) -> String {
-        if self.cut {
+        if self.is_cut {
             self.text.push_str(CUT_MARK);
         }
         self.text
@@ -150,26 +196,14 @@ impl MessageText {
 
     fn push(&mut self, piece: impl Iterator<Item = char>) {
         self.text.extend(piece);
-        self.cut = self.text.len() >= MESSAGE_BYTES_MAX;
+        self.is_cut = self.text.len() >= MESSAGE_BYTES_MAX;
     }
 }
 
-impl Visit for MessageText {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        use fmt::Write;
-        let written = match field.name() {
-            "message" => write!(self, "{value:?}"),
-            name => write!(self, " {name}={value:?}"),
-        };
-        // Only a value's own implementation can fail; what it wrote before stays.
-        self.cut |= written.is_err();
-    }
-}
-
-impl fmt::Write for MessageText {
+impl fmt::Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            if self.cut {
+            if self.is_cut {
                 break;
             }
             if character.is_control() {

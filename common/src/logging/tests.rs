@@ -1,4 +1,5 @@
 use super::*;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -211,6 +212,35 @@ fn fields_follow_the_message_and_cannot_break_the_line() {
     let content = std::fs::read_to_string(scene.path("log")).unwrap();
     let line = content.lines().last().unwrap();
     assert!(line.contains(": info : tests:"), "{line}");
+}
+
+/// Fields in capitals go to the journal, as they are, and to no other output.
+#[test]
+fn fields_in_capitals_are_for_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("journal");
+    let journal = UnixDatagram::bind(&address).unwrap();
+    let services = Services { journal: address, ..Services::default() };
+    let outputs = in_dir(dir.path(), "1:file:@/log 1:journald");
+    let settings = Settings { level: Level::Info, outputs, services, ..Settings::default() };
+    let scene = Scene { logger: Logger::new(settings).unwrap(), dir };
+    let (path, name) = ("a\nb", Some("vm"));
+    scene.with(|| {
+        tracing::info!(
+            target: "daemon",
+            LIBVIRT_LOG_PATH = path, LIBVIRT_DOMAIN = name, LIBVIRT_PID = 7_u32, "opened"
+        );
+    });
+    assert_eq!(scene.texts("log"), ["opened"]);
+    journal.set_nonblocking(true).unwrap();
+    let mut bytes = [0; 1000];
+    let received = std::iter::from_fn(|| {
+        let length = journal.recv(&mut bytes).ok()?;
+        Some(String::from_utf8(bytes[..length].to_vec()).unwrap())
+    });
+    let entry = received.last().unwrap();
+    let expected = "\nLIBVIRT_LOG_PATH=a\\nb\nLIBVIRT_DOMAIN=vm\nLIBVIRT_PID=7\n";
+    assert!(entry.starts_with("MESSAGE=opened\n") && entry.ends_with(expected), "{entry}");
 }
 
 #[test]

@@ -160,7 +160,7 @@ pub(super) fn adopt<S: Service>(
     restored: RestoredState,
     predecessor: &mut Predecessor,
 ) {
-    let RestoredState { document, main, admin, mut private } = restored;
+    let RestoredState { document, main, admin, mut private, origin } = restored;
     if predecessor.stored.is_none() {
         core.note_upgrade("done");
     }
@@ -176,6 +176,7 @@ pub(super) fn adopt<S: Service>(
     core.adopt_essentials(predecessor.essentials(passed.unwrap_or_default()));
     let inherited = &mut predecessor.inherited;
     let clients = core.adopt(Server::Main, main, inherited);
+    let clients_count = clients.len();
     core.adopt(Server::Admin, admin, inherited);
     core.adopt_overrides(&private);
     core.log_unwritten(&private);
@@ -183,9 +184,7 @@ pub(super) fn adopt<S: Service>(
     leave_store(core, daemon, predecessor);
     daemon.adopt_unclaimed(core, &mut predecessor.inherited);
     core.set_unclaimed_fds(predecessor.unclaimed_fds(&private, |fd| daemon.must_stay_open(fd)));
-    tracing::info!(
-        target: "daemon", "Took over, generation {}", private.generation.unwrap_or(0)
-    );
+    origin.log(daemon, clients_count);
 }
 
 /// Claims the adopted items of the fd store and removes the others.

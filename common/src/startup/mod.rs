@@ -9,6 +9,7 @@ mod configuration;
 mod failure;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod origin;
 mod pid_file;
 mod predecessor;
 mod service;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use super::origin::Origin;
 use super::pid_file::{self, PidFile, is_pid_file};
 use super::sockets::Sockets;
 use crate::cli::Paths;
@@ -51,6 +52,7 @@ pub(super) struct RestoredState {
     pub(super) main: Server,
     pub(super) admin: Server,
     pub(super) private: PrivateDaemon,
+    pub(super) origin: Origin,
 }
 
 impl Predecessor {
@@ -131,12 +133,18 @@ impl Predecessor {
             return None;
         }
         let found = self.found.take().filter(|found| found.is_ours);
+        let is_readable = found.is_some();
         let mut document = found.map(|found| found.document).unwrap_or_default();
         let servers = document.daemon.take().map(|daemon| daemon.into_servers(name));
         let (main, admin) = servers.unwrap_or_default();
         let main = main.or_else(|| document.server.take()).unwrap_or_default();
         let private = document.private.take().unwrap_or_default();
-        Some(RestoredState { document, main, admin: admin.unwrap_or_default(), private })
+        let origin = match &self.stored {
+            Some(stored) => Origin::FdStore { missing: stored.missing.len() },
+            None if is_readable => Origin::of_document(&private),
+            None => Origin::Unreadable,
+        };
+        Some(RestoredState { document, main, admin: admin.unwrap_or_default(), private, origin })
     }
 
     /// Adopts the pid file, with its lock if the predecessor could hand that over.

@@ -16,6 +16,9 @@
 mod guest;
 mod logs;
 #[rustfmt::skip]
+#[path = "../../../virtlogd/src/message.rs"]
+mod message;
+#[rustfmt::skip]
 #[path = "../../../virtlogd/src/protocol.rs"]
 mod protocol;
 #[rustfmt::skip]

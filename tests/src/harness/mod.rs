@@ -68,11 +68,15 @@ impl Program {
     /// # Panics
     /// When it was not built.
     pub fn tool(self) -> PathBuf {
-        let name = match self {
+        ours::directory().expect("our executables").join(self.tool_name())
+    }
+
+    /// The name of that tool.
+    pub fn tool_name(self) -> &'static str {
+        match self {
             Self::Virtlogd => "virtlogctl",
             Self::Virtlockd => "virtlockctl",
-        };
-        ours::directory().expect("our executables").join(name)
+        }
     }
 
     /// The number of the program on the main socket.

@@ -2,5 +2,6 @@
 
 mod demo;
 mod framing;
+mod messages;
 mod own_log;
 mod process_one;

@@ -2,6 +2,8 @@
 
 mod files;
 mod life;
+mod messages;
+mod pages;
 mod reload;
 mod sandbox;
 mod units;

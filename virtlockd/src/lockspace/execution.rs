@@ -1,12 +1,13 @@
 //! Execution of tasks: begins each, submits its job, and applies the result.
 
-use common::server::{ClientId, PathWork, Progress};
+use common::server::{PathWork, Progress};
 
 use crate::error::lock::LockError;
 use crate::ids::{JobSubject, ResourceId};
 use crate::lease::job::{Job, JobResult, Location};
 use crate::lease::local_locks::LocalLocks;
 use crate::lockspace::action::{Action, Begun, HolderChange};
+use crate::lockspace::audited;
 use crate::lockspace::queue::Task;
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::registration::Registration;
@@ -90,7 +91,7 @@ pub(crate) fn job_ended(
             return postpone(state, core, resource, task);
         }
         let result = state.lockspaces.finish(resource, &task.action, job_result);
-        task_ended(state, core, resource, task.client, result);
+        task_ended(state, core, resource, &task, result);
     }
     advance(state, core, resource);
 }
@@ -106,9 +107,11 @@ fn advance(state: &mut State, core: &mut Core, resource: ResourceId) {
             return state.lockspaces.forget_unused(resource);
         };
         match state.lockspaces.begin(resource, &task.action) {
-            Begun::Finished(result) => task_ended(state, core, resource, task.client, result),
+            Begun::Finished(result) => task_ended(state, core, resource, &task, result),
             Begun::Job(change, job) => {
                 let is_waited_for = task.client.is_some();
+                audited::change(state, resource, &task, change);
+                let Some(queue) = state.queues.get_mut(&resource) else { return };
                 queue.current = Some(task);
                 if matches!(change, HolderChange::Lost(_)) {
                     // Before the file is unlocked: the record of a lease is true as long as it is there.
@@ -126,17 +129,21 @@ fn task_ended(
     state: &mut State,
     core: &mut Core,
     resource: ResourceId,
-    client: Option<ClientId>,
+    task: &Task,
     result: Result<HolderChange, LockError>,
 ) {
-    if let Ok(change) = result {
-        apply(state, core, resource, change);
+    match &result {
+        Ok(change) => {
+            audited::change(state, resource, task, *change);
+            apply(state, core, resource, *change);
+        }
+        Err(error) => audited::refusal(state, resource, task, error),
     }
     store_lease(state, core, resource);
     if state.lockspaces.lock(resource).is_some_and(|hold| !hold.is_whole()) {
         state.incomplete_locks.add(core, resource);
     }
-    if let Some(client) = client {
+    if let Some(client) = task.client {
         state.sessions.answer(core, client, result.map(drop));
     }
 }

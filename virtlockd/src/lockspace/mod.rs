@@ -1,6 +1,7 @@
 //! Lockspaces, their resources, the holders of each, and the work on them.
 
 pub(crate) mod action;
+mod audited;
 pub(crate) mod execution;
 pub(crate) mod holders;
 pub(crate) mod incomplete_locks;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use common::sys::file_id::FileId;
 use common::sys::lock::{self, Kind};
 
+use crate::audit;
 use crate::error::lock::LockError;
 use crate::ids::OwnerId;
 use crate::lease::job::Job;
@@ -89,18 +90,30 @@ impl Resource {
 
     fn log_lock_change(&self, lock: lock::Hold) {
         let (path, holders) = (self.path(), HolderSummary::new(self.holders()));
+        match lock {
+            lock::Hold::Whole(_) => {}
+            lock::Hold::Shared(_) => audit::lost(&path, &holders, "it is not exclusive"),
+            lock::Hold::Nothing => audit::lost(&path, &holders, "its file is locked by others"),
+        }
         let path = path.display();
         match lock {
             lock::Hold::Whole(_) => tracing::warn!(
-                target: "util.lockspace", "The lease on {path} has all of its lock again: {holders}"
+                target: "util.lockspace",
+                LIBVIRT_LEASE_PATH = %path,
+                LIBVIRT_HOLDER = %holders,
+                "The lease on {path} has all of its lock again: {holders}"
             ),
             lock::Hold::Shared(_) => tracing::error!(
                 target: "util.lockspace",
+                LIBVIRT_LEASE_PATH = %path,
+                LIBVIRT_HOLDER = %holders,
                 "The lease on {path} is not exclusive: a process that is not a client of this daemon \
                  has a shared lock on it. The disk is at risk; retrying until it is exclusive: {holders}"
             ),
             lock::Hold::Nothing => tracing::error!(
                 target: "util.lockspace",
+                LIBVIRT_LEASE_PATH = %path,
+                LIBVIRT_HOLDER = %holders,
                 "The lease on {path} has lost its lock: a process that is not a client of this daemon \
                  has locked the file. The disk is at risk; retrying until it is locked: {holders}"
             ),

@@ -11,6 +11,7 @@ use crate::ids::OwnerId;
 use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
 use crate::lockspace::queue::Task;
+use crate::message::log_about;
 use crate::outcome::Core;
 use crate::owner::entry::Owner;
 use crate::owner::identity::{OwnerIdentity, ProcessIdentity};
@@ -36,8 +37,9 @@ pub(crate) fn identify(
     }
     let found = registrant.find(guest.pid);
     if matches!(found, Lookup::Dead) {
-        tracing::info!(
-            target: "locking.lock_daemon",
+        log_about!(
+            info,
+            guest,
             "{guest} had ended before it was registered; its leases will be released at once"
         );
     }
@@ -136,10 +138,11 @@ fn leave_unwatched(state: &mut State, id: OwnerId, error: &io::Error) {
     };
     owner.can_retry_watch = is_shortage(error);
     if !std::mem::replace(&mut owner.is_unwatched_logged, true) {
-        tracing::warn!(
-            target: "locking.lock_daemon",
-            "Cannot monitor {} for exit: {error}; its leases stay until they are released or its connection closes",
-            owner.guest
+        let guest = &owner.guest;
+        log_about!(
+            warn,
+            guest,
+            "Cannot monitor {guest} for exit: {error}; its leases stay until they are released or its connection closes"
         );
     }
 }
@@ -154,9 +157,7 @@ pub(crate) fn owner_ended(state: &mut State, core: &mut Core, id: OwnerId) {
     state.owners.mark_dead(id);
     let count = release_all(state, core, id);
     if count > 0 {
-        tracing::info!(
-            target: "locking.lock_daemon", "{guest} has ended; releasing its {count} leases"
-        );
+        log_about!(info, guest, "{guest} has ended; releasing its {count} leases");
     }
 }
 

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use crate::message::log_about;
 use crate::owner::entry::Owner;
 
 /// Time between SIGTERM and SIGKILL; libvirt's value.
@@ -23,8 +24,9 @@ pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
     }
     let guest = &owner.guest;
     let Some(pidfd) = &owner.pidfd else {
-        tracing::error!(
-            target: "locking.lock_daemon",
+        log_about!(
+            error,
+            guest,
             "Unable to terminate {guest}, which loses its leases: there is no pidfd to signal it by"
         );
         return false;
@@ -33,9 +35,7 @@ pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
         Ok(()) => true,
         Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => false,
         Err(error) => {
-            tracing::error!(
-                target: "locking.lock_daemon", "Unable to send {signal} to {guest}: {error}"
-            );
+            log_about!(error, guest, "Unable to send {signal} to {guest}: {error}");
             false
         }
     }
@@ -45,17 +45,14 @@ pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
 pub(crate) fn terminate_all(owners: &[&Owner]) {
     let begin = Instant::now();
     for owner in owners.iter().filter(|owner| signal(owner, Signal::SIGTERM)) {
-        tracing::warn!(
-            target: "locking.lock_daemon",
-            "This daemon stops: {}, which has leases, was sent SIGTERM", owner.guest
-        );
+        let guest = &owner.guest;
+        log_about!(warn, guest, "This daemon stops: {guest}, which has leases, was sent SIGTERM");
     }
     kill_at(owners, begin + TERM_PERIOD);
     wait_all(&pidfds(owners), begin + STOP_PERIOD);
     for owner in owners.iter().filter(|owner| !owner.has_ended()) {
-        tracing::error!(
-            target: "locking.lock_daemon", "{} has not ended and loses its leases", owner.guest
-        );
+        let guest = &owner.guest;
+        log_about!(error, guest, "{guest} has not ended and loses its leases");
     }
 }
 
@@ -74,9 +71,8 @@ fn kill_at(owners: &[&Owner], deadline: Instant) {
     wait_all(&pidfds(owners), deadline);
     for owner in owners.iter().filter(|owner| !owner.has_ended()) {
         if signal(owner, Signal::SIGKILL) {
-            tracing::warn!(
-                target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
-            );
+            let guest = &owner.guest;
+            log_about!(warn, guest, "{guest} has not ended; sent SIGKILL");
         }
     }
 }

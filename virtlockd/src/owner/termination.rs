@@ -14,6 +14,7 @@ use common::sys::{pidfd, process};
 use nix::sys::signal::Signal;
 
 use crate::ids::{JobSubject, OwnerId, TimerSubject};
+use crate::message::log_about;
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::entry::Termination;
 use crate::owner::signals::{TERM_PERIOD, signal, wait_all};
@@ -34,9 +35,11 @@ pub(crate) fn begin(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
     }
     let is_begun = begin_until(state, core, id, process::boot_time_ms() + millis(TERM_PERIOD));
     if is_begun && let Some(owner) = state.owners.get(id) {
-        tracing::info!(
-            target: "locking.lock_daemon",
-            "{} has closed its connection while it holds leases; sent SIGTERM", owner.guest
+        let guest = &owner.guest;
+        log_about!(
+            warn,
+            guest,
+            "{guest} has closed its connection while it holds leases; sent SIGTERM"
         );
     }
     is_begun
@@ -66,9 +69,8 @@ pub(crate) fn kill(state: &mut State, id: OwnerId) {
     let Some(owner) = state.owners.get_mut(id) else { return };
     owner.termination.iter_mut().for_each(|termination| termination.timer = None);
     if signal(owner, Signal::SIGKILL) {
-        tracing::warn!(
-            target: "locking.lock_daemon", "{} has not ended; sent SIGKILL", owner.guest
-        );
+        let guest = &owner.guest;
+        log_about!(warn, guest, "{guest} has not ended; sent SIGKILL");
     }
 }
 

@@ -68,6 +68,7 @@ pub(crate) fn save_resource(
     if !is_all_text && reader == Successor::Libvirt {
         tracing::error!(
             target: "locking.lock_daemon",
+            LIBVIRT_LEASE_PATH = %path.display(),
             "Cannot hand the lease on {} over to libvirt's daemon: its name is not UTF-8. \
              The file stays locked until that daemon ends", path.display()
         );

@@ -29,6 +29,7 @@ use crate::guest::pipe::{GuestPipe, InputState};
 use crate::guest::rate::RateTracker;
 use crate::guest::rate_cap::RateCap;
 use crate::guest::staging::{StagingPipe, StagingPool};
+use crate::message::log_about;
 use crate::protocol::GuestIdentity;
 
 /// Bytes that are left in the pipe of a guest whose log cannot be written, a large one too. With
@@ -224,7 +225,17 @@ impl Guest {
             Ok(dropped)
         })?;
         let dropped = dropped.unwrap_or(0);
-        self.pipe().drop_excess(dropped, &cap.reason(), path);
+        if self.pipe().lose(dropped, &cap.reason()) {
+            let (guest, reason) = (&self.identity, cap.reason());
+            log_about!(
+                warn,
+                guest,
+                path,
+                reason = reason,
+                "Output of {guest} for {} is being dropped: {reason}",
+                path.display()
+            );
+        }
         Ok(dropped)
     }
 
@@ -331,7 +342,17 @@ impl Guest {
     fn empty(&self, pipe: BorrowedFd<'_>, waiting: usize, reason: &str, path: &Path) {
         let moved = usize::try_from(self.move_to_backlog(pipe, waiting as u64)).unwrap_or(waiting);
         let dropped = discard(pipe, waiting.saturating_sub(moved));
-        self.pipe().drop_bytes(dropped, reason, path);
+        if self.pipe().lose(dropped, reason) {
+            let guest = &self.identity;
+            log_about!(
+                error,
+                guest,
+                path,
+                reason = reason,
+                "Output of {guest} for {} is being lost: {reason}",
+                path.display()
+            );
+        }
     }
 
     /// Moves up to `len` bytes into a staging pipe of the backlog, as far as that has room.

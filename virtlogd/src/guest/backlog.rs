@@ -29,8 +29,8 @@ pub(crate) struct Backlog {
     pub(crate) loss: Option<Loss>,
     /// Reason of the last failure to write.
     pub(crate) reason: String,
-    /// All bytes that were lost, reported or not.
-    pub(super) lost_bytes: u64,
+    /// All that was lost, whether the log has a line about it or not.
+    pub(super) lost: Option<Loss>,
     pub(super) since: Since,
 }
 
@@ -96,6 +96,8 @@ impl Backlog {
         loss::count(self.bytes());
         tracing::error!(
             target: "logging.log_handler",
+            LIBVIRT_LOG_PATH = %path.display(),
+            LIBVIRT_REASON = %self.reason,
             "{} bytes of a guest that has gone are lost for good, its log {} could not be written: {}",
             self.bytes(), path.display(), self.reason
         );
@@ -163,10 +165,11 @@ impl Backlog {
     /// Counts bytes that were lost.
     pub(super) fn lose(&mut self, bytes: u64) {
         loss::count(bytes);
-        self.lost_bytes = self.lost_bytes.saturating_add(bytes);
-        match &mut self.loss {
-            Some(loss) => loss.add(bytes),
-            None => self.loss = Some(Loss::new(bytes)),
+        for loss in [&mut self.loss, &mut self.lost] {
+            match loss {
+                Some(loss) => loss.add(bytes),
+                None => *loss = Some(Loss::new(bytes)),
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Bytes of a guest that were dropped, and the text of the line about them in its log.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -75,14 +76,21 @@ impl Loss {
     /// `at_line_start`.
     pub(crate) fn line(&self, reason: &str, at_line_start: bool) -> Vec<u8> {
         let newline = if at_line_start { "" } else { "\n" };
+        let (now, bytes, period) = (timestamp(SystemTime::now()), self.bytes, self.period());
         format!(
-            "{newline}{}: virtlogd: {} bytes of this log were lost between {} and {}: {reason}\n",
-            timestamp(SystemTime::now()),
-            self.bytes,
-            timestamp(self.first),
-            timestamp(self.last),
+            "{newline}{now}: virtlogd: {bytes} bytes of this log were lost {period}: {reason}\n"
         )
         .into_bytes()
+    }
+
+    fn period(&self) -> String {
+        format!("between {} and {}", timestamp(self.first), timestamp(self.last))
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} bytes were lost {}", self.bytes, self.period())
     }
 }
 

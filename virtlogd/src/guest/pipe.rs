@@ -17,7 +17,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::Instant;
 
 use common::event::Registered;
@@ -159,28 +158,8 @@ impl GuestPipe {
         self.backlog.as_mut().into_iter().for_each(|backlog| backlog.filled());
     }
 
-    /// Counts bytes of the guest's that were dropped, for `reason`.
-    pub(crate) fn drop_bytes(&mut self, dropped: u64, reason: &str, path: &Path) {
-        if self.lose(dropped, reason) {
-            tracing::error!(
-                target: "logging.log_handler",
-                "Output for {} is being lost: {reason}", path.display()
-            );
-        }
-    }
-
-    /// Counts bytes of the guest's that were dropped as they are over its cap.
-    pub(crate) fn drop_excess(&mut self, dropped: u64, reason: &str, path: &Path) {
-        if self.lose(dropped, reason) {
-            tracing::warn!(
-                target: "logging.log_handler",
-                "Output for {} is being dropped: {reason}", path.display()
-            );
-        }
-    }
-
-    /// Counts bytes that were dropped, for `reason`. Returns whether a warning is due.
-    fn lose(&mut self, dropped: u64, reason: &str) -> bool {
+    /// Counts bytes of the guest's that were dropped, for `reason`. Returns whether a warning is due.
+    pub(crate) fn lose(&mut self, dropped: u64, reason: &str) -> bool {
         if dropped == 0 {
             return false;
         }
@@ -235,9 +214,8 @@ impl GuestPipe {
         loss: Option<Loss>,
         reason: String,
     ) {
-        let lost_bytes = loss.map_or(0, |loss| loss.bytes());
         let rest = Backlog { line, line_target, ..Backlog::default() };
-        let backlog = Backlog { staged, loss, reason, lost_bytes, ..rest };
+        let backlog = Backlog { staged, loss, reason, lost: loss, ..rest };
         self.backlog = (!backlog.is_empty()).then(|| Box::new(backlog));
     }
 
@@ -317,8 +295,8 @@ impl GuestPipe {
     /// before that its file does not tell of.
     pub(crate) fn lost_bytes(&self) -> u64 {
         let told = self.report.as_ref().map_or(0, |report| report.told_bytes());
-        let untold = self.backlog.as_ref().map_or(0, |backlog| backlog.lost_bytes);
-        told.saturating_add(untold)
+        let untold = self.backlog.as_ref().and_then(|backlog| backlog.lost);
+        told.saturating_add(untold.map_or(0, |lost| lost.bytes()))
     }
 
     /// Returns the backlog.
@@ -326,10 +304,9 @@ impl GuestPipe {
         self.backlog.as_deref()
     }
 
-    /// Drops an empty backlog, and returns the number of bytes that were lost in all.
-    pub(crate) fn finish_backlog(&mut self) -> Option<u64> {
-        let backlog = self.backlog.take_if(|backlog| backlog.is_empty())?;
-        Some(backlog.lost_bytes)
+    /// Drops an empty backlog, and returns all that was lost.
+    pub(crate) fn finish_backlog(&mut self) -> Option<Loss> {
+        self.backlog.take_if(|backlog| backlog.is_empty())?.lost
     }
 }
 

@@ -12,6 +12,7 @@ use crate::guest::access::Guest;
 use crate::guest::backlog::Backlog;
 use crate::guest::staging::Workspace;
 use crate::logs::writer::LogWriter;
+use crate::message::log_about;
 use crate::protocol;
 use crate::rotating_file::{self, Bytes, Limits, RotatingFile};
 
@@ -103,9 +104,13 @@ fn end_previous(
     drain(Some(writer.as_deref_mut()?), workspace);
     let open = writer.take_if(|open| open.guest_has_gone());
     if let Some(open) = &*writer {
-        tracing::warn!(
-            target: "logging.log_handler",
-            "Refused to open log {} again: {} has it open", path.display(), open.guest().identity
+        let guest = &open.guest().identity;
+        log_about!(
+            warn,
+            guest,
+            path,
+            "Refused to open log {} again: {guest} has it open",
+            path.display()
         );
     }
     open?.end()

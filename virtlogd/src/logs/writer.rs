@@ -16,7 +16,7 @@ use nix::libc;
 
 use crate::guest::access::Guest;
 use crate::guest::backlog::Backlog;
-use crate::guest::loss;
+use crate::guest::loss::{self, Loss};
 use crate::guest::pipe::InputState;
 use crate::guest::rate::{self, ReadPolicy};
 use crate::guest::rate_cap::RateCap;
@@ -25,6 +25,7 @@ use crate::logs::restored_file::RestoredFile;
 use crate::logs::transfer::{Written, transfer};
 use crate::logs::turn_budget::TurnBudget;
 use crate::logs::write_outcome::WriteOutcome;
+use crate::message::log_about;
 use crate::rotating_file::{self, Bytes, Error, Limits, RotatingFile, SharedDirectory};
 
 /// Time for which the backlog of a guest that has gone is tried to be written.
@@ -223,25 +224,22 @@ impl LogWriter {
     /// Ends the log. Reports what of it could not be stored.
     pub(crate) fn abandon(self) {
         let mut pipe = self.guest.pipe();
-        let untold = pipe.report.as_mut().and_then(|report| report.end(Instant::now()));
+        let untold = pipe.report.as_mut().and_then(|report| report.tell(Instant::now()));
         drop(pipe);
-        if let Some(bytes) = untold {
-            tracing::info!(
-                target: "logging.log_handler",
-                "{bytes} more bytes of the log of {} were lost: {}",
-                self.guest.identity, self.file.path().display()
-            );
+        let (guest, path) = (&self.guest.identity, self.file.path());
+        if let Some(lost) = untold {
+            log_about!(warn, guest, path, "Of the log {} of {guest} {lost} more", path.display());
         }
-        let Some(failure) = self.failure else { return };
-        let unwritten_bytes = self.guest.unwritten_bytes();
+        let Some(failure) = &self.failure else { return };
+        let (unwritten_bytes, reason) = (self.guest.unwritten_bytes(), &failure.reason);
         loss::count(unwritten_bytes);
-        tracing::error!(
-            target: "logging.log_handler",
-            "{} bytes of {} are lost for good, its log {} could not be written: {}",
-            unwritten_bytes,
-            self.guest.identity,
-            self.file.path().display(),
-            failure.reason
+        log_about!(
+            error,
+            guest,
+            path,
+            reason = reason,
+            "{unwritten_bytes} bytes of {guest} are lost for good, its log {} could not be written: {reason}",
+            path.display()
         );
     }
 
@@ -361,10 +359,13 @@ impl LogWriter {
             None => error.to_string(),
         };
         if self.failure.as_ref().is_none_or(|failure| failure.reason != reason) {
-            tracing::error!(
-                target: "logging.log_handler",
-                "The log of {} cannot be written, output is buffered as long as there is room: {reason}",
-                self.guest.identity
+            let (guest, path) = (&self.guest.identity, self.file.path());
+            log_about!(
+                error,
+                guest,
+                path,
+                reason = reason,
+                "The log of {guest} cannot be written, output is buffered as long as there is room: {reason}"
             );
         }
         if matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE)) {
@@ -381,24 +382,38 @@ impl LogWriter {
     fn note_success(&mut self) {
         let was_failing = self.failure.take().is_some();
         let mut pipe = self.guest.pipe();
-        let lost_bytes = pipe.finish_backlog().unwrap_or(0);
-        if !was_failing && lost_bytes == 0 {
+        let (lost, now) = (pipe.finish_backlog(), Instant::now());
+        let is_left = pipe.backlog().is_some();
+        let was_failing =
+            was_failing || pipe.report.as_ref().is_some_and(|report| report.is_failure_over);
+        if !was_failing && lost.is_none() {
             return;
         }
         let report = pipe.report.get_or_insert_default();
-        let told = report.note_written(lost_bytes, was_failing, Instant::now());
-        drop(pipe);
-        let Some(bytes) = told else { return };
-        let (guest, path) = (&self.guest.identity, self.file.path().display());
+        // What is left of a backlog may have a loss in it.
+        report.is_failure_over = is_left;
+        if is_left {
+            return;
+        }
+        if report.note_written(lost, was_failing, now) {
+            let lost = report.tell(now);
+            drop(pipe);
+            self.log_end_of_loss(lost, was_failing);
+        }
+    }
+
+    fn log_end_of_loss(&self, lost: Option<Loss>, was_failing: bool) {
+        let (guest, path) = (&self.guest.identity, self.file.path());
+        let shown = path.display();
+        let lost = lost.map_or_else(|| "nothing was lost".to_owned(), |lost| lost.to_string());
         if self.guest.cap.is_some() && !was_failing {
-            tracing::info!(
-                target: "logging.log_handler",
-                "{bytes} bytes of the log of {guest} were dropped: {path}"
-            );
+            log_about!(warn, guest, path, "The log {shown} of {guest} is over its rate: {lost}");
         } else {
-            tracing::info!(
-                target: "logging.log_handler",
-                "The log of {guest} can be written again, {bytes} bytes were lost: {path}"
+            log_about!(
+                warn,
+                guest,
+                path,
+                "The log {shown} of {guest} can be written again: {lost}"
             );
         }
     }

@@ -13,6 +13,7 @@ use crate::guest::staging::StagingPipe;
 use crate::logs::queue::LogQueue;
 use crate::logs::table::LogTable;
 use crate::logs::writer::LogWriter;
+use crate::message::log_about;
 use crate::persist::unclaimed_pipes::UnclaimedPipes;
 use crate::rotating_file::SharedDirectory;
 
@@ -54,18 +55,24 @@ fn save(queue: &LogQueue, fd_set: &FdSet, successor: Successor) -> Option<Log> {
         let failure =
             if is_text { writer.and_then(LogWriter::not_to_be_opened) } else { Some(NO_TEXT) };
         if let Some(reason) = failure {
-            tracing::error!(
-                target: "logging.log_handler",
+            log_about!(
+                error,
+                identity,
+                path,
+                reason = reason,
                 "The log {} of {identity} ends, as libvirt's daemon could not open it: {reason}",
                 path.display()
             );
             return None;
         }
         if let Some(backlog) = pipe.backlog() {
-            tracing::error!(
-                target: "logging.log_handler",
+            log_about!(
+                error,
+                identity,
+                path,
                 "{} bytes of {identity} are lost at the hand-over to libvirt's daemon, its log {} could not be written",
-                backlog.bytes(), path.display()
+                backlog.bytes(),
+                path.display()
             );
         }
         // It takes EAGAIN for the end of the log. On a pipe of ours this cannot fail.

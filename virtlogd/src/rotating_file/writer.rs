@@ -297,6 +297,7 @@ impl RotatingFile {
         self.is_shared = true;
         tracing::info!(
             target: "logging.log_handler",
+            LIBVIRT_LOG_PATH = %self.path.display(),
             "Others write to the log {}, too; its bytes are copied from now on", self.path.display()
         );
         Ok(true)
@@ -422,7 +423,10 @@ impl RotatingFile {
 
     fn warn_once(&mut self, what: &str) {
         if !std::mem::replace(&mut self.is_warned, true) {
-            tracing::warn!(target: "logging.log_handler", "The log {} {what}", self.path.display());
+            let path = self.path.display();
+            tracing::warn!(
+                target: "logging.log_handler", LIBVIRT_LOG_PATH = %path, "The log {path} {what}"
+            );
         }
     }
 

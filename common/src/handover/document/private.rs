@@ -11,6 +11,9 @@ pub struct PrivateDaemon {
     /// Number of times that this process has executed a successor, this time included.
     #[serde(deserialize_with = "lenient")]
     pub generation: Option<u64>,
+    /// Version of the program that wrote it.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// A state file that could not be removed: device, inode, time of change in ns. It is older
     /// than this document if it is found again.
     #[serde(deserialize_with = "small")]

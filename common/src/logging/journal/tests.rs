@@ -14,6 +14,7 @@ fn record(text: String) -> Record<'static> {
         category: "util.conf",
         place: Some(Place { file: "src/a.rs", line: 7, module: "virtlogd::config" }),
         text,
+        fields: Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ fn record(place: Option<Place<'_>>) -> Record<'_> {
         category: "rpc.netserver",
         place,
         text: "text".to_owned(),
+        fields: Vec::new(),
     }
 }
 
@@ -77,14 +78,14 @@ fn a_time_before_1970_is_no_failure() {
 
 #[test]
 fn line_ends_and_escapes_in_names_cannot_forge_lines() {
-    let mut text = MessageText::default();
+    let mut text = Line::default();
     write!(text, "name 'a\n2026: error\r\t\u{1b}[31m\0\u{85}é'").unwrap();
     assert_eq!(text.into_line(), "name 'a\\n2026: error\\r\\t\\u{1b}[31m\\u{0}\\u{85}é'");
 }
 
 #[test]
 fn long_messages_are_cut_and_say_so() {
-    let mut text = MessageText::default();
+    let mut text = Line::default();
     for _ in 0..MESSAGE_BYTES_MAX {
         text.write_str("é\n").unwrap();
     }

@@ -13,6 +13,7 @@ fn record(level: Level, text: &str) -> Record<'static> {
         category: "daemon",
         place: None,
         text: text.to_owned(),
+        fields: Vec::new(),
     }
 }
 

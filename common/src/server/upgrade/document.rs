@@ -33,6 +33,7 @@ impl<O> Core<O> {
         let parked = unclaimed_fds.iter().map(|fd| fd_set.fd(fd.as_fd())).collect();
         let mut private = PrivateDaemon {
             generation: Some(generation + 1),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             parked: Some(parked),
             ..if successor == Successor::Ours {
                 self.overrides.save()

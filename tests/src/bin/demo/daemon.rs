@@ -91,7 +91,7 @@ impl Daemon {
     /// until that had taken over, which has to be in the same process.
     pub(crate) fn upgrade(&mut self) -> Result<Duration, Failure> {
         self.upgrades += 1;
-        let success = format!("Took over, generation {}\n", self.upgrades);
+        let success = format!(", generation {}: ", self.upgrades);
         let begin = Instant::now();
         self.signal(Signal::SIGUSR1)?;
         while !self.messages().contains(&success) {

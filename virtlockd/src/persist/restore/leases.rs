@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,12 +17,14 @@ use common::sys::file_id::FileId;
 use common::sys::lock::{Hold, Kind};
 use nix::errno::Errno;
 
+use crate::audit;
 use crate::ids::{OwnerId, ResourceId};
 use crate::lease::lock::Lease;
 use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
 use crate::lockspace::holders::{Holder, Holders};
 use crate::lockspace::queue::Task;
+use crate::message::log_about;
 use crate::outcome::Core;
 use crate::owner::lookup::{self, Lookup};
 use crate::owner::termination;
@@ -77,12 +80,16 @@ impl<'a> LeaseRestorer<'a> {
                 let Self { state, inherited, .. } = self;
                 let number = resource.fd.into_iter();
                 number.for_each(|number| inherited.show(number, |fd| protect(state, fd)));
+                let name = resource.path.or(resource.name).unwrap_or_default();
                 tracing::error!(
                     target: "locking.lock_daemon",
-                    "Unable to restore the lease on '{}' in lockspace '{}': {error}. \
+                    LIBVIRT_LEASE_PATH = %name,
+                    LIBVIRT_REASON = %error,
+                    "Unable to restore the lease on '{name}' in lockspace '{}': {error}. \
                      Its file stays locked until this daemon ends",
-                    resource.path.or(resource.name).unwrap_or_default(), space.escape_ascii()
+                    space.escape_ascii()
                 );
+                audit::lost(Path::new(&*name), &"holders unknown", "it cannot be restored");
             }
         }
     }
@@ -216,9 +223,7 @@ impl<'a> LeaseRestorer<'a> {
         }
         let found = if is_dead { Lookup::Dead } else { lookup::by_identity(guest, &identity) };
         if matches!(found, Lookup::Dead) {
-            tracing::info!(
-                target: "locking.lock_daemon", "{guest} has ended; releasing its leases"
-            );
+            log_about!(info, guest, "{guest} has ended; releasing its leases");
         }
         restore_owner(self.state, self.core, guest, identity, found, &mut self.owners)
     }

@@ -8,6 +8,7 @@ use common::sys::pipe;
 use super::*;
 use crate::guest::access::Guest;
 use crate::protocol::GuestIdentity;
+use std::path::Path;
 
 const TARGET: Target = Target { inode: 1, size_bytes: 0 };
 
@@ -95,7 +96,7 @@ fn a_line_that_was_not_begun_counts_on() {
     let (again, _) = pipe.begin_line(true, TARGET).unwrap();
     assert_eq!(again.bytes(), loss.bytes());
     pipe.line_is_written(b"");
-    assert_eq!(pipe.finish_backlog(), Some(loss.bytes()));
+    assert_eq!(pipe.finish_backlog().map(|lost| lost.bytes()), Some(loss.bytes()));
 }
 
 /// Who writes a log finds what was fetched for it, in order, and nothing before all of it is there.
