@@ -47,6 +47,9 @@ pub(super) struct World {
     is_short_of_files: bool,
     /// Something was wrong with the store, and it has not been seen complete since.
     is_store_doubtful: bool,
+    /// The store was smaller than announced. That it is larger again is found out by asking, which
+    /// takes two pipes.
+    was_store_small: bool,
 }
 
 impl World {
@@ -65,6 +68,7 @@ impl World {
             fds_beyond: 0,
             is_short_of_files: false,
             is_store_doubtful: is_store_small,
+            was_store_small: false,
         }
     }
 
@@ -90,7 +94,7 @@ impl World {
 
     /// Whether all that was promised has to be in the store.
     pub(super) fn is_store_trusted(&self) -> bool {
-        !self.is_store_doubtful
+        !self.is_store_doubtful && !(self.was_store_small && self.has(Fault::FdLimit))
     }
 
     /// Whether something is wrong with the store or the way to it now.
@@ -115,6 +119,7 @@ impl World {
             Fault::StoreSmall => {
                 let few = usize::try_from(amount % 24).expect("a small number");
                 supervisor.set_limit(4 + few);
+                self.was_store_small = true;
             }
             Fault::SupervisorSlow => supervisor.pause(),
             Fault::SupervisorGone => supervisor.leave(),

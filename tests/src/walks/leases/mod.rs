@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde_json::Value;
 
 pub(super) use journey::travel;
 pub(super) use owner::live;
@@ -142,7 +143,12 @@ impl Leases {
                 Holder::Guest(number) => {
                     let owner = self.owners.iter().find(|owner| owner.number == number);
                     let pid = owner.map(Owner::pid);
-                    matches!(found[..], [item] if item["domain"] == format!("guest{number}")
+                    // libvirt's daemon hands over no names of guests that are not connected.
+                    let is_named = |item: &Value| {
+                        item["domain"] == format!("guest{number}")
+                            || (item["domain"] == "" && item["held_before"] == true)
+                    };
+                    matches!(found[..], [item] if is_named(item)
                         && item["pid"].as_u64() == pid.map(u64::from)
                         && item["inode"].as_u64() == Some(image.inode)
                         && item["lacks"].is_null()

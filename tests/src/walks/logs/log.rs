@@ -94,6 +94,11 @@ impl Log {
         expected.contains(&listed)
     }
 
+    /// Notes that it tells of as much as before.
+    pub(super) fn note_unchanged(&mut self) {
+        self.note_lost(self.lost);
+    }
+
     fn note_lost(&mut self, lost: usize) {
         self.lost = lost;
         if std::mem::take(&mut self.is_beginning) {
