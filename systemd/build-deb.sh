@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # build-deb.sh [DIRECTORY]
 #
-# Builds the Debian packages virtlogd and virtlockd into DIRECTORY (target/debian), and prints their
-# sizes, dependencies and checksums. cargo-deb is installed into the target directory if there is none. Two
-# builds of one commit in one place have the same content.
+# Builds the Debian packages virtlogd and virtlockd into DIRECTORY (target/packages), and prints their
+# sizes, dependencies and checksums. cargo-deb is installed into the target directory if there is none,
+# unoptimised, which is quicker. Two builds of one commit in one place have the same content.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
-output=${1:-$target/debian}
+output=${1:-$target/packages}
 generated=$target/release/package
 cargo_deb_version=3.8.0
 
@@ -20,7 +20,7 @@ export SOURCE_DATE_EPOCH
 install_cargo_deb() {
   PATH=$target/tools/bin:$PATH
   command -v cargo-deb >/dev/null ||
-    cargo install --quiet --locked --root "$target/tools" --target-dir "$target/tools/build" "cargo-deb@$cargo_deb_version"
+    cargo install --quiet --locked --debug --root "$target/tools" --target-dir "$target/tools/build" "cargo-deb@$cargo_deb_version"
 }
 
 # What the packages have beside the programs.

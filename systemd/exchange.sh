@@ -29,7 +29,8 @@ is_ours() { "$1" --version 2>/dev/null | grep -q "^$name-rs "; }
 
 is_libvirts() { "$1" --version 2>/dev/null | grep -q '(libvirt)' && ! is_ours "$1"; }
 
-version() { "$1" --version 2>/dev/null | sed -n '$p'; }
+# That of a program: "virtlogd-rs 0.1.0", or "libvirt's 9.0.0".
+version() { "$1" --version 2>/dev/null | sed -n '$p' | sed "s/^.*(libvirt)/libvirt's/"; }
 
 # Has a file stand for another at the path, which is never empty.
 put() { ln -f "$1" "$program.new" && mv -f "$program.new" "$program"; }
@@ -83,6 +84,7 @@ take_over() {
     [ ! -e "$program.libvirt" ] || put "$program.libvirt"
     fail "the new program does not run here: ${broken:-it says nothing}. libvirt's program is at $program again, and what ran goes on. Install this package again once the reason is removed."
   fi
+  read_settings
   if ! find_process; then
     [ -d /run/systemd/system ] && say "the service does not run. Its first client starts $(version "$program")."
     return 0
@@ -103,6 +105,14 @@ take_over() {
     "$name-rs "*) ;;
     *) say "crash, kill and restart lose nothing from now on. The sandbox and the limit of open files take effect at the next start of the process." ;;
   esac
+}
+
+# From then on the process has an fd store, and a reload tells how it ends.
+read_settings() {
+  local refusal
+  [ -d /run/systemd/system ] || return 0
+  refusal=$(systemctl daemon-reload 2>&1) ||
+    fail "systemd has not read the new settings: ${refusal%.}. The process goes on, and was not touched. The next try, once that is mended: $retry"
 }
 
 has_status() { [ -n "$(status)" ]; }
