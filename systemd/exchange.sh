@@ -187,8 +187,14 @@ hand_back() {
     check_losses
     exchange
   else
-    insist "there is no program of libvirt's at $program.libvirt that could take over."
+    holds_nothing ||
+      insist "there is no program of libvirt's at $program.libvirt that could take over."
   fi
+}
+
+holds_nothing() {
+  local all
+  all=$(list) && [ -z "$all" ]
 }
 
 # Refuses, or goes on if told to.
@@ -205,18 +211,21 @@ check_stopped() {
     insist "the service does not run, and systemd keeps $stored descriptors of its guests. They go on after: systemctl start $name"
 }
 
+# Lists logs or leases, one a line.
+list() { "${name%d}ctl" --connect "$name:///system" list --json 2>&1; }
+
 # Lists what libvirt's daemon cannot take over; other logs and leases go on.
 check_losses() {
-  local list losses tool words
+  local all losses words
   case $name in
-    virtlogd) tool=virtlogctl words='"path":{ "state":"held-back" "state":"losing"' ;;
-    virtlockd) tool=virtlockctl words='"resource":{ "lockspace":{ "lacks":' ;;
+    virtlogd) words='"path":{ "state":"held-back" "state":"losing"' ;;
+    virtlockd) words='"resource":{ "lockspace":{ "lacks":' ;;
   esac
-  if ! list=$("$tool" --connect "$name:///system" list --json 2>&1); then
-    insist "what libvirt's daemon could not take over cannot be listed: $list"
+  if ! all=$(list); then
+    insist "what libvirt's daemon could not take over cannot be listed: $all"
     return
   fi
-  losses=$(echo "$list" | grep -F "$(echo "$words" | tr ' ' '\n')") || return 0
+  losses=$(echo "$all" | grep -F "$(echo "$words" | tr ' ' '\n')") || return 0
   insist "libvirt's daemon could not take over: $losses"
 }
 

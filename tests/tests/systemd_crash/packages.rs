@@ -3,22 +3,22 @@
 
 mod life;
 mod refusals;
+mod script;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use tests::harness::Program;
+use tests::harness::{Program, Whose};
 use tests::machine::{Equipment, use_libvirts_units};
 
 /// Where the packages are on the machine: ours, and libvirt's.
 const OURS: &str = "/opt/packages";
 const LIBVIRTS: &str = "/opt/libvirt-packages";
 
-/// Packages of libvirt with both daemons and their units, in Debian 12 and since Debian 13.
-const LIBVIRTS_NAMES: [[&str; 2]; 2] =
-    [["libvirt-daemon", "libvirt-daemon-system"], ["libvirt-daemon-log", "libvirt-daemon-lock"]];
+/// Packages of libvirt with both daemons and their units, in Debian 12.
+const LIBVIRTS_NAMES: [&str; 2] = ["libvirt-daemon", "libvirt-daemon-system"];
 
 /// The version that ours are upgraded to.
 const NEXT_VERSION: &str = "0.1.1";
@@ -28,32 +28,66 @@ static BUILT: LazyLock<Result<Vec<PathBuf>, String>> = LazyLock::new(build);
 
 /// Makes tests on machines with the packages, on which libvirt's daemons are installed.
 macro_rules! with_packages {
-    ($($(#[$attribute:meta])* $name:ident),+ $(,)?) => {$(
+    ($($name:ident),+ $(,)?) => {$(
         mod $name {
             #[test]
-            $(#[$attribute])*
             fn on_machine() {
-                let whose = tests::harness::Whose::Theirs;
-                let name = concat!(module_path!(), "::on_machine");
-                tests::machine::run_with($crate::packages::equipment, whose, name, super::$name);
+                let equipment = $crate::packages::equipment;
+                $crate::packages::run(equipment, concat!(module_path!(), "::on_machine"), super::$name);
+            }
+
+            #[test]
+            #[ignore = "makes a root directory of Debian 13 in some minutes"]
+            fn on_debian_13() {
+                let equipment = $crate::packages::equipment_of_debian_13;
+                let name = concat!(module_path!(), "::on_debian_13");
+                $crate::packages::run(equipment, name, super::$name);
             }
         }
     )+};
 }
 pub(crate) use with_packages;
 
-/// What is put into a machine: packages of ours and of libvirt's.
+/// Runs a test on a machine with libvirt's daemons.
+fn run(equipment: fn() -> Result<Equipment, String>, name: &str, test: fn()) {
+    tests::machine::run_with(equipment, Whose::Theirs, name, test);
+}
+
+/// What is put into a machine like this one, or with `MACHINE_ROOT`: our packages, and libvirt's
+/// unless that has them.
 fn equipment() -> Result<Equipment, String> {
-    let root = std::env::var_os("MACHINE_ROOT").map(PathBuf::from);
-    let ours = BUILT.clone()?;
-    let theirs = libvirts_packages(root.as_deref())?;
-    let placed = |package: &PathBuf, directory: &str| {
-        let name = package.file_name().expect("a package has a name").to_string_lossy();
-        (package.clone(), format!("{directory}/{name}"))
-    };
-    let ours = ours.iter().map(|package| placed(package, OURS));
-    let files = ours.chain(theirs.iter().map(|package| placed(package, LIBVIRTS))).collect();
+    match std::env::var_os("MACHINE_ROOT") {
+        Some(root) => our_equipment(Some(root.into())),
+        None => {
+            let mut equipment = our_equipment(None)?;
+            let theirs = libvirts_packages()?;
+            equipment.files.extend(theirs.into_iter().map(|package| placed(package, LIBVIRTS)));
+            Ok(equipment)
+        }
+    }
+}
+
+/// The root directory is kept between runs.
+fn equipment_of_debian_13() -> Result<Equipment, String> {
+    static ROOT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
+        let root = scratch_directory("")?.join("debian-13");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/debian-root.sh");
+        let made = Command::new(script).arg("trixie").arg(&root).output();
+        let made = made.map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&made.stderr);
+        if made.status.success() { Ok(root) } else { Err(format!("no Debian 13: {said}")) }
+    });
+    our_equipment(Some(ROOT.clone()?))
+}
+
+fn our_equipment(root: Option<PathBuf>) -> Result<Equipment, String> {
+    let files = BUILT.clone()?.into_iter().map(|package| placed(package, OURS)).collect();
     Ok(Equipment { root, files })
+}
+
+fn placed(package: PathBuf, directory: &str) -> (PathBuf, String) {
+    let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    (package, format!("{directory}/{name}"))
 }
 
 /// By the command of the README.
@@ -68,33 +102,18 @@ fn build() -> Result<Vec<PathBuf>, String> {
 }
 
 /// Downloads libvirt's packages, unless that was done before.
-fn libvirts_packages(root: Option<&Path>) -> Result<Vec<PathBuf>, String> {
-    let names = LIBVIRTS_NAMES[usize::from(root.is_some())];
-    let directory = scratch_directory(&format!("libvirt-packages/{}", names[0]))?;
+fn libvirts_packages() -> Result<Vec<PathBuf>, String> {
+    let directory = scratch_directory("libvirt-packages")?;
     let found = packages_in(&directory)?;
-    if found.len() == names.len() {
+    if found.len() == LIBVIRTS_NAMES.len() {
         return Ok(found);
     }
-    let mut command = match root {
-        Some(root) => {
-            let mut command = Command::new("chroot");
-            command.arg(root).args(["apt-get", "-o", "Dir::Cache::archives=/tmp"]);
-            command
-        }
-        None => Command::new("apt-get"),
-    };
-    let downloaded = command.arg("download").args(names).current_dir(&directory).output();
+    let mut command = Command::new("apt-get");
+    let downloaded = command.arg("download").args(LIBVIRTS_NAMES).current_dir(&directory).output();
     let downloaded = downloaded.map_err(|error| format!("apt-get cannot be run: {error}"))?;
     if !downloaded.status.success() {
         let reason = String::from_utf8_lossy(&downloaded.stderr);
         return Err(format!("libvirt's packages cannot be downloaded: {reason}"));
-    }
-    if let Some(root) = root {
-        // Downloaded into the root directory, where chroot leads.
-        for package in packages_in(root)? {
-            let target = directory.join(package.file_name().expect("a package has a name"));
-            fs::rename(&package, target).map_err(|error| error.to_string())?;
-        }
     }
     packages_in(&directory)
 }
