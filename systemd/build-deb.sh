@@ -56,6 +56,8 @@ crates() {
     sed -n '/(.*)/!s/^/  /p' | sort -u
 }
 
+mkdir -p "$output"
+rm -f "$output"/virtlo*d_*.deb
 cargo build --release --locked --package virtlogd --package virtlockd
 install_cargo_deb
 generate

@@ -6,7 +6,7 @@ use tests::harness::{Program, eventually};
 use tests::interop::{Guest, Host};
 use tests::machine::{is_libvirts, main_pid, main_process, property, service, succeed, systemctl};
 
-use super::{LIBVIRTS, NEXT_VERSION, be_libvirts_host, changed_package, package, packaged};
+use super::{LIBVIRTS, NEXT_VERSION, OURS, be_libvirts_host, changed_package, packaged};
 use crate::kills::kill_by;
 use crate::libvirt::{BOTH, host, kill_both, launch_guests};
 use crate::real_moves::{Store, expect_well};
@@ -55,10 +55,21 @@ fn from_installation_to_removal() {
     host.system().run_eventually(&["start", "next"]);
 }
 
+/// Runs the command of the first page that begins so, in a directory like the source tree's.
+fn from_the_readme(beginning: &str) -> String {
+    let page = include_str!("../../../../README.md");
+    let mut commands = page.lines().filter_map(|line| line.strip_prefix("    "));
+    let command = commands.find(|command| command.starts_with(beginning)).expect("a command");
+    let place = format!(
+        "echo 'APT::Get::Assume-Yes \"true\";' >/etc/apt/apt.conf.d/tests; \
+         mkdir -p /opt/tree/target; cd /opt/tree; ln -sfn {OURS} target/packages"
+    );
+    packaged("sh", &["-ec", &format!("{place}; {command}")])
+}
+
 fn install() {
     let pids = BOTH.map(main_pid);
-    let packages = BOTH.map(package);
-    let said = packaged("apt-get", &["install", "-y", &packages[0], &packages[1]]);
+    let said = from_the_readme("apt install ");
     for (program, pid) in BOTH.into_iter().zip(pids) {
         let name = program.name();
         assert!(
@@ -96,7 +107,7 @@ fn reinstall_libvirts() {
 
 fn remove() {
     let pids = BOTH.map(main_pid);
-    let said = packaged("apt-get", &["remove", "-y", "virtlogd", "virtlockd"]);
+    let said = from_the_readme("apt remove ");
     assert_eq!(said.matches("libvirt's program has taken over").count(), 2, "{said}");
     assert_eq!(BOTH.map(main_pid), pids);
     assert!(BOTH.into_iter().all(is_libvirts));
