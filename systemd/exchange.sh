@@ -99,11 +99,15 @@ take_over() {
   if ! reload || ! wait_until serves; then
     fail "the process goes on with $before: ${failure:-the reload failed, see: journalctl -u $name}. The next try is: systemctl reload $name"
   fi
-  wait_until has_status
+  # It looks for its fd store in the first moments.
+  wait_until is_protected
   say "$(version "$program") has taken over from ${before:-an unknown program}: $(status)."
   case $before in
     "$name-rs "*) ;;
-    *) say "crash, kill and restart lose nothing from now on. The sandbox and the limit of open files take effect at the next start of the process." ;;
+    *)
+      ! is_protected || say "a crash, a kill or a restart loses nothing from now on."
+      say "the sandbox and the limit of open files take effect at the next start of the process."
+      ;;
   esac
 }
 
@@ -115,7 +119,9 @@ read_settings() {
     fail "systemd has not read the new settings: ${refusal%.}. The process goes on, and was not touched. The next try, once that is mended: $retry"
 }
 
-has_status() { [ -n "$(status)" ]; }
+is_protected() {
+  case $(status) in "" | *"no fd store"*) return 1 ;; esac
+}
 
 # libvirt's daemon checks nothing before it executes another program, and ends if that fails.
 check_libvirts_process() {
