@@ -35,19 +35,17 @@ version() { "$1" --version 2>/dev/null | sed -n '$p' | sed "s/^.*(libvirt)/libvi
 # Has a file stand for another at the path, which is never empty.
 put() { ln -f "$1" "$program.new" && mv -f "$program.new" "$program"; }
 
-# Service: none, stopped or running.
+has_systemd() { [ -d /run/systemd/system ]; }
+
+# Sets pid to the daemon's process, 0 for none.
 find_process() {
   pid=0
-  if ! [ -d /run/systemd/system ]; then
-    if [ -f "/run/$name.pid" ] && kill -0 "$(cat "/run/$name.pid")" 2>/dev/null; then
-      say "there is no systemd here. $(version "$program") takes over at: kill -USR1 $(cat "/run/$name.pid")"
-    else
-      say "there is no systemd here, and no $name runs. Whoever starts $program gets $(version "$program")."
-    fi
-    return 1
+  if has_systemd; then
+    pid=$(property MainPID)
+  elif kill -0 "$(cat "/run/$name.pid" 2>/dev/null)" 2>/dev/null; then
+    pid=$(cat "/run/$name.pid")
   fi
-  pid=$(property MainPID)
-  [ "${pid:-0}" != 0 ]
+  pid=${pid:-0}
 }
 
 policy_forbids() {
@@ -79,42 +77,51 @@ wait_until() {
 # take-over
 
 take_over() {
-  if ! is_ours "$program"; then
-    broken=$("$program" --version 2>&1 | head -n 1)
-    [ ! -e "$program.libvirt" ] || put "$program.libvirt"
-    fail "the new program does not run here: ${broken:-it says nothing}. libvirt's program is at $program again, and what ran goes on. Install this package again once the reason is removed."
-  fi
+  find_process
+  is_ours "$program" || restore_program
   read_settings
-  if ! find_process; then
-    [ -d /run/systemd/system ] && say "the service does not run. Its first client starts $(version "$program")."
-    return 0
-  fi
-  if policy_forbids; then
+  if [ "$pid" = 0 ]; then
+    say "it does not run. Its next start is one of $(version "$program")."
+  elif ! has_systemd; then
+    say "there is no systemd here. $(version "$program") takes over at: kill -USR1 $pid"
+  elif policy_forbids; then
     say "policy-rc.d forbids a reload. $(version "$program") takes over at: systemctl reload $name"
-    return 0
+  else
+    execute_program
   fi
+}
+
+# Puts a program there that runs: that of a process of ours, which knows what is in the fd store, or libvirt's.
+restore_program() {
+  local broken
+  broken=$("$program" --version 2>&1 | head -n 1)
+  if [ "$pid" != 0 ] && is_ours "/proc/$pid/exe"; then
+    cp "/proc/$pid/exe" "$program.new" && mv -f "$program.new" "$program"
+  elif [ -e "$program.libvirt" ]; then
+    put "$program.libvirt"
+  fi
+  fail "the new program does not run here: ${broken:-it says nothing}. At $program is $(version "$program") again, and what ran goes on. Install this package again once the reason is removed."
+}
+
+execute_program() {
   local before
   before=$(version "/proc/$pid/exe")
   is_ours "/proc/$pid/exe" || check_libvirts_process
   if ! reload || ! wait_until serves; then
-    fail "the process goes on with $before: ${failure:-the reload failed, see: journalctl -u $name}. The next try is: systemctl reload $name"
+    fail "the process goes on with $before: ${failure:-the reload failed, see: journalctl -u $name}. The next try: $retry"
   fi
   # It looks for its fd store in the first moments.
   wait_until is_protected
   say "$(version "$program") has taken over from ${before:-an unknown program}: $(status)."
-  case $before in
-    "$name-rs "*) ;;
-    *)
-      ! is_protected || say "a crash, a kill or a restart loses nothing from now on."
-      say "the sandbox and the limit of open files take effect at the next start of the process."
-      ;;
-  esac
+  case $before in "$name-rs "*) return ;; esac
+  ! is_protected || say "a crash, a kill or a restart loses nothing from now on."
+  say "the sandbox and the limit of open files take effect at the next start of the process."
 }
 
 # From then on the process has an fd store, and a reload tells how it ends.
 read_settings() {
   local refusal
-  [ -d /run/systemd/system ] || return 0
+  has_systemd || return 0
   refusal=$(systemctl daemon-reload 2>&1) ||
     fail "systemd has not read the new settings: ${refusal%.}. The process goes on, and was not touched. The next try, once that is mended: $retry"
 }
@@ -180,21 +187,18 @@ clients() {
 # hand-back
 
 hand_back() {
-  if ! [ -d /run/systemd/system ]; then
-    find_process
-    return 0
-  fi
-  if ! find_process; then
+  find_process
+  if ! has_systemd; then
+    [ "$pid" = 0 ] || say "there is no systemd here. libvirt's program takes over, once it is at $program, at: kill -USR1 $pid"
+  elif [ "$pid" = 0 ]; then
     check_stopped
-    return
-  fi
-  is_ours "/proc/$pid/exe" || return 0
-  if is_libvirts "$program.libvirt"; then
+  elif ! is_ours "/proc/$pid/exe"; then
+    return 0
+  elif is_libvirts "$program.libvirt"; then
     check_losses
     exchange
   else
-    holds_nothing ||
-      insist "there is no program of libvirt's at $program.libvirt that could take over."
+    holds_nothing || insist "there is no program of libvirt's at $program.libvirt that could take over."
   fi
 }
 
@@ -214,7 +218,7 @@ check_stopped() {
   local stored
   stored=$(property NFileDescriptorStore)
   [ "${stored:-0}" = 0 ] ||
-    insist "the service does not run, and systemd keeps $stored descriptors of its guests. They go on after: systemctl start $name"
+    insist "it does not run, and systemd keeps $stored descriptors of its guests. They go on after: systemctl start $name"
 }
 
 # Lists logs or leases, one a line.

@@ -4,6 +4,7 @@
 mod life;
 mod refusals;
 mod script;
+mod settings;
 
 use std::fs;
 use std::path::{Path, PathBuf};

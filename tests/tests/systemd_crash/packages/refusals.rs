@@ -45,6 +45,12 @@ fn a_program_for_another_machine() {
         succeed(&path(program), &["--version"]);
         install(program);
         kill_by(program, Signal::SIGKILL);
+        // An upgrade: ours stays, as libvirt's could not be started with what is in the store.
+        let before = main_pid(program);
+        let broken = changed_package(program, NEXT_VERSION, OTHER_MACHINE);
+        packaging_fails("dpkg", &["--install", &broken], "does not run here");
+        expect_ours(program, before);
+        kill_by(program, Signal::SIGKILL);
     }
     guests.into_iter().for_each(Guests::finish);
 }
@@ -161,7 +167,7 @@ fn install(program: Program) {
 /// Nothing runs that could be taken over.
 fn install_unused(program: Program) {
     let said = packaged("dpkg", &["--install", &package(program)]);
-    assert!(said.contains("the service does not run. Its first client starts "), "{said}");
+    assert!(said.contains("it does not run. Its next start is one of virtlogd-rs"), "{said}");
 }
 
 #[track_caller]
