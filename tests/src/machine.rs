@@ -54,12 +54,32 @@ macro_rules! on_machine {
     )+};
 }
 
+/// What a machine has beside the daemons and our units.
+#[derive(Debug, Default)]
+pub struct Equipment {
+    /// Root directory of another distribution.
+    pub root: Option<PathBuf>,
+    /// Files of this machine, and where they are on that one.
+    pub files: Vec<(PathBuf, String)>,
+}
+
 /// Runs the test called `name`, its crate's name in front, on a new machine.
 pub fn run(whose: Whose, name: &str, test: fn()) {
+    let root = std::env::var_os("MACHINE_ROOT").map(PathBuf::from);
+    run_with(|| Ok(Equipment { root, files: Vec::new() }), whose, name, test);
+}
+
+/// Runs a test on a new machine with `equipment`; what cannot be had is the reason to leave it out.
+pub fn run_with(
+    equipment: impl FnOnce() -> Result<Equipment, String>,
+    whose: Whose,
+    name: &str,
+    test: fn(),
+) {
     if std::env::var_os(INSIDE).is_some() {
         return test();
     }
-    let output = match boot(whose, name) {
+    let output = match equipment().and_then(|equipment| boot(equipment, whose, name)) {
         Ok(output) => output,
         Err(reason) => return left_out(name, &reason),
     };
@@ -80,7 +100,7 @@ pub fn run(whose: Whose, name: &str, test: fn()) {
 }
 
 /// Boots a machine and runs this executable in it, for one test.
-fn boot(whose: Whose, name: &str) -> Result<Output, String> {
+fn boot(equipment: Equipment, whose: Whose, name: &str) -> Result<Output, String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("only root can boot a machine".to_owned());
     }
@@ -91,7 +111,10 @@ fn boot(whose: Whose, name: &str) -> Result<Output, String> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "bash"]).arg(workspace.join("systemd/machine.sh"));
-    command.args(files(whose, executable, &workspace.join("../systemd"))?);
+    if let Some(root) = &equipment.root {
+        command.env("MACHINE_ROOT", root);
+    }
+    command.args(files(equipment, whose, executable, &workspace.join("../systemd"))?);
     command.args(["--", "env"]).arg(format!("{INSIDE}=1"));
     let settings = std::env::vars().filter(|(name, _)| name.starts_with("VIRT_TESTS_"));
     command.args(settings.map(|(name, value)| format!("{name}={value}")));
@@ -110,7 +133,13 @@ fn boot(whose: Whose, name: &str) -> Result<Output, String> {
 }
 
 /// What is put into the machine, as `FILE:PATH`.
-fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString>, String> {
+fn files(
+    equipment: Equipment,
+    whose: Whose,
+    executable: PathBuf,
+    units: &Path,
+) -> Result<Vec<OsString>, String> {
+    let Equipment { root, files: mut extra } = equipment;
     // Beside the directory of the test's.
     let slow = executable.ancestors().nth(2).map(|directory| directory.join("stoppable_fs"));
     let slow = slow.filter(|slow| slow.exists()).map(|slow| (slow, slow_mount::PROGRAM.to_owned()));
@@ -127,11 +156,12 @@ fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString
     }
     for program in [Program::Virtlogd, Program::Virtlockd] {
         for maker in [Whose::Ours, Whose::Theirs] {
-            files.push((executable_of(maker, program)?, stored(maker, program)));
+            files.push((executable_of(&root, maker, program)?, stored(maker, program)));
         }
-        files.push((executable_of(whose, program)?, installed(program)));
+        files.push((executable_of(&root, whose, program)?, installed(program)));
         files.push((program.tool(), format!("/usr/bin/{}", program.tool_name())));
     }
+    files.append(&mut extra);
     let colon = |(file, path): (PathBuf, String)| {
         let mut word = file.into_os_string();
         word.push(format!(":{path}"));
@@ -140,9 +170,13 @@ fn files(whose: Whose, executable: PathBuf, units: &Path) -> Result<Vec<OsString
     Ok(files.into_iter().map(colon).collect())
 }
 
-fn executable_of(whose: Whose, program: Program) -> Result<PathBuf, String> {
-    match (whose, std::env::var_os("MACHINE_ROOT")) {
-        (Whose::Theirs, Some(root)) => Ok(Path::new(&root).join(installed(program).split_off(1))),
+fn executable_of(
+    root: &Option<PathBuf>,
+    whose: Whose,
+    program: Program,
+) -> Result<PathBuf, String> {
+    match (whose, root) {
+        (Whose::Theirs, Some(root)) => Ok(root.join(installed(program).split_off(1))),
         _ => Subject { whose, program }.executable(),
     }
 }
@@ -191,6 +225,11 @@ pub fn service(program: Program) -> String {
 /// The main socket.
 pub fn main_socket(program: Program) -> PathBuf {
     format!("/run/libvirt/{}-sock", program.name()).into()
+}
+
+/// Whether the service runs libvirt's daemon.
+pub fn is_libvirts(program: Program) -> bool {
+    main_process(program, "maps").contains("libvirt.so")
 }
 
 /// Runs systemctl, which must succeed; what it printed.

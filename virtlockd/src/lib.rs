@@ -56,6 +56,7 @@ mod session;
 mod sessions;
 mod shutdown;
 mod state;
+pub mod tool;
 
 pub use handler::Handler;
 pub use outcome::Outcome;

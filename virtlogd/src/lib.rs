@@ -31,6 +31,7 @@ pub mod rotating_file;
 pub mod rules;
 mod scheduler;
 mod stop;
+pub mod tool;
 
 use std::io;
 // Named through the crate where the models in `tests/models` put another in its place.

@@ -80,41 +80,9 @@ pub fn parse(program: &Program, arguments: impl IntoIterator<Item = OsString>) -
     }
 }
 
-fn exit(program: &Program, called: &str, error: &clap::Error, help: &str) -> Parsed {
-    let (status, stdout, stderr) = match error.kind() {
-        ErrorKind::DisplayVersion => (0, version(program, called), String::new()),
-        // compat: libvirt's daemons print their help to stderr.
-        ErrorKind::DisplayHelp => (0, String::new(), help.to_owned()),
-        ErrorKind::ValueValidation => (1, String::new(), format!("{called}: {InvalidTimeout}\n")),
-        _ => {
-            let text = error.render().to_string();
-            let line = text.lines().next().unwrap_or_default();
-            let what = line.trim_start_matches("error: ");
-            (1, String::new(), format!("{called}: {what}\n\n{help}"))
-        }
-    };
-    Parsed::Exit { status, stdout, stderr }
-}
-
-/// compat: the first line is libvirt's, which names its own version.
-fn version(program: &Program, called: &str) -> String {
-    let Program { name, version, .. } = program;
-    format!("{called} (libvirt) {LIBVIRT_VERSION}\n{name}-rs {version}\n")
-}
-
-fn options(mut matches: ArgMatches) -> Options {
-    let timeout_s = matches.remove_one("timeout").unwrap_or(0);
-    Options {
-        verbose: matches.get_flag("verbose"),
-        daemonize: matches.get_flag("daemon"),
-        timeout: (timeout_s > 0).then(|| Duration::from_secs(timeout_s)),
-        config_file: matches.remove_one("config"),
-        pid_file: matches.remove_one("pid-file"),
-        no_admin_server: matches.get_flag("no-admin-srv"),
-    }
-}
-
-fn command(program: &Program) -> Command {
+/// Returns the definition of the command line.
+#[must_use]
+pub fn command(program: &Program) -> Command {
     Command::new(program.name)
         .about(program.about)
         .version(program.version)
@@ -154,6 +122,40 @@ fn command(program: &Program) -> Command {
                 .action(ArgAction::Append)
                 .value_parser(OsStringValueParser::new()),
         )
+}
+
+fn exit(program: &Program, called: &str, error: &clap::Error, help: &str) -> Parsed {
+    let (status, stdout, stderr) = match error.kind() {
+        ErrorKind::DisplayVersion => (0, version(program, called), String::new()),
+        // compat: libvirt's daemons print their help to stderr.
+        ErrorKind::DisplayHelp => (0, String::new(), help.to_owned()),
+        ErrorKind::ValueValidation => (1, String::new(), format!("{called}: {InvalidTimeout}\n")),
+        _ => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let what = line.trim_start_matches("error: ");
+            (1, String::new(), format!("{called}: {what}\n\n{help}"))
+        }
+    };
+    Parsed::Exit { status, stdout, stderr }
+}
+
+/// compat: the first line is libvirt's, which names its own version.
+fn version(program: &Program, called: &str) -> String {
+    let Program { name, version, .. } = program;
+    format!("{called} (libvirt) {LIBVIRT_VERSION}\n{name}-rs {version}\n")
+}
+
+fn options(mut matches: ArgMatches) -> Options {
+    let timeout_s = matches.remove_one("timeout").unwrap_or(0);
+    Options {
+        verbose: matches.get_flag("verbose"),
+        daemonize: matches.get_flag("daemon"),
+        timeout: (timeout_s > 0).then(|| Duration::from_secs(timeout_s)),
+        config_file: matches.remove_one("config"),
+        pid_file: matches.remove_one("pid-file"),
+        no_admin_server: matches.get_flag("no-admin-srv"),
+    }
 }
 
 fn option(short: char, long: &'static str, help: &'static str) -> Arg {

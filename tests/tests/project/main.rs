@@ -2,5 +2,6 @@
 
 mod apparmor;
 mod documents;
+mod manual;
 mod named_tests;
 mod structure;

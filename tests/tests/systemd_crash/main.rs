@@ -14,6 +14,7 @@ mod libvirt;
 mod logs;
 mod moves;
 mod owners;
+mod packages;
 mod real_moves;
 mod rotation;
 mod service;

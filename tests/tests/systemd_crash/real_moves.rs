@@ -20,7 +20,7 @@ tests::on_machine! { Theirs:
 
 /// What the store of each daemon must have.
 #[derive(Clone, Copy, PartialEq)]
-enum Store {
+pub(super) enum Store {
     Nothing,
     Items,
 }
@@ -89,7 +89,7 @@ fn replaced_and_killed(program: Program) {
 }
 
 /// Both guests run and write on, gaplessly, and the disk is not given to another.
-fn expect_well(step: &str, store: Store, host: &Host, guests: &[Guest; 2]) {
+pub(super) fn expect_well(step: &str, store: Store, host: &Host, guests: &[Guest; 2]) {
     for guest in guests {
         let line = line_after(0, host, guest);
         line_after(line, host, guest);

@@ -5,7 +5,7 @@ use std::io::Write;
 use common::query::{Log, LogState};
 use common::tool::{Column, Connect, Failure, Json, Output, Table, bytes, escaped, time};
 
-use crate::{DAEMON, SUBJECT};
+use super::subject::{DAEMON, SUBJECT};
 
 const TEXT: Column = Column { title: "", is_number: false, is_long: false, is_optional: false };
 const NUMBER: Column = Column { is_number: true, ..TEXT };

@@ -19,9 +19,9 @@ use common::sys::lock;
 use common::tool::{Connect, Failure, escaped};
 use nix::fcntl::OFlag;
 
-use crate::kernel::{self, Held};
-use crate::list::{mode, since};
-use crate::{DAEMON, SUBJECT};
+use super::kernel::{self, Held};
+use super::list::{mode, since};
+use super::subject::{DAEMON, SUBJECT};
 
 /// Image to be looked for.
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::io::Write;
 use common::query::Lease;
 use common::tool::{Column, Connect, Failure, Json, Output, Table, escaped, time};
 
-use crate::{DAEMON, SUBJECT};
+use super::subject::{DAEMON, SUBJECT};
 
 const TEXT: Column = Column { title: "", is_number: false, is_long: false, is_optional: false };
 const COLUMNS: [Column; 10] = [

@@ -1,4 +1,4 @@
-//! `virtlogctl`: looks into virtlogd, and changes nothing.
+//! `virtlogctl`, the program that looks into virtlogd and changes nothing.
 
 mod cat;
 mod find;
@@ -7,19 +7,14 @@ mod list;
 mod parts;
 mod show;
 mod status;
+mod subject;
 mod why;
 
 use std::io::{BufWriter, Write, stdout};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use common::tool::{Connect, Failure, Output, run};
-
-/// Name of the daemon.
-const DAEMON: &str = "virtlogd";
-
-/// Items that the daemon lists.
-const SUBJECT: &str = "logs";
 
 const AFTER_HELP: &str = "\
 Exit status:
@@ -30,6 +25,28 @@ Exit status:
 
 Environment:
   LIBVIRT_ADMIN_DEFAULT_URI   the daemon to ask without --connect, if it is a virtlogd";
+
+/// Runs the tool's process to its end.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Options { connect, command } = Options::parse();
+    let mut out = BufWriter::new(stdout().lock());
+    let done = match &command {
+        Command::List(output) => list::list(&connect, *output, &mut out),
+        Command::Status(output) => status::status(&connect, *output, &mut out),
+        Command::Cat(options) => cat::cat(&connect, options, &mut out),
+        Command::Follow(options) => follow::follow(&connect, options, &mut out),
+        Command::Why(name) => why::why(&connect, name, &mut out),
+    };
+    let flushed = out.flush().map_err(Failure::from);
+    run("virtlogctl", done.and(flushed))
+}
+
+/// Returns the definition of the command line.
+#[must_use]
+pub fn command() -> clap::Command {
+    Options::command()
+}
 
 /// Looks into virtlogd, the keeper of the logs of virtual machines.
 #[derive(Debug, Parser)]
@@ -53,18 +70,4 @@ enum Command {
     Follow(follow::Options),
     /// Tell why a log is still open, and why it does not grow
     Why(find::Name),
-}
-
-fn main() -> ExitCode {
-    let Options { connect, command } = Options::parse();
-    let mut out = BufWriter::new(stdout().lock());
-    let done = match &command {
-        Command::List(output) => list::list(&connect, *output, &mut out),
-        Command::Status(output) => status::status(&connect, *output, &mut out),
-        Command::Cat(options) => cat::cat(&connect, options, &mut out),
-        Command::Follow(options) => follow::follow(&connect, options, &mut out),
-        Command::Why(name) => why::why(&connect, name, &mut out),
-    };
-    let flushed = out.flush().map_err(Failure::from);
-    run("virtlogctl", done.and(flushed))
 }

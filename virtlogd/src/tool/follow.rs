@@ -10,9 +10,9 @@ use std::time::Duration;
 use clap::Args;
 use common::tool::{Connect, Failure, escaped};
 
-use crate::find::Name;
-use crate::parts::{Part, Parts};
-use crate::show::Shown;
+use super::find::Name;
+use super::parts::{Part, Parts};
+use super::show::Shown;
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_millis(200);

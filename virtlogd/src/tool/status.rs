@@ -5,7 +5,7 @@ use std::io::Write;
 use common::query::{Log, LogState, Status};
 use common::tool::{Connect, Failure, Output, print_status};
 
-use crate::{DAEMON, SUBJECT};
+use super::subject::{DAEMON, SUBJECT};
 
 /// Shows the state of the daemon, and how many logs are not well.
 pub(crate) fn status(

@@ -8,7 +8,7 @@ use clap::Args;
 use common::query::Log;
 use common::tool::{Connect, Failure, escaped};
 
-use crate::{DAEMON, SUBJECT};
+use super::subject::{DAEMON, SUBJECT};
 
 /// Name of a log.
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::io::Write;
 use common::query::{Lease, Status};
 use common::tool::{Connect, Failure, Output, print_status};
 
-use crate::{DAEMON, SUBJECT};
+use super::subject::{DAEMON, SUBJECT};
 
 /// Shows the state of the daemon, and how many leases are not whole.
 pub(crate) fn status(

@@ -5,9 +5,9 @@ use std::io::Write;
 use clap::Args;
 use common::tool::{Connect, Failure};
 
-use crate::find::Name;
-use crate::parts::Parts;
-use crate::show::Shown;
+use super::find::Name;
+use super::parts::Parts;
+use super::show::Shown;
 
 /// Log, and the part of it to be printed.
 #[derive(Debug, Args)]

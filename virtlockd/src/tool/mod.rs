@@ -1,21 +1,16 @@
-//! `virtlockctl`: looks into virtlockd, and changes nothing.
+//! `virtlockctl`, the program that looks into virtlockd and changes nothing.
 
 mod kernel;
 mod list;
 mod status;
+mod subject;
 mod why;
 
 use std::io::{BufWriter, Write, stdout};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use common::tool::{Connect, Failure, Output, run};
-
-/// Name of the daemon.
-const DAEMON: &str = "virtlockd";
-
-/// Items that the daemon lists.
-const SUBJECT: &str = "leases";
 
 const AFTER_HELP: &str = "\
 Exit status:
@@ -26,6 +21,26 @@ Exit status:
 
 Environment:
   LIBVIRT_ADMIN_DEFAULT_URI   the daemon to ask without --connect, if it is a virtlockd";
+
+/// Runs the tool's process to its end.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Options { connect, command } = Options::parse();
+    let mut out = BufWriter::new(stdout().lock());
+    let done = match &command {
+        Command::List(output) => list::list(&connect, *output, &mut out),
+        Command::Status(output) => status::status(&connect, *output, &mut out),
+        Command::Why(options) => why::why(&connect, options, &mut out),
+    };
+    let flushed = out.flush().map_err(Failure::from);
+    run("virtlockctl", done.and(flushed))
+}
+
+/// Returns the definition of the command line.
+#[must_use]
+pub fn command() -> clap::Command {
+    Options::command()
+}
 
 /// Looks into virtlockd, the holder of disk leases for virtual machines.
 #[derive(Debug, Parser)]
@@ -45,16 +60,4 @@ enum Command {
     Status(Output),
     /// Tell who holds an image, by whatever name
     Why(why::Options),
-}
-
-fn main() -> ExitCode {
-    let Options { connect, command } = Options::parse();
-    let mut out = BufWriter::new(stdout().lock());
-    let done = match &command {
-        Command::List(output) => list::list(&connect, *output, &mut out),
-        Command::Status(output) => status::status(&connect, *output, &mut out),
-        Command::Why(options) => why::why(&connect, options, &mut out),
-    };
-    let flushed = out.flush().map_err(Failure::from);
-    run("virtlockctl", done.and(flushed))
 }

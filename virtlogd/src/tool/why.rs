@@ -6,8 +6,8 @@ use std::path::Path;
 use common::query::{Log, LogState};
 use common::tool::{Connect, Failure, Process, Unseen, escaped, time};
 
-use crate::find::Name;
-use crate::list::state;
+use super::find::Name;
+use super::list::state;
 
 /// Bits of an fd's flags that tell how it is open, and their value for reading only.
 const ACCESS_MODE: u32 = 0o3;

@@ -1,0 +1,266 @@
+#!/bin/sh
+# exchange.sh take-over NAME [PROGRAM]
+# exchange.sh hand-back NAME [PROGRAM]
+#
+# Exchanges the program of the running service NAME (virtlogd, virtlockd) while guests run. PROGRAM is
+# the path that the service was started from, /usr/sbin/NAME unless given. libvirt's program is
+# kept at PROGRAM.libvirt.
+#
+# take-over: ours is at the path, and takes over from libvirt's or from an older one of ours.
+# hand-back: libvirt's is put at the path, and takes over. What it cannot take over is listed before
+#            anything is given up, and refused unless VIRT_HAND_BACK=anyway is set.
+#
+# What can be checked is checked before the process is touched. On a failure the exit status is 1,
+# and the process goes on as it was.
+set -u
+export LC_ALL=C
+
+say() { echo "$name: $*"; }
+
+fail() {
+  say "$*" >&2
+  exit 1
+}
+
+property() { systemctl show --value --property="$1" "$name.service"; }
+
+# The first line of what a program says to --version is libvirt's, a second one ours.
+is_ours() { "$1" --version 2>/dev/null | grep -q "^$name-rs "; }
+
+is_libvirts() { "$1" --version 2>/dev/null | grep -q '(libvirt)' && ! is_ours "$1"; }
+
+# That of a program: "virtlogd-rs 0.1.0", or "libvirt's 9.0.0".
+version() { "$1" --version 2>/dev/null | sed -n '$p' | sed "s/^.*(libvirt)/libvirt's/"; }
+
+# Has a file stand for another at the path, which is never empty.
+put() { ln -f "$1" "$program.new" && mv -f "$program.new" "$program"; }
+
+has_systemd() { [ -d /run/systemd/system ]; }
+
+# Sets pid to the daemon's process, 0 for none.
+find_process() {
+  pid=0
+  if has_systemd; then
+    pid=$(property MainPID)
+  elif kill -0 "$(cat "/run/$name.pid" 2>/dev/null)" 2>/dev/null; then
+    pid=$(cat "/run/$name.pid")
+  fi
+  pid=${pid:-0}
+}
+
+policy_forbids() {
+  [ -x /usr/sbin/policy-rc.d ] || return 1
+  /usr/sbin/policy-rc.d "$name" reload >/dev/null 2>&1
+  [ $? = 101 ]
+}
+
+# The service's own words, while it runs.
+status() { property StatusText | sed 's/; last upgrade: .*//'; }
+
+reload() {
+  systemctl reload "$name.service" 2>/dev/null && return
+  failure=$(property StatusText | sed -n 's/.*last upgrade: //p')
+  return 1
+}
+
+# Whether the process runs the program at the path, and has told systemd that it serves.
+serves() { cmp -s "/proc/$pid/exe" "$program" && [ "$(property MainPID)" = "$pid" ]; }
+
+wait_until() {
+  for _ in $(seq 100); do
+    "$@" && return
+    sleep 0.1
+  done
+  return 1
+}
+
+# take-over
+
+take_over() {
+  find_process
+  is_ours "$program" || restore_program
+  read_settings
+  if [ "$pid" = 0 ]; then
+    say "it does not run. Its next start is one of $(version "$program")."
+  elif ! has_systemd; then
+    say "there is no systemd here. $(version "$program") takes over at: kill -USR1 $pid"
+  elif policy_forbids; then
+    say "policy-rc.d forbids a reload. $(version "$program") takes over at: systemctl reload $name"
+  else
+    execute_program
+  fi
+}
+
+# Puts a program there that runs: that of a process of ours, which knows what is in the fd store, or libvirt's.
+restore_program() {
+  local broken
+  broken=$("$program" --version 2>&1 | head -n 1)
+  if [ "$pid" != 0 ] && is_ours "/proc/$pid/exe"; then
+    cp "/proc/$pid/exe" "$program.new" && mv -f "$program.new" "$program"
+  elif [ -e "$program.libvirt" ]; then
+    put "$program.libvirt"
+  fi
+  fail "the new program does not run here: ${broken:-it says nothing}. At $program is $(version "$program") again, and what ran goes on. Install this package again once the reason is removed."
+}
+
+execute_program() {
+  local before
+  before=$(version "/proc/$pid/exe")
+  is_ours "/proc/$pid/exe" || check_libvirts_process
+  if ! reload || ! wait_until serves; then
+    fail "the process goes on with $before: ${failure:-the reload failed, see: journalctl -u $name}. The next try: $retry"
+  fi
+  # It looks for its fd store in the first moments.
+  wait_until is_protected
+  say "$(version "$program") has taken over from ${before:-an unknown program}: $(status)."
+  case $before in "$name-rs "*) return ;; esac
+  ! is_protected || say "a crash, a kill or a restart loses nothing from now on."
+  say "the sandbox and the limit of open files take effect at the next start of the process."
+}
+
+# From then on the process has an fd store, and a reload tells how it ends.
+read_settings() {
+  local refusal
+  has_systemd || return 0
+  refusal=$(systemctl daemon-reload 2>&1) ||
+    fail "systemd has not read the new settings: ${refusal%.}. The process goes on, and was not touched. The next try, once that is mended: $retry"
+}
+
+is_protected() {
+  case $(status) in "" | *"no fd store"*) return 1 ;; esac
+}
+
+# libvirt's daemon checks nothing before it executes another program, and ends if that fails.
+check_libvirts_process() {
+  local refusal="libvirt's process goes on, and was not touched"
+  local answer
+  # Arguments of the process, less its name.
+  set --
+  while IFS= read -r argument; do set -- "$@" "$argument"; done <<EOF
+$(tr '\0' '\n' <"/proc/$pid/cmdline" | sed 1d)
+EOF
+  [ "$#" != 1 ] || [ -n "$1" ] || shift
+  answer=$(printf '{"magic":"1"}' | "$program" --check-handover "$@" 2>&1)
+  case $answer in
+    "virt-rs hand-over: ok"*) ;;
+    *) fail "${answer#virt-rs hand-over: }. $refusal. The next try, once that is mended: $retry" ;;
+  esac
+  check_room "$refusal"
+  check_clients "$refusal"
+}
+
+# It writes its state there, some 4 KiB for each file at the most.
+check_room() {
+  local file="/run/$name-restart-exec.json"
+  local bytes=$((65536 + 4096 * $(ls "/proc/$pid/fd" | wc -l)))
+  [ ! -d "$file" ] || fail "$file is a directory, where libvirt's daemon writes its state. $1. The next try: $retry"
+  if ! head -c "$bytes" /dev/zero >"$file.room"; then
+    rm -f "$file.room"
+    fail "there is no room for the $bytes bytes of libvirt's daemon's state in /run, without which it would end. $1. The next try: $retry"
+  fi
+  rm -f "$file.room"
+}
+
+# It ends over a client whose process has died, and over one that has connected but not yet said who
+# it is, as libvirt's do for a moment. That cannot be seen: two looks with the same clients are waited for.
+check_clients() {
+  local now before=none
+  command -v virt-admin >/dev/null || return 0
+  for _ in $(seq 50); do
+    now=$(clients)
+    case $now in *gone*) ;; "$before") return ;; esac
+    before=$now
+    sleep 0.1
+  done
+  fail "its clients come and go, and libvirt's daemon could end over one that has not said who it is: $now. $1. The next try: $retry"
+}
+
+clients() {
+  virt-admin -c "$name:///system" client-list "$name" 2>/dev/null | awk '$1 ~ /^[0-9]+$/ { print $1 }' |
+    while read -r client; do
+      process=$(virt-admin -c "$name:///system" client-info "$name" "$client" 2>/dev/null |
+        sed -n 's/^unix_process_id *: *//p')
+      [ -d "/proc/$process" ] && echo "client $client of process $process" || echo "client $client, gone"
+    done
+}
+
+# hand-back
+
+hand_back() {
+  find_process
+  if ! has_systemd; then
+    [ "$pid" = 0 ] || say "there is no systemd here. libvirt's program takes over, once it is at $program, at: kill -USR1 $pid"
+  elif [ "$pid" = 0 ]; then
+    check_stopped
+  elif ! is_ours "/proc/$pid/exe"; then
+    return 0
+  elif is_libvirts "$program.libvirt"; then
+    check_losses
+    exchange
+  else
+    holds_nothing || insist "there is no program of libvirt's at $program.libvirt that could take over."
+  fi
+}
+
+holds_nothing() {
+  local all
+  all=$(list) && [ -z "$all" ]
+}
+
+# Refuses, or goes on if told to.
+insist() {
+  say "$*" >&2
+  [ "${VIRT_HAND_BACK:-}" = anyway ] ||
+    fail "nothing was changed. VIRT_HAND_BACK=anyway goes on all the same, and gives that up."
+}
+
+check_stopped() {
+  local stored
+  stored=$(property NFileDescriptorStore)
+  [ "${stored:-0}" = 0 ] ||
+    insist "it does not run, and systemd keeps $stored descriptors of its guests. They go on after: systemctl start $name"
+}
+
+# Lists logs or leases, one a line.
+list() { "${name%d}ctl" --connect "$name:///system" list --json 2>&1; }
+
+# Lists what libvirt's daemon cannot take over; other logs and leases go on.
+check_losses() {
+  local all losses words
+  case $name in
+    virtlogd) words='"path":{ "state":"held-back" "state":"losing"' ;;
+    virtlockd) words='"resource":{ "lockspace":{ "lacks":' ;;
+  esac
+  if ! all=$(list); then
+    insist "what libvirt's daemon could not take over cannot be listed: $all"
+    return
+  fi
+  losses=$(echo "$all" | grep -F "$(echo "$words" | tr ' ' '\n')") || return 0
+  insist "libvirt's daemon could not take over: $losses"
+}
+
+# Has libvirt's program take over, or leaves everything as it was.
+exchange() {
+  local before
+  before=$(status)
+  ln -f "$program" "$program.ours"
+  put "$program.libvirt"
+  if reload && wait_until serves; then
+    say "libvirt's program has taken over: $before."
+  else
+    mv -f "$program.ours" "$program"
+    insist "libvirt's program has not taken over: ${failure:-the reload failed, see: journalctl -u $name}"
+  fi
+  rm -f "$program.ours"
+}
+
+what=${1:-}
+name=${2:-}
+program=${3:-/usr/sbin/$name}
+failure=
+retry=${RETRY:-systemctl reload $name}
+case $what:$name in
+  take-over:virtlogd | take-over:virtlockd) take_over ;;
+  hand-back:virtlogd | hand-back:virtlockd) hand_back ;;
+  *) echo "usage: exchange.sh take-over|hand-back virtlogd|virtlockd [PROGRAM]" >&2; exit 2 ;;
+esac

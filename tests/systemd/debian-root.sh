@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# debian-root.sh SUITE DIRECTORY
+#
+# Makes the root directory of another Debian, with systemd, libvirt and QEMU, for MACHINE_ROOT. It takes some minutes
+# and 0.5 GB; one that is there already is left as it is. libvirt's packages with the two daemons are in
+# /opt/libvirt-packages of it.
+#
+# Needs root, debootstrap and the mirror that this machine uses.
+set -euo pipefail
+
+suite=$1
+directory=$2
+packages=(
+  libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-daemon-log libvirt-daemon-lock
+  libvirt-daemon-plugin-lockd qemu-system-x86 seabios ipxe-qemu
+)
+
+[ ! -e "$directory/complete" ] || exit 0
+codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $codename" | sed -n 1p)
+# A suite that this debootstrap is too old to know is made as the newest that it knows.
+script=/usr/share/debootstrap/scripts/$suite
+[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
+rm -rf "$directory"
+debootstrap --variant=minbase --merged-usr --include=systemd,systemd-sysv,dbus,procps,iproute2 \
+  "$suite" "$directory" "$mirror" "$script"
+
+# Nothing is started while it is made.
+printf '#!/bin/sh\nexit 101\n' >"$directory/usr/sbin/policy-rc.d"
+chmod +x "$directory/usr/sbin/policy-rc.d"
+cp /etc/resolv.conf "$directory/etc/resolv.conf"
+mkdir -p "$directory/opt/libvirt-packages"
+unshare --mount --pid --fork --mount-proc="$directory/proc" bash -euo pipefail -c '
+  directory=$1
+  shift
+  mount --make-rprivate /
+  mount --rbind /dev "$directory/dev"
+  mount -t sysfs -o ro sysfs "$directory/sys"
+  export DEBIAN_FRONTEND=noninteractive
+  chroot "$directory" apt-get update -q
+  chroot "$directory" apt-get install -y -q --no-install-recommends "$@"
+  chroot "$directory" sh -ec "cd /opt/libvirt-packages && apt-get download -q libvirt-daemon-log libvirt-daemon-lock"
+  chroot "$directory" apt-get clean
+' - "$directory" "${packages[@]}"
+rm "$directory/usr/sbin/policy-rc.d"
+touch "$directory/complete"

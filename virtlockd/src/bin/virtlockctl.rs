@@ -1,0 +1,7 @@
+//! The virtlockctl program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    virtlockd::tool::main()
+}

@@ -1,0 +1,7 @@
+//! The virtlogctl program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    virtlogd::tool::main()
+}
