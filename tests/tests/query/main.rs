@@ -1,5 +1,7 @@
 //! Our read-only program on the admin socket, and the tools that use it.
 
+mod exposition;
+mod metrics;
 mod pages;
 mod protocol;
 mod tool;

@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use common::tool::{Connect, Failure, Output, run};
+use common::tool::{Connect, Failure, Metrics, Output, run};
 
 /// Name of the daemon.
 const DAEMON: &str = "virtlockd";
@@ -43,6 +43,8 @@ enum Command {
     List(Output),
     /// Show the daemon's state, and how many leases are not whole
     Status(Output),
+    /// Print what the daemon has counted, as OpenMetrics: acquisitions, refusals by reason
+    Metrics(Metrics),
     /// Tell who holds an image, by whatever name
     Why(why::Options),
 }
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
     let done = match &command {
         Command::List(output) => list::list(&connect, *output, &mut out),
         Command::Status(output) => status::status(&connect, *output, &mut out),
+        Command::Metrics(metrics) => {
+            connect.ask(DAEMON, SUBJECT, |daemon| metrics.print(daemon, &mut out))
+        }
         Command::Why(options) => why::why(&connect, options, &mut out),
     };
     let flushed = out.flush().map_err(Failure::from);

@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use common::tool::{Connect, Failure, Output, run};
+use common::tool::{Connect, Failure, Metrics, Output, run};
 
 /// Name of the daemon.
 const DAEMON: &str = "virtlogd";
@@ -47,6 +47,8 @@ enum Command {
     List(Output),
     /// Show the daemon's state, and how many logs are not well
     Status(Output),
+    /// Print what the daemon has counted, as OpenMetrics: bytes, losses by reason, rotations
+    Metrics(Metrics),
     /// Print a log, from its oldest part on
     Cat(cat::Options),
     /// Print what a log gets from now on, until interrupted
@@ -61,6 +63,9 @@ fn main() -> ExitCode {
     let done = match &command {
         Command::List(output) => list::list(&connect, *output, &mut out),
         Command::Status(output) => status::status(&connect, *output, &mut out),
+        Command::Metrics(metrics) => {
+            connect.ask(DAEMON, SUBJECT, |daemon| metrics.print(daemon, &mut out))
+        }
         Command::Cat(options) => cat::cat(&connect, options, &mut out),
         Command::Follow(options) => follow::follow(&connect, options, &mut out),
         Command::Why(name) => why::why(&connect, name, &mut out),
