@@ -148,7 +148,8 @@ fn files(
     let entries = units.read_dir().map_err(|error| format!("{}: {error}", units.display()))?;
     for entry in entries {
         let path = entry.map_err(|error| error.to_string())?.path();
-        if matches!(path.extension().and_then(OsStr::to_str), Some("service" | "socket")) {
+        if matches!(path.extension().and_then(OsStr::to_str), Some("service" | "socket" | "timer"))
+        {
             let unit = path.file_name().and_then(OsStr::to_str).expect("a unit's name is text");
             let installed = format!("/etc/systemd/system/{unit}");
             files.push((path, installed));
@@ -194,8 +195,7 @@ fn installed(program: Program) -> String {
 /// The units that come with libvirt take the place of ours, as on a host where only libvirt was
 /// installed, or after ours were removed.
 pub fn use_libvirts_units() {
-    let move_away =
-        "mkdir -p /opt/units; cd /etc/systemd/system; mv virtlo*.service virtlo*.socket /opt/units";
+    let move_away = "mkdir -p /opt/units; cd /etc/systemd/system; mv virtlo*.service virtlo*.socket virtlo*.timer /opt/units";
     succeed("sh", &["-ec", move_away]);
     systemctl(&["daemon-reload"]);
 }

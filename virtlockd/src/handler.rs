@@ -5,7 +5,7 @@ use std::path::Path;
 use common::fd_store::names::Kind;
 use common::handover::document::Document;
 use common::handover::{FdSet, Successor};
-use common::query::{Page, Place, Status};
+use common::query::{Counters, Page, Place, Status};
 use common::rpc::{Call, Reply};
 use common::server::{Answer, Caller, ClientId, Daemon};
 
@@ -185,6 +185,10 @@ impl Daemon for Handler {
 
     fn describe(&self, status: &mut Status) {
         status.leases = Some(self.state.owners.leases_count() as u64);
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        counters.leases = Some(query::counters(&self.state));
     }
 
     fn list(&self, core: &Core, after: Place, page: &mut Page) {

@@ -38,6 +38,7 @@
 mod audit;
 mod calls;
 mod connections;
+mod counts;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use common::fd_store::names::Kind;
 use common::handover::text;
-use common::query::{Bytes, Lease, Page, Place, unix_s};
+use common::query::{Bytes, Lease, LeaseCounters, Page, Place, unix_s};
 use common::sys::lock::{self, Hold};
 
 use crate::ids::{OwnerId, ResourceId};
@@ -29,6 +29,18 @@ pub(crate) fn list(core: &Core, state: &State, after: Place, page: &mut Page) {
                 return;
             }
         }
+    }
+}
+
+/// Returns the counts of all leases.
+pub(crate) fn counters(state: &State) -> LeaseCounters {
+    LeaseCounters {
+        held: state.owners.leases_count() as u64,
+        incomplete: state.incomplete_locks.len() as u64,
+        acquired: state.counts.acquired,
+        released: state.counts.released,
+        ended: state.counts.ended,
+        refused: state.sessions.refusals.by_reason(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use common::rpc::{self, Reply};
 use common::server::{Caller, ClientId};
 
+use crate::counts::Refusals;
 use crate::error::lock::LockError;
 use crate::outcome::Core;
 use crate::protocol::Guest;
@@ -16,6 +17,7 @@ pub(crate) struct Sessions {
     sessions: HashMap<ClientId, Session>,
     /// Closed connections whose last call has been answered since.
     ended: VecDeque<(ClientId, Disconnect)>,
+    pub(crate) refusals: Refusals,
 }
 
 impl Sessions {
@@ -68,7 +70,8 @@ impl Sessions {
         client: ClientId,
         result: Result<(), LockError>,
     ) {
-        core.answer(client, self.reply(client, result));
+        let reply = self.reply(client, result);
+        core.answer(client, reply);
         if let Some(session) = self.sessions.get_mut(&client) {
             session.has_call_in_flight = false;
             self.ended.extend(session.disconnect.map(|disconnect| (client, disconnect)));
@@ -80,15 +83,16 @@ impl Sessions {
         self.ended.pop_front()
     }
 
-    /// Returns the reply for a result, and logs a refusal.
+    /// Returns the reply for a result. Logs and counts a refusal.
     pub(crate) fn reply(
-        &self,
+        &mut self,
         client: ClientId,
         result: Result<(), LockError>,
     ) -> Result<Reply, rpc::Error> {
         let Err(refusal) = result else {
             return Ok(Reply::default());
         };
+        self.refusals.add(&refusal);
         let error = rpc::Error::from(&refusal);
         let session = self.get(client);
         let requester = session.map(Session::requester).unwrap_or_default();

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use common::server::ClientId;
 use common::sys::pidfd;
 
+use crate::counts::Counts;
 use crate::ids::ResourceId;
 use crate::lease::local_locks::LocalLocks;
 use crate::lockspace::incomplete_locks::IncompleteLocks;
@@ -37,6 +38,7 @@ pub(crate) struct State {
     /// Number of pid namespaces in which this process has a pid.
     pub(crate) pid_namespace_depth: usize,
     pub(crate) is_stopping: bool,
+    pub(crate) counts: Counts,
 }
 
 /// Item that the fd store had no room for.
@@ -61,6 +63,7 @@ impl State {
             is_watch_retry_set: false,
             pid_namespace_depth: pidfd::own_depth().unwrap_or(1),
             is_stopping: false,
+            counts: Counts::default(),
         }
     }
 }

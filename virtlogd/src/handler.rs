@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use common::fd_store::names::Kind;
 use common::handover::document::Document;
 use common::handover::{FdSet, InheritedFds, Successor};
-use common::query::{Page, Place, Status};
+use common::query::{Counters, Page, Place, Status};
 use common::rpc::{self, Call, error};
 use common::server::{Answer, Caller, ClientId, Core, Daemon, StorageId};
 use nix::errno::Errno;
@@ -277,6 +277,10 @@ impl Daemon for Handler {
     fn describe(&self, status: &mut Status) {
         status.logs = Some(self.scheduler.open_logs() as u64);
         status.lost_bytes = Some(loss::dropped_bytes());
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        counters.logs = Some(query::counters(&self.scheduler));
     }
 
     fn list(&self, core: &Core<Outcome>, after: Place, page: &mut Page) {

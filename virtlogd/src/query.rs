@@ -5,13 +5,15 @@ use std::time::SystemTime;
 
 use common::fd_store::names::Kind;
 use common::handover::text;
-use common::query::{Bytes, Log, LogState, Page, Place, unix_s};
+use common::query::{Bytes, Log, LogCounters, LogState, Page, Place, unix_s};
 use common::server::Core;
 use common::sys::file_id::FileId;
 use common::sys::process;
 
 use crate::guest::access::Guest;
+use crate::guest::loss;
 use crate::guest::pipe::GuestPipe;
+use crate::guest::tally;
 use crate::logs::outcome::Outcome;
 use crate::logs::queue::LogQueue;
 use crate::scheduler::Scheduler;
@@ -32,6 +34,26 @@ pub(crate) fn list(core: &Core<Outcome>, scheduler: &Scheduler, after: Place, pa
         if page.push(place, &log).is_break() {
             return;
         }
+    }
+}
+
+/// Returns the counts of all logs, at the cost of a few additions.
+pub(crate) fn counters(scheduler: &Scheduler) -> LogCounters {
+    let tally = scheduler.workspaces.tally();
+    let lost = loss::dropped_bytes_by_cause;
+    let dropped = lost().filter(|(cause, _)| cause.is_at_pipe()).map(|(_, bytes)| bytes);
+    let beside = dropped.fold(tally::buffered_bytes(), u64::wrapping_add);
+    LogCounters {
+        open: scheduler.open_logs() as u64,
+        failing: scheduler.failing_logs() as u64,
+        opened: scheduler.opened_logs(),
+        read_bytes: tally.taken_bytes.wrapping_add(beside),
+        written_bytes: tally.written_bytes,
+        lost_bytes: lost().map(|(cause, bytes)| (cause.name().to_owned(), bytes)).collect(),
+        loss_lines: tally.loss_lines,
+        rotations: tally.rotations,
+        write_errors: tally.write_errors,
+        turns: tally.durations(),
     }
 }
 
@@ -73,7 +95,7 @@ fn reason(queue: &LogQueue, guest: &Guest, pipe: &GuestPipe) -> String {
         return "the guest keeps its pipe locked".to_owned();
     }
     match pipe.backlog() {
-        Some(backlog) if !backlog.reason.is_empty() => backlog.reason.clone(),
+        Some(backlog) if !backlog.reason.text.is_empty() => backlog.reason.text.clone(),
         _ => "the file system does not answer".to_owned(),
     }
 }

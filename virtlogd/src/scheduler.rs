@@ -43,6 +43,8 @@ pub(crate) struct Scheduler {
     pub(crate) workspaces: Workspaces,
     pub(crate) rules: Arc<Rules>,
     open_logs: usize,
+    failing_logs: usize,
+    opened_logs: u64,
     pub(crate) closing_pipes: ClosingPipes,
     pub(crate) stops: Stops,
 }
@@ -58,6 +60,8 @@ impl Scheduler {
             workspaces: Workspaces::new()?,
             rules,
             open_logs: 0,
+            failing_logs: 0,
+            opened_logs: 0,
             closing_pipes: ClosingPipes::default(),
             stops: Stops::default(),
         })
@@ -66,6 +70,16 @@ impl Scheduler {
     /// Returns the number of open logs.
     pub(crate) fn open_logs(&self) -> usize {
         self.open_logs
+    }
+
+    /// Returns the number of open logs that the last task could not write.
+    pub(crate) fn failing_logs(&self) -> usize {
+        self.failing_logs
+    }
+
+    /// Returns the number of logs that guests have opened since the start.
+    pub(crate) fn opened_logs(&self) -> u64 {
+        self.opened_logs
     }
 
     /// Makes a path the log of a new guest, and answers with its pipe.
@@ -328,11 +342,16 @@ impl Scheduler {
         unfinished: Option<(Task, u64)>,
     ) -> Option<(Option<u64>, Arc<Guest>)> {
         let queue = self.table.get_mut(number)?;
+        let guest = writer.as_ref().map(|writer| writer.guest());
+        let is_new = guest.is_some_and(|guest| !queue.is_log_of(guest));
+        self.opened_logs += u64::from(is_new);
         self.open_logs += usize::from(writer.is_some());
         self.open_logs -= usize::from(queue.guest.is_some());
         let key = queue.key;
         let ended = queue.task_ended(core, number, writer).map(|guest| (key, guest));
+        self.failing_logs -= usize::from(queue.is_failing);
         queue.is_failing = matches!(outcome, Some(WriteOutcome::Failed));
+        self.failing_logs += usize::from(queue.is_failing);
         if let Some((task, left)) = unfinished {
             queue.waiting.put_back(task, left);
         }
@@ -350,6 +369,7 @@ impl Scheduler {
 
     fn forget(&mut self, core: &mut Core<Outcome>, number: u64) {
         if let Some(queue) = self.table.remove(number) {
+            self.failing_logs -= usize::from(queue.is_failing);
             self.stops.ended(number);
             queue.timers.iter().for_each(|timer| core.cancel_timer(timer));
         }

@@ -19,6 +19,7 @@ use super::job::{InFlight, Job, THREADS_MAX};
 use super::progress::Progress;
 use super::slow::Slow;
 use super::storage::StorageId;
+use crate::query::StorageCounters;
 
 /// All jobs that have not ended, and the outcomes of those that have.
 #[derive(Debug)]
@@ -193,6 +194,22 @@ impl<O> Jobs<O> {
     pub(crate) fn hangs(&mut self, place: StorageId) -> bool {
         self.go_on_without_peer(place);
         self.slow.get(&place).is_some_and(Slow::hangs) || !self.may_run_here()
+    }
+
+    /// Counts what does not answer at present.
+    pub(crate) fn hanging(&self) -> StorageCounters {
+        let mut counters = StorageCounters::default();
+        for slow in self.slow.values() {
+            match slow.is_peers {
+                true => counters.blocking_peers += u64::from(slow.is_held_up()),
+                false if slow.hangs() => {
+                    counters.hanging += 1;
+                    counters.waiting_jobs += slow.waiting.len() as u64 + 1;
+                }
+                false => {}
+            }
+        }
+        counters
     }
 
     /// Returns whether jobs are queued.

@@ -4,14 +4,20 @@
 //! No I/O: [`dispatch()`] decodes a call and passes it to a [`Target`], which the server layer
 //! implements with what the daemon tells. Nothing here changes anything.
 
+mod counters;
 mod items;
 mod page;
 mod place;
 
+pub use counters::{
+    Counters, Durations, LeaseCounters, LogCounters, ServerCounters, StorageCounters,
+    UpgradeCounters,
+};
 pub use items::{Bytes, FdStore, Lease, Log, LogState, Status, unix_s};
 pub use page::{PAGE_BYTES_MAX, Page};
 pub use place::Place;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::rpc::error::{Code, Domain, Error};
@@ -23,17 +29,19 @@ use crate::xdr::{Reader, Writer};
 /// The number is "quer" in ASCII, as keepalive's is "keep". libvirt's daemons know no such program,
 /// and answer "Cannot find program".
 pub const PROGRAM: rpc::Program =
-    rpc::Program { number: 0x7175_6572, version: 1, last_procedure: procedure::LIST };
+    rpc::Program { number: 0x7175_6572, version: 1, last_procedure: procedure::COUNTERS };
 
 /// Bytes of the arguments of a call.
 const ARGUMENTS_BYTES_MAX: u32 = 65_536;
 
-/// Procedure numbers. 3 is kept for counters.
+/// Procedure numbers.
 pub mod procedure {
     /// Facts about the daemon.
     pub const STATUS: i32 = 1;
     /// A page of its logs or leases.
     pub const LIST: i32 = 2;
+    /// Counts of what it has done.
+    pub const COUNTERS: i32 = 3;
 }
 
 /// Arguments of [`procedure::LIST`].
@@ -53,6 +61,10 @@ pub trait Target {
     /// Returns facts about the daemon.
     fn status(&self) -> Status;
 
+    /// Returns counts of what the daemon has done, at a cost that does not grow with the number of
+    /// guests.
+    fn counters(&self) -> Counters;
+
     /// Puts the items behind `after` on a page, in the order of their places, until it is full. The
     /// cost is that of the page, however many items there are.
     fn list(&self, after: Place, page: &mut Page);
@@ -67,9 +79,12 @@ pub fn dispatch(call: &Call, target: &dyn Target) -> Result<Reply, Error> {
     let mut writer = Writer::new();
     match call.procedure {
         procedure::STATUS => {
-            let _: serde::de::IgnoredAny = decode(arguments)?;
-            let json = serde_json::to_vec(&target.status()).map_err(|error| internal(&error))?;
-            writer.opaque(&json);
+            let _: IgnoredAny = decode(arguments)?;
+            writer.opaque(&encode(&target.status())?);
+        }
+        procedure::COUNTERS => {
+            let _: IgnoredAny = decode(arguments)?;
+            writer.opaque(&encode(&target.counters())?);
         }
         procedure::LIST => {
             let arguments: ListArguments = decode(arguments)?;
@@ -95,8 +110,10 @@ fn invalid(detail: String) -> Error {
     Error::new(Code::InvalidArg, Domain::Rpc, detail)
 }
 
-fn internal(error: &serde_json::Error) -> Error {
-    Error::new(Code::InternalError, Domain::Rpc, error.to_string())
+fn encode(answer: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let internal =
+        |error: serde_json::Error| Error::new(Code::InternalError, Domain::Rpc, error.to_string());
+    serde_json::to_vec(answer).map_err(internal)
 }
 
 #[cfg(test)]

@@ -12,6 +12,10 @@ impl Target for Listed {
         Status { daemon: "virtlogd".to_owned(), ..Status::default() }
     }
 
+    fn counters(&self) -> Counters {
+        Counters { daemon: "virtlogd".to_owned(), ..Counters::default() }
+    }
+
     fn list(&self, after: Place, page: &mut Page) {
         for (&place, &bytes) in self.0.range(after..).filter(|(place, _)| **place > after) {
             let item = json!({ "place": place.to_string(), "fill": "x".repeat(bytes) });

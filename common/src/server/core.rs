@@ -66,6 +66,8 @@ pub struct Core<O> {
     pub(super) process_info: ProcessInfo,
     pub(super) overrides: AdminOverrides,
     pub(super) upgrade: Upgrade,
+    /// Since this program began.
+    pub(super) failed_upgrades: u64,
     /// Tells jobs that an upgrade waits for them.
     pub(super) haste: Haste,
     /// Timer of the next check of the log for an upgrade.
@@ -183,6 +185,7 @@ impl<O> Core<O> {
             process_info: parts.process_info,
             overrides: AdminOverrides::default(),
             upgrade: Upgrade::None,
+            failed_upgrades: 0,
             looking_again: None,
             unanswered: None,
             has_resumed: false,

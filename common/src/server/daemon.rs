@@ -6,7 +6,7 @@ use crate::fd_store::names::Kind;
 use crate::handover::document::Document;
 use crate::handover::{FdSet, Successor};
 use crate::jobs::storage::StorageId;
-use crate::query::{Page, Place, Status};
+use crate::query::{Counters, Page, Place, Status};
 use crate::rpc::{self, Call, Reply};
 
 /// A handler's answer to a call.
@@ -81,6 +81,9 @@ pub trait Daemon: Send + Sized + 'static {
 
     /// Adds the daemon's part to a status for who looks into it. As cheap as [`Self::status`].
     fn describe(&self, status: &mut Status);
+
+    /// Adds the daemon's part to the counts for who looks into it. As cheap as [`Self::status`].
+    fn count(&self, counters: &mut Counters);
 
     /// Puts the logs or leases behind `after` on a page, until it is full.
     fn list(&self, core: &Core<Self::Outcome>, after: Place, page: &mut Page);

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::daemon::Daemon;
 use crate::admin::LIBVIRT_VERSION;
-use crate::query::{self, FdStore, Page, Place, Status};
+use crate::query::{self, Counters, FdStore, Page, Place, Status, UpgradeCounters};
 use crate::rpc::{self, Call, Reply};
 
 /// A daemon that is looked into.
@@ -51,6 +51,28 @@ impl<D: Daemon> query::Target for Queried<'_, D> {
         };
         daemon.describe(&mut status);
         status
+    }
+
+    fn counters(&self) -> Counters {
+        let Self { core, daemon } = self;
+        let servers = [&core.servers.main, &core.servers.admin];
+        let mut counters = Counters {
+            daemon: core.servers.main.name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            libvirt_version: LIBVIRT_VERSION.to_owned(),
+            since_unix_s: query::unix_s(core.since),
+            servers: servers.map(|server| (server.name.to_owned(), server.counters())).into(),
+            upgrades: UpgradeCounters {
+                done: core.process_info.generation,
+                failed: core.failed_upgrades,
+            },
+            fd_store: core.fd_store(),
+            fd_store_refusals: core.store.refusals,
+            storage: core.jobs.hanging(),
+            ..Counters::default()
+        };
+        daemon.count(&mut counters);
+        counters
     }
 
     fn list(&self, after: Place, page: &mut Page) {

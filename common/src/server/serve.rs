@@ -145,6 +145,7 @@ impl<O> Core<O> {
         server.held.change(client.counted_bytes, 0);
         match reason {
             Closed::Violation(_) | Closed::Io(_) | Closed::Upgrade | Closed::Memory(_) => {
+                server.closed += 1;
                 tracing::warn!(target: "rpc.netserverclient", "Closing {id}: {reason}");
             }
             Closed::End | Closed::EndMidMessage | Closed::Asked => {

@@ -11,6 +11,7 @@ use super::listener::Listener;
 use super::token::Token;
 use crate::admin;
 use crate::event::{Interest, Reactor, Registered};
+use crate::query::ServerCounters;
 use crate::rpc::Program;
 use crate::sys::{process, socket};
 
@@ -38,6 +39,13 @@ pub(super) struct Server {
     was_full: bool,
     /// Bytes of its clients' messages.
     pub(super) held: HeldBytes,
+    admitted: u64,
+    /// Connections that were not admitted.
+    refused: u64,
+    /// Clients that were closed, other than for their own or an administrator's wish.
+    pub(super) closed: u64,
+    /// Times that the limit was reached.
+    full: u64,
 }
 
 /// Result of an attempt to accept a connection.
@@ -103,7 +111,23 @@ impl Server {
             paused: false,
             was_full: false,
             held: HeldBytes::default(),
+            admitted: 0,
+            refused: 0,
+            closed: 0,
+            full: 0,
         })
+    }
+
+    /// Returns the counts of its clients.
+    pub(super) fn counters(&self) -> ServerCounters {
+        ServerCounters {
+            clients: self.clients.len() as u64,
+            clients_max: self.limits.clients_max.into(),
+            admitted: self.admitted,
+            refused: self.refused,
+            closed: self.closed,
+            full: self.full,
+        }
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = &Listener> {
@@ -143,27 +167,15 @@ impl Server {
     fn admit(&mut self, stream: UnixStream, kind: admin::Server, reactor: &Reactor<Token>) {
         let id = ClientId { server: kind, number: self.next_number };
         self.next_number += 1;
-        let peer = match socket::peer(&stream) {
-            Ok(peer) if peer.uid == process::effective_uid() => peer,
-            Ok(peer) => {
-                return tracing::error!(
-                    target: "rpc.netserver",
-                    "operation forbidden: Disallowing client {} with uid {}", peer.pid, peer.uid
-                );
+        match admitted(id, stream, reactor) {
+            Ok(client) => {
+                self.admitted += 1;
+                self.clients.insert(id.number, client);
             }
-            Err(error) => {
-                return tracing::error!(
-                    target: "rpc.netserver",
-                    "Unable to get the peer of {id}: {error}"
-                );
+            Err(reason) => {
+                self.refused += 1;
+                tracing::error!(target: "rpc.netserver", "{reason}");
             }
-        };
-        match reactor.register(stream, Token::Client(id), Interest::Read) {
-            Ok(socket) => {
-                tracing::debug!(target: "rpc.netserver", "{id} is pid {}", peer.pid);
-                self.clients.insert(id.number, Client::new(id, peer, socket));
-            }
-            Err(error) => tracing::error!(target: "rpc.netserver", "Unable to watch {id}: {error}"),
         }
     }
 
@@ -171,6 +183,7 @@ impl Server {
         let count = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
         let full = count >= self.limits.clients_max;
         if full && !self.was_full {
+            self.full += 1;
             tracing::warn!(
                 target: "rpc.netserver",
                 "{count} clients are connected to server {}, its limit; further ones wait until \
@@ -181,4 +194,21 @@ impl Server {
         self.was_full = full || (self.was_full && count > self.limits.clients_max / 2);
         !full
     }
+}
+
+/// Makes a client of a connection.
+///
+/// # Errors
+/// The reason why its connection is closed.
+fn admitted(id: ClientId, stream: UnixStream, reactor: &Reactor<Token>) -> Result<Client, String> {
+    let peer = socket::peer(&stream)
+        .map_err(|error| format!("Unable to get the peer of {id}: {error}"))?;
+    if peer.uid != process::effective_uid() {
+        let (pid, uid) = (peer.pid, peer.uid);
+        return Err(format!("operation forbidden: Disallowing client {pid} with uid {uid}"));
+    }
+    let socket = reactor.register(stream, Token::Client(id), Interest::Read);
+    let socket = socket.map_err(|error| format!("Unable to watch {id}: {error}"))?;
+    tracing::debug!(target: "rpc.netserver", "{id} is pid {}", peer.pid);
+    Ok(Client::new(id, peer, socket))
 }

@@ -146,6 +146,7 @@ impl<O> Core<O> {
     /// Resumes after a failed upgrade.
     pub(super) fn refuse_upgrade(&mut self, reason: &dyn fmt::Display) {
         self.upgrade = Upgrade::None;
+        self.failed_upgrades += 1;
         self.haste.set(false);
         self.supervisor().set_paced(true);
         self.has_resumed = true;

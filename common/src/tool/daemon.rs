@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 pub use serde_json::Value as Json;
 
 use crate::client::{self, Client};
-use crate::query::{ListArguments, procedure};
+use crate::query::{Counters, ListArguments, procedure};
 
 /// A daemon to be asked.
 #[derive(Debug)]
@@ -37,6 +37,14 @@ impl Daemon {
     /// As [`Client::call`].
     pub fn status(&mut self) -> Result<Json, client::Error> {
         self.client.call(procedure::STATUS, &serde_json::json!({}))
+    }
+
+    /// Returns counts of what the daemon has done.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn counters(&mut self) -> Result<Counters, client::Error> {
+        self.client.call(procedure::COUNTERS, &serde_json::json!({}))
     }
 
     /// Decodes what the daemon has told.

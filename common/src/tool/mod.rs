@@ -5,6 +5,7 @@
 mod daemon;
 mod failure;
 mod format;
+mod metrics;
 mod options;
 mod processes;
 mod status;
@@ -14,6 +15,7 @@ mod uri;
 pub use daemon::{Daemon, Json};
 pub use failure::{Failure, run};
 pub use format::{bytes, escaped, time};
+pub use metrics::Metrics;
 pub use options::{Connect, Output};
 pub use processes::{Process, Unseen};
 pub use status::print_status;

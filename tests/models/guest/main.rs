@@ -38,6 +38,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::guest::access::Guest;
+use crate::guest::reason::Reason;
 use crate::guest::staging::{StagingPool, Workspace};
 use crate::logs::writer::LogWriter;
 use crate::protocol::GuestIdentity;
@@ -124,7 +125,7 @@ fn play(
             while !is_over.load(Ordering::SeqCst) {
                 let progress = guest.new_progress();
                 match chance(3) {
-                    true => drop(guest.drain_to_backlog_beside(&progress, "a reason", &path)),
+                    true => drop(guest.drain_to_backlog_beside(&progress, &Reason::default(), &path)),
                     false => drop(guest.fetch(&progress)),
                 }
                 shuttle::thread::yield_now();

@@ -1,5 +1,9 @@
 //! Our read-only program on the admin socket, and the tools that use it.
 
+mod alerts;
+mod exposition;
+mod expression;
+mod metrics;
 mod pages;
 mod protocol;
 mod tool;

@@ -15,8 +15,13 @@ fn commands_about_logs_work(subject: Subject) {
     let daemon = subject.start();
     let path = daemon.file("web1.log");
     let log = daemon.log_client().open(&path).unwrap();
-    let named = [("web1", "guest"), ("/var/log/libvirt/qemu/guest.log", path.to_str().unwrap())];
-    assert_eq!(run_all(&daemon, &named), 7);
+    let metrics = daemon.file("virtlogd.prom");
+    let named = [
+        ("web1", "guest"),
+        ("/var/log/libvirt/qemu/guest.log", path.to_str().unwrap()),
+        ("/var/lib/prometheus/node-exporter/virtlogd.prom", metrics.to_str().unwrap()),
+    ];
+    assert_eq!(run_all(&daemon, &named), 9);
     drop(log);
 }
 
@@ -28,8 +33,12 @@ fn commands_about_leases_work(subject: Subject) {
     let mut client = daemon.lock_client();
     client.register(&owner(guest.pid()), 0).unwrap();
     client.acquire("", image.to_str().unwrap(), 0).unwrap();
-    let named = [("/var/lib/libvirt/images/web1.qcow2", image.to_str().unwrap())];
-    assert_eq!(run_all(&daemon, &named), 4);
+    let metrics = daemon.file("virtlockd.prom");
+    let named = [
+        ("/var/lib/libvirt/images/web1.qcow2", image.to_str().unwrap()),
+        ("/var/lib/prometheus/node-exporter/virtlockd.prom", metrics.to_str().unwrap()),
+    ];
+    assert_eq!(run_all(&daemon, &named), 6);
 }
 
 /// Runs the commands on the daemon's page, with names of this test's; returns how many there are.

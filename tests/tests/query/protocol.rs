@@ -78,7 +78,7 @@ fn bytes_on_the_wire(subject: Subject) {
 fn wrong_calls_are_refused(subject: Subject) {
     let daemon = subject.start();
     let mut connection = daemon.connect_admin();
-    for procedure in [0, 3, -1, i32::MAX] {
+    for procedure in [0, 4, -1, i32::MAX] {
         let error = query(&mut connection, procedure, "{}").unwrap_err();
         assert_eq!(error, RpcError::rpc(&format!("unknown procedure: {procedure}")));
     }

@@ -3,6 +3,7 @@
 mod files;
 mod life;
 mod messages;
+mod metrics;
 mod pages;
 mod reload;
 mod sandbox;

@@ -46,7 +46,8 @@ fn nothing_is_wrong_with_the_units() {
         enable(program);
         succeed("virt-admin", &["-c", &uri(program), "srv-list"]);
     }
-    let verify = "systemd-analyze verify --man=no virtlogd.service virtlockd.service 2>&1";
+    let verify = "systemd-analyze verify --man=no virtlogd.service virtlockd.service \
+                  virtlogd-metrics.timer virtlockd-metrics.timer 2>&1";
     let verdict = succeed("sh", &["-c", verify]);
     assert!(verdict.lines().all(is_expected), "{verdict}");
     assert_eq!(verdict.lines().count(), BOTH.len() * unknown.len(), "{verdict}");
@@ -58,8 +59,9 @@ fn nothing_is_wrong_with_the_units() {
 }
 
 fn little_is_exposed() {
-    for program in BOTH {
-        let table = succeed("systemd-analyze", &["security", "--no-pager", &service(program)]);
+    let metrics = BOTH.map(|program| format!("{}-metrics.service", program.name()));
+    for service in BOTH.map(service).into_iter().chain(metrics) {
+        let table = succeed("systemd-analyze", &["security", "--no-pager", &service]);
         let verdict = table.lines().last().unwrap_or_default();
         let (_, words) = verdict.split_once("service: ").expect(verdict);
         let exposure: f64 = words.split(' ').next().unwrap().parse().expect(verdict);

@@ -106,7 +106,9 @@ fn advance(state: &mut State, core: &mut Core, resource: ResourceId) {
             state.queues.remove(&resource);
             return state.lockspaces.forget_unused(resource);
         };
-        match state.lockspaces.begin(resource, &task.action) {
+        let begun = state.lockspaces.begin(resource, &task.action);
+        state.counts.begun(&task.action, &begun);
+        match begun {
             Begun::Finished(result) => task_ended(state, core, resource, &task, result),
             Begun::Job(change, job) => {
                 let is_waited_for = task.client.is_some();
@@ -134,6 +136,7 @@ fn task_ended(
 ) {
     match &result {
         Ok(change) => {
+            state.counts.done(&task.action);
             audited::change(state, resource, task, *change);
             apply(state, core, resource, *change);
         }

@@ -106,11 +106,16 @@ impl HolderSummary {
         let named = holders.by_ref().take(HOLDERS_NAMED_MAX).cloned().collect();
         Self { named, more: holders.count() }
     }
+
+    /// Returns whether there are any.
+    pub(crate) fn are_known(&self) -> bool {
+        !self.named.is_empty()
+    }
 }
 
 impl fmt::Display for HolderSummary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.named.is_empty() {
+        if !self.are_known() {
             return out.write_str("a process that is not a client of this daemon holds it");
         }
         for (number, Holder { guest, since, held_before, .. }) in self.named.iter().enumerate() {

@@ -25,6 +25,11 @@ impl IncompleteLocks {
         }
     }
 
+    /// Returns the number of those that are known.
+    pub(crate) fn len(&self) -> usize {
+        self.resources.len()
+    }
+
     /// Takes out the leases to check now that the timer has fired.
     pub(crate) fn take_due(&mut self) -> BTreeSet<ResourceId> {
         self.is_timer_set = false;

@@ -10,7 +10,9 @@ use std::io::{BufWriter, Write, stdout};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use common::tool::{Connect, Failure, Output, run};
+use common::tool::{Connect, Failure, Metrics, Output, run};
+
+use self::subject::{DAEMON, SUBJECT};
 
 const AFTER_HELP: &str = "\
 Exit status:
@@ -30,6 +32,9 @@ pub fn main() -> ExitCode {
     let done = match &command {
         Command::List(output) => list::list(&connect, *output, &mut out),
         Command::Status(output) => status::status(&connect, *output, &mut out),
+        Command::Metrics(metrics) => {
+            connect.ask(DAEMON, SUBJECT, |daemon| metrics.print(daemon, &mut out))
+        }
         Command::Why(options) => why::why(&connect, options, &mut out),
     };
     let flushed = out.flush().map_err(Failure::from);
@@ -58,6 +63,8 @@ enum Command {
     List(Output),
     /// Show the daemon's state, and how many leases are not whole
     Status(Output),
+    /// Print what the daemon has counted, as OpenMetrics: acquisitions, refusals by reason
+    Metrics(Metrics),
     /// Tell who holds an image, by whatever name
     Why(why::Options),
 }

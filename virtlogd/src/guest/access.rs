@@ -28,7 +28,9 @@ use crate::guest::discard::discard;
 use crate::guest::pipe::{GuestPipe, InputState};
 use crate::guest::rate::RateTracker;
 use crate::guest::rate_cap::RateCap;
+use crate::guest::reason::Reason;
 use crate::guest::staging::{StagingPipe, StagingPool};
+use crate::guest::tally;
 use crate::message::log_about;
 use crate::protocol::GuestIdentity;
 
@@ -194,7 +196,7 @@ impl Guest {
 
     /// Empties its pipe if that is about to fill, even where that loses bytes, because its log
     /// cannot be written for `reason`. For the job that writes the log.
-    pub(crate) fn drain_to_backlog(&self, reason: &str, path: &Path) {
+    pub(crate) fn drain_to_backlog(&self, reason: &Reason, path: &Path) {
         if self.is_direct() {
             self.drain_to_backlog_as(&self.progress, reason, path);
         }
@@ -204,7 +206,7 @@ impl Guest {
     pub(crate) fn drain_to_backlog_beside(
         &self,
         progress: &Progress,
-        reason: &str,
+        reason: &Reason,
         path: &Path,
     ) -> Fetched {
         let is_left = self.drain_to_backlog_as(progress, reason, path);
@@ -252,7 +254,7 @@ impl Guest {
     }
 
     /// Takes the backlog of its log, with the bytes that are still in its pipe, when it has gone.
-    pub(crate) fn take_final_backlog(&self, reason: &str, path: &Path) -> Option<Box<Backlog>> {
+    pub(crate) fn take_final_backlog(&self, reason: &Reason, path: &Path) -> Option<Box<Backlog>> {
         let emptied = self.touch_directly(|pipe| {
             let waiting = pipe::readable_bytes(pipe)?;
             if waiting > 0 {
@@ -323,7 +325,7 @@ impl Guest {
         })
     }
 
-    fn drain_to_backlog_as(&self, progress: &Progress, reason: &str, path: &Path) -> bool {
+    fn drain_to_backlog_as(&self, progress: &Progress, reason: &Reason, path: &Path) -> bool {
         let left = self.touch(progress, |pipe| {
             for _ in 0..DRAIN_ROUNDS_MAX {
                 let waiting = pipe::readable_bytes(pipe).unwrap_or(0);
@@ -339,7 +341,7 @@ impl Guest {
 
     /// Takes `waiting` bytes out of the pipe. All of them: a guest that waits in the middle of a large
     /// write makes the pipe ready again only when it finds it empty.
-    fn empty(&self, pipe: BorrowedFd<'_>, waiting: usize, reason: &str, path: &Path) {
+    fn empty(&self, pipe: BorrowedFd<'_>, waiting: usize, reason: &Reason, path: &Path) {
         let moved = usize::try_from(self.move_to_backlog(pipe, waiting as u64)).unwrap_or(waiting);
         let dropped = discard(pipe, waiting.saturating_sub(moved));
         if self.pipe().lose(dropped, reason) {
@@ -370,6 +372,7 @@ impl Guest {
             }
         }
         self.pipe().filled();
+        tally::count_buffered(moved);
         moved
     }
 }

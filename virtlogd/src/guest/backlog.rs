@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use common::handover::document::Target;
 
 use crate::guest::loss::{self, Loss};
+use crate::guest::reason::{Cause, Reason};
 use crate::guest::staging::{StagingPipe, StagingPool};
 
 /// The backlog.
@@ -28,7 +29,7 @@ pub(crate) struct Backlog {
     pub(super) first_in_hand: bool,
     pub(crate) loss: Option<Loss>,
     /// Reason of the last failure to write.
-    pub(crate) reason: String,
+    pub(crate) reason: Reason,
     /// All that was lost, whether the log has a line about it or not.
     pub(super) lost: Option<Loss>,
     pub(super) since: Since,
@@ -93,7 +94,8 @@ impl Backlog {
 
     /// Reports that it cannot be written for good.
     pub(crate) fn abandon(&self, path: &Path) {
-        loss::count(self.bytes());
+        // Lost ones are counted already.
+        loss::count(Cause::Abandoned, self.staged_bytes());
         tracing::error!(
             target: "logging.log_handler",
             LIBVIRT_LOG_PATH = %path.display(),
@@ -136,7 +138,7 @@ impl Backlog {
                     target: "logging.log_handler", "Unable to make a pipe for {held} bytes of output, which are lost: {error}"
                 );
                 staging.discard();
-                self.lose(held);
+                self.lose(Cause::Descriptors, held);
             }
         }
     }
@@ -163,8 +165,8 @@ impl Backlog {
     }
 
     /// Counts bytes that were lost.
-    pub(super) fn lose(&mut self, bytes: u64) {
-        loss::count(bytes);
+    pub(super) fn lose(&mut self, cause: Cause, bytes: u64) {
+        loss::count(cause, bytes);
         for loss in [&mut self.loss, &mut self.lost] {
             match loss {
                 Some(loss) => loss.add(bytes),

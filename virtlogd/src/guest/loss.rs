@@ -7,17 +7,31 @@ use std::time::{Duration, SystemTime};
 use common::handover::document;
 use common::logging::timestamp;
 
-/// All bytes that this process has dropped, on any thread.
-static DROPPED_BYTES: AtomicU64 = AtomicU64::new(0);
+use crate::guest::reason::Cause;
+
+/// All bytes that this process has dropped, on any thread, by [`Cause`].
+static DROPPED_BYTES: [AtomicU64; Cause::ALL.len()] =
+    [const { AtomicU64::new(0) }; Cause::ALL.len()];
 
 /// Returns the number of bytes of all guests that were dropped since the start.
 pub(crate) fn dropped_bytes() -> u64 {
-    DROPPED_BYTES.load(Ordering::Relaxed)
+    dropped_bytes_by_cause().map(|(_, bytes)| bytes).fold(0, u64::saturating_add)
+}
+
+/// Returns that number for each cause.
+pub(crate) fn dropped_bytes_by_cause() -> impl Iterator<Item = (Cause, u64)> {
+    Cause::ALL
+        .into_iter()
+        .zip(&DROPPED_BYTES)
+        .map(|(it, count)| (it, count.load(Ordering::Relaxed)))
 }
 
 /// Counts bytes that were dropped.
-pub(crate) fn count(bytes: u64) {
-    DROPPED_BYTES.fetch_add(bytes, Ordering::Relaxed);
+pub(crate) fn count(cause: Cause, bytes: u64) {
+    let counts = Cause::ALL.into_iter().zip(&DROPPED_BYTES);
+    for (_, count) in counts.filter(|(it, _)| *it == cause) {
+        count.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Bytes lost since the log could last be written.
@@ -136,8 +150,8 @@ mod tests {
     #[test]
     fn dropped_bytes_of_all_guests_are_counted() {
         let before = dropped_bytes();
-        count(3);
-        count(4);
+        count(Cause::Full, 3);
+        count(Cause::Abandoned, 4);
         // Other tests drop bytes as well.
         assert!(dropped_bytes() >= before + 7);
     }

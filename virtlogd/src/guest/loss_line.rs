@@ -20,7 +20,7 @@ impl GuestPipe {
     ) -> Option<(Loss, Vec<u8>)> {
         let backlog = self.backlog.as_mut()?;
         let loss = backlog.loss.take()?;
-        backlog.line = loss.line(&backlog.reason, at_line_start);
+        backlog.line = loss.line(&backlog.reason.text, at_line_start);
         let line = backlog.line.clone();
         // Under the lock: a record of the log has the loss, or the line and its order.
         self.note_line(target);

@@ -17,4 +17,6 @@ pub(crate) mod pipe;
 pub(crate) mod pipe_budget;
 pub(crate) mod rate;
 pub(crate) mod rate_cap;
+pub(crate) mod reason;
 pub(crate) mod staging;
+pub(crate) mod tally;

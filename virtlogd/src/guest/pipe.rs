@@ -28,6 +28,7 @@ use crate::guest::backlog::{Backlog, BacklogItem};
 use crate::guest::loss::Loss;
 use crate::guest::loss_report::LossReport;
 use crate::guest::rate::RateTracker;
+use crate::guest::reason::{Cause, Reason};
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::rotating_file::SharedDirectory;
 
@@ -145,6 +146,12 @@ impl GuestPipe {
         waiting.saturating_add(in_writing).saturating_add(backlog)
     }
 
+    /// Returns the number of lost bytes that the log has no line about.
+    pub(crate) fn untold_bytes(&self) -> u64 {
+        let loss = self.backlog.as_ref().and_then(|backlog| backlog.loss);
+        loss.map_or(0, |loss| loss.bytes())
+    }
+
     /// Returns a staging pipe to move bytes of the guest's into, which is not written to the log
     /// before [`Self::filled`]. `None` if there is none, or the bytes would overtake a loss.
     pub(crate) fn begin_filling(&mut self) -> Option<StagingPipe> {
@@ -159,7 +166,7 @@ impl GuestPipe {
     }
 
     /// Counts bytes of the guest's that were dropped, for `reason`. Returns whether a warning is due.
-    pub(crate) fn lose(&mut self, dropped: u64, reason: &str) -> bool {
+    pub(crate) fn lose(&mut self, dropped: u64, reason: &Reason) -> bool {
         if dropped == 0 {
             return false;
         }
@@ -169,7 +176,7 @@ impl GuestPipe {
         if is_first {
             reason.clone_into(&mut backlog.reason);
         }
-        backlog.lose(dropped);
+        backlog.lose(reason.cause, dropped);
         is_first && report.get_or_insert_default().begin_warning(Instant::now())
     }
 
@@ -186,7 +193,7 @@ impl GuestPipe {
 
     /// Notes that writing has failed for `reason`. Takes over the staged bytes, since other logs
     /// need the pipe that they are in.
-    pub(crate) fn note_failure(&mut self, reason: &str, staging: &mut StagingPipe) {
+    pub(crate) fn note_failure(&mut self, reason: &Reason, staging: &mut StagingPipe) {
         reason.clone_into(&mut self.backlog.get_or_insert_default().reason);
         self.take_staged(staging);
     }
@@ -212,7 +219,7 @@ impl GuestPipe {
         (line, line_target): (Vec<u8>, Option<Target>),
         staged: VecDeque<StagingPipe>,
         loss: Option<Loss>,
-        reason: String,
+        reason: Reason,
     ) {
         let rest = Backlog { line, line_target, ..Backlog::default() };
         let backlog = Backlog { staged, loss, reason, lost: loss, ..rest };
@@ -228,9 +235,9 @@ impl GuestPipe {
         if written < bytes {
             let backlog = self.backlog.get_or_insert_default();
             if backlog.loss.is_none() {
-                "the daemon has ended in between".clone_into(&mut backlog.reason);
+                backlog.reason = Reason::new(Cause::Crash, "the daemon has ended in between");
             }
-            backlog.lose(bytes - written);
+            backlog.lose(Cause::Crash, bytes - written);
         }
     }
 
@@ -275,7 +282,7 @@ impl GuestPipe {
         if bytes > 0 {
             let backlog = self.backlog.get_or_insert_default();
             backlog.staged.retain(|staging| !is_lost(staging));
-            backlog.lose(bytes);
+            backlog.lose(Cause::Stop, bytes);
         }
     }
 

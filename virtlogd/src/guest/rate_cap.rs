@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::guest::reason::{Cause, Reason};
+
 /// Bytes in the bucket with which output is still taken: fewer are not worth a piece of it.
 pub(crate) const TOKENS_BYTES_MIN: u64 = 4096;
 
@@ -87,12 +89,13 @@ impl RateCap {
     }
 
     /// Returns the reason of a loss.
-    pub(crate) fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> Reason {
         let rate = self.limit.bytes_per_s;
-        match self.is_low {
+        let text = match self.is_low {
             None => format!("more than the {rate} bytes a second of its rule"),
             Some(_) => format!("more than {rate} bytes a second on a file system that is low"),
-        }
+        };
+        Reason::new(Cause::RateCap, text)
     }
 
     fn is_in_force(&self) -> bool {

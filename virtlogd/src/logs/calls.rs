@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::guest::access::Guest;
 use crate::guest::backlog::Backlog;
 use crate::guest::staging::Workspace;
+use crate::guest::tally::Tally;
 use crate::logs::writer::LogWriter;
 use crate::message::log_about;
 use crate::protocol;
@@ -77,13 +78,15 @@ pub(super) fn append(
     writer: Option<&mut LogWriter>,
     message: &[u8],
     limits: Limits,
+    tally: &mut Tally,
 ) -> Result<(), rotating_file::Error> {
     if let Some(writer) = writer {
-        return writer.append(message);
+        return writer.append(message, tally);
     }
     let mut file = RotatingFile::open_shared(path, limits)?;
-    file.append(&mut Bytes(message), true)?;
-    Ok(())
+    let appended = file.append(&mut Bytes(message), true);
+    tally.grown(file.take_growth());
+    appended.map(drop)
 }
 
 /// Makes the answer to a call that the file layer has carried out.

@@ -13,6 +13,7 @@ use common::sys::pipe;
 use crate::guest::access::Guest;
 use crate::guest::fetch::{FETCH_PERIOD, Fetch};
 use crate::guest::pipe::JournalState;
+use crate::guest::reason::{Cause, Reason};
 use crate::logs::outcome::Outcome;
 use crate::logs::task::Task;
 use crate::logs::timer::{QueueTimer, QueueTimers, Timer};
@@ -67,6 +68,11 @@ impl LogQueue {
             waiting: WaitingTasks::default(),
             timers: QueueTimers::default(),
         }
+    }
+
+    /// Returns whether its log is this guest's, as far as the last task has told.
+    pub(crate) fn is_log_of(&self, guest: &Arc<Guest>) -> bool {
+        self.guest.as_ref().is_some_and(|it| Arc::ptr_eq(it, guest))
     }
 
     /// Returns whether there is a task to start.
@@ -139,16 +145,16 @@ impl LogQueue {
 
     /// Returns the reason to empty the guest's pipe even where that loses bytes; `None`: its log
     /// can be written.
-    pub(crate) fn drop_reason(&self, core: &mut Core<Outcome>) -> Option<String> {
+    pub(crate) fn drop_reason(&self, core: &mut Core<Outcome>) -> Option<Reason> {
         if self.is_stalled && self.place.is_some_and(|place| core.hangs(place)) {
-            return Some("the file system did not answer in time".to_owned());
+            return Some(Reason::new(Cause::Hanging, "the file system did not answer in time"));
         }
         let guest = self.guest.as_ref()?;
         if let Some(cap) = guest.cap.as_ref().filter(|cap| cap.is_dropping()) {
             return Some(cap.reason());
         }
         let pipe = Some(guest).filter(|_| self.is_failing)?.pipe();
-        Some(pipe.backlog().map_or_else(String::new, |backlog| backlog.reason.clone()))
+        Some(pipe.backlog().map_or_else(Reason::default, |backlog| backlog.reason.clone()))
     }
 
     /// Returns whether the task under way takes long.

@@ -159,8 +159,10 @@ impl Task {
             }
             Self::Append { client, message, limits } => {
                 let result = failure.map_or(Ok(()), Err);
-                let appended = result
-                    .and_then(|()| calls::append(path, writer.as_deref_mut(), &message, limits));
+                let appended = result.and_then(|()| {
+                    let (log, tally) = (writer.as_deref_mut(), &mut workspace.tally);
+                    calls::append(path, log, &message, limits, tally)
+                });
                 answer = Some((client, calls::to_reply(appended, |()| protocol::appended())));
             }
         }

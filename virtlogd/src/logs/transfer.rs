@@ -1,11 +1,14 @@
 //! Transfer of bytes into a log's file, from its backlog and from the guest's pipe, for one turn.
 
+use std::time::Instant;
+
 use common::handover::document::Target;
 
 use crate::guest::access::Guest;
 use crate::guest::backlog::BacklogItem;
 use crate::guest::pipe::InputState;
-use crate::guest::staging::{Scratch, Workspace};
+use crate::guest::staging::Workspace;
+use crate::guest::tally::Tally;
 use crate::logs::source::GuestBytes;
 use crate::logs::turn_budget::TurnBudget;
 use crate::logs::write_outcome::WriteOutcome;
@@ -32,7 +35,7 @@ pub(super) fn transfer(
     budget: TurnBudget,
     flush: bool,
 ) -> Result<(WriteOutcome, Written), Error> {
-    let (mut left, mut of_pipe) = (budget, 0);
+    let (mut left, taken_before) = (budget, workspace.tally.taken_bytes);
     let mut state = file.of_source(guest.state())?;
     refresh(file, state)?;
     guest.progress.note();
@@ -41,14 +44,12 @@ pub(super) fn transfer(
         match outcome_before(state, &left).filter(|_| !has_staged) {
             Some(outcome) => break outcome,
             None if state == InputState::Backlog && !has_staged => {
-                write_backlog(guest, file, &mut workspace.scratch, &mut left)?;
+                write_backlog(guest, file, workspace, &mut left)?;
             }
             None => {
                 // Bytes that had to be staged to be looked at come first. What a short write left there
                 // must not stay: the staging pipe is not this log's alone.
-                let (stored, taken) =
-                    write_output(guest, file, workspace, &mut left, flush || has_staged)?;
-                of_pipe += taken;
+                let stored = write_output(guest, file, workspace, &mut left, flush || has_staged)?;
                 let is_held = stored == 0 && workspace.staging.held() == 0;
                 if is_held && state == InputState::Waiting && !left.is_over() {
                     break WriteOutcome::Held;
@@ -57,8 +58,10 @@ pub(super) fn transfer(
         }
         state = file.of_source(guest.state())?;
     };
-    let Workspace { staging, scratch } = workspace;
+    let Workspace { staging, scratch, tally } = workspace;
     GuestBytes::new(guest, staging, scratch, left).check_stored(file)?;
+    left.time(Instant::now()).into_iter().for_each(|time| tally.turn(time));
+    let of_pipe = tally.taken_bytes - taken_before;
     Ok((outcome, Written { of_pipe, total: left.spent(&budget) }))
 }
 
@@ -86,29 +89,30 @@ fn outcome_before(state: InputState, left: &TurnBudget) -> Option<WriteOutcome> 
     }
 }
 
-/// Writes what is staged and what waits in the guest's pipe. Returns how many bytes were stored, and how
-/// many were taken from the pipe.
+/// Writes what is staged and what waits in the guest's pipe. Returns how many bytes were stored.
 fn write_output(
     guest: &Guest,
     file: &mut RotatingFile,
-    Workspace { staging, scratch }: &mut Workspace,
+    Workspace { staging, scratch, tally }: &mut Workspace,
     left: &mut TurnBudget,
     flush: bool,
-) -> Result<(u64, u64), Error> {
+) -> Result<u64, Error> {
     let mut source = GuestBytes::new(guest, staging, scratch, *left);
-    let stored = file.append(&mut source, flush)?;
+    let stored = file.append(&mut source, flush);
+    tally.taken_bytes += source.taken;
+    let stored = stored?;
     if stored == 0 && flush {
         source.check_stored(file)?;
     }
     *left = source.budget;
-    Ok((stored, source.taken))
+    Ok(stored)
 }
 
 /// Writes the backlog, as far as the budget goes.
 fn write_backlog(
     guest: &Guest,
     file: &mut RotatingFile,
-    scratch: &mut Scratch,
+    Workspace { scratch, tally, .. }: &mut Workspace,
     budget: &mut TurnBudget,
 ) -> Result<(), Error> {
     settle_doubts(guest, file);
@@ -120,7 +124,7 @@ fn write_backlog(
         match item {
             BacklogItem::Line(line) => {
                 guest.pipe().note_line(target_of(file));
-                write_line(guest, file, &line, budget)?;
+                write_line(guest, file, &line, tally, budget)?;
             }
             BacklogItem::Staged(staging) => {
                 let mut source = GuestBytes::of_backlog(guest, &staging, scratch, *budget);
@@ -130,7 +134,7 @@ fn write_backlog(
                 guest.pipe().first_is_back();
                 written?;
             }
-            BacklogItem::Loss => write_loss(guest, file, budget)?,
+            BacklogItem::Loss => write_loss(guest, file, tally, budget)?,
         }
     }
     Ok(())
@@ -150,12 +154,13 @@ fn settle_doubts(guest: &Guest, file: &RotatingFile) {
 fn write_loss(
     guest: &Guest,
     file: &mut RotatingFile,
+    tally: &mut Tally,
     budget: &mut TurnBudget,
 ) -> Result<(), Error> {
     let at_line_start = file.is_at_line_start();
     let begun = guest.pipe().begin_line(at_line_start, target_of(file));
     let Some((loss, line)) = begun else { return Ok(()) };
-    write_line(guest, file, &line, budget)
+    write_line(guest, file, &line, tally, budget)
         .inspect_err(|_| guest.pipe().line_has_failed(loss, &line))
 }
 
@@ -163,6 +168,7 @@ fn write_line(
     guest: &Guest,
     file: &mut RotatingFile,
     line: &[u8],
+    tally: &mut Tally,
     budget: &mut TurnBudget,
 ) -> Result<(), Error> {
     budget.begin();
@@ -172,7 +178,7 @@ fn write_line(
     // Its bytes are the daemon's, not the guest's.
     budget.spend(0);
     guest.progress.note();
-    result.map(drop)
+    result.map(|_| tally.loss_lines += 1)
 }
 
 fn target_of(file: &RotatingFile) -> Target {

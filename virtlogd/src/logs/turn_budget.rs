@@ -63,6 +63,13 @@ impl TurnBudget {
         }
     }
 
+    /// Returns the time from the first write to `now`; `None` if nothing was written, or however long
+    /// that may take.
+    pub(crate) fn time(&self, now: Instant) -> Option<Duration> {
+        let begin = self.end?.checked_sub(self.period?)?;
+        Some(now.saturating_duration_since(begin))
+    }
+
     /// Subtracts a piece of `bytes` that was written.
     pub(crate) fn spend(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);

@@ -20,7 +20,9 @@ use crate::guest::loss::{self, Loss};
 use crate::guest::pipe::InputState;
 use crate::guest::rate::{self, ReadPolicy};
 use crate::guest::rate_cap::RateCap;
+use crate::guest::reason::{Cause, Reason};
 use crate::guest::staging::Workspace;
+use crate::guest::tally::Tally;
 use crate::logs::restored_file::RestoredFile;
 use crate::logs::transfer::{Written, transfer};
 use crate::logs::turn_budget::TurnBudget;
@@ -42,7 +44,7 @@ pub(crate) struct LogWriter {
 /// Failure to write a log, as long as it lasts.
 #[derive(Debug, Default)]
 struct WriteFailure {
-    reason: String,
+    reason: Reason,
     /// The file cannot be opened.
     is_about_opening: bool,
     guest_gone_since: Option<Instant>,
@@ -52,7 +54,7 @@ impl LogWriter {
     /// Makes the writer of a guest's output into a file.
     pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
         let mut writer = Self { guest, file, failure: None };
-        writer.note_file();
+        writer.note_file(&mut Tally::default());
         writer
     }
 
@@ -89,7 +91,7 @@ impl LogWriter {
     /// Returns the reason if the file cannot be opened.
     pub(crate) fn not_to_be_opened(&self) -> Option<&str> {
         let failure = self.failure.as_ref().filter(|failure| failure.is_about_opening)?;
-        Some(&failure.reason)
+        Some(&failure.reason.text)
     }
 
     /// Returns the limits of the file.
@@ -106,7 +108,7 @@ impl LogWriter {
             }
             Err(error) => self.note_failure(&error, workspace),
         }
-        self.note_file();
+        self.note_file(&mut workspace.tally);
     }
 
     /// Returns the guest.
@@ -202,10 +204,10 @@ impl LogWriter {
     }
 
     /// Adds a message at the end of the log.
-    pub(crate) fn append(&mut self, message: &[u8]) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, message: &[u8], tally: &mut Tally) -> Result<(), Error> {
         self.file.refresh()?;
         let appended = self.file.append(&mut Bytes(message), true);
-        self.note_file();
+        self.note_file(tally);
         appended.map(drop)
     }
 
@@ -232,7 +234,8 @@ impl LogWriter {
         }
         let Some(failure) = &self.failure else { return };
         let (unwritten_bytes, reason) = (self.guest.unwritten_bytes(), &failure.reason);
-        loss::count(unwritten_bytes);
+        let counted_bytes = self.guest.pipe().untold_bytes();
+        loss::count(Cause::Abandoned, unwritten_bytes.saturating_sub(counted_bytes));
         log_about!(
             error,
             guest,
@@ -339,14 +342,15 @@ impl LogWriter {
             }
             Err(error) => self.note_failure(error, workspace),
         }
-        self.note_file();
+        self.note_file(&mut workspace.tally);
         written
     }
 
     /// Notes that no bytes are in hand, the file's directory for the journal and the process after this
     /// one, and what has become of the file for who looks into the daemon.
-    fn note_file(&mut self) {
+    fn note_file(&mut self, tally: &mut Tally) {
         let growth = self.file.take_growth();
+        tally.grown(growth);
         let mut pipe = self.guest.pipe();
         pipe.in_hand = None;
         pipe.note_directory(self.file.directory());
@@ -354,10 +358,8 @@ impl LogWriter {
     }
 
     fn note_failure(&mut self, error: &Error, workspace: &mut Workspace) {
-        let reason = match error.errno() {
-            Some(errno) => format!("{error}: {}", errno_text(errno)),
-            None => error.to_string(),
-        };
+        workspace.tally.write_errors += 1;
+        let reason = reason_of(error);
         if self.failure.as_ref().is_none_or(|failure| failure.reason != reason) {
             let (guest, path) = (&self.guest.identity, self.file.path());
             log_about!(
@@ -430,5 +432,16 @@ impl LogWriter {
             Some(since) if since.elapsed() >= FINAL_BACKLOG_PERIOD => WriteOutcome::End,
             _ => WriteOutcome::Failed,
         }
+    }
+}
+
+fn reason_of(error: &Error) -> Reason {
+    let cause = match error.errno() {
+        Some(libc::ENOSPC | libc::EDQUOT) => Cause::Full,
+        _ => Cause::Failing,
+    };
+    match error.errno() {
+        Some(errno) => Reason::new(cause, format!("{error}: {}", errno_text(errno))),
+        None => Reason::new(cause, error.to_string()),
     }
 }

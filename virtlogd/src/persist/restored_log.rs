@@ -11,6 +11,7 @@ use common::handover::document::{LogDirectory, Loss};
 
 use crate::guest::access::Guest;
 use crate::guest::loss;
+use crate::guest::reason::{Cause, Reason};
 use crate::guest::staging::StagingPool;
 use crate::logs::restored_file::RestoredFile;
 use crate::protocol::GuestIdentity;
@@ -78,7 +79,7 @@ impl RestoredPipe {
         let line = (self.unfinished_line, self.line_target);
         let mut pipe = guest.pipe();
         pipe.key = self.key;
-        pipe.restore(line, staged, loss, reason.unwrap_or_default());
+        pipe.restore(line, staged, loss, Reason::new(Cause::default(), reason.unwrap_or_default()));
         pipe.in_writing = self.in_writing.map(Box::new);
         pipe.set_line_order(self.line_order);
         pipe.directory = self.directory.map(SharedDirectory::from);

@@ -120,7 +120,7 @@ fn save_private(queue: &LogQueue, pipe: &GuestPipe, fd_set: &FdSet) -> PrivateLo
         line_target: backlog.and_then(|backlog| backlog.line_target),
         line_order: pipe.line_order().map(NonZeroU64::get),
         loss: backlog.and_then(|backlog| backlog.loss).map(|loss| loss.save()),
-        reason: backlog.map(|backlog| backlog.reason.clone()),
+        reason: backlog.map(|backlog| backlog.reason.text.clone()),
         in_writing: pipe.in_writing.as_deref().copied(),
         directory: pipe.directory.as_ref().map(SharedDirectory::get),
         pipe_bytes: pipe.rate.enlarged_bytes(),

@@ -14,7 +14,9 @@ use std::io::{BufWriter, Write, stdout};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use common::tool::{Connect, Failure, Output, run};
+use common::tool::{Connect, Failure, Metrics, Output, run};
+
+use self::subject::{DAEMON, SUBJECT};
 
 const AFTER_HELP: &str = "\
 Exit status:
@@ -34,6 +36,9 @@ pub fn main() -> ExitCode {
     let done = match &command {
         Command::List(output) => list::list(&connect, *output, &mut out),
         Command::Status(output) => status::status(&connect, *output, &mut out),
+        Command::Metrics(metrics) => {
+            connect.ask(DAEMON, SUBJECT, |daemon| metrics.print(daemon, &mut out))
+        }
         Command::Cat(options) => cat::cat(&connect, options, &mut out),
         Command::Follow(options) => follow::follow(&connect, options, &mut out),
         Command::Why(name) => why::why(&connect, name, &mut out),
@@ -64,6 +69,8 @@ enum Command {
     List(Output),
     /// Show the daemon's state, and how many logs are not well
     Status(Output),
+    /// Print what the daemon has counted, as OpenMetrics: bytes, losses by reason, rotations
+    Metrics(Metrics),
     /// Print a log, from its oldest part on
     Cat(cat::Options),
     /// Print what a log gets from now on, until interrupted

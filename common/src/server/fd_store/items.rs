@@ -63,6 +63,7 @@ impl<O> Core<O> {
             && store.offers_max.is_none_or(|most| store.proof.sent_count() < most);
         store.has_unstored |= !is_room;
         if !is_room && store.offers_max.is_none() && !store.removals_first {
+            store.refusals += 1;
             self.complain("it is full");
         }
         is_room

@@ -163,6 +163,7 @@ impl<O> Core<O> {
         let kinds = [Kind::Log, Kind::Pipe, Kind::Lease, Kind::Client];
         let item = kinds.into_iter().find_map(|kind| Some((kind, kind.key(name)?)));
         let Some((kind, key)) = item.filter(|_| self.supervision.notify.has(name)) else { return };
+        self.store.refusals += 1;
         self.remove_stored(kind, key);
         let mut clients = self.servers.main.clients.values_mut();
         let client = clients.find(|client| kind == Kind::Client && client.key() == Some(key));

@@ -43,6 +43,8 @@ pub(crate) struct StoreState {
     pub(crate) is_begun_anew: bool,
     /// Some item did not fit.
     pub(crate) has_unstored: bool,
+    /// Times that an item did not fit, whether or not it was sent.
+    pub(crate) refusals: u64,
     /// An item may fit now.
     pub(crate) has_room: bool,
     /// Some item keeps a name under which it could not be sent again.

@@ -37,17 +37,21 @@ pub(crate) fn write(mut guest: &File, bytes: &[u8]) {
     guest.write_all(bytes).unwrap();
 }
 
+fn disk() -> Reason {
+    Reason::new(Cause::Full, "disk")
+}
+
 #[test]
 fn a_guest_is_relieved_into_a_pipe_and_then_of_its_bytes() {
     let (guest, writer) = guest();
     write(&writer, &[b'a'; 20_000]);
     assert_eq!(
-        guest.drain_to_backlog_beside(&guest.new_progress(), "disk", Path::new("log")).waiting,
+        guest.drain_to_backlog_beside(&guest.new_progress(), &disk(), Path::new("log")).waiting,
         0
     );
     for _ in 0..4 {
         write(&writer, &[b'b'; 20_000]);
-        guest.drain_to_backlog("disk", Path::new("log"));
+        guest.drain_to_backlog(&disk(), Path::new("log"));
     }
     let mut pipe = guest.pipe();
     assert_eq!(pipe::readable_bytes(&pipe.fd).unwrap(), 0);
@@ -65,10 +69,10 @@ fn a_guest_is_relieved_into_a_pipe_and_then_of_its_bytes() {
 fn what_comes_while_kept_bytes_are_written_goes_elsewhere() {
     let (guest, writer) = guest();
     write(&writer, &[b'a'; 20_000]);
-    guest.drain_to_backlog("disk", Path::new("log"));
+    guest.drain_to_backlog(&disk(), Path::new("log"));
     let Some(BacklogItem::Staged(first)) = guest.pipe().next_item() else { panic!("nothing kept") };
     write(&writer, &[b'b'; 20_000]);
-    guest.drain_to_backlog("disk", Path::new("log"));
+    guest.drain_to_backlog(&disk(), Path::new("log"));
     let mut pipe = guest.pipe();
     assert_eq!(first.held(), 20_000);
     first.discard();
@@ -81,10 +85,10 @@ fn what_comes_while_kept_bytes_are_written_goes_elsewhere() {
 fn a_line_that_was_not_begun_counts_on() {
     let (guest, writer) = guest();
     let mut staging = StagingPool::default().take().unwrap();
-    guest.pipe().note_failure("disk", &mut staging);
+    guest.pipe().note_failure(&disk(), &mut staging);
     for _ in 0..6 {
         write(&writer, &[b'a'; 20_000]);
-        guest.drain_to_backlog("disk", Path::new("log"));
+        guest.drain_to_backlog(&disk(), Path::new("log"));
     }
     let mut pipe = guest.pipe();
     while let Some(BacklogItem::Staged(kept)) = pipe.next_item() {
@@ -134,7 +138,7 @@ fn numbers_of_an_earlier_process_may_be_any() {
     let (reader, writer) = pipe::pipe().unwrap();
     write(&File::from(writer.try_clone().unwrap()), b"staged");
     let staging = pipe.pool().adopt((reader, writer), None).unwrap();
-    pipe.restore((Vec::new(), None), [staging].into(), loss, String::new());
+    pipe.restore((Vec::new(), None), [staging].into(), loss, Reason::default());
     pipe.in_writing = Some(Box::new((u64::MAX, TARGET)));
     assert_eq!(pipe.unwritten_bytes(7), u64::MAX);
     pipe.see_written(TARGET.inode, 5);

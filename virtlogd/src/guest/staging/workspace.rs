@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::pool::StagingPool;
 use super::scratch::Scratch;
 use super::staging_pipe::StagingPipe;
+use crate::guest::tally::Tally;
 
 /// Workspaces that are kept in reserve. There are never more than jobs under way.
 const SPARE_WORKSPACES_MAX: usize = 4;
@@ -16,6 +17,8 @@ pub(crate) struct Workspace {
     /// Empty between turns.
     pub(crate) staging: StagingPipe,
     pub(crate) scratch: Scratch,
+    /// Counts of the present job.
+    pub(crate) tally: Tally,
 }
 
 /// Workspaces in reserve, for all jobs.
@@ -34,6 +37,8 @@ struct Spare {
     workspaces: Vec<Workspace>,
     /// Number of jobs that wait for one.
     waiting: usize,
+    /// Counts of all jobs that have given theirs back.
+    tally: Tally,
 }
 
 impl Workspaces {
@@ -43,9 +48,15 @@ impl Workspaces {
     /// As `pipe2(2)`.
     pub(crate) fn new() -> io::Result<Self> {
         let pool = Arc::<StagingPool>::default();
-        let spare = Spare { workspaces: vec![Workspace::new(&pool)?], waiting: 0 };
+        let spare =
+            Spare { workspaces: vec![Workspace::new(&pool)?], waiting: 0, tally: Tally::default() };
         let (spare, given_back) = (Mutex::new(spare), Condvar::new());
         Ok(Self(Arc::new(Shared { pool, spare, given_back })))
+    }
+
+    /// Returns the counts of all jobs that have ended.
+    pub(crate) fn tally(&self) -> Tally {
+        self.0.spare().tally.clone()
     }
 
     /// Returns the source of their staging pipes.
@@ -77,8 +88,9 @@ impl Workspaces {
     }
 
     /// Returns one to the reserve, empty.
-    pub(crate) fn give_back(&self, workspace: Workspace) {
+    pub(crate) fn give_back(&self, mut workspace: Workspace) {
         let mut spare = self.0.spare();
+        spare.tally.take(&mut workspace.tally);
         if spare.workspaces.len() < SPARE_WORKSPACES_MAX {
             spare.workspaces.push(workspace);
         }
@@ -101,6 +113,6 @@ impl Workspace {
     /// # Errors
     /// As `pipe2(2)`.
     pub(crate) fn new(pool: &StagingPool) -> io::Result<Self> {
-        Ok(Self { staging: pool.take()?, scratch: Scratch::new()? })
+        Ok(Self { staging: pool.take()?, scratch: Scratch::new()?, tally: Tally::default() })
     }
 }

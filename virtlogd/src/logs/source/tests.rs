@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 
 fn source<'a>(guest: &'a Guest, workspace: &'a mut Workspace, bytes: u64) -> GuestBytes<'a> {
-    let Workspace { staging, scratch } = workspace;
+    let Workspace { staging, scratch, .. } = workspace;
     GuestBytes::new(guest, staging, scratch, TurnBudget::all(bytes))
 }
 
