@@ -11,6 +11,7 @@ mod input;
 mod journal;
 mod log_settings;
 mod peer;
+mod query;
 mod records;
 mod recovery;
 mod rotation;
@@ -35,7 +36,7 @@ const fn json(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub(crate) const ALL: [Target; 12] = [
+pub(crate) const ALL: [Target; 13] = [
     json("adoption_leases", adoption::leases),
     json("adoption_logs", adoption::logs),
     binary("arguments", arguments::run),
@@ -44,6 +45,7 @@ pub(crate) const ALL: [Target; 12] = [
     binary("framing", framing::run),
     binary("journal", journal::run),
     binary("log_settings", log_settings::run),
+    binary("query", query::run),
     binary("records", records::run),
     json("recovery", recovery::run),
     binary("rotation", rotation::run),
