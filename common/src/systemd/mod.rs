@@ -3,6 +3,7 @@
 mod activation;
 mod bus;
 mod channel;
+pub mod journal;
 mod names;
 mod notify;
 mod pace;

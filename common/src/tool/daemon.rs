@@ -61,9 +61,21 @@ impl Daemon {
     /// As [`Client::call`], and those of `see`.
     pub fn each<T: DeserializeOwned, E: From<client::Error>>(
         &mut self,
+        see: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_behind(None, see)
+    }
+
+    /// Shows the logs or leases behind a place to `see`.
+    ///
+    /// # Errors
+    /// As [`Self::each`].
+    pub fn each_behind<T: DeserializeOwned, E: From<client::Error>>(
+        &mut self,
+        place: Option<String>,
         mut see: impl FnMut(T) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut arguments = ListArguments::default();
+        let mut arguments = ListArguments { after: place, ..ListArguments::default() };
         loop {
             let page: Page<T> = self.client.call(procedure::LIST, &arguments)?;
             page.items.into_iter().try_for_each(&mut see)?;

@@ -59,6 +59,12 @@ impl LogClient {
         self.0.call(LOG_PROGRAM, OPEN, &Self::open_arguments(path, flags)).map(open_log)
     }
 
+    /// Opens a log of the guest of this name.
+    pub fn open_of(&mut self, guest: &str, path: &Path) -> Result<OpenLog, RpcError> {
+        let payload = domain_of(guest).string(path.as_os_str().as_bytes()).u32(0).into_bytes();
+        self.0.call(LOG_PROGRAM, OPEN, &payload).map(open_log)
+    }
+
     /// [`Self::open`] at a daemon that may be killed meanwhile.
     ///
     /// # Errors
@@ -145,7 +151,11 @@ fn open_log((payload, mut fds): (Vec<u8>, Vec<OwnedFd>)) -> OpenLog {
 }
 
 fn domain() -> Writer {
-    Writer::new().string("qemu").fixed(&[0xab; 16]).string("guest")
+    domain_of("guest")
+}
+
+fn domain_of(guest: &str) -> Writer {
+    Writer::new().string("qemu").fixed(&[0xab; 16]).string(guest)
 }
 
 fn position(payload: &[u8]) -> Position {

@@ -3,6 +3,8 @@
 mod alerts;
 mod exposition;
 mod expression;
+mod follow_all;
+mod follower;
 mod metrics;
 mod pages;
 mod protocol;

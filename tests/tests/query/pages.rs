@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use nix::sys::signal::Signal;
 use tests::guest::owner;
 use tests::harness::{Daemon, Subject, write};
 
 use super::Sleeper;
+use super::follower::{Follower, Journal};
 use super::tool::tool;
 
 tests::ours! { Virtlogd: commands_about_logs_work }
@@ -16,12 +18,16 @@ fn commands_about_logs_work(subject: Subject) {
     let path = daemon.file("web1.log");
     let log = daemon.log_client().open(&path).unwrap();
     let metrics = daemon.file("virtlogd.prom");
+    let state = daemon.host().path("follower.state");
+    let _journal = Journal::start(&daemon.host());
     let named = [
         ("web1", "guest"),
         ("/var/log/libvirt/qemu/guest.log", path.to_str().unwrap()),
         ("/var/lib/prometheus/node-exporter/virtlogd.prom", metrics.to_str().unwrap()),
+        ("/var/lib/virtlogd-journal/state", state.to_str().unwrap()),
     ];
-    assert_eq!(run_all(&daemon, &named), 9);
+    assert_eq!(run_all(&daemon, &named), 12);
+    assert!(state.exists());
     drop(log);
 }
 
@@ -53,13 +59,24 @@ fn run_all(daemon: &Daemon, named: &[(&str, &str)]) -> usize {
     for command in commands {
         let command = command.split('#').next().unwrap();
         count += 1;
-        if command.trim_start().starts_with("follow") {
-            // It does not end: see `virtlogctl`.
+        let command = named.iter().fold(command.to_owned(), |it, (from, to)| it.replace(from, to));
+        let words: Vec<_> = command.split_whitespace().collect();
+        if let Some(("follow", rest)) = words.split_first().map(|(first, rest)| (*first, rest)) {
+            follow(daemon, rest);
             continue;
         }
-        let command = named.iter().fold(command.to_owned(), |it, (from, to)| it.replace(from, to));
-        let printed = tool(daemon, command.split_whitespace());
+        let printed = tool(daemon, words);
         assert_eq!((printed.status, &*printed.stderr), (Some(0), ""), "{command}");
     }
     count
+}
+
+/// Runs a command that does not end.
+fn follow(daemon: &Daemon, words: &[&str]) {
+    let Some(("--all", rest)) = words.split_first().map(|(first, rest)| (*first, rest)) else {
+        // See `virtlogctl`.
+        return;
+    };
+    let mut follower = Follower::start(daemon, rest);
+    assert_eq!((follower.end(Signal::SIGTERM), &*follower.stderr()), (Some(0), ""), "{words:?}");
 }

@@ -45,7 +45,8 @@ pub(crate) fn tool<A: AsRef<OsStr>>(
     run(daemon.subject(), |command| command.args(["--connect", &uri]).args(arguments))
 }
 
-fn uri(daemon: &Daemon) -> String {
+/// The URI of a daemon's own admin socket.
+pub(crate) fn uri(daemon: &Daemon) -> String {
     let name = daemon.subject().program.name();
     format!("{name}:///system?socket={}", daemon.admin_socket().display())
 }

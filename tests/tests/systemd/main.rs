@@ -1,6 +1,7 @@
 //! Units and socket activation, without and with a booted systemd.
 
 mod files;
+mod guests_in_journal;
 mod life;
 mod messages;
 mod metrics;

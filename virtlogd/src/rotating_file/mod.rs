@@ -22,7 +22,7 @@ pub use directory::Directory;
 pub use error::{Error, Refusal};
 pub use limits::{BACKUPS_MAX, Limits};
 pub use open_files::{Deletion, is_open};
-pub use reader::read;
+pub use reader::{open_part, read};
 pub use rotation::{rotations, steps_left};
 pub use shared_directory::SharedDirectory;
 pub use source::{Bytes, Offset, Source};

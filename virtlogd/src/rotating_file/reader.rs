@@ -1,6 +1,6 @@
 //! Reads of a log from a remembered position on through its rotated parts, without having it open.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +76,17 @@ pub fn read(
         left = left.saturating_sub((data.len() - before) as u64);
     }
     Ok(())
+}
+
+/// Opens the log at `path`, or an older part of it, for reading, as for [`read`] of a log that is not open:
+/// what others have put in its place is neither followed nor opened. The fd is close-on-exec, and opening
+/// it does not block.
+///
+/// # Errors
+/// As `open(2)`; EINVAL for a FIFO, a socket or a device; [`Error::Refused`] for what others have put
+/// there.
+pub fn open_part(path: &Path, part: Option<u64>) -> Result<(File, Metadata), Error> {
+    Location::at(path, Trust::Careful)?.open(part, OFlag::O_RDONLY, 0)
 }
 
 /// Part of a position.

@@ -2,6 +2,7 @@
 //!
 //! It looks at the files alone, so it neither delays the daemon nor ends with it.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use common::tool::{Connect, Failure, escaped};
 
+use super::all::{self, AllOptions};
 use super::find::Name;
 use super::parts::{Part, Parts};
 use super::show::Shown;
@@ -20,14 +22,17 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// Lines that are printed at first.
 const LINES: u64 = 10;
 
-/// Log to be followed.
+/// Logs to be followed.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    #[command(flatten)]
-    name: Name,
+    /// Name or uuid of a guest, or path of a log
+    #[arg(value_name = "DOMAIN|PATH", required_unless_present = "all", conflicts_with = "all")]
+    name: Option<OsString>,
     /// Begin with the last N lines
-    #[arg(short = 'n', long, value_name = "N", default_value_t = LINES)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = LINES, conflicts_with = "all")]
     lines: u64,
+    #[command(flatten)]
+    all: AllOptions,
 }
 
 /// A part that is being followed.
@@ -37,13 +42,16 @@ struct Follower {
     offset: u64,
 }
 
-/// Prints a log as it grows, until it is ended or nobody reads.
+/// Prints a log, or all, as they grow, until it is ended or nobody reads.
 pub(crate) fn follow(
     connect: &Connect,
     options: &Options,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let path = options.name.file(connect)?;
+    let Some(name) = options.name.clone() else {
+        return all::follow_all(connect, &options.all, out);
+    };
+    let path = Name { name }.file(connect)?;
     let failed = |error| Failure::of_file(&path, &error);
     let parts = Parts::open(&path).map_err(failed)?;
     let start = parts.start_of_lines(options.lines).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! `virtlogctl`, the program that looks into virtlogd and changes nothing.
 
+mod all;
 mod cat;
 mod find;
 mod follow;
@@ -73,7 +74,7 @@ enum Command {
     Metrics(Metrics),
     /// Print a log, from its oldest part on
     Cat(cat::Options),
-    /// Print what a log gets from now on, until interrupted
+    /// Print what a log, or all logs, get from now on, until interrupted
     Follow(follow::Options),
     /// Tell why a log is still open, and why it does not grow
     Why(find::Name),

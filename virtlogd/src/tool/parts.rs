@@ -169,7 +169,8 @@ impl Part {
     }
 }
 
-fn backup(path: &Path, number: usize) -> PathBuf {
+/// Returns the path of an older part.
+pub(crate) fn backup(path: &Path, number: usize) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(format!(".{number}"));
     name.into()
