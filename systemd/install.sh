@@ -24,6 +24,8 @@ while [ $# -gt 0 ]; do
 done
 built=${BUILT:-${CARGO_TARGET_DIR:-$PWD/target}/release}
 units=/etc/systemd/system
+# Outside of systemd's own directory, the one that all its versions read.
+catalogs=/usr/local/lib/systemd/catalog
 
 fail() {
   echo "install.sh: $*" >&2
@@ -72,6 +74,13 @@ install_settings() {
   esac
 }
 
+# Explanations for journalctl -x, if the daemon has such.
+install_catalog() {
+  [ -e "systemd/$name.catalog" ] || return 0
+  put 644 "systemd/$name.catalog" "$catalogs/$name.catalog"
+  journalctl --update-catalog || true
+}
+
 install_one() {
   tool=${name%d}ctl
   find_program
@@ -79,6 +88,7 @@ install_one() {
   is_ours "$built/$name" || fail "$built/$name is not ours. Nothing was changed."
   put 755 "$built/$tool" "$prefix/bin/$tool"
   put 755 systemd/exchange.sh "$prefix/libexec/$name/exchange"
+  install_catalog
   install_program
   install_settings
   RETRY="systemd/install.sh --prefix $prefix" systemd/exchange.sh take-over "$name" "$program" || failed=1
@@ -104,6 +114,8 @@ uninstall_one() {
     "$units/$name.service") rm -f "$units/$name.service" "$units/$name.socket" "$units/$name-admin.socket" ;;
   esac
   systemctl daemon-reload
+  rm -f "$catalogs/$name.catalog"
+  journalctl --update-catalog || true
 }
 
 [ "$(id -u)" = 0 ] || fail "only root can do this."

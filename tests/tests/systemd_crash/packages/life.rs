@@ -84,6 +84,7 @@ fn install() {
         assert!(property(&service(program), settings).contains("virt-rs.conf"));
         assert_eq!(property(&service(program), reload).matches("path=").count(), 1);
     }
+    assert!(succeed("journalctl", &["--list-catalog"]).contains("virtlockd: Lease refused"));
     assert!(said.contains("4 logs open") && said.contains("1 leases held"), "{said}");
     assert_eq!(said.matches("loses nothing from now on").count(), 2, "{said}");
 }

@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tests::harness::{Program, expect_file, guest_writes};
-use tests::machine::{enable, is_libvirts, main_pid, main_socket, succeed};
-use tests::wire::LogClient;
+use tests::machine::{enable, is_libvirts, main_pid, main_socket, service, succeed, systemctl};
+use tests::wire::{LockClient, LogClient};
 
 use super::{
     NEXT_VERSION, be_libvirts_host, changed_package, package, packaged, packaging, packaging_fails,
@@ -24,7 +25,12 @@ super::with_packages! {
     a_full_run_directory,
     what_libvirts_daemon_could_not_take_over,
     a_hand_over_that_fails,
+    where_nothing_may_be_reloaded,
+    clients_that_come_and_go,
 }
+
+/// Longer than unpacking takes, and shorter than clients are waited for.
+const RESTLESS: Duration = Duration::from_secs(6);
 
 /// Another number in the place of the machine's.
 const OTHER_MACHINE: &str = "printf '\\363' | dd of=x/usr/sbin/$(basename x/usr/sbin/*) bs=1 seek=18 conv=notrunc status=none";
@@ -151,6 +157,55 @@ fn a_hand_over_that_fails() {
         expect_libvirts(program, before);
     }
     guests.into_iter().for_each(Guests::finish);
+}
+
+/// As on hosts that are being built, and in containers.
+fn where_nothing_may_be_reloaded() {
+    be_libvirts_host();
+    let guests = BOTH.map(Guests::start);
+    succeed(
+        "sh",
+        &["-ec", "cd /usr/sbin; printf '#!/bin/sh\nexit 101\n' >policy-rc.d; chmod +x policy-rc.d"],
+    );
+    let [log, lock] = BOTH.map(main_pid);
+    let said = packaged("dpkg", &["--install", &package(Program::Virtlogd)]);
+    assert!(said.contains("policy-rc.d forbids a reload. virtlogd-rs"), "{said}");
+    expect_libvirts(Program::Virtlogd, log);
+    let hidden = format!(
+        "mount -t tmpfs tmpfs /run/systemd; dpkg --install {}",
+        package(Program::Virtlockd)
+    );
+    let said = packaged("unshare", &["--mount", "sh", "-ec", &hidden]);
+    assert!(said.contains(&format!("takes over at: kill -USR1 {lock}")), "{said}");
+    expect_libvirts(Program::Virtlockd, lock);
+    systemctl(&["daemon-reload"]);
+    for (program, pid) in BOTH.into_iter().zip([log, lock]) {
+        systemctl(&["reload", &service(program)]);
+        expect_ours(program, pid);
+    }
+    guests.into_iter().for_each(Guests::finish);
+}
+
+/// libvirt's virtlockd ends over a client that has connected and not yet said who it is.
+fn clients_that_come_and_go() {
+    be_libvirts_host();
+    let program = Program::Virtlockd;
+    let guests = Guests::start(program);
+    let before = main_pid(program);
+    let restless = std::thread::spawn(|| {
+        let end = Instant::now() + RESTLESS;
+        while Instant::now() < end {
+            let client = LockClient::connect(&main_socket(Program::Virtlockd)).unwrap();
+            std::thread::sleep(Duration::from_millis(30));
+            drop(client);
+        }
+        end
+    });
+    let said = packaged("dpkg", &["--install", &package(program)]);
+    assert!(restless.join().unwrap() < Instant::now(), "it was not waited for");
+    assert!(said.contains("has taken over from libvirt's"), "{said}");
+    expect_ours(program, before);
+    guests.finish();
 }
 
 fn path(program: Program) -> String {
