@@ -1,6 +1,8 @@
 //! Daemons whose fds are held by `virtfdhold`, which may have an fd store of its own with a
 //! [stand-in supervisor](crate::supervisor).
 
+mod client;
+
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Daemon, Host, Program, Setup, Subject, Whose, eventually, ours};
 use crate::supervisor::Supervisor;
 use crate::wire::{Connection, Header};
+pub use client::{Client, Given};
 
 /// Fds that the host's supervisor keeps.
 const SUPERVISOR_FDS: usize = 2000;

@@ -3,3 +3,4 @@
 mod daemons;
 mod guests;
 mod load;
+mod protocol;
