@@ -2,6 +2,7 @@
 //! [stand-in supervisor](crate::supervisor).
 
 mod client;
+mod container;
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -16,6 +17,7 @@ use crate::harness::{Daemon, Host, Program, Setup, Subject, Whose, eventually, o
 use crate::supervisor::Supervisor;
 use crate::wire::{Connection, Header};
 pub use client::{Client, Given};
+pub use container::{Recipe, container};
 
 /// Fds that the host's supervisor keeps.
 const SUPERVISOR_FDS: usize = 2000;
@@ -53,11 +55,13 @@ pub struct Origin {
     pub preparation: String,
     /// A program that executes the holder's client, with its arguments.
     pub through: Vec<String>,
+    /// What is executed, the holder's client by default.
+    pub command: Vec<String>,
 }
 
 /// The directory of a set on this host.
 pub fn set_directory(host: &Host, set: &str) -> PathBuf {
-    host.path("hold").join(set)
+    host.path("run/virtfdhold").join(set)
 }
 
 /// A fresh copy of the holder's executable, so that one that runs is told from the next.
@@ -100,7 +104,8 @@ impl Holder {
     fn arguments_of_daemons(host: &Host) -> Vec<String> {
         let run = host.path("run/libvirt");
         let of = |name: &str| {
-            let (main, admin) = (run.join(format!("{name}-sock")), run.join(format!("{name}-admin-sock")));
+            let (main, admin) =
+                (run.join(format!("{name}-sock")), run.join(format!("{name}-admin-sock")));
             [
                 format!("--set={name}"),
                 format!("--listen={name}:{name}.socket={}", main.display()),
@@ -147,7 +152,7 @@ impl Holder {
     pub fn spawn(&mut self) {
         let setup = Subject { whose: Whose::Ours, program: Program::Virtlogd }.setup_on(&self.host);
         let setup = setup.instead(&copy_of_executable(&self.host)).args(["serve"]);
-        let setup = setup.args([self.host.path("hold")]).args(self.arguments.iter());
+        let setup = setup.args([self.host.path("run/virtfdhold")]).args(self.arguments.iter());
         let Some(supervisor) = &self.supervisor else {
             self.process = Some(setup.start());
             return;
@@ -193,11 +198,16 @@ impl Held {
 
     /// What a process is started with.
     pub fn setup(&self) -> Setup {
+        let Origin { preparation, through, command } = &self.origin;
+        let setup = self.subject.setup_on(&self.host).prepare(preparation);
+        if let Some((program, arguments)) = command.split_first() {
+            let setup = setup.through(through.iter().cloned()).instead(Path::new(program));
+            return setup.args(arguments.iter());
+        }
         let client = [ours(NAME).display().to_string(), "exec".into(), "--wait=30".into()];
         let set = [self.set.display().to_string(), "--".into()];
-        let words = self.origin.through.iter().cloned().chain(client).chain(set);
-        let setup = self.subject.setup_on(&self.host).replaceable().through(words);
-        setup.prepare(&self.origin.preparation)
+        let words = through.iter().cloned().chain(client).chain(set);
+        setup.replaceable().through(words)
     }
 
     /// Kills it. Nothing is there until it is [started again](Self::spawn).

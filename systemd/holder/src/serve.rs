@@ -61,8 +61,8 @@ struct Left {
 ///
 /// # Errors
 /// [`enum@Error`]
-pub(crate) fn serve(options: Serve) -> Result<u8, Error> {
-    check(&options)?;
+pub(crate) fn serve(options: &Serve) -> Result<u8, Error> {
+    check(options)?;
     // Before anything is opened that could have the number of an fd that was passed.
     let mut left = take_left();
     let signals = Signals::install(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
@@ -73,7 +73,7 @@ pub(crate) fn serve(options: Serve) -> Result<u8, Error> {
         let index = u8::try_from(index).map_err(|_| Error::Sets(index))?;
         let (own, others) = left.into_iter().partition(|left| is_of(left, &set.name));
         left = others;
-        sets.push(restore(index, set, &options, own, &mut context)?);
+        sets.push(restore(index, set, options, own, &mut context)?);
     }
     if !left.is_empty() {
         context.log.say(&format!("dropped {} fds of sets that there are no more", left.len()));

@@ -127,7 +127,7 @@ impl Set {
                 context.backing.drop(&self.name, Record::Item { name, is_watched });
             }
         }
-        items.into_iter().for_each(|item| leave(item, context));
+        items.iter().for_each(|item| leave(item, context));
     }
 
     /// Drops a watched fd whose other end is closed. Others of its name are kept anew.
@@ -136,7 +136,7 @@ impl Set {
         let name = item.name.clone();
         let record = Record::Item { name: &name, is_watched: true };
         context.backing.drop(&self.name, record);
-        leave(item, context);
+        leave(&item, context);
         for other in self.items.iter().filter(|other| other.name == name && other.is_watched) {
             context.backing.keep(&self.name, record, other.fd.as_fd());
         }
@@ -206,7 +206,8 @@ impl Set {
     }
 }
 
-fn leave(item: Item, context: &mut Context) {
+/// To be called before the fd is closed.
+fn leave(item: &Item, context: &mut Context) {
     context.fds -= 1;
     if item.is_watched {
         context.poller.forget(&item.fd);

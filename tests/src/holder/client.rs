@@ -55,8 +55,14 @@ impl Client {
         let rights = [ControlMessage::ScmRights(&numbers)];
         let rights = if fds.is_empty() { &[][..] } else { &rights };
         let socket = self.messages.as_raw_fd();
-        sendmsg::<UnixAddr>(socket, &[IoSlice::new(text.as_bytes())], rights, MsgFlags::empty(), None)
-            .expect("sending a message");
+        sendmsg::<UnixAddr>(
+            socket,
+            &[IoSlice::new(text.as_bytes())],
+            rights,
+            MsgFlags::empty(),
+            None,
+        )
+        .expect("sending a message");
     }
 
     /// Stores an fd under this name, whatever becomes of its other end.

@@ -10,7 +10,7 @@ use crate::load::{Leases, Logs, turn};
 tests::ours! { Virtlogd: nothing_is_lost_whoever_is_killed_or_upgraded }
 
 /// Times that everything is killed, stopped and upgraded.
-fn rounds() -> usize {
+pub(crate) fn rounds() -> usize {
     let rounds = std::env::var("VIRT_TESTS_RESTARTS").ok();
     rounds.map_or(1, |text| text.parse().expect("a number of rounds"))
 }

@@ -206,7 +206,7 @@ fn two_holders_do_not_share_a_directory(_: Subject) {
     let host = Host::new();
     let (_holder, client) = holder(&host, "");
     let mut second = Command::new(ours("virtfdhold"));
-    second.arg("serve").arg(host.path("hold")).arg("--set=a");
+    second.arg("serve").arg(host.path("run/virtfdhold")).arg("--set=a");
     let refused = second.output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("is in use by another holder"), "{said}");

@@ -1,6 +1,7 @@
 //! Units and socket activation, without and with a booted systemd.
 
 mod files;
+mod holder;
 mod life;
 mod reload;
 mod sandbox;

@@ -14,9 +14,9 @@ const KCMP_FILE: libc::c_int = 0;
 pub fn is_same_description(one: impl AsFd, other: impl AsFd) -> Option<bool> {
     let (one, other) = (one.as_fd().as_raw_fd(), other.as_fd().as_raw_fd());
     // SAFETY: all arguments are numbers.
-    match unsafe { libc::fcntl(one, F_DUPFD_QUERY, other) } {
-        answer @ (0 | 1) => return Some(answer == 1),
-        _ => {}
+    let answer = unsafe { libc::fcntl(one, F_DUPFD_QUERY, other) };
+    if matches!(answer, 0 | 1) {
+        return Some(answer == 1);
     }
     let own = nix::unistd::getpid().as_raw();
     let (one, other) = (libc::c_long::from(one), libc::c_long::from(other));

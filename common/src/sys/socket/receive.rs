@@ -17,8 +17,8 @@ const CONTROL_FDS_MAX: u32 = 253;
 // SAFETY: pure arithmetic.
 const FDS_BYTES: usize =
     unsafe { libc::CMSG_SPACE(CONTROL_FDS_MAX * (RawFd::BITS / u8::BITS)) } as usize;
-// SAFETY: pure arithmetic, of a few bytes.
-const SENDER_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
+// SAFETY: pure arithmetic. They are three numbers.
+const SENDER_BYTES: usize = unsafe { libc::CMSG_SPACE(3 * (u32::BITS / u8::BITS)) } as usize;
 
 /// Result of a read.
 #[derive(Debug)]

@@ -73,7 +73,12 @@ impl Set {
         context: &mut Context,
     ) {
         let (Some(request), Some(sender)) = (Request::parse(message), sender) else { return };
-        if !self.is_from_daemon(&request, sender, context) {
+        let is_known = self.is_from_daemon(&request, sender, context);
+        // One that has lost a holder begins with removals, and with barriers.
+        if !is_known && self.claim.is_none() && !matches!(request, Request::Store { .. }) {
+            return;
+        }
+        if !is_known {
             let (name, Peer { pid, uid, .. }) = (&self.name, sender);
             let line =
                 format!("{name}: ignored process {pid} of user {uid}, which has not this set");
