@@ -93,9 +93,9 @@ impl Backing {
         if self.has_store() { self.notify.barrier(end.as_fd()) } else { Ok(()) }
     }
 
-    /// Returns whether the supervisor has yet to take something.
+    /// Returns whether the store has yet to take something.
     pub(crate) fn is_behind(&self) -> bool {
-        self.notify.waiting() > 0
+        self.has_store() && self.notify.waiting() > 0
     }
 
     /// Passes on what the supervisor could not take yet. Returns whether it has taken all.

@@ -17,8 +17,6 @@ pub(crate) struct Claim {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) has_ended: bool,
-    /// Messages that were read since its end.
-    pub(crate) messages_since: usize,
 }
 
 /// A process that asks for a set.
@@ -49,7 +47,7 @@ pub(crate) enum Stage {
 
 impl Claim {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Self {
-        Self { pid, pidfd, has_ended: false, messages_since: 0 }
+        Self { pid, pidfd, has_ended: false }
     }
 }
 

@@ -123,8 +123,8 @@ impl Server {
         let now = Instant::now();
         let retry = self.context.backing.is_behind().then(|| now + RETRY_PERIOD);
         let is_ending = |set: &Set| set.claim.as_ref().is_some_and(|claim| claim.has_ended);
-        // Its messages are taken a limited number at a time.
-        let ending = (!self.is_paused && self.sets.iter().any(is_ending)).then_some(now);
+        // One that had ended when it was adopted.
+        let ending = self.sets.iter().any(is_ending).then_some(now);
         let start = self.parent.as_ref().and_then(Parent::next_start);
         let sets = self.sets.iter().filter_map(Set::deadline);
         let next = sets.chain(retry).chain(ending).chain(start).min()?;

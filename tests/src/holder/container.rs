@@ -3,10 +3,12 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
 
 use super::Origin;
-use crate::harness::{Host, Program, Subject, Whose, ours};
+use crate::harness::{Host, Program, Subject, Whose, ours, refusing};
 
 /// What a recipe says about one container.
 #[derive(Debug)]
@@ -48,12 +50,76 @@ impl Recipe {
     }
 }
 
-/// A container of this recipe for a daemon. `host` is the host's `/run`; its directory of files
-/// stands for those of logs and images.
+/// A container of this recipe for a daemon. The host's directory of files stands for those of logs
+/// and images.
 pub fn container(recipe: &Recipe, program: Program, host: &Host) -> Origin {
     let name = program.name();
+    let daemon = Subject { whose: Whose::Ours, program }.executable().expect("our daemon");
+    let files = [
+        (daemon, format!("/usr/sbin/{name}")),
+        (ours("virtfdhold"), "/usr/sbin/virtfdhold".to_owned()),
+    ];
+    let preparation = root_directory(name, &files, &recipe.volumes);
     let root = host.path(&format!("box.{name}/root"));
-    let mut preparation = format!(
+    let through = ["chroot".to_owned(), root.display().to_string()];
+    Origin { preparation, through: through.into(), command: recipe.command.clone() }
+}
+
+/// A pod as that of a `KubeVirt` guest: an ordinary user, a process 1 that starts virtlogd in the
+/// foreground and again a second after its end, a root directory that is read-only, no `/proc/sys`,
+/// and none of the calls that a container engine refuses.
+pub fn pod(host: &Host) -> Origin {
+    let program = Program::Virtlogd;
+    let daemon = Subject { whose: Whose::Ours, program }.executable().expect("our daemon");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/kubevirt/virtlogd");
+    let files = [
+        (daemon, "/usr/libexec/virtlogd".to_owned()),
+        (ours("virtfdhold"), "/usr/libexec/virtfdhold".to_owned()),
+        (script, "/usr/sbin/virtlogd".to_owned()),
+    ];
+    let mut preparation = root_directory("pod", &files, &[]);
+    let refusing = refusing(Errno::EPERM, REFUSED);
+    let build = Path::new(&refusing[0]).parent().expect("a directory");
+    writeln!(preparation, "volume '{}'; volume \"$1/user\"", build.display()).expect("a string");
+    preparation.push_str("mkdir \"$box/root/nothing\" \"$box/root/outside\"; touch \"$box/root/etc/virtlogd.conf\"\n");
+    let root = host.path("box.pod/root").display().to_string();
+    let mut words: Vec<String> =
+        ["unshare", "--pid", "--fork", "--kill-child", "sh", "-ec", SEAL, "sh"]
+            .map(str::to_owned)
+            .into();
+    words.push(root);
+    words.extend(["unshare", "--user", "--map-user=107", "--map-group=107"].map(str::to_owned));
+    words.extend(refusing);
+    words.extend(self::refusing(Errno::ENOSYS, "clone3"));
+    let command = ["/bin/sh", "-c", LAUNCHER].map(str::to_owned);
+    Origin { preparation, through: words, command: command.into() }
+}
+
+/// Calls that Docker's default profile refuses to a process without privileges.
+const REFUSED: &str = "kcmp,mount,umount2,setns,unshare,bpf,perf_event_open,pivot_root,userfaultfd,\
+    keyctl,add_key,open_by_handle_at,acct,reboot,swapon,swapoff,syslog";
+
+/// Makes the root directory `$1` read-only, with a `/proc` for this pid namespace that has no `sys`.
+const SEAL: &str = r#"
+root=$1; shift
+mount -n -t proc proc "$root/proc"
+mount -n --bind "$root/nothing" "$root/proc/sys"
+mount -n -o remount,bind,ro "$root"
+cd "$root"
+pivot_root . outside
+cd /
+umount -n -l /outside
+exec "$@"
+"#;
+
+/// What virt-launcher does.
+const LAUNCHER: &str =
+    "while :; do /usr/sbin/virtlogd -f /etc/virtlogd.conf & wait $!; sleep 1; done";
+
+/// Shell commands that make a root directory at `$1/box.NAME/root` from the host's, with these files
+/// and directories over it.
+fn root_directory(name: &str, files: &[(PathBuf, String)], volumes: &[String]) -> String {
+    let mut commands = format!(
         r#"
 box=$1/box.{name}
 mkdir -p "$box"
@@ -61,23 +127,20 @@ mount -n -t tmpfs tmpfs "$box"
 mkdir "$box/upper" "$box/work" "$box/root"
 mount -n -t overlay -o "lowerdir=/,upperdir=$box/upper,workdir=$box/work" overlay "$box/root"
 volume() {{ mkdir -p "$box/root$1"; mount -n --rbind "$1" "$box/root$1"; }}
-file() {{ touch "$box/root$2"; mount -n --bind "$1" "$box/root$2"; }}
+file() {{ rm -f "$box/root$2"; touch "$box/root$2"; mount -n --bind "$1" "$box/root$2"; }}
 volume /proc
 volume /dev
 volume "$1/files"
 "#
     );
-    let daemon = Subject { whose: Whose::Ours, program }.executable().expect("our daemon");
-    for (file, path) in [(daemon, name), (ours("virtfdhold"), "virtfdhold")] {
-        writeln!(preparation, "file '{}' /usr/sbin/{path}", file.display()).expect("a string");
+    for (file, path) in files {
+        writeln!(commands, "file '{}' '{path}'", file.display()).expect("a string");
     }
-    for volume in &recipe.volumes {
+    for volume in volumes {
         // What a host without guests does not have is nothing to a test.
-        writeln!(preparation, "if [ -d '{volume}' ]; then volume '{volume}'; fi")
-            .expect("a string");
+        writeln!(commands, "if [ -d '{volume}' ]; then volume '{volume}'; fi").expect("a string");
     }
-    let through = ["chroot".to_owned(), root.display().to_string()];
-    Origin { preparation, through: through.into(), command: recipe.command.clone() }
+    commands
 }
 
 fn recipe(file: &str) -> String {

@@ -17,47 +17,54 @@ use crate::record::Record;
 const MESSAGES_IN_A_ROW_MAX: usize = 64;
 
 /// Messages that are read after the end of the process that has the set, before the next one gets
-/// it: all that the kernel could have queued, and more. Ours.
-const MESSAGES_SINCE_END_MAX: usize = 65_536;
+/// it: more than the kernel queues, by default 10 and under systemd 512. Ours.
+const MESSAGES_SINCE_END_MAX: usize = 4096;
 
 impl Set {
-    /// Takes messages, a limited number of them. Returns whether none is left.
+    /// Takes messages, a limited number of them, unless the holder's own store is behind. Returns
+    /// whether none is left.
     ///
     /// Each stays in the socket until it was seen to and passed on: if the holder is killed before
     /// that, the next one reads it again.
     pub(crate) fn take_messages(&mut self, context: &mut Context) -> bool {
-        let mut bytes = [0; MESSAGE_BYTES_MAX];
         for _ in 0..MESSAGES_IN_A_ROW_MAX {
             if context.backing.is_behind() {
                 return false;
             }
-            match receive_message(&self.sockets.messages, &mut bytes, true) {
-                Ok(Message { count, fds, is_whole, sender }) => {
-                    let message = bytes.get(..count).filter(|_| is_whole);
-                    self.see_to(message.unwrap_or_default(), fds, sender, context);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) => {
-                    context.log.say(&format!("{}: a message is lost: {error}", self.name));
-                }
+            if !self.take_message(context) {
+                return true;
             }
-            self.consume();
         }
         false
     }
 
-    /// Reads what is left of a process that has ended; then nobody has the set.
+    /// Takes the next message, if there is one.
+    fn take_message(&mut self, context: &mut Context) -> bool {
+        let mut bytes = [0; MESSAGE_BYTES_MAX];
+        match receive_message(&self.sockets.messages, &mut bytes, true) {
+            Ok(Message { count, fds, is_whole, sender }) => {
+                let message = bytes.get(..count).filter(|_| is_whole);
+                self.see_to(message.unwrap_or_default(), fds, sender, context);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => context.log.say(&format!("{}: a message is lost: {error}", self.name)),
+        }
+        self.consume();
+        true
+    }
+
+    /// Reads what is left of a process that has ended; then nobody has the set. The next one is not
+    /// to wait for the holder's own store, which gets all of it later.
     pub(super) fn settle_end(&mut self, context: &mut Context) {
-        let Some(claim) = self.claim.as_mut().filter(|claim| claim.has_ended) else { return };
-        claim.messages_since += MESSAGES_IN_A_ROW_MAX;
-        let is_enough = claim.messages_since > MESSAGES_SINCE_END_MAX;
-        let pid = claim.pid;
-        if !self.take_messages(context) && !is_enough {
+        if self.claim.as_ref().is_none_or(|claim| !claim.has_ended) {
             return;
         }
-        if let Some(claim) = self.claim.take() {
-            context.poller.forget(&claim.pidfd);
+        let mut count = 0;
+        while count < MESSAGES_SINCE_END_MAX && self.take_message(context) {
+            count += 1;
         }
+        let Some(Claim { pid, pidfd, .. }) = self.claim.take() else { return };
+        context.poller.forget(&pidfd);
         context.backing.drop(&self.name, Record::Claim { pid });
         self.open_listeners(context);
         context.backing.status(&self.status());
