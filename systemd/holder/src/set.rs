@@ -1,8 +1,5 @@
 //! One set of fds, and the one process at a time that has it.
 
-mod claims;
-mod messages;
-
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -194,7 +191,8 @@ impl Set {
         context.poller.watch(&item.fd, Token::Item(self.index, number), Interest::End).ok();
     }
 
-    fn claim(&mut self, claim: Claim, context: &Context) {
+    /// Gives it to a process.
+    pub(crate) fn claim(&mut self, claim: Claim, context: &Context) {
         let token = Token::Daemon(self.index);
         if let Err(error) = context.poller.watch(&claim.pidfd, token, Interest::Read) {
             context

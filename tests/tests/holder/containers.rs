@@ -30,7 +30,7 @@ fn tripleo(_: Subject) {
     });
 }
 
-/// A pod's memory, in KiB, of which KubeVirt gives virtlogd 25 MiB.
+/// A pod's memory, in KiB, of which `KubeVirt` gives virtlogd 25 MiB.
 const POD_KIB_MAX: u64 = 25 * 1024;
 
 /// A holder that was filled again does not have the listening sockets, and fewer sentinels.

@@ -1,6 +1,6 @@
 //! Guests that would notice a loss: numbered lines on pipes, and leases that others want.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -38,7 +38,7 @@ impl Logs {
         let mut client = LogClient::connect(socket).expect("connecting");
         let begin = |number: usize| {
             let path = directory.join(format!("{number}.log"));
-            let pipe = File::from(client.open(&path).expect("opening a log").pipe);
+            let pipe = client.open(&path).expect("opening a log").pipe;
             let pace = if number == 0 { Pace::Lines } else { Pace::Steady };
             Writer::start(&path, pipe, pace)
         };

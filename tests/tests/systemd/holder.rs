@@ -50,7 +50,7 @@ fn nothing_is_lost_when_it_is_killed_restarted_and_stopped() {
     let path = Path::new("/srv/guest.log");
     let pipe =
         LogClient::connect(&main_socket(Program::Virtlogd)).unwrap().open(path).unwrap().pipe;
-    let writer = Writer::start(path, pipe.into(), Pace::Steady);
+    let writer = Writer::start(path, pipe, Pace::Steady);
     let image = "/srv/disk.img".to_owned();
     std::fs::write(&image, "").unwrap();
     let mut locks = LockClient::connect(&main_socket(Program::Virtlockd)).unwrap();

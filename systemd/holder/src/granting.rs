@@ -9,12 +9,12 @@ use common::sys::pidfd;
 use common::sys::socket::{self, Peer, receive_message, send_datagram};
 use nix::libc;
 
-use super::Set;
 use crate::claim::{Claim, Claimant, Stage};
 use crate::context::Context;
 use crate::packet::{CLAIM, Packet};
 use crate::poller::{Interest, Token};
 use crate::record::Record;
+use crate::set::Set;
 
 /// Processes that may ask for a set at a time. Ours.
 const CLAIMANTS_MAX: usize = 8;
@@ -46,14 +46,14 @@ impl Set {
     }
 
     /// Returns whether a process may have this set, whatever it asks.
-    pub(super) fn may_have(&self, peer: Peer, context: &Context) -> bool {
+    pub(crate) fn may_have(&self, peer: Peer, context: &Context) -> bool {
         peer.pid > 0
             && context.users.is(peer.uid, self.uid)
             && self.only.is_none_or(|only| only == peer.pid)
     }
 
     /// Gives the set to the next process that waits for it, if nobody has it.
-    pub(super) fn grant(&mut self, context: &mut Context) {
+    pub(crate) fn grant(&mut self, context: &mut Context) {
         let Some(index) = self.claimants.iter().position(|it| it.stage == Stage::Waiting) else {
             return;
         };
@@ -78,7 +78,7 @@ impl Set {
     }
 
     /// Refuses those that have waited for too long.
-    pub(super) fn refuse_late(&mut self, now: Instant, context: &mut Context) {
+    pub(crate) fn refuse_late(&mut self, now: Instant, context: &mut Context) {
         while let Some(index) = self.claimants.iter().position(|it| it.deadline <= now) {
             let Some(claimant) = self.claimants.get(index) else { return };
             let holder = self.claim.as_ref().map_or(0, |claim| claim.pid);

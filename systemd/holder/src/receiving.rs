@@ -7,11 +7,11 @@ use common::sys::pidfd;
 use common::sys::socket::{Message, Peer, receive_message};
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::Set;
 use crate::claim::Claim;
 use crate::context::Context;
 use crate::message::{MESSAGE_BYTES_MAX, Request, State};
 use crate::record::Record;
+use crate::set::Set;
 
 /// Messages that are taken in a row while others wait. Ours.
 const MESSAGES_IN_A_ROW_MAX: usize = 64;
@@ -55,7 +55,7 @@ impl Set {
 
     /// Reads what is left of a process that has ended; then nobody has the set. The next one is not
     /// to wait for the holder's own store, which gets all of it later.
-    pub(super) fn settle_end(&mut self, context: &mut Context) {
+    pub(crate) fn settle_end(&mut self, context: &mut Context) {
         if self.claim.as_ref().is_none_or(|claim| !claim.has_ended) {
             return;
         }
@@ -80,7 +80,7 @@ impl Set {
         context: &mut Context,
     ) {
         let (Some(request), Some(sender)) = (Request::parse(message), sender) else { return };
-        let is_known = self.is_from_daemon(&request, sender, context);
+        let is_known = self.admits(&request, sender, context);
         // One that has lost a holder begins with removals, and with barriers.
         if !is_known && self.claim.is_none() && !matches!(request, Request::Store { .. }) {
             return;
@@ -109,12 +109,7 @@ impl Set {
 
     /// Returns whether a message is that of the process that has the set. One that stores something
     /// in an empty set of nobody gets it: another holder has lost what it had stored there.
-    fn is_from_daemon(
-        &mut self,
-        request: &Request<'_>,
-        sender: Peer,
-        context: &mut Context,
-    ) -> bool {
+    fn admits(&mut self, request: &Request<'_>, sender: Peer, context: &mut Context) -> bool {
         if let Some(claim) = &self.claim {
             return claim.pid == sender.pid;
         }
