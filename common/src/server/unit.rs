@@ -89,6 +89,9 @@ impl<O> Core<O> {
     ) {
         self.asking.is_under_way = false;
         self.asking.reserve = pipe::pipe().ok();
+        let supervisor = self.supervision.notify.target();
+        let is_ours = |unit: &Unit| supervisor.is_none_or(|address| unit.listens_at(address));
+        let answer = answer.map(|unit| unit.filter(is_ours));
         if self.asking.stop == Stop::Asked {
             return self.stop_is_known(&answer);
         }

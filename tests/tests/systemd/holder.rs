@@ -83,7 +83,10 @@ fn kill_all(units: &[&str]) {
         eventually(&format!("{unit} runs again"), || ![0, before].contains(&pid(unit)));
     }
     let mut logs = LogClient::connect(&main_socket(Program::Virtlogd)).unwrap();
-    logs.position(Path::new("/srv/guest.log")).expect("virtlogd serves");
+    if let Err(error) = logs.position(Path::new("/srv/guest.log")) {
+        let said = [HOLDER, "container-virtlogd.service"].map(journal);
+        panic!("virtlogd has lost its log after {units:?}: {error:?}\n{}", said.join("\n"));
+    }
     let mut locks = LockClient::connect(&main_socket(Program::Virtlockd)).unwrap();
     locks.register(&Owner::of(1), 0).expect("virtlockd serves");
 }
