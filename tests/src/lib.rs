@@ -6,6 +6,7 @@
 
 pub mod guest;
 pub mod harness;
+pub mod holder;
 pub mod interop;
 pub mod load;
 pub mod machine;

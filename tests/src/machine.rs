@@ -11,14 +11,14 @@
 mod slow_mount;
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::unistd::Pid;
 
 pub use self::slow_mount::SlowMount;
-use crate::harness::{Program, Subject, Whose, eventually, left_out};
+use crate::harness::{Program, Subject, Whose, eventually, left_out, ours};
 
 /// Tells a test that it is inside.
 const INSIDE: &str = "TESTS_INSIDE_MACHINE";
@@ -145,9 +145,7 @@ fn files(
     let slow = slow.filter(|slow| slow.exists()).map(|slow| (slow, slow_mount::PROGRAM.to_owned()));
     let mut files = vec![(executable, "/opt/test".to_owned())];
     files.extend(slow);
-    let entries = units.read_dir().map_err(|error| format!("{}: {error}", units.display()))?;
-    for entry in entries {
-        let path = entry.map_err(|error| error.to_string())?.path();
+    for path in [entries(units)?, entries(&units.join("holder"))?].concat() {
         if matches!(path.extension().and_then(OsStr::to_str), Some("service" | "socket" | "timer"))
         {
             let unit = path.file_name().and_then(OsStr::to_str).expect("a unit's name is text");
@@ -155,6 +153,7 @@ fn files(
             files.push((path, installed));
         }
     }
+    files.push((ours("virtfdhold"), "/usr/sbin/virtfdhold".to_owned()));
     for program in [Program::Virtlogd, Program::Virtlockd] {
         for maker in [Whose::Ours, Whose::Theirs] {
             files.push((executable_of(&root, maker, program)?, stored(maker, program)));
@@ -169,6 +168,12 @@ fn files(
         word
     };
     Ok(files.into_iter().map(colon).collect())
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let failure = |error: io::Error| format!("{}: {error}", directory.display());
+    let entries = directory.read_dir().map_err(failure)?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failure)).collect()
 }
 
 fn executable_of(

@@ -39,6 +39,9 @@ impl Handler {
 }
 
 impl Daemon for Handler {
+    const STAKE: &'static str =
+        "a crash or a kill frees all leases, a stop or a restart ends the guests that hold them";
+
     type Outcome = Outcome;
 
     fn call(&mut self, core: &mut Core, from: Caller, call: Call) -> Answer {

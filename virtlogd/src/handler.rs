@@ -140,6 +140,8 @@ impl Handler {
 }
 
 impl Daemon for Handler {
+    const STAKE: &'static str = "a crash, a kill or a restart ends all logs";
+
     type Outcome = Outcome;
 
     fn call(&mut self, core: &mut Core<Outcome>, from: Caller, call: Call) -> Answer {

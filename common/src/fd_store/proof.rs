@@ -233,7 +233,10 @@ impl Proof {
         {
             self.spare.push(pipe);
         }
-        let is_there = !has_ended(&sentinel.reader) && !answer.is_doubtful;
+        let has_ended = has_ended(&sentinel.reader);
+        // A supervisor that dies drops what it has not read, barriers included, and refuses nothing.
+        answer.is_doubtful |= has_ended && notify.has_gone();
+        let is_there = !has_ended && !answer.is_doubtful;
         answer.is_doubtful |= is_there && std::mem::take(&mut self.has_gap);
         answer.is_taken = is_there && !answer.is_doubtful;
         if answer.is_taken {

@@ -20,6 +20,9 @@ pub enum Answer {
 
 /// Behaviour of a daemon. All methods run on the loop, and none may block.
 pub trait Daemon: Send + Sized + 'static {
+    /// What depends on the process where no supervisor keeps its fds, for the log.
+    const STAKE: &'static str;
+
     /// Result of its jobs.
     type Outcome: Send + 'static;
 

@@ -89,6 +89,9 @@ impl<O> Core<O> {
     ) {
         self.asking.is_under_way = false;
         self.asking.reserve = pipe::pipe().ok();
+        let supervisor = self.supervision.notify.target();
+        let is_ours = |unit: &Unit| supervisor.is_none_or(|address| unit.listens_at(address));
+        let answer = answer.map(|unit| unit.filter(is_ours));
         if self.asking.stop == Stop::Asked {
             return self.stop_is_known(&answer);
         }
@@ -99,7 +102,7 @@ impl<O> Core<O> {
                 self.compare_store(daemon, self.asking.expected, stored_fds);
             }
             // It was our unit once, and we are its main process as long as we live.
-            Ok(None) => {}
+            Ok(None) => self.warn_without_supervisor::<D>(),
             // It is asked again, and nothing depends on the answer now.
             Err(error) => {
                 tracing::debug!(
@@ -165,6 +168,14 @@ impl<O> Core<O> {
     /// Describes what a crash, a restart or a stop loses now, because there is no store.
     pub(super) fn cost_without_store<D: Daemon<Outcome = O>>(&self, daemon: &D) -> Option<String> {
         daemon.at_stake().filter(|_| !self.has_store())
+    }
+
+    /// Logs once, at a start under no supervisor at all, what depends on the process.
+    fn warn_without_supervisor<D: Daemon<Outcome = O>>(&mut self) {
+        let is_alone = !self.supervision.notify.has_supervisor() && self.asking.unit.is_none();
+        if is_alone && !std::mem::replace(&mut self.asking.has_warned, true) {
+            tracing::warn!(target: "util.systemd", "No supervisor with an fd store: {}", D::STAKE);
+        }
     }
 
     /// Logs once that there is no store, if the unit can be changed.

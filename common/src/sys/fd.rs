@@ -1,8 +1,10 @@
 //! File descriptors: adoption, flags, limits.
 
+mod description;
 mod flags;
 mod inherited;
 mod kind;
+mod placed;
 
 use std::io;
 use std::ops::Range;
@@ -13,6 +15,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Whence, lseek};
 
+pub use description::is_same_description;
 pub use flags::{
     appends, is_marked, is_readable, mark, set_append, set_blocking, set_cloexec, set_nonblocking,
 };
@@ -24,6 +27,7 @@ pub use kind::{
     BLOCK_DEVICES, device_and_inode, identity, is_nameless_file, is_regular_file, is_socket,
     may_have_lock,
 };
+pub use placed::place;
 
 /// Returns the next range of a file from `offset` on that is no hole, and moves the file's
 /// position.

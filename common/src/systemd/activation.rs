@@ -123,6 +123,18 @@ impl Activation {
         }
     }
 
+    /// Takes the same as they are, with systemd's name for those that have none.
+    #[must_use]
+    pub fn take_all(&self, own_pid: u32) -> Vec<StoredFd> {
+        let count = self.count(own_pid);
+        let named = (FIRST..FIRST + count).zip(self.names_of(count));
+        let taken = named.filter_map(|(number, name)| {
+            let name = name.unwrap_or_else(|| NAMELESS.to_owned());
+            Some(StoredFd { name, fd: adopt(number).ok()? })
+        });
+        taken.collect()
+    }
+
     fn count(&self, own_pid: u32) -> RawFd {
         let number = |value: &Option<OsString>| value.as_ref()?.to_str()?.parse::<u32>().ok();
         if number(&self.pid) != Some(own_pid) {

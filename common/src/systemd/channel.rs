@@ -24,6 +24,9 @@ use crate::sys::{process, socket};
 /// Messages in the queue; further ones are lost. Ours: every log and lease at its busiest.
 const QUEUED_MAX: usize = 131_072;
 
+/// A message that no supervisor knows.
+const NOTHING: &str = "X_VIRT_RS=1";
+
 /// Items that clients may store in a row, as when a host starts its guests, and the time for each
 /// further one. Ours.
 const ITEMS_IN_A_ROW_MAX: u32 = 512;
@@ -158,6 +161,14 @@ impl Channel {
     /// Enables or disables the pace.
     pub(super) fn set_paced(&mut self, is_paced: bool) {
         self.is_paced = is_paced;
+    }
+
+    /// Returns whether the supervisor's socket has gone, and with it the messages that it had not
+    /// read. To find out, a message is sent that means nothing.
+    pub(super) fn has_gone(&mut self) -> bool {
+        let losses = self.losses;
+        let sent = self.try_send(NOTHING, &[], Class::State);
+        self.losses != losses || sent.is_err_and(|error| has_gone(&error))
     }
 
     /// Returns a counter that changes when sent messages may have been lost.

@@ -1,8 +1,9 @@
 //! The unit whose main process this is, as systemd describes it. The environment lacks this if the
 //! process was started under another unit, or by systemd before 254.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ const BOOTED: &str = "/run/systemd/system";
 
 /// Notification socket of systemd, whatever the environment says.
 const NOTIFY: &str = "systemd/notify";
+
+/// Beginning of the abstract address that systemd has had in its place.
+const ABSTRACT: &[u8] = b"@/org/freedesktop/systemd1/";
 
 /// systemd's private socket for questions.
 const PRIVATE: &str = "systemd/private";
@@ -93,6 +97,13 @@ impl Unit {
     #[must_use]
     pub fn takes(&self) -> usize {
         if self.is_listening { self.store_max } else { 0 }
+    }
+
+    /// Returns whether this address, a value of `NOTIFY_SOCKET`, is that of the unit's systemd. If
+    /// not, another supervisor has started the process, and the unit's store is not that one's.
+    #[must_use]
+    pub fn listens_at(&self, address: &OsStr) -> bool {
+        address == self.notify_socket || address.as_bytes().starts_with(ABSTRACT)
     }
 
     /// Returns whether the store outlives a process that ends now and is followed by another.

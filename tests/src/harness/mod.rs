@@ -27,6 +27,7 @@ pub use hang::{SlowFiles, SlowFilesOfBackground, can_hang, slow_files};
 pub use host::{GROUP, GROUP_GID, Host};
 pub use loss::expect_losses;
 pub use old_kernel::old_exec;
+pub use ours::ours;
 pub use pipe_lock::PipeLock;
 pub use refusing::refusing;
 pub use route::Route;

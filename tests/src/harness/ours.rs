@@ -15,6 +15,14 @@ static DIRECTORY: LazyLock<Result<PathBuf, String>> =
         None => build(),
     });
 
+/// Our executable with this name.
+///
+/// # Panics
+/// When it was not built.
+pub fn ours(name: &str) -> PathBuf {
+    directory().expect("our executables").join(name)
+}
+
 /// Builds into the profile directory that this test executable lies in.
 fn build() -> Result<PathBuf, String> {
     let executable = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -25,7 +33,8 @@ fn build() -> Result<PathBuf, String> {
         None => return Err(format!("no profile is built in {}", directory.display())),
     };
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "-p", "virtlogd", "-p", "virtlockd", "--profile", profile])
+        .args(["build", "--quiet", "--profile", profile])
+        .args(["-p", "virtlogd", "-p", "virtlockd", "-p", "virtfdhold"])
         .arg("--target-dir")
         .arg(directory.parent().unwrap_or(Path::new("target")))
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -111,6 +111,7 @@ pub struct Setup {
     wrapper: Vec<String>,
     replaceable: bool,
     executables: Option<PathBuf>,
+    instead: Option<PathBuf>,
 }
 
 impl Setup {
@@ -130,6 +131,7 @@ impl Setup {
             wrapper: Vec::new(),
             replaceable: false,
             executables: None,
+            instead: None,
         }
     }
 
@@ -250,6 +252,13 @@ impl Setup {
         self.replaceable()
     }
 
+    /// Starts this program in place of the daemon.
+    #[must_use]
+    pub fn instead(mut self, program: &Path) -> Self {
+        self.instead = Some(program.to_path_buf());
+        self
+    }
+
     /// Starts the daemon and waits until it serves.
     pub fn start(self) -> Daemon {
         let mut daemon = self.spawn();
@@ -361,6 +370,9 @@ impl Setup {
 
     /// A stranger may not be able to reach a build directory, so it gets a copy.
     fn executable(&self) -> PathBuf {
+        if let Some(program) = &self.instead {
+            return program.clone();
+        }
         let stranger = matches!(self.mode, Mode::SystemOfStranger | Mode::SessionOfStranger);
         if !stranger && !self.replaceable {
             return self.subject.executable().expect("checked before the test");

@@ -92,13 +92,15 @@ const WAIT_FOR_THREAD: i32 = libc::FUTEX_WAIT_BITSET | libc::FUTEX_CLOCK_REALTIM
 
 fn numbers() -> Vec<(&'static str, Option<u32>)> {
     named! {
-        SYS_accept SYS_accept4 SYS_bind SYS_brk SYS_chdir SYS_clock_nanosleep SYS_clone SYS_clone3 SYS_close
+        SYS_accept SYS_accept4 SYS_acct SYS_add_key SYS_bind SYS_bpf SYS_brk SYS_chdir SYS_clock_nanosleep SYS_clone SYS_clone3 SYS_close
         SYS_close_range SYS_connect SYS_copy_file_range SYS_dup SYS_epoll_create1 SYS_epoll_ctl
         SYS_eventfd2 SYS_execve SYS_exit SYS_exit_group SYS_fchmod SYS_fchmodat SYS_fcntl
         SYS_fstat SYS_fstatfs SYS_ftruncate SYS_futex SYS_getcwd SYS_getdents64 SYS_getegid
         SYS_geteuid SYS_getgid SYS_getpid SYS_getrandom SYS_getsockname SYS_getsockopt SYS_gettid
-        SYS_getuid SYS_ioctl SYS_kill SYS_listen SYS_lseek SYS_madvise SYS_memfd_create
-        SYS_mkdirat SYS_mmap SYS_mprotect SYS_mremap SYS_munmap SYS_openat SYS_openat2 SYS_pidfd_open
+        SYS_getuid SYS_ioctl SYS_kcmp SYS_keyctl SYS_kill SYS_listen SYS_lseek SYS_madvise SYS_memfd_create
+        SYS_mkdirat SYS_mmap SYS_mount SYS_mprotect SYS_mremap SYS_munmap SYS_open_by_handle_at SYS_openat
+        SYS_openat2 SYS_perf_event_open SYS_pivot_root SYS_reboot SYS_setns SYS_swapoff SYS_swapon
+        SYS_syslog SYS_umount2 SYS_unshare SYS_userfaultfd SYS_pidfd_open
         SYS_pidfd_send_signal SYS_pipe2 SYS_ppoll SYS_prctl SYS_pread64 SYS_prlimit64 SYS_pwrite64
         SYS_read SYS_readlinkat SYS_recvfrom SYS_recvmsg SYS_renameat SYS_restart_syscall SYS_rseq
         SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sched_getaffinity SYS_sched_yield

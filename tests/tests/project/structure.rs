@@ -10,7 +10,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
 /// The crates that are looked at, as folders.
-const CRATES: [&str; 3] = ["common", "virtlogd", "virtlockd"];
+const CRATES: [&str; 4] = ["common", "virtlogd", "virtlockd", "systemd/holder"];
 
 /// Lines of a file, of a function, and of half of all files.
 const FILE_LINES_MAX: usize = 500;

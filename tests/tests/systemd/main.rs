@@ -2,6 +2,7 @@
 
 mod files;
 mod guests_in_journal;
+mod holder;
 mod life;
 mod messages;
 mod metrics;

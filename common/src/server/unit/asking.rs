@@ -53,13 +53,15 @@ impl StoreNews {
     /// Asks systemd, within a short time, if there is a supervisor that has not announced a store.
     #[must_use]
     pub fn ask() -> Self {
-        let is_asked = std::env::var_os("NOTIFY_SOCKET").is_some() && announced_size().is_none();
-        let answer = if is_asked { Unit::ask(TIMEOUT) } else { Ok(None) };
-        let unit = answer.unwrap_or_else(|error| {
+        let supervisor = std::env::var_os("NOTIFY_SOCKET");
+        let Some(address) = supervisor.filter(|_| announced_size().is_none()) else {
+            return Self::default();
+        };
+        let unit = Unit::ask(TIMEOUT).unwrap_or_else(|error| {
             complain(&error);
             None
         });
-        Self { unit, fds_max: None }
+        Self { unit: unit.filter(|unit| unit.listens_at(&address)), fds_max: None }
     }
 }
 

@@ -10,6 +10,10 @@ use crate::server::core::Core;
 use crate::server::daemon::Daemon;
 use crate::systemd::{AskError, Job, Preserve, Unit};
 
+/// Environment variable by which a supervisor other than systemd says, with the value `no`, that its
+/// store does not outlive a stop.
+const PRESERVE_VARIABLE: &str = "FDSTORE_PRESERVE";
+
 /// Time for systemd to answer, with everything served as before. A guest that ends for lack of an
 /// answer costs more than a stop that takes some seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,8 +43,8 @@ impl<O> Core<O> {
     fn outlives_stop(&self, answer: &Result<Option<Unit>, AskError>) -> bool {
         match (answer, &self.asking.unit) {
             (Ok(Some(unit)), _) => unit.outlives_stop(),
-            // Another supervisor, which gave us a store.
-            (Ok(None), None) => true,
+            // Another supervisor, which gave us a store. It may be our parent, and end with us.
+            (Ok(None), None) => !ends_with_process(),
             (_, last) => last.as_ref().is_some_and(|unit| unit.preserve == Preserve::Yes),
         }
     }
@@ -79,4 +83,9 @@ impl<O> Core<O> {
         let stored = self.supervision.notify.stored();
         stored.iter().any(|(name, _)| items.iter().any(|kind| kind.key(name).is_some()))
     }
+}
+
+/// Returns whether the store of a supervisor other than systemd ends with this process.
+fn ends_with_process() -> bool {
+    std::env::var_os(PRESERVE_VARIABLE).is_some_and(|value| value == "no")
 }

@@ -1,7 +1,7 @@
 //! Sending bytes with fds.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
@@ -49,16 +49,12 @@ pub fn send_fd(stream: &UnixStream, fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends a message with fds over a connected socket, without blocking.
+/// Sends a message with fds over a connected socket, of datagrams or packets, without blocking.
 ///
 /// # Errors
 /// As `sendmsg(2)`: `EAGAIN` when the receiver's queue is full.
-pub fn send_datagram(
-    socket: &UnixDatagram,
-    bytes: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> io::Result<()> {
-    send_message(socket, None, bytes, fds)
+pub fn send_datagram(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_message(socket.as_fd(), None, bytes, fds)
 }
 
 /// Sends a message with fds to the socket at `address`, without blocking.
@@ -71,7 +67,7 @@ pub fn send_datagram_to(
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    send_message(socket, Some(UnixAddr::new(address)?), bytes, fds)
+    send_message(socket.as_fd(), Some(UnixAddr::new(address)?), bytes, fds)
 }
 
 fn gather(stream: &UnixStream, parts: [&[u8]; 2]) -> io::Result<usize> {
@@ -80,7 +76,7 @@ fn gather(stream: &UnixStream, parts: [&[u8]; 2]) -> io::Result<usize> {
 }
 
 fn send_message(
-    socket: &UnixDatagram,
+    socket: BorrowedFd<'_>,
     address: Option<UnixAddr>,
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],

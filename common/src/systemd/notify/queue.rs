@@ -59,6 +59,11 @@ impl Notify {
         self.channel.as_ref().map_or(u64::MAX, Channel::stored_up_to)
     }
 
+    /// Returns whether the supervisor's socket has gone, with the messages that it had not read.
+    pub fn has_gone(&mut self) -> bool {
+        self.channel.as_mut().is_some_and(Channel::has_gone)
+    }
+
     /// Returns a counter that changes when messages may have been lost: the supervisor had a new
     /// socket, or descriptors were [freed](Self::free_descriptors).
     #[must_use]

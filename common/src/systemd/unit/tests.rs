@@ -56,3 +56,16 @@ fn a_unit_that_does_not_listen_takes_nothing() {
     assert_eq!(listening.takes(), 8);
     assert_eq!(Unit { is_listening: false, ..listening }.takes(), 0);
 }
+
+#[test]
+fn a_unit_is_told_from_another_supervisor_by_its_address() {
+    let unit = unit(Preserve::Yes, Job::None, false);
+    for (address, is_its) in [
+        ("/run/systemd/notify", true),
+        ("@/org/freedesktop/systemd1/notify/1", true),
+        ("/run/virtfdhold/virtlogd/messages", false),
+        ("@0001a", false),
+    ] {
+        assert_eq!(unit.listens_at(OsStr::new(address)), is_its, "{address}");
+    }
+}

@@ -1,0 +1,173 @@
+//! Takes a set from a holder, and executes its daemon: the protocol's other side.
+
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::sys::fd;
+use common::sys::process;
+use common::sys::socket::{connect_for_packets, receive_message, send_datagram};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::UnixAddr;
+use thiserror::Error;
+
+use crate::options::Exec;
+use crate::packet::{CLAIM, PACKET_BYTES_MAX, Packet};
+use crate::sockets::Sockets;
+
+/// Number of the first fd that is passed, systemd's.
+const FIRST: i32 = 3;
+
+/// Pause before the holder is tried again, which is not there.
+const RETRY_PERIOD: Duration = Duration::from_millis(50);
+
+/// Environment variables that would tell the daemon of another supervisor.
+const OTHERS: [&str; 3] = ["WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PIDFDID"];
+
+/// Reason why the daemon is not executed.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    #[error("no holder at {}: {error}", set.display())]
+    NoHolder { set: OsString, error: io::Error },
+    #[error("the holder refuses: {0}")]
+    Refused(String),
+    #[error("{0}")]
+    Nonsense(#[from] crate::packet::Nonsense),
+    #[error("no answer from the holder at {}", .0.display())]
+    Silent(OsString),
+    #[error("unable to pass {count} fds: {error}")]
+    Place { count: usize, error: io::Error },
+    #[error("unable to execute {}: {error}", program.display())]
+    Exec { program: OsString, error: io::Error },
+}
+
+/// What a holder has given.
+#[derive(Debug, Default)]
+struct Given {
+    names: Vec<String>,
+    fds: Vec<OwnedFd>,
+    fds_max: usize,
+}
+
+/// Addresses of a set.
+struct Addresses {
+    claims: UnixAddr,
+    /// A value for `NOTIFY_SOCKET`.
+    messages: OsString,
+}
+
+/// Takes the set and executes the daemon in place of this program.
+///
+/// # Errors
+/// [`enum@Error`]; the process is to end then, and with it its claim.
+pub(crate) fn exec(options: Exec) -> Result<Infallible, Error> {
+    let Exec { wait_s, set, program } = options;
+    let no_holder = |error| Error::NoHolder { set: set.clone(), error };
+    let addresses = Addresses::of(&set).map_err(no_holder)?;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).ok();
+    // What does not fit would not be received.
+    fd::raise_open_files_limit().ok();
+    let deadline = Instant::now() + Duration::from_secs(wait_s);
+    let Given { names, fds, fds_max } = take(&set, &addresses, deadline)?;
+    let count = fds.len();
+    place(fds).map_err(|error| Error::Place { count, error })?;
+    if let Some((soft, hard)) = limit {
+        // It was so before.
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).ok();
+    }
+    let (name, arguments) = program.split_first().unwrap_or((&set, &[]));
+    let mut command = Command::new(name);
+    command.args(arguments).env("NOTIFY_SOCKET", addresses.messages);
+    command.env("FDSTORE", fds_max.to_string()).env("LISTEN_FDS", count.to_string());
+    command.env("LISTEN_PID", std::process::id().to_string());
+    command.env("LISTEN_FDNAMES", names.join(":"));
+    for name in OTHERS {
+        command.env_remove(name);
+    }
+    Err(Error::Exec { program: name.clone(), error: command.exec() })
+}
+
+/// Asks until a holder has answered. One that ends meanwhile may be followed by another.
+fn take(set: &OsStr, addresses: &Addresses, deadline: Instant) -> Result<Given, Error> {
+    loop {
+        match connect_for_packets(&addresses.claims) {
+            Ok(stream) => {
+                if let Some(given) = ask(&stream, deadline)? {
+                    return Ok(given);
+                }
+                if Instant::now() >= deadline {
+                    return Err(Error::Silent(set.to_owned()));
+                }
+            }
+            Err(error) if Instant::now() >= deadline => {
+                return Err(Error::NoHolder { set: set.to_owned(), error });
+            }
+            Err(_) => {}
+        }
+        process::pause(RETRY_PERIOD);
+    }
+}
+
+/// Asks for the set; `None` when there is no whole answer.
+fn ask(stream: &UnixStream, deadline: Instant) -> Result<Option<Given>, Error> {
+    let mut given = Given::default();
+    if send_datagram(stream, CLAIM.as_bytes(), &[]).is_err() {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; PACKET_BYTES_MAX];
+    while is_readable(stream, deadline) {
+        let Ok(message) = receive_message(stream, &mut bytes, false) else { return Ok(None) };
+        if message.count == 0 {
+            return Ok(None);
+        }
+        match Packet::parse(bytes.get(..message.count).unwrap_or_default())? {
+            Packet::Refused(reason) => return Err(Error::Refused(reason.to_owned())),
+            Packet::Fds(names) if message.is_whole && names.len() == message.fds.len() => {
+                given.names.extend(names.into_iter().map(str::to_owned));
+                given.fds.extend(message.fds);
+            }
+            // The limit of open files.
+            Packet::Fds(_) => {
+                let error = io::ErrorKind::QuotaExceeded.into();
+                return Err(Error::Place { count: given.fds.len(), error });
+            }
+            Packet::Done { fds_max } => return Ok(Some(Given { fds_max, ..given })),
+        }
+    }
+    Ok(None)
+}
+
+fn is_readable(stream: &UnixStream, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout)
+        .is_ok_and(|count| count > 0)
+}
+
+#[expect(unsafe_code, reason = "numbers of fds are taken")]
+fn place(fds: Vec<OwnedFd>) -> io::Result<()> {
+    // SAFETY: all other fds of this program were closed, but for the standard streams.
+    unsafe { fd::place(FIRST, fds) }
+}
+
+impl Addresses {
+    /// Those of a set's directory, or `@CLAIMS,@MESSAGES` with abstract names.
+    fn of(set: &OsStr) -> io::Result<Self> {
+        let Some(names) = set.as_bytes().strip_prefix(b"@") else {
+            let [claims, messages] = Sockets::paths(Path::new(set));
+            return Ok(Self { claims: UnixAddr::new(&claims)?, messages: messages.into() });
+        };
+        let comma = names.iter().position(|&byte| byte == b',').unwrap_or(names.len());
+        let (claims, messages) = names.split_at(comma);
+        let messages = messages.get(1..).unwrap_or_default().to_vec();
+        Ok(Self { claims: UnixAddr::new_abstract(claims)?, messages: OsString::from_vec(messages) })
+    }
+}

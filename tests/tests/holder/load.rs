@@ -1,0 +1,96 @@
+//! Guests that would notice a loss: numbered lines on pipes, and leases that others want.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tests::guest::Guest;
+use tests::harness::Host;
+use tests::load::{Contender, Pace, Writer, is_free};
+use tests::wire::LogClient;
+
+/// Pipes that guests write to.
+const LOGS: usize = 50;
+
+/// Guests that hold leases, and leases of each.
+const TENANTS: usize = 4;
+const LEASES_EACH: usize = 50;
+
+/// What is passed to one process must not go to another.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Has this test's processes alone: see [`tests::harness::Setup::pass`].
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Guests that write.
+pub(crate) struct Logs(Vec<Writer>);
+
+impl Logs {
+    /// Opens all logs of the daemon at this socket.
+    pub(crate) fn begin(host: &Host, socket: &Path) -> Self {
+        Self::begin_at(&host.path("files"), socket, LOGS)
+    }
+
+    /// Opens so many logs in this directory.
+    pub(crate) fn begin_at(directory: &Path, socket: &Path, count: usize) -> Self {
+        let mut client = LogClient::connect(socket).expect("connecting");
+        let begin = |number: usize| {
+            let path = directory.join(format!("{number}.log"));
+            let pipe = client.open(&path).expect("opening a log").pipe;
+            let pace = if number == 0 { Pace::Lines } else { Pace::Steady };
+            Writer::start(&path, pipe, pace)
+        };
+        Self((0..count).map(begin).collect())
+    }
+
+    /// Ends the guests; each log has all of its lines.
+    #[track_caller]
+    pub(crate) fn finish(self) {
+        self.0.into_iter().for_each(Writer::finish);
+    }
+}
+
+/// Guests that hold leases, and somebody who wants these.
+pub(crate) struct Leases {
+    tenants: Vec<(Guest, Vec<String>)>,
+    contender: Contender,
+}
+
+impl Leases {
+    /// Takes all leases of the daemon at this socket.
+    pub(crate) fn begin(host: &Host, socket: &Path) -> Self {
+        Self::begin_at(&host.path("files"), socket, TENANTS)
+    }
+
+    /// Takes leases on images in this directory, by so many guests.
+    pub(crate) fn begin_at(directory: &Path, socket: &Path, tenants: usize) -> Self {
+        let image = |name: String| {
+            let path = directory.join(name);
+            fs::write(&path, "image").expect("an image");
+            path.to_str().expect("a plain path").to_owned()
+        };
+        let begin = |tenant: usize| {
+            let images = (0..LEASES_EACH).map(|lease| image(format!("{tenant}.{lease}.img")));
+            let images: Vec<_> = images.collect();
+            (Guest::start_with_leases(socket, &images), images)
+        };
+        let tenants: Vec<_> = (0..tenants).map(begin).collect();
+        let all: Vec<_> = tenants.iter().flat_map(|(_, images)| images.clone()).collect();
+        Self { tenants, contender: Contender::start(&all) }
+    }
+
+    /// Nobody else ever had one of the leases. They are free once their guests have ended.
+    #[track_caller]
+    pub(crate) fn finish(self) {
+        self.contender.finish();
+        for (mut guest, images) in self.tenants {
+            assert!(guest.is_running(), "a guest with leases was ended");
+            assert!(images.iter().all(|image| !is_free(image)), "a lease is free");
+            guest.kill();
+            let all_free = || images.iter().all(|image| is_free(image));
+            tests::harness::eventually("the leases of an ended guest are free", all_free);
+        }
+    }
+}

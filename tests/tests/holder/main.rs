@@ -1,0 +1,9 @@
+//! Daemons whose fds are held by `virtfdhold`, as in a container: nothing is lost at a restart.
+
+mod containers;
+mod daemons;
+mod guests;
+mod load;
+mod lost;
+mod parent;
+mod protocol;
