@@ -41,10 +41,10 @@ pub(crate) enum Command {
 pub(crate) struct Serve {
     /// Directory of the sockets; each set has a directory in it.
     pub(crate) directory: PathBuf,
-    /// A set: NAME[,uid=NUMBER][,fds=NUMBER].
+    /// A set: `NAME[,uid=NUMBER][,fds=NUMBER]`.
     #[arg(long = "set", required = true, value_parser = SetOptions::parse)]
     pub(crate) sets: Vec<SetOptions>,
-    /// A listening socket of a set: SET:NAME=PATH[,mode=OCTAL][,uid=NUMBER][,gid=NUMBER].
+    /// A listening socket of a set: `SET:NAME=PATH[,mode=OCTAL][,uid=NUMBER][,gid=NUMBER]`.
     #[arg(long = "listen", value_parser = parse_listener_of_set)]
     pub(crate) listeners: Vec<(String, ListenerOptions)>,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Run {
     /// Fds that are held at the most.
     #[arg(long = "fds", default_value_t = SET_FDS, value_parser = parse_fds)]
     pub(crate) fds_max: usize,
-    /// A listening socket: NAME=PATH[,mode=OCTAL][,uid=NUMBER][,gid=NUMBER].
+    /// A listening socket: `NAME=PATH[,mode=OCTAL][,uid=NUMBER][,gid=NUMBER]`.
     #[arg(long = "listen", value_parser = ListenerOptions::parse)]
     pub(crate) listeners: Vec<ListenerOptions>,
     /// The program and its arguments.

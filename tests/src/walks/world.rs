@@ -94,7 +94,7 @@ impl World {
 
     /// Whether all that was promised has to be in the store.
     pub(super) fn is_store_trusted(&self) -> bool {
-        !self.is_store_doubtful && !(self.was_store_small && self.has(Fault::FdLimit))
+        !(self.is_store_doubtful || self.was_store_small && self.has(Fault::FdLimit))
     }
 
     /// Whether something is wrong with the store or the way to it now.

@@ -53,8 +53,8 @@ impl Items {
     /// Checks an answer to these arguments.
     fn check(&self, asked: &Value, answer: &Value) {
         let after = place(asked["after"].as_str().unwrap_or_default());
-        let limit = asked["limit_bytes"].as_u64().unwrap_or(u64::MAX);
-        let limit = limit.min(query::PAGE_BYTES_MAX as u64) as usize;
+        let limit = asked["limit_bytes"].as_u64().and_then(|limit| limit.try_into().ok());
+        let limit = limit.unwrap_or(usize::MAX).min(query::PAGE_BYTES_MAX);
         let listed = answer["items"].as_array().expect("items");
         let left: Vec<_> = self.0.iter().filter(|(place, _)| *place > after).collect();
         assert!(listed.len() <= left.len());
