@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::guest::Guest;
-use tests::harness::Host;
+use tests::harness::{Daemon, Host, eventually};
 use tests::load::{Contender, Pace, Writer, is_free};
 use tests::wire::LogClient;
 
@@ -22,6 +26,37 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Has this test's processes alone: see [`tests::harness::Setup::pass`].
 pub(crate) fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Processes of this executable in the mount namespace of another process, with their memory in KiB.
+pub(crate) fn in_box(name: &str, other: &Daemon) -> Vec<(i32, u64)> {
+    let namespace = fs::read_link(other.proc("ns/mnt")).expect("a mount namespace");
+    let entries = fs::read_dir("/proc").expect("reading /proc").flatten();
+    let found = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let link = |name: &str| fs::read_link(entry.path().join(name)).ok();
+        let is_it = link("ns/mnt")? == namespace && link("exe")?.file_name()? == name;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib = kib.trim().trim_end_matches(" kB").parse().ok()?;
+        is_it.then_some((pid, kib))
+    });
+    found.collect()
+}
+
+/// Kills the holder beside another process, and waits until the next one has everything again. That
+/// lacks the listening sockets, which are the daemons', and some of the daemons' sentinels.
+pub(crate) fn kill_holder(other: &Daemon) {
+    const FEWER_FDS: usize = 8;
+    const QUIET: Duration = Duration::from_secs(2);
+    let holder = || in_box("virtfdhold", other).first().map_or(0, |found| found.0);
+    let fds = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    let (before, count) = (holder(), fds(holder()));
+    kill(Pid::from_raw(before), Signal::SIGKILL).expect("killing a holder");
+    eventually("another holder has them", || {
+        ![0, before].contains(&holder()) && fds(holder()) + FEWER_FDS >= count
+    });
+    sleep(QUIET);
 }
 
 /// Guests that write.
@@ -90,7 +125,7 @@ impl Leases {
             assert!(images.iter().all(|image| !is_free(image)), "a lease is free");
             guest.kill();
             let all_free = || images.iter().all(|image| is_free(image));
-            tests::harness::eventually("the leases of an ended guest are free", all_free);
+            eventually("the leases of an ended guest are free", all_free);
         }
     }
 }
