@@ -44,19 +44,26 @@ pub(crate) fn in_box(name: &str, other: &Daemon) -> Vec<(i32, u64)> {
     found.collect()
 }
 
-/// Kills the holder beside another process, and waits until the next one has everything again. That
-/// lacks the listening sockets, which are the daemons', and some of the daemons' sentinels.
-pub(crate) fn kill_holder(other: &Daemon) {
-    const FEWER_FDS: usize = 8;
+/// Kills the holder beside another process, and waits until the daemons have stored everything with
+/// the next one: more than `fds_min` fds, and no more for a while.
+pub(crate) fn kill_holder(other: &Daemon, fds_min: usize) {
+    /// A daemon tries again once a second.
     const QUIET: Duration = Duration::from_secs(2);
     let holder = || in_box("virtfdhold", other).first().map_or(0, |found| found.0);
-    let fds = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    let (before, count) = (holder(), fds(holder()));
+    let before = holder();
     kill(Pid::from_raw(before), Signal::SIGKILL).expect("killing a holder");
+    let fds = || match holder() {
+        0 => 0,
+        pid if pid == before => 0,
+        pid => fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
+    };
     eventually("another holder has them", || {
-        ![0, before].contains(&holder()) && fds(holder()) + FEWER_FDS >= count
+        let found = fds();
+        found > fds_min && {
+            sleep(QUIET);
+            fds() == found
+        }
     });
-    sleep(QUIET);
 }
 
 /// Guests that write.

@@ -16,6 +16,7 @@ tests::ours! { Virtlogd: runit, s6 }
 
 const LOGS: usize = 8;
 const TENANTS: usize = 1;
+const LEASES: usize = 50;
 
 const DAEMONS: [&str; 2] = ["virtlogd", "virtlockd"];
 
@@ -74,7 +75,7 @@ fn run_under(
             restart(&scan, name);
             expect_served(&sockets);
         }
-        kill_holder(&scan);
+        kill_holder(&scan, LOGS + LEASES);
     }
     DAEMONS.iter().for_each(|name| kill_one(&scan, name));
     logs.finish();
