@@ -17,7 +17,7 @@ use crate::harness::{Daemon, Host, Program, Setup, Subject, Whose, eventually, o
 use crate::supervisor::Supervisor;
 use crate::wire::{Connection, Header};
 pub use client::{Client, Given};
-pub use container::{Recipe, container, pod};
+pub use container::{Recipe, container, pod, services};
 
 /// Fds that the host's supervisor keeps.
 const SUPERVISOR_FDS: usize = 2000;

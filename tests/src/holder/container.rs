@@ -95,6 +95,27 @@ pub fn pod(host: &Host) -> Origin {
     Origin { preparation, through: words, command: command.into() }
 }
 
+/// A root directory with both daemons, the holder, and the service directories of a supervisor
+/// (`runit` or `s6`) in `/etc/service`, in which this command is executed. It has the host's `/run`.
+pub fn services(supervisor: &str, command: &[&str], host: &Host) -> Origin {
+    let daemon = |program| {
+        let daemon = Subject { whose: Whose::Ours, program }.executable().expect("our daemon");
+        (daemon, format!("/usr/sbin/{}", program.name()))
+    };
+    let files = [
+        daemon(Program::Virtlogd),
+        daemon(Program::Virtlockd),
+        (ours("virtfdhold"), "/usr/sbin/virtfdhold".to_owned()),
+    ];
+    let mut preparation = root_directory(supervisor, &files, &["/run".to_owned()]);
+    let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd").join(supervisor);
+    let copy = format!("cp -r '{}' \"$box/root/etc/service\"", services.display());
+    writeln!(preparation, "rm -rf \"$box/root/etc/service\"; {copy}").expect("a string");
+    let root = host.path(&format!("box.{supervisor}/root")).display().to_string();
+    let command = command.iter().map(|&word| word.to_owned()).collect();
+    Origin { preparation, through: vec!["chroot".to_owned(), root], command }
+}
+
 /// Calls that Docker's default profile refuses to a process without privileges.
 const REFUSED: &str = "kcmp,mount,umount2,setns,unshare,bpf,perf_event_open,pivot_root,userfaultfd,\
     keyctl,add_key,open_by_handle_at,acct,reboot,swapon,swapoff,syslog";

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,7 +10,7 @@ use tests::holder::{Held, Holder, Origin, Recipe, container, pod};
 use tests::wire::LogClient;
 
 use crate::daemons::rounds;
-use crate::load::{Leases, Logs, turn};
+use crate::load::{Leases, Logs, in_box, kill_holder, turn};
 
 tests::ours! { Virtlogd: kolla, tripleo, kubevirt }
 
@@ -33,11 +31,8 @@ fn tripleo(_: Subject) {
 /// A pod's memory, in KiB, of which `KubeVirt` gives virtlogd 25 MiB.
 const POD_KIB_MAX: u64 = 25 * 1024;
 
-/// A holder that was filled again does not have the listening sockets, and fewer sentinels.
-const FEWER_FDS: usize = 4;
-
-/// Everything is stored again after so long: a daemon tries again once a second.
-const QUIET: Duration = Duration::from_secs(2);
+/// The holder's own fds, those of three logs, and the journal.
+const POD_FDS_MIN: usize = 16;
 
 fn kubevirt(subject: Subject) {
     if !needs_root("a pod as that of KubeVirt") {
@@ -61,46 +56,23 @@ fn kubevirt(subject: Subject) {
     });
     let logs = Logs::begin_at(&host.path("files"), &socket, 3);
     for _ in 0..2 * rounds() {
-        let [(pid, _)] = in_pod("virtlogd", &runtime)[..] else { panic!("one virtlogd") };
+        let [(pid, _)] = in_box("virtlogd", &launcher)[..] else { panic!("one virtlogd") };
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         eventually("another virtlogd", || {
-            let found = in_pod("virtlogd", &runtime);
+            let found = in_box("virtlogd", &launcher);
             found.len() == 1 && found[0].0 != pid
         });
     }
     // The holder alone: virtlogd stores its fds with the next one.
-    let holder = || in_pod("virtfdhold", &runtime).first().map_or(0, |found| found.0);
-    let fds = |pid: i32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    let (before, count) = (holder(), fds(holder()));
-    kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
-    eventually("another holder has them", || {
-        ![0, before].contains(&holder()) && fds(holder()) + FEWER_FDS >= count
-    });
-    sleep(QUIET);
-    let [(pid, _)] = in_pod("virtlogd", &runtime)[..] else { panic!("one virtlogd") };
+    let mut client = LogClient::connect(&socket).unwrap();
+    client.position(&host.path("files/0.log")).expect("the log goes on");
+    kill_holder(&launcher, POD_FDS_MIN);
+    let [(pid, _)] = in_box("virtlogd", &launcher)[..] else { panic!("one virtlogd") };
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     logs.finish();
-    let memory = ["virtlogd", "virtfdhold"].map(|name| in_pod(name, &runtime));
+    let memory = ["virtlogd", "virtfdhold"].map(|name| in_box(name, &launcher));
     let kib: u64 = memory.iter().flatten().map(|(_, kib)| kib).sum();
     assert!(kib < POD_KIB_MAX, "{memory:?}");
-}
-
-/// Processes of this executable with this runtime directory, with their memory in KiB.
-fn in_pod(name: &str, runtime: &Path) -> Vec<(i32, u64)> {
-    let variable = format!("XDG_RUNTIME_DIR={}\0", runtime.display());
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let found = entries.filter_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let read = |file: &str| std::fs::read(entry.path().join(file)).ok();
-        let environment = String::from_utf8(read("environ")?).ok()?;
-        let status = String::from_utf8(read("status")?).ok()?;
-        let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
-        let executable = std::fs::read_link(entry.path().join("exe")).ok()?;
-        let is_it = environment.contains(&variable) && executable.file_name()? == name;
-        let kib = field("VmRSS:")?.trim().trim_end_matches(" kB").parse().ok()?;
-        is_it.then_some((pid, kib))
-    });
-    found.collect()
 }
 
 /// Restarts both containers, as an engine does and as a crash does, and the host's holder.

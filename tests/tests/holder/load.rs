@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::guest::Guest;
-use tests::harness::Host;
+use tests::harness::{Daemon, Host, eventually};
 use tests::load::{Contender, Pace, Writer, is_free};
 use tests::wire::LogClient;
 
@@ -22,6 +26,44 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Has this test's processes alone: see [`tests::harness::Setup::pass`].
 pub(crate) fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Processes of this executable in the mount namespace of another process, with their memory in KiB.
+pub(crate) fn in_box(name: &str, other: &Daemon) -> Vec<(i32, u64)> {
+    let namespace = fs::read_link(other.proc("ns/mnt")).expect("a mount namespace");
+    let entries = fs::read_dir("/proc").expect("reading /proc").flatten();
+    let found = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let link = |name: &str| fs::read_link(entry.path().join(name)).ok();
+        let is_it = link("ns/mnt")? == namespace && link("exe")?.file_name()? == name;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib = kib.trim().trim_end_matches(" kB").parse().ok()?;
+        is_it.then_some((pid, kib))
+    });
+    found.collect()
+}
+
+/// Kills the holder beside another process, and waits until the daemons have stored everything with
+/// the next one: more than `fds_min` fds, and no more for a while.
+pub(crate) fn kill_holder(other: &Daemon, fds_min: usize) {
+    /// A daemon tries again once a second.
+    const QUIET: Duration = Duration::from_secs(2);
+    let holder = || in_box("virtfdhold", other).first().map_or(0, |found| found.0);
+    let before = holder();
+    kill(Pid::from_raw(before), Signal::SIGKILL).expect("killing a holder");
+    let fds = || match holder() {
+        0 => 0,
+        pid if pid == before => 0,
+        pid => fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
+    };
+    eventually("another holder has them", || {
+        let found = fds();
+        found > fds_min && {
+            sleep(QUIET);
+            fds() == found
+        }
+    });
 }
 
 /// Guests that write.
@@ -90,7 +132,7 @@ impl Leases {
             assert!(images.iter().all(|image| !is_free(image)), "a lease is free");
             guest.kill();
             let all_free = || images.iter().all(|image| is_free(image));
-            tests::harness::eventually("the leases of an ended guest are free", all_free);
+            eventually("the leases of an ended guest are free", all_free);
         }
     }
 }

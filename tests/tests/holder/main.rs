@@ -7,3 +7,4 @@ mod load;
 mod lost;
 mod parent;
 mod protocol;
+mod services;
