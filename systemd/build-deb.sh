@@ -31,6 +31,9 @@ generate() {
   cargo run --quiet --locked --package tests --bin manual -- "$generated"
   for name in virtlogd virtlockd; do
     systemd/drop-in.sh "systemd/$name.service" >"$generated/$name/virt-rs.conf"
+    # All but the daemons' own, which stay libvirt's.
+    mkdir "$generated/$name/units"
+    cp "systemd/$name"-*.service "systemd/$name"-*.timer "$generated/$name/units/"
     copyright "$name" >"$generated/$name/copyright"
     gzip --best --no-name "$generated/$name"/*.[158]
     gzip --best --no-name <.github/CHANGELOG.md >"$generated/$name/changelog.gz"

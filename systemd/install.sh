@@ -74,6 +74,22 @@ install_settings() {
   esac
 }
 
+# Units of our own beside the daemon's, not enabled.
+install_units() {
+  for unit in "systemd/$name"-*.service "systemd/$name"-*.timer; do
+    [ ! -e "$unit" ] || sed "s|/usr/bin/$tool|$prefix/bin/$tool|g" "$unit" >"$units/${unit##*/}"
+  done
+  systemctl daemon-reload
+}
+
+uninstall_units() {
+  for unit in "systemd/$name"-*.service "systemd/$name"-*.timer; do
+    [ -e "$units/${unit##*/}" ] || continue
+    systemctl disable --quiet --now "${unit##*/}" || true
+    rm -f "$units/${unit##*/}"
+  done
+}
+
 # Explanations for journalctl -x, if the daemon has such.
 install_catalog() {
   [ -e "systemd/$name.catalog" ] || return 0
@@ -91,6 +107,7 @@ install_one() {
   install_catalog
   install_program
   install_settings
+  install_units
   RETRY="systemd/install.sh --prefix $prefix" systemd/exchange.sh take-over "$name" "$program" || failed=1
 }
 
@@ -108,6 +125,7 @@ uninstall_one() {
     systemctl stop "$name.service"
     rm -f "$program"
   fi
+  uninstall_units
   rm -rf "$units/$name.service.d/virt-rs.conf" "$prefix/bin/$tool" "$prefix/libexec/$name"
   rmdir "$units/$name.service.d" 2>/dev/null || true
   case $fragment in

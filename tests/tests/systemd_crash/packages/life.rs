@@ -23,6 +23,7 @@ fn from_installation_to_removal() {
     let pids = BOTH.map(main_pid);
     let libvirts = BOTH.map(capabilities);
     install();
+    enable_metrics();
     expect("installed", Store::Items, &host, &guests);
     assert_eq!(BOTH.map(capabilities), libvirts);
     kill_both(1);
@@ -89,6 +90,12 @@ fn install() {
     assert_eq!(said.matches("loses nothing from now on").count(), 2, "{said}");
 }
 
+/// They ask the daemon at any time, and have to end with it.
+fn enable_metrics() {
+    std::fs::create_dir_all("/var/lib/prometheus/node-exporter").unwrap();
+    systemctl(&["enable", "--now", "virtlogd-metrics.timer", "virtlockd-metrics.timer"]);
+}
+
 fn upgrade() {
     let pids = BOTH.map(main_pid);
     let packages = BOTH.map(|program| changed_package(program, NEXT_VERSION, "true"));
@@ -130,6 +137,8 @@ fn expect_nothing_left() {
             format!("/usr/share/man/man8/{name}.libvirt.8.gz"),
             format!("/usr/lib/systemd/system/{name}.service.d"),
             format!("/usr/libexec/{name}"),
+            format!("/usr/lib/systemd/system/{name}-metrics.timer"),
+            format!("/etc/systemd/system/timers.target.wants/{name}-metrics.timer"),
             format!("/usr/share/doc/{name}"),
         ] {
             assert!(!Path::new(&left).exists(), "{left}");

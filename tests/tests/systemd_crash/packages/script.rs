@@ -130,7 +130,8 @@ fn expect(pids: [nix::unistd::Pid; 2], whose: Whose) {
 
 fn expect_nothing_left() {
     let find = "find /usr/local /opt/virt /usr/sbin /etc/systemd \\( -name 'virt*ctl' -o -name 'virtlo*.libvirt' \
-                -o -name 'virtlo*.new' -o -name 'virtlo*.ours' -o -name exchange -o -name 'virtlo*.catalog' -o -name 'virtlo*.d' \\) 2>/dev/null; true";
+                -o -name 'virtlo*.new' -o -name 'virtlo*.ours' -o -name exchange -o -name 'virtlo*.catalog' -o -name 'virtlo*.d' \
+                -o -name 'virtlo*-metrics.*' \\) 2>/dev/null; true";
     let left = succeed("sh", &["-c", find]);
     assert!(left.is_empty(), "{left}");
 }
