@@ -125,7 +125,9 @@ fn play(
             while !is_over.load(Ordering::SeqCst) {
                 let progress = guest.new_progress();
                 match chance(3) {
-                    true => drop(guest.drain_to_backlog_beside(&progress, &Reason::default(), &path)),
+                    true => {
+                        drop(guest.drain_to_backlog_beside(&progress, &Reason::default(), &path))
+                    }
                     false => drop(guest.fetch(&progress)),
                 }
                 shuttle::thread::yield_now();
