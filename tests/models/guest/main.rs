@@ -124,11 +124,10 @@ fn play(
         shuttle::thread::spawn(move || {
             while !is_over.load(Ordering::SeqCst) {
                 let progress = guest.new_progress();
-                match chance(3) {
-                    true => {
-                        drop(guest.drain_to_backlog_beside(&progress, &Reason::default(), &path))
-                    }
-                    false => drop(guest.fetch(&progress)),
+                if chance(3) {
+                    guest.drain_to_backlog_beside(&progress, &Reason::default(), &path);
+                } else {
+                    guest.fetch(&progress);
                 }
                 shuttle::thread::yield_now();
             }
