@@ -86,6 +86,8 @@ uninstall_units() {
   for unit in "systemd/$name"-*.service "systemd/$name"-*.timer; do
     [ -e "$units/${unit##*/}" ] || continue
     systemctl disable --quiet --now "${unit##*/}" || true
+    # It may have asked libvirt's daemon, which does not answer it.
+    systemctl reset-failed "${unit##*/}" 2>/dev/null || true
     rm -f "$units/${unit##*/}"
   done
 }

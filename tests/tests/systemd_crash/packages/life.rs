@@ -11,6 +11,9 @@ use crate::kills::kill_by;
 use crate::libvirt::{BOTH, host, kill_both, launch_guests};
 use crate::real_moves::{Store, expect_well};
 
+/// The service that has guests' output in the journal.
+const JOURNAL: &str = "virtlogd-journal.service";
+
 super::with_packages! {
     from_installation_to_removal,
 }
@@ -23,7 +26,7 @@ fn from_installation_to_removal() {
     let pids = BOTH.map(main_pid);
     let libvirts = BOTH.map(capabilities);
     install();
-    enable_metrics();
+    enable_own_units();
     expect("installed", Store::Items, &host, &guests);
     assert_eq!(BOTH.map(capabilities), libvirts);
     kill_both(1);
@@ -54,6 +57,7 @@ fn from_installation_to_removal() {
     packaged("apt-get", &["purge", "-y", "virtlogd", "virtlockd"]);
     expect("purged", Store::Nothing, &host, &guests);
     expect_nothing_left();
+    assert!(!Path::new("/var/lib/virtlogd-journal").exists());
     host.system().run(&["destroy", "alfa"]);
     host.system().run_eventually(&["start", "next"]);
 }
@@ -91,9 +95,11 @@ fn install() {
 }
 
 /// They ask the daemon at any time, and have to end with it.
-fn enable_metrics() {
+fn enable_own_units() {
     std::fs::create_dir_all("/var/lib/prometheus/node-exporter").unwrap();
     systemctl(&["enable", "--now", "virtlogd-metrics.timer", "virtlockd-metrics.timer"]);
+    systemctl(&["enable", "--now", JOURNAL]);
+    assert_eq!(property(JOURNAL, "ActiveState"), "active");
 }
 
 fn upgrade() {
@@ -120,6 +126,7 @@ fn remove() {
     let pids = BOTH.map(main_pid);
     let said = from_the_readme("apt remove ");
     assert_eq!(said.matches("libvirt's program has taken over").count(), 2, "{said}");
+    assert_eq!(property(JOURNAL, "LoadState"), "not-found");
     assert_eq!(BOTH.map(main_pid), pids);
     assert!(BOTH.into_iter().all(is_libvirts));
     expect_nothing_left();
