@@ -1,5 +1,8 @@
 //! Messages of the daemon's own log about a guest's log.
 
+use std::fmt::Display;
+use std::path::Path;
+
 /// Logs a message about the log of a guest at a path. In the journal its fields tell which log it is.
 macro_rules! log_about {
     ($level:ident, $guest:expr, $path:expr, reason = $reason:expr, $($message:tt)+) => {
@@ -21,3 +24,9 @@ macro_rules! log_about {
 }
 
 pub(crate) use log_about;
+
+/// Returns a reason with the path of the log that it is about, which many reasons name themselves.
+pub(crate) fn reason_at(reason: &impl Display, path: &Path) -> String {
+    let (reason, path) = (reason.to_string(), path.display().to_string());
+    if reason.contains(&path) { reason } else { format!("{reason}: {path}") }
+}

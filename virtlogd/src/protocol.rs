@@ -138,8 +138,8 @@ impl GuestIdentity {
 
 impl std::fmt::Display for GuestIdentity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let uuid = u128::from_be_bytes(self.uuid);
-        write!(formatter, "guest '{}' (uuid {uuid:032x})", self.name().escape_ascii())
+        let (name, uuid) = (self.name().escape_ascii(), self.uuid_field());
+        write!(formatter, "guest '{name}' (uuid {uuid})")
     }
 }
 

@@ -132,6 +132,10 @@ fn the_end_of_a_loss_is_told(subject: Subject) {
     guest_writes(&log.pipe, vec![b'x'; 1 << 20]);
     eventually("the file has reached the limit", || size(&path) == Some(FILE_SIZE));
     daemon.expect_said("is being lost: ");
+    let said = daemon.stderr();
+    for line in said.lines().filter(|line| line.contains(": error : ")) {
+        assert_eq!(line.matches(path.to_str().unwrap()).count(), 1, "{line}");
+    }
     // What was kept is as large as the file may become.
     eventually("the end is told", || {
         write(&path, "");

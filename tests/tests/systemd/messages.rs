@@ -21,7 +21,7 @@ fn messages_are_found_by_guest_and_path() {
     let _open = logs.open(path).unwrap();
     logs.open(path).map(drop).unwrap_err();
     let refused = "Refused to open log /srv/a guest.log again: guest 'guest' \
-        (uuid abababababababababababababababab) has it open\n";
+        (uuid abababab-abab-abab-abab-abababababab) has it open\n";
     let uuid = "LIBVIRT_UUID=abababab-abab-abab-abab-abababababab";
     eventually("it is found", || {
         found(&[], &["LIBVIRT_DOMAIN=guest", uuid, "LIBVIRT_LOG_PATH=/srv/a guest.log"]) == refused

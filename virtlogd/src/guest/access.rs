@@ -31,7 +31,7 @@ use crate::guest::rate_cap::RateCap;
 use crate::guest::reason::Reason;
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::guest::tally;
-use crate::message::log_about;
+use crate::message::{log_about, reason_at};
 use crate::protocol::GuestIdentity;
 
 /// Bytes that are left in the pipe of a guest whose log cannot be written, a large one too. With
@@ -234,8 +234,8 @@ impl Guest {
                 guest,
                 path,
                 reason = reason,
-                "Output of {guest} for {} is being dropped: {reason}",
-                path.display()
+                "Output of {guest} is being dropped: {}",
+                reason_at(&reason, path)
             );
         }
         Ok(dropped)
@@ -351,8 +351,8 @@ impl Guest {
                 guest,
                 path,
                 reason = reason,
-                "Output of {guest} for {} is being lost: {reason}",
-                path.display()
+                "Output of {guest} is being lost: {}",
+                reason_at(reason, path)
             );
         }
     }

@@ -13,6 +13,7 @@ use common::handover::document::Target;
 use crate::guest::loss::{self, Loss};
 use crate::guest::reason::{Cause, Reason};
 use crate::guest::staging::{StagingPipe, StagingPool};
+use crate::message::reason_at;
 
 /// The backlog.
 #[derive(Debug, Default)]
@@ -100,8 +101,8 @@ impl Backlog {
             target: "logging.log_handler",
             LIBVIRT_LOG_PATH = %path.display(),
             LIBVIRT_REASON = %self.reason,
-            "{} bytes of a guest that has gone are lost for good, its log {} could not be written: {}",
-            self.bytes(), path.display(), self.reason
+            "{} bytes of a guest that has gone are lost for good, its log could not be written: {}",
+            self.bytes(), reason_at(&self.reason, path)
         );
     }
 

@@ -27,7 +27,7 @@ use crate::logs::restored_file::RestoredFile;
 use crate::logs::transfer::{Written, transfer};
 use crate::logs::turn_budget::TurnBudget;
 use crate::logs::write_outcome::WriteOutcome;
-use crate::message::log_about;
+use crate::message::{log_about, reason_at};
 use crate::rotating_file::{self, Bytes, Error, Limits, RotatingFile, SharedDirectory};
 
 /// Time for which the backlog of a guest that has gone is tried to be written.
@@ -241,8 +241,8 @@ impl LogWriter {
             guest,
             path,
             reason = reason,
-            "{unwritten_bytes} bytes of {guest} are lost for good, its log {} could not be written: {reason}",
-            path.display()
+            "{unwritten_bytes} bytes of {guest} are lost for good, its log could not be written: {}",
+            reason_at(reason, path)
         );
     }
 

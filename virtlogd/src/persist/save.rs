@@ -13,7 +13,7 @@ use crate::guest::staging::StagingPipe;
 use crate::logs::queue::LogQueue;
 use crate::logs::table::LogTable;
 use crate::logs::writer::LogWriter;
-use crate::message::log_about;
+use crate::message::{log_about, reason_at};
 use crate::persist::unclaimed_pipes::UnclaimedPipes;
 use crate::rotating_file::SharedDirectory;
 
@@ -60,8 +60,8 @@ fn save(queue: &LogQueue, fd_set: &FdSet, successor: Successor) -> Option<Log> {
                 identity,
                 path,
                 reason = reason,
-                "The log {} of {identity} ends, as libvirt's daemon could not open it: {reason}",
-                path.display()
+                "The log of {identity} ends, as libvirt's daemon could not open it: {}",
+                reason_at(&reason, path)
             );
             return None;
         }
