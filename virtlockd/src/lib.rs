@@ -50,6 +50,7 @@ mod message;
 mod outcome;
 mod owner;
 mod persist;
+mod proof;
 mod protocol;
 mod query;
 mod service;
@@ -61,3 +62,5 @@ pub mod tool;
 
 pub use handler::Handler;
 pub use outcome::Outcome;
+pub use proof::run_if_asked as run_prober_if_asked;
+pub use service::Settings;

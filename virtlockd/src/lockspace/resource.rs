@@ -25,7 +25,16 @@ pub(crate) struct Resource {
     pub(crate) name: Arc<[u8]>,
     /// Key of the lease in the fd store.
     pub(crate) key: Option<u64>,
+    /// Doubt in the lease, on shared storage.
+    pub(crate) doubt: Option<Doubt>,
     held: Option<HeldLease>,
+}
+
+/// Doubt in a lease on shared storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// There was a time in which it may have been lost, and another host may have had it.
+    MayBeLost,
 }
 
 #[derive(Debug)]
@@ -39,7 +48,7 @@ struct HeldLease {
 impl Resource {
     /// Creates a resource without a lease.
     pub(crate) fn new(space: Arc<[u8]>, name: Arc<[u8]>) -> Self {
-        Self { space, name, key: None, held: None }
+        Self { space, name, key: None, doubt: None, held: None }
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -148,6 +157,7 @@ impl Resource {
     ) -> HolderChange {
         let mut holders = Holders::default();
         holders.insert(registration.owner, Holder::new(&registration.guest));
+        self.doubt = None;
         self.held = Some(HeldLease { lease, terms, holders });
         HolderChange::Gained(registration.owner)
     }
