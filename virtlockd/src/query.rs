@@ -38,6 +38,9 @@ pub(crate) fn counters(state: &State) -> LeaseCounters {
     LeaseCounters {
         held: state.owners.leases_count() as u64,
         incomplete: state.incomplete_locks.len() as u64,
+        shared: state.shared.leases.len() as u64,
+        unproved: state.shared.unproved_leases() as u64,
+        doubted: state.shared.doubted,
         acquired: state.counts.acquired,
         released: state.counts.released,
         ended: state.counts.ended,
@@ -78,6 +81,7 @@ fn with_reach(lease: Lease, state: &State, id: ResourceId) -> Lease {
     let doubt = state.lockspaces.resource_at(id).and_then(|resource| resource.doubt);
     let proof = match (mount.is_proved(), doubt) {
         (None, _) => None,
+        (Some(_), Some(Doubt::Lost)) => Some(Proof::Lost),
         (Some(_), Some(Doubt::MayBeLost)) => Some(Proof::Doubtful),
         (Some(true), None) => Some(Proof::Proved),
         (Some(false), None) => Some(Proof::Unproved),

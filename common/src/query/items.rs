@@ -167,6 +167,8 @@ pub enum Proof {
     Unproved,
     /// It is not: there was a time in which another host may have had it.
     Doubtful,
+    /// It is lost by the kernel's account.
+    Lost,
     /// Anything that a later version has added.
     #[serde(other)]
     Unknown,

@@ -132,6 +132,7 @@ impl Host {
     fn logs(self, lease_ms: u64) -> Result<(), String> {
         let (mut guest, _client) = self.start_guest()?;
         thread::sleep(Duration::from_secs(5));
+        let second = self.on(0, &["nfs_partitions", "take", &self.image(), &self.trace()]);
         self.link("down");
         let begin = Instant::now();
         let (mut logged, mut expired) = (None, None);
@@ -150,7 +151,18 @@ impl Host {
             }
             thread::sleep(Duration::from_millis(20));
         }
+        while self.second_block().is_none() && begin.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(20));
+        }
         self.link("up");
+        let log = || fs::read_to_string(format!("/tmp/log{}", self.0)).unwrap_or_default();
+        while !log().contains("is lost: the kernel reads its file no more") {
+            if begin.elapsed() > PATIENCE {
+                return Err("nothing of the lost lock is logged".into());
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        drop(second);
         println!(
             "host {}: logged {logged:?} after the cut, lease_expired after {expired:?}",
             self.0

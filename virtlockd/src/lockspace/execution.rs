@@ -13,7 +13,7 @@ use crate::lockspace::queue::Task;
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::registration::Registration;
 use crate::persist::fd_store::store_lease;
-use crate::proof::watch;
+use crate::proof::track;
 use crate::state::State;
 
 /// Job of a resource.
@@ -95,7 +95,7 @@ pub(crate) fn job_ended(
         }
         let result = state.lockspaces.finish(resource, &task.action, job_result);
         task_ended(state, core, resource, &task, result);
-        watch::update(state, core, resource, Some(submitted));
+        track::update(state, core, resource, Some(submitted));
     }
     advance(state, core, resource);
 }
@@ -121,7 +121,7 @@ fn advance(state: &mut State, core: &mut Core, resource: ResourceId) {
                 queue.current = Some(task);
                 queue.submitted_boot_ms = boot_time_ms();
                 if matches!(change, HolderChange::Lost(_)) {
-                    watch::update(state, core, resource, None);
+                    track::update(state, core, resource, None);
                     // Before the file is unlocked: the record of a lease is true as long as it is there.
                     store_lease(state, core, resource);
                 }

@@ -260,6 +260,12 @@ impl Lockspaces {
                     .for_each(|resource| resource.set_lock(hold));
                 Ok(HolderChange::None)
             }
+            (_, JobResult::LockTested(result)) => {
+                if let Some(resource) = self.resources.get_mut(&id) {
+                    resource.lock_tested(result);
+                }
+                Ok(HolderChange::None)
+            }
             (_, JobResult::Finished | JobResult::Acquired(_) | JobResult::SameFile) => {
                 Ok(HolderChange::None)
             }

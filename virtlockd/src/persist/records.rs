@@ -89,7 +89,7 @@ pub(crate) fn save_resource(
             key: resource.key,
             lock: (!lock.is_posix()).then_some(Lock::Ofd),
             lacks: save_lack(lock),
-            may_be_lost: resource.doubt.map(|Doubt::MayBeLost| true),
+            may_be_lost: resource.doubt.map(|_: Doubt| true),
             file: Some((file_id.device, file_id.number)),
             parked: retained.filter(|retained| !retained.is_empty()),
             holders: Some(holders),

@@ -6,7 +6,10 @@ use common::sys::process::boot_time_ms;
 
 use crate::audit;
 use crate::ids::{OwnerId, ResourceId};
+use crate::lockspace::action::Action;
+use crate::lockspace::execution::perform;
 use crate::lockspace::holders::{Holder, HolderSummary};
+use crate::lockspace::queue::Task;
 use crate::lockspace::resource::{Doubt, Resource};
 use crate::message::log_about;
 use crate::outcome::Core;
@@ -16,6 +19,7 @@ use crate::owner::termination;
 use crate::persist::fd_store::store_lease;
 use crate::proof::mount::{Answer, Due};
 use crate::proof::policy::OnLostLease;
+use crate::proof::reach::Source;
 use crate::proof::rule::Ms;
 use crate::state::State;
 
@@ -133,14 +137,22 @@ fn end_guests(state: &mut State, core: &mut Core, device: u64, reason: &str) {
     }
 }
 
-/// Marks the leases on a mount as doubtful, in the fd store as well.
+/// Marks the leases on a mount as doubtful, in the fd store as well, and has them tested where a test
+/// tells.
 fn doubt(state: &mut State, core: &mut Core, device: u64) {
+    let mount = state.shared.mounts.get(&device);
+    // No other file system is known to refuse to read a file whose lock it has lost.
+    let is_nfs = mount.is_some_and(|mount| mount.source == Source::Kernel);
     let ids: Vec<ResourceId> = state.shared.on_mount(device).map(|(id, _)| id).collect();
     for id in ids {
         if let Some(resource) = state.lockspaces.resource_mut(id) {
             resource.doubt = Some(Doubt::MayBeLost);
         }
+        state.shared.doubted += 1;
         store_lease(state, core, id);
+        if is_nfs {
+            perform(state, core, id, Task::internal(Action::TestLock));
+        }
     }
 }
 

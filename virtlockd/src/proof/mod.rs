@@ -17,6 +17,8 @@ pub(crate) mod prober;
 mod reach;
 pub(crate) mod rule;
 pub(crate) mod shared;
+pub(crate) mod track;
+mod upkeep;
 pub(crate) mod watch;
 
 use std::ffi::OsString;

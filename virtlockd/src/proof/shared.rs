@@ -28,7 +28,11 @@ pub(crate) struct SharedLeases {
     pub(crate) timer: Option<(TimerId, Ms)>,
     /// Earliest time of the next start of a prober.
     pub(crate) starts_at: Ms,
+    /// Whether the log has told that the prober fails.
+    pub(crate) is_failure_told: bool,
     pub(crate) numbers: u64,
+    /// Leases that may have been lost, counted each time.
+    pub(crate) doubted: u64,
     /// Whether the log has told of a lease on a block device.
     pub(crate) is_device_told: bool,
 }
@@ -107,6 +111,12 @@ impl SharedLeases {
         });
         let saved: Vec<_> = saved.collect();
         (!saved.is_empty()).then_some(saved)
+    }
+
+    /// Returns the number of leases whose server does not answer, among those that can be proved.
+    pub(crate) fn unproved_leases(&self) -> usize {
+        let unproved = self.mounts.values().filter(|mount| mount.is_proved() == Some(false));
+        unproved.map(|mount| mount.leases).sum()
     }
 
     /// Returns the number of leases whose guests are ended when one is lost.

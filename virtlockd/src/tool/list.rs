@@ -56,6 +56,7 @@ pub(crate) fn proof(lease: &Lease) -> &'static str {
         (_, Some(Proof::Proved)) => "yes",
         (_, Some(Proof::Unproved)) => "no",
         (_, Some(Proof::Doubtful)) => "doubtful",
+        (_, Some(Proof::Lost)) => "lost",
         (_, Some(Proof::Unknown) | None) => "unknown",
     }
 }

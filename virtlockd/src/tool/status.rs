@@ -27,7 +27,7 @@ pub(crate) fn status(
             incomplete += usize::from(lease.lacks.is_some());
             unstored += usize::from(!lease.in_fd_store);
             shared += usize::from(lease.reach == Reach::Shared);
-            let is_unproved = matches!(lease.proof, Some(Proof::Unproved | Proof::Doubtful));
+            let is_unproved = matches!(lease.proof, Some(Proof::Unproved | Proof::Doubtful | Proof::Lost));
             unproved += usize::from(is_unproved);
             Ok::<_, Failure>(())
         })?;
@@ -35,7 +35,7 @@ pub(crate) fn status(
             "{held} held, {posix} by POSIX locks, {incomplete} lack a part of their lock, {unstored} not in the \
              fd store"
         );
-        let of_shared = format!("{shared} leases, {unproved} not proved or doubtful");
+        let of_shared = format!("{shared} leases, {unproved} of them not proved, doubtful or lost");
         let more = [("Leases", leases), ("Shared storage", of_shared)];
         let more = if shared > 0 { &more[..] } else { &more[..1] };
         Ok(print_status(&status, more, out)?)

@@ -133,6 +133,7 @@ fn of_reach(lease: &Lease) -> String {
         Some(Proof::Proved) => "which is proved",
         Some(Proof::Unproved) => "which is not proved, as the server does not answer",
         Some(Proof::Doubtful) => "which may have been lost meanwhile",
+        Some(Proof::Lost) => "which is lost",
         Some(Proof::Unknown) | None => "of which nobody tells whether it is lost",
     };
     format!(", shared by {}, {proof}", escaped(kind))
