@@ -23,6 +23,7 @@ tests::ours! { Virtlockd:
     an_upgrade_meanwhile_keeps_the_times,
     a_lease_that_is_not_proved_is_told_of,
     without_shared_storage_there_is_no_prober,
+    wrong_settings_are_refused_at_a_start_and_before_an_upgrade,
 }
 
 const SERVER: &str = env!("CARGO_BIN_EXE_leasing_fs");
@@ -266,6 +267,22 @@ fn without_shared_storage_there_is_no_prober(subject: Subject) {
     client.acquire("", &shared, 0).unwrap();
     daemon.signal(Signal::SIGTERM);
     eventually("it goes with the daemon", || probers(&daemon) == 0 && !is_alive(daemon.pid()));
+}
+
+fn wrong_settings_are_refused_at_a_start_and_before_an_upgrade(subject: Subject) {
+    let wrong = "[[rule]]\npath = '/a'\non_lost_lease = 'kill'\n";
+    let refusal = "virtlockd.toml:3:17: 'on_lost_lease' has to be \"log\" or \"end\"";
+    let exit = subject.setup().toml(wrong).run();
+    assert!(exit.code != Some(0) && exit.stderr.contains(refusal), "{}", exit.stderr);
+    let setup = subject.setup().toml("[[mount]]\npath = '/a'\nlease_s = 7\n").replaceable();
+    let path = setup.host().path("etc/libvirt/virtlockd.toml");
+    let mut daemon = setup.start();
+    fs::write(&path, wrong).expect("writing our own settings");
+    let status = daemon.upgrade_is_refused();
+    assert!(status.contains(refusal), "{status}");
+    fs::remove_file(path).expect("removing our own settings");
+    daemon.put(Whose::Ours);
+    daemon.upgrade();
 }
 
 fn list(daemon: &Daemon) -> String {
