@@ -4,6 +4,7 @@
 //! in that codec cannot hide itself. [`harness`] starts a daemon where it can touch nothing of the
 //! machine and says loudly what it had to leave out; [`machine`] has a real systemd do so.
 
+pub mod blocks;
 pub mod guest;
 pub mod harness;
 pub mod holder;

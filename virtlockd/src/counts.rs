@@ -52,7 +52,11 @@ impl Counts {
         match action {
             Action::Acquire(..) => self.acquired += 1,
             Action::Release(_) => self.released += 1,
-            Action::Create | Action::Delete | Action::ReleaseAll(_) | Action::CheckLock { .. } => {}
+            Action::Create
+            | Action::Delete
+            | Action::ReleaseAll(_)
+            | Action::CheckLock { .. }
+            | Action::TestLock => {}
         }
     }
 }

@@ -12,13 +12,15 @@ use common::server::{Answer, Caller, ClientId, Daemon};
 use crate::calls::{self, CallState};
 use crate::connections::{self, handle_deferred_ends};
 use crate::error::lock::LockError;
-use crate::ids::{JobSubject, OwnerId, TimerSubject};
+use crate::ids::{JobSubject, OwnerId, PROBER, TimerSubject};
 use crate::lockspace::queue::ResourceQueue;
 use crate::lockspace::{execution, lock_check};
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::entry::Owner;
 use crate::owner::{lifecycle, termination, watch_retry};
 use crate::persist::{fd_store, save};
+use crate::proof::policy::Policy;
+use crate::proof::watch;
 use crate::protocol::Request;
 use crate::query;
 use crate::session::{Disconnect, Session};
@@ -33,8 +35,8 @@ pub struct Handler {
 
 impl Handler {
     /// Creates a daemon without leases.
-    pub(crate) fn new() -> Self {
-        Self { state: State::new() }
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { state: State::new(policy) }
     }
 }
 
@@ -70,8 +72,11 @@ impl Daemon for Handler {
         handle_deferred_ends(&mut self.state, core);
     }
 
-    /// Handles the readiness of an owner's pidfd.
+    /// Handles the readiness of an owner's pidfd, or a report on shared storage.
     fn ready(&mut self, core: &mut Core, source: u64) {
+        if source == PROBER {
+            watch::reported(&mut self.state, core);
+        }
         let id = OwnerId(source);
         if self.state.owners.get(id).is_some_and(Owner::has_ended) {
             lifecycle::owner_ended(&mut self.state, core, id);
@@ -84,6 +89,7 @@ impl Daemon for Handler {
             TimerSubject::WatchRetry => watch_retry::retry(&mut self.state, core),
             TimerSubject::LockRetry => lock_check::retry(&mut self.state, core),
             TimerSubject::LeaseBreakRetry => execution::retry_postponed(&mut self.state, core),
+            TimerSubject::Proof => watch::check(&mut self.state, core),
             TimerSubject::Owner(id) => termination::kill(&mut self.state, id),
         }
         handle_deferred_ends(&mut self.state, core);
@@ -147,6 +153,7 @@ impl Daemon for Handler {
 
     fn prepare_handover(&mut self, core: &mut Core, reader: Successor) {
         self.state.lease_breaks.prepare_upgrade();
+        shutdown::end_proof(&mut self.state, reader);
         termination::complete_for(reader, &self.state, core);
     }
 
@@ -172,8 +179,9 @@ impl Daemon for Handler {
         fd_store::clear_store_keys(&mut self.state);
     }
 
-    fn resume(&mut self, _: &mut Core) {
+    fn resume(&mut self, core: &mut Core) {
         self.state.lease_breaks.cancel_upgrade();
+        watch::resume(&mut self.state, core);
     }
 
     fn status(&self) -> String {

@@ -32,6 +32,8 @@ pub(crate) enum TimerSubject {
     LockRetry,
     /// Files on which another process has an `fcntl(2)` lease.
     LeaseBreakRetry,
+    /// Leases on shared storage.
+    Proof,
 }
 
 /// Numbers that resources and owners, which count from 1, never reach.
@@ -40,6 +42,10 @@ const TERMINATIONS: u64 = u64::MAX - 1;
 const WATCH_RETRY: u64 = u64::MAX - 2;
 const LOCK_RETRY: u64 = u64::MAX - 3;
 const LEASE_BREAK_RETRY: u64 = u64::MAX - 4;
+const PROOF: u64 = u64::MAX - 5;
+
+/// Source of the prober's reports, beside the owners' pidfds. Sources of fds have 61 bits.
+pub(crate) const PROBER: u64 = 0;
 
 impl JobSubject {
     /// Returns the number for the loop.
@@ -70,6 +76,7 @@ impl TimerSubject {
             Self::WatchRetry => WATCH_RETRY,
             Self::LockRetry => LOCK_RETRY,
             Self::LeaseBreakRetry => LEASE_BREAK_RETRY,
+            Self::Proof => PROOF,
         }
     }
 }
@@ -80,6 +87,7 @@ impl From<u64> for TimerSubject {
             WATCH_RETRY => Self::WatchRetry,
             LOCK_RETRY => Self::LockRetry,
             LEASE_BREAK_RETRY => Self::LeaseBreakRetry,
+            PROOF => Self::Proof,
             id => Self::Owner(OwnerId(id)),
         }
     }
@@ -101,6 +109,7 @@ mod tests {
             TimerSubject::WatchRetry,
             TimerSubject::LockRetry,
             TimerSubject::LeaseBreakRetry,
+            TimerSubject::Proof,
         ];
         for subject in timers {
             assert_eq!(TimerSubject::from(subject.number()), subject);

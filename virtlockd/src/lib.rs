@@ -33,7 +33,8 @@
 //! - An owner counts as dead only if its pidfd says so, if no process had its pid when it was
 //!   registered (and a process could have it), or if the pid that it was [found
 //!   by](owner::identity) belongs to another process or to none now.
-//! - The content of a file is never read or written.
+//! - The content of a file is never written, nor read but for a byte that tells whether the kernel has
+//!   lost the lock on shared storage.
 
 mod audit;
 mod calls;
@@ -50,6 +51,7 @@ mod message;
 mod outcome;
 mod owner;
 mod persist;
+mod proof;
 mod protocol;
 mod query;
 mod service;
@@ -61,3 +63,5 @@ pub mod tool;
 
 pub use handler::Handler;
 pub use outcome::Outcome;
+pub use proof::run_if_asked as run_prober_if_asked;
+pub use service::Settings;

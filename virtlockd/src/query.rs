@@ -4,13 +4,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use common::fd_store::names::Kind;
 use common::handover::text;
-use common::query::{Bytes, Lease, LeaseCounters, Page, Place, unix_s};
+use common::query::{Bytes, Lease, LeaseCounters, Page, Place, Proof, Reach, unix_s};
 use common::sys::lock::{self, Hold};
 
 use crate::ids::{OwnerId, ResourceId};
 use crate::lockspace::holders::Holder;
-use crate::lockspace::resource::Resource;
+use crate::lockspace::resource::{Doubt, Resource};
 use crate::outcome::Core;
+use crate::proof::policy::OnLostLease;
 use crate::state::State;
 
 /// Puts the leases behind `after` on a page, each holder's part of one as an item.
@@ -21,7 +22,7 @@ pub(crate) fn list(core: &Core, state: &State, after: Place, page: &mut Page) {
         if parts.peek().is_none() {
             continue;
         }
-        let lease = lease(core, resource);
+        let lease = with_reach(lease(core, resource), state, ResourceId(number));
         for (owner, holder) in parts {
             let place = Place { number, holder: owner.0 };
             let part = part(lease.clone(), state, owner, holder);
@@ -37,6 +38,9 @@ pub(crate) fn counters(state: &State) -> LeaseCounters {
     LeaseCounters {
         held: state.owners.leases_count() as u64,
         incomplete: state.incomplete_locks.len() as u64,
+        shared: state.shared.leases.len() as u64,
+        unproved: state.shared.unproved_leases() as u64,
+        doubted: state.shared.doubted,
         acquired: state.counts.acquired,
         released: state.counts.released,
         ended: state.counts.ended,
@@ -68,6 +72,32 @@ fn lease(core: &Core, resource: &Resource) -> Lease {
         inode: file_id.number,
         in_fd_store: resource.key.is_some_and(|key| core.is_stored(Kind::Lease, key)),
         ..Lease::default()
+    }
+}
+
+/// Adds how far a lock reaches, and whether its lease is proved.
+fn with_reach(lease: Lease, state: &State, id: ResourceId) -> Lease {
+    let Some((mount, shared)) = state.shared.mount_of(id) else { return lease };
+    let doubt = state.lockspaces.resource_at(id).and_then(|resource| resource.doubt);
+    let proof = match (mount.is_proved(), doubt) {
+        (None, _) => None,
+        (Some(_), Some(Doubt::Lost)) => Some(Proof::Lost),
+        (Some(_), Some(Doubt::MayBeLost)) => Some(Proof::Doubtful),
+        (Some(true), None) => Some(Proof::Proved),
+        (Some(false), None) => Some(Proof::Unproved),
+    };
+    let on_lost_lease = match shared.on_lost_lease {
+        OnLostLease::Log => "log",
+        OnLostLease::End => "end",
+    };
+    Lease {
+        reach: Reach::Shared,
+        file_system: Some(mount.mount.kind.to_string()),
+        mount: Some(Bytes::from(mount.mount.point.as_os_str().as_bytes())),
+        lease_time_ms: mount.lease(),
+        on_lost_lease: Some(on_lost_lease.to_owned()),
+        proof,
+        ..lease
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use common::config::{Document, Error};
+use common::config::{Document, Error, Toml};
 use common::handover::{InheritedFds, document};
 use common::rpc::Program;
 use common::server::Caller;
@@ -16,7 +16,14 @@ use crate::handler::Handler;
 use crate::outcome::Core;
 use crate::persist::fd_store::unlock_all;
 use crate::persist::restore::{adopt_unclaimed, restore};
+use crate::proof::policy::Policy;
 use crate::protocol::{self, NAME};
+
+/// Settings of the daemon's own.
+#[derive(Debug, Default)]
+pub struct Settings {
+    policy: Policy,
+}
 
 /// Cost of doing without a system call; see `common/SYSTEM_CALLS.md`.
 const COSTS: [(Call, &str); 3] = [
@@ -42,15 +49,21 @@ impl Service for Handler {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const PROGRAM: Program = protocol::PROGRAM;
     const CONFIG_KEYS: &'static [&'static str] = &[];
+    const HAS_TOML: bool = true;
     const COSTS: &'static [(Call, &'static str)] = &COSTS;
-    type Settings = ();
+    type Settings = Settings;
 
-    fn configure(_: &Document) -> Result<(), Error> {
+    fn configure(_: &Document) -> Result<Settings, Error> {
+        Ok(Settings::default())
+    }
+
+    fn configure_toml(settings: &mut Settings, toml: &Toml<'_>) -> Result<(), Error> {
+        settings.policy = Policy::read(toml)?;
         Ok(())
     }
 
-    fn create((): (), _: &mut Core) -> io::Result<Self> {
-        Ok(Self::new())
+    fn create(settings: Settings, _: &mut Core) -> io::Result<Self> {
+        Ok(Self::new(settings.policy))
     }
 
     fn adopt(

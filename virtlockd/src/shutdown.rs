@@ -1,6 +1,8 @@
 //! Stop of the daemon: guests that cannot go on without it are terminated, unless the fd store has
 //! their leases.
 
+use common::handover::Successor;
+
 use crate::ids::OwnerId;
 use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
@@ -11,12 +13,15 @@ use crate::owner::entry::Owner;
 use crate::owner::lifecycle::release_all;
 use crate::owner::signals;
 use crate::persist::fd_store::{are_leases_stored, is_lease_stored};
+use crate::proof::watch;
 use crate::state::State;
 
 /// Stops: leases in the fd store stay there, and guests that depend on others are ended before
 /// these are released. This waits for guests, as nothing is served any more.
 pub(crate) fn stop(state: &mut State, core: &mut Core) {
     state.is_stopping = true;
+    tell_end_of_proof(state, "stops");
+    watch::rest(state);
     let all = state.owners.iter().filter(|(id, _)| !are_leases_stored(state, core, *id));
     let unstored: Vec<OwnerId> = all.map(|(id, _)| id).collect();
     let owners = unstored.iter().filter_map(|&id| state.owners.get(id));
@@ -40,6 +45,25 @@ pub(crate) fn stop(state: &mut State, core: &mut Core) {
     }
     for id in unstored {
         release_unstored(state, core, id);
+    }
+}
+
+/// Ends the prober ahead of an upgrade. With libvirt's daemon the leases on shared storage are proved
+/// no more.
+pub(crate) fn end_proof(state: &mut State, reader: Successor) {
+    if reader == Successor::Libvirt {
+        tell_end_of_proof(state, "gives way to libvirt's daemon, which knows no such policy");
+    }
+    watch::rest(state);
+}
+
+fn tell_end_of_proof(state: &State, what: &str) {
+    let leases = state.shared.ending_leases();
+    if leases > 0 {
+        tracing::warn!(
+            target: "locking.lock_daemon",
+            "This daemon {what}: on_lost_lease = \"end\" of {leases} leases on shared storage ends with it"
+        );
     }
 }
 

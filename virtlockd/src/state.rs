@@ -15,6 +15,8 @@ use crate::lockspace::lease_break::LeaseBreaks;
 use crate::lockspace::queue::ResourceQueue;
 use crate::lockspace::table::Lockspaces;
 use crate::owner::owners::Owners;
+use crate::proof::policy::Policy;
+use crate::proof::shared::SharedLeases;
 use crate::sessions::Sessions;
 
 /// State of the daemon.
@@ -31,6 +33,8 @@ pub(crate) struct State {
     pub(crate) lease_breaks: LeaseBreaks,
     /// Leases that lack a part of their lock.
     pub(crate) incomplete_locks: IncompleteLocks,
+    /// Leases on shared storage.
+    pub(crate) shared: SharedLeases,
     /// Items that the fd store had no room for.
     pub(crate) unstored: BTreeSet<Unstored>,
     /// Whether owners that are not watched will be looked up again.
@@ -50,7 +54,7 @@ pub(crate) enum Unstored {
 
 impl State {
     /// Returns the state of a daemon without leases.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(policy: Policy) -> Self {
         Self {
             lockspaces: Lockspaces::new(),
             owners: Owners::default(),
@@ -59,6 +63,7 @@ impl State {
             local_locks: LocalLocks::new(),
             lease_breaks: LeaseBreaks::default(),
             incomplete_locks: IncompleteLocks::default(),
+            shared: SharedLeases::new(policy),
             unstored: BTreeSet::new(),
             is_watch_retry_set: false,
             pid_namespace_depth: pidfd::own_depth().unwrap_or(1),

@@ -5,11 +5,13 @@
 //! does not fit is a range error here, where C's arithmetic silently wraps at 64 bits.
 
 mod common;
+mod glob;
 mod parser;
 mod toml;
 mod value;
 
 pub use self::common::{Common, ServerSockets};
+pub use self::glob::Glob;
 pub use self::toml::{Scalar, TOML_BYTES_MAX, Toml, TomlSpanned, TomlValue, beside};
 pub use self::value::{Entry, Value};
 

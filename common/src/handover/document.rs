@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use change::Change;
 pub use client::{Buffer, Client, PrivateClient, Socket};
 pub use items::Items;
-pub use lease::{Lack, Lock, Lockspace, Pid, PrivateLockspace, PrivateResource, Resource};
+pub use lease::{
+    Lack, Lock, Lockspace, Pid, PrivateLockspace, PrivateResource, ProvedMount, Resource,
+};
 pub use lenient::Several;
 use lenient::{lenient, object, objects};
 pub use log::{Log, LogDirectory, LogHandler, Loss, PrivateLog, Target};

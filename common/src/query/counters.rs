@@ -86,6 +86,9 @@ pub struct LogCounters {
 pub struct LeaseCounters {
     pub held: u64,
     pub incomplete: u64,
+    pub shared: u64,
+    pub unproved: u64,
+    pub doubted: u64,
     pub acquired: u64,
     pub released: u64,
     pub ended: u64,

@@ -130,6 +130,48 @@ pub struct Lease {
     pub since_unix_s: u64,
     pub held_before: bool,
     pub in_fd_store: bool,
+    pub reach: Reach,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_time_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_lost_lease: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// How far the lock of a lease reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// This host.
+    #[default]
+    Host,
+    /// All hosts that have the file system mounted.
+    Shared,
+    /// A reach that a later version has added.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Whether a lease on shared storage is known to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// It is, and has been all the time.
+    Proved,
+    /// It is not: the server does not answer.
+    Unproved,
+    /// It is not: there was a time in which another host may have had it.
+    Doubtful,
+    /// It is lost by the kernel's account.
+    Lost,
+    /// Anything that a later version has added.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Bytes {

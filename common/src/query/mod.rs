@@ -13,7 +13,7 @@ pub use counters::{
     Counters, Durations, LeaseCounters, LogCounters, ServerCounters, StorageCounters,
     UpgradeCounters,
 };
-pub use items::{Bytes, FdStore, Lease, Log, LogState, Status, unix_s};
+pub use items::{Bytes, FdStore, Lease, Log, LogState, Proof, Reach, Status, unix_s};
 pub use page::{PAGE_BYTES_MAX, Page};
 pub use place::Place;
 

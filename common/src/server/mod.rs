@@ -49,4 +49,4 @@ pub use crate::jobs::haste::Haste;
 pub use crate::jobs::job::InFlight;
 pub use crate::jobs::path_work::PathWork;
 pub use crate::jobs::progress::{Progress, is_left_behind};
-pub use crate::jobs::storage::StorageId;
+pub use crate::jobs::storage::{RemoteMount, StorageId};

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, Done};
@@ -12,7 +13,7 @@ use crate::jobs::haste::Haste;
 use crate::jobs::job::InFlight;
 use crate::jobs::path_work::{Errand, PathWork, Step};
 use crate::jobs::progress::Progress;
-use crate::jobs::storage::StorageId;
+use crate::jobs::storage::{RemoteMount, StorageId};
 
 impl<O> Core<O> {
     /// Watches `fd` for input; [`Daemon::ready`](super::Daemon::ready) is called with `source`, a
@@ -109,6 +110,17 @@ impl<O> Core<O> {
     /// Returns whether other jobs wait for their turn, so that a turn should be short.
     pub fn is_crowded(&self) -> bool {
         self.reactor.has_again() || self.jobs.are_waiting()
+    }
+
+    /// Returns the mount of a file system that other hosts may have mounted as well, by the device
+    /// number of its files. No file system is asked.
+    pub fn remote_mount(&mut self, device: u64) -> Option<Arc<RemoteMount>> {
+        self.mounts.remote(device)
+    }
+
+    /// Returns whether there was such a file system when the mount table was last read.
+    pub fn has_remote_mounts(&self) -> bool {
+        self.mounts.has_remote()
     }
 
     /// Returns the jobs that have not ended, including queued ones.

@@ -9,8 +9,11 @@ use std::path::Path;
 
 use memfd::MemfdOptions;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag, fcntl, openat2};
-use nix::sys::uio::pwrite;
+use nix::fcntl::{
+    AT_FDCWD, FcntlArg, OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, SealFlag, fcntl, openat2,
+    posix_fadvise,
+};
+use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{Whence, lseek, write};
 
 use super::calls;
@@ -33,6 +36,18 @@ pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
         lseek(fd, offset, Whence::SeekSet)?;
         Ok(write(fd, bytes)?)
     })
+}
+
+/// Reads the first byte of a file from where it is stored, not from memory. Returns the number of bytes
+/// read, 0 for an empty file.
+///
+/// # Errors
+/// As `pread(2)`.
+pub fn read_byte_anew(fd: impl AsFd) -> io::Result<usize> {
+    let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+    // Without it the byte may come from memory, as if nothing were.
+    posix_fadvise(&fd, 0, 0, advice)?;
+    Ok(pread(fd, &mut [0], 0)?)
 }
 
 /// Writes all of `bytes` at `offset`, like [`write_at`].

@@ -16,6 +16,7 @@ pub mod file;
 pub mod file_id;
 pub mod lock;
 pub mod memory;
+pub mod mount;
 pub mod pidfd;
 pub mod pipe;
 pub mod process;

@@ -2,6 +2,7 @@
 
 mod background;
 mod children;
+mod detached;
 mod stat;
 
 use std::ffi::{CStr, OsStr};
@@ -19,6 +20,7 @@ use nix::unistd::{Pid, Uid};
 
 pub use background::{Daemonized, daemonize, report_status};
 pub use children::{reap_children_of_thread, wait};
+pub use detached::{reap, start_this_program};
 pub use stat::start_time;
 pub(super) use stat::{Stat, stat};
 
@@ -125,6 +127,17 @@ pub fn boot_time_ms() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
     let time = time.map(std::time::Duration::from).unwrap_or_default();
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns whether this process may signal those of other users; also if that cannot be told.
+#[must_use]
+pub fn may_signal_others() -> bool {
+    /// Number of `CAP_KILL`.
+    const KILL: u32 = 5;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    effective.is_none_or(|set| set & (1 << KILL) != 0)
 }
 
 /// Sleeps for `time`, rounded up to milliseconds, or until a signal arrives.

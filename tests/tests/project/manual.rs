@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::config::{Common, Toml};
+use common::config::{Common, Error, Toml};
 use common::startup::Service;
 use tempfile::TempDir;
 use tests::harness::{Program, left_out};
@@ -12,7 +12,7 @@ use virtlogd::rotating_file::Limits;
 use virtlogd::rules::Rules;
 
 /// Pages of both packages.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "virtlogd/virtlogd.8",
     "virtlogd/virtlogctl.1",
     "virtlogd/virtlogd.conf.5",
@@ -20,6 +20,7 @@ const PAGES: [&str; 7] = [
     "virtlockd/virtlockd.8",
     "virtlockd/virtlockctl.1",
     "virtlockd/virtlockd.conf.5",
+    "virtlockd/virtlockd.toml.5",
 ];
 
 #[test]
@@ -60,12 +61,24 @@ fn each_configuration_key_is_on_its_page() {
 
 #[test]
 fn each_key_of_a_rule_is_on_its_page() {
-    let page = fs::read_to_string(manual().path().join("virtlogd/virtlogd.toml.5")).unwrap();
-    for (table, count) in [("rule", 6), ("directory", 3)] {
-        let keys = known_keys(table);
+    let manual = manual();
+    let expect = |daemon: &str, table: &str, count: usize, keys: Vec<String>| {
+        let page = manual.path().join(format!("{daemon}/{daemon}.toml.5"));
+        let page = fs::read_to_string(page).unwrap();
         assert_eq!(keys.len(), count, "{keys:?}");
         let missing: Vec<_> = keys.iter().filter(|key| !names(&page, key)).collect();
-        assert!(missing.is_empty(), "[[{table}]]: {missing:?}");
+        assert!(missing.is_empty(), "{daemon} [[{table}]]: {missing:?}");
+    };
+    for (table, count) in [("rule", 6), ("directory", 3)] {
+        let defaults = Limits { size_bytes_max: 0, backups_max: 0 };
+        let keys = known_keys(table, |toml| Rules::read(toml, defaults).map(drop));
+        expect("virtlogd", table, count, keys);
+    }
+    for (table, count) in [("rule", 3), ("mount", 2)] {
+        let keys = known_keys(table, |toml| {
+            virtlockd::Handler::configure_toml(&mut virtlockd::Settings::default(), toml)
+        });
+        expect("virtlockd", table, count, keys);
     }
 }
 
@@ -117,12 +130,11 @@ fn words_of(program: &Path) -> Vec<String> {
     options.chain(commands.filter(|command| command != "help")).collect()
 }
 
-/// Returns the keys of a table of `virtlogd.toml`, from the refusal of another one.
-fn known_keys(table: &str) -> Vec<String> {
+/// Returns the keys of a table of our own settings, from the refusal of another one.
+fn known_keys(table: &str, read: impl Fn(&Toml<'_>) -> Result<(), Error>) -> Vec<String> {
     let file = format!("[[{table}]]\nno_such_key = 1\n");
-    let toml = Toml::new(Path::new("virtlogd.toml"), file.as_bytes()).unwrap();
-    let refusal = Rules::read(&toml, Limits { size_bytes_max: 0, backups_max: 0 }).unwrap_err();
-    let refusal = refusal.to_string();
-    let expected = refusal.split("expected one of ").nth(1).unwrap_or(&refusal);
+    let toml = Toml::new(Path::new("x.toml"), file.as_bytes()).unwrap();
+    let refusal = read(&toml).unwrap_err().to_string();
+    let expected = refusal.split("expected ").nth(1).unwrap_or(&refusal);
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -376,6 +376,9 @@ fn leases_and_refusals_are_counted(subject: Subject) {
     for (name, value) in [
         ("leases", 3.0),
         ("leases_incomplete", 0.0),
+        ("leases_shared", 0.0),
+        ("leases_unproved", 0.0),
+        ("leases_doubted_total", 0.0),
         ("acquisitions_total", 4.0),
         ("releases_total", 1.0),
         ("leases_ended_total", 0.0),

@@ -199,7 +199,7 @@ fn leases_are_described(subject: Subject) {
     let expected = json!({
         "place": "1.1", "path": image, "lockspace": "", "resource": image, "shared": false,
         "shares": 1, "lock": "ofd", "device": device(&image), "inode": inode(&image),
-        "domain": "guest", "uuid": "5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a",
+        "reach": "host", "domain": "guest", "uuid": "5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a",
         "pid": guest.pid(), "pid_here": guest.pid(), "held_before": false,
         "in_fd_store": false,
     });

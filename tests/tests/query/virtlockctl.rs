@@ -54,7 +54,21 @@ fn each_holder_is_listed(subject: Subject) {
     let pids = guests.each_ref().map(|guest| guest.pid().to_string());
     let in_space = format!("{space_path}/name");
     let row = |pid: usize, mode, space, path| {
-        vec!["a", "b", pids[pid].as_str(), mode, "ofd", "-", "TIME", "no", UUID, space, path]
+        vec![
+            "a",
+            "b",
+            pids[pid].as_str(),
+            mode,
+            "ofd",
+            "-",
+            "host",
+            "-",
+            "TIME",
+            "no",
+            UUID,
+            space,
+            path,
+        ]
     };
     let listed = tool(&daemon, ["list"]);
     let expected = [
@@ -64,6 +78,8 @@ fn each_holder_is_listed(subject: Subject) {
             "MODE",
             "LOCK",
             "LACKS",
+            "REACH",
+            "PROOF",
             "SINCE",
             "STORED",
             "UUID",
@@ -97,7 +113,7 @@ fn what_the_fd_store_has_is_told(_: Subject) {
     }
     let stored = || {
         let listed = tool(daemon, ["list"]);
-        listed.rows()[1..].iter().filter(|row| row[6] == "yes").count()
+        listed.rows()[1..].iter().filter(|row| row[8] == "yes").count()
     };
     let kept = || service.supervisor.names().iter().filter(|name| name.starts_with('r')).count();
     eventually("some are proved", || stored() > 0 && stored() == kept());

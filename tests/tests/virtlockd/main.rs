@@ -13,6 +13,7 @@ mod load;
 mod namespaces;
 mod owners;
 mod pid_file;
+mod shared;
 
 use std::fs::{self, File};
 use std::path::Path;

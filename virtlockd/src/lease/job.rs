@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::server::StorageId;
+use common::sys::file;
 use common::sys::file_id::FileId;
 use common::sys::lock::{Hold, Mode};
 
@@ -33,6 +34,8 @@ pub(crate) enum Job {
     /// Checks the lock and takes what is missing. With `convert_to_ofd` the lock becomes one that
     /// does not end with this process.
     CheckLock { file: Arc<File>, file_id: FileId, lease: (Mode, Hold), convert_to_ofd: bool },
+    /// Reads a byte, which the kernel's NFS client refuses once it has lost the lock.
+    TestLock { file: Arc<File>, file_id: FileId },
 }
 
 /// Location of a job, as far as it is known.
@@ -56,6 +59,8 @@ pub(crate) enum JobResult {
     Finished,
     /// The lock is as given.
     LockChecked(Hold),
+    /// The number of bytes that were read, none of an empty file, or why that has failed.
+    LockTested(io::Result<usize>),
     /// The operation failed and has changed nothing.
     Failed(FileError),
     /// The operation failed and has changed nothing. It may succeed soon: the kernel has told
@@ -68,7 +73,9 @@ impl Job {
     pub(crate) fn location(&self) -> Location {
         match self {
             Self::Release { lease, .. } => Location::Storage(StorageId::of_file(lease.file_id())),
-            Self::CheckLock { file_id, .. } => Location::Storage(StorageId::of_file(*file_id)),
+            Self::CheckLock { file_id, .. } | Self::TestLock { file_id, .. } => {
+                Location::Storage(StorageId::of_file(*file_id))
+            }
             Self::Acquire { path, .. }
             | Self::CheckPath { path, .. }
             | Self::Create { path }
@@ -97,6 +104,7 @@ impl Job {
             }
             Self::Create { path } => create(locks, &path).map(|()| JobResult::Finished),
             Self::Delete { path } => delete(locks, &path),
+            Self::TestLock { file, .. } => Ok(JobResult::LockTested(file::read_byte_anew(&*file))),
             Self::CheckLock { file, file_id, lease, convert_to_ofd } => {
                 Ok(check_lock(&locks.posix, &file, file_id, lease, convert_to_ofd))
             }

@@ -20,6 +20,8 @@ pub(crate) enum Action {
     CheckLock {
         convert_to_ofd: bool,
     },
+    /// Test whether the kernel's NFS client still has the lock.
+    TestLock,
 }
 
 /// Begun action.

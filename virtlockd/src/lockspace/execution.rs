@@ -1,6 +1,7 @@
 //! Execution of tasks: begins each, submits its job, and applies the result.
 
 use common::server::{PathWork, Progress};
+use common::sys::process::boot_time_ms;
 
 use crate::error::lock::LockError;
 use crate::ids::{JobSubject, ResourceId};
@@ -12,6 +13,7 @@ use crate::lockspace::queue::Task;
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::registration::Registration;
 use crate::persist::fd_store::store_lease;
+use crate::proof::track;
 use crate::state::State;
 
 /// Job of a resource.
@@ -82,6 +84,7 @@ pub(crate) fn job_ended(
     let Some(queue) = state.queues.get_mut(&resource) else {
         return;
     };
+    let submitted = queue.submitted_boot_ms;
     if let Some(mut task) = queue.current.take() {
         if let JobResult::LeaseBreak(error) = &job_result
             && state.lease_breaks.allow_retry(&mut task, error)
@@ -92,6 +95,7 @@ pub(crate) fn job_ended(
         }
         let result = state.lockspaces.finish(resource, &task.action, job_result);
         task_ended(state, core, resource, &task, result);
+        track::update(state, core, resource, Some(submitted));
     }
     advance(state, core, resource);
 }
@@ -115,7 +119,9 @@ fn advance(state: &mut State, core: &mut Core, resource: ResourceId) {
                 audited::change(state, resource, &task, change);
                 let Some(queue) = state.queues.get_mut(&resource) else { return };
                 queue.current = Some(task);
+                queue.submitted_boot_ms = boot_time_ms();
                 if matches!(change, HolderChange::Lost(_)) {
+                    track::update(state, core, resource, None);
                     // Before the file is unlocked: the record of a lease is true as long as it is there.
                     store_lease(state, core, resource);
                 }

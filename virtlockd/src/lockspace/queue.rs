@@ -14,6 +14,8 @@ pub(crate) struct ResourceQueue {
     pub(crate) current: Option<Task>,
     /// Bounded by the clients, each of which has one call in flight, and by the owners.
     waiting: VecDeque<Task>,
+    /// Time at which its job was submitted, in milliseconds since boot.
+    pub(crate) submitted_boot_ms: u64,
     /// Whether the first task that waits is to be tried again later.
     is_postponed: bool,
 }

@@ -1,6 +1,7 @@
 //! Resource: a name in a lockspace, with its lease and the holders of that. No I/O.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,18 @@ pub(crate) struct Resource {
     pub(crate) name: Arc<[u8]>,
     /// Key of the lease in the fd store.
     pub(crate) key: Option<u64>,
+    /// Doubt in the lease, on shared storage.
+    pub(crate) doubt: Option<Doubt>,
     held: Option<HeldLease>,
+}
+
+/// Doubt in a lease on shared storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// There was a time in which it may have been lost, and another host may have had it.
+    MayBeLost,
+    /// It is lost.
+    Lost,
 }
 
 #[derive(Debug)]
@@ -39,7 +51,7 @@ struct HeldLease {
 impl Resource {
     /// Creates a resource without a lease.
     pub(crate) fn new(space: Arc<[u8]>, name: Arc<[u8]>) -> Self {
-        Self { space, name, key: None, held: None }
+        Self { space, name, key: None, doubt: None, held: None }
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -136,6 +148,7 @@ impl Resource {
             Action::Release(registration) => self.release(registration),
             Action::ReleaseAll(owner) => self.release_all(*owner),
             Action::CheckLock { convert_to_ofd } => self.check_lock(*convert_to_ofd),
+            Action::TestLock => self.test_lock(),
         }
     }
 
@@ -148,6 +161,7 @@ impl Resource {
     ) -> HolderChange {
         let mut holders = Holders::default();
         holders.insert(registration.owner, Holder::new(&registration.guest));
+        self.doubt = None;
         self.held = Some(HeldLease { lease, terms, holders });
         HolderChange::Gained(registration.owner)
     }
@@ -213,6 +227,41 @@ impl Resource {
                 )
             }
             _ => Begun::NOTHING,
+        }
+    }
+
+    fn test_lock(&self) -> Begun {
+        let Some(HeldLease { lease, .. }) = &self.held else { return Begun::NOTHING };
+        let (file, file_id) = (lease.file(), lease.file_id());
+        Begun::Job(HolderChange::None, Job::TestLock { file, file_id })
+    }
+
+    /// Takes the result of a test of the lock. An empty file does not tell.
+    pub(crate) fn lock_tested(&mut self, result: io::Result<usize>) {
+        let (path, holders) = (self.path(), HolderSummary::new(self.holders()));
+        let shown = path.display();
+        match result {
+            Ok(0) => {}
+            Ok(_) => {
+                self.doubt = None;
+                tracing::warn!(
+                    target: "util.lockspace",
+                    LIBVIRT_LEASE_PATH = %shown,
+                    LIBVIRT_HOLDER = %holders,
+                    "The lease on {shown} is held: the kernel still reads its file: {holders}"
+                );
+            }
+            Err(error) => {
+                self.doubt = Some(Doubt::Lost);
+                audit::lost(&path, &holders, "the kernel has lost its lock");
+                tracing::error!(
+                    target: "util.lockspace",
+                    LIBVIRT_LEASE_PATH = %shown,
+                    LIBVIRT_HOLDER = %holders,
+                    "The lease on {shown} is lost: the kernel reads its file no more ({error}). Another host \
+                     may have the disk: {holders}"
+                );
+            }
         }
     }
 

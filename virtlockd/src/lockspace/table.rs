@@ -151,6 +151,16 @@ impl Lockspaces {
         self.resources.get_mut(&id)
     }
 
+    /// Returns a resource.
+    pub(crate) fn resource_at(&self, id: ResourceId) -> Option<&Resource> {
+        self.resources.get(&id)
+    }
+
+    /// Returns the leased file of a resource, if any.
+    pub(crate) fn file_id(&self, id: ResourceId) -> Option<FileId> {
+        self.resources.get(&id)?.file_id()
+    }
+
     /// Returns what there is of a resource's lock, or `None` without a lease.
     pub(crate) fn lock(&self, id: ResourceId) -> Option<Hold> {
         self.resources.get(&id)?.lock()
@@ -248,6 +258,12 @@ impl Lockspaces {
                     .get_mut(&id)
                     .into_iter()
                     .for_each(|resource| resource.set_lock(hold));
+                Ok(HolderChange::None)
+            }
+            (_, JobResult::LockTested(result)) => {
+                if let Some(resource) = self.resources.get_mut(&id) {
+                    resource.lock_tested(result);
+                }
                 Ok(HolderChange::None)
             }
             (_, JobResult::Finished | JobResult::Acquired(_) | JobResult::SameFile) => {

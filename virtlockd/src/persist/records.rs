@@ -11,7 +11,7 @@ use common::sys::lock::Hold;
 use crate::ids::OwnerId;
 use crate::lease::inherited_posix_locks::InheritedPosixLocks;
 use crate::lockspace::holders::Holder;
-use crate::lockspace::resource::Resource;
+use crate::lockspace::resource::{Doubt, Resource};
 use crate::owner::entry::Owner;
 use crate::owner::identity::{FoundBy, OwnerIdentity, ProcessIdentity};
 use crate::owner::owners::Owners;
@@ -89,6 +89,7 @@ pub(crate) fn save_resource(
             key: resource.key,
             lock: (!lock.is_posix()).then_some(Lock::Ofd),
             lacks: save_lack(lock),
+            may_be_lost: resource.doubt.map(|_: Doubt| true),
             file: Some((file_id.device, file_id.number)),
             parked: retained.filter(|retained| !retained.is_empty()),
             holders: Some(holders),

@@ -53,6 +53,8 @@ pub(crate) fn save<'a>(
         owners: Some(listed.collect()),
         directory: None,
         endings: save_terminations(owners),
+        mounts: state.shared.save(),
+        probers: Some(state.shared.old_probers.clone()).filter(|pids| !pids.is_empty()),
     };
     let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
     document.default_lockspace = Some(Lockspace { private: Some(private), ..default });

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use common::query::Lease;
+use common::query::{Lease, Proof, Reach};
 use common::sys::errno::io_text;
 use common::sys::file_id::FileId;
 use common::sys::lock;
@@ -113,14 +113,30 @@ fn of_lease(lease: &Lease, path: &Path) -> String {
     };
     let lacks = lease.lacks.as_ref().map(|lack| format!(", which lacks {}", escaped(lack)));
     format!(
-        "{} lease of guest '{}' ({}, process {}) since {}{}{name}",
+        "{} lease of guest '{}' ({}, process {}) since {}{}{}{name}",
         mode(lease),
         escaped(&lease.domain.text()),
         escaped(&lease.uuid),
         lease.pid_here.unwrap_or(lease.pid),
         since(lease),
         lacks.unwrap_or_default(),
+        of_reach(lease),
     )
+}
+
+/// Tells how far the lock of a lease on shared storage reaches, and whether it is known to be held.
+fn of_reach(lease: &Lease) -> String {
+    let Some(kind) = lease.file_system.as_ref().filter(|_| lease.reach == Reach::Shared) else {
+        return String::new();
+    };
+    let proof = match lease.proof {
+        Some(Proof::Proved) => "which is proved",
+        Some(Proof::Unproved) => "which is not proved, as the server does not answer",
+        Some(Proof::Doubtful) => "which may have been lost meanwhile",
+        Some(Proof::Lost) => "which is lost",
+        Some(Proof::Unknown) | None => "of which nobody tells whether it is lost",
+    };
+    format!(", shared by {}, {proof}", escaped(kind))
 }
 
 fn of_lock(Held { lock, holder }: &Held, has_lease: bool) -> String {

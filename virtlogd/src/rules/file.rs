@@ -4,11 +4,10 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::config::{Error, Toml, TomlSpanned, TomlValue};
+use common::config::{Error, Glob, Toml, TomlSpanned, TomlValue};
 use serde::Deserialize;
 
 use super::directory::DirectoryRule;
-use super::glob::Glob;
 use super::rule::{LogSettings, Rule};
 use crate::cleaner::Budget;
 use crate::guest::rate_cap::{RateLimit, TOKENS_BYTES_MIN};

@@ -5,7 +5,6 @@
 
 mod directory;
 mod file;
-mod glob;
 mod rule;
 
 use std::path::Path;

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::directory::LOW_RATE;
-use super::glob::Glob;
 use crate::guest::rate_cap::{RateCap, RateLimit};
 use crate::rotating_file::Limits;
+use common::config::Glob;
 
 /// A rule.
 #[derive(Debug)]

@@ -93,6 +93,28 @@ pub struct PrivateLockspace {
     /// Guests that are being ended.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
     pub endings: Option<Vec<Ending>>,
+    /// Mounts of leases on shared storage.
+    #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
+    pub mounts: Option<Vec<ProvedMount>>,
+    /// Processes that have asked the servers of these, and may not have ended.
+    #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
+    pub probers: Option<Vec<i32>>,
+}
+
+/// Mount of leases on shared storage, with the time just before the last question that its server has
+/// answered.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProvedMount {
+    /// Device number of its files.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub device: Option<u64>,
+    /// Milliseconds since boot, suspended time included.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub asked_boot_ms: Option<u64>,
+    /// Lease time of the server in milliseconds.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
 }
 
 impl PrivateLockspace {
@@ -132,6 +154,9 @@ pub struct PrivateResource {
     /// Missing part of the lock, to be taken as soon as possible.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Lack>,
+    /// Whether it may have been lost, on shared storage.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub may_be_lost: Option<bool>,
     /// Identity of the locked file, so that its file system need not be asked: device and inode
     /// number, or 0 and the number of a block device.
     #[serde(deserialize_with = "small", skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 //! an id.
 
 mod mounts;
+mod remote;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::path::Path;
 use crate::sys::file_id::FileId;
 
 pub(crate) use mounts::{Mounts, Start, Table, plain};
+pub use remote::RemoteMount;
 
 /// A file system, or an approximation of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

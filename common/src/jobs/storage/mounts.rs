@@ -5,11 +5,11 @@
 //! job blocks on no file system but its own.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::makedev;
 
 use super::StorageId;
+use super::remote::{self, RemoteMount};
 
 /// The mount table of this process. `poll(2)` reports a change as `POLLERR` and `POLLPRI`.
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -34,9 +35,16 @@ pub(crate) struct Mounts {
     table: Arc<Table>,
 }
 
-/// Snapshot of the mount table: file systems by mount point, the last of several at one point.
+/// Snapshot of the mount table.
 #[derive(Debug, Default)]
-pub(crate) struct Table(HashMap<Vec<u8>, StorageId>);
+pub(crate) struct Table {
+    /// File systems by mount point, the last of several at one point.
+    points: HashMap<Vec<u8>, StorageId>,
+    /// Device numbers of all file systems, in order.
+    devices: Box<[u64]>,
+    /// Those among them that other hosts may have mounted as well.
+    remote: Vec<Arc<RemoteMount>>,
+}
 
 /// File system that a path begins on.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +71,20 @@ impl Mounts {
         Arc::clone(&self.table)
     }
 
+    /// Returns the mount of a file system that other hosts may have mounted as well. One that is not
+    /// in the last snapshot is looked for in a new one.
+    pub(crate) fn remote(&mut self, device: u64) -> Option<Arc<RemoteMount>> {
+        if self.table.devices.binary_search(&device).is_err() {
+            self.table();
+        }
+        self.table.remote.iter().find(|mount| mount.device == device).cloned()
+    }
+
+    /// Returns whether the last snapshot has such a file system.
+    pub(crate) fn has_remote(&self) -> bool {
+        !self.table.remote.is_empty()
+    }
+
     fn has_changed(&self) -> bool {
         let Some(file) = &self.file else { return true };
         let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
@@ -83,8 +105,17 @@ impl Mounts {
 
 impl Table {
     fn parse(text: &[u8]) -> Self {
-        let lines = text.split(|&byte| byte == b'\n');
-        Self(lines.filter_map(parse_mount).collect())
+        let lines = || text.split(|&byte| byte == b'\n');
+        let mut devices: Vec<u64> =
+            lines().filter_map(parse_mount).map(|(device, _)| device).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        let points = lines().filter_map(parse_mount);
+        Self {
+            points: points.map(|(device, point)| (point, StorageId::device(device))).collect(),
+            devices: devices.into(),
+            remote: lines().filter_map(parse_remote).map(Arc::new).collect(),
+        }
     }
 
     /// Returns where a [plain] path begins, by its text alone.
@@ -113,7 +144,7 @@ impl Table {
     fn mount_of(&self, path: &[u8]) -> Option<(usize, StorageId)> {
         let mut point = path;
         loop {
-            if let Some(&place) = self.0.get(point) {
+            if let Some(&place) = self.points.get(point) {
                 return Some((point.len(), place));
             }
             let end = point.iter().rposition(|&byte| byte == b'/')?;
@@ -133,14 +164,28 @@ pub(crate) fn plain(path: &Path) -> PathBuf {
     if is_plain { path.to_owned() } else { path.components().collect() }
 }
 
-/// Parses mount point and file system of a line such as `36 35 98:0 /root /mount/point rw - ext4
+/// Parses device number and mount point of a line such as `36 35 98:0 /root /mount/point rw - ext4
 /// /dev/root rw`.
-fn parse_mount(line: &[u8]) -> Option<(Vec<u8>, StorageId)> {
+fn parse_mount(line: &[u8]) -> Option<(u64, Vec<u8>)> {
     let mut words = line.split(|&byte| byte == b' ').skip(2);
     let (device, point) = (str::from_utf8(words.next()?).ok()?, words.nth(1)?);
     let (major, minor) = device.split_once(':')?;
     let device = makedev(major.parse().ok()?, minor.parse().ok()?);
-    Some((unescape(point), StorageId::device(device)))
+    Some((device, unescape(point)))
+}
+
+/// Parses a line of a file system that other hosts may have mounted as well.
+fn parse_remote(line: &[u8]) -> Option<RemoteMount> {
+    let mut words = line.split(|&byte| byte == b' ').skip_while(|word| *word != b"-").skip(1);
+    let kind = str::from_utf8(words.next()?).ok().filter(|kind| remote::is_remote(kind))?;
+    let (device, point) = parse_mount(line)?;
+    let options = words.nth(1).unwrap_or_default();
+    Some(RemoteMount {
+        device,
+        point: OsString::from_vec(point).into(),
+        kind: kind.into(),
+        options: String::from_utf8_lossy(options).into(),
+    })
 }
 
 /// Resolves the first symbolic link or `..` behind the mount point.

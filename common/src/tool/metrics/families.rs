@@ -104,6 +104,11 @@ fn leases(leases: &LeaseCounters, to: &mut Encoder<'_>) -> fmt::Result {
     to.gauge("leases", "Leases, counted for each holder", leases.held)?;
     let help = "Leases that lack a part of their lock";
     to.gauge("leases_incomplete", help, leases.incomplete)?;
+    to.gauge("leases_shared", "Leases on storage of several hosts", leases.shared)?;
+    let help = "Leases on storage of several hosts whose server does not answer";
+    to.gauge("leases_unproved", help, leases.unproved)?;
+    let help = "Leases that another host may have had meanwhile";
+    to.counter("leases_doubted", help, None, leases.doubted)?;
     to.counter("acquisitions", "Leases that were acquired", None, leases.acquired)?;
     to.counter("releases", "Leases that were released by their holder", None, leases.released)?;
     let help = "Leases that have ended otherwise, mostly with their holder";

@@ -43,7 +43,7 @@ pub(crate) fn logs(bytes: &[u8]) {
 }
 
 pub(crate) fn leases(bytes: &[u8]) {
-    adopt::<virtlockd::Handler>(bytes, || ());
+    adopt::<virtlockd::Handler>(bytes, virtlockd::Settings::default);
 }
 
 pub(crate) fn settings() -> Settings {

@@ -39,8 +39,10 @@ pub(crate) fn run(bytes: &[u8]) {
     let misused: BTreeSet<i64> = (FIRST.into()..).take(inheritance::COUNT).collect();
     match store["locks"].as_bool() {
         Some(true) => {
-            let first = Adopted::<virtlockd::Handler>::from_store(stored, ()).expect("a process");
-            go_on(first, &inheritance, &misused, || ());
+            let first =
+                Adopted::<virtlockd::Handler>::from_store(stored, virtlockd::Settings::default())
+                    .expect("a process");
+            go_on(first, &inheritance, &misused, virtlockd::Settings::default);
         }
         _ => {
             let first = Adopted::<virtlogd::Handler>::from_store(stored, settings());

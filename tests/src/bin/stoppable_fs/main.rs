@@ -49,5 +49,5 @@ fn run(backing: &Path, mountpoint: &Path, control: Option<PathBuf>) -> std::io::
         Some(&*options),
     )?;
     let faults = faults::Faults::new(control);
-    server::Server::new(backing, faults).serve(&device)
+    server::Server::new(backing, faults).serve(&device, |_| None)
 }

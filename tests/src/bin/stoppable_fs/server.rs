@@ -39,8 +39,12 @@ impl Server {
         }
     }
 
-    /// Serves until the file system is unmounted.
-    pub(crate) fn serve(mut self, mut device: &File) -> io::Result<()> {
+    /// Serves until the file system is unmounted. What `first` answers is not asked further.
+    pub(crate) fn serve(
+        mut self,
+        mut device: &File,
+        mut first: impl FnMut(&Request<'_>) -> Option<io::Result<Answer>>,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; WRITE_BYTES_MAX as usize + 65_536];
         loop {
             let len = match device.read(&mut buffer) {
@@ -55,7 +59,7 @@ impl Server {
             if matches!(request.opcode, wire::FORGET | wire::BATCH_FORGET | wire::INTERRUPT) {
                 continue;
             }
-            let result = self.answer(&request);
+            let result = first(&request).unwrap_or_else(|| self.answer(&request));
             let result = result.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
             match device.write(&Answer::framed(result, request.unique)) {
                 // Whoever asked was killed meanwhile.
@@ -69,7 +73,7 @@ impl Server {
         let empty = Ok(Answer::default());
         self.faults.strike(request)?;
         match request.opcode {
-            wire::INIT => Ok(Answer::init()),
+            wire::INIT => Ok(Answer::init(0)),
             wire::LOOKUP => self.entry(self.child(request.node, request.names(0).0)?),
             wire::GETATTR => self.attributes(request),
             wire::SETATTR => self.set_attributes(request),

@@ -154,10 +154,10 @@ impl Answer {
         self.0.len()
     }
 
-    /// `fuse_init_out`.
-    pub(crate) fn init() -> Self {
+    /// `fuse_init_out`, with these flags beside ours.
+    pub(crate) fn init(flags: u32) -> Self {
         const BIG_WRITES: u32 = 1 << 5;
-        let answer = Self::default().u32(7).u32(31).u32(0).u32(BIG_WRITES).u16(0).u16(0);
+        let answer = Self::default().u32(7).u32(31).u32(0).u32(flags | BIG_WRITES).u16(0).u16(0);
         answer.u32(WRITE_BYTES_MAX).u32(1).zeros(36)
     }
 

@@ -24,6 +24,7 @@ use crate::lockspace::action::Action;
 use crate::lockspace::execution::perform;
 use crate::lockspace::holders::{Holder, Holders};
 use crate::lockspace::queue::Task;
+use crate::lockspace::resource::Doubt;
 use crate::message::log_about;
 use crate::outcome::Core;
 use crate::owner::lookup::{self, Lookup};
@@ -123,6 +124,9 @@ impl<'a> LeaseRestorer<'a> {
         let holders = self.holders(private.holders.as_deref(), from.owners.as_deref());
         let owners: Vec<OwnerId> = holders.iter().map(|(owner, _)| owner).collect();
         self.state.lockspaces.adopt(id, private.key, lease, terms, holders);
+        if let Some(resource) = self.state.lockspaces.resource_mut(id) {
+            resource.doubt = private.may_be_lost.filter(|it| *it).map(|_| Doubt::MayBeLost);
+        }
         for owner in owners {
             self.state.owners.add_lease(owner, id);
             if self.state.owners.get(owner).is_some_and(|owner| owner.is_dead) {

@@ -21,6 +21,7 @@ use crate::owner::watch_retry;
 use crate::persist::restore::leases::LeaseRestorer;
 use crate::persist::restore::owners::RestoredOwners;
 use crate::persist::restore::sessions::{read_session, restore_session};
+use crate::proof::track;
 use crate::state::State;
 
 /// Restores clients' registrations and leases.
@@ -54,6 +55,8 @@ pub(crate) fn restore(
         }
     }
     restorer.release_ended();
+    state.shared.old_probers = listed.probers.unwrap_or_default();
+    track::restore(state, core, listed.mounts.unwrap_or_default());
     lock_check::check_all(state, core);
     watch_retry::schedule(state, core);
 }

@@ -53,3 +53,16 @@ fn the_real_table_knows_devices() {
     let proc = fs::metadata("/proc").unwrap().dev();
     assert_eq!(table.start_of(Path::new("/proc/self")).place, StorageId::device(proc));
 }
+
+#[test]
+fn file_systems_of_several_hosts_are_told_by_their_device() {
+    let text = b"36 35 0:1 / /r rw shared:1 - ext4 /dev/x rw\n\
+        37 35 0:2 / /r/in\\040side rw,relatime - nfs4 server:/x rw,vers=4.2,local_lock=none\n\
+        38 35 0:3 / /r/g rw - fuse.glusterfs server:/v rw,user_id=0\n";
+    let mut mounts = Mounts { file: None, table: Arc::new(Table::parse(text)) };
+    let nfs = mounts.remote(makedev(0, 2)).unwrap();
+    assert_eq!((nfs.point.as_path(), &*nfs.kind), (Path::new("/r/in side"), "nfs4"));
+    assert_eq!(nfs.option("vers"), Some("4.2"));
+    assert_eq!(&*mounts.remote(makedev(0, 3)).unwrap().kind, "fuse.glusterfs");
+    assert!(mounts.remote(makedev(0, 1)).is_none() && mounts.has_remote());
+}

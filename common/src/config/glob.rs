@@ -5,7 +5,7 @@ use std::fmt;
 /// A pattern: `?` stands for any byte but `/`, `*` for any number of such, `**` for any number of
 /// bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Glob(Box<[Token]>);
+pub struct Glob(Box<[Token]>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
@@ -30,7 +30,7 @@ impl Glob {
     ///
     /// # Errors
     /// A description of what is wrong.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(reserved) = text.chars().find(|sign| RESERVED.contains(sign)) {
             return Err(format!("'{reserved}' has no meaning in a pattern; use '?' for it"));
         }
@@ -48,7 +48,7 @@ impl Glob {
 
     /// Returns whether it stands for these bytes. Takes time in proportion to both lengths at the
     /// most, but for patterns with several double stars.
-    pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
+    pub fn matches(&self, bytes: &[u8]) -> bool {
         let (mut at, mut star, mut double) = (Star { token: 0, byte: 0 }, None, None);
         loop {
             let (token, byte) = (self.0.get(at.token), bytes.get(at.byte));
