@@ -1,6 +1,7 @@
 //! The move from libvirt's daemons to ours, and back, while guests run: from then on everything is
 //! as if ours had been started under our units.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -181,8 +182,9 @@ fn a_refused_reload_fails_at_once(program: Program) {
 pub(super) fn reload_to(program: Program, whose: Whose) {
     let before = main_pid(program);
     install(whose, program);
-    let began = Instant::now();
-    systemctl(&["reload", &service(program)]);
+    let (began, unit) = (Instant::now(), service(program));
+    let reloaded = Command::new("systemctl").args(["reload", &unit]).status();
+    assert!(reloaded.is_ok_and(|status| status.success()), "{}", journal(&unit));
     assert!(began.elapsed() < RELOAD_MAX, "{:?}", began.elapsed());
     assert_eq!(main_pid(program), before);
     let is_libvirts = || main_process(program, "maps").contains("libvirt.so");
