@@ -15,6 +15,7 @@ tests::ours! { Virtlogd:
     a_log_that_is_rotated_keeps_to_the_budget,
     without_older_parts_it_is_told_once,
     on_a_file_system_that_is_low_older_parts_go_and_floods_are_capped,
+    as_much_is_removed_as_the_floor_takes,
     other_directories_are_left_alone,
     a_directory_that_is_not_there_is_told_of_once,
     budgets_are_kept_after_an_upgrade,
@@ -83,6 +84,22 @@ fn on_a_file_system_that_is_low_older_parts_go_and_floods_are_capped(subject: Su
     assert!(expect_losses(&found, &sent) > 0);
     let reason = "more than 65536 bytes a second on a file system that is low";
     assert!(String::from_utf8_lossy(&found).contains(reason));
+}
+
+/// Of 1 MiB, 448 KiB are in use, and parts of 64 KiB go until 640 KiB are free.
+fn as_much_is_removed_as_the_floor_takes(subject: Subject) {
+    let setup = subject.setup();
+    let directory = setup.host().path("files/small");
+    let mount = "mkdir \"$1/files/small\"; mount -n -t tmpfs -o size=1m tmpfs \"$1/files/small\"";
+    let rule = format!("[[directory]]\npath = '{}'\nfree_min = '640 KiB'\n", directory.display());
+    let daemon = setup.prepare(mount).toml(&rule).start();
+    let path = directory.join("a.log");
+    let inside = daemon.inside(path.to_str().unwrap());
+    write(&inside, PART);
+    (0..6).for_each(|index| write(&backup(&inside, index), PART));
+    eventually("one part is gone", || !backup(&inside, 5).exists());
+    sleep(Duration::from_secs(2));
+    assert!(inside.exists() && backup(&inside, 4).exists());
 }
 
 fn other_directories_are_left_alone(subject: Subject) {
