@@ -1,6 +1,6 @@
 //! Calls of our read-only program.
 
-use common::query::{self, Counters, Page, Place, Status, Target};
+use common::query::{self, Counters, ListArguments, Page, Place, Status, Target};
 use common::rpc::Call;
 use common::xdr::{Reader, Writer};
 use serde_json::{Value, json};
@@ -51,9 +51,9 @@ impl Items {
     }
 
     /// Checks an answer to these arguments.
-    fn check(&self, asked: &Value, answer: &Value) {
-        let after = place(asked["after"].as_str().unwrap_or_default());
-        let limit = asked["limit_bytes"].as_u64().and_then(|limit| limit.try_into().ok());
+    fn check(&self, asked: &ListArguments, answer: &Value) {
+        let after = place(asked.after.as_deref().unwrap_or_default());
+        let limit = asked.limit_bytes.and_then(|limit| limit.try_into().ok());
         let limit = limit.unwrap_or(usize::MAX).min(query::PAGE_BYTES_MAX);
         let listed = answer["items"].as_array().expect("items");
         let left: Vec<_> = self.0.iter().filter(|(place, _)| *place > after).collect();
@@ -112,7 +112,7 @@ fn arguments(input: &mut Input<'_>) -> Vec<u8> {
 }
 
 /// What arguments that were answered say.
-fn asked(arguments: &[u8]) -> Value {
+fn asked(arguments: &[u8]) -> ListArguments {
     let asked = Reader::new(arguments).opaque(u32::MAX).expect("they were understood");
     serde_json::from_slice(asked).expect("they were understood")
 }
