@@ -52,7 +52,7 @@ impl Daemon {
         let before = self.running_file();
         self.forget_notifications();
         self.signal(Signal::SIGUSR1);
-        let status = self.wait_for_notification("it says why not", "STATUS=");
+        let status = self.wait_for_outcome();
         assert_eq!(self.running_file(), before, "it was replaced");
         status
     }
@@ -91,6 +91,17 @@ impl Daemon {
             rest.is_some()
         });
         rest.unwrap_or_default()
+    }
+
+    /// Waits for a status with the outcome of an upgrade. The one of its start may come before.
+    #[track_caller]
+    fn wait_for_outcome(&mut self) -> String {
+        loop {
+            let status = self.wait_for_notification("it says why not", "STATUS=");
+            if status.contains("; last upgrade: ") {
+                return status;
+            }
+        }
     }
 
     fn running_file(&self) -> Option<(u64, u64)> {
