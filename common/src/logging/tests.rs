@@ -1,8 +1,12 @@
 use super::*;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::Subscriber;
 use tracing::dispatcher::{Dispatch, with_default};
 use tracing::level_filters::LevelFilter;
@@ -10,17 +14,27 @@ use tracing::level_filters::LevelFilter;
 /// Longer than it takes to open a file.
 const PERIOD: Duration = Duration::from_secs(10);
 
+/// `tracing` caches for a whole process which levels its loggers want. The loggers of two tests,
+/// which no daemon has, can leave an outdated one there.
+static PROCESS: Mutex<()> = Mutex::new(());
+
+fn alone_in_the_process() -> MutexGuard<'static, ()> {
+    PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Scene {
     dir: tempfile::TempDir,
     logger: Logger,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Scene {
     fn new(level: Level, filters: &str, outputs: &str) -> Self {
+        let _alone = alone_in_the_process();
         let dir = tempfile::tempdir().unwrap();
         let (filters, outputs) = (filters.to_owned(), in_dir(dir.path(), outputs));
         let settings = Settings { level, filters, outputs, ..Settings::default() };
-        Self { logger: Logger::new(settings).unwrap(), dir }
+        Self { logger: Logger::new(settings).unwrap(), dir, _alone }
     }
 
     fn with(&self, action: impl FnOnce()) {
@@ -69,6 +83,7 @@ fn log_everywhere() {
 
 #[test]
 fn the_process_has_one_log() {
+    let _alone = alone_in_the_process();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let outputs = format!("4:file:{}", path.display());
@@ -184,6 +199,7 @@ fn a_setting_that_is_wrong_or_cannot_be_opened_changes_nothing() {
 
 #[test]
 fn an_empty_setting_restores_the_default_output() {
+    let _alone = alone_in_the_process();
     let dir = tempfile::tempdir().unwrap();
     let log_file = dir.path().join("made/for us:/virtlogd.log");
     let destination = Destination::File(log_file.clone());
@@ -223,7 +239,8 @@ fn fields_in_capitals_are_for_the_journal() {
     let services = Services { journal: address, ..Services::default() };
     let outputs = in_dir(dir.path(), "1:file:@/log 1:journald");
     let settings = Settings { level: Level::Info, outputs, services, ..Settings::default() };
-    let scene = Scene { logger: Logger::new(settings).unwrap(), dir };
+    let scene =
+        Scene { logger: Logger::new(settings).unwrap(), dir, _alone: alone_in_the_process() };
     let (path, name) = ("a\nb", Some("vm"));
     scene.with(|| {
         tracing::info!(
@@ -265,8 +282,10 @@ fn threads_end_for_an_exec_and_go_on_when_that_has_failed() {
             tracing::info!(target: "daemon", "{number} before");
             let held = scene.logger.hold().unwrap();
             tracing::info!(target: "daemon", "{number} held");
-            assert_eq!(scene.texts("0").len(), number * 2 + 1);
-            assert_eq!(scene.logger.unwritten().len(), 1);
+            // The first is written unless that took the thread too long.
+            let unwritten: u64 = scene.logger.unwritten().iter().map(|(_, lines)| lines).sum();
+            assert!(unwritten >= 1);
+            assert_eq!(scene.texts("0").len() + unwritten as usize, number * 2 + 2);
             drop(held);
             scene.logger.flush(PERIOD, &[]);
             assert!(scene.logger.unwritten().is_empty());
@@ -279,32 +298,38 @@ fn threads_end_for_an_exec_and_go_on_when_that_has_failed() {
 
 #[test]
 fn outputs_that_were_replaced_end_for_an_exec_too_in_the_middle_of_their_lines() {
+    const ATTEMPTS: usize = 20;
+    assert!((0..ATTEMPTS).any(|_| replaced_output_writes_its_lines()));
+}
+
+/// Returns whether the lines of a replaced output came. On a machine that takes longer than their
+/// [period](FLUSH_PERIOD) they are lost, as they should be.
+fn replaced_output_writes_its_lines() -> bool {
+    const LINES: usize = 200;
+    const GREETING_LINES: usize = 2;
     let scene = Scene::new(Level::Info, "", "");
     let fifo = scene.path("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut options = std::fs::File::options();
-    let mut reader =
-        std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), nix::libc::O_NONBLOCK)
-            .open(&fifo)
-            .unwrap();
+    let mut options = File::options();
+    let options = options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+    let mut reader = options.open(&fifo).unwrap();
     scene.logger.use_threads();
+    let (mut ends, mut buffer) = (0, [0; 4096]);
     scene.with(|| {
         scene.set_outputs("1:file:@/fifo").unwrap();
         let line = "x".repeat(1000);
-        (0..200).for_each(|_| tracing::info!(target: "daemon", "{line}"));
+        (0..LINES).for_each(|_| tracing::info!(target: "daemon", "{line}"));
         scene.set_outputs("1:file:@/0").unwrap();
+        let replaced_at = Instant::now();
         let held = scene.logger.hold().unwrap();
         assert!(scene.logger.unwritten().iter().any(|(output, _)| output.contains("fifo")));
         drop(held);
-        let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
-        let deadline = std::time::Instant::now() + PERIOD;
-        let ends = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
-        while ends(&bytes) < 202 {
-            assert!(std::time::Instant::now() < deadline, "{} lines", ends(&bytes));
-            match std::io::Read::read(&mut reader, &mut buffer) {
-                Ok(read @ 1..) => bytes.extend_from_slice(&buffer[..read]),
+        while ends < LINES + GREETING_LINES && replaced_at.elapsed() < FLUSH_PERIOD {
+            match reader.read(&mut buffer) {
+                Ok(read @ 1..) => ends += buffer[..read].iter().filter(|b| **b == b'\n').count(),
                 _ => std::thread::sleep(Duration::from_millis(1)),
             }
         }
     });
+    ends == LINES + GREETING_LINES
 }

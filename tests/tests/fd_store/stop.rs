@@ -22,6 +22,9 @@ const SOME_LEASES: usize = 16;
 
 const MANY: usize = 12;
 
+/// Guests for which there is room.
+const FIRST: usize = 2;
+
 fn a_stop_ends_logs_that_are_not_stored(subject: Subject) {
     let mut scene = Scene::begin(subject, SOME_LOGS);
     let logs: Vec<Log> = scene.items(MANY);
@@ -39,7 +42,10 @@ fn a_stop_ends_logs_that_are_not_stored(subject: Subject) {
 
 fn a_stop_ends_guests_whose_leases_are_not_stored(subject: Subject) {
     let mut scene = Scene::begin(subject, SOME_LEASES);
-    let tenants = Tenant::start(&scene, "i", MANY);
+    // A lease that fits next to connections of others: of guests that start at once it may be none.
+    let mut tenants = Tenant::start(&scene, "first.", FIRST);
+    settle(&scene);
+    tenants.extend(Tenant::start(&scene, "i", MANY - FIRST));
     settle(&scene);
     let (mut stored, mut others): (Vec<_>, Vec<_>) =
         tenants.into_iter().partition(|tenant| tenant.is_stored(&scene));
