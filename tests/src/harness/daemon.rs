@@ -151,6 +151,19 @@ impl Daemon {
         field.unwrap_or_default().trim().trim_end_matches(" kB").to_owned()
     }
 
+    /// The states of its threads, as the kernel's letters: `T` for one that is stopped.
+    pub fn thread_states(&self) -> Vec<char> {
+        let state = |task: &Path| {
+            let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+            let state =
+                status.lines().find_map(|line| line.strip_prefix("State:\t")?.chars().next());
+            // One that has ended since.
+            state.unwrap_or('X')
+        };
+        let tasks = fs::read_dir(self.proc("task")).expect("its threads");
+        tasks.flatten().map(|task| state(&task.path())).collect()
+    }
+
     /// A field of `/proc/PID/status` that is a size, in KiB.
     pub fn memory_kib(&self, name: &str) -> u64 {
         self.status_field(name).parse().expect("a number of KiB")

@@ -95,7 +95,9 @@ fn open(daemon: &Daemon, name: &str) -> (PathBuf, File) {
 fn lock_at_once(daemon: &Daemon, count: usize, inside: &str) -> Vec<Holder> {
     let pipes: Vec<_> = (0..count).map(|number| open(daemon, &format!("held.{number}"))).collect();
     daemon.signal(Signal::SIGSTOP);
-    eventually("all threads have stopped", || has_stopped(daemon));
+    eventually("all threads have stopped", || {
+        daemon.thread_states().iter().all(|state| *state == 'T')
+    });
     let holders = pipes.into_iter().map(|(path, mut pipe)| {
         pipe.write_all(inside.as_bytes()).unwrap();
         Holder::begin((path, pipe))
@@ -103,15 +105,6 @@ fn lock_at_once(daemon: &Daemon, count: usize, inside: &str) -> Vec<Holder> {
     let holders = holders.collect();
     daemon.signal(Signal::SIGCONT);
     holders
-}
-
-fn has_stopped(daemon: &Daemon) -> bool {
-    let is_stopped = |task: &Path| {
-        let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("State:\tT"))
-    };
-    let mut tasks = fs::read_dir(daemon.proc("task")).unwrap();
-    tasks.all(|task| is_stopped(&task.unwrap().path()))
 }
 
 #[track_caller]

@@ -23,7 +23,7 @@ use common::event::Registered;
 use common::server::Progress;
 use common::sys::pipe;
 
-use crate::guest::backlog::Backlog;
+use crate::guest::backlog::{Backlog, Filling};
 use crate::guest::discard::discard;
 use crate::guest::pipe::{GuestPipe, InputState};
 use crate::guest::rate::RateTracker;
@@ -59,12 +59,14 @@ pub(crate) struct Guest {
 }
 
 /// Result of a fetch, in bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Fetched {
     /// Bytes that were in the pipe.
     pub(crate) waiting: u64,
     /// Bytes of those that were taken.
     pub(crate) taken: u64,
+    /// They are left there until the fd store has a pipe for them.
+    pub(crate) is_held_back: bool,
 }
 
 impl Guest {
@@ -210,7 +212,7 @@ impl Guest {
         path: &Path,
     ) -> Fetched {
         let is_left = self.drain_to_backlog_as(progress, reason, path);
-        Fetched { waiting: is_left.into(), taken: 0 }
+        Fetched { waiting: is_left.into(), ..Fetched::default() }
     }
 
     /// Drops what is in its pipe, over the cap. For the job that writes its log. Returns the number of
@@ -245,12 +247,17 @@ impl Guest {
     /// writes its log. For the job that touches nothing else.
     pub(crate) fn fetch(&self, progress: &Progress) -> Fetched {
         let fetched = self.touch(progress, |pipe| {
-            let waiting = pipe::readable_bytes(pipe)? as u64;
-            let taken = if waiting > 0 { self.move_to_backlog(pipe, waiting) } else { 0 };
-            Ok(Fetched { waiting, taken })
+            let waiting = pipe::readable_bytes(pipe)?;
+            if waiting == 0 {
+                return Ok(Fetched::default());
+            }
+            let is_urgent = waiting >= left_in_pipe_bytes(pipe);
+            let taken = self.move_to_backlog(pipe, waiting as u64, is_urgent);
+            let is_held_back = taken.is_none();
+            Ok(Fetched { waiting: waiting as u64, taken: taken.unwrap_or(0), is_held_back })
         });
         // The bytes of a job that was left behind are counted the next time.
-        fetched.unwrap_or(Fetched { waiting: 1, taken: 0 })
+        fetched.unwrap_or(Fetched { waiting: 1, ..Fetched::default() })
     }
 
     /// Takes the backlog of its log, with the bytes that are still in its pipe, when it has gone.
@@ -342,7 +349,8 @@ impl Guest {
     /// Takes `waiting` bytes out of the pipe. All of them: a guest that waits in the middle of a large
     /// write makes the pipe ready again only when it finds it empty.
     fn empty(&self, pipe: BorrowedFd<'_>, waiting: usize, reason: &Reason, path: &Path) {
-        let moved = usize::try_from(self.move_to_backlog(pipe, waiting as u64)).unwrap_or(waiting);
+        let moved = self.move_to_backlog(pipe, waiting as u64, true).unwrap_or(0);
+        let moved = usize::try_from(moved).unwrap_or(waiting);
         let dropped = discard(pipe, waiting.saturating_sub(moved));
         if self.pipe().lose(dropped, reason) {
             let guest = &self.identity;
@@ -357,9 +365,15 @@ impl Guest {
         }
     }
 
-    /// Moves up to `len` bytes into a staging pipe of the backlog, as far as that has room.
-    fn move_to_backlog(&self, pipe: BorrowedFd<'_>, len: u64) -> u64 {
-        let Some(staging) = self.pipe().begin_filling() else { return 0 };
+    /// Moves up to `len` bytes into a staging pipe of the backlog, as far as that has room. `None` if
+    /// they are safer where they are, unless it `is_urgent`.
+    fn move_to_backlog(&self, pipe: BorrowedFd<'_>, len: u64, is_urgent: bool) -> Option<u64> {
+        let filling = self.pipe().begin_filling(is_urgent);
+        let staging = match filling {
+            Filling::Into(staging) => staging,
+            Filling::Later => return None,
+            Filling::Impossible => return Some(0),
+        };
         let mut moved = 0;
         while moved < len {
             match staging.take_from(pipe, len - moved) {
@@ -373,7 +387,7 @@ impl Guest {
         }
         self.pipe().filled();
         tally::count_buffered(moved);
-        moved
+        Some(moved)
     }
 }
 

@@ -46,6 +46,16 @@ impl Default for Since {
     }
 }
 
+/// Where bytes of the guest's can be moved to.
+#[derive(Debug)]
+pub(super) enum Filling {
+    Into(StagingPipe),
+    /// Nowhere yet where they would outlive this process as they do in the guest's pipe.
+    Later,
+    /// Nowhere: there is no pipe, or they would overtake a loss.
+    Impossible,
+}
+
 /// An item of the backlog.
 #[derive(Debug)]
 pub(crate) enum BacklogItem {
@@ -107,21 +117,36 @@ impl Backlog {
     }
 
     /// Returns a staging pipe to move bytes of the guest's into, which is not written to the log
-    /// before [`Self::filled`]. `None` if there is none, or the bytes would overtake a loss.
-    pub(super) fn begin_filling(&mut self, pool: &StagingPool) -> Option<StagingPipe> {
+    /// before [`Self::filled`].
+    pub(super) fn begin_filling(&mut self, pool: &StagingPool, is_urgent: bool) -> Filling {
         if self.loss.is_some() {
-            return None;
+            return Filling::Impossible;
         }
         // Not into a pipe from which a file may be taking bytes.
         let in_hand = usize::from(self.first_in_hand);
         let last = if self.staged.len() > in_hand { self.staged.pop_back() } else { None };
-        self.filling = last.or_else(|| pool.take().ok());
-        self.filling.clone()
+        let found = match last {
+            Some(last) if is_urgent || pool.is_safe(&last) => Ok(Some(last)),
+            Some(last) => {
+                self.staged.push_back(last);
+                Ok(None)
+            }
+            None if is_urgent => pool.take().map(Some),
+            None => pool.take_proved(),
+        };
+        match found {
+            Ok(Some(staging)) => Filling::Into(self.filling.insert(staging).clone()),
+            Ok(None) => Filling::Later,
+            Err(_) => Filling::Impossible,
+        }
     }
 
     /// Adds that staging pipe, unless nothing was moved into it.
-    pub(super) fn filled(&mut self) {
-        self.staged.extend(self.filling.take().filter(|staging| staging.held() > 0));
+    pub(super) fn filled(&mut self, pool: &StagingPool) {
+        match self.filling.take() {
+            Some(filled) if filled.held() > 0 => self.staged.push_back(filled),
+            empty => empty.into_iter().for_each(|empty| pool.give_back(empty)),
+        }
     }
 
     /// Takes over the staged bytes of a job, in front of those that were staged meanwhile.
@@ -157,11 +182,11 @@ impl Backlog {
     }
 
     /// Notes that a job has done with the first staging pipe, which it may have emptied.
-    pub(super) fn first_is_back(&mut self) {
+    pub(super) fn first_is_back(&mut self, pool: &StagingPool) {
         self.first_in_hand = false;
         match self.staged.front() {
             Some(first) if first.held() > 0 => first.put_back(),
-            _ => drop(self.staged.pop_front()),
+            _ => self.staged.pop_front().into_iter().for_each(|empty| pool.give_back(empty)),
         }
     }
 

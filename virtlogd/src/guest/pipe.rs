@@ -24,7 +24,7 @@ use common::handover::document::Target;
 use common::sys::pipe;
 
 use crate::guest::activity::Activity;
-use crate::guest::backlog::{Backlog, BacklogItem};
+use crate::guest::backlog::{Backlog, BacklogItem, Filling};
 use crate::guest::loss::Loss;
 use crate::guest::loss_report::LossReport;
 use crate::guest::rate::RateTracker;
@@ -153,16 +153,21 @@ impl GuestPipe {
     }
 
     /// Returns a staging pipe to move bytes of the guest's into, which is not written to the log
-    /// before [`Self::filled`]. `None` if there is none, or the bytes would overtake a loss.
-    pub(crate) fn begin_filling(&mut self) -> Option<StagingPipe> {
-        let staging = self.backlog.get_or_insert_default().begin_filling(&self.pool)?;
-        staging.prepare(self.key);
-        Some(staging)
+    /// before [`Self::filled`]. It is one that is in the fd store for certain, unless that
+    /// `is_urgent`.
+    pub(super) fn begin_filling(&mut self, is_urgent: bool) -> Filling {
+        let backlog = self.backlog.get_or_insert_default();
+        let filling = backlog.begin_filling(&self.pool, is_urgent);
+        if let Filling::Into(staging) = &filling {
+            staging.prepare(self.key);
+        }
+        filling
     }
 
     /// Adds that staging pipe to the backlog.
     pub(crate) fn filled(&mut self) {
-        self.backlog.as_mut().into_iter().for_each(|backlog| backlog.filled());
+        let Self { backlog, pool, .. } = self;
+        backlog.as_mut().into_iter().for_each(|backlog| backlog.filled(pool));
     }
 
     /// Counts bytes of the guest's that were dropped, for `reason`. Returns whether a warning is due.
@@ -210,7 +215,8 @@ impl GuestPipe {
 
     /// Notes that a job has done with the first staging pipe, which it may have emptied.
     pub(crate) fn first_is_back(&mut self) {
-        self.backlog.as_mut().into_iter().for_each(|backlog| backlog.first_is_back());
+        let Self { backlog, pool, .. } = self;
+        backlog.as_mut().into_iter().for_each(|backlog| backlog.first_is_back(pool));
     }
 
     /// Restores the backlog of the process before this one.

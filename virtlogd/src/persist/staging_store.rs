@@ -6,12 +6,9 @@ use common::fd_store::names::Kind;
 use common::handover::document::Change;
 use common::server::Core;
 
-use crate::guest::staging::pool::Pipes;
+use crate::guest::staging::pool::{Pipes, SPARE_MAX};
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::logs::outcome::Outcome;
-
-/// Staging pipes that are stored in advance: as many as jobs may need before the loop gets on.
-const SPARE_MAX: usize = 8;
 
 /// Time after a shortage of descriptors in which none are copied for a slow supervisor: longer than a log
 /// that could not be written is left alone.

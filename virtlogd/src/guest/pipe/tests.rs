@@ -7,6 +7,7 @@ use common::sys::pipe;
 
 use super::*;
 use crate::guest::access::Guest;
+use crate::guest::backlog::Filling;
 use crate::protocol::GuestIdentity;
 use std::path::Path;
 
@@ -120,7 +121,7 @@ fn what_is_fetched_of_a_suspect_is_owed_to_its_log() {
     let Some(BacklogItem::Staged(kept)) = pipe.next_item() else { panic!("nothing kept") };
     assert_eq!(kept.take(), b"one and two");
     pipe.first_is_back();
-    let filling = pipe.begin_filling().unwrap();
+    let Filling::Into(filling) = pipe.begin_filling(false) else { panic!("there is no store") };
     assert!(pipe.has_backlog() && pipe.next_item().is_none());
     assert_eq!(pipe.state(true).unwrap(), InputState::Empty);
     pipe.filled();

@@ -16,6 +16,13 @@ use crate::guest::crash_records::CrashRecords;
 /// Time after a shortage of descriptors in which no pipes are made in advance.
 const SHORTAGE_PERIOD: Duration = Duration::from_secs(10);
 
+/// Time that a guest's bytes stay in its own pipe for want of a pipe that the fd store has for
+/// certain. A supervisor takes a few milliseconds; a full store never has one.
+pub(crate) const PROOF_PERIOD_MAX: Duration = Duration::from_secs(1);
+
+/// Empty pipes in no use that are kept, made in advance or given back.
+pub(crate) const SPARE_MAX: usize = 8;
+
 /// Source of staging pipes, for all jobs. Without an fd store none are made in advance.
 #[derive(Debug, Default)]
 pub(crate) struct StagingPool {
@@ -42,6 +49,8 @@ pub(crate) struct Pipes {
     pub(crate) unproved: Vec<(u64, WeakStagingPipe)>,
     /// Time of the last shortage of descriptors.
     freed_at: Option<Instant>,
+    /// Times since which, and at which, there was no spare pipe that the fd store has for certain.
+    unproved_since: Option<(Instant, Instant)>,
 }
 
 impl StagingPool {
@@ -63,6 +72,42 @@ impl StagingPool {
             self.pipes().made.push(made.clone());
         }
         Ok(made)
+    }
+
+    /// Takes an empty pipe for bytes that are safe where they are: one that is in the fd store for
+    /// certain. `None` if there is none for now; after [`PROOF_PERIOD_MAX`] any is given.
+    ///
+    /// # Errors
+    /// As `pipe2(2)`.
+    pub(crate) fn take_proved(&self) -> io::Result<Option<StagingPipe>> {
+        if !self.records.have_begun() {
+            return self.take().map(Some);
+        }
+        let mut pipes = self.pipes();
+        if let Some(proved) = pipes.take_proved() {
+            return Ok(Some(proved));
+        }
+        let may_wait = pipes.may_wait_for_proof(Instant::now());
+        drop(pipes);
+        if may_wait { Ok(None) } else { self.take().map(Some) }
+    }
+
+    /// Returns whether bytes in a pipe outlive this process, if any do.
+    pub(crate) fn is_safe(&self, pipe: &StagingPipe) -> bool {
+        pipe.is_proved() || !self.records.have_begun()
+    }
+
+    /// Keeps an empty pipe that is in the fd store for the next that needs one.
+    pub(crate) fn give_back(&self, pipe: StagingPipe) {
+        if !pipe.is_proved() || pipe.held() > 0 {
+            return;
+        }
+        // Its next bytes come behind those in pipes that were made after it.
+        pipe.set_owner(None);
+        let mut pipes = self.pipes();
+        if !pipes.are_short() && pipes.unused().count() < SPARE_MAX {
+            pipes.spare.push(pipe);
+        }
     }
 
     /// Replaces an empty pipe that is not in the fd store by one that is, if there is one in no use: with
@@ -177,6 +222,25 @@ impl Pipes {
         self.spare.iter().chain(&self.sent)
     }
 
+    fn take_proved(&mut self) -> Option<StagingPipe> {
+        let Self { spare, sent, .. } = self;
+        let proved = [spare, sent].into_iter().find_map(|pipes| {
+            let position = pipes.iter().rposition(StagingPipe::is_proved)?;
+            Some(pipes.swap_remove(position))
+        });
+        self.unproved_since.take_if(|_| proved.is_some());
+        proved
+    }
+
+    /// Returns whether to wait for a pipe that is proved, as there was none. A wait that was given up
+    /// earlier is another one.
+    fn may_wait_for_proof(&mut self, now: Instant) -> bool {
+        let earlier = self.unproved_since.filter(|(_, last)| now - *last < PROOF_PERIOD_MAX);
+        let since = earlier.map_or(now, |(since, _)| since);
+        self.unproved_since = Some((since, now));
+        now - since < PROOF_PERIOD_MAX
+    }
+
     fn take_spare(&mut self) -> Option<StagingPipe> {
         self.spare.pop().or_else(|| self.sent.pop())
     }
@@ -206,6 +270,34 @@ mod tests {
         spare(4);
         pool.prefer_stored(&mut pipe);
         assert_eq!(pipe.key(), Some(3));
+    }
+
+    #[test]
+    fn bytes_that_are_safe_wait_for_a_pipe_that_is() {
+        let pool = StagingPool::default();
+        let is_some = |pool: &StagingPool| pool.take_proved().unwrap().is_some();
+        assert!(is_some(&pool), "there is no store to wait for");
+        pool.records.begin(SlotFile::new("records").unwrap());
+        let spare = pool.make().unwrap();
+        spare.set_key(Some(3));
+        pool.pipes().sent.push(spare.clone());
+        assert!(!is_some(&pool) && !pool.is_safe(&spare));
+        spare.set_proved(3);
+        let proved = pool.take_proved().unwrap().unwrap();
+        assert!(proved.is(&spare) && pool.is_safe(&proved));
+        proved.set_owner(Some(7));
+        pool.give_back(proved);
+        assert!(is_some(&pool) && !is_some(&pool), "it was given back");
+    }
+
+    #[test]
+    fn a_wait_for_proof_has_an_end() {
+        let (mut pipes, begin) = (Pipes::default(), Instant::now());
+        let steps = (0..=10).map(|step| begin + PROOF_PERIOD_MAX * step / 10);
+        let waits: Vec<_> = steps.map(|now| pipes.may_wait_for_proof(now)).collect();
+        assert_eq!(waits, [[true; 10].as_slice(), &[false]].concat());
+        assert!(!pipes.may_wait_for_proof(begin + PROOF_PERIOD_MAX * 3 / 2));
+        assert!(pipes.may_wait_for_proof(begin + PROOF_PERIOD_MAX * 3), "that is another one");
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl StagingPipe {
         self.0.entry.set_key(key);
     }
 
+    /// Returns whether the store has it for certain.
+    pub(crate) fn is_proved(&self) -> bool {
+        self.0.entry.is_proved()
+    }
+
     /// Notes that the store has it for certain under this key.
     pub(crate) fn set_proved(&self, key: u64) {
         self.0.entry.set_proved(key);

@@ -59,6 +59,11 @@ impl StoreEntry {
         state.record(&self.records, None);
     }
 
+    /// Returns whether the store has it for certain.
+    pub(super) fn is_proved(&self) -> bool {
+        self.state().is_proved
+    }
+
     /// Notes that the store has it for certain under this key.
     pub(super) fn set_proved(&self, key: u64) {
         let mut state = self.state();
