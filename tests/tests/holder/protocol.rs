@@ -21,6 +21,7 @@ tests::ours! { Virtlogd:
     a_set_belongs_to_one_process_until_its_end,
     a_process_that_stays_is_not_driven_out,
     a_set_is_not_for_other_users,
+    a_start_that_waits_says_for_what,
     clients_wait_at_sockets_of_a_daemon_that_is_away,
     two_holders_do_not_share_a_directory,
     four_thousand_fds_take_little_memory,
@@ -56,12 +57,20 @@ fn end(mut process: Child) -> Output {
     process.wait_with_output().expect("its output")
 }
 
-/// The first line that it prints.
+/// The next line that it prints.
 fn line(process: &mut Child) -> String {
+    next_line(process.stdout.as_mut().expect("its output is a pipe"))
+}
+
+/// The next line that it prints as an error.
+fn error_line(process: &mut Child) -> String {
+    next_line(process.stderr.as_mut().expect("its errors are a pipe"))
+}
+
+fn next_line(mut stream: impl Read) -> String {
     let mut line = Vec::new();
-    let stdout = process.stdout.as_mut().expect("its output is a pipe");
     let mut byte = [0];
-    while stdout.read(&mut byte).expect("reading its output") == 1 && byte != *b"\n" {
+    while stream.read(&mut byte).expect("reading its output") == 1 && byte != *b"\n" {
         line.extend(byte);
     }
     String::from_utf8(line).expect("text")
@@ -183,6 +192,22 @@ fn a_set_is_not_for_other_users(subject: Subject) {
     let set = set_directory(&host, "a");
     let mode = |name: &str| std::fs::metadata(set.join(name)).unwrap().permissions().mode();
     assert_eq!([mode("claims") & 0o777, mode("messages") & 0o777], [0o600; 2]);
+}
+
+fn a_start_that_waits_says_for_what(_: Subject) {
+    let host = Host::new();
+    let mut first = other(&host, &[], "echo started; exec sleep 60");
+    let set = set_directory(&host, "a");
+    let absent = format!("virtfdhold: waiting for {}: No such file", set.display());
+    assert!(error_line(&mut first).starts_with(&absent));
+    let (_holder, _client) = holder(&host, "");
+    assert_eq!(line(&mut first), "started");
+    let mut second = other(&host, &[], "echo started; exec sleep 60");
+    let taken = format!("virtfdhold: waiting for {}: another process has it", set.display());
+    assert_eq!(error_line(&mut second), taken);
+    end(first);
+    assert_eq!(line(&mut second), "started");
+    end(second);
 }
 
 fn clients_wait_at_sockets_of_a_daemon_that_is_away(_: Subject) {
