@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ tests::ours! { Virtlogd:
     a_start_that_waits_says_for_what,
     clients_wait_at_sockets_of_a_daemon_that_is_away,
     two_holders_do_not_share_a_directory,
+    of_many_holders_at_once_one_serves,
     four_thousand_fds_take_little_memory,
 }
 
@@ -32,6 +34,10 @@ const MANY: usize = 4000;
 
 /// KiB of memory of its own that it may need for them.
 const MANY_KIB_MAX: u64 = 1536;
+
+/// Holders that are started at once, and how often.
+const AT_ONCE: usize = 8;
+const ROUNDS: usize = 5;
 
 /// A holder of one set.
 fn holder(host: &Arc<Host>, options: &str) -> (Holder, Client) {
@@ -230,12 +236,40 @@ fn clients_wait_at_sockets_of_a_daemon_that_is_away(_: Subject) {
 fn two_holders_do_not_share_a_directory(_: Subject) {
     let host = Host::new();
     let (_holder, client) = holder(&host, "");
-    let mut second = Command::new(ours("virtfdhold"));
-    second.arg("serve").arg(host.path("run/virtfdhold")).arg("--set=a");
-    let refused = second.output().unwrap();
+    let refused = another_holder(&host).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("is in use by another holder"), "{said}");
     assert_eq!(client.names(), Vec::<String>::new());
+}
+
+fn of_many_holders_at_once_one_serves(_: Subject) {
+    let host = Host::new();
+    for _ in 0..ROUNDS {
+        let mut all: Vec<_> = (0..AT_ONCE).map(|_| another_holder(&host)).collect();
+        let mut others = 0;
+        eventually("all others have ended", || {
+            let is_there = |it: &mut Child| it.try_wait().unwrap().is_none();
+            all = std::mem::take(&mut all)
+                .into_iter()
+                .filter_map(|mut it| is_there(&mut it).then_some(it))
+                .collect();
+            others = AT_ONCE - all.len();
+            others >= AT_ONCE - 1
+        });
+        assert_eq!(others, AT_ONCE - 1);
+        let messages = set_directory(&host, "a").join("messages");
+        eventually("the one serves", || {
+            UnixDatagram::unbound().unwrap().connect(&messages).is_ok()
+        });
+        assert_eq!(Client::of(&set_directory(&host, "a")).claim().unwrap().fds_max, 8192);
+        all.into_iter().for_each(|it| drop(end(it)));
+    }
+}
+
+fn another_holder(host: &Host) -> Child {
+    let mut holder = Command::new(ours("virtfdhold"));
+    holder.arg("serve").arg(host.path("run/virtfdhold")).arg("--set=a");
+    holder.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn four_thousand_fds_take_little_memory(_: Subject) {
