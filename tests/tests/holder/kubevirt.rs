@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -47,10 +48,11 @@ fn pods_whose_virtlogd_is_killed(subject: Subject) {
             pods.iter().zip(before).for_each(|(pod, before)| pod.wait_for_another(before));
         }
         // The holder alone: virtlogd stores its fds with the next one.
-        for pod in &pods {
-            pod.expect_log();
-            kill_holder(&pod.launcher, FDS_MIN);
-        }
+        thread::scope(|scope| {
+            for pod in &pods {
+                scope.spawn(|| pod.kill_holder());
+            }
+        });
     }
     let before: Vec<_> = pods.iter().map(Pod::kill_virtlogd).collect();
     pods.iter().zip(before).for_each(|(pod, before)| pod.wait_for_another(before));
@@ -127,11 +129,11 @@ impl Pod {
         assert!(self.cgroup.as_ref().is_none_or(is_in), "{:?}", self.cgroup);
     }
 
-    /// The log goes on.
-    #[track_caller]
-    fn expect_log(&self) {
+    /// Kills the holder while virtlogd serves a log, and waits for the next one, which gets all.
+    fn kill_holder(&self) {
         let mut client = LogClient::connect(&self.socket()).unwrap();
         client.position(&self.host.path("files/0.log")).expect("the log goes on");
+        kill_holder(&self.launcher, FDS_MIN);
     }
 
     /// Kills virtlogd, and returns its pid.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::guest::Guest;
-use tests::harness::{Daemon, Host, eventually};
+use tests::harness::{Daemon, Host, eventually, eventually_within};
 use tests::load::{Contender, Pace, Writer, is_free};
 use tests::wire::LogClient;
 
@@ -73,6 +73,7 @@ pub(crate) fn in_box(name: &str, other: &Daemon) -> Vec<(i32, u64)> {
 pub(crate) fn kill_holder(other: &Daemon, fds_min: usize) {
     /// A daemon tries again once a second.
     const QUIET: Duration = Duration::from_secs(2);
+    const PATIENCE: Duration = Duration::from_secs(30);
     let holder = || in_box("virtfdhold", other).first().map_or(0, |found| found.0);
     let before = holder();
     kill(Pid::from_raw(before), Signal::SIGKILL).expect("killing a holder");
@@ -81,13 +82,17 @@ pub(crate) fn kill_holder(other: &Daemon, fds_min: usize) {
         pid if pid == before => 0,
         pid => fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
     };
-    eventually("another holder has them", || {
-        let found = fds();
+    let mut found = 0;
+    let has_them = eventually_within(PATIENCE, || {
+        found = fds();
         found > fds_min && {
             sleep(QUIET);
             fds() == found
         }
     });
+    let others = in_box("virtfdhold", other);
+    let said = other.stderr();
+    assert!(has_them, "no holder has more than {fds_min} fds, but {found}; {others:?}\n{said}");
 }
 
 /// Guests that write.
