@@ -124,6 +124,20 @@ impl Guest {
         Self::connected_to(Command::new(executable()), socket, images)
     }
 
+    /// The same as another user, by a copy of this executable that this user can reach.
+    ///
+    /// # Panics
+    /// When there can be no such copy.
+    pub fn start_as_user(uid: u32, copy: &Path, socket: &Path, images: &[String]) -> Self {
+        let copied =
+            Command::new("cp").arg("--remove-destination").arg(executable()).arg(copy).status();
+        assert!(copied.expect("cp can be run").success(), "copying the executable");
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into()]);
+        command.arg(copy);
+        Self::connected_to(command, socket, images)
+    }
+
     /// One that does not mind SIGTERM.
     pub fn start_stubborn(daemon: &Daemon) -> Self {
         Self::start_stubborn_at(&daemon.main_socket())

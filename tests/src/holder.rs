@@ -1,8 +1,11 @@
 //! Daemons whose fds are held by `virtfdhold`, which may have an fd store of its own with a
 //! [stand-in supervisor](crate::supervisor).
 
+mod cgroup;
 mod client;
 mod container;
+mod pod;
+mod sandbox;
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -16,8 +19,10 @@ use nix::sys::signal::Signal;
 use crate::harness::{Daemon, Host, Program, Setup, Subject, Whose, eventually, ours};
 use crate::supervisor::Supervisor;
 use crate::wire::{Connection, Header};
+pub use cgroup::Cgroup;
 pub use client::{Client, Given};
-pub use container::{Recipe, container, pod, services};
+pub use container::{Recipe, container, services};
+pub use pod::pod;
 
 /// Fds that the host's supervisor keeps.
 const SUPERVISOR_FDS: usize = 2000;
@@ -35,6 +40,7 @@ pub struct Holder {
     /// Keeps what it holds, if it is to survive.
     pub supervisor: Option<Supervisor>,
     arguments: Vec<String>,
+    executable: PathBuf,
     process: Option<Daemon>,
 }
 
@@ -57,6 +63,8 @@ pub struct Origin {
     pub through: Vec<String>,
     /// What is executed, the holder's client by default.
     pub command: Vec<String>,
+    /// Has all of its processes.
+    pub cgroup: Option<Arc<Cgroup>>,
 }
 
 /// The directory of a set on this host.
@@ -69,11 +77,15 @@ pub fn set_directory(host: &Host, set: &str) -> PathBuf {
 /// # Panics
 /// When it cannot be copied.
 pub fn copy_of_executable(host: &Host) -> PathBuf {
+    copy_of(&ours(NAME), host)
+}
+
+fn copy_of(executable: &Path, host: &Host) -> PathBuf {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let copy = host.path(&format!("bin/{NAME}.{number}"));
     // By a process of its own: see `Host::put`.
-    let copied = Command::new("cp").arg(ours(NAME)).arg(&copy).status();
+    let copied = Command::new("cp").arg(executable).arg(&copy).status();
     assert!(copied.expect("cp can be run").success(), "copying the executable");
     copy
 }
@@ -96,7 +108,8 @@ impl Holder {
         supervisor: Option<Supervisor>,
         arguments: Vec<String>,
     ) -> Self {
-        let mut holder = Self { host: Arc::clone(host), supervisor, arguments, process: None };
+        let (host, executable) = (Arc::clone(host), ours(NAME));
+        let mut holder = Self { host, supervisor, arguments, executable, process: None };
         holder.spawn();
         holder
     }
@@ -148,10 +161,16 @@ impl Holder {
         self.spawn();
     }
 
+    /// Has the executable of another build, which is in this directory, take its place.
+    pub fn replace_from(&mut self, build: &Path) {
+        self.executable = build.join(NAME);
+        self.upgrade();
+    }
+
     /// Starts a process with what the supervisor has, and waits until it serves.
     pub fn spawn(&mut self) {
         let setup = Subject { whose: Whose::Ours, program: Program::Virtlogd }.setup_on(&self.host);
-        let setup = setup.instead(&copy_of_executable(&self.host)).args(["serve"]);
+        let setup = setup.instead(&copy_of(&self.executable, &self.host)).args(["serve"]);
         let setup = setup.args([self.host.path("run/virtfdhold")]).args(self.arguments.iter());
         let Some(supervisor) = &self.supervisor else {
             self.process = Some(setup.start());
@@ -178,11 +197,17 @@ impl Held {
 
     /// The same of another origin.
     pub fn start_from(origin: Origin, program: Program, host: &Arc<Host>) -> Self {
+        let held = Self::spawn_from(origin, program, host);
+        held.expect_serving();
+        held
+    }
+
+    /// The same without waiting, for one that does not serve this process.
+    pub fn spawn_from(origin: Origin, program: Program, host: &Arc<Host>) -> Self {
         let subject = Subject { whose: Whose::Ours, program };
         let set = set_directory(host, program.name());
         let mut held = Self { subject, host: Arc::clone(host), set, origin, process: None };
         held.spawn();
-        held.expect_serving();
         held
     }
 
@@ -198,8 +223,9 @@ impl Held {
 
     /// What a process is started with.
     pub fn setup(&self) -> Setup {
-        let Origin { preparation, through, command } = &self.origin;
-        let setup = self.subject.setup_on(&self.host).prepare(preparation);
+        let Origin { preparation, through, command, cgroup } = &self.origin;
+        let join = cgroup.as_ref().map(|cgroup| cgroup.join()).unwrap_or_default();
+        let setup = self.subject.setup_on(&self.host).prepare(&join).prepare(preparation);
         if let Some((program, arguments)) = command.split_first() {
             let setup = setup.through(through.iter().cloned()).instead(Path::new(program));
             return setup.args(arguments.iter());
@@ -218,11 +244,31 @@ impl Held {
     /// Ends it by a signal.
     ///
     /// # Panics
-    /// When it does not end.
+    /// When it does not end, or something is left of its container.
     pub fn end(&mut self, signal: Signal) {
         let mut process = self.process.take().expect("there is one between two steps");
         process.signal(signal);
         process.wait();
+        let processes = || self.origin.cgroup.as_ref().map_or(0, |it| it.processes().len());
+        eventually("nothing is left of the container", || processes() == 0);
+    }
+
+    /// Has a container of another image, with a fresh copy of its executable, take its place.
+    ///
+    /// # Panics
+    /// When that does not serve.
+    pub fn replace(&mut self) {
+        self.replace_from(&ours(""));
+    }
+
+    /// The same with the executable that is in this directory.
+    ///
+    /// # Panics
+    /// When that does not serve.
+    pub fn replace_from(&mut self, build: &Path) {
+        self.host.put_from(build, self.subject.program);
+        self.restart(Signal::SIGTERM);
+        assert!(self.daemon().is_current(), "the container has the old program");
     }
 
     /// Ends it by a signal and starts another one, which serves.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# debian-root.sh SUITE DIRECTORY
+# debian-root.sh SUITE DIRECTORY [PACKAGE]...
 #
-# Makes the root directory of another Debian, with systemd, libvirt and QEMU, for MACHINE_ROOT. It takes some minutes
+# Makes the root directory of another Debian, with systemd, libvirt, QEMU and further packages, for MACHINE_ROOT. It takes some minutes
 # and 0.5 GB; one that is there already is left as it is. libvirt's packages with the two daemons are in
 # /opt/libvirt-packages of it.
 #
@@ -14,6 +14,7 @@ packages=(
   libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-daemon-log libvirt-daemon-lock
   libvirt-daemon-plugin-lockd qemu-system-x86 seabios ipxe-qemu
 )
+packages+=("${@:3}")
 
 [ ! -e "$directory/complete" ] || exit 0
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")

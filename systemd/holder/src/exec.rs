@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -29,13 +30,16 @@ const FIRST: i32 = 3;
 /// Pause before the holder is tried again, which is not there.
 const RETRY_PERIOD: Duration = Duration::from_millis(50);
 
+/// Time after which it is told that the start waits.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Environment variables that would tell the daemon of another supervisor.
 const OTHERS: [&str; 3] = ["WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PIDFDID"];
 
 /// Reason why the daemon is not executed.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
-    #[error("no holder at {}: {error}", set.display())]
+    #[error("unable to reach a holder at {}: {error}", set.display())]
     NoHolder { set: OsString, error: io::Error },
     #[error("the holder refuses: {0}")]
     Refused(String),
@@ -55,6 +59,14 @@ struct Given {
     names: Vec<String>,
     fds: Vec<OwnedFd>,
     fds_max: usize,
+}
+
+/// A set that is waited for.
+struct Wait<'a> {
+    set: &'a OsStr,
+    /// When that is to be told; `None` when it has been.
+    tell_at: Option<Instant>,
+    deadline: Instant,
 }
 
 /// Addresses of a set.
@@ -97,33 +109,37 @@ pub(crate) fn exec(options: Exec) -> Result<Infallible, Error> {
 
 /// Asks until a holder has answered. One that ends meanwhile may be followed by another.
 fn take(set: &OsStr, addresses: &Addresses, deadline: Instant) -> Result<Given, Error> {
+    let mut wait = Wait { set, tell_at: Some(Instant::now() + SILENCE), deadline };
     loop {
-        match connect_for_packets(&addresses.claims) {
-            Ok(stream) => {
-                if let Some(given) = ask(&stream, deadline)? {
-                    return Ok(given);
-                }
-                if Instant::now() >= deadline {
-                    return Err(Error::Silent(set.to_owned()));
-                }
-            }
-            Err(error) if Instant::now() >= deadline => {
-                return Err(Error::NoHolder { set: set.to_owned(), error });
-            }
-            Err(_) => {}
+        let error = match connect_for_packets(&addresses.claims) {
+            Ok(stream) => match ask(&stream, &mut wait)? {
+                Some(given) => return Ok(given),
+                None => None,
+            },
+            Err(error) => Some(error),
+        };
+        if Instant::now() >= deadline {
+            let set = set.to_owned();
+            return Err(match error {
+                Some(error) => Error::NoHolder { set, error },
+                None => Error::Silent(set),
+            });
+        }
+        if let Some(error) = error {
+            wait.tell(&error);
         }
         process::pause(RETRY_PERIOD);
     }
 }
 
 /// Asks for the set; `None` when there is no whole answer.
-fn ask(stream: &UnixStream, deadline: Instant) -> Result<Option<Given>, Error> {
+fn ask(stream: &UnixStream, wait: &mut Wait<'_>) -> Result<Option<Given>, Error> {
     let mut given = Given::default();
     if send_datagram(stream, CLAIM.as_bytes(), &[]).is_err() {
         return Ok(None);
     }
     let mut bytes = vec![0; PACKET_BYTES_MAX];
-    while is_readable(stream, deadline) {
+    while wait.until_readable(stream) {
         let Ok(message) = receive_message(stream, &mut bytes, false) else { return Ok(None) };
         if message.count == 0 {
             return Ok(None);
@@ -145,7 +161,27 @@ fn ask(stream: &UnixStream, deadline: Instant) -> Result<Option<Given>, Error> {
     Ok(None)
 }
 
-fn is_readable(stream: &UnixStream, deadline: Instant) -> bool {
+impl Wait<'_> {
+    /// Tells once why the daemon is not started yet, if that has taken a while.
+    fn tell(&mut self, why: &dyn Display) {
+        if self.tell_at.take_if(|at| *at <= Instant::now()).is_some() {
+            eprintln!("virtfdhold: waiting for {}: {why}", self.set.display());
+        }
+    }
+
+    /// Waits for a packet; `false` when none comes in time.
+    fn until_readable(&mut self, stream: &UnixStream) -> bool {
+        if let Some(at) = self.tell_at {
+            if is_readable_by(stream, at.min(self.deadline)) {
+                return true;
+            }
+            self.tell(&"another process has it");
+        }
+        is_readable_by(stream, self.deadline)
+    }
+}
+
+fn is_readable_by(stream: &UnixStream, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout)

@@ -18,7 +18,7 @@ use crate::record::Record;
 use crate::server::Server;
 use crate::set::Set;
 use crate::signals::Signals;
-use crate::sockets::{self, Dropped, Found, Listener, Sockets};
+use crate::sockets::{self, Directory, Dropped, Found, Listener, Sockets};
 use crate::user::Users;
 
 /// Sets of one holder. Ours.
@@ -65,6 +65,7 @@ pub(crate) fn serve(options: &Serve) -> Result<u8, Error> {
     check(options)?;
     // Before anything is opened that could have the number of an fd that was passed.
     let mut left = take_left();
+    let _directory = Directory::take(&options.directory)?;
     let signals = Signals::install(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
     let mut context = context(Backing::from_environment())?;
     left.iter().for_each(|left| context.backing.adopt(&left.name));

@@ -1,13 +1,16 @@
 //! Sockets of a set: for messages, for claims, and those that its daemon listens at.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 
 use common::sys::{fd, process, socket};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 use thiserror::Error;
 
 use crate::options::ListenerOptions;
@@ -15,6 +18,12 @@ use crate::options::ListenerOptions;
 /// Names of the sockets in a set's directory.
 const MESSAGES: &str = "messages";
 const CLAIMS: &str = "claims";
+
+/// Name of the file in the holder's own directory that it keeps locked.
+const LOCK: &str = "lock";
+
+/// Permission bits of that file: who could open it could keep all holders out.
+const LOCK_MODE: u32 = 0o600;
 
 /// Permission bits of these sockets. The directories are open to all: whoever is let in by what is
 /// around them is still asked who they are.
@@ -33,6 +42,12 @@ pub(crate) enum Error {
     #[error("unable to give {} to user {uid}: {error}", path.display())]
     Give { path: PathBuf, uid: u32, error: io::Error },
 }
+
+/// A holder's directory, which no other holder has until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Directory(
+    #[expect(dead_code, reason = "it only has to stay locked")] Flock<File>,
+);
 
 /// The two sockets of a set.
 #[derive(Debug)]
@@ -63,6 +78,27 @@ pub(crate) struct Listener {
     pub(crate) options: ListenerOptions,
     /// `None` while another process listens at its path.
     pub(crate) socket: Option<OwnedFd>,
+}
+
+impl Directory {
+    /// Takes the directory, which is made. Sockets alone do not tell two holders that start at once.
+    pub(crate) fn take(path: &Path) -> Result<Self, Error> {
+        make_directory(path)?;
+        let lock = path.join(LOCK);
+        let open = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(LOCK_MODE)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&lock);
+        let file = open.map_err(|error| Error::Make { path: lock.clone(), error })?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => Ok(Self(locked)),
+            Err((_, Errno::EWOULDBLOCK)) => Err(Error::Held(path.to_owned())),
+            Err((_, error)) => Err(Error::Make { path: lock, error: error.into() }),
+        }
+    }
 }
 
 impl Found {
@@ -214,6 +250,8 @@ fn is_claimed_at(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn listener(path: &Path) -> Listener {
@@ -225,6 +263,18 @@ mod tests {
             gid: None,
         };
         Listener::new(options, &mut Found::default())
+    }
+
+    #[test]
+    fn two_holders_cannot_start_in_one_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Directory::take(directory.path()).unwrap();
+        assert!(matches!(Directory::take(directory.path()), Err(Error::Held(_))));
+        // Others may not even open what is locked.
+        let mode = fs::metadata(directory.path().join(LOCK)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, LOCK_MODE);
+        drop(first);
+        assert!(Directory::take(directory.path()).is_ok());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! `refusing ERRNO CALL[,CALL...] PROGRAM [ARGUMENT...]`, with `EPERM` or another error's name, and
 //! calls such as `splice`, `fcntl:F_SETPIPE_SZ`, `ioctl:FIONREAD`, `getsockopt:SO_PEERPIDFD`. With
-//! a `!` in front of the first one all others are refused. What the program executes is refused
-//! them as well.
+//! a `!` in front of the first one all others are refused; `!engine` allows those that container
+//! engines do. What the program executes is refused them as well.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -31,7 +31,9 @@ fn run(arguments: &[OsString]) -> String {
         Some(names) => (true, names),
         None => (false, &*calls),
     };
-    let calls = match names.split(',').map(seccomp::named).collect::<Result<Vec<_>, _>>() {
+    let named = names.split(',').map(seccomp::named).collect::<Result<Vec<_>, _>>();
+    let calls = match named {
+        _ if names == "engine" => seccomp::engine_calls(),
         Ok(calls) => calls,
         Err(unknown) => return format!("no system call is called {unknown}"),
     };

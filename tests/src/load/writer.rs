@@ -28,6 +28,8 @@ pub enum Pace {
     Bursts,
     /// A line per millisecond.
     Steady,
+    /// A quarter of that, for minutes.
+    Slow,
 }
 
 /// A guest that writes numbered lines until it is told to end.
@@ -100,10 +102,11 @@ fn write(mut pipe: File, pace: Pace, ending: &AtomicBool) -> io::Result<u64> {
             Pace::Lines => (LINES_PER_PAUSE, 2),
             Pace::Bursts => (LINES_PER_BURST, 100),
             Pace::Steady => (1, 1),
+            Pace::Slow => (1, 4),
         };
         let lines = (number + 1..=number + count).map(line);
         match pace {
-            Pace::Lines | Pace::Steady => {
+            Pace::Lines | Pace::Steady | Pace::Slow => {
                 lines.into_iter().try_for_each(|line| pipe.write_all(&line))?;
             }
             Pace::Bursts => pipe.write_all(&lines.flatten().collect::<Vec<_>>())?,

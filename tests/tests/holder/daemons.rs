@@ -5,15 +5,9 @@ use nix::sys::signal::Signal;
 use tests::harness::{Host, Program, Subject};
 use tests::holder::{Held, Holder};
 
-use crate::load::{Leases, Logs, turn};
+use crate::load::{Leases, Logs, rounds, turn};
 
 tests::ours! { Virtlogd: nothing_is_lost_whoever_is_killed_or_upgraded }
-
-/// Times that everything is killed, stopped and upgraded.
-pub(crate) fn rounds() -> usize {
-    let rounds = std::env::var("VIRT_TESTS_RESTARTS").ok();
-    rounds.map_or(1, |text| text.parse().expect("a number of rounds"))
-}
 
 fn nothing_is_lost_whoever_is_killed_or_upgraded(_: Subject) {
     let _turn = turn();

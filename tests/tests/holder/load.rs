@@ -9,16 +9,40 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::guest::Guest;
-use tests::harness::{Daemon, Host, eventually};
+use tests::harness::{Daemon, Host, eventually, eventually_within};
 use tests::load::{Contender, Pace, Writer, is_free};
 use tests::wire::LogClient;
 
-/// Pipes that guests write to.
-const LOGS: usize = 50;
+/// Leases of a guest that holds some.
+pub(crate) const LEASES_EACH: usize = 50;
 
-/// Guests that hold leases, and leases of each.
-const TENANTS: usize = 4;
-const LEASES_EACH: usize = 50;
+/// Variable with the number of rounds, in which everything is as large as it may be.
+const ROUNDS: &str = "VIRT_TESTS_RESTARTS";
+
+/// How much there is to lose.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// Pipes that guests write to.
+    pub(crate) logs: usize,
+    /// Guests that hold leases.
+    pub(crate) tenants: usize,
+}
+
+impl Size {
+    /// What the daemons and their holder are to bear.
+    pub(crate) const FULL: Self = Self { logs: 50, tenants: 4 };
+
+    /// This one in a test of ordinary length, and the full one if rounds are asked for.
+    pub(crate) fn or_full(self) -> Self {
+        if std::env::var_os(ROUNDS).is_some() { Self::FULL } else { self }
+    }
+}
+
+/// Times that everything is killed, stopped and upgraded.
+pub(crate) fn rounds() -> usize {
+    let rounds = std::env::var(ROUNDS).ok();
+    rounds.map_or(1, |text| text.parse().expect("a number of rounds"))
+}
 
 /// What is passed to one process must not go to another.
 static TURN: Mutex<()> = Mutex::new(());
@@ -49,6 +73,7 @@ pub(crate) fn in_box(name: &str, other: &Daemon) -> Vec<(i32, u64)> {
 pub(crate) fn kill_holder(other: &Daemon, fds_min: usize) {
     /// A daemon tries again once a second.
     const QUIET: Duration = Duration::from_secs(2);
+    const PATIENCE: Duration = Duration::from_secs(30);
     let holder = || in_box("virtfdhold", other).first().map_or(0, |found| found.0);
     let before = holder();
     kill(Pid::from_raw(before), Signal::SIGKILL).expect("killing a holder");
@@ -57,13 +82,17 @@ pub(crate) fn kill_holder(other: &Daemon, fds_min: usize) {
         pid if pid == before => 0,
         pid => fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
     };
-    eventually("another holder has them", || {
-        let found = fds();
+    let mut found = 0;
+    let has_them = eventually_within(PATIENCE, || {
+        found = fds();
         found > fds_min && {
             sleep(QUIET);
             fds() == found
         }
     });
+    let others = in_box("virtfdhold", other);
+    let said = other.stderr();
+    assert!(has_them, "no holder has more than {fds_min} fds, but {found}; {others:?}\n{said}");
 }
 
 /// Guests that write.
@@ -72,17 +101,18 @@ pub(crate) struct Logs(Vec<Writer>);
 impl Logs {
     /// Opens all logs of the daemon at this socket.
     pub(crate) fn begin(host: &Host, socket: &Path) -> Self {
-        Self::begin_at(&host.path("files"), socket, LOGS)
+        Self::begin_at(&host.path("files"), socket, Size::FULL.logs)
     }
 
     /// Opens so many logs in this directory.
     pub(crate) fn begin_at(directory: &Path, socket: &Path, count: usize) -> Self {
         let mut client = LogClient::connect(socket).expect("connecting");
+        // Slowly enough that nothing is rotated away meanwhile.
+        let pace = if rounds() > 1 { Pace::Slow } else { Pace::Steady };
         let begin = |number: usize| {
             let path = directory.join(format!("{number}.log"));
             let pipe = client.open(&path).expect("opening a log").pipe;
-            // Slowly enough that nothing is rotated away in many rounds.
-            Writer::start(&path, pipe, Pace::Steady)
+            Writer::start(&path, pipe, pace)
         };
         Self((0..count).map(begin).collect())
     }
@@ -103,7 +133,7 @@ pub(crate) struct Leases {
 impl Leases {
     /// Takes all leases of the daemon at this socket.
     pub(crate) fn begin(host: &Host, socket: &Path) -> Self {
-        Self::begin_at(&host.path("files"), socket, TENANTS)
+        Self::begin_at(&host.path("files"), socket, Size::FULL.tenants)
     }
 
     /// Takes leases on images in this directory, by so many guests.

@@ -3,8 +3,10 @@
 mod containers;
 mod daemons;
 mod guests;
+mod kubevirt;
 mod load;
 mod lost;
 mod parent;
 mod protocol;
 mod services;
+mod user_namespaces;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,8 +22,10 @@ tests::ours! { Virtlogd:
     a_set_belongs_to_one_process_until_its_end,
     a_process_that_stays_is_not_driven_out,
     a_set_is_not_for_other_users,
+    a_start_that_waits_says_for_what,
     clients_wait_at_sockets_of_a_daemon_that_is_away,
     two_holders_do_not_share_a_directory,
+    of_many_holders_at_once_one_serves,
     four_thousand_fds_take_little_memory,
 }
 
@@ -31,6 +34,10 @@ const MANY: usize = 4000;
 
 /// KiB of memory of its own that it may need for them.
 const MANY_KIB_MAX: u64 = 1536;
+
+/// Holders that are started at once, and how often.
+const AT_ONCE: usize = 8;
+const ROUNDS: usize = 5;
 
 /// A holder of one set.
 fn holder(host: &Arc<Host>, options: &str) -> (Holder, Client) {
@@ -56,12 +63,20 @@ fn end(mut process: Child) -> Output {
     process.wait_with_output().expect("its output")
 }
 
-/// The first line that it prints.
+/// The next line that it prints.
 fn line(process: &mut Child) -> String {
+    next_line(process.stdout.as_mut().expect("its output is a pipe"))
+}
+
+/// The next line that it prints as an error.
+fn error_line(process: &mut Child) -> String {
+    next_line(process.stderr.as_mut().expect("its errors are a pipe"))
+}
+
+fn next_line(mut stream: impl Read) -> String {
     let mut line = Vec::new();
-    let stdout = process.stdout.as_mut().expect("its output is a pipe");
     let mut byte = [0];
-    while stdout.read(&mut byte).expect("reading its output") == 1 && byte != *b"\n" {
+    while stream.read(&mut byte).expect("reading its output") == 1 && byte != *b"\n" {
         line.extend(byte);
     }
     String::from_utf8(line).expect("text")
@@ -185,6 +200,22 @@ fn a_set_is_not_for_other_users(subject: Subject) {
     assert_eq!([mode("claims") & 0o777, mode("messages") & 0o777], [0o600; 2]);
 }
 
+fn a_start_that_waits_says_for_what(_: Subject) {
+    let host = Host::new();
+    let mut first = other(&host, &[], "echo started; exec sleep 60");
+    let set = set_directory(&host, "a");
+    let absent = format!("virtfdhold: waiting for {}: No such file", set.display());
+    assert!(error_line(&mut first).starts_with(&absent));
+    let (_holder, _client) = holder(&host, "");
+    assert_eq!(line(&mut first), "started");
+    let mut second = other(&host, &[], "echo started; exec sleep 60");
+    let taken = format!("virtfdhold: waiting for {}: another process has it", set.display());
+    assert_eq!(error_line(&mut second), taken);
+    end(first);
+    assert_eq!(line(&mut second), "started");
+    end(second);
+}
+
 fn clients_wait_at_sockets_of_a_daemon_that_is_away(_: Subject) {
     let host = Host::new();
     let path = host.path("files/sock");
@@ -205,12 +236,40 @@ fn clients_wait_at_sockets_of_a_daemon_that_is_away(_: Subject) {
 fn two_holders_do_not_share_a_directory(_: Subject) {
     let host = Host::new();
     let (_holder, client) = holder(&host, "");
-    let mut second = Command::new(ours("virtfdhold"));
-    second.arg("serve").arg(host.path("run/virtfdhold")).arg("--set=a");
-    let refused = second.output().unwrap();
+    let refused = another_holder(&host).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("is in use by another holder"), "{said}");
     assert_eq!(client.names(), Vec::<String>::new());
+}
+
+fn of_many_holders_at_once_one_serves(_: Subject) {
+    let host = Host::new();
+    for _ in 0..ROUNDS {
+        let mut all: Vec<_> = (0..AT_ONCE).map(|_| another_holder(&host)).collect();
+        let mut others = 0;
+        eventually("all others have ended", || {
+            let is_there = |it: &mut Child| it.try_wait().unwrap().is_none();
+            all = std::mem::take(&mut all)
+                .into_iter()
+                .filter_map(|mut it| is_there(&mut it).then_some(it))
+                .collect();
+            others = AT_ONCE - all.len();
+            others >= AT_ONCE - 1
+        });
+        assert_eq!(others, AT_ONCE - 1);
+        let messages = set_directory(&host, "a").join("messages");
+        eventually("the one serves", || {
+            UnixDatagram::unbound().unwrap().connect(&messages).is_ok()
+        });
+        assert_eq!(Client::of(&set_directory(&host, "a")).claim().unwrap().fds_max, 8192);
+        all.into_iter().for_each(|it| drop(end(it)));
+    }
+}
+
+fn another_holder(host: &Host) -> Child {
+    let mut holder = Command::new(ours("virtfdhold"));
+    holder.arg("serve").arg(host.path("run/virtfdhold")).arg("--set=a");
+    holder.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn four_thousand_fds_take_little_memory(_: Subject) {

@@ -9,14 +9,11 @@ use tests::harness::{Daemon, Exit, Host, Subject, eventually, left_out, needs_ro
 use tests::holder::services;
 use tests::wire::{LockClient, LogClient, Owner};
 
-use crate::daemons::rounds;
-use crate::load::{Leases, Logs, in_box, kill_holder, turn};
+use crate::load::{LEASES_EACH, Leases, Logs, Size, in_box, kill_holder, rounds, turn};
 
 tests::ours! { Virtlogd: runit, s6 }
 
-const LOGS: usize = 8;
-const TENANTS: usize = 1;
-const LEASES: usize = 50;
+const SMALL: Size = Size { logs: 8, tenants: 1 };
 
 const DAEMONS: [&str; 2] = ["virtlogd", "virtlockd"];
 
@@ -66,8 +63,9 @@ fn run_under(
         LogClient::connect(&sockets[0]).is_ok()
     });
     eventually("the sockets are there", || sockets[1].exists());
-    let logs = Logs::begin_at(&host.path("files"), &sockets[0], LOGS);
-    let leases = Leases::begin_at(&host.path("files"), &sockets[1], TENANTS);
+    let size = SMALL.or_full();
+    let logs = Logs::begin_at(&host.path("files"), &sockets[0], size.logs);
+    let leases = Leases::begin_at(&host.path("files"), &sockets[1], size.tenants);
     for _ in 0..rounds() {
         for name in DAEMONS {
             kill_one(&scan, name);
@@ -75,7 +73,7 @@ fn run_under(
             restart(&scan, name);
             expect_served(&sockets);
         }
-        kill_holder(&scan, LOGS + LEASES);
+        kill_holder(&scan, size.logs + size.tenants * LEASES_EACH);
     }
     DAEMONS.iter().for_each(|name| kill_one(&scan, name));
     logs.finish();

@@ -7,7 +7,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::harness::{Program, eventually};
 use tests::load::{Contender, Pace, Writer};
-use tests::machine::{journal, main_socket, property, succeed, systemctl, systemd_version};
+use tests::machine::{
+    expect_property, journal, main_socket, property, succeed, systemctl, systemctl_fails,
+    systemd_version,
+};
 use tests::wire::{LockClient, LogClient, Owner};
 
 tests::on_machine! { Ours:
@@ -17,8 +20,13 @@ tests::on_machine! { Ours:
 
 const HOLDER: &str = "virtfdhold.service";
 
+/// Its settings, which there are none of.
+const SETTINGS: &str = "/etc/default/virtfdhold";
+
 /// A daemon's service, started as in a container.
 const CONTAINER: &str = "
+[Unit]
+StartLimitIntervalSec=0
 [Service]
 ExecStart=/usr/sbin/virtfdhold exec /run/virtfdhold/NAME -- /usr/sbin/NAME
 Restart=always
@@ -36,10 +44,19 @@ fn nothing_is_wrong_with_its_unit() {
     let exposure: f64 = exposure.unwrap().1.split(' ').next().unwrap().parse().unwrap();
     assert!(exposure <= 2.0, "{table}");
     assert_eq!(property(HOLDER, "NFileDescriptorStore"), "8");
+    // One that cannot be started loses nothing.
+    std::fs::create_dir_all("/etc/default").unwrap();
+    std::fs::write(SETTINGS, "VIRTFDHOLD_ARGS=--nonsense").unwrap();
+    systemctl_fails(&["restart", HOLDER]);
+    assert_eq!(property(HOLDER, "NFileDescriptorStore"), "8");
+    std::fs::remove_file(SETTINGS).unwrap();
+    expect_property(HOLDER, "ActiveState", "active");
+    assert_eq!(property(HOLDER, "NFileDescriptorStore"), "8");
 }
 
 fn nothing_is_lost_when_it_is_killed_restarted_and_stopped() {
-    systemctl(&["start", HOLDER]);
+    // As it is installed: systemd forgets a unit that is stopped and that nobody refers to.
+    systemctl(&["enable", "--now", HOLDER]);
     for name in ["virtlogd", "virtlockd"] {
         let unit = format!("/run/systemd/system/container-{name}.service");
         std::fs::write(unit, CONTAINER.replace("NAME", name)).unwrap();

@@ -7,6 +7,7 @@ mod life;
 mod messages;
 mod metrics;
 mod pages;
+mod podman;
 mod reload;
 mod sandbox;
 mod units;
