@@ -12,6 +12,7 @@ mod leases;
 mod load;
 mod namespaces;
 mod owners;
+mod pair;
 mod pid_file;
 mod shared;
 
