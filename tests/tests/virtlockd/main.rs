@@ -6,6 +6,7 @@ mod contention;
 mod devices;
 mod fcntl_leases;
 mod files;
+mod gluster;
 mod guests;
 mod hang;
 mod leases;
