@@ -126,3 +126,17 @@ pub(crate) fn listed(daemon: &Daemon) -> String {
     let output = Command::new(program).args(["--connect", &uri, "list"]).output().expect("asking");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// Number of the processes that the daemon has started and that ask servers.
+pub(crate) fn probers(daemon: &Daemon) -> usize {
+    let mut count = 0;
+    for entry in fs::read_dir("/proc").expect("processes").flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let is_child = status.lines().any(|line| {
+            line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == daemon.pid().to_string())
+        });
+        count += usize::from(is_child && line.ends_with(b"--probe-mounts\0"));
+    }
+    count
+}

@@ -14,7 +14,7 @@ use tests::harness::{
 };
 
 use super::client_of;
-use super::pair::{LEASE_MS, Pair, is_alive, listed, mounted};
+use super::pair::{LEASE_MS, Pair, is_alive, listed, mounted, probers};
 
 tests::mixed! { Virtlockd: a_hand_over_to_libvirts_daemon_says_that_the_policy_ends }
 
@@ -70,20 +70,6 @@ fn setup(subject: Subject, pairs: usize, lease_s: u64, on_lost_lease: &str) -> O
     });
     let rule = format!("[[rule]]\npath = '**/first/*'\non_lost_lease = '{on_lost_lease}'\n");
     Some(setup.toml(&(rule + &mounts.collect::<String>())).prepare(&mounted(pairs)))
-}
-
-/// Number of the processes that the daemon has started and that ask servers.
-fn probers(daemon: &Daemon) -> usize {
-    let mut count = 0;
-    for entry in fs::read_dir("/proc").expect("processes").flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let is_child = status.lines().any(|line| {
-            line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == daemon.pid().to_string())
-        });
-        count += usize::from(is_child && line.ends_with(b"--probe-mounts\0"));
-    }
-    count
 }
 
 /// Pauses before partitions, spread over the times between questions, and long enough for a guest to

@@ -11,7 +11,7 @@ use tests::blocks::judge;
 use tests::harness::{Daemon, Host, Program, Subject, can_hang, eventually};
 use tests::supervisor::{Origin, Service};
 
-use crate::pair::{LEASE_MS, Pair, is_alive, listed, mounted};
+use crate::pair::{LEASE_MS, Pair, is_alive, listed, mounted, probers};
 use crate::{ALONE, STORE};
 
 tests::ours! { Virtlockd:
@@ -57,6 +57,8 @@ impl Hosts {
     fn wait_until_stored(&self) {
         let names = || self.service.supervisor.names();
         eventually("the lease is stored", || names().iter().any(|name| name.starts_with('r')));
+        // It has then closed its copies of files, which would wait for a server.
+        eventually("a prober runs", || probers(self.service.daemon()) == 1);
     }
 }
 
