@@ -1,4 +1,4 @@
-//! Leases on GlusterFS over FUSE, with its own server and clients: what the locks do, and what a host
+//! Leases on Gluster over FUSE, with its own server and clients: what the locks do, and what a host
 //! that is cut off knows.
 
 use std::fs::{self, File};
