@@ -1,6 +1,11 @@
 //! virtlockd under a supervisor with an fd store, killed and started again, and on the way from our
 //! daemon to libvirt's and back.
 
+#[path = "virtlockd/pair.rs"]
+mod pair;
+#[path = "virtlockd_store/shared.rs"]
+mod shared;
+
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

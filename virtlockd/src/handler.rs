@@ -12,7 +12,7 @@ use common::server::{Answer, Caller, ClientId, Daemon};
 use crate::calls::{self, CallState};
 use crate::connections::{self, handle_deferred_ends};
 use crate::error::lock::LockError;
-use crate::ids::{JobSubject, OwnerId, PROBER, TimerSubject};
+use crate::ids::{ALARM, JobSubject, OwnerId, PROBER, TimerSubject};
 use crate::lockspace::queue::ResourceQueue;
 use crate::lockspace::{execution, lock_check};
 use crate::outcome::{Completion, Core, Outcome};
@@ -72,10 +72,12 @@ impl Daemon for Handler {
         handle_deferred_ends(&mut self.state, core);
     }
 
-    /// Handles the readiness of an owner's pidfd, or a report on shared storage.
+    /// Handles the readiness of an owner's pidfd, or a report or an alarm on shared storage.
     fn ready(&mut self, core: &mut Core, source: u64) {
-        if source == PROBER {
-            watch::reported(&mut self.state, core);
+        match source {
+            PROBER => watch::reported(&mut self.state, core),
+            ALARM => watch::check(&mut self.state, core),
+            _ => {}
         }
         let id = OwnerId(source);
         if self.state.owners.get(id).is_some_and(Owner::has_ended) {

@@ -47,6 +47,9 @@ const PROOF: u64 = u64::MAX - 5;
 /// Source of the prober's reports, beside the owners' pidfds. Sources of fds have 61 bits.
 pub(crate) const PROBER: u64 = 0;
 
+/// Source of the alarm for leases on shared storage, likewise.
+pub(crate) const ALARM: u64 = (1 << 61) - 1;
+
 impl JobSubject {
     /// Returns the number for the loop.
     pub(crate) fn number(self) -> u64 {

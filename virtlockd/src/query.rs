@@ -82,9 +82,9 @@ fn with_reach(lease: Lease, state: &State, id: ResourceId) -> Lease {
     let proof = match (mount.is_proved(), doubt) {
         (None, _) => None,
         (Some(_), Some(Doubt::Lost)) => Some(Proof::Lost),
-        (Some(_), Some(Doubt::MayBeLost)) => Some(Proof::Doubtful),
+        (Some(true), Some(Doubt::MayBeLost)) => Some(Proof::Doubtful),
         (Some(true), None) => Some(Proof::Proved),
-        (Some(false), None) => Some(Proof::Unproved),
+        (Some(false), _) => Some(Proof::Unproved),
     };
     let on_lost_lease = match shared.on_lost_lease {
         OnLostLease::Log => "log",

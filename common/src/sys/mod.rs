@@ -9,6 +9,7 @@
     reason = "fds are adopted, the environment is changed and the process ended here only"
 )]
 
+pub mod alarm;
 pub mod calls;
 pub mod errno;
 pub mod fd;

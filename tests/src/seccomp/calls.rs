@@ -106,7 +106,7 @@ fn numbers() -> Vec<(&'static str, Option<u32>)> {
         SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sched_getaffinity SYS_sched_yield
         SYS_sendfile SYS_sendmsg SYS_sendto SYS_set_robust_list SYS_set_tid_address SYS_setsid
         SYS_setsockopt SYS_shutdown SYS_sigaltstack SYS_socket SYS_socketpair SYS_splice SYS_statfs
-        SYS_statx SYS_tee SYS_tgkill SYS_umask SYS_uname SYS_unlinkat SYS_wait4 SYS_waitid SYS_write
+        SYS_statx SYS_tee SYS_tgkill SYS_timerfd_create SYS_umask SYS_uname SYS_unlinkat SYS_wait4 SYS_waitid SYS_write
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) enum Start {
 }
 
 /// Calls, in the words of `refusing`, and what comes of it.
-pub(crate) const CASES: [(&str, Start); 41] = [
+pub(crate) const CASES: [(&str, Start); 42] = [
     ("accept4", Serves),
     ("chmod", Serves),
     ("chown", Serves),
@@ -63,6 +63,7 @@ pub(crate) const CASES: [(&str, Start); 41] = [
     ("splice", TellsOne(Virtlogd)),
     ("statx", Serves),
     ("tee", TellsOne(Virtlogd)),
+    ("timerfd_create", Serves),
     ("unlinkat", Serves),
     ("wait4", Serves),
 ];

@@ -6,12 +6,14 @@ mod contention;
 mod devices;
 mod fcntl_leases;
 mod files;
+mod gluster;
 mod guests;
 mod hang;
 mod leases;
 mod load;
 mod namespaces;
 mod owners;
+mod pair;
 mod pid_file;
 mod shared;
 

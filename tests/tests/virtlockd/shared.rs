@@ -2,132 +2,55 @@
 //! lease time is over. The judge is the trace of what guests have written meanwhile, past that file
 //! system.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::fs;
+use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::libc;
 use nix::sys::signal::Signal;
-use tests::blocks::{Block, SECOND_HOST, judge};
-use tests::harness::{Daemon, Setup, Subject, Whose, can_hang, eventually};
-use tests::wire::LockClient;
+use tests::blocks::{Block, boot_time_ms, judge};
+use tests::harness::{
+    Daemon, Program, Route, Setup, Subject, Whose, can_hang, eventually, eventually_within,
+};
 
-use super::{Kind, client_of, open, text, try_lock};
+use super::client_of;
+use super::pair::{LEASE_MS, Pair, is_alive, listed, mounted, probers};
+
+tests::mixed! { Virtlockd: a_hand_over_to_libvirts_daemon_says_that_the_policy_ends }
 
 tests::ours! { Virtlockd:
     a_guest_that_is_cut_off_ends_before_its_lease,
     without_the_margin_guests_of_two_hosts_write_at_once,
     an_upgrade_meanwhile_keeps_the_times,
     a_lease_that_is_not_proved_is_told_of,
+    a_guest_that_cannot_end_is_told_of,
+    a_daemon_that_is_late_gives_a_guest_no_more_time,
+    a_stop_says_that_the_policy_ends,
     without_shared_storage_there_is_no_prober,
     wrong_settings_are_refused_at_a_start_and_before_an_upgrade,
 }
-
-const SERVER: &str = env!("CARGO_BIN_EXE_leasing_fs");
-
-/// Lease time of the server, the shortest with which guests can be ended.
-const LEASE_MS: u64 = 7000;
 
 /// Number of pairs of hosts that are partitioned at the same time, and how often each.
 const PAIRS: usize = 8;
 const ROUNDS_VARIABLE: &str = "VIRT_TESTS_PARTITIONS";
 
-/// Makes the file systems: `$pairs` of them, for a server with a lease time of `$lease_ms`.
-const MOUNT: &str = r#"
-for n in $(seq 0 $((pairs - 1))); do
-    d=$1/files/pair$n; mkdir -p $d/backing $d/first $d/second; : > $d/backing/image
-    setpriv --pdeathsig KILL "$server" $d/backing $d/first $d/second $d/cut $lease_ms </dev/null >/dev/null &
-done
-for n in $(seq 0 $((pairs - 1))); do
-    until mountpoint -q $1/files/pair$n/second; do sleep 0.01; done
-done
-"#;
-
-/// A pair of hosts. The daemon is the first one's; the second is the test itself.
-struct Pair {
-    directory: PathBuf,
-    /// The same, as the daemon's mount namespace has it.
-    inside: PathBuf,
-}
-
-/// Guest of the first host, with its lease.
-struct Guest {
-    process: Child,
-    _client: LockClient,
-}
-
-impl Pair {
-    fn of(daemon: &Daemon, number: usize) -> Self {
-        let directory = daemon.file(&format!("pair{number}"));
-        let inside = daemon.inside(directory.to_str().expect("text"));
-        Self { directory, inside }
-    }
-
-    fn image(&self) -> String {
-        text(&self.directory.join("first/image"))
-    }
-
-    fn trace(&self) -> PathBuf {
-        self.directory.join("trace")
-    }
-
-    /// Starts a guest that has a lease and writes, and takes no notice of `SIGTERM`.
-    fn start_guest(&self, daemon: &Daemon) -> Guest {
-        let mut command = Command::new("setpriv");
-        let words = ["--pdeathsig", "KILL", "env", "--ignore-signal=TERM", SERVER, "guest"];
-        command.args(words).arg(self.trace());
-        let process = command.spawn().expect("starting a guest");
-        let mut client = client_of(daemon, process.id());
-        eventually("the lease is free", || client.acquire("", &self.image(), 0).is_ok());
-        Guest { process, _client: client }
-    }
-
-    /// Cuts the first host off.
-    fn cut(&self) {
-        fs::write(self.directory.join("cut"), "").expect("cutting");
-    }
-
-    fn heal(&self) {
-        fs::remove_file(self.directory.join("cut")).expect("healing");
-    }
-
-    /// Takes the lock for the second host as soon as it can be had, and writes the first block there.
-    /// Returns the lock, and when the lease of the first host has run out.
-    fn take_over(&self) -> (File, u64) {
-        let lock = open(&text(&self.inside.join("second/image")));
-        let end = Instant::now() + Duration::from_millis(3 * LEASE_MS);
-        while !try_lock(&lock, Kind::Ofd, libc::F_WRLCK, 0) {
-            assert!(Instant::now() < end, "the server has not given the lock away");
-            thread::sleep(Duration::from_millis(1));
-        }
-        let mut trace = File::options().append(true).open(self.trace()).expect("a trace");
-        trace.write_all(&Block::now(SECOND_HOST).bytes()).expect("writing");
-        let heard =
-            fs::read_to_string(self.directory.join("cut.heard")).expect("when it was heard");
-        (lock, heard.parse::<u64>().expect("a time") + LEASE_MS)
-    }
-
-    /// A partition from its beginning to its end. Returns by how much the guest was early, or what is
-    /// wrong.
-    fn partition(&self, daemon: &Daemon, pause: Duration) -> Result<u64, String> {
-        let mut guest = self.start_guest(daemon);
-        thread::sleep(pause);
-        assert!(is_alive(guest.process.id()), "it was ended without a reason: {}", daemon.stderr());
-        self.cut();
-        let (lock, end_ms) = self.take_over();
-        // A guest that is still there goes on for a moment.
-        thread::sleep(Duration::from_millis(50));
-        let trace = fs::read(self.trace()).expect("a trace");
-        drop(lock);
-        self.heal();
-        guest.process.kill().expect("killing");
-        guest.process.wait().expect("waiting");
-        fs::remove_file(self.trace()).expect("removing the trace");
-        judge(&trace, end_ms)
-    }
+/// A partition from its beginning to its end. Returns by how much the guest was early, or what is
+/// wrong.
+fn partition(pair: &Pair, daemon: &Daemon, pause: Duration) -> Result<u64, String> {
+    let mut guest = pair.start_guest(daemon);
+    thread::sleep(pause);
+    assert!(is_alive(guest.process.id()), "it was ended without a reason: {}", daemon.stderr());
+    pair.cut();
+    let (lock, end_ms) = pair.take_over();
+    // A guest that is still there goes on for a moment.
+    thread::sleep(Duration::from_millis(50));
+    let trace = fs::read(pair.trace()).expect("a trace");
+    drop(lock);
+    pair.heal();
+    guest.process.kill().expect("killing");
+    guest.process.wait().expect("waiting");
+    fs::remove_file(pair.trace()).expect("removing the trace");
+    judge(&trace, end_ms)
 }
 
 /// Starts a daemon with pairs of hosts, which takes the server's lease time for `lease_s`.
@@ -146,27 +69,7 @@ fn setup(subject: Subject, pairs: usize, lease_s: u64, on_lost_lease: &str) -> O
         format!("[[mount]]\npath = '{}'\nlease_s = {lease_s}\n", point.display())
     });
     let rule = format!("[[rule]]\npath = '**/first/*'\non_lost_lease = '{on_lost_lease}'\n");
-    let prepare = format!("server='{SERVER}' pairs={pairs} lease_ms={LEASE_MS}\n{MOUNT}");
-    Some(setup.toml(&(rule + &mounts.collect::<String>())).prepare(&prepare))
-}
-
-/// Number of the processes that the daemon has started and that ask servers.
-fn probers(daemon: &Daemon) -> usize {
-    let mut count = 0;
-    for entry in fs::read_dir("/proc").expect("processes").flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let is_child = status.lines().any(|line| {
-            line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == daemon.pid().to_string())
-        });
-        count += usize::from(is_child && line.ends_with(b"--probe-mounts\0"));
-    }
-    count
-}
-
-fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    Some(setup.toml(&(rule + &mounts.collect::<String>())).prepare(&mounted(pairs)))
 }
 
 /// Pauses before partitions, spread over the times between questions, and long enough for a guest to
@@ -184,7 +87,7 @@ fn a_guest_that_is_cut_off_ends_before_its_lease(subject: Subject) {
         let pair = Pair::of(&daemon, number);
         let mut early = Vec::new();
         for partition in (number..partitions).step_by(pairs) {
-            let done = pair.partition(&daemon, pause(partition));
+            let done = self::partition(&pair, &daemon, pause(partition));
             early.push(done.unwrap_or_else(|wrong| panic!("partition {partition}: {wrong}")));
         }
         early
@@ -201,7 +104,7 @@ fn a_guest_that_is_cut_off_ends_before_its_lease(subject: Subject) {
 /// the judge finds what it has to find.
 fn without_the_margin_guests_of_two_hosts_write_at_once(subject: Subject) {
     let Some(daemon) = start(subject, 1, LEASE_MS / 1000 + 5, "end") else { return };
-    let wrong = Pair::of(&daemon, 0).partition(&daemon, pause(0)).unwrap_err();
+    let wrong = partition(&Pair::of(&daemon, 0), &daemon, pause(0)).unwrap_err();
     assert!(wrong.contains("is behind"), "{wrong}");
 }
 
@@ -233,7 +136,7 @@ fn a_lease_that_is_not_proved_is_told_of(subject: Subject) {
     let pair = Pair::of(&daemon, 0);
     let mut guest = pair.start_guest(&daemon);
     let proof = |daemon: &Daemon| {
-        let text = list(daemon);
+        let text = listed(daemon);
         let line = text.lines().find(|line| line.contains("first/image")).map(str::to_owned);
         line.unwrap_or_default().split_whitespace().nth(6).unwrap_or_default().to_owned()
     };
@@ -251,6 +154,74 @@ fn a_lease_that_is_not_proved_is_told_of(subject: Subject) {
     guest.process.wait().expect("waiting");
     eventually("with the last lease the prober goes", || probers(&daemon) == 0);
     drop(pair.start_guest(&daemon).process.kill());
+}
+
+/// A guest that waits for its disk: the kernel does not end it before that answers.
+fn a_guest_that_cannot_end_is_told_of(subject: Subject) {
+    let Some(daemon) = start(subject, 1, LEASE_MS / 1000, "end") else { return };
+    let pair = Pair::of(&daemon, 0);
+    let reading = "while true; do read -r _ < \"$0\"; done";
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "bash", "-c", reading]).arg(daemon.inside(&pair.image()));
+    let mut process = command.spawn().expect("starting a guest");
+    let mut client = client_of(&daemon, process.id());
+    client.acquire("", &pair.image(), 0).expect("a lease");
+    eventually("a prober runs", || probers(&daemon) == 1);
+    pair.cut();
+    let text = "was told to end, and has not ended while its lease was proved. Its disk is at risk";
+    let is_told = || daemon.stderr().contains(text);
+    assert!(eventually_within(Duration::from_secs(20), is_told), "{}", daemon.stderr());
+    daemon.expect_said("has not ended; sent SIGKILL");
+    assert!(is_alive(process.id()), "it waits for its disk");
+    pair.heal();
+    process.wait().expect("it ends when the disk answers");
+}
+
+/// What a daemon that was held up has yet to do is done at once: its guest has had its time.
+fn a_daemon_that_is_late_gives_a_guest_no_more_time(subject: Subject) {
+    let Some(daemon) = start(subject, 1, LEASE_MS / 1000, "end") else { return };
+    let pair = Pair::of(&daemon, 0);
+    let mut guest = pair.start_guest(&daemon);
+    eventually("a prober runs", || probers(&daemon) == 1);
+    pair.cut();
+    daemon.signal(Signal::SIGSTOP);
+    thread::sleep(Duration::from_millis(LEASE_MS - 1500));
+    assert!(is_alive(guest.process.id()), "nobody has ended it");
+    let goes_on_ms = boot_time_ms();
+    daemon.signal(Signal::SIGCONT);
+    guest.process.wait().expect("waiting");
+    let trace = fs::read(pair.trace()).expect("a trace");
+    let last = trace.rchunks_exact(Block::BYTES).next().map(Block::parse).expect("a block");
+    let took_ms = last.boot_ms.saturating_sub(goes_on_ms);
+    // SIGKILL comes 1.6 s after SIGTERM where there is time.
+    assert!(took_ms < 1500, "{took_ms}");
+    pair.heal();
+}
+
+const POLICY_ENDS: &str = "on_lost_lease = \"end\" of 1 leases on shared storage ends with it";
+
+fn a_stop_says_that_the_policy_ends(subject: Subject) {
+    let Some(mut daemon) = start(subject, 1, LEASE_MS / 1000, "end") else { return };
+    let pair = Pair::of(&daemon, 0);
+    let guest = pair.start_guest(&daemon);
+    daemon.signal(Signal::SIGTERM);
+    let said = daemon.wait().stderr;
+    assert!(said.contains(&format!("This daemon stops: {POLICY_ENDS}")), "{said}");
+    drop(guest);
+}
+
+fn a_hand_over_to_libvirts_daemon_says_that_the_policy_ends(_: Route) {
+    let subject = Subject { whose: Whose::Ours, program: Program::Virtlockd };
+    let Some(setup) = setup(subject, 1, LEASE_MS / 1000, "end") else { return };
+    let mut daemon = setup.replaceable().start();
+    let pair = Pair::of(&daemon, 0);
+    let _guest = pair.start_guest(&daemon);
+    daemon.put(Whose::Theirs);
+    daemon.upgrade();
+    let said = daemon.stderr();
+    let text = format!("gives way to libvirt's daemon, which knows no such policy: {POLICY_ENDS}");
+    assert!(said.contains(&text), "{said}");
+    eventually("nobody asks any more", || probers(&daemon) == 0);
 }
 
 fn without_shared_storage_there_is_no_prober(subject: Subject) {
@@ -283,12 +254,4 @@ fn wrong_settings_are_refused_at_a_start_and_before_an_upgrade(subject: Subject)
     fs::remove_file(path).expect("removing our own settings");
     daemon.put(Whose::Ours);
     daemon.upgrade();
-}
-
-fn list(daemon: &Daemon) -> String {
-    let program = daemon.subject().program.tool();
-    let socket = daemon.admin_socket();
-    let uri = format!("virtlockd:///system?socket={}", text(Path::new(&socket)));
-    let output = Command::new(program).args(["--connect", &uri, "list"]).output().expect("asking");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -14,10 +14,9 @@ use crate::lockspace::resource::{Doubt, Resource};
 use crate::message::log_about;
 use crate::outcome::Core;
 use crate::owner::entry::Owner;
-use crate::owner::signals::TERM_PERIOD;
 use crate::owner::termination;
 use crate::persist::fd_store::store_lease;
-use crate::proof::mount::{Answer, Due};
+use crate::proof::mount::{Answer, Due, Mount};
 use crate::proof::policy::OnLostLease;
 use crate::proof::reach::Source;
 use crate::proof::rule::Ms;
@@ -30,8 +29,15 @@ pub(super) fn act(state: &mut State, core: &mut Core) {
     for device in devices {
         while let Some(due) = state.shared.mounts.get(&device).and_then(|mount| mount.due(now)) {
             match due {
-                Due::End => end_guests(state, core, device, "its server does not answer"),
-                Due::Lapse => lapse(state, device, now, "its server does not answer"),
+                Due::End => {
+                    let kill_at = state.shared.mounts.get(&device).map_or(now, Mount::kill_at);
+                    end_guests(state, core, device, kill_at, "its server does not answer");
+                }
+                Due::Lapse => {
+                    // An answer that comes yet is too late. After a crash nobody would know that.
+                    mark_doubtful(state, core, device);
+                    lapse(state, device, now, "its server does not answer");
+                }
             }
         }
     }
@@ -61,7 +67,7 @@ pub(super) fn answered(
                 seconds(gap), seconds(lease), summary(state, device)
             );
             doubt(state, core, device);
-            end_guests(state, core, device, "its lease may have been lost");
+            end_guests(state, core, device, answered, "its lease may have been lost");
         }
     }
 }
@@ -69,9 +75,11 @@ pub(super) fn answered(
 /// Notes that by the kernel's account the leases of a mount have run out.
 pub(super) fn expired(state: &mut State, core: &mut Core, number: u64) {
     let Some((device, mount)) = state.shared.by_number(number) else { return };
-    let (has_lapsed, has_ended) = (mount.has_lapsed, mount.has_ended_guests);
+    let (has_lapsed, has_ended, kill_at) =
+        (mount.has_lapsed, mount.has_ended_guests, mount.kill_at());
     if !has_ended {
-        end_guests(state, core, device, "its lease has run out by the kernel's account");
+        let reason = "its lease has run out by the kernel's account";
+        end_guests(state, core, device, kill_at, reason);
     }
     if !has_lapsed {
         lapse(state, device, boot_time_ms(), "by the kernel's account they have run out");
@@ -97,6 +105,7 @@ fn lapse(state: &mut State, device: u64, now: Ms, reason: &str) {
             audit::lost(&resource.path(), &holders, "that it is held is not proved any more");
         }
     }
+    kill_overdue(state, device, now);
     for owner in guests(state, device, |_| true).filter(|owner| owner.termination.is_some()) {
         let guest = &owner.guest;
         log_about!(
@@ -108,16 +117,27 @@ fn lapse(state: &mut State, device: u64, now: Ms, reason: &str) {
     }
 }
 
-/// Tells the guests of a mount to end whose leases say so.
-fn end_guests(state: &mut State, core: &mut Core, device: u64, reason: &str) {
+/// Kills guests whose time to end is over. The timer for that does not count while the host is suspended.
+fn kill_overdue(state: &mut State, device: u64, now: Ms) {
+    let is_overdue =
+        |owner: &Owner| owner.termination.as_ref().is_some_and(|it| it.deadline_ms <= now);
+    for id in owner_ids(state, device, |_| true) {
+        if state.owners.get(id).is_some_and(is_overdue) {
+            termination::kill(state, id);
+        }
+    }
+}
+
+/// Tells the guests of a mount to end whose leases say so. They are killed at `kill_at`, at once if that
+/// is over.
+fn end_guests(state: &mut State, core: &mut Core, device: u64, kill_at: Ms, reason: &str) {
     if let Some(mount) = state.shared.mounts.get_mut(&device) {
         mount.has_ended_guests = true;
     }
     let owners: Vec<OwnerId> = owner_ids(state, device, |on_lost| on_lost == OnLostLease::End);
     for id in owners {
         let is_new = state.owners.get(id).is_some_and(|owner| owner.termination.is_none());
-        let deadline_ms = boot_time_ms() + u64::try_from(TERM_PERIOD.as_millis()).unwrap_or(0);
-        let is_begun = is_new && termination::begin_until(state, core, id, deadline_ms);
+        let is_begun = is_new && termination::begin_until(state, core, id, kill_at);
         let Some(owner) = state.owners.get(id).filter(|_| is_new) else { continue };
         let guest = &owner.guest;
         match is_begun {
@@ -137,23 +157,30 @@ fn end_guests(state: &mut State, core: &mut Core, device: u64, reason: &str) {
     }
 }
 
-/// Marks the leases on a mount as doubtful, in the fd store as well, and has them tested where a test
-/// tells.
+/// Marks and counts the leases on a mount as doubtful, and has them tested where a test tells.
 fn doubt(state: &mut State, core: &mut Core, device: u64) {
     let mount = state.shared.mounts.get(&device);
     // No other file system is known to refuse to read a file whose lock it has lost.
     let is_nfs = mount.is_some_and(|mount| mount.source == Source::Kernel);
-    let ids: Vec<ResourceId> = state.shared.on_mount(device).map(|(id, _)| id).collect();
+    let ids = mark_doubtful(state, core, device);
     for id in ids {
-        if let Some(resource) = state.lockspaces.resource_mut(id) {
-            resource.doubt = Some(Doubt::MayBeLost);
-        }
         state.shared.doubted += 1;
-        store_lease(state, core, id);
         if is_nfs {
             perform(state, core, id, Task::internal(Action::TestLock));
         }
     }
+}
+
+/// Marks the leases on a mount as doubtful, in the fd store as well, and returns them.
+fn mark_doubtful(state: &mut State, core: &mut Core, device: u64) -> Vec<ResourceId> {
+    let ids: Vec<ResourceId> = state.shared.on_mount(device).map(|(id, _)| id).collect();
+    for &id in &ids {
+        if let Some(resource) = state.lockspaces.resource_mut(id) {
+            resource.doubt = Some(Doubt::MayBeLost);
+        }
+        store_lease(state, core, id);
+    }
+    ids
 }
 
 /// Names holders of leases on a mount.

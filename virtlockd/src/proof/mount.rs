@@ -5,7 +5,9 @@ use std::sync::Arc;
 use common::server::RemoteMount;
 
 use crate::proof::reach::Source;
-use crate::proof::rule::{FIRST_ANSWER_MS, LEASE_MIN_TO_END_MS, Ms, end_at, is_gap, proved_until};
+use crate::proof::rule::{
+    FIRST_ANSWER_MS, LEASE_MIN_TO_END_MS, Ms, TERM_MS, end_at, is_gap, proved_until,
+};
 
 /// Mount with leases on it.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(crate) enum Answer {
     Proved,
     /// The leases may have been lost in this time, in which nothing was proved.
     Gap(Ms),
-    /// The first answer to a process that does not know when the last one came.
+    /// The first answer to a process that does not know when the last one came, in time.
     First,
 }
 
@@ -108,11 +110,14 @@ impl Mount {
     /// Notes an answer.
     pub(crate) fn answered(&mut self, asked: Ms, answered: Ms, lease: Ms) -> Answer {
         let before = self.asked.zip(self.lease);
+        let had_lapsed = self.has_lapsed;
         self.asked = self.asked.max(Some(asked));
         self.lease = Some(lease);
         self.has_lapsed = false;
         self.has_ended_guests = false;
         match before {
+            // It is not known for how long nothing was proved, only since when at the latest.
+            None if had_lapsed => Answer::Gap(answered.saturating_sub(self.since)),
             None => Answer::First,
             Some((before, lease)) if is_gap(before, answered, lease) => {
                 Answer::Gap(answered.saturating_sub(before))
@@ -138,6 +143,11 @@ impl Mount {
         let end_at = (self.ending_leases > 0 && !self.has_ended_guests).then(|| self.end_at());
         let lapses_at = (!self.has_lapsed).then(|| self.lapses_at());
         end_at.into_iter().chain(lapses_at).min().filter(|_| self.is_watched())
+    }
+
+    /// Returns when a guest that is told to end has to be killed, also if it is told late.
+    pub(crate) fn kill_at(&self) -> Ms {
+        self.end_at().saturating_add(TERM_MS)
     }
 
     /// Returns the time since the last question that was answered.
@@ -192,6 +202,12 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_is_told_late_has_no_more_time_for_that() {
+        let mount = mount(Some(1000));
+        assert_eq!((mount.due(9000), mount.kill_at()), (Some(Due::End), 6300 + 1600));
+    }
+
+    #[test]
     fn without_guests_to_end_only_the_lapse_is_told() {
         let mut mount = mount(Some(1000));
         mount.ending_leases = 0;
@@ -217,9 +233,17 @@ mod tests {
     fn after_a_crash_nothing_is_proved_until_the_first_answer() {
         let mut mount = mount(None);
         assert_eq!((mount.is_proved(), mount.due(2999)), (Some(false), None));
-        assert_eq!(mount.due(3000), Some(Due::End));
+        assert_eq!((mount.due(3000), mount.kill_at()), (Some(Due::End), 4600));
         assert_eq!(mount.answered(1700, 1710, L), Answer::First);
         assert_eq!((mount.is_proved(), mount.due(3000)), (Some(true), None));
+    }
+
+    #[test]
+    fn after_a_crash_an_answer_that_comes_late_tells_of_a_gap() {
+        let mut mount = mount(None);
+        mount.has_lapsed = true;
+        assert_eq!(mount.answered(1700, 8000, L), Answer::Gap(7000));
+        assert_eq!(mount.is_proved(), Some(true));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(crate) type Ms = u64;
 
 /// Time between `SIGTERM` and `SIGKILL`; libvirt's value.
-const TERM_MS: Ms = 1600;
+pub(crate) const TERM_MS: Ms = 1600;
 
 /// Longest time from `SIGKILL` to the end of a guest's last write; ours.
 pub(crate) const EXIT_MAX_MS: Ms = 2000;

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use common::event::TimerId;
+use common::event::{Registered, TimerId};
 use common::handover::document::ProvedMount;
+use common::sys::alarm::Alarm;
 
 use crate::ids::ResourceId;
 use crate::proof::mount::Mount;
@@ -24,8 +25,10 @@ pub(crate) struct SharedLeases {
     pub(crate) prober: Option<Prober>,
     /// Probers that have been told to end, or were left behind, and that the kernel still lists.
     pub(crate) old_probers: Vec<i32>,
-    /// Timer of the next check, and its time.
+    /// Timer of the next check, and its time. It does not count while the host is suspended.
     pub(crate) timer: Option<(TimerId, Ms)>,
+    /// Alarm at the same time, for a host that is resumed after it.
+    pub(crate) alarm: Option<Registered<Alarm>>,
     /// Earliest time of the next start of a prober.
     pub(crate) starts_at: Ms,
     /// Whether the log has told that the prober fails.

@@ -142,6 +142,7 @@ fn leave(state: &mut State, core: &mut Core, id: ResourceId) {
     }
     if !state.shared.needs_prober() {
         forget_prober(state);
+        state.shared.alarm = None;
         set_timer(state, core);
     }
 }

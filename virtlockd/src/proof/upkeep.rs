@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use common::sys::alarm::Alarm;
 use common::sys::process::boot_time_ms;
 
-use crate::ids::TimerSubject;
+use crate::ids::{ALARM, TimerSubject};
 use crate::outcome::Core;
 use crate::proof::message::{Order, WatchedMount};
 use crate::proof::mount::Mount;
 use crate::proof::prober::Prober;
 use crate::proof::reach::Source;
 use crate::proof::rule::Ms;
+use crate::proof::shared::SharedLeases;
 use crate::protocol::NAME;
 use crate::state::State;
 
@@ -85,8 +87,24 @@ pub(super) fn set_timer(state: &mut State, core: &mut Core) {
         }
         core.cancel_timer(timer);
     }
+    set_alarm(shared, core, next);
     let after = Duration::from_millis(next.saturating_sub(now));
     shared.timer = Some((core.set_timer(after, TimerSubject::Proof.number()), next));
+}
+
+/// Sets the alarm as well, while there are mounts that are watched. Where it cannot be had, a host that
+/// is resumed acts as late as the timer.
+fn set_alarm(shared: &mut SharedLeases, core: &Core, at: Ms) {
+    if !shared.needs_prober() {
+        shared.alarm = None;
+        return;
+    }
+    if shared.alarm.is_none() {
+        shared.alarm = Alarm::new().and_then(|alarm| core.watch(alarm, ALARM)).ok();
+    }
+    if shared.alarm.as_ref().is_some_and(|alarm| alarm.set(at).is_err()) {
+        shared.alarm = None;
+    }
 }
 
 /// Returns the order that has a mount watched, unless it is not.

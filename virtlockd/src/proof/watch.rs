@@ -30,7 +30,9 @@ pub(crate) fn reported(state: &mut State, core: &mut Core) {
 
 /// Does what is due, starts a prober if there is none, and sets the next timer.
 pub(crate) fn check(state: &mut State, core: &mut Core) {
-    state.shared.timer = None;
+    if let Some((timer, _)) = state.shared.timer.take() {
+        core.cancel_timer(timer);
+    }
     deadline::act(state, core);
     start_prober(state, core);
     state.shared.old_probers.retain(|&pid| !process::reap(pid));
