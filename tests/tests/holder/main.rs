@@ -5,6 +5,7 @@ mod daemons;
 mod guests;
 mod load;
 mod lost;
+mod outside;
 mod parent;
 mod protocol;
 mod services;

@@ -11,6 +11,7 @@ mod hang;
 mod leases;
 mod load;
 mod namespaces;
+mod outside;
 mod owners;
 mod pid_file;
 mod shared;
