@@ -278,14 +278,14 @@ fn threads_end_for_an_exec_and_go_on_when_that_has_failed() {
     let scene = Scene::new(Level::Info, "", "1:file:@/0");
     scene.logger.use_threads();
     scene.with(|| {
-        for number in 0..50 {
+        for number in 0..50_u64 {
             tracing::info!(target: "daemon", "{number} before");
             let held = scene.logger.hold().unwrap();
             tracing::info!(target: "daemon", "{number} held");
             // The first is written unless that took the thread too long.
             let unwritten: u64 = scene.logger.unwritten().iter().map(|(_, lines)| lines).sum();
             assert!(unwritten >= 1);
-            assert_eq!(scene.texts("0").len() + unwritten as usize, number * 2 + 2);
+            assert_eq!(scene.texts("0").len() as u64 + unwritten, number * 2 + 2);
             drop(held);
             scene.logger.flush(PERIOD, &[]);
             assert!(scene.logger.unwritten().is_empty());
