@@ -2,6 +2,7 @@
 //! packages, removal, and each of these when it must not come about.
 
 mod life;
+mod midst;
 mod refusals;
 mod script;
 mod settings;

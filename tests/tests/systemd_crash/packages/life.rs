@@ -139,7 +139,7 @@ fn expect_nothing_left() {
         succeed("dpkg", &["--search", &format!("/usr/sbin/{name}")]);
         for left in [
             format!("/usr/sbin/{name}.libvirt"),
-            format!("/usr/sbin/{name}.ours"),
+            format!("/usr/sbin/{name}.before"),
             format!("/usr/sbin/{name}.new"),
             format!("/usr/share/man/man8/{name}.libvirt.8.gz"),
             format!("/usr/lib/systemd/system/{name}.service.d"),
