@@ -3,6 +3,7 @@
 
 mod life;
 mod midst;
+mod pages;
 mod refusals;
 mod reproducible;
 mod script;

@@ -76,7 +76,7 @@ fn from_the_readme(beginning: &str) -> String {
 
 fn install() {
     let pids = BOTH.map(main_pid);
-    let said = from_the_readme("apt install ");
+    let said = from_the_readme("apt install ./");
     for (program, pid) in BOTH.into_iter().zip(pids) {
         let name = program.name();
         assert!(
