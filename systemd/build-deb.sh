@@ -3,7 +3,7 @@
 #
 # Builds the Debian packages virtlogd and virtlockd into DIRECTORY (target/packages), and prints their
 # sizes, dependencies and checksums. cargo-deb is installed into the target directory if there is none,
-# unoptimised, which is quicker. Two builds of one commit in one place have the same content.
+# unoptimised, which is quicker. Two builds of one commit by one toolchain have the same content, wherever.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
@@ -36,7 +36,8 @@ generate() {
     cp "systemd/$name"-*.service "systemd/$name"-*.timer "$generated/$name/units/"
     copyright "$name" >"$generated/$name/copyright"
     gzip --best --no-name "$generated/$name"/*.[158]
-    gzip --best --no-name <.github/CHANGELOG.md >"$generated/$name/changelog.gz"
+    gzip --best --no-name <.github/CHANGELOG.md >"$generated/$name/CHANGELOG.md.gz"
+    changelog "$name" | gzip --best --no-name >"$generated/$name/changelog.gz"
     mv "$generated/$name/$name.bash" "$generated/$name/$name"
     mv "$generated/$name/${name%d}ctl.bash" "$generated/$name/${name%d}ctl"
   done
@@ -59,9 +60,18 @@ crates() {
     sed -n '/(.*)/!s/^/  /p' | sort -u
 }
 
+# The one in Debian's format, without which a package is none.
+changelog() {
+  local version maintainer
+  version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+  maintainer=$(sed -n 's/^maintainer = "\(.*\)"/\1/p' "$1/Cargo.toml")
+  printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.gz.\n\n' "$1" "$version"
+  printf ' -- %s  %s\n' "$maintainer" "$(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")"
+}
+
 mkdir -p "$output"
 rm -f "$output"/virtlo*d_*.deb
-cargo build --release --locked --package virtlogd --package virtlockd
+systemd/build.sh --locked
 install_cargo_deb
 generate
 for name in virtlogd virtlockd; do

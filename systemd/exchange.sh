@@ -1,17 +1,18 @@
 #!/bin/sh
-# exchange.sh take-over NAME [PROGRAM]
+# exchange.sh take-over NAME NEW [PROGRAM]
 # exchange.sh hand-back NAME [PROGRAM]
 #
 # Exchanges the program of the running service NAME (virtlogd, virtlockd) while guests run. PROGRAM is
 # the path that the service was started from, /usr/sbin/NAME unless given. libvirt's program is
 # kept at PROGRAM.libvirt.
 #
-# take-over: ours is at the path, and takes over from libvirt's or from an older one of ours.
+# take-over: a copy of NEW, which is ours, is put at the path, and takes over from libvirt's or from an
+#            older one of ours.
 # hand-back: libvirt's is put at the path, and takes over. What it cannot take over is listed before
 #            anything is given up, and refused unless VIRT_HAND_BACK=anyway is set.
 #
-# What can be checked is checked before the process is touched. On a failure the exit status is 1,
-# and the process goes on as it was.
+# The path is never empty. What can be checked is checked before path and process are touched. On a
+# failure the exit status is 1, the process goes on as it was, and its program is at the path.
 set -u
 export LC_ALL=C
 
@@ -32,8 +33,14 @@ is_libvirts() { "$1" --version 2>/dev/null | grep -q '(libvirt)' && ! is_ours "$
 # That of a program: "virtlogd-rs 0.1.0", or "libvirt's 9.0.0".
 version() { "$1" --version 2>/dev/null | sed -n '$p' | sed "s/^.*(libvirt)/libvirt's/"; }
 
-# Has a file stand for another at the path, which is never empty.
-put() { ln -f "$1" "$program.new" && mv -f "$program.new" "$program"; }
+put_libvirts() {
+  [ "$program.libvirt" -ef "$program" ] || { ln -f "$program.libvirt" "$program.new" && mv -f "$program.new" "$program"; }
+}
+
+put_ours() {
+  install -m 755 "$new" "$program.new" && mv -f "$program.new" "$program" || return 1
+  ! command -v restorecon >/dev/null || restorecon "$program" || true
+}
 
 has_systemd() { [ -d /run/systemd/system ]; }
 
@@ -74,40 +81,55 @@ wait_until() {
   return 1
 }
 
+# Has the program that a function puts at the path take over. If it does not, the process's is put back.
+execute() {
+  rm -f "$program.before"
+  [ ! -e "$program" ] || ln "$program" "$program.before"
+  if "$1" && reload && wait_until serves; then
+    rm -f "$program.before"
+    return 0
+  fi
+  if cmp -s "/proc/$pid/exe" "$program.before"; then
+    mv -f "$program.before" "$program"
+  fi
+  rm -f "$program.before"
+  return 1
+}
+
 # take-over
 
 take_over() {
   find_process
-  is_ours "$program" || restore_program
+  check_program
   read_settings
   if [ "$pid" = 0 ]; then
+    put_or_fail
     say "it does not run. Its next start is one of $(version "$program")."
   elif ! has_systemd; then
+    put_or_fail
     say "there is no systemd here. $(version "$program") takes over at: kill -USR1 $pid"
   elif policy_forbids; then
+    put_or_fail
     say "policy-rc.d forbids a reload. $(version "$program") takes over at: systemctl reload $name"
   else
-    execute_program
+    execute_ours
   fi
 }
 
-# Puts a program there that runs: that of a process of ours, which knows what is in the fd store, or libvirt's.
-restore_program() {
+check_program() {
   local broken
-  broken=$("$program" --version 2>&1 | head -n 1)
-  if [ "$pid" != 0 ] && is_ours "/proc/$pid/exe"; then
-    cp "/proc/$pid/exe" "$program.new" && mv -f "$program.new" "$program"
-  elif [ -e "$program.libvirt" ]; then
-    put "$program.libvirt"
-  fi
-  fail "the new program does not run here: ${broken:-it says nothing}. At $program is $(version "$program") again, and what ran goes on. Install this package again once the reason is removed."
+  is_ours "$new" && return
+  broken=$("$new" --version 2>&1 | head -n 1)
+  fail "the new program does not run here: ${broken:-it says nothing}. At $program is still $(version "$program"), and what ran goes on. Install this package again once the reason is removed."
 }
 
-execute_program() {
+put_or_fail() { put_ours || fail "$program could not be replaced. The next try: $retry"; }
+
+execute_ours() {
   local before
   before=$(version "/proc/$pid/exe")
   is_ours "/proc/$pid/exe" || check_libvirts_process
-  if ! reload || ! wait_until serves; then
+  if ! execute put_ours; then
     fail "the process goes on with $before: ${failure:-the reload failed, see: journalctl -u $name}. The next try: $retry"
   fi
   # It looks for its fd store in the first moments.
@@ -140,7 +162,7 @@ check_libvirts_process() {
 $(tr '\0' '\n' <"/proc/$pid/cmdline" | sed 1d)
 EOF
   [ "$#" != 1 ] || [ -n "$1" ] || shift
-  answer=$(printf '{"magic":"1"}' | "$program" --check-handover "$@" 2>&1)
+  answer=$(printf '{"magic":"1"}' | "$new" --check-handover "$@" 2>&1)
   case $answer in
     "virt-rs hand-over: ok"*) ;;
     *) fail "${answer#virt-rs hand-over: }. $refusal. The next try, once that is mended: $retry" ;;
@@ -193,13 +215,15 @@ hand_back() {
   elif [ "$pid" = 0 ]; then
     check_stopped
   elif ! is_ours "/proc/$pid/exe"; then
-    return 0
+    :
   elif is_libvirts "$program.libvirt"; then
     check_losses
-    exchange
+    execute_libvirts
   else
     holds_nothing || insist "there is no program of libvirt's at $program.libvirt that could take over."
   fi
+  # Whatever starts from now on is libvirt's.
+  ! is_libvirts "$program.libvirt" || put_libvirts
 }
 
 holds_nothing() {
@@ -239,28 +263,28 @@ check_losses() {
   insist "libvirt's daemon could not take over: $losses"
 }
 
-# Has libvirt's program take over, or leaves everything as it was.
-exchange() {
+execute_libvirts() {
   local before
   before=$(status)
-  ln -f "$program" "$program.ours"
-  put "$program.libvirt"
-  if reload && wait_until serves; then
+  if execute put_libvirts; then
     say "libvirt's program has taken over: $before."
   else
-    mv -f "$program.ours" "$program"
     insist "libvirt's program has not taken over: ${failure:-the reload failed, see: journalctl -u $name}"
   fi
-  rm -f "$program.ours"
 }
 
 what=${1:-}
 name=${2:-}
-program=${3:-/usr/sbin/$name}
+new=
 failure=
 retry=${RETRY:-systemctl reload $name}
-case $what:$name in
-  take-over:virtlogd | take-over:virtlockd) take_over ;;
-  hand-back:virtlogd | hand-back:virtlockd) hand_back ;;
-  *) echo "usage: exchange.sh take-over|hand-back virtlogd|virtlockd [PROGRAM]" >&2; exit 2 ;;
+if [ "$what" = take-over ] && [ $# -ge 3 ]; then
+  new=$3
+  shift
+fi
+program=${3:-/usr/sbin/$name}
+case $what:$name:${new:+new} in
+  take-over:virtlogd:new | take-over:virtlockd:new) take_over ;;
+  hand-back:virtlogd: | hand-back:virtlockd:) hand_back ;;
+  *) sed -n '2,3{s/^# /usage: /p}' "$0" >&2; exit 2 ;;
 esac

@@ -47,13 +47,13 @@ put() {
   mv -f "$3.new" "$3"
 }
 
-# The service manager may start it for the first client at any time: libvirt's program is kept before.
-install_program() {
-  if [ -e "$program" ] && ! is_ours "$program"; then
+# Keeps libvirt's program. Where there is none the service manager may start ours for the first client.
+keep_program() {
+  if [ ! -e "$program" ]; then
+    put 755 "$built/$name" "$program"
+  elif ! is_ours "$program"; then
     ln -f "$program" "$program.libvirt"
   fi
-  put 755 "$built/$name" "$program"
-  command -v restorecon >/dev/null && restorecon "$program" || true
 }
 
 # Drop-ins for libvirt's units; our own units where there are none.
@@ -107,10 +107,10 @@ install_one() {
   put 755 "$built/$tool" "$prefix/bin/$tool"
   put 755 systemd/exchange.sh "$prefix/libexec/$name/exchange"
   install_catalog
-  install_program
+  keep_program
   install_settings
   install_units
-  RETRY="systemd/install.sh --prefix $prefix" systemd/exchange.sh take-over "$name" "$program" || failed=1
+  RETRY="systemd/install.sh --prefix $prefix" systemd/exchange.sh take-over "$name" "$built/$name" "$program" || failed=1
 }
 
 # The order matters: the hand-over, while it can fail; then the program; then the settings.

@@ -14,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
@@ -36,8 +37,8 @@ const PROGRAMS: [&str; 6] = [
 /// Exit status of the script when this machine cannot have another in it.
 const NO_MACHINE: i32 = 125;
 
-/// How long a test may take inside before it is ended, in seconds.
-const TIMEOUT_S: &str = "600";
+/// How long a test may take inside before it is ended, unless its equipment says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Makes tests of functions without arguments: each runs on a machine of its own whose daemons are
 /// `Ours` or `Theirs`, not started yet.
@@ -59,14 +60,16 @@ macro_rules! on_machine {
 pub struct Equipment {
     /// Root directory of another distribution.
     pub root: Option<PathBuf>,
-    /// Files of this machine, and where they are on that one.
+    /// Files of this machine, and where copies of them are on that one; directories can be read there.
     pub files: Vec<(PathBuf, String)>,
+    /// How long the test may take inside, in place of ten minutes.
+    pub timeout: Option<Duration>,
 }
 
 /// Runs the test called `name`, its crate's name in front, on a new machine.
 pub fn run(whose: Whose, name: &str, test: fn()) {
     let root = std::env::var_os("MACHINE_ROOT").map(PathBuf::from);
-    run_with(|| Ok(Equipment { root, files: Vec::new() }), whose, name, test);
+    run_with(|| Ok(Equipment { root, ..Equipment::default() }), whose, name, test);
 }
 
 /// Runs a test on a new machine with `equipment`; what cannot be had is the reason to leave it out.
@@ -114,6 +117,7 @@ fn boot(equipment: Equipment, whose: Whose, name: &str) -> Result<Output, String
     if let Some(root) = &equipment.root {
         command.env("MACHINE_ROOT", root);
     }
+    let timeout = equipment.timeout.unwrap_or(TIMEOUT).as_secs().to_string();
     command.args(files(equipment, whose, executable, &workspace.join("../systemd"))?);
     command.args(["--", "env"]).arg(format!("{INSIDE}=1"));
     let settings = std::env::vars().filter(|(name, _)| name.starts_with("VIRT_TESTS_"));
@@ -122,7 +126,7 @@ fn boot(equipment: Equipment, whose: Whose, name: &str) -> Result<Output, String
     command.args([
         "timeout",
         "--kill-after=5",
-        TIMEOUT_S,
+        &timeout,
         "/opt/test",
         "--include-ignored",
         "--exact",
@@ -139,7 +143,7 @@ fn files(
     executable: PathBuf,
     units: &Path,
 ) -> Result<Vec<OsString>, String> {
-    let Equipment { root, files: mut extra } = equipment;
+    let Equipment { root, files: mut extra, .. } = equipment;
     // Beside the directory of the test's.
     let slow = executable.ancestors().nth(2).map(|directory| directory.join("stoppable_fs"));
     let slow = slow.filter(|slow| slow.exists()).map(|slow| (slow, slow_mount::PROGRAM.to_owned()));

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # debian-root.sh SUITE DIRECTORY [PACKAGE]...
 #
-# Makes the root directory of another Debian, with systemd, libvirt, QEMU and further packages, for MACHINE_ROOT. It takes some minutes
-# and 0.5 GB; one that is there already is left as it is. libvirt's packages with the two daemons are in
-# /opt/libvirt-packages of it.
+# Makes the root directory of a Debian, with systemd, libvirt, QEMU and further packages, for MACHINE_ROOT. It takes some minutes
+# and 0.6 GB; one that is there already is left as it is. libvirt's packages with the two daemons are in
+# /opt/libvirt-packages of it, and what is needed to build programs is where apt finds it without a network.
 #
 # Needs root, debootstrap and the mirror that this machine uses.
 set -euo pipefail
 
 suite=$1
 directory=$2
-packages=(
-  libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-daemon-log libvirt-daemon-lock
-  libvirt-daemon-plugin-lockd qemu-system-x86 seabios ipxe-qemu
-)
+packages=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 seabios ipxe-qemu)
+case $suite in
+  bookworm) daemons="libvirt-daemon libvirt-daemon-system" ;;
+  *) daemons="libvirt-daemon-log libvirt-daemon-lock" packages+=(libvirt-daemon-plugin-lockd) ;;
+esac
 packages+=("${@:3}")
 
 [ ! -e "$directory/complete" ] || exit 0
@@ -33,15 +34,17 @@ cp /etc/resolv.conf "$directory/etc/resolv.conf"
 mkdir -p "$directory/opt/libvirt-packages"
 unshare --mount --pid --fork --mount-proc="$directory/proc" bash -euo pipefail -c '
   directory=$1
-  shift
+  daemons=$2
+  shift 2
   mount --make-rprivate /
   mount --rbind /dev "$directory/dev"
   mount -t sysfs -o ro sysfs "$directory/sys"
   export DEBIAN_FRONTEND=noninteractive
   chroot "$directory" apt-get update -q
-  chroot "$directory" apt-get install -y -q --no-install-recommends "$@"
-  chroot "$directory" sh -ec "cd /opt/libvirt-packages && apt-get download -q libvirt-daemon-log libvirt-daemon-lock"
+  chroot "$directory" apt-get install -y -q --no-install-recommends "$@" $daemons
+  chroot "$directory" sh -ec "cd /opt/libvirt-packages && apt-get download -q $daemons"
   chroot "$directory" apt-get clean
-' - "$directory" "${packages[@]}"
+  chroot "$directory" apt-get install -y -q --download-only build-essential
+' - "$directory" "$daemons" "${packages[@]}"
 rm "$directory/usr/sbin/policy-rc.d"
 touch "$directory/complete"

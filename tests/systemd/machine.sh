@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # machine.sh [FILE:PATH]... -- COMMAND [ARGUMENT]...
 #
-# Boots systemd as process 1 of a machine of its own, puts a copy of each FILE at PATH in it, runs
-# COMMAND there and ends it all. The machine is a set of private namespaces, a cgroup and an
+# Boots systemd as process 1 of a machine of its own, puts a copy of each FILE at PATH in it (a directory
+# is there itself, to be read), runs COMMAND there and ends it all. The machine is a set of private namespaces, a cgroup and an
 # overlay over / (or over MACHINE_ROOT, the root directory of another distribution) whose changes
 # are in memory: whatever happens in it, nothing is left but, if this script is killed with SIGKILL,
 # an empty cgroup, which the next machine removes.
@@ -32,8 +32,7 @@ become_init() {
   chmod 1777 "$root/tmp" "$root/var/tmp"
   configure "$root"
   for file; do
-    mkdir -p "$root$(dirname "${file#*:}")"
-    cp --remove-destination "${file%%:*}" "$root${file#*:}"
+    put "${file%%:*}" "$root${file#*:}"
   done
   ip link set lo up 2>/dev/null || true
   hostname machine
@@ -46,6 +45,17 @@ become_init() {
   mount --make-rshared /
   exec env -i container=tests PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
     /lib/systemd/systemd --system --show-status=no --log-target=journal
+}
+
+put() {
+  if [ -d "$1" ]; then
+    mkdir -p "$2"
+    mount --bind "$1" "$2"
+    mount -o remount,bind,ro "$2"
+  else
+    mkdir -p "$(dirname "$2")"
+    cp --remove-destination "$1" "$2"
+  fi
 }
 
 # Settings outside the namespaces are the whole machine's: systemd's hands off them.

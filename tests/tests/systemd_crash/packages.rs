@@ -2,7 +2,10 @@
 //! packages, removal, and each of these when it must not come about.
 
 mod life;
+mod midst;
+mod pages;
 mod refusals;
+mod reproducible;
 mod script;
 mod settings;
 
@@ -70,20 +73,24 @@ fn equipment() -> Result<Equipment, String> {
 
 /// The root directory is kept between runs.
 fn equipment_of_debian_13() -> Result<Equipment, String> {
-    static ROOT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
-        let root = scratch_directory("")?.join("debian-13");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/debian-root.sh");
-        let made = Command::new(script).arg("trixie").arg(&root).output();
-        let made = made.map_err(|error| error.to_string())?;
-        let said = String::from_utf8_lossy(&made.stderr);
-        if made.status.success() { Ok(root) } else { Err(format!("no Debian 13: {said}")) }
-    });
+    static ROOT: LazyLock<Result<PathBuf, String>> =
+        LazyLock::new(|| debian_root("trixie", "debian-13"));
     our_equipment(Some(ROOT.clone()?))
+}
+
+/// The root directory of a new Debian, made unless it is there.
+fn debian_root(suite: &str, name: &str) -> Result<PathBuf, String> {
+    let root = scratch_directory("")?.join(name);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/debian-root.sh");
+    let made = Command::new(script).arg(suite).arg(&root).output();
+    let made = made.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&made.stderr);
+    if made.status.success() { Ok(root) } else { Err(format!("no {name}: {said}")) }
 }
 
 fn our_equipment(root: Option<PathBuf>) -> Result<Equipment, String> {
     let files = BUILT.clone()?.into_iter().map(|package| placed(package, OURS)).collect();
-    Ok(Equipment { root, files })
+    Ok(Equipment { root, files, ..Equipment::default() })
 }
 
 fn placed(package: PathBuf, directory: &str) -> (PathBuf, String) {
@@ -119,13 +126,17 @@ fn libvirts_packages() -> Result<Vec<PathBuf>, String> {
     packages_in(&directory)
 }
 
-/// A directory beside the test's own.
+/// A directory that is kept between runs.
 fn scratch_directory(name: &str) -> Result<PathBuf, String> {
-    let executable = std::env::current_exe().map_err(|error| error.to_string())?;
-    let target = executable.ancestors().nth(3).ok_or("the test executable has no directory")?;
-    let directory = target.join("tests").join(name);
+    let directory = target_directory()?.join("tests").join(name);
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     Ok(directory)
+}
+
+fn target_directory() -> Result<PathBuf, String> {
+    let executable = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target = executable.ancestors().nth(3).ok_or("the test executable has no directory")?;
+    Ok(target.to_owned())
 }
 
 fn packages_in(directory: &Path) -> Result<Vec<PathBuf>, String> {

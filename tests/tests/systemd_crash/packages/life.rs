@@ -76,7 +76,7 @@ fn from_the_readme(beginning: &str) -> String {
 
 fn install() {
     let pids = BOTH.map(main_pid);
-    let said = from_the_readme("apt install ");
+    let said = from_the_readme("apt install ./");
     for (program, pid) in BOTH.into_iter().zip(pids) {
         let name = program.name();
         assert!(
@@ -139,7 +139,7 @@ fn expect_nothing_left() {
         succeed("dpkg", &["--search", &format!("/usr/sbin/{name}")]);
         for left in [
             format!("/usr/sbin/{name}.libvirt"),
-            format!("/usr/sbin/{name}.ours"),
+            format!("/usr/sbin/{name}.before"),
             format!("/usr/sbin/{name}.new"),
             format!("/usr/share/man/man8/{name}.libvirt.8.gz"),
             format!("/usr/lib/systemd/system/{name}.service.d"),

@@ -33,7 +33,8 @@ super::with_packages! {
 const RESTLESS: Duration = Duration::from_secs(6);
 
 /// Another number in the place of the machine's.
-const OTHER_MACHINE: &str = "printf '\\363' | dd of=x/usr/sbin/$(basename x/usr/sbin/*) bs=1 seek=18 conv=notrunc status=none";
+const OTHER_MACHINE: &str =
+    "printf '\\363' | dd of=$(echo x/usr/libexec/*/virtlo*d) bs=1 seek=18 conv=notrunc status=none";
 
 fn a_program_for_another_machine() {
     be_libvirts_host();

@@ -50,7 +50,7 @@ fn equipment() -> Result<Equipment, String> {
         files.push(placed(tool.with_file_name(program.name()), &directory));
         files.push(placed(tool, &directory));
     }
-    Ok(Equipment { root, files })
+    Ok(Equipment { root, files, ..Equipment::default() })
 }
 
 fn from_installation_to_removal() {
@@ -130,7 +130,7 @@ fn expect(pids: [nix::unistd::Pid; 2], whose: Whose) {
 
 fn expect_nothing_left() {
     let find = "find /usr/local /opt/virt /usr/sbin /etc/systemd \\( -name 'virt*ctl' -o -name 'virtlo*.libvirt' \
-                -o -name 'virtlo*.new' -o -name 'virtlo*.ours' -o -name exchange -o -name 'virtlo*.catalog' -o -name 'virtlo*.d' \
+                -o -name 'virtlo*.new' -o -name 'virtlo*.before' -o -name exchange -o -name 'virtlo*.catalog' -o -name 'virtlo*.d' \
                 -o -name 'virtlo*-metrics.*' \\) 2>/dev/null; true";
     let left = succeed("sh", &["-c", find]);
     assert!(left.is_empty(), "{left}");
