@@ -17,7 +17,7 @@ use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::event::Registered;
 use common::server::Progress;
@@ -65,8 +65,8 @@ pub(crate) struct Fetched {
     pub(crate) waiting: u64,
     /// Bytes of those that were taken.
     pub(crate) taken: u64,
-    /// They are left there until the fd store has a pipe for them.
-    pub(crate) is_held_back: bool,
+    /// They are left there until the fd store has a pipe for them; to be tried again after this time.
+    pub(crate) held_back_for: Option<Duration>,
 }
 
 impl Guest {
@@ -252,9 +252,9 @@ impl Guest {
                 return Ok(Fetched::default());
             }
             let is_urgent = waiting >= left_in_pipe_bytes(pipe);
-            let taken = self.move_to_backlog(pipe, waiting as u64, is_urgent);
-            let is_held_back = taken.is_none();
-            Ok(Fetched { waiting: waiting as u64, taken: taken.unwrap_or(0), is_held_back })
+            let moved = self.move_to_backlog(pipe, waiting as u64, is_urgent);
+            let (taken, held_back_for) = (*moved.as_ref().unwrap_or(&0), moved.err());
+            Ok(Fetched { waiting: waiting as u64, taken, held_back_for })
         });
         // The bytes of a job that was left behind are counted the next time.
         fetched.unwrap_or(Fetched { waiting: 1, ..Fetched::default() })
@@ -365,14 +365,19 @@ impl Guest {
         }
     }
 
-    /// Moves up to `len` bytes into a staging pipe of the backlog, as far as that has room. `None` if
-    /// they are safer where they are, unless it `is_urgent`.
-    fn move_to_backlog(&self, pipe: BorrowedFd<'_>, len: u64, is_urgent: bool) -> Option<u64> {
+    /// Moves up to `len` bytes into a staging pipe of the backlog, as far as that has room. Fails
+    /// with the time after which to try again if they are safer where they are, unless it `is_urgent`.
+    fn move_to_backlog(
+        &self,
+        pipe: BorrowedFd<'_>,
+        len: u64,
+        is_urgent: bool,
+    ) -> Result<u64, Duration> {
         let filling = self.pipe().begin_filling(is_urgent);
         let staging = match filling {
             Filling::Into(staging) => staging,
-            Filling::Later => return None,
-            Filling::Impossible => return Some(0),
+            Filling::Later(wait) => return Err(wait),
+            Filling::Impossible => return Ok(0),
         };
         let mut moved = 0;
         while moved < len {
@@ -387,7 +392,7 @@ impl Guest {
         }
         self.pipe().filled();
         tally::count_buffered(moved);
-        Some(moved)
+        Ok(moved)
     }
 }
 

@@ -6,12 +6,13 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use common::handover::document::Target;
 
 use crate::guest::loss::{self, Loss};
 use crate::guest::reason::{Cause, Reason};
+use crate::guest::staging::pool::{PROOF_PERIOD_MAX, Proved};
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::message::reason_at;
 
@@ -50,8 +51,9 @@ impl Default for Since {
 #[derive(Debug)]
 pub(super) enum Filling {
     Into(StagingPipe),
-    /// Nowhere yet where they would outlive this process as they do in the guest's pipe.
-    Later,
+    /// Nowhere yet where they would outlive this process as they do in the guest's pipe. It may be tried
+    /// again after this time.
+    Later(Duration),
     /// Nowhere: there is no pipe, or they would overtake a loss.
     Impossible,
 }
@@ -126,17 +128,17 @@ impl Backlog {
         let in_hand = usize::from(self.first_in_hand);
         let last = if self.staged.len() > in_hand { self.staged.pop_back() } else { None };
         let found = match last {
-            Some(last) if is_urgent || pool.is_safe(&last) => Ok(Some(last)),
+            Some(last) if is_urgent || pool.is_safe(&last) => Ok(Proved::Pipe(last)),
             Some(last) => {
                 self.staged.push_back(last);
-                Ok(None)
+                Ok(Proved::NotFor(PROOF_PERIOD_MAX / 20))
             }
-            None if is_urgent => pool.take().map(Some),
+            None if is_urgent => pool.take().map(Proved::Pipe),
             None => pool.take_proved(),
         };
         match found {
-            Ok(Some(staging)) => Filling::Into(self.filling.insert(staging).clone()),
-            Ok(None) => Filling::Later,
+            Ok(Proved::Pipe(staging)) => Filling::Into(self.filling.insert(staging).clone()),
+            Ok(Proved::NotFor(wait)) => Filling::Later(wait),
             Err(_) => Filling::Impossible,
         }
     }

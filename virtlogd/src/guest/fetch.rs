@@ -10,9 +10,6 @@ use crate::guest::access::Fetched;
 /// it is tried whether they can be fetched.
 pub(crate) const FETCH_PERIOD: Duration = Duration::from_millis(50);
 
-/// Interval at which it is tried whether there is a pipe in the fd store for bytes that are held back.
-pub(crate) const PROOF_PERIOD: Duration = Duration::from_millis(5);
-
 /// A job that touches a guest's pipe and nothing else. Boxed, as few guests ever need one.
 #[derive(Debug, Default)]
 pub(crate) struct Fetch(Option<Box<State>>);
@@ -51,12 +48,13 @@ impl Fetch {
     /// Ends one. One that was begun before a task came tells nothing of the bytes before that task.
     /// Returns whether another one is wanted.
     pub(crate) fn end(&mut self, fetched: Fetched) -> bool {
-        let Fetched { waiting, taken, is_held_back } = fetched;
+        let Fetched { waiting, taken, held_back_for } = fetched;
         let State { left_bytes, is_for_task, is_wanted_again, .. } =
             self.0.take().map(|state| *state).unwrap_or_default();
         let left = left_bytes.or_else(|| is_for_task.then_some(waiting));
         let left_bytes = left.map(|left| left.saturating_sub(taken));
-        let is_done = left_bytes.is_some_and(|left| left == 0 || taken == 0) && !is_held_back;
+        let is_done =
+            held_back_for.is_none() && left_bytes.is_some_and(|left| left == 0 || taken == 0);
         if left_bytes.is_some() {
             self.set(State { is_done, left_bytes, ..State::default() });
         }

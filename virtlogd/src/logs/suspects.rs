@@ -7,7 +7,7 @@ use common::server::Core;
 use common::sys::pipe::{self, State};
 
 use crate::guest::access::Fetched;
-use crate::guest::fetch::{FETCH_PERIOD, PROOF_PERIOD};
+use crate::guest::fetch::FETCH_PERIOD;
 use crate::logs::outcome::{JobResult, Outcome};
 use crate::logs::queue::LogQueue;
 use crate::logs::timer::QueueTimer;
@@ -70,11 +70,11 @@ pub(crate) fn fetch_ended(
     if queue.guest.as_ref().is_none_or(|now| now.number != guest) {
         return false;
     }
-    let Fetched { waiting, taken, is_held_back } = fetched;
+    let Fetched { waiting, taken, held_back_for } = fetched;
     let is_wanted_again = queue.fetch.end(fetched);
     queue.cancel_guest_check(core);
-    if is_held_back {
-        queue.check_guest_after(core, PROOF_PERIOD, number);
+    if let Some(wait) = held_back_for {
+        queue.check_guest_after(core, wait, number);
     } else if is_wanted_again {
         core.again(number);
     } else if waiting > 0 && taken == 0 {

@@ -20,6 +20,12 @@ const SHORTAGE_PERIOD: Duration = Duration::from_secs(10);
 /// certain. A supervisor takes a few milliseconds; a full store never has one.
 pub(crate) const PROOF_PERIOD_MAX: Duration = Duration::from_secs(1);
 
+/// Time after which it is tried again, at least.
+const PROOF_PERIOD_MIN: Duration = Duration::from_millis(5);
+
+/// Further time for each time that it was tried: thousands of guests that wait cost no more than a few.
+const PROOF_PERIOD_PER_REFUSAL: Duration = Duration::from_micros(20);
+
 /// Empty pipes in no use that are kept, made in advance or given back.
 pub(crate) const SPARE_MAX: usize = 8;
 
@@ -49,8 +55,25 @@ pub(crate) struct Pipes {
     pub(crate) unproved: Vec<(u64, WeakStagingPipe)>,
     /// Time of the last shortage of descriptors.
     freed_at: Option<Instant>,
-    /// Times since which, and at which, there was no spare pipe that the fd store has for certain.
-    unproved_since: Option<(Instant, Instant)>,
+    /// There was no spare pipe that the fd store has for certain.
+    shortage: Option<Shortage>,
+}
+
+/// A time without such a pipe.
+#[derive(Debug, Clone, Copy)]
+struct Shortage {
+    since: Instant,
+    last: Instant,
+    /// Number of times that one was asked for.
+    refusals: u32,
+}
+
+/// What there is for bytes that are safe where they are.
+#[derive(Debug)]
+pub(crate) enum Proved {
+    Pipe(StagingPipe),
+    /// None; it may be tried again after this time.
+    NotFor(Duration),
 }
 
 impl StagingPool {
@@ -75,21 +98,21 @@ impl StagingPool {
     }
 
     /// Takes an empty pipe for bytes that are safe where they are: one that is in the fd store for
-    /// certain. `None` if there is none for now; after [`PROOF_PERIOD_MAX`] any is given.
+    /// certain, or any if there was none for [`PROOF_PERIOD_MAX`].
     ///
     /// # Errors
     /// As `pipe2(2)`.
-    pub(crate) fn take_proved(&self) -> io::Result<Option<StagingPipe>> {
+    pub(crate) fn take_proved(&self) -> io::Result<Proved> {
         if !self.records.have_begun() {
-            return self.take().map(Some);
+            return self.take().map(Proved::Pipe);
         }
         let mut pipes = self.pipes();
         if let Some(proved) = pipes.take_proved() {
-            return Ok(Some(proved));
+            return Ok(Proved::Pipe(proved));
         }
-        let may_wait = pipes.may_wait_for_proof(Instant::now());
+        let wait = pipes.wait_for_proof(Instant::now());
         drop(pipes);
-        if may_wait { Ok(None) } else { self.take().map(Some) }
+        wait.map_or_else(|| self.take().map(Proved::Pipe), |wait| Ok(Proved::NotFor(wait)))
     }
 
     /// Returns whether bytes in a pipe outlive this process, if any do.
@@ -228,17 +251,20 @@ impl Pipes {
             let position = pipes.iter().rposition(StagingPipe::is_proved)?;
             Some(pipes.swap_remove(position))
         });
-        self.unproved_since.take_if(|_| proved.is_some());
+        self.shortage.take_if(|_| proved.is_some());
         proved
     }
 
-    /// Returns whether to wait for a pipe that is proved, as there was none. A wait that was given up
-    /// earlier is another one.
-    fn may_wait_for_proof(&mut self, now: Instant) -> bool {
-        let earlier = self.unproved_since.filter(|(_, last)| now - *last < PROOF_PERIOD_MAX);
-        let since = earlier.map_or(now, |(since, _)| since);
-        self.unproved_since = Some((since, now));
-        now - since < PROOF_PERIOD_MAX
+    /// Returns how long to wait for a pipe that is proved, as there was none; `None` for no longer. A
+    /// shortage that is long past is another one.
+    fn wait_for_proof(&mut self, now: Instant) -> Option<Duration> {
+        let earlier = self.shortage.filter(|earlier| now - earlier.last < PROOF_PERIOD_MAX);
+        let earlier = earlier.unwrap_or(Shortage { since: now, last: now, refusals: 0 });
+        let refusals = earlier.refusals.saturating_add(1);
+        self.shortage = Some(Shortage { last: now, refusals, ..earlier });
+        let wait =
+            (PROOF_PERIOD_PER_REFUSAL * refusals).clamp(PROOF_PERIOD_MIN, PROOF_PERIOD_MAX / 4);
+        (now - earlier.since < PROOF_PERIOD_MAX).then_some(wait)
     }
 
     fn take_spare(&mut self) -> Option<StagingPipe> {
@@ -275,7 +301,7 @@ mod tests {
     #[test]
     fn bytes_that_are_safe_wait_for_a_pipe_that_is() {
         let pool = StagingPool::default();
-        let is_some = |pool: &StagingPool| pool.take_proved().unwrap().is_some();
+        let is_some = |pool: &StagingPool| matches!(pool.take_proved(), Ok(Proved::Pipe(_)));
         assert!(is_some(&pool), "there is no store to wait for");
         pool.records.begin(SlotFile::new("records").unwrap());
         let spare = pool.make().unwrap();
@@ -283,7 +309,7 @@ mod tests {
         pool.pipes().sent.push(spare.clone());
         assert!(!is_some(&pool) && !pool.is_safe(&spare));
         spare.set_proved(3);
-        let proved = pool.take_proved().unwrap().unwrap();
+        let Ok(Proved::Pipe(proved)) = pool.take_proved() else { panic!("it is there") };
         assert!(proved.is(&spare) && pool.is_safe(&proved));
         proved.set_owner(Some(7));
         pool.give_back(proved);
@@ -294,10 +320,13 @@ mod tests {
     fn a_wait_for_proof_has_an_end() {
         let (mut pipes, begin) = (Pipes::default(), Instant::now());
         let steps = (0..=10).map(|step| begin + PROOF_PERIOD_MAX * step / 10);
-        let waits: Vec<_> = steps.map(|now| pipes.may_wait_for_proof(now)).collect();
+        let waits: Vec<_> = steps.map(|now| pipes.wait_for_proof(now).is_some()).collect();
         assert_eq!(waits, [[true; 10].as_slice(), &[false]].concat());
-        assert!(!pipes.may_wait_for_proof(begin + PROOF_PERIOD_MAX * 3 / 2));
-        assert!(pipes.may_wait_for_proof(begin + PROOF_PERIOD_MAX * 3), "that is another one");
+        assert_eq!(pipes.wait_for_proof(begin + PROOF_PERIOD_MAX * 3 / 2), None);
+        let later = begin + PROOF_PERIOD_MAX * 3;
+        assert_eq!(pipes.wait_for_proof(later), Some(PROOF_PERIOD_MIN), "that is another one");
+        let last = (0..4000).filter_map(|_| pipes.wait_for_proof(later)).last();
+        assert_eq!(last, Some(PROOF_PERIOD_PER_REFUSAL * 4001), "many try less often");
     }
 
     #[test]
