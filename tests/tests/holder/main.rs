@@ -6,7 +6,6 @@ mod guests;
 mod kubevirt;
 mod load;
 mod lost;
-mod outside;
 mod parent;
 mod protocol;
 mod services;
