@@ -5,10 +5,11 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use tests::guest::Guest;
-use tests::harness::{Program, eventually, expect_file};
+use tests::harness::{Program, eventually, eventually_within, expect_file};
 use tests::load::is_free;
 use tests::machine::{
     drop_in, enable, expect_property, journal, main_pid, main_socket, property, service, systemctl,
@@ -91,8 +92,11 @@ fn a_stop_stores_what_guests_wrote() {
     pipe.write_all(lines.as_bytes()).unwrap();
     systemctl(&["stop", "virtlogd.service"]);
     expect_file(path, &lines);
-    let said = journal("virtlogd.service");
-    assert!(said.contains(TOLD) && said.contains("a crash loses 1 logs"), "{said}");
+    let is_said = |said: &str| said.contains(TOLD) && said.contains("a crash loses 1 logs");
+    // The journal may be behind.
+    let is_told =
+        eventually_within(Duration::from_secs(10), || is_said(&journal("virtlogd.service")));
+    assert!(is_told, "{}", journal("virtlogd.service"));
 }
 
 fn the_system_bus_will_do() {

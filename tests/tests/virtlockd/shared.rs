@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tests::blocks::{Block, boot_time_ms, judge};
-use tests::harness::{
-    Daemon, Program, Route, Setup, Subject, Whose, can_hang, eventually, eventually_within,
-};
+use tests::harness::{Daemon, Program, Route, Setup, Subject, Whose, can_hang, eventually};
 
 use super::client_of;
 use super::pair::{LEASE_MS, Pair, is_alive, listed, mounted, probers};
@@ -158,7 +156,13 @@ fn a_lease_that_is_not_proved_is_told_of(subject: Subject) {
 
 /// A guest that waits for its disk: the kernel does not end it before that answers.
 fn a_guest_that_cannot_end_is_told_of(subject: Subject) {
-    let Some(daemon) = start(subject, 1, LEASE_MS / 1000, "end") else { return };
+    const ATTEMPTS: usize = 4;
+    assert!((0..ATTEMPTS).any(|_| is_told_of_a_guest_that_cannot_end(subject)));
+}
+
+/// `false` if the guest did not wait for its disk when it was told to end: that takes a moment.
+fn is_told_of_a_guest_that_cannot_end(subject: Subject) -> bool {
+    let Some(daemon) = start(subject, 1, LEASE_MS / 1000, "end") else { return true };
     let pair = Pair::of(&daemon, 0);
     let reading = "while true; do read -r _ < \"$0\"; done";
     let mut command = Command::new("setpriv");
@@ -170,11 +174,16 @@ fn a_guest_that_cannot_end_is_told_of(subject: Subject) {
     pair.cut();
     let text = "was told to end, and has not ended while its lease was proved. Its disk is at risk";
     let is_told = || daemon.stderr().contains(text);
-    assert!(eventually_within(Duration::from_secs(20), is_told), "{}", daemon.stderr());
+    let mut has_ended = || process.try_wait().expect("its state").is_some();
+    eventually("it is told, or the guest has ended", || is_told() || has_ended());
+    if has_ended() {
+        return false;
+    }
     daemon.expect_said("has not ended; sent SIGKILL");
     assert!(is_alive(process.id()), "it waits for its disk");
     pair.heal();
     process.wait().expect("it ends when the disk answers");
+    true
 }
 
 /// What a daemon that was held up has yet to do is done at once: its guest has had its time.
