@@ -13,9 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 use tests::blocks::{Block, SECOND_HOST, boot_time_ms, judge};
 use tests::guest::owner;
+use tests::load::lease_range;
 use tests::wire::LockClient;
 
 /// Time that anything may take here.
@@ -54,13 +54,7 @@ fn main() -> ExitCode {
 /// Waits for the lock, writes a block, and keeps the lock until it is killed.
 fn take(image: &str, trace: &str) -> io::Result<()> {
     let image = File::options().read(true).write(true).open(image)?;
-    let range = libc::flock {
-        l_type: libc::F_WRLCK.try_into().expect("a lock type is small"),
-        l_whence: 0,
-        l_start: 0,
-        l_len: 1,
-        l_pid: 0,
-    };
+    let range = lease_range();
     while fcntl(&image, FcntlArg::F_OFD_SETLK(&range)).is_err() {
         thread::sleep(Duration::from_millis(5));
     }

@@ -50,6 +50,6 @@ umount -n -l /outside
 exec "$@"
 "#;
 
-/// What virt-launcher does.
+/// Stand-in for virt-launcher: starts virtlogd, and again a second after its end.
 const LAUNCHER: &str =
     "while :; do /usr/sbin/virtlogd -f /etc/virtlogd.conf & wait $!; sleep 1; done";

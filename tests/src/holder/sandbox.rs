@@ -1,4 +1,4 @@
-//! What a container engine leaves a process of its rights.
+//! Rights of a process in a container: capabilities and system calls.
 
 use std::path::Path;
 

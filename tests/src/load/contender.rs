@@ -72,19 +72,27 @@ impl Attempts {
     }
 }
 
+/// The bytes of an image that a lease locks, to be locked exclusively.
+///
+/// # Panics
+/// Never: the lock's type fits.
+pub fn lease_range() -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK.try_into().expect("a lock type is small"),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
 /// Whether the image could be locked by either kind of lock; that is given back at once.
 ///
 /// # Panics
 /// When the image cannot be opened.
 pub fn is_free(image: &str) -> bool {
     let file = File::options().read(true).write(true).open(image).expect("opening an image");
-    let range = libc::flock {
-        l_type: libc::F_WRLCK.try_into().expect("a lock type is small"),
-        l_whence: 0,
-        l_start: 0,
-        l_len: 1,
-        l_pid: 0,
-    };
+    let range = lease_range();
     [FcntlArg::F_SETLK(&range), FcntlArg::F_OFD_SETLK(&range)].map(|command| {
         match fcntl(&file, command) {
             Ok(_) => true,

@@ -5,5 +5,5 @@ mod contender;
 mod writer;
 
 pub use caller::{Caller, Client, Gate, LeaseHolder, Newcomer, PositionAsker};
-pub use contender::{Contender, is_free};
+pub use contender::{Contender, is_free, lease_range};
 pub use writer::{Pace, Writer, expect_lines};

@@ -17,7 +17,7 @@ use crate::load::{Logs, Size, in_box, kill_holder, rounds};
 
 tests::ours! { Virtlogd: pods_whose_virtlogd_is_killed, a_pod_whose_holder_is_killed_with_virtlogd }
 
-/// What `KubeVirt` gives virtlogd in each pod, in bytes. Here it is for all that runs beside the
+/// Memory of virtlogd in each pod of `KubeVirt`, in bytes. Here it is for all that runs beside the
 /// guest.
 const MEMORY_BYTES_MAX: u64 = 25 << 20;
 
@@ -62,7 +62,7 @@ fn pods_whose_virtlogd_is_killed(subject: Subject) {
     }
 }
 
-/// What `systemd/README.md` tells: there is nobody left who has the fds.
+/// Loses its logs, as `systemd/README.md` says: no process has their fds any more.
 fn a_pod_whose_holder_is_killed_with_virtlogd(subject: Subject) {
     if !needs_root("a pod as that of KubeVirt") {
         return;

@@ -29,7 +29,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// What the daemons and their holder are to bear.
+    /// Full load, for runs by hand.
     pub(crate) const FULL: Self = Self { logs: 50, tenants: 4 };
 
     /// This one in a test of ordinary length, and the full one if rounds are asked for.

@@ -32,7 +32,7 @@ on_debian_13! { a_stop_of_the_holder_keeps_everything, quadlets, compose }
 const HOLDER: &str = "virtfdhold.service";
 const CONTAINERS: [&str; 2] = ["nova_virtlogd", "nova_virtlockd"];
 
-/// What guests have to lose.
+/// Logs and leases of guests.
 const LOGS: usize = 50;
 const LEASES: usize = 200;
 

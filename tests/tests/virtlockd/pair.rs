@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 use tests::blocks::{Block, SECOND_HOST};
 use tests::guest::owner;
 use tests::harness::{Daemon, eventually};
+use tests::load::lease_range;
 use tests::wire::LockClient;
 
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_leasing_fs");
@@ -103,14 +103,7 @@ pub(crate) fn mounted(pairs: usize) -> String {
 }
 
 fn try_lock(file: &File) -> bool {
-    let range = libc::flock {
-        l_type: libc::F_WRLCK.try_into().expect("a lock type is small"),
-        l_whence: 0,
-        l_start: 0,
-        l_len: 1,
-        l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&range)).is_ok()
+    fcntl(file, FcntlArg::F_OFD_SETLK(&lease_range())).is_ok()
 }
 
 pub(crate) fn is_alive(pid: u32) -> bool {

@@ -12,9 +12,13 @@ use common::handover::document::Target;
 
 use crate::guest::loss::{self, Loss};
 use crate::guest::reason::{Cause, Reason};
-use crate::guest::staging::pool::{PROOF_PERIOD_MAX, Proved};
+use crate::guest::staging::pool::Proved;
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::message::reason_at;
+
+/// Time after which it is tried again to add to a staging pipe that the fd store may lack. It is
+/// written to the log meanwhile, as a rule.
+const FILLED_PERIOD: Duration = Duration::from_millis(50);
 
 /// The backlog.
 #[derive(Debug, Default)]
@@ -131,7 +135,7 @@ impl Backlog {
             Some(last) if is_urgent || pool.is_safe(&last) => Ok(Proved::Pipe(last)),
             Some(last) => {
                 self.staged.push_back(last);
-                Ok(Proved::NotFor(PROOF_PERIOD_MAX / 20))
+                Ok(Proved::NotFor(FILLED_PERIOD))
             }
             None if is_urgent => pool.take().map(Proved::Pipe),
             None => pool.take_proved(),

@@ -18,7 +18,7 @@ const SHORTAGE_PERIOD: Duration = Duration::from_secs(10);
 
 /// Time that a guest's bytes stay in its own pipe for want of a pipe that the fd store has for
 /// certain. A supervisor takes a few milliseconds; a full store never has one.
-pub(crate) const PROOF_PERIOD_MAX: Duration = Duration::from_secs(1);
+const PROOF_PERIOD_MAX: Duration = Duration::from_secs(1);
 
 /// Time after which it is tried again, at least.
 const PROOF_PERIOD_MIN: Duration = Duration::from_millis(5);
