@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::sys::fd;
 use common::sys::process;
-use common::sys::socket::{connect_for_packets, receive_message, send_datagram};
+use common::sys::socket::{Message, connect_for_packets, receive_message, send_datagram};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::UnixAddr;
@@ -135,12 +135,11 @@ fn take(set: &OsStr, addresses: &Addresses, deadline: Instant) -> Result<Given, 
 /// Asks for the set; `None` when there is no whole answer.
 fn ask(stream: &UnixStream, wait: &mut Wait<'_>) -> Result<Option<Given>, Error> {
     let mut given = Given::default();
-    if send_datagram(stream, CLAIM.as_bytes(), &[]).is_err() {
-        return Ok(None);
-    }
+    // A holder may refuse a process before that has asked: its answer is read all the same.
+    send_datagram(stream, CLAIM.as_bytes(), &[]).ok();
     let mut bytes = vec![0; PACKET_BYTES_MAX];
     while wait.until_readable(stream) {
-        let Ok(message) = receive_message(stream, &mut bytes, false) else { return Ok(None) };
+        let Ok(message) = receive_last(stream, &mut bytes) else { return Ok(None) };
         if message.count == 0 {
             return Ok(None);
         }
@@ -159,6 +158,17 @@ fn ask(stream: &UnixStream, wait: &mut Wait<'_>) -> Result<Option<Given>, Error>
         }
     }
     Ok(None)
+}
+
+/// Receives a packet. When a holder hangs up without reading what it was asked, the kernel reports
+/// that once, in front of what it said.
+fn receive_last(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<Message> {
+    match receive_message(stream, bytes, false) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            receive_message(stream, bytes, false)
+        }
+        received => received,
+    }
 }
 
 impl Wait<'_> {

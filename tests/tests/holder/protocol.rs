@@ -2,13 +2,17 @@
 
 use std::fs::File;
 use std::io::{Read, Write, pipe};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, send, socket,
+};
 use tests::harness::{Host, Subject, eventually, needs_root, ours};
 use tests::holder::{Client, Holder, set_directory};
 use tests::supervisor::Supervisor;
@@ -22,6 +26,7 @@ tests::ours! { Virtlogd:
     a_set_belongs_to_one_process_until_its_end,
     a_process_that_stays_is_not_driven_out,
     a_set_is_not_for_other_users,
+    a_refusal_is_read_by_a_process_that_was_not_heard,
     a_start_that_waits_says_for_what,
     clients_wait_at_sockets_of_a_daemon_that_is_away,
     two_holders_do_not_share_a_directory,
@@ -200,6 +205,26 @@ fn a_set_is_not_for_other_users(subject: Subject) {
     assert_eq!([mode("claims") & 0o777, mode("messages") & 0o777], [0o600; 2]);
 }
 
+/// A holder that refuses a process for who it is hangs up without reading what that asks.
+fn a_refusal_is_read_by_a_process_that_was_not_heard(_: Subject) {
+    let host = Host::new();
+    let set = set_directory(&host, "a");
+    std::fs::create_dir_all(&set).unwrap();
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let claims = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    bind(claims.as_raw_fd(), &UnixAddr::new(&set.join("claims")).unwrap()).unwrap();
+    listen(&claims, Backlog::new(1).unwrap()).unwrap();
+    let process = other(&host, &[], "echo started");
+    let (stream, _) = UnixListener::from(claims).accept().unwrap();
+    let mut asked = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut asked, PollTimeout::MAX), Ok(1));
+    send(stream.as_raw_fd(), b"ERROR=not you", MsgFlags::empty()).unwrap();
+    drop(stream);
+    let refused = process.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("the holder refuses: not you"), "{said}");
+}
+
 fn a_start_that_waits_says_for_what(_: Subject) {
     let host = Host::new();
     let mut first = other(&host, &[], "echo started; exec sleep 60");
@@ -227,7 +252,7 @@ fn clients_wait_at_sockets_of_a_daemon_that_is_away(_: Subject) {
     let mut given = Client::of(&set_directory(&host, "a")).claim().unwrap();
     let (name, socket) = given.fds.remove(0);
     assert_eq!(name, "x.socket");
-    let (mut served, _) = std::os::unix::net::UnixListener::from(socket).accept().unwrap();
+    let (mut served, _) = UnixListener::from(socket).accept().unwrap();
     let mut said = [0; 5];
     served.read_exact(&mut said).unwrap();
     assert_eq!(&said, b"hello");
@@ -277,7 +302,7 @@ fn four_thousand_fds_take_little_memory(_: Subject) {
     let (holder, client) = holder(&host, "");
     let (reader, _writer) = pipe().unwrap();
     for number in 0..MANY {
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
         let again = File::open(path).unwrap();
         client.store(&format!("l{number:x}"), again);
     }
