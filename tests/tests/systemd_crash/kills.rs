@@ -17,6 +17,9 @@ pub(super) const COUNT: usize = 20;
 /// have adopted anything, some while they do, some while they serve.
 const LIFE_US_MAX: u64 = 50_000;
 
+/// How long a daemon may be at work before it is killed all the same.
+const REST: Duration = Duration::from_millis(100);
+
 /// How long systemd may take to start the daemon again.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -130,8 +133,22 @@ pub(super) fn control_group(program: Program) -> PathBuf {
 /// from an error of its own, Rust's runtime ignores the first SIGSEGV.
 pub(super) fn kill_by(program: Program, signal: Signal) {
     let before = main_pid(program);
+    wait_for_rest(before);
     eventually("the daemon is dead", || kill(before, signal) == Err(Errno::ESRCH));
     wait_until_restarted(program, before);
+}
+
+/// Gives a daemon a moment to get to rest. Killed between an answer and the note of it, it would
+/// have the next one send that client an error as well.
+pub(super) fn wait_for_rest(daemon: Pid) {
+    let is_at_work = |thread: fs::DirEntry| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.contains("State:\tR")
+    };
+    eventually_within(REST, || {
+        let threads = fs::read_dir(format!("/proc/{daemon}/task"));
+        !threads.is_ok_and(|threads| threads.flatten().any(is_at_work))
+    });
 }
 
 /// Waits until a process other than `before` serves.

@@ -16,7 +16,7 @@ use tests::machine::{
 use tests::wire::{LockClient, LogClient};
 
 use super::guests::{holds_no_log, image, settled_store};
-use super::kills::{kill_by, wait_until_restarted};
+use super::kills::{kill_by, wait_for_rest, wait_until_restarted};
 
 tests::on_machine! { Ours:
     last_words_are_stored,
@@ -201,6 +201,7 @@ fn start(program: Program) {
 /// Kills the daemon, does something and waits until the next one serves.
 fn while_down(program: Program, act: impl FnOnce()) {
     let before = main_pid(program);
+    wait_for_rest(before);
     kill(before, Signal::SIGKILL).unwrap();
     expect_property(&service(program), "SubState", "auto-restart");
     act();
