@@ -58,6 +58,8 @@ pub fn stand_in() {
                 connections.push(match words[..] {
                     ["connect", ref images @ ..] => connect(images, socket.as_ref()),
                     ["acquire", pid, image] => acquire_for_another(pid, image, socket.as_ref()),
+                    ["give", pid, image] => give_for_another(pid, image, socket.as_ref()),
+                    ["pose", pid] => pose(pid, socket.as_ref()),
                     _ => panic!("what is {command}?"),
                 });
             }
@@ -110,6 +112,21 @@ fn acquire_for_another(pid: &str, image: &str, socket: &Path) -> LockClient {
     let mut client = LockClient::connect(socket).expect("connecting");
     client.register(&owner(pid.parse().expect("a pid")), 0).expect("registering");
     client.acquire("", image, 0).expect("acquiring");
+    client
+}
+
+fn give_for_another(pid: &str, image: &str, socket: &Path) -> LockClient {
+    let mut client = LockClient::connect(socket).expect("connecting");
+    client.register(&owner(pid.parse().expect("a pid")), 0).expect("registering");
+    client.release("", image, 0).expect("releasing");
+    client
+}
+
+/// Connects as what only the process with this pid can be.
+fn pose(pid: &str, socket: &Path) -> LockClient {
+    let mut client = LockClient::connect(socket).expect("connecting");
+    client.register(&owner(pid.parse().expect("a pid")), 0).expect("registering");
+    client.restrict(0).expect("restricting");
     client
 }
 
@@ -168,6 +185,25 @@ impl Guest {
         let namespace = format!("--pid=/proc/{}/ns/pid", other.outer_pid());
         command.arg(namespace).arg(executable());
         Self::connected(command, daemon)
+    }
+
+    /// One in the pid namespace of a daemon.
+    pub fn start_in_the_namespace_of(daemon: &Daemon) -> Self {
+        Self::connected(Self::entering(daemon, &[]), daemon)
+    }
+
+    /// One in a pid namespace below that of a daemon.
+    pub fn start_below_the_namespace_of(daemon: &Daemon) -> Self {
+        Self::connected(
+            Self::entering(daemon, &["unshare", "--pid", "--fork", "--kill-child"]),
+            daemon,
+        )
+    }
+
+    fn entering(daemon: &Daemon, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--pid=/proc/{}/ns/pid", daemon.pid())).args(words).arg(executable());
+        command
     }
 
     fn connected(command: Command, daemon: &Daemon) -> Self {

@@ -221,6 +221,11 @@ impl Held {
         self.process = Some(self.setup().spawn());
     }
 
+    /// Has the next process come from another origin.
+    pub fn move_to(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
     /// What a process is started with.
     pub fn setup(&self) -> Setup {
         let Origin { preparation, through, command, cgroup } = &self.origin;

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::handover::document::Change;
 use common::server::{Caller, Progress};
 
-use crate::connections::{ensure_watched, register};
+use crate::connections::{ensure_watched, register, restricted};
 use crate::error::file::FileError;
 use crate::error::lock::LockError;
 use crate::ids::JobSubject;
@@ -17,7 +17,7 @@ use crate::lockspace::execution::perform;
 use crate::lockspace::queue::Task;
 use crate::lockspace::resource::path_of;
 use crate::outcome::{Completion, Core, Outcome};
-use crate::persist::fd_store::store_session;
+use crate::owner::registration::Registration;
 use crate::protocol::{Operation, Request};
 use crate::state::State;
 
@@ -40,7 +40,7 @@ pub(crate) fn start(
     match request {
         Request::Restrict { .. } => {
             session.is_restricted = true;
-            store_session(state, core, from.client);
+            restricted(state, core, from);
         }
         Request::Register { guest, .. } => register(state, core, from, guest),
         Request::New { space, .. } => return add_lockspace(state, core, from, space, true),
@@ -69,6 +69,10 @@ fn start_operation(
         registration = ensure_watched(state, core, from, registration).ok_or_else(too_many)?;
     }
     let resource = state.lockspaces.resource(space, name)?;
+    if matches!(operation, Operation::Release) {
+        let Registration { owner, guest } = &registration;
+        registration.owner = state.owners.holder_for(*owner, guest, resource);
+    }
     state.sessions.set_call_in_flight(from.client);
     let action = Action::new(operation, registration);
     perform(state, core, resource, Task::for_client(action, from.client));

@@ -11,6 +11,7 @@ use crate::owner::entry::Owner;
 use crate::owner::lifecycle::{identify, owner_ended, release_all};
 use crate::owner::registration::Registration;
 use crate::owner::termination;
+use crate::owner::watch_retry::try_watch;
 use crate::persist::fd_store::store_session;
 use crate::protocol::Guest;
 use crate::session::{Disconnect, Session};
@@ -20,9 +21,22 @@ use crate::state::State;
 /// for which they were acquired.
 pub(crate) fn register(state: &mut State, core: &mut Core, from: Caller, guest: Guest) {
     let guest = Arc::new(guest);
-    let (owner, is_own) = identify(state, core, from, &guest);
+    let is_restricted = state.sessions.get(from.client).is_some_and(|it| it.is_restricted);
+    let (owner, is_own) = identify(state, core, from, &guest, is_restricted);
     set_registration(state, from.client, Registration { owner, guest }, is_own);
     store_session(state, core, from.client);
+}
+
+/// Handles the restriction of a connection. In another pid namespace it may show that the client is the
+/// guest.
+pub(crate) fn restricted(state: &mut State, core: &mut Core, from: Caller) {
+    let session = state.sessions.get(from.client).filter(|session| !session.is_own);
+    let registration = session.and_then(|session| session.registration.clone());
+    let is_elsewhere = |owner| state.owners.get(owner).is_some_and(|it| it.identity.is_elsewhere());
+    match registration.filter(|it| is_elsewhere(it.owner)) {
+        Some(Registration { guest, .. }) => register(state, core, from, (*guest).clone()),
+        None => store_session(state, core, from.client),
+    }
 }
 
 /// Sets the registration of a connection.
@@ -55,6 +69,11 @@ pub(crate) fn ensure_watched(
     if !is_unwatched(state, registration.owner) || state.owners.has_leases(registration.owner) {
         return Some(registration);
     }
+    let identity = state.owners.get(registration.owner).map(|owner| owner.identity);
+    if identity.is_some_and(|identity| identity.is_outside()) {
+        try_watch(state, core, registration.owner);
+        return (!is_unwatched(state, registration.owner)).then_some(registration);
+    }
     register(state, core, from, (*registration.guest).clone());
     let registration = state.sessions.get(from.client)?.registration.clone()?;
     (!is_unwatched(state, registration.owner)).then_some(registration)
@@ -76,6 +95,32 @@ pub(crate) fn disconnected(
 pub(crate) fn handle_deferred_ends(state: &mut State, core: &mut Core) {
     while let Some((client, disconnect)) = state.sessions.next_ended() {
         session_ended(state, core, client, disconnect);
+    }
+}
+
+/// Keeps the leases of a guest that cannot be ended until it ends. Where its connection is all that is
+/// known of it, that ends with it.
+fn outside_connection_ended(
+    state: &mut State,
+    core: &mut Core,
+    owner: OwnerId,
+    guest: &Guest,
+    disconnect: Disconnect,
+) {
+    match disconnect {
+        _ if state.owners.is_watched(owner) => log_about!(
+            warn,
+            guest,
+            "{guest} has lost its connection, and cannot be ended from this pid namespace; its leases \
+             stay until it ends"
+        ),
+        Disconnect::Closed => owner_ended(state, core, owner),
+        Disconnect::Dropped => log_about!(
+            warn,
+            guest,
+            "{guest} has lost its connection, and nothing else tells its end; its leases stay until they \
+             are released"
+        ),
     }
 }
 
@@ -105,6 +150,9 @@ fn own_connection_ended(
 ) {
     if state.owners.get(owner).is_none_or(Owner::has_ended) {
         return owner_ended(state, core, owner);
+    }
+    if state.owners.get(owner).is_some_and(|owner| owner.identity.is_outside()) {
+        return outside_connection_ended(state, core, owner, guest, disconnect);
     }
     if disconnect == Disconnect::Dropped || (session.was_closed && state.owners.is_watched(owner)) {
         return log_about!(

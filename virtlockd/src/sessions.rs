@@ -7,6 +7,7 @@ use common::server::{Caller, ClientId};
 
 use crate::counts::Refusals;
 use crate::error::lock::LockError;
+use crate::ids::OwnerId;
 use crate::outcome::Core;
 use crate::protocol::Guest;
 use crate::session::{Disconnect, Session};
@@ -43,6 +44,14 @@ impl Sessions {
 
     pub(crate) fn clients(&self) -> impl Iterator<Item = ClientId> {
         self.sessions.keys().copied()
+    }
+
+    /// Returns the caller of an owner's own connection.
+    pub(crate) fn own_caller_of(&self, owner: OwnerId) -> Option<Caller> {
+        let is_its = |session: &&Session| {
+            session.is_own && session.registration.as_ref().is_some_and(|it| it.owner == owner)
+        };
+        self.sessions.values().find(is_its).map(|session| session.caller)
     }
 
     /// Marks a connection as waiting for the result of its call.

@@ -25,7 +25,8 @@ pub(crate) fn stop(state: &mut State, core: &mut Core) {
     let all = state.owners.iter().filter(|(id, _)| !are_leases_stored(state, core, *id));
     let unstored: Vec<OwnerId> = all.map(|(id, _)| id).collect();
     let owners = unstored.iter().filter_map(|&id| state.owners.get(id));
-    let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(|owner| owner.depends_on_daemon());
+    let is_to_end = |owner: &&Owner| owner.depends_on_daemon() && !owner.identity.is_outside();
+    let (dependent, others): (Vec<_>, Vec<_>) = owners.partition(is_to_end);
     if core.has_store() {
         signals::complete_terminations(state.owners.iter().map(|(_, owner)| owner));
         tracing::info!(
@@ -36,15 +37,27 @@ pub(crate) fn stop(state: &mut State, core: &mut Core) {
     }
     signals::terminate_all(&dependent);
     for owner in others.iter().filter(|owner| owner.has_leases()) {
-        let guest = &owner.guest;
-        log_about!(
-            warn,
-            guest,
-            "This daemon stops: {guest} has no connection of its own and loses its leases"
-        );
+        tell_of_loss(owner);
     }
     for id in unstored {
         release_unstored(state, core, id);
+    }
+}
+
+fn tell_of_loss(owner: &Owner) {
+    let guest = &owner.guest;
+    match owner.identity.is_outside() {
+        true => log_about!(
+            error,
+            guest,
+            "This daemon stops: {guest} cannot be ended from this pid namespace, and loses its leases. Its \
+             disks are at risk"
+        ),
+        false => log_about!(
+            warn,
+            guest,
+            "This daemon stops: {guest} has no connection of its own and loses its leases"
+        ),
     }
 }
 

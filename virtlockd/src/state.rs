@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use common::server::ClientId;
-use common::sys::pidfd;
+use common::sys::{pid_namespace, pidfd};
 
 use crate::counts::Counts;
 use crate::ids::ResourceId;
@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) is_watch_retry_set: bool,
     /// Number of pid namespaces in which this process has a pid.
     pub(crate) pid_namespace_depth: usize,
+    /// Pid namespace of this process, if the kernel tells.
+    pub(crate) pid_namespace: Option<u64>,
     pub(crate) is_stopping: bool,
     pub(crate) counts: Counts,
 }
@@ -66,7 +68,8 @@ impl State {
             shared: SharedLeases::new(policy),
             unstored: BTreeSet::new(),
             is_watch_retry_set: false,
-            pid_namespace_depth: pidfd::own_depth().unwrap_or(1),
+            pid_namespace: pidfd::own_namespace(),
+            pid_namespace_depth: pid_namespace::own_depth().unwrap_or(1),
             is_stopping: false,
             counts: Counts::default(),
         }

@@ -28,7 +28,7 @@ pub use lease::{
 pub use lenient::Several;
 use lenient::{lenient, object, objects};
 pub use log::{Log, LogDirectory, LogHandler, Loss, PrivateLog, Target};
-pub use owner::{Ending, Found, Holder, PrivateSession, Process, Session};
+pub use owner::{Ending, Found, Holder, PassedProcess, PrivateSession, Process, Session};
 pub use private::PrivateDaemon;
 pub use server::{Daemon, Server, Service};
 

@@ -18,6 +18,7 @@ pub mod file_id;
 pub mod lock;
 pub mod memory;
 pub mod mount;
+pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipe;
 pub mod process;

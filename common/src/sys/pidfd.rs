@@ -13,14 +13,21 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{fstat, stat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::Pid;
 
 use super::calls::{self, Call, is_refused};
-use super::watch;
+use super::pid_namespace::{is_shown_by_proc, numbers_in};
+use super::{process, watch};
 
 /// Magic number of pidfs.
 const PIDFS: i64 = 0x5049_4446;
+
+mod ioctl {
+    // The kernel refuses any argument but 0.
+    nix::ioctl_write_int_bad!(pidfd_get_pid_namespace, nix::request_code_none!(0xFF, 5));
+}
 
 /// Opens a pidfd of the process with the number `pid`. It becomes readable when the process ends,
 /// even before it is reaped. Without pidfds it is a stand-in that does the same.
@@ -44,6 +51,11 @@ pub fn are_supported() -> bool {
     *ARE_SUPPORTED
 }
 
+/// Returns whether an fd is a pidfd.
+pub fn is_one(fd: impl AsFd) -> bool {
+    inode(&fd).is_some() || info(fd).is_ok_and(|info| info.contains("\nPid:"))
+}
+
 /// Returns whether the process of a pidfd has ended; a zombie has.
 pub fn has_ended(pidfd: impl AsFd) -> bool {
     let pidfd = pidfd.as_fd();
@@ -65,10 +77,9 @@ pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     match Errno::result(status).map_err(io::Error::from) {
         // `EBADF`: a stand-in.
         Err(error) if is_refused(&error) || error.raw_os_error() == Some(libc::EBADF) => {
-            let number = match watch::number(pidfd) {
-                None => self::number(pidfd)?,
-                number => number,
-            };
+            // What `/proc` calls another number may be anybody's here.
+            let number = shown_number(pidfd)?;
+            let number = if is_shown_by_proc()? { number } else { None };
             Ok(kill(Pid::from_raw(number.ok_or(Errno::ESRCH)?), signal)?)
         }
         result => result.map(drop),
@@ -76,7 +87,7 @@ pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
 }
 
 /// Returns the numbers of a process in the pid namespaces from that of `/proc` down to its own,
-/// which comes last. None when it has ended and was reaped.
+/// which comes last: 0 if it is not in that of `/proc`, and none when it has ended and was reaped.
 ///
 /// # Errors
 /// As `read(2)`; `Unsupported` on a kernel that does not tell (before 5.5).
@@ -88,28 +99,20 @@ pub fn numbers(pidfd: impl AsFd) -> io::Result<Vec<i32>> {
 /// Returns the same by number, for processes without a pidfd: `/proc` may hide the process.
 ///
 /// # Errors
-/// As `read(2)`.
+/// As `read(2)`; `Unsupported` where `/proc` has other numbers than this process.
 pub fn numbers_of(pid: i32) -> io::Result<Vec<i32>> {
+    if !is_shown_by_proc()? {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(numbers_in(&status).unwrap_or_else(|| vec![pid]))
-}
-
-/// Returns the number of pid namespaces in which this process has a number, from that of `/proc`
-/// on.
-///
-/// # Errors
-/// As `read(2)`.
-pub fn own_depth() -> io::Result<usize> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    // A kernel without pid namespaces has no such line, and one number.
-    Ok(numbers_in(&status).map_or(1, |numbers| numbers.len()))
 }
 
 /// Returns the inode of a process on pidfs (Linux 6.9), which is unique until the next boot.
 #[must_use]
 pub fn inode(pidfd: impl AsFd) -> Option<u64> {
     let is_pidfs = fstatfs(&pidfd).is_ok_and(|found| found.filesystem_type() == FsType(PIDFS));
-    let found = is_pidfs.then(|| nix::sys::stat::fstat(&pidfd).ok())??;
+    let found = is_pidfs.then(|| fstat(&pidfd).ok())??;
     Some(found.st_ino)
 }
 
@@ -123,22 +126,62 @@ pub(super) fn number(pidfd: impl AsFd) -> io::Result<Option<i32>> {
     Ok(number.filter(|&number| number > 0))
 }
 
-/// Returns the pid namespace of the process with this number.
+/// Returns the start time of a process, in ticks since boot.
 ///
 /// # Errors
-/// As `stat(2)`: `PermissionDenied` without the right to trace it.
-pub fn namespace(pid: i32) -> io::Result<u64> {
-    Ok(nix::sys::stat::stat(format!("/proc/{pid}/ns/pid").as_str())?.st_ino)
+/// As `read(2)`: `NotFound` also for one that `/proc` does not show.
+pub fn start_time(pidfd: impl AsFd) -> io::Result<u64> {
+    process::start_time(shown_number(pidfd)?.ok_or(io::ErrorKind::NotFound)?)
+}
+
+/// Returns the pid namespace of a process, which may be outside this one's.
+///
+/// # Errors
+/// As `ioctl_pidfd(2)` and `stat(2)`: `PermissionDenied` without the right to trace it. Before Linux
+/// 6.11, `NotFound` for a process that `/proc` does not show.
+pub fn namespace(pidfd: impl AsFd) -> io::Result<u64> {
+    if let Ok(namespace) = ask_namespace(&pidfd) {
+        return Ok(fstat(namespace)?.st_ino);
+    }
+    let number = shown_number(&pidfd)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(stat(format!("/proc/{number}/ns/pid").as_str())?.st_ino)
+}
+
+/// Returns the pid namespace of this process, if the kernel tells.
+#[must_use]
+pub fn own_namespace() -> Option<u64> {
+    let shown = stat("/proc/self/ns/pid").map(|found| found.st_ino);
+    shown.ok().or_else(|| namespace(open(std::process::id().cast_signed()).ok()?).ok())
+}
+
+/// Returns whether a process is in this one's pid namespace or in one below: no other can be
+/// signalled. One that has ended counts as being there.
+#[must_use]
+pub fn is_within_reach(pidfd: impl AsFd) -> bool {
+    let (number, no_info) = (pidfd.as_fd().as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: a null info is allowed, and signal 0 is none; the rest are integers.
+    let status = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, 0, no_info, 0) };
+    Errno::result(status) != Err(Errno::EINVAL)
+}
+
+/// Returns the number of a process, or of a stand-in's, in `/proc`; `None` if it is not in there any
+/// more, or never was.
+fn shown_number(pidfd: impl AsFd) -> io::Result<Option<i32>> {
+    match watch::number(&pidfd) {
+        None => number(pidfd),
+        number => Ok(number),
+    }
+}
+
+fn ask_namespace(pidfd: impl AsFd) -> nix::Result<OwnedFd> {
+    // SAFETY: the command takes no memory, and gives nothing but an error for another fd.
+    let number = unsafe { ioctl::pidfd_get_pid_namespace(pidfd.as_fd().as_raw_fd(), 0) }?;
+    // SAFETY: the kernel has just opened this fd for us; nothing else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 fn info(pidfd: impl AsFd) -> io::Result<String> {
     fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))
-}
-
-/// Parses the line `NSpid:`.
-fn numbers_in(text: &str) -> Option<Vec<i32>> {
-    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    line.split_whitespace().map(|number| number.parse().ok()).collect()
 }
 
 #[cfg(test)]

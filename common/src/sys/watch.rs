@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::pid_namespace::is_shown_by_proc;
 use super::process::{self, Stat};
 use super::{fd, pipe, signal};
 
@@ -55,10 +56,14 @@ static PAUSE: Condvar = Condvar::new();
 /// Makes a stand-in for a pidfd of the process with this number.
 ///
 /// # Errors
-/// As `pidfd_open(2)`; `NotFound` for one that `/proc` hides, as `pthread_create(3)`.
+/// As `pidfd_open(2)`; `NotFound` for one that `/proc` hides, `Unsupported` where `/proc` has other
+/// numbers, as `pthread_create(3)`.
 pub(super) fn stand_in(pid: i32) -> io::Result<OwnedFd> {
     if pid <= 0 {
         return Err(Errno::EINVAL.into());
+    }
+    if !is_shown_by_proc()? {
+        return Err(io::ErrorKind::Unsupported.into());
     }
     let found = process::stat(pid);
     let Stat { start, .. } = found.map_err(|error| match process::exists(pid) {

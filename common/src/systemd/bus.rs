@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use thiserror::Error;
 
-use crate::sys::{process, socket};
+use crate::sys::{pid_namespace, pidfd, process, socket};
 pub(super) use message::Value;
 use message::{Answer, Arguments, Call, Malformed, START_BYTES};
 
@@ -52,6 +52,9 @@ pub enum Error {
     /// A malformed message, for this reason.
     #[error("received {0}")]
     Malformed(String),
+    /// The peer numbers processes in another way, as in another pid namespace.
+    #[error("it is in another pid namespace")]
+    OtherNamespace,
     /// Authentication failed.
     #[error("access is denied")]
     Denied,
@@ -78,9 +81,13 @@ pub(super) struct Bus {
 }
 
 impl Bus {
-    /// Connects to the socket at `path`.
+    /// Connects to the socket at `path`. A peer of another pid namespace, as that of the host is for a
+    /// container, has another process with our number, and is asked nothing.
     pub(super) fn connect(path: &Path, kind: Kind, deadline: Instant) -> Result<Self, Error> {
         let stream = socket::connect_until(path, deadline)?;
+        if !numbers_as_we_do(&stream) {
+            return Err(Error::OtherNamespace);
+        }
         let mut bus = Self { stream, deadline, serial: 0 };
         bus.authenticate()?;
         if kind == Kind::Bus {
@@ -188,6 +195,16 @@ impl Bus {
         }
         Ok(())
     }
+}
+
+/// Returns whether the peer numbers processes as this process does, as far as can be told.
+fn numbers_as_we_do(stream: &UnixStream) -> bool {
+    let Ok(peer) = socket::peer(stream) else { return true };
+    let pidfd = socket::peer_pidfd(stream).or_else(|_| pidfd::open(peer.pid));
+    let depth = pidfd.and_then(pidfd::numbers).map(|numbers| numbers.len());
+    let is_deeper =
+        depth.is_ok_and(|depth| pid_namespace::own_depth().is_ok_and(|own| depth > own));
+    peer.pid > 0 && !is_deeper
 }
 
 #[cfg(test)]

@@ -148,7 +148,10 @@ impl Manager {
     }
 
     fn ask(&self, pid: u32, deadline: Instant) -> Result<Option<Unit>, Error> {
-        let mut bus = Bus::connect(&self.socket, self.kind, deadline)?;
+        let mut bus = match Bus::connect(&self.socket, self.kind, deadline) {
+            Err(Error::OtherNamespace) => return Ok(None),
+            bus => bus?,
+        };
         let mut properties = match bus.unit_of(pid) {
             Ok(path) => Properties { bus, path },
             Err(Error::Refused(name)) if name == NO_UNIT => return Ok(None),

@@ -251,6 +251,21 @@ impl Daemon {
         self.wait_until_serving();
     }
 
+    /// Takes the first process of a pid namespace that was made for the daemon.
+    pub(super) fn adopt_first_of_namespace(&mut self) {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let path = format!("/proc/{0}/task/{0}/children", self.child.id());
+        eventually("there is a process in the namespace", || {
+            let children = fs::read_to_string(&path).unwrap_or_default();
+            // Shell commands that come before it are in none.
+            let first = children.trim();
+            if namespace(first).is_some_and(|it| Some(it) != namespace("self")) {
+                self.pid = first.parse().expect("the number of a child");
+            }
+            self.is_detached()
+        });
+    }
+
     fn poll_exit(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().expect("waiting for the daemon");

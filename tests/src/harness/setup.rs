@@ -110,6 +110,7 @@ pub struct Setup {
     preparation: String,
     wrapper: Vec<String>,
     replaceable: bool,
+    namespace: Option<Vec<String>>,
     executables: Option<PathBuf>,
     instead: Option<PathBuf>,
 }
@@ -130,6 +131,7 @@ impl Setup {
             preparation: String::new(),
             wrapper: Vec::new(),
             replaceable: false,
+            namespace: None,
             executables: None,
             instead: None,
         }
@@ -238,6 +240,17 @@ impl Setup {
         self
     }
 
+    /// Gives the daemon a pid namespace of its own, as a container has, in which it is the first
+    /// process. There this shell command is run before it starts; `/proc` is as outside unless it
+    /// mounts another one.
+    #[must_use]
+    pub fn in_a_pid_namespace(mut self, preparation: &str) -> Self {
+        let script = format!("{preparation}\nexec \"$@\"");
+        let words = ["unshare", "--pid", "--fork", "--kill-child", "bash", "-ec", &script, "bash"];
+        self.namespace = Some(words.map(str::to_owned).into());
+        self
+    }
+
     /// Runs a copy of the executable that can be replaced, see [`Daemon::put`].
     #[must_use]
     pub fn replaceable(mut self) -> Self {
@@ -301,7 +314,11 @@ impl Setup {
         let child = command.spawn().expect("starting a daemon");
         drop(passed);
         let streams = Streams { stdout, stderr, notify };
-        Daemon::new(self.subject, self.host, self.mode, child, streams)
+        let mut daemon = Daemon::new(self.subject, self.host, self.mode, child, streams);
+        if self.namespace.is_some() {
+            daemon.adopt_first_of_namespace();
+        }
+        daemon
     }
 
     fn command(&self, passed: &PassedOn) -> Command {
@@ -364,6 +381,7 @@ impl Setup {
         words.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
         let through = std::env::var(THROUGH_VARIABLE).unwrap_or_default();
         words.extend(through.split_whitespace().map(OsString::from));
+        words.extend(self.namespace.iter().flatten().map(OsString::from));
         words.extend(self.wrapper.iter().map(OsString::from));
         words
     }

@@ -23,6 +23,7 @@ tests::mixed! { Virtlockd:
     a_guest_that_cannot_be_handed_over_is_not_ended,
     owners_for_whom_there_are_no_descriptors_are_watched_later,
     all_leases_of_the_dead_are_released,
+    a_guest_in_a_container_is_no_process_here_after_a_take_over,
 }
 
 /// Long enough for what must not happen.
@@ -106,6 +107,23 @@ fn a_guest_in_a_container_is_watched_afterwards(subject: Subject) {
     guests[1].tell("leave");
     guests[1].ending();
     eventually("its lease is free", || is_free(&images[1]));
+}
+
+/// libvirt's daemon takes its number for that of a process here, which does not end.
+fn a_guest_in_a_container_is_no_process_here_after_a_take_over(route: Route) {
+    if !needs_root("another pid namespace") {
+        return;
+    }
+    let mut daemon = route.start().setup().replaceable().start();
+    let (own, late) = (image(&daemon, "own"), image(&daemon, "late"));
+    let mut guest = Guest::start_in_a_pid_namespace(&daemon);
+    guest.tell(&format!("connect {own}"));
+    guest.tell(&format!("acquire {FIRST} {late}"));
+    daemon.change_to(Whose::Ours);
+    thread::sleep(A_WHILE);
+    assert!(guest.is_running() && !is_free(&own) && !is_free(&late));
+    guest.kill();
+    eventually("a dead guest's leases are free", || is_free(&own) && is_free(&late));
 }
 
 /// A daemon that sees in `/proc` only what has no more rights than it, as in a sandbox.

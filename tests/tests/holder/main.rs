@@ -6,6 +6,7 @@ mod guests;
 mod kubevirt;
 mod load;
 mod lost;
+mod outside;
 mod parent;
 mod protocol;
 mod services;

@@ -12,6 +12,7 @@ mod hang;
 mod leases;
 mod load;
 mod namespaces;
+mod outside;
 mod owners;
 mod pair;
 mod pid_file;

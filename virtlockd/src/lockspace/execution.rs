@@ -13,6 +13,7 @@ use crate::lockspace::queue::Task;
 use crate::outcome::{Completion, Core, Outcome};
 use crate::owner::registration::Registration;
 use crate::persist::fd_store::store_lease;
+use crate::proof::outside::warn_if_outside;
 use crate::proof::track;
 use crate::state::State;
 
@@ -94,8 +95,12 @@ pub(crate) fn job_ended(
             return postpone(state, core, resource, task);
         }
         let result = state.lockspaces.finish(resource, &task.action, job_result);
+        let change = result.as_ref().map_or(HolderChange::None, |change| *change);
         task_ended(state, core, resource, &task, result);
         track::update(state, core, resource, Some(submitted));
+        if let HolderChange::Gained(owner) = change {
+            warn_if_outside(state, resource, owner);
+        }
     }
     advance(state, core, resource);
 }

@@ -8,6 +8,7 @@ use common::event::{Registered, TimerId};
 use common::sys::{pidfd, process};
 
 use crate::ids::ResourceId;
+use crate::message::log_about;
 use crate::owner::identity::{OwnerIdentity, OwnerKey, ProcessIdentity};
 use crate::protocol::Guest;
 
@@ -29,6 +30,8 @@ pub(crate) struct Owner {
     pub(crate) since_boot_ms: u64,
     /// Whether the log says that it is not watched.
     pub(crate) is_unwatched_logged: bool,
+    /// Whether the log says that it cannot be ended.
+    pub(crate) is_outside_logged: bool,
     /// Termination under way.
     pub(crate) termination: Option<Termination>,
     /// Whether it has ended for certain.
@@ -38,8 +41,8 @@ pub(crate) struct Owner {
     /// Number of those among them that are its own.
     pub(super) own_connections: usize,
     pub(super) leases: BTreeSet<ResourceId>,
-    /// Keys that it is found by in the table.
-    pub(super) keys: [Option<OwnerKey>; 2],
+    /// Key that it is found by in the table.
+    pub(super) key: Option<OwnerKey>,
 }
 
 /// Termination of an owner, which got SIGTERM.
@@ -61,30 +64,48 @@ impl Owner {
             can_retry_watch: false,
             since_boot_ms: process::boot_time_ms(),
             is_unwatched_logged: false,
+            is_outside_logged: false,
             termination: None,
             is_dead,
             connections: 0,
             own_connections: 0,
             leases: BTreeSet::new(),
-            keys: [None; 2],
+            key: None,
         }
     }
 
     /// Returns whether it must not run on without this daemon: it has an own connection and a
     /// lease, or is being terminated.
     pub(crate) fn depends_on_daemon(&self) -> bool {
-        self.termination.is_some() || (self.own_connections > 0 && !self.leases.is_empty())
+        self.termination.is_some() || (self.has_own_connection() && !self.leases.is_empty())
+    }
+
+    pub(crate) fn has_own_connection(&self) -> bool {
+        self.own_connections > 0
     }
 
     /// Returns whether a process is the one that this owner was registered for, while it is not
     /// watched; `None` when that cannot be told.
-    pub(crate) fn is_process(&self, pidfd: impl AsFd, number: i32) -> Option<bool> {
+    pub(crate) fn is_process(&self, pidfd: impl AsFd) -> Option<bool> {
         if let Some(process_identity) = self.identity.process_identity {
-            return process_identity.is_same(ProcessIdentity::of(pidfd, number)?);
+            return process_identity.is_same(ProcessIdentity::of(pidfd)?);
         }
         // A process that had the number at the registration and has it now has had it all the time.
-        let start = process::start_time(number).ok()?;
+        let start = pidfd::start_time(pidfd).ok()?;
         Some(start.saturating_mul(TICK_MS) <= self.since_boot_ms)
+    }
+
+    /// Tells, with its first lease, that it could not be ended.
+    pub(crate) fn warn_if_outside(&mut self) {
+        if self.identity.is_outside() && !std::mem::replace(&mut self.is_outside_logged, true) {
+            let guest = &self.guest;
+            log_about!(
+                warn,
+                guest,
+                "{guest} has a lease, and is outside of this daemon's pid namespace: it cannot be ended from \
+                 here, whatever becomes of its leases"
+            );
+        }
     }
 
     pub(crate) fn has_leases(&self) -> bool {

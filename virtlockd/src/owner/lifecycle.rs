@@ -28,8 +28,10 @@ pub(crate) fn identify(
     core: &mut Core,
     from: Caller,
     guest: &Arc<Guest>,
+    is_restricted: bool,
 ) -> (OwnerId, bool) {
-    let registrant = Registrant::of(core, from, guest.pid, state.pid_namespace_depth);
+    let depth = state.pid_namespace_depth;
+    let registrant = Registrant::of(core, from, guest.pid, is_restricted, depth);
     let Registrant { identity, is_guest, .. } = registrant;
     let living = find_living(state, core, guest, &identity);
     if let Some(id) = living.filter(|&id| !is_guest && state.owners.is_watched(id)) {
@@ -58,13 +60,20 @@ pub(crate) fn owner_of_process(
     match found {
         Lookup::Process(pidfd) => owner_with_pidfd(state, core, guest, identity, pidfd, living),
         Lookup::Dead => {
-            if let Some(id) = living.filter(|&id| state.owners.can_retry_watch(id)) {
+            let is_it = |id: OwnerId| {
+                state.owners.can_retry_watch(id)
+                    || (identity.is_by_connection() && !state.owners.is_watched(id))
+            };
+            if let Some(id) = living.filter(|&id| is_it(id)) {
                 owner_ended(state, core, id);
             }
             state.owners.add_dead(guest, identity)
         }
         Lookup::Unknown(error) => {
             let id = living.unwrap_or_else(|| state.owners.add(guest, identity));
+            if identity.is_by_connection() {
+                state.owners.set_identity(id, identity);
+            }
             leave_unwatched(state, id, &error);
             id
         }
@@ -79,9 +88,7 @@ fn owner_with_pidfd(
     pidfd: OwnedFd,
     living: Option<OwnerId>,
 ) -> OwnerId {
-    let number = identity.number(guest).and_then(|number| i32::try_from(number).ok());
-    let process_identity = number.and_then(|number| ProcessIdentity::of(&pidfd, number));
-    let identity = OwnerIdentity { process_identity, ..identity };
+    let identity = OwnerIdentity { process_identity: ProcessIdentity::of(&pidfd), ..identity };
     if let Some(id) = living.filter(|&id| state.owners.is_watched(id)) {
         if state.owners.get(id).is_some_and(|owner| owner.identity.may_be_same(&identity)) {
             return id;
@@ -90,20 +97,28 @@ fn owner_with_pidfd(
         return state.owners.add_dead(guest, identity);
     }
     // Leases that were taken unwatched may be of an earlier process with this pid.
-    let is_process = |id: OwnerId| state.owners.get(id)?.is_process(&pidfd, number?);
+    let is_process = |id: OwnerId| {
+        let is_process = state.owners.get(id)?.is_process(&pidfd);
+        // Of another pid namespace it is the same guest in any case.
+        is_process.or(identity.is_elsewhere().then_some(true))
+    };
     let id = living.filter(|&id| !state.owners.has_leases(id) || is_process(id) == Some(true));
     let id = id.unwrap_or_else(|| state.owners.add(guest, identity));
     watch(state, core, id, identity, pidfd);
     id
 }
 
-/// Returns the owner with this number or connection, unless it has ended.
+/// Returns the owner with this identity, unless it has ended.
 pub(crate) fn find_living(
     state: &mut State,
     core: &mut Core,
     guest: &Guest,
     identity: &OwnerIdentity,
 ) -> Option<OwnerId> {
+    if identity.is_elsewhere() {
+        let namesakes = state.owners.elsewhere(guest).collect();
+        release_ended(state, core, namesakes);
+    }
     let id = state.owners.find(guest, identity)?;
     if state.owners.get(id).is_some_and(Owner::has_ended) {
         owner_ended(state, core, id);

@@ -10,6 +10,9 @@ use nix::errno::Errno;
 use crate::owner::identity::{FoundBy, OwnerIdentity, ProcessIdentity};
 use crate::protocol::Guest;
 
+/// Highest pid that the kernel can be set to give: its `PID_MAX_LIMIT` on 64 bits.
+const PID_MAX: u32 = 4_194_304;
+
 /// Result of a lookup.
 #[derive(Debug)]
 pub(crate) enum Lookup {
@@ -34,7 +37,7 @@ pub(crate) fn by_number(pid: u32) -> Lookup {
 /// Looks up the process of a guest again by its identity.
 pub(crate) fn by_identity(guest: &Guest, identity: &OwnerIdentity) -> Lookup {
     let Some(number) = identity.number(guest) else {
-        return Lookup::Unknown(Errno::ESRCH.into());
+        return Lookup::Unknown(io::Error::other("it has no pid in this daemon's pid namespace"));
     };
     let Ok(signed) = i32::try_from(number) else {
         return Lookup::Unknown(Errno::ESRCH.into());
@@ -49,7 +52,7 @@ pub(crate) fn by_identity(guest: &Guest, identity: &OwnerIdentity) -> Lookup {
     }
     let is_same = match (identity.process_identity, identity.found_by) {
         (Some(process_identity), _) => {
-            ProcessIdentity::of(&pidfd, signed).and_then(|found| process_identity.is_same(found))
+            ProcessIdentity::of(&pidfd).and_then(|found| process_identity.is_same(found))
         }
         (None, FoundBy::Number) => Some(true),
         (None, _) => pidfd::numbers(&pidfd).ok().map(|numbers| is_last(&numbers, guest.pid)),
@@ -70,9 +73,10 @@ pub(crate) fn lacks_peer_pidfd(error: &io::Error) -> bool {
 }
 
 /// Returns the highest pid that a process can get now. The administrator can change it at any time.
+/// Where `/proc/sys` is not there, it may be the highest one possible.
 fn pid_max() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
+    text.trim().parse().unwrap_or(PID_MAX)
 }
 
 fn is_last(numbers: &[i32], pid: u32) -> bool {
@@ -124,7 +128,7 @@ mod tests {
         let guest = guest(std::process::id());
         let number = guest.pid.cast_signed();
         let pidfd = pidfd::open(number).unwrap();
-        let own = ProcessIdentity::of(&pidfd, number).unwrap();
+        let own = ProcessIdentity::of(&pidfd).unwrap();
         let other = match own {
             ProcessIdentity::Inode(inode) => ProcessIdentity::Inode(inode + 1),
             ProcessIdentity::Start(start) => ProcessIdentity::Start(start + 1),
@@ -133,7 +137,7 @@ mod tests {
             ProcessIdentity::Inode(_) => ProcessIdentity::Start(0),
             ProcessIdentity::Start(_) => ProcessIdentity::Inode(0),
         };
-        for found_by in [FoundBy::Number, FoundBy::Connection { number: guest.pid }] {
+        for found_by in [FoundBy::Number, FoundBy::Connection { number: Some(guest.pid) }] {
             assert!(matches!(
                 by_identity(&guest, &identity(found_by, Some(own))),
                 Lookup::Process(_)

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use crate::error::file::is_shortage;
 use crate::outcome::Core;
-use crate::owner::identity::{FoundBy, OwnerIdentity};
+use crate::owner::identity::{FoundBy, OwnerIdentity, ProcessIdentity};
 use crate::owner::lookup::{Lookup, by_number, is_no_process, lacks_peer_pidfd};
 
 /// Process that registers a guest.
@@ -29,7 +29,7 @@ pub(crate) struct Registrant {
 enum Numbering {
     /// As this daemon does.
     Ours,
-    /// In another pid namespace, where it has this pid itself.
+    /// In another pid namespace, where it has this pid itself, if that can be seen.
     Other(Option<i32>),
     /// Unknown, as the process has ended.
     Ended,
@@ -40,7 +40,13 @@ enum Numbering {
 impl Registrant {
     /// Identifies the process that registers a guest with this pid. `depth` is the number of pid
     /// namespaces in which this daemon has a pid.
-    pub(crate) fn of(core: &mut Core, caller: Caller, pid: u32, depth: usize) -> Self {
+    pub(crate) fn of(
+        core: &mut Core,
+        caller: Caller,
+        pid: u32,
+        is_restricted: bool,
+        depth: usize,
+    ) -> Self {
         let peer = caller.peer.pid;
         let pidfd = peer_pidfd(core, caller);
         let is_same_number = pid != 0 && u32::try_from(peer) == Ok(pid);
@@ -49,7 +55,11 @@ impl Registrant {
             Numbering::Ours => (OwnerIdentity::BY_NUMBER, is_same_number),
             Numbering::Ended if is_same_number => (OwnerIdentity::BY_NUMBER, true),
             Numbering::Ended => (OwnerIdentity::UNIDENTIFIED, false),
-            Numbering::Other(own) => other_namespace(peer, own, pid),
+            Numbering::Other(own) => {
+                let is_guest =
+                    pid != 0 && own.map_or(is_restricted, |own| u32::try_from(own) == Ok(pid));
+                (elsewhere(peer, is_guest, pidfd.as_ref().ok()), is_guest)
+            }
             Numbering::Unknown(error) => {
                 numbering_error = Some(error);
                 (OwnerIdentity::BY_NUMBER, is_same_number)
@@ -77,10 +87,15 @@ impl Registrant {
 }
 
 /// Returns the pidfd of a peer. Where the kernel has it (6.5) it is that of the socket, which
-/// cannot be another process with the peer's pid.
+/// cannot be another process with the peer's pid. A peer outside of this pid namespace has no other.
 pub(crate) fn peer_pidfd(core: &mut Core, caller: Caller) -> io::Result<OwnedFd> {
     match core.peer_pidfd(caller.client) {
-        Err(error) if lacks_peer_pidfd(&error) => pidfd::open(caller.peer.pid),
+        Err(error) if lacks_peer_pidfd(&error) && caller.peer.pid > 0 => {
+            pidfd::open(caller.peer.pid)
+        }
+        Err(error) if lacks_peer_pidfd(&error) => Err(io::Error::other(
+            "it is outside of this daemon's pid namespace, and the kernel has no SO_PEERPIDFD",
+        )),
         result => result,
     }
 }
@@ -88,7 +103,9 @@ pub(crate) fn peer_pidfd(core: &mut Core, caller: Caller) -> io::Result<OwnedFd>
 fn numbering(peer: i32, pidfd: &io::Result<OwnedFd>, depth: usize) -> Numbering {
     if peer <= 0 {
         // It is not in a namespace below.
-        return Numbering::Other(None);
+        let numbers = pidfd.as_ref().ok().and_then(|pidfd| pidfd::numbers(pidfd).ok());
+        let numbers = numbers.filter(|numbers| !numbers.contains(&0));
+        return Numbering::Other(numbers.and_then(|numbers| numbers.last().copied()));
     }
     let numbers = match pidfd {
         Ok(pidfd) => match pidfd::numbers(pidfd) {
@@ -103,36 +120,55 @@ fn numbering(peer: i32, pidfd: &io::Result<OwnedFd>, depth: usize) -> Numbering 
         Ok(numbers) if numbers.contains(&0) => Numbering::Other(None),
         Ok(numbers) if numbers.len() == depth => Numbering::Ours,
         Ok(numbers) => Numbering::Other(numbers.last().copied()),
-        Err(error) => Numbering::Unknown(error),
+        Err(error) if is_shortage(&error) => Numbering::Unknown(error),
+        Err(error) => by_namespace(pidfd).unwrap_or(Numbering::Unknown(error)),
     }
+}
+
+/// Tells the numbering by the namespace alone, where `/proc` shows neither this process nor the peer.
+fn by_namespace(pidfd: &io::Result<OwnedFd>) -> Option<Numbering> {
+    let theirs = pidfd::namespace(pidfd.as_ref().ok()?).ok()?;
+    let is_ours = theirs == pidfd::own_namespace()?;
+    Some(if is_ours { Numbering::Ours } else { Numbering::Other(None) })
 }
 
 fn unknown(error: Option<io::Error>) -> Lookup {
     Lookup::Unknown(error.unwrap_or_else(|| Errno::EINVAL.into()))
 }
 
-fn other_namespace(peer: i32, own: Option<i32>, pid: u32) -> (OwnerIdentity, bool) {
-    let namespace = pidfd::namespace(peer).ok();
-    let is_guest = pid != 0 && own.and_then(|own| u32::try_from(own).ok()) == Some(pid);
-    let found_by = match u32::try_from(peer) {
-        Ok(number) if is_guest => FoundBy::Connection { number },
-        _ => FoundBy::Unidentified,
-    };
-    (OwnerIdentity { found_by, process_identity: None, namespace }, is_guest)
+/// Returns the identity that a process of another pid namespace registers: its own, if it is the
+/// guest.
+fn elsewhere(peer: i32, is_guest: bool, pidfd: Option<&OwnedFd>) -> OwnerIdentity {
+    let namespace = pidfd.and_then(|pidfd| pidfd::namespace(pidfd).ok());
+    if !is_guest {
+        return OwnerIdentity { namespace, ..OwnerIdentity::UNIDENTIFIED };
+    }
+    let number = u32::try_from(peer).ok().filter(|&number| number > 0);
+    OwnerIdentity {
+        found_by: FoundBy::Connection { number },
+        process_identity: pidfd.and_then(ProcessIdentity::of),
+        namespace,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use common::sys::pid_namespace;
+
     use super::*;
 
     #[test]
     fn we_number_processes_as_we_do() {
         let own = std::process::id().cast_signed();
-        let (pidfd, depth) = (pidfd::open(own), pidfd::own_depth().unwrap());
+        let (pidfd, depth) = (pidfd::open(own), pid_namespace::own_depth().unwrap());
         assert!(matches!(numbering(own, &pidfd, depth), Numbering::Ours));
         assert!(matches!(numbering(own, &pidfd, depth + 1), Numbering::Other(Some(_))));
-        assert!(matches!(numbering(0, &pidfd, depth), Numbering::Other(None)));
+        // As where /proc shows a namespace above.
+        assert!(
+            matches!(numbering(0, &pidfd, depth), Numbering::Other(Some(number)) if number == own)
+        );
         let nobody = Err(Errno::ESRCH.into());
+        assert!(matches!(numbering(0, &nobody, depth), Numbering::Other(None)));
         assert!(matches!(numbering(own, &nobody, depth), Numbering::Ended));
     }
 }

@@ -23,6 +23,14 @@ pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
         return false;
     }
     let guest = &owner.guest;
+    if owner.identity.is_outside() {
+        log_about!(
+            error,
+            guest,
+            "Unable to terminate {guest}: it is outside of this daemon's pid namespace"
+        );
+        return false;
+    }
     let Some(pidfd) = &owner.pidfd else {
         log_about!(
             error,

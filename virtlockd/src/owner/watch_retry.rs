@@ -2,7 +2,6 @@
 //! there are fds for. They are watched later, and never take the last fds.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::sys::fd;
@@ -12,8 +11,10 @@ use crate::error::file::is_shortage;
 use crate::ids::{OwnerId, TimerSubject};
 use crate::outcome::Core;
 use crate::owner::entry::Owner;
+use crate::owner::identity::{OwnerIdentity, ProcessIdentity};
 use crate::owner::lifecycle::{owner_ended, watch};
 use crate::owner::lookup::{self, Lookup};
+use crate::owner::registrant::peer_pidfd;
 use crate::state::State;
 
 /// Time between two attempts; ours.
@@ -58,22 +59,37 @@ fn unwatched(state: &State) -> impl Iterator<Item = OwnerId> {
     state.owners.iter().filter(move |(_, owner)| is_unwatched(owner)).map(|(id, _)| id)
 }
 
-/// Returns whether there were enough fds.
-fn try_watch(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
+/// Looks an owner up that is not watched. Returns whether there were enough fds.
+pub(crate) fn try_watch(state: &mut State, core: &mut Core, id: OwnerId) -> bool {
+    let found = spare_last_fds(look_up(state, core, id));
     let Some(owner) = state.owners.get_mut(id) else { return true };
-    let (guest, identity) = (Arc::clone(&owner.guest), owner.identity);
-    let number = identity.number(&guest).and_then(|number| i32::try_from(number).ok());
-    match spare_last_fds(lookup::by_identity(&guest, &identity)) {
+    let identity = owner.identity;
+    match found {
         Lookup::Unknown(error) if is_shortage(&error) => return false,
         Lookup::Unknown(_) => owner.can_retry_watch = false,
         Lookup::Dead => owner_ended(state, core, id),
-        Lookup::Process(pidfd) => {
-            match number.and_then(|number| owner.is_process(&pidfd, number)) {
-                Some(true) => watch(state, core, id, identity, pidfd),
-                Some(false) => owner_ended(state, core, id),
-                None => owner.can_retry_watch = false,
-            }
+        // Outside of this pid namespace it is that of its own connection.
+        Lookup::Process(pidfd) if identity.is_outside() => {
+            let identity =
+                OwnerIdentity { process_identity: ProcessIdentity::of(&pidfd), ..identity };
+            watch(state, core, id, identity, pidfd);
         }
+        Lookup::Process(pidfd) => match owner.is_process(&pidfd) {
+            Some(true) => watch(state, core, id, identity, pidfd),
+            Some(false) => owner_ended(state, core, id),
+            None => owner.can_retry_watch = false,
+        },
     }
     true
+}
+
+fn look_up(state: &State, core: &mut Core, id: OwnerId) -> Lookup {
+    let Some(owner) = state.owners.get(id) else { return Lookup::Dead };
+    if !owner.identity.is_outside() {
+        return lookup::by_identity(&owner.guest, &owner.identity);
+    }
+    match state.sessions.own_caller_of(id) {
+        Some(caller) => peer_pidfd(core, caller).into(),
+        None => lookup::by_identity(&owner.guest, &owner.identity),
+    }
 }

@@ -153,7 +153,7 @@ fn save_process(owner: &Owner) -> Option<Process> {
         FoundBy::Connection { .. } => Some(document::Found::Connection),
         FoundBy::Unidentified => Some(document::Found::Never),
     };
-    let number = if let FoundBy::Connection { number } = found_by { Some(number) } else { None };
+    let number = if let FoundBy::Connection { number } = found_by { number } else { None };
     let (inode, start) = match process_identity {
         Some(ProcessIdentity::Inode(inode)) => (Some(inode), None),
         Some(ProcessIdentity::Start(start)) => (None, Some(start)),

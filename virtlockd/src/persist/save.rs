@@ -54,6 +54,8 @@ pub(crate) fn save<'a>(
         directory: None,
         endings: save_terminations(owners),
         mounts: state.shared.save(),
+        pid_namespace: state.pid_namespace,
+        passed: pass_outside(owners, fd_set, reader),
         probers: Some(state.shared.old_probers.clone()).filter(|pids| !pids.is_empty()),
     };
     let default = save(b"", spaces.remove(&b""[..]).unwrap_or_default());
@@ -65,10 +67,27 @@ pub(crate) fn save<'a>(
 /// Puts into a document what has no key in the fd store: lockspaces, and who is being terminated.
 pub(crate) fn save_without_leases(state: &State, document: &mut Document<'_>) {
     let endings = save_terminations(&state.owners);
-    let private = Some(PrivateLockspace { endings, ..PrivateLockspace::default() });
+    let pid_namespace = state.pid_namespace;
+    let private = Some(PrivateLockspace { endings, pid_namespace, ..PrivateLockspace::default() });
     document.default_lockspace = Some(Lockspace { private, ..Lockspace::default() });
     let spaces = state.lockspaces.by_space().into_keys().filter(|space| !space.is_empty());
     document.lockspaces = Some(spaces.map(Lockspace::at).collect());
+}
+
+/// Passes pidfds on that the successor cannot open again.
+fn pass_outside(
+    owners: &Owners,
+    fd_set: &FdSet,
+    reader: Successor,
+) -> Option<Vec<document::PassedProcess>> {
+    let is_meant = |owner: &&Owner| owner.identity.is_outside() && !owner.has_own_connection();
+    let owners = owners.iter().map(|(_, owner)| owner).filter(is_meant);
+    let passed = owners.filter(|_| reader == Successor::Ours).filter_map(|owner| {
+        let fd = Some(fd_set.fd(owner.pidfd.as_ref()?));
+        Some(document::PassedProcess { guest: Some(save_guest(&owner.guest, Some(owner))), fd })
+    });
+    let passed: Vec<_> = passed.collect();
+    (!passed.is_empty()).then_some(passed)
 }
 
 fn save_terminations(owners: &Owners) -> Option<Vec<document::Ending>> {

@@ -12,6 +12,7 @@ mod deadline;
 mod message;
 pub(crate) mod mount;
 mod nfs;
+pub(crate) mod outside;
 pub(crate) mod policy;
 pub(crate) mod prober;
 mod reach;

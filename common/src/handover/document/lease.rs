@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::items::Items;
 use super::lenient::{items, lenient, object, objects, scalars, small, smalls};
-use super::owner::{Ending, Holder};
+use super::owner::{Ending, Holder, PassedProcess};
 use crate::handover::text;
 
 /// A lockspace of virtlockd's.
@@ -96,6 +96,12 @@ pub struct PrivateLockspace {
     /// Mounts of leases on shared storage.
     #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
     pub mounts: Option<Vec<ProvedMount>>,
+    /// Pid namespace of the daemon, in which pids mean what they say.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
+    /// Guests outside of that which have no connection any more.
+    #[serde(deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
+    pub passed: Option<Vec<PassedProcess>>,
     /// Processes that have asked the servers of these, and may not have ended.
     #[serde(deserialize_with = "smalls", skip_serializing_if = "Option::is_none")]
     pub probers: Option<Vec<i32>>,

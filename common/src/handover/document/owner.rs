@@ -90,7 +90,8 @@ pub struct Process {
     /// If missing, it was found by its number.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub found: Option<Found>,
-    /// Our pid for it, if that is not the registered one.
+    /// Our pid for it, if that is not the registered one. One that was found by its connection and has
+    /// none is outside of our pid namespace.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub number: Option<u32>,
     /// Its inode on pidfs.
@@ -114,6 +115,18 @@ pub enum Found {
     Never,
     /// It had ended already.
     Dead,
+}
+
+/// A process of which nothing but a pidfd is left.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PassedProcess {
+    /// The guest.
+    #[serde(deserialize_with = "object")]
+    pub guest: Option<Holder>,
+    /// The pidfd.
+    #[serde(deserialize_with = "lenient")]
+    pub fd: Option<i32>,
 }
 
 /// A guest that was asked to end.

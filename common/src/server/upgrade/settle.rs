@@ -61,13 +61,14 @@ impl<O> Core<O> {
         self.upgrade = Upgrade::Settling { next, timer };
     }
 
-    /// Returns the pid of a live client that libvirt's daemon could not see in `/proc`.
+    /// Returns the pid of a live client that libvirt's daemon could not see in `/proc`. It does not look
+    /// for one of another pid namespace, which has none.
     fn hidden_peer(&self) -> Option<i32> {
         let servers = [&self.servers.main, &self.servers.admin];
         let mut clients = servers.into_iter().flat_map(|server| server.clients.values());
         let pid = |client: &Client| client.caller().peer.pid;
-        let hidden =
-            clients.find(|client| !process::is_shown(pid(client)) && !client.peer_has_ended());
+        let is_hidden = |client: &Client| pid(client) > 0 && !process::is_shown(pid(client));
+        let hidden = clients.find(|client| is_hidden(client) && !client.peer_has_ended());
         hidden.map(pid)
     }
 

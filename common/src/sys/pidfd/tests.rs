@@ -1,4 +1,5 @@
-use super::super::process::{self, start_time};
+use super::super::pid_namespace::own_depth;
+use super::super::process;
 use super::*;
 use std::process::{Child, Command};
 
@@ -13,7 +14,13 @@ fn a_process_has_its_numbers_until_it_is_reaped() {
     let pidfd = open(number).unwrap();
     assert_eq!(numbers(&pidfd).unwrap().last(), Some(&number));
     assert_eq!(numbers(&pidfd).unwrap().len(), own_depth().unwrap());
-    assert!(process::exists(number) && namespace(number).is_ok());
+    assert!(process::exists(number));
+    assert_eq!(Some(namespace(&pidfd).unwrap()), own_namespace());
+    if let Ok(asked) = ask_namespace(&pidfd) {
+        assert_eq!(fstat(asked).unwrap().st_ino, own_namespace().unwrap());
+    } else {
+        assert!(!is_at_least_6_11(), "the kernel is to be asked in the right way");
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(numbers(&pidfd).unwrap().is_empty() && !process::exists(number));
@@ -27,9 +34,9 @@ fn two_processes_differ_in_inode_or_start_time() {
     assert!(inodes[0].is_none() || inodes[0] != inodes[1]);
     assert_eq!(inode(&pidfds[0]), inodes[0]);
     assert_eq!(inode(std::io::stdin()), None);
-    let start = start_time(children[0].id().cast_signed()).unwrap();
-    assert!(start > 0 && start_time(1).unwrap() <= start);
-    start_time(0).unwrap_err();
+    let start = start_time(&pidfds[0]).unwrap();
+    assert!(start > 0 && process::start_time(1).unwrap() <= start);
+    process::start_time(0).unwrap_err();
     children.iter_mut().for_each(|child| drop((child.kill(), child.wait())));
 }
 
@@ -47,4 +54,22 @@ fn a_pidfd_signals_its_process_and_shows_its_end() {
 #[test]
 fn there_is_no_process_0() {
     assert!(open(0).is_err());
+}
+
+#[test]
+fn a_process_that_may_be_signalled_is_within_reach() {
+    let mut child = sleep();
+    let pidfd = open(child.id().cast_signed()).unwrap();
+    assert!(is_within_reach(&pidfd));
+    assert_eq!(start_time(&pidfd).unwrap(), process::start_time(child.id().cast_signed()).unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_within_reach(&pidfd));
+    start_time(&pidfd).unwrap_err();
+}
+
+fn is_at_least_6_11() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(11))
 }

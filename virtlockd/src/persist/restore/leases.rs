@@ -180,10 +180,29 @@ impl<'a> LeaseRestorer<'a> {
             records.iter().for_each(|record| self.add_to(&mut holders, record));
         } else {
             for &Pid(pid) in pids.unwrap_or_default() {
-                self.add_to(&mut holders, &document::Holder { pid, ..document::Holder::default() });
+                self.add_unrecorded(&mut holders, pid);
             }
         }
         holders
+    }
+
+    /// Adds the holder of a record of libvirt's daemon, which does not know pid namespaces apart. Where
+    /// its pid means several guests, each is a holder, so that none loses its lease.
+    fn add_unrecorded(&mut self, holders: &mut Holders, pid: Option<u32>) {
+        let (elsewhere, is_here) = pid.map(|pid| self.owners.with_pid(pid)).unwrap_or_default();
+        if elsewhere.is_empty() || is_here {
+            self.add_to(holders, &document::Holder { pid, ..document::Holder::default() });
+        }
+        for owner in elsewhere {
+            let Some(guest) = self.state.owners.get(owner).map(|it| &it.guest) else { continue };
+            let (guest, since) = (Arc::clone(guest), SystemTime::now());
+            match holders.get_mut(owner) {
+                Some(holder) => holder.shares = holder.shares.saturating_add(1),
+                None => {
+                    holders.insert(owner, Holder { guest, since, held_before: true, shares: 1 });
+                }
+            }
+        }
     }
 
     fn add_to(&mut self, holders: &mut Holders, record: &document::Holder) {
@@ -221,11 +240,17 @@ impl<'a> LeaseRestorer<'a> {
         guest: &Arc<Guest>,
         process: Option<&document::Process>,
     ) -> OwnerId {
-        let (identity, is_dead) = (identity_of(process), is_dead(process));
-        if let Some(owner) = self.owners.find(guest, &identity).filter(|_| !is_dead) {
+        let is_dead = is_dead(process);
+        let recorded = identity_of(process);
+        let known = self.owners.find(&self.state.owners, guest, &recorded);
+        if let Some(owner) = known.filter(|_| !is_dead) {
             return owner;
         }
-        let found = if is_dead { Lookup::Dead } else { lookup::by_identity(guest, &identity) };
+        let identity = self.owners.translate(recorded);
+        let found = match lookup::by_identity(guest, &identity) {
+            _ if is_dead => Lookup::Dead,
+            found => found,
+        };
         if matches!(found, Lookup::Dead) {
             log_about!(info, guest, "{guest} has ended; releasing its leases");
         }

@@ -9,17 +9,22 @@ mod owners;
 mod sessions;
 mod unclaimed;
 
+use std::sync::Arc;
+
 use common::handover::InheritedFds;
-use common::handover::document::{self, Document};
+use common::handover::document::{self, Document, PassedProcess};
 use common::server::Caller;
+use common::sys::pidfd;
+use nix::errno::Errno;
 
 pub(crate) use unclaimed::adopt_unclaimed;
 
 use crate::lockspace::lock_check;
 use crate::outcome::Core;
+use crate::owner::lookup::Lookup;
 use crate::owner::watch_retry;
 use crate::persist::restore::leases::LeaseRestorer;
-use crate::persist::restore::owners::RestoredOwners;
+use crate::persist::restore::owners::{RestoredOwners, guest_of, identity_of, restore_owner};
 use crate::persist::restore::sessions::{read_session, restore_session};
 use crate::proof::track;
 use crate::state::State;
@@ -32,18 +37,21 @@ pub(crate) fn restore(
     clients: Vec<(Caller, document::Session)>,
     inherited: &mut InheritedFds,
 ) {
-    let mut owners = RestoredOwners::default();
-    // A guest's own connection says most about the guest.
-    let sessions =
-        clients.into_iter().map(|(caller, from)| read_session(state, core, caller, from));
-    let (own, others): (Vec<_>, Vec<_>) =
-        sessions.collect::<Vec<_>>().into_iter().partition(|session| session.is_own);
-    for session in own.into_iter().chain(others) {
-        restore_session(state, core, session, &mut owners);
-    }
     let mut default = document.default_lockspace.unwrap_or_default();
     default.directory = None;
     let listed = default.private.take().unwrap_or_default();
+    let mut owners = RestoredOwners::new(listed.pid_namespace, state.pid_namespace);
+    let are_moved = owners.are_moved();
+    // A guest's own connection says most about the guest.
+    let sessions = clients
+        .into_iter()
+        .map(|(caller, from)| read_session(state, core, caller, from, are_moved));
+    let (own, others): (Vec<_>, Vec<_>) =
+        sessions.collect::<Vec<_>>().into_iter().partition(|session| session.is_own);
+    take_passed(state, core, listed.passed.unwrap_or_default(), inherited, &mut owners);
+    for session in own.into_iter().chain(others) {
+        restore_session(state, core, session, &mut owners);
+    }
     let mut restorer = LeaseRestorer::new(state, core, inherited, owners);
     restorer.list_owners(listed.owners.unwrap_or_default());
     for space in document.lockspaces.into_iter().flatten().chain([default]) {
@@ -59,4 +67,23 @@ pub(crate) fn restore(
     track::restore(state, core, listed.mounts.unwrap_or_default());
     lock_check::check_all(state, core);
     watch_retry::schedule(state, core);
+}
+
+/// Takes over pidfds of guests that cannot be looked up.
+fn take_passed(
+    state: &mut State,
+    core: &mut Core,
+    passed: Vec<PassedProcess>,
+    inherited: &mut InheritedFds,
+    owners: &mut RestoredOwners,
+) {
+    for PassedProcess { guest, fd } in passed {
+        let Some(guest) = guest else { continue };
+        let Ok(pidfd) = inherited.take_as(fd, Errno::EINVAL, |fd| pidfd::is_one(fd)) else {
+            continue;
+        };
+        let identity = identity_of(guest.process.as_ref());
+        let guest = Arc::new(guest_of(&guest));
+        restore_owner(state, core, &guest, identity, Lookup::Process(pidfd), owners);
+    }
 }

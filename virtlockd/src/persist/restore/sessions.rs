@@ -11,7 +11,7 @@ use crate::owner::lookup::{self, Lookup};
 use crate::owner::registrant::Registrant;
 use crate::owner::registration::Registration;
 use crate::persist::restore::owners::{
-    RestoredOwners, guest_of, identity_of, is_dead, restore_owner,
+    RestoredOwners, guest_of, identity_of, is_dead, is_unidentified, restore_owner,
 };
 use crate::protocol::Guest;
 use crate::session::Session;
@@ -28,12 +28,14 @@ pub(super) struct RestoredSession {
     registrant: Option<Registrant>,
 }
 
-/// Reads the record of a connection, and identifies the owner where that is missing.
+/// Reads the record of a connection, and identifies the owner where that is missing, or
+/// [may not hold any more](RestoredOwners::are_moved).
 pub(super) fn read_session(
     state: &State,
     core: &mut Core,
     caller: Caller,
     from: document::Session,
+    are_moved: bool,
 ) -> RestoredSession {
     let document::Session { owner_pid: pid, owner_id: id, owner_name, owner_uuid, .. } = from;
     let is_registered = matches!((id, pid), (Some(1..), Some(_)));
@@ -46,11 +48,18 @@ pub(super) fn read_session(
         ..document::Holder::default()
     };
     let guest = is_registered.then(|| Arc::new(guest_of(&holder)));
-    let registrant = guest.as_ref().filter(|_| is_own.is_none());
-    let registrant =
-        registrant.map(|guest| Registrant::of(core, caller, guest.pid, state.pid_namespace_depth));
-    let is_own = is_own.unwrap_or(registrant.as_ref().is_some_and(|found| found.is_guest));
     let is_restricted = from.restricted.unwrap_or(true);
+    // An earlier version did not know a guest outside of its pid namespace by that.
+    let may_be_guest = is_restricted && is_own == Some(false) && is_unidentified(process.as_ref());
+    let is_known = is_own.is_some() && !are_moved && !may_be_guest;
+    let guests = guest.as_ref().filter(|_| !is_known && !is_dead(process.as_ref()));
+    let depth = state.pid_namespace_depth;
+    let registrant =
+        guests.map(|guest| Registrant::of(core, caller, guest.pid, is_restricted, depth));
+    let is_own = match &registrant {
+        Some(registrant) => registrant.is_guest,
+        None => is_own.unwrap_or(false),
+    };
     RestoredSession { caller, is_restricted, guest, is_own, process, registrant }
 }
 
@@ -70,7 +79,7 @@ pub(super) fn restore_session(
     let identity =
         registrant.as_ref().map_or_else(|| identity_of(process.as_ref()), |r| r.identity);
     let may_be_known = !is_own && !is_dead(process.as_ref());
-    let found = owners.find(&guest, &identity).filter(|_| may_be_known);
+    let found = owners.find(&state.owners, &guest, &identity).filter(|_| may_be_known);
     let owner = found.unwrap_or_else(|| {
         let found = match registrant {
             Some(registrant) => registrant.find(guest.pid),
