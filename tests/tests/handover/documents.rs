@@ -170,6 +170,15 @@ impl Scene {
     }
 }
 
+/// Whoever reads of a failure wants to know what the daemons have said.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemons have said:\n{}", self.daemon.stderr());
+        }
+    }
+}
+
 /// What a guest writes, other every time.
 fn load(number: usize) -> Vec<u8> {
     format!("{number:063}\n").repeat(LOAD_BYTES / 64).into()
