@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, vmsplice};
-use tests::harness::{Daemon, PipeLock, Subject};
+use tests::harness::{Daemon, Host, PipeLock, Subject, eventually};
+use tests::supervisor::Supervisor;
 
 use crate::bystanders::{expect_unharmed, start, start_with};
 
@@ -15,12 +16,16 @@ tests::ours! { Virtlogd:
     pages_that_change_under_way,
     sizes_and_packets_at_once,
     pipes_that_are_locked_again_and_again,
+    pipes_that_are_locked_beside_an_fd_store,
     floods_of_single_bytes,
     logs_that_come_and_go,
     more_output_than_memory,
 }
 
 const GUESTS: usize = 4;
+
+/// Fds that the store takes.
+const STORE_FDS: usize = 512;
 
 /// How long one attacks.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -60,8 +65,22 @@ fn sizes_and_packets_at_once(subject: Subject) {
 }
 
 fn pipes_that_are_locked_again_and_again(subject: Subject) {
-    let mut daemon = start(subject);
-    attack_with(&mut daemon, |mut pipe| {
+    lock_pipes(&mut start(subject));
+}
+
+/// Bytes of others go into pipes that the store has for certain.
+fn pipes_that_are_locked_beside_an_fd_store(subject: Subject) {
+    let host = Host::new();
+    let supervisor = Supervisor::new(&host.path("supervisor"), STORE_FDS);
+    let setup = subject.setup_on(&host).confined().supervised_at(supervisor.path());
+    let mut daemon = setup.env("FDSTORE", STORE_FDS.to_string()).spawn();
+    eventually("it serves", || supervisor.ready_count() > 0);
+    lock_pipes(&mut daemon);
+    assert!(supervisor.names().iter().any(|name| name.starts_with('p')), "no pipe was stored");
+}
+
+fn lock_pipes(daemon: &mut Daemon) {
+    attack_with(daemon, |mut pipe| {
         let begun = Instant::now();
         while begun.elapsed() < PERIOD {
             let lock = PipeLock::begin(&pipe);

@@ -6,7 +6,7 @@ use common::fd_store::names::Kind;
 use common::handover::document::Change;
 use common::server::Core;
 
-use crate::guest::staging::pool::{Pipes, SPARE_MAX};
+use crate::guest::staging::pool::Pipes;
 use crate::guest::staging::{StagingPipe, StagingPool};
 use crate::logs::outcome::Outcome;
 
@@ -47,8 +47,7 @@ pub(crate) fn store_new(core: &mut Core<Outcome>, pool: &StagingPool) {
         if !are_short && !core.is_all_sent() {
             core.note_unstored();
         }
-        let spare_max = if are_short || !core.is_all_sent() { 0 } else { SPARE_MAX };
-        let missing = spare_max.saturating_sub(pipes.unused().count());
+        let missing = if are_short || !core.is_all_sent() { 0 } else { pipes.missing() };
         (std::mem::take(&mut pipes.made), missing)
     };
     store_used(core, pool, &made);

@@ -26,8 +26,15 @@ const PROOF_PERIOD_MIN: Duration = Duration::from_millis(5);
 /// Further time for each time that it was tried: thousands of guests that wait cost no more than a few.
 const PROOF_PERIOD_PER_REFUSAL: Duration = Duration::from_micros(20);
 
-/// Empty pipes in no use that are kept, made in advance or given back.
-pub(crate) const SPARE_MAX: usize = 8;
+/// Pipes in no use with which there are enough; with fewer some are made in advance.
+const SPARE_MIN: usize = 4;
+
+/// Pipes in no use that there are then.
+const SPARE_MAX: usize = 8;
+
+/// Empty pipes in no use to which those that are given back are added. If it were as few as are made,
+/// each line of a suspect guest would have a pipe made and stored, and another one removed.
+const KEPT_MAX: usize = 12;
 
 /// Source of staging pipes, for all jobs. Without an fd store none are made in advance.
 #[derive(Debug, Default)]
@@ -128,7 +135,7 @@ impl StagingPool {
         // Its next bytes come behind those in pipes that were made after it.
         pipe.set_owner(None);
         let mut pipes = self.pipes();
-        if !pipes.are_short() && pipes.unused().count() < SPARE_MAX {
+        if !pipes.are_short() && pipes.unused().count() < KEPT_MAX {
             pipes.spare.push(pipe);
         }
     }
@@ -240,6 +247,12 @@ impl Pipes {
         self.freed_at.is_some_and(|at| at.elapsed() < SHORTAGE_PERIOD)
     }
 
+    /// Returns how many pipes are to be made in advance.
+    pub(crate) fn missing(&self) -> usize {
+        let unused = self.unused().count();
+        if unused < SPARE_MIN { SPARE_MAX - unused } else { 0 }
+    }
+
     /// Returns the pipes that are in no use.
     pub(crate) fn unused(&self) -> impl Iterator<Item = &StagingPipe> {
         self.spare.iter().chain(&self.sent)
@@ -314,6 +327,32 @@ mod tests {
         proved.set_owner(Some(7));
         pool.give_back(proved);
         assert!(is_some(&pool) && !is_some(&pool), "it was given back");
+    }
+
+    #[test]
+    fn pipes_that_come_back_soon_are_not_replaced() {
+        let pool = StagingPool::default();
+        pool.records.begin(SlotFile::new("records").unwrap());
+        let missing = || pool.pipes().missing();
+        assert_eq!(missing(), SPARE_MAX);
+        let add = |key| {
+            let pipe = pool.make().unwrap();
+            pipe.set_key(Some(key));
+            pipe.set_proved(key);
+            pool.give_back(pipe);
+        };
+        (1..=SPARE_MAX as u64).for_each(add);
+        let take = || match pool.take_proved() {
+            Ok(Proved::Pipe(pipe)) => pipe,
+            other => panic!("{other:?}"),
+        };
+        let mut taken: Vec<_> = (0..SPARE_MAX - SPARE_MIN).map(|_| take()).collect();
+        assert_eq!(missing(), 0);
+        taken.push(take());
+        assert_eq!(missing(), SPARE_MAX - SPARE_MIN + 1);
+        taken.into_iter().for_each(|pipe| pool.give_back(pipe));
+        (100..200).for_each(add);
+        assert_eq!(pool.pipes().unused().count(), KEPT_MAX);
     }
 
     #[test]
