@@ -247,10 +247,7 @@ impl<'a> LeaseRestorer<'a> {
             return owner;
         }
         let identity = self.owners.translate(recorded);
-        let found = match lookup::by_identity(guest, &identity) {
-            _ if is_dead => Lookup::Dead,
-            found => found,
-        };
+        let found = if is_dead { Lookup::Dead } else { lookup::by_identity(guest, &identity) };
         if matches!(found, Lookup::Dead) {
             log_about!(info, guest, "{guest} has ended; releasing its leases");
         }
