@@ -8,7 +8,10 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::harness::{Program, eventually, eventually_within};
-use tests::machine::{expect_property, journal, main_pid, property, service, status, systemctl};
+use tests::machine::{
+    expect_property, journal, main_pid, main_socket, property, service, status, systemctl,
+};
+use tests::wire::Connection;
 
 /// Kills of one test, unless `VIRT_TESTS_KILLS` says otherwise.
 pub(super) const COUNT: usize = 20;
@@ -136,6 +139,16 @@ pub(super) fn kill_by(program: Program, signal: Signal) {
     wait_for_rest(before);
     eventually("the daemon is dead", || kill(before, signal) == Err(Errno::ESRCH));
     wait_until_restarted(program, before);
+}
+
+/// Waits until the daemon answers a call.
+pub(super) fn wait_for_an_answer(program: Program) {
+    // A procedure that there is not is answered at once.
+    eventually("it answers", || {
+        Connection::open(&main_socket(program))
+            .and_then(|mut client| client.try_call(program.number(), 99, &[]))
+            .is_ok()
+    });
 }
 
 /// Gives a daemon a moment to get to rest. Killed between an answer and the note of it, it would

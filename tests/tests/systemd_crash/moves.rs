@@ -13,7 +13,7 @@ use tests::machine::{
 };
 
 use super::guests::Guests;
-use super::kills::kill_by;
+use super::kills::{kill_by, wait_for_an_answer};
 use super::swap::change_to;
 
 /// Makes the tests `virtlogd` and `virtlockd` of moves from libvirt's daemon under its own unit.
@@ -189,6 +189,8 @@ pub(super) fn reload_to(program: Program, whose: Whose) {
     assert_eq!(main_pid(program), before);
     let is_libvirts = || main_process(program, "maps").contains("libvirt.so");
     eventually("the other daemon runs", || is_libvirts() == (whose == Whose::Theirs));
+    // Before that libvirt's daemon does not take the next request for an upgrade.
+    wait_for_an_answer(program);
 }
 
 /// As libvirt's units do it, without waiting for anything.

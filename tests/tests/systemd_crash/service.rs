@@ -4,15 +4,14 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use tests::harness::{Program, Whose, eventually};
+use tests::harness::{Program, Whose};
 use tests::machine::{
-    drop_in, expect_property, install, journal, main_pid, main_socket, service, succeed, systemctl,
+    drop_in, expect_property, install, journal, main_pid, service, succeed, systemctl,
     systemd_version,
 };
-use tests::wire::Connection;
 
 use super::guests::Guests;
-use super::kills::{Kills, control_group, kill_by, wait_until_restarted};
+use super::kills::{Kills, control_group, kill_by, wait_for_an_answer, wait_until_restarted};
 
 /// Makes the tests `virtlogd` and `virtlockd` of what is done to either while it has guests.
 macro_rules! both_daemons {
@@ -113,11 +112,7 @@ fn reload_too_soon_after_kill(program: Program) {
         let pid = kills.wait_for_process();
         std::thread::sleep(Duration::from_millis(delay));
         kill(pid, Signal::SIGUSR1).unwrap();
-        eventually("it serves", || {
-            Connection::open(&main_socket(program))
-                .and_then(|mut client| client.try_call(program.number(), 99, &[]))
-                .is_ok()
-        });
+        wait_for_an_answer(program);
         expect_property(&service(program), "ActiveState", "active");
     }
 }
