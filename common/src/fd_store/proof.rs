@@ -155,9 +155,11 @@ impl Proof {
         self.changes
     }
 
-    /// Returns whether no sentinel is in the store or on its way there.
+    /// Returns whether no sentinel is in the store or on its way there, unless what was sent is known to
+    /// [lack one](Self::note_gap).
     pub(crate) fn has_no_sentinel(&self) -> bool {
-        self.sentinels.is_empty() && self.questions.is_empty() && self.sent.is_empty()
+        let is_known = self.has_gap && !self.sent.is_empty();
+        self.sentinels.is_empty() && self.questions.is_empty() && !is_known
     }
 
     /// Notes that something is sent with no sentinel before it.
@@ -244,8 +246,8 @@ impl Proof {
                 self.unproved.remove(name);
             });
         }
-        if is_there {
-            // Also behind a gap: it is the first one for what is sent again.
+        if !has_ended {
+            // Also if the answer is doubtful: it is the first one for what is sent again.
             self.sentinels.push(sentinel);
         } else {
             // What is doubtful is sent again anyway.

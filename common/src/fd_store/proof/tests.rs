@@ -22,7 +22,7 @@ impl event::Token for Store {
 struct Supervisor {
     socket: UnixDatagram,
     stored: Vec<(String, Vec<OwnedFd>)>,
-    _path: tempfile::TempPath,
+    path: tempfile::TempPath,
 }
 
 impl Supervisor {
@@ -32,7 +32,14 @@ impl Supervisor {
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
         let notify = Notify::new(Some(path.as_os_str().to_owned()));
-        (Self { socket, stored: Vec::new(), _path: path }, notify)
+        (Self { socket, stored: Vec::new(), path }, notify)
+    }
+
+    /// Listens anew: what was sent and not taken is lost.
+    fn restart(&mut self) {
+        std::fs::remove_file(&self.path).unwrap();
+        self.socket = UnixDatagram::bind(&self.path).unwrap();
+        self.socket.set_nonblocking(true).unwrap();
     }
 
     /// Takes so many messages, and stores the fds of those that ask for it.
@@ -124,4 +131,28 @@ fn behind_a_gap_the_first_sentinel_is_for_what_is_sent_again() {
     }
     supervisor.stored.remove(1);
     assert!(proof.is_lost(), "the first sentinel has gone");
+}
+
+#[test]
+fn behind_a_loss_a_sentinel_that_lives_is_the_first_one_for_what_is_sent_again() {
+    let ((mut supervisor, mut notify), reactor) = (Supervisor::new(), Reactor::new().unwrap());
+    let mut proof = Proof::default();
+    supervisor.restart();
+    proof.ask(&mut notify, &reactor, Store).unwrap();
+    proof.sent("l1");
+    supervisor.take(2);
+    let answer = proof.next_answer(&mut notify).unwrap();
+    assert!(!answer.is_taken && answer.is_doubtful);
+    assert!(!proof.has_no_sentinel() && !proof.is_lost());
+    supervisor.stored.clear();
+    assert!(proof.is_lost());
+}
+
+#[test]
+fn what_was_sent_is_no_sentinel_for_what_is_sent_next() {
+    let mut proof = Proof::default();
+    proof.sent("l1");
+    assert!(proof.has_no_sentinel());
+    proof.note_gap();
+    assert!(!proof.has_no_sentinel(), "the gap is known");
 }
