@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use tests::harness::{Program, Whose, eventually};
+use tests::harness::{Program, Whose};
 use tests::machine::{enable, main_pid, main_socket, service, systemctl};
-use tests::wire::{Connection, LogClient, OpenLog};
+use tests::wire::{LogClient, OpenLog};
 
 use super::guests::settled_store;
-use super::kills::wait_until_restarted;
+use super::kills::{wait_for_an_answer, wait_until_restarted};
 
 /// Logs that are open in the end.
 const LOGS: usize = 4_000;
@@ -71,14 +71,8 @@ fn restart() -> Duration {
     let before = main_pid(Program::Virtlogd);
     let start = Instant::now();
     kill(before, Signal::SIGKILL).unwrap();
-    let mut elapsed = Duration::ZERO;
-    eventually("it answers", || {
-        // A procedure that there is not is answered at once.
-        let answer = Connection::open(&main_socket(Program::Virtlogd))
-            .and_then(|mut client| client.try_call(Program::Virtlogd.number(), 99, &[]));
-        elapsed = start.elapsed();
-        answer.is_ok()
-    });
+    wait_for_an_answer(Program::Virtlogd);
+    let elapsed = start.elapsed();
     wait_until_restarted(Program::Virtlogd, before);
     elapsed
 }
