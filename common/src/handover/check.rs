@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::memfd::Memfd;
 use super::target::Target;
 use crate::sys::fd::set_nonblocking;
+use crate::sys::timeout::timeout;
 use crate::sys::{calls, pipe, signal};
 use crate::sys::{pidfd, process};
 
@@ -168,8 +169,7 @@ fn listen(mut command: Command) -> io::Result<Option<(String, Option<ExitStatus>
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pidfd = pidfd::open(child.id().cast_signed())?;
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let patience = PollTimeout::try_from(ANSWER_PERIOD).unwrap_or(PollTimeout::MAX);
-    let ended = poll(&mut polled, patience)? > 0;
+    let ended = poll(&mut polled, timeout(ANSWER_PERIOD))? > 0;
     if !ended {
         child.kill()?;
     }

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::{Error, stderr};
 use crate::sys::process;
+use crate::sys::timeout::timeout;
 
 /// Bytes of one write, the kernel's `PIPE_BUF`: they stay together in a pipe with other writers. A
 /// longer line is a write of its own.
@@ -89,9 +90,8 @@ impl Stream {
             Self::File(LogFile { file: Some(file), .. }) => file.as_fd(),
             Self::Stderr | Self::File(_) => stderr.as_fd(),
         };
-        let timeout = PollTimeout::try_from(period).unwrap_or(PollTimeout::MAX);
         // The next write shows the result.
-        if !matches!(poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], timeout), Ok(0)) {
+        if !matches!(poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], timeout(period)), Ok(0)) {
             process::pause(PAUSE);
         }
     }

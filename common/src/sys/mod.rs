@@ -26,4 +26,5 @@ pub mod shortage;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod timeout;
 pub mod watch;

@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::calls::{self, is_unknown};
 use super::fd;
+use super::timeout::timeout;
 
 /// Bytes that are written into a pipe at once or not at all (`PIPE_BUF`).
 pub const ATOMIC_BYTES: usize = 4096;
@@ -233,8 +234,8 @@ pub fn has_no_reader(fd: impl AsFd) -> io::Result<bool> {
 
 /// Waits until the pipe has no writer any more; `false` when `patience` was too short.
 pub fn wait_for_end(fd: impl AsFd, patience: Duration) -> bool {
-    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    look_for(fd, PollFlags::POLLIN, timeout).is_ok_and(|seen| seen.contains(PollFlags::POLLHUP))
+    look_for(fd, PollFlags::POLLIN, timeout(patience))
+        .is_ok_and(|seen| seen.contains(PollFlags::POLLHUP))
 }
 
 /// Returns the default capacity of a pipe.

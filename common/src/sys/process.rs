@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollTimeout, poll};
+use nix::poll::poll;
 use nix::sys::signal::kill;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, Uid};
@@ -23,6 +23,8 @@ pub use children::{reap_children_of_thread, wait};
 pub use detached::{reap, start_this_program};
 pub use stat::start_time;
 pub(super) use stat::{Stat, stat};
+
+use super::timeout::timeout;
 
 /// Returns whether this process runs as root and so serves the system rather than one user.
 #[must_use]
@@ -143,8 +145,7 @@ pub fn may_signal_others() -> bool {
 /// Sleeps for `time`, rounded up to milliseconds, or until a signal arrives.
 pub fn pause(time: Duration) {
     // Unlike `clock_nanosleep` this call is always available.
-    let timeout = PollTimeout::try_from(time.as_micros().div_ceil(1000));
-    poll(&mut [], timeout.unwrap_or(PollTimeout::MAX)).ok();
+    poll(&mut [], timeout(time)).ok();
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use common::sys::fd;
 use common::sys::process;
 use common::sys::socket::{Message, connect_for_packets, receive_message, send_datagram};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use common::sys::timeout::timeout;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::UnixAddr;
 use thiserror::Error;
@@ -181,20 +182,22 @@ impl Wait<'_> {
 
     /// Waits for a packet; `false` when none comes in time.
     fn until_readable(&mut self, stream: &UnixStream) -> bool {
-        if let Some(at) = self.tell_at {
-            if is_readable_by(stream, at.min(self.deadline)) {
+        loop {
+            let until = self.tell_at.map_or(self.deadline, |at| at.min(self.deadline));
+            if is_readable_by(stream, until) {
                 return true;
+            }
+            if Instant::now() >= self.deadline {
+                return false;
             }
             self.tell(&"another process has it");
         }
-        is_readable_by(stream, self.deadline)
     }
 }
 
 fn is_readable_by(stream: &UnixStream, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout)
+    poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout(left))
         .is_ok_and(|count| count > 0)
 }
 
@@ -215,5 +218,21 @@ impl Addresses {
         let (claims, messages) = names.split_at(comma);
         let messages = messages.get(1..).unwrap_or_default().to_vec();
         Ok(Self { claims: UnixAddr::new_abstract(claims)?, messages: OsString::from_vec(messages) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also when the time until then is no whole number of milliseconds.
+    #[test]
+    fn a_wait_is_told_when_it_is_due() {
+        let (stream, _holder) = UnixStream::pair().unwrap();
+        let start = Instant::now();
+        let (set, tell_at) = (OsStr::new("a"), Some(start + Duration::from_micros(5900)));
+        let mut wait = Wait { set, tell_at, deadline: start + Duration::from_millis(50) };
+        assert!(!wait.until_readable(&stream));
+        assert_eq!(wait.tell_at, None);
     }
 }

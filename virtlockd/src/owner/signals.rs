@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use common::sys::timeout::timeout;
 use common::sys::{pidfd, process};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
 use crate::message::log_about;
@@ -95,7 +96,7 @@ pub(crate) fn wait_all(pidfds: &[impl AsFd], deadline: Instant) {
         pidfds.iter().map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)).collect();
     while !left.is_empty() {
         let time = deadline.saturating_duration_since(Instant::now());
-        match poll(&mut left, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO)) {
+        match poll(&mut left, timeout(time)) {
             Ok(0) => return,
             Ok(_) => left.retain(|polled| !polled.any().unwrap_or(true)),
             Err(Errno::EINTR) => {}
@@ -111,6 +112,7 @@ pub(crate) fn wait_all(pidfds: &[impl AsFd], deadline: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::poll::PollTimeout;
 
     #[test]
     fn a_zombie_has_ended() {

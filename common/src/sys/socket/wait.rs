@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::send::send;
 use crate::sys::process;
+use crate::sys::timeout::timeout;
 
 /// Interval of attempts to connect to a full backlog.
 const FULL_PERIOD: Duration = Duration::from_millis(10);
@@ -62,9 +63,7 @@ fn until(
         if time.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // Rounded up, to avoid waking for less than a millisecond.
-        let time = PollTimeout::try_from(time.as_millis().saturating_add(1));
-        match poll(&mut polled, time.unwrap_or(PollTimeout::MAX)) {
+        match poll(&mut polled, timeout(time)) {
             Ok(0) | Err(Errno::EINTR) => continue,
             Ok(_) => {}
             Err(errno) => return Err(errno.into()),

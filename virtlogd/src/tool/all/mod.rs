@@ -23,8 +23,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use common::sys::signal::{Request, Signals, listen};
+use common::sys::timeout::timeout;
 use common::tool::{Connect, Failure};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use follower::Follower;
 use output::{Form, Journal, Output};
@@ -87,9 +88,8 @@ pub(crate) fn follow_all(
 
 /// Waits for a signal, and returns whether it is one that ends this process.
 fn is_ended(signals: &Signals, pause: Duration) -> bool {
-    let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
     let mut polled = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     // A failure of it is a pause that is too short.
-    poll(&mut polled, timeout).ok();
+    poll(&mut polled, timeout(pause)).ok();
     signals.take().contains(&Request::Stop)
 }

@@ -1,0 +1,28 @@
+//! Timeouts of `poll(2)`.
+
+use std::time::Duration;
+
+use nix::poll::PollTimeout;
+
+/// Returns a timeout that does not end before `time` has passed: in milliseconds, rounded up.
+///
+/// What is due by then is due when the call returns.
+#[must_use]
+pub fn timeout(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_is_cut_off() {
+        let ms = |time| timeout(time).as_millis();
+        assert_eq!(ms(Duration::ZERO), Some(0));
+        assert_eq!(ms(Duration::from_nanos(1)), Some(1));
+        assert_eq!(ms(Duration::from_millis(1000)), Some(1000));
+        assert_eq!(ms(Duration::from_micros(999_001)), Some(1000));
+        assert_eq!(ms(Duration::MAX), PollTimeout::MAX.as_millis());
+    }
+}
