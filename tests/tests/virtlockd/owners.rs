@@ -289,7 +289,8 @@ fn pids_grow() {
     let daemon = ours.start();
     let image = image(&daemon, "image");
     fs::write(HIGHEST, "4000000").unwrap();
-    let process = with_pid(60_000, Idle::start, Idle::pid);
+    // A thread of the daemon may get the first one, and keep it.
+    let process = after_pid(60_000, Idle::start, |idle| idle.pid() > 60_000);
     client_of(&daemon, process.pid()).acquire("", &image, 0).unwrap();
     thread::sleep(A_WHILE);
     assert!(is_leased(&image));
@@ -357,10 +358,14 @@ fn subject_alone() -> Option<Subject> {
 
 /// Starts processes until one has this pid, which is free.
 fn with_pid<T>(pid: u32, start: impl Fn() -> T, pid_of: impl Fn(&T) -> u32) -> T {
+    after_pid(pid - 1, start, |process| pid_of(process) == pid)
+}
+
+/// Starts processes, each after this pid was the last one, until one is wanted.
+fn after_pid<T>(last: u32, start: impl Fn() -> T, is_wanted: impl Fn(&T) -> bool) -> T {
     let started = (0..ATTEMPTS_MAX).find_map(|_| {
-        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
-        let process = start();
-        (pid_of(&process) == pid).then_some(process)
+        fs::write("/proc/sys/kernel/ns_last_pid", last.to_string()).unwrap();
+        Some(start()).filter(&is_wanted)
     });
     started.expect("a process with the pid")
 }
