@@ -264,10 +264,13 @@ check_losses() {
 }
 
 execute_libvirts() {
-  local before
+  local before ending
   before=$(status)
+  ending=$(list | grep -cF '"on_lost_lease":"end"')
   if execute put_libvirts; then
     say "libvirt's program has taken over: $before."
+    [ "$ending" = 0 ] ||
+      say "on_lost_lease = \"end\" of $ending leases on shared storage has ended, as libvirt's program knows no such policy."
   else
     insist "libvirt's program has not taken over: ${failure:-the reload failed, see: journalctl -u $name}"
   fi

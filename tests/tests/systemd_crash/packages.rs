@@ -4,6 +4,7 @@
 mod life;
 mod midst;
 mod pages;
+mod policy;
 mod refusals;
 mod reproducible;
 mod script;
