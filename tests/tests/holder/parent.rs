@@ -68,6 +68,11 @@ impl Child {
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
         eventually("another one runs", || self.pid() != pid);
     }
+
+    /// Stops the parent, which alone would leave its daemon.
+    fn stop(self) {
+        assert_eq!(self.parent.stop().code, Some(0));
+    }
 }
 
 fn a_child_that_dies_is_started_again_with_its_fds(_: Subject) {
@@ -82,6 +87,8 @@ fn a_child_that_dies_is_started_again_with_its_fds(_: Subject) {
     }
     logs.finish();
     leases.finish();
+    log.stop();
+    lock.stop();
 }
 
 fn it_is_process_1_of_a_container(_: Subject) {
