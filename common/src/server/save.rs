@@ -1,5 +1,6 @@
 //! Conversion of the servers to and from a state document.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -162,11 +163,8 @@ impl Server {
             self.limits = Limits { clients_max, unauthenticated_max };
         }
         self.priority_workers = from.priority_workers.unwrap_or(0);
-        let clients = from.clients.unwrap_or_default();
-        let is_valid = |number: &u64| (1..=CLIENT_NUMBER_MAX).contains(number);
-        let known = clients.iter().filter_map(|client| client.id.filter(is_valid)).max();
-        let next = from.next_client_id.filter(is_valid).unwrap_or(1);
-        self.next_number = known.map_or(next, |known| next.max(known + 1));
+        let mut clients = from.clients.unwrap_or_default();
+        self.next_number = next_number(from.next_client_id, &mut clients);
         let mut adopted = Vec::new();
         for mut client in clients {
             let fd = client.sock.as_ref().and_then(|socket| socket.fd);
@@ -225,6 +223,21 @@ impl Server {
         self.clients.insert(number, client);
         Ok(caller)
     }
+}
+
+/// Returns the number that counting goes on with. Where the document's leave no room for that, its
+/// clients lose theirs, so that the next process does not have to.
+fn next_number(next: Option<u64>, clients: &mut [document::Client]) -> u64 {
+    let is_valid = |number: &u64| (1..=CLIENT_NUMBER_MAX).contains(number);
+    let known: BTreeSet<_> =
+        clients.iter().filter_map(|client| client.id.filter(is_valid)).collect();
+    let next = next.filter(is_valid).unwrap_or(1).max(known.last().map_or(1, |last| last + 1));
+    let new = u64::try_from(clients.len() - known.len()).unwrap_or(u64::MAX);
+    if next.saturating_add(new) <= CLIENT_NUMBER_MAX {
+        return next;
+    }
+    clients.iter_mut().for_each(|client| client.id = None);
+    1
 }
 
 impl Client {

@@ -48,3 +48,13 @@ fn counting_goes_on_behind_a_number_that_cannot_be() {
     assert_eq!(adopt(&[3], Some(u64::MAX)), (vec![3], 4));
     assert_eq!(adopt(&[u64::MAX], Some(u64::MAX)), (vec![1], 2));
 }
+
+#[test]
+fn clients_are_numbered_anew_where_there_is_no_room_to_count() {
+    const MAX: u64 = CLIENT_NUMBER_MAX;
+    assert_eq!(adopt(&[3, MAX], Some(9)), (vec![1, 2], 3));
+    assert_eq!(adopt(&[3, 3], Some(MAX)), (vec![1, 2], 3));
+    assert_eq!(adopt(&[3, 3], Some(MAX - 1)), (vec![3, MAX - 1], MAX));
+    // As the next process has it.
+    assert_eq!(adopt(&[3, MAX - 1], Some(MAX)), (vec![3, MAX - 1], MAX));
+}
