@@ -22,7 +22,7 @@ const ROUNDS_MAX: usize = 200;
 const CLIENT_NUMBER_MAX: u64 = 1 << 49;
 
 /// Keys whose values differ from process to process, although they say the same.
-const CHANGING: [&str; 11] = [
+const CHANGING: [&str; 12] = [
     "pipefd",
     "fd",
     "file",
@@ -32,6 +32,8 @@ const CHANGING: [&str; 11] = [
     "configuration",
     "pid_file",
     "generation",
+    // One that was not open in time is opened later here, and refused there if that fails at once.
+    "log_outputs",
     // Of the last attempt to write, which the next process makes anew.
     "reason",
     // Of the file, which the next process's first job opens.
