@@ -248,7 +248,8 @@ check_stopped() {
 # Lists logs or leases, one a line.
 list() { "${name%d}ctl" --connect "$name:///system" list --json 2>&1; }
 
-# Lists what libvirt's daemon cannot take over; other logs and leases go on.
+# Lists what libvirt's daemon cannot take over; other logs and leases go on. Sets ending to the number of
+# leases whose guests would be ended if they were lost.
 check_losses() {
   local all losses words
   case $name in
@@ -259,14 +260,14 @@ check_losses() {
     insist "what libvirt's daemon could not take over cannot be listed: $all"
     return
   fi
+  ending=$(echo "$all" | grep -cF '"on_lost_lease":"end"')
   losses=$(echo "$all" | grep -F "$(echo "$words" | tr ' ' '\n')") || return 0
   insist "libvirt's daemon could not take over: $losses"
 }
 
 execute_libvirts() {
-  local before ending
+  local before
   before=$(status)
-  ending=$(list | grep -cF '"on_lost_lease":"end"')
   if execute put_libvirts; then
     say "libvirt's program has taken over: $before."
     [ "$ending" = 0 ] ||
@@ -280,6 +281,7 @@ what=${1:-}
 name=${2:-}
 new=
 failure=
+ending=0
 retry=${RETRY:-systemctl reload $name}
 if [ "$what" = take-over ] && [ $# -ge 3 ]; then
   new=$3

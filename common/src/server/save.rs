@@ -225,8 +225,8 @@ impl Server {
     }
 }
 
-/// Returns the number that counting goes on with. Where the document's leave no room for that, its
-/// clients lose theirs, so that the next process does not have to.
+/// Returns the number of the next client. If the numbers in the document are too high to count on
+/// from, its clients lose theirs and all are numbered anew.
 fn next_number(next: Option<u64>, clients: &mut [document::Client]) -> u64 {
     let is_valid = |number: &u64| (1..=CLIENT_NUMBER_MAX).contains(number);
     let known: BTreeSet<_> =

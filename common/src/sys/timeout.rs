@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use nix::poll::PollTimeout;
 
-/// Returns a timeout that does not end before `time` has passed: in milliseconds, rounded up.
-///
-/// What is due by then is due when the call returns.
+/// Returns a timeout of `time` in milliseconds, rounded up: a call that ended before a deadline would
+/// find that nothing is due yet.
 #[must_use]
 pub fn timeout(time: Duration) -> PollTimeout {
     PollTimeout::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)

@@ -13,7 +13,7 @@ use tests::load::Contender;
 
 use super::leases::{client_of, image};
 
-/// As many bytes of an executable are mapped at least, whatever the build.
+/// Bytes of an executable that are loaded at the least, in any build.
 const EXECUTED_BYTES: usize = 2 << 20;
 
 mod virtlogd {
@@ -71,7 +71,7 @@ fn by_an_executable_of_nonsense(subject: Subject) {
     refused_by(subject, |target| replace(target, b"\x7fELF and then nothing of the kind"));
 }
 
-/// Cut off in what is executed; half of the file can be all but what debuggers read.
+/// Cuts into what is loaded: debug information can be more than half of the file.
 fn by_half_an_executable(subject: Subject) {
     refused_by(subject, |target| {
         let whole = fs::read(target).unwrap();

@@ -22,7 +22,7 @@ const ROUNDS_MAX: usize = 200;
 const CLIENT_NUMBER_MAX: u64 = 1 << 49;
 
 /// Keys whose values differ from process to process, although they say the same.
-const CHANGING: [&str; 12] = [
+const CHANGING: [&str; 11] = [
     "pipefd",
     "fd",
     "file",
@@ -32,8 +32,6 @@ const CHANGING: [&str; 12] = [
     "configuration",
     "pid_file",
     "generation",
-    // One that was not open in time is opened later here, and refused there if that fails at once.
-    "log_outputs",
     // Of the last attempt to write, which the next process makes anew.
     "reason",
     // Of the file, which the next process's first job opens.
@@ -141,11 +139,19 @@ fn strip(value: &mut Value) {
             items.sort_by_cached_key(Value::to_string);
         }
         Value::Object(fields) => {
-            fields.retain(|key, value| !CHANGING.contains(&key.as_str()) && value != "");
+            fields.retain(|key, value| {
+                !CHANGING.contains(&key.as_str()) && value != "" && !has_log_file(key, value)
+            });
             fields.values_mut().for_each(strip);
         }
         _ => {}
     }
+}
+
+/// Whether these are log outputs with a file. One that is not open in time is opened at its first
+/// write; the next process refuses it if it cannot be opened.
+fn has_log_file(key: &str, value: &Value) -> bool {
+    key == "log_outputs" && value.as_str().is_some_and(|outputs| outputs.contains("file:"))
 }
 
 /// Returns the numbers that a document uses for other things than guests' pipes and leases.

@@ -1,4 +1,4 @@
-//! What `virtlockd.toml` says about leases on shared storage ends with our package.
+//! The removal of virtlockd's package says that `on_lost_lease` has no effect any more.
 
 use std::fs;
 use std::process::Command;
