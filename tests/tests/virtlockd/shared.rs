@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 use tests::blocks::{Block, boot_time_ms, judge};
 use tests::harness::{Daemon, Program, Route, Setup, Subject, Whose, can_hang, eventually};
 
-use super::client_of;
 use super::pair::{LEASE_MS, Pair, is_alive, listed, mounted, probers};
+use super::{NOBODY, client_of};
 
 tests::mixed! { Virtlockd: a_hand_over_to_libvirts_daemon_says_that_the_policy_ends }
 
@@ -22,6 +22,7 @@ tests::ours! { Virtlockd:
     an_upgrade_meanwhile_keeps_the_times,
     a_lease_that_is_not_proved_is_told_of,
     a_guest_that_cannot_end_is_told_of,
+    a_lease_for_the_daemons_own_pid_does_not_end_the_daemon,
     a_daemon_that_is_late_gives_a_guest_no_more_time,
     a_stop_says_that_the_policy_ends,
     without_shared_storage_there_is_no_prober,
@@ -152,6 +153,18 @@ fn a_lease_that_is_not_proved_is_told_of(subject: Subject) {
     guest.process.wait().expect("waiting");
     eventually("with the last lease the prober goes", || probers(&daemon) == 0);
     drop(pair.start_guest(&daemon).process.kill());
+}
+
+fn a_lease_for_the_daemons_own_pid_does_not_end_the_daemon(subject: Subject) {
+    let Some(mut daemon) = start(subject, 1, LEASE_MS / 1000, "end") else { return };
+    let pair = Pair::of(&daemon, 0);
+    let mut client = client_of(&daemon, daemon.pid());
+    client.acquire("", &pair.image(), 0).expect("a lease");
+    pair.cut();
+    daemon.expect_said("its pid is this daemon's own");
+    pair.heal();
+    assert!(daemon.is_running());
+    client_of(&daemon, NOBODY);
 }
 
 /// A guest that waits for its disk: the kernel does not end it before that answers.

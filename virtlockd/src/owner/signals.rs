@@ -32,6 +32,15 @@ pub(crate) fn signal(owner: &Owner, signal: Signal) -> bool {
         );
         return false;
     }
+    // Its end would be that of everyone's leases.
+    if owner.identity.number(guest) == Some(std::process::id()) {
+        log_about!(
+            error,
+            guest,
+            "Unable to terminate {guest}, which loses its leases: its pid is this daemon's own"
+        );
+        return false;
+    }
     let Some(pidfd) = &owner.pidfd else {
         log_about!(
             error,
