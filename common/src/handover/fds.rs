@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 
 use super::memfd::{BYTES_MAX, Memfd};
-use crate::sys::fd;
 use crate::sys::memory::Content;
+use crate::sys::{fd, pipe};
 
 /// Fds and bytes for a successor. Their owners keep the fds open while this exists.
 #[derive(Debug, Default)]
@@ -158,6 +158,23 @@ impl InheritedFds {
             return Err(otherwise.into());
         }
         self.take(number)
+    }
+
+    /// Takes the read end and the write end of one pipe. Anything else stays for its rightful owner.
+    ///
+    /// # Errors
+    /// As [`Self::take`]; `EINVAL` for anything else.
+    pub fn take_pipe(
+        &mut self,
+        (reader, writer): (RawFd, RawFd),
+    ) -> io::Result<(OwnedFd, OwnedFd)> {
+        if reader == writer || ![reader, writer].iter().all(|end| self.numbers.contains(end)) {
+            return Err(Errno::EBADF.into());
+        }
+        if !fd::is(reader, |reader| fd::is(writer, |writer| pipe::are_ends(reader, writer))) {
+            return Err(Errno::EINVAL.into());
+        }
+        Ok((self.take(Some(reader))?, self.take(Some(writer))?))
     }
 
     /// Returns whether there is an fd that `is_wanted`.

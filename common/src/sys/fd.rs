@@ -17,7 +17,8 @@ use nix::unistd::{Whence, lseek};
 
 pub use description::is_same_description;
 pub use flags::{
-    appends, is_marked, is_readable, mark, set_append, set_blocking, set_cloexec, set_nonblocking,
+    appends, is_marked, is_readable, is_writable, mark, set_append, set_blocking, set_cloexec,
+    set_nonblocking,
 };
 pub use inherited::{
     adopt, adopt_listed, is, open_numbers, set_cloexec_of, set_cloexec_of_all, with_number,

@@ -3,7 +3,7 @@
 //! Every function here is non-blocking towards pipes: an empty or full pipe is `WouldBlock`.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -50,6 +50,15 @@ pub fn reader_of(fd: impl AsFd) -> io::Result<OwnedFd> {
 #[must_use]
 pub fn is_pipe(fd: impl AsFd) -> bool {
     fd::kind(fd) == libc::S_IFIFO
+}
+
+/// Returns whether `reader` and `writer` are the two ends of one pipe.
+#[must_use]
+pub fn are_ends(reader: impl AsFd, writer: impl AsFd) -> bool {
+    let pipe = |fd: BorrowedFd<'_>| fd::device_and_inode(fd).ok().filter(|_| is_pipe(fd));
+    let [reader, writer] = [reader.as_fd(), writer.as_fd()];
+    let are_open_as_such = fd::is_readable(reader) && fd::is_writable(writer);
+    are_open_as_such && pipe(reader).is_some_and(|read| pipe(writer) == Some(read))
 }
 
 /// Returns how many bytes can be read from a pipe now; [`None`] for some if they cannot be counted.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tests::guest::Guest;
@@ -18,6 +19,7 @@ mod virtlogd {
     use super::*;
     tests::mixed! { Virtlogd:
         a_listener_stays_whatever_it_is_taken_for,
+        a_guests_pipe_stays_whatever_it_is_taken_for,
     }
     tests::ours! { Virtlogd:
         the_sockets_go_on_without_a_document,
@@ -76,6 +78,36 @@ fn lie(document: &mut Value, listener: &Value) {
     let resources = document.pointer_mut("/defaultLockspace/resources");
     if let Some(resources) = resources.and_then(Value::as_array_mut) {
         resources.push(resource);
+    }
+}
+
+/// As both ends of a pipe with bytes of another guest's.
+fn a_guests_pipe_stays_whatever_it_is_taken_for(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let paths = [daemon.file("first.log"), daemon.file("second.log")];
+    let mut logs = paths.each_ref().map(|path| daemon.log_client().open(path).unwrap());
+    let mut state = EditedState::take(&daemon);
+    let files = state.document.pointer_mut("/handler/files").and_then(Value::as_array_mut);
+    let files = files.expect("its logs");
+    let number = |path: &Path| {
+        let is_it = |file: &&Value| file["path"] == path.to_str().unwrap();
+        files.iter().find(is_it).expect("a log")["pipefd"].clone()
+    };
+    let [first, second] = paths.each_ref().map(|path| number(path));
+    for (file, staged) in files.iter_mut().zip([[&second, &second], [&second, &first]]) {
+        file["virt-rs"]["staged"] = json!([staged, [-1, &second]]);
+    }
+    let document = state.document.clone();
+    state.give(&daemon, &document, Whose::Ours);
+    daemon.wait_until_upgraded();
+    daemon.expect_said("Unable to adopt bytes of guest");
+    for whose in [Whose::Ours, Whose::Ours] {
+        for (path, log) in paths.iter().zip(&mut logs) {
+            log.pipe.write_all(b"line\n").unwrap();
+            let lines = fs::read_to_string(path).unwrap_or_default();
+            expect_file(path, format!("{lines}line\n"));
+        }
+        daemon.change_to(whose);
     }
 }
 

@@ -7,7 +7,7 @@ use std::iter;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::handover::InheritedFds;
 use common::handover::document::{Document, Items, Log, PrivateLog};
@@ -16,6 +16,7 @@ use common::sys::{fd, pipe};
 use nix::errno::Errno;
 
 use crate::logs::restored_file::RestoredFile;
+use crate::message::log_about;
 use crate::persist::restored_log::{RestoredLog, RestoredPipe};
 use crate::protocol::GuestIdentity;
 
@@ -78,21 +79,32 @@ fn restored(from: Log, inherited: &mut InheritedFds) -> io::Result<Restored> {
     let uuid = from.domuuid.as_deref().and_then(parse_uuid).unwrap_or_default();
     let [driver, name] = [from.driver, from.domname].map(Option::unwrap_or_default);
     let identity = GuestIdentity::new(driver.as_bytes(), uuid, name.as_bytes());
-    let (state, file) = restored_state(private, inherited);
+    let (state, file) = restored_state(private, (&identity, &path), inherited);
     Ok(Restored::Log(Box::new(RestoredLog { path, identity, pipe, state, file })))
 }
 
-fn restored_state(from: PrivateLog, inherited: &mut InheritedFds) -> (RestoredPipe, RestoredFile) {
+fn restored_state(
+    from: PrivateLog,
+    (identity, path): (&GuestIdentity, &Path),
+    inherited: &mut InheritedFds,
+) -> (RestoredPipe, RestoredFile) {
     let file = inherited.take_as(from.file, Errno::EINVAL, |fd| fd::is_regular_file(fd));
-    let mut take =
-        |number| inherited.take_as(Some(number), Errno::EINVAL, |fd| pipe::is_pipe(fd)).ok();
+    let mut take = |ends| {
+        let say = |error: &io::Error| {
+            log_about!(
+                error,
+                identity,
+                path,
+                "Unable to adopt bytes of {identity} that were handed over: {error}"
+            );
+        };
+        inherited.take_pipe(ends).inspect_err(say).ok()
+    };
     let keys = from.staged_keys.into_iter().flatten().map(|key| Some(key).filter(|&key| key != 0));
     let staged = from.staged.into_iter().flatten().zip(keys.chain(iter::repeat(None)));
     let state = RestoredPipe {
         key: from.key,
-        staged: staged
-            .filter_map(|((reader, writer), key)| Some(((take(reader)?, take(writer)?), key)))
-            .collect(),
+        staged: staged.filter_map(|(ends, key)| Some((take(ends)?, key))).collect(),
         directory: from.directory,
         pipe_bytes: from.pipe_bytes,
         unfinished_line: from.unfinished_line.as_deref().and_then(unhex).unwrap_or_default(),

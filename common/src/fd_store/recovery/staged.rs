@@ -88,9 +88,32 @@ impl Mark {
 
 /// Returns the read end and the write end of a non-empty pipe.
 fn ends(numbers: &[RawFd]) -> Option<(RawFd, RawFd)> {
-    let is_reader = |number: RawFd| fd::is(number, |fd| fd::is_readable(fd));
-    let reader = numbers.iter().copied().find(|&number| is_reader(number))?;
-    let writer = numbers.iter().copied().find(|&number| !is_reader(number))?;
-    let is_filled = fd::is(reader, |fd| pipe::readable_bytes(fd).is_ok_and(|bytes| bytes > 0));
-    is_filled.then_some((reader, writer))
+    let is_filled = |fd: BorrowedFd<'_>| pipe::readable_bytes(fd).is_ok_and(|bytes| bytes > 0);
+    let are_ends = |reader, writer| {
+        fd::is(reader, |reader| fd::is(writer, |writer| pipe::are_ends(reader, writer)))
+    };
+    let with_writer = |reader| {
+        let writer = numbers.iter().copied().find(|&number| are_ends(reader, number))?;
+        Some((reader, writer))
+    };
+    numbers.iter().copied().filter(|&number| fd::is(number, is_filled)).find_map(with_writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn ends_are_of_one_pipe_with_bytes() {
+        let ((reader, writer), (other_reader, other_writer)) =
+            (pipe::pipe().unwrap(), pipe::pipe().unwrap());
+        let numbers = [&other_reader, &writer, &reader, &other_writer].map(AsRawFd::as_raw_fd);
+        assert_eq!(ends(&numbers), None, "they are empty");
+        pipe::write(&writer, b"bytes").unwrap();
+        assert_eq!(ends(&numbers), Some((reader.as_raw_fd(), writer.as_raw_fd())));
+        let without_writer = [&reader, &other_reader, &other_writer].map(AsRawFd::as_raw_fd);
+        assert_eq!(ends(&without_writer), None, "the other writer is of the other pipe");
+    }
 }

@@ -44,3 +44,26 @@ fn fds_stay_open_for_as_long_as_it_is_wanted() {
     drop(kept);
     assert!(closes());
 }
+
+#[test]
+fn what_are_no_ends_of_one_pipe_stays() {
+    let pipes = [pipe::pipe().unwrap(), pipe::pipe().unwrap()];
+    let [(reader, writer), (other_reader, other_writer)] =
+        pipes.map(|(reader, writer)| (reader.into_raw_fd(), writer.into_raw_fd()));
+    let mut inherited = InheritedFds::of([reader, writer, other_reader, other_writer]);
+    let wrong = [
+        (reader, other_writer),
+        (writer, other_writer),
+        (writer, reader),
+        (reader, reader),
+        (reader, -1),
+        (-1, writer),
+    ];
+    for ends in wrong {
+        inherited.take_pipe(ends).unwrap_err();
+    }
+    inherited.take_pipe((reader, writer)).unwrap();
+    inherited.take_pipe((reader, writer)).unwrap_err();
+    inherited.take_pipe((other_reader, other_writer)).unwrap();
+    assert!(inherited.is_empty());
+}

@@ -45,8 +45,13 @@ pub fn set_cloexec(fd: impl AsFd) -> io::Result<()> {
 /// Returns whether `fd` is open for reading.
 #[must_use]
 pub fn is_readable(fd: impl AsFd) -> bool {
-    let flags = fcntl(fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
-    flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE != OFlag::O_WRONLY)
+    access_mode(fd).is_ok_and(|mode| mode != OFlag::O_WRONLY)
+}
+
+/// Returns whether `fd` is open for writing.
+#[must_use]
+pub fn is_writable(fd: impl AsFd) -> bool {
+    access_mode(fd).is_ok_and(|mode| mode != OFlag::O_RDONLY)
 }
 
 /// Makes reads and writes of `fd` blocking.
@@ -89,4 +94,8 @@ pub fn set_append(fd: impl AsFd) -> io::Result<()> {
 pub fn appends(fd: impl AsFd) -> bool {
     let flags = fcntl(fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
     flags.is_ok_and(|flags| flags.contains(OFlag::O_APPEND))
+}
+
+fn access_mode(fd: impl AsFd) -> nix::Result<OFlag> {
+    Ok(OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE)
 }

@@ -34,3 +34,14 @@ fn a_pipe_has_room_for_all_of_a_piece_or_none() {
     assert_eq!(written, usual_bytes());
     assert_eq!(write(&writer, &[0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
+
+#[test]
+fn ends_belong_together_if_they_are_of_one_pipe() {
+    let ((reader, writer), (other_reader, other_writer)) = (pipe().unwrap(), pipe().unwrap());
+    assert!(are_ends(&reader, &writer));
+    assert!(!are_ends(&writer, &reader) && !are_ends(&reader, &reader));
+    assert!(!are_ends(&reader, &other_writer) && !are_ends(&writer, &other_writer));
+    assert!(!are_ends(&reader, &other_reader));
+    let file = tempfile::tempfile().unwrap();
+    assert!(!are_ends(&file, &file), "no pipe");
+}
