@@ -27,6 +27,8 @@ tests::mixed! { Virtlockd:
     what_was_left_open_keeps_nobody_from_the_file,
     shared_leases_beside_an_exclusive_one_of_the_dead_keep_nobody_from_the_file,
     an_automatic_file_that_another_name_shares_is_not_removed,
+    an_automatic_file_is_removed_with_its_last_lease,
+    a_file_that_is_missing_is_made_only_if_that_is_asked_for,
     leases_that_become_ours_are_never_free,
 }
 
@@ -97,6 +99,38 @@ fn an_automatic_file_that_another_name_shares_is_not_removed(route: Route) {
     daemon.change_to(Whose::Ours);
     client.release("", &alias, 0).unwrap();
     assert!(fs::exists(&alias).unwrap() && !is_free(&image));
+}
+
+fn an_automatic_file_is_removed_with_its_last_lease(route: Route) {
+    for flags in [ACQUIRE_AUTOCREATE, ACQUIRE_AUTOCREATE | ACQUIRE_SHARED] {
+        let mut daemon = route.start().setup().replaceable().start();
+        let guests = [Guest::start(&daemon), Guest::start(&daemon)];
+        let image = text(&daemon.file("image"));
+        let sharers = if flags & ACQUIRE_SHARED == 0 { &guests[..1] } else { &guests[..] };
+        for guest in sharers {
+            client_of(&daemon, guest).acquire("", &image, flags).unwrap();
+        }
+        daemon.change_to(Whose::Ours);
+        for guest in sharers {
+            assert!(fs::exists(&image).unwrap());
+            client_of(&daemon, guest).release("", &image, 0).unwrap();
+        }
+        assert!(!fs::exists(&image).unwrap(), "with flags {flags}");
+    }
+}
+
+/// While there are leases of libvirt's daemon, files are opened in another way.
+fn a_file_that_is_missing_is_made_only_if_that_is_asked_for(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    let guest = Guest::start(&daemon);
+    let (image, missing) = (image(&daemon, "image"), text(&daemon.file("missing")));
+    client_of(&daemon, &guest).acquire("", &image, 0).unwrap();
+    daemon.change_to(Whose::Ours);
+    let mut client = client_of(&daemon, &guest);
+    client.acquire("", &missing, 0).unwrap_err();
+    assert!(!fs::exists(&missing).unwrap());
+    client.acquire("", &missing, ACQUIRE_AUTOCREATE).unwrap();
+    assert!(!is_free(&missing));
 }
 
 /// libvirt's daemon has one lock for all of them, which is exclusive.

@@ -140,7 +140,7 @@ fn strip(value: &mut Value) {
         }
         Value::Object(fields) => {
             fields.retain(|key, value| {
-                !CHANGING.contains(&key.as_str()) && value != "" && !has_log_file(key, value)
+                !CHANGING.contains(&key.as_str()) && value != "" && !may_have_log_file(key, value)
             });
             fields.values_mut().for_each(strip);
         }
@@ -148,10 +148,10 @@ fn strip(value: &mut Value) {
     }
 }
 
-/// Whether these are log outputs with a file. One that is not open in time is opened at its first
-/// write; the next process refuses it if it cannot be opened.
-fn has_log_file(key: &str, value: &Value) -> bool {
-    key == "log_outputs" && value.as_str().is_some_and(|outputs| outputs.contains("file:"))
+/// Whether these may be log outputs with a file. One that is not open in time is opened at its first
+/// write; the next process refuses it if it cannot be opened, and has none then.
+fn may_have_log_file(key: &str, value: &Value) -> bool {
+    key == "log_outputs" && value.as_str().is_none_or(|outputs| outputs.contains("file:"))
 }
 
 /// Returns the numbers that a document uses for other things than guests' pipes and leases.
