@@ -8,8 +8,9 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{Daemon, eventually};
@@ -17,6 +18,12 @@ use crate::wire::{Answer, LOCK_PROGRAM, LockClient, Owner};
 
 /// Where a stand-in finds the daemon.
 const SOCKET: &str = "VIRT_TESTS_GUEST_SOCKET";
+
+/// Set for one that [takes its time](Guest::start_slow).
+const SLOW: &str = "VIRT_TESTS_GUEST_SLOW";
+
+/// What that one takes: less than anybody waits before it is killed.
+const SLOW_END: Duration = Duration::from_millis(200);
 
 /// A process that stands in for QEMU: connected and registered for itself, and restricted.
 #[derive(Debug)]
@@ -38,6 +45,9 @@ pub fn stand_in() {
     let Some(socket) = std::env::var_os(SOCKET) else {
         return;
     };
+    if std::env::var_os(SLOW).is_some() {
+        std::thread::spawn(end_slowly);
+    }
     let mut connections = Vec::new();
     for command in std::io::stdin().lines() {
         match command.expect("reading a command").as_str() {
@@ -66,6 +76,14 @@ pub fn stand_in() {
         }
         println!("\ndone");
     }
+}
+
+/// Waits for SIGTERM, which is blocked, and ends this process some time after it.
+fn end_slowly() {
+    let signals = SigSet::from(Signal::SIGTERM);
+    signals.wait().expect("waiting for a signal");
+    std::thread::sleep(SLOW_END);
+    std::process::exit(0);
 }
 
 /// Connects for this process, as libvirt does between a guest's fork and its exec.
@@ -165,6 +183,13 @@ impl Guest {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' TERM; exec \"$@\"", "sh"]).arg(executable());
         Self::connected_to(command, socket, &[])
+    }
+
+    /// One that has something to do after SIGTERM, and then ends without a signal.
+    pub fn start_slow(daemon: &Daemon) -> Self {
+        let mut command = Command::new("env");
+        command.arg("--block-signal=TERM").arg(executable()).env(SLOW, "1");
+        Self::connected(command, daemon)
     }
 
     /// One that has pids of its own.

@@ -13,6 +13,7 @@ use super::leases::{client_of, image};
 tests::ours! { Virtlockd: a_guest_that_is_being_ended_is_ended_all_the_same }
 tests::mixed! { Virtlockd:
     libvirts_daemon_is_left_no_guest_that_is_being_ended,
+    a_guest_has_time_to_end_before_libvirts_daemon_comes,
     libvirts_daemon_is_left_no_connection_of_a_guest_that_was_ended,
 }
 
@@ -52,6 +53,18 @@ fn libvirts_daemon_is_left_no_guest_that_is_being_ended(route: Route) {
     daemon.change_to(Whose::Theirs);
     assert!(!guest.is_running() && is_free(&image));
     assert_eq!(guest.ending(), Some(Signal::SIGKILL as i32));
+}
+
+fn a_guest_has_time_to_end_before_libvirts_daemon_comes(route: Route) {
+    let ours = Subject { whose: Whose::Ours, program: route.program };
+    let mut daemon = ours.setup().replaceable().start();
+    let image = image(&daemon, "image");
+    let mut guest = Guest::start_slow(&daemon);
+    client_of(&daemon, &guest).acquire("", &image, 0).unwrap();
+    guest.tell("leave");
+    daemon.change_to(Whose::Theirs);
+    assert_eq!(guest.ending(), None);
+    assert!(is_free(&image));
 }
 
 /// A child of the guest keeps another one open. libvirt's daemon would end, and all leases with it.

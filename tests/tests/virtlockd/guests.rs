@@ -14,6 +14,7 @@ tests::both! { Virtlockd:
     a_zombies_leases_are_free,
     a_guest_that_leaves_its_leases_is_ended,
     a_guest_that_will_not_end_is_killed,
+    a_guest_has_time_to_end,
     one_of_two_connections_of_its_own_is_enough,
     a_guest_without_leases_is_left_alone,
     a_guest_that_gave_its_leases_back_is_left_alone,
@@ -83,6 +84,22 @@ fn a_guest_that_will_not_end_is_killed(subject: Subject) {
     }
     assert_eq!(guest.ending(), SIGKILL);
     eventually("its lease is free", || !is_leased(&image));
+}
+
+fn a_guest_has_time_to_end(subject: Subject) {
+    let mut daemon = subject.start();
+    let mut guests = [(); 2].map(|()| Guest::start_slow(&daemon));
+    for (number, guest) in guests.iter().enumerate() {
+        let image = image(&daemon, &number.to_string());
+        client_of(&daemon, guest.pid()).acquire("", &image, 0).unwrap();
+    }
+    let [leaving, staying] = &mut guests;
+    leaving.tell("leave");
+    assert_eq!(leaving.ending(), None, "its connection has closed");
+    assert!(staying.is_running());
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(staying.ending(), None, "the daemon stops");
+    assert_eq!(daemon.wait().code, Some(0));
 }
 
 fn one_of_two_connections_of_its_own_is_enough(subject: Subject) {
