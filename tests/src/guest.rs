@@ -79,6 +79,7 @@ pub fn stand_in() {
 }
 
 /// Waits for SIGTERM, which is blocked, and ends this process some time after it.
+#[expect(clippy::exit, clippy::disallowed_methods, reason = "the other thread waits for its input")]
 fn end_slowly() {
     let signals = SigSet::from(Signal::SIGTERM);
     signals.wait().expect("waiting for a signal");

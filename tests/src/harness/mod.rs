@@ -33,7 +33,7 @@ pub use refusing::refusing;
 pub use route::Route;
 pub use setup::{CONFINEMENT, Mode, Setup};
 pub(crate) use wait::now_us;
-pub use wait::{eventually, eventually_within};
+pub use wait::{SetAtEnd, eventually, eventually_within};
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
 //! Waiting for what must come about.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -33,4 +34,15 @@ pub fn eventually_within(patience: Duration, mut condition: impl FnMut() -> bool
 pub(crate) fn now_us() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Sets a flag when it is dropped, also when a test fails: a thread of a scope that waits for the flag
+/// would keep the failed test from its end.
+#[derive(Debug)]
+pub struct SetAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }

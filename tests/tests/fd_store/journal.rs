@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
-use tests::harness::{SlowFiles, Subject, can_hang, eventually_within, slow_files};
+use tests::harness::{SetAtEnd, SlowFiles, Subject, can_hang, eventually_within, slow_files};
 use tests::supervisor::{Origin, claims};
 use tests::wire::ACQUIRE_SHARED;
 
@@ -46,22 +46,13 @@ fn a_stop_beside_a_disk_that_hangs_breaks_no_log(subject: Subject) {
     slow.stop();
     let has_ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _end = Ender(&has_ended);
+        let _end = SetAtEnd(&has_ended);
         scope.spawn(|| flood(&flooded, &has_ended));
         stop_under_observation(&mut scene, &slow);
         scene.spawn();
         scene.expect_serving();
         expect_all_going_on(&mut quiet);
     });
-}
-
-/// Sets a flag at its end, also when a test fails.
-struct Ender<'a>(&'a AtomicBool);
-
-impl Drop for Ender<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Writes what becomes ever more losses to be noted, and never waits.

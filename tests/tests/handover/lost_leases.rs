@@ -10,7 +10,7 @@ use std::process::Command;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use tests::guest::{Guest, owner};
-use tests::harness::{Daemon, Route, Whose, eventually};
+use tests::harness::{Daemon, Route, SetAtEnd, Whose, eventually};
 use tests::load::{Contender, is_free};
 use tests::supervisor::Supervisor;
 use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED};
@@ -254,11 +254,11 @@ fn leases_that_become_ours_are_never_free(route: Route) {
                 });
             }
         });
+        let _end = SetAtEnd(&stop);
         daemon.put(Whose::Ours);
         daemon.signal(nix::sys::signal::Signal::SIGUSR1);
         let stored = || supervisor.names().iter().filter(|name| name.starts_with('r')).count();
         eventually("all are stored", || stored() == LEASES);
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     for image in &images {
         eventually("it is exclusive", || !can_be_shared(image));

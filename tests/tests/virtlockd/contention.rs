@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use nix::libc;
-use tests::harness::{Daemon, Subject, expect_missing, left_out};
+use tests::harness::{Daemon, SetAtEnd, Subject, expect_missing, left_out};
 use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, LockClient};
 
 use super::{
@@ -110,7 +110,7 @@ fn a_contender_never_gets_a_lease_that_is_held(subject: Subject) {
             }
             wins
         });
-        let _ends_the_contender = OnDrop(|| is_over.store(true, Ordering::SeqCst));
+        let _end = SetAtEnd(&is_over);
         let mut client = client_of(&daemon, NOBODY);
         for _ in 0..CYCLES {
             acquire_after_all(&mut client, "", &image, 0);
@@ -220,13 +220,5 @@ fn take_turns(one: Subject, two: Subject) {
 fn acquire_after_all(client: &mut LockClient, space: &str, name: &str, flags: u32) {
     while let Err(error) = client.acquire(space, name, flags) {
         assert_eq!(error, locked(name));
-    }
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        self.0();
     }
 }

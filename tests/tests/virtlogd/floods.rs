@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use tests::harness::{Daemon, Subject, eventually};
+use tests::harness::{Daemon, SetAtEnd, Subject, eventually};
 
 tests::ours! { Virtlogd:
     enlarged_pipes_share_a_limit_and_none_stays_large,
@@ -67,10 +67,8 @@ fn while_flooding(guests: &[Guest], test: impl FnOnce()) {
         for guest in guests {
             scope.spawn(|| guest.flood(&ends));
         }
-        // Also when the test fails, or its guests would never end.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
-        ends.store(true, Ordering::Relaxed);
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let _end = SetAtEnd(&ends);
+        test();
     });
 }
 
