@@ -163,4 +163,28 @@ mod tests {
             assert!(holders.is_empty());
         }
     }
+
+    #[test]
+    fn a_summary_names_some_and_counts_the_others() {
+        let holder = |pid| {
+            let guest = Guest { uuid: [0; 16], name: (*b"vm").into(), id: 1, pid };
+            Holder::new(&Arc::new(guest))
+        };
+        let summary = |count| {
+            let holders: Vec<_> = (1..=count).map(holder).collect();
+            HolderSummary::new(holders.iter())
+        };
+        assert!(!summary(0).are_known() && summary(1).are_known());
+        let nobody = "a process that is not a client of this daemon holds it";
+        assert_eq!(summary(0).to_string(), nobody);
+        let text = summary(2).to_string();
+        let named = |pid| format!("pid {pid}) has held it for 0 s");
+        assert!(text.contains(&format!("{}, guest", named(1))) && text.ends_with(&named(2)));
+        let max = u32::try_from(HOLDERS_NAMED_MAX).unwrap();
+        assert!(summary(max).to_string().ends_with(&named(max)));
+        assert!(summary(max + 2).to_string().ends_with(&format!("{}, and 2 more", named(max))));
+        let before = Holder { held_before: true, ..holder(1) };
+        let text = HolderSummary::new([before].iter()).to_string();
+        assert!(text.ends_with("has held it for at least 0 s"));
+    }
 }
