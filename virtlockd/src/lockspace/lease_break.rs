@@ -74,13 +74,52 @@ impl LeaseBreaks {
     }
 }
 
-/// Returns how long to wait for the kernel to take the lease away. A setting of 0 means that it
-/// never does.
+/// Returns how long to wait for the kernel to take the lease away.
 fn timeout() -> Duration {
     let text = fs::read_to_string("/proc/sys/fs/lease-break-time").unwrap_or_default();
-    let seconds: u64 = text.trim().parse().unwrap_or(0);
-    match seconds {
+    timeout_at(text.trim().parse().unwrap_or(0))
+}
+
+/// Returns that for a setting in seconds, of which 0 means that the kernel never takes it away.
+fn timeout_at(lease_break_s: u64) -> Duration {
+    match lease_break_s {
         0 => TIMEOUT_MAX,
-        seconds => (Duration::from_secs(seconds) + GRACE).min(TIMEOUT_MAX),
+        seconds => Duration::from_secs(seconds).saturating_add(GRACE).min(TIMEOUT_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::error::file::{FileOperation, file_error};
+    use crate::lockspace::action::Action;
+
+    #[test]
+    fn the_kernel_has_time_to_take_a_lease_away() {
+        let s = Duration::from_secs;
+        assert_eq!(
+            [0, 1, 45, 600, u64::MAX].map(timeout_at),
+            [s(600), s(6), s(50), s(600), s(600)]
+        );
+    }
+
+    #[test]
+    fn an_upgrade_that_comes_leaves_less_time_until_it_has_failed() {
+        let (mut breaks, mut task) = (LeaseBreaks::default(), Task::internal(Action::TestLock));
+        let error = file_error(FileOperation::Open, Path::new("/image"))(Errno::EAGAIN.into());
+        assert!(breaks.allow_retry(&mut task, &error));
+        assert!(task.deadline.is_some_and(|deadline| deadline > Instant::now()));
+        breaks.prepare_upgrade();
+        assert!(breaks.allow_retry(&mut task, &error), "there is some time");
+        breaks.upgrade_deadline = Some(Instant::now());
+        assert!(!breaks.allow_retry(&mut task, &error));
+        breaks.cancel_upgrade();
+        assert!(breaks.allow_retry(&mut task, &error));
+        task.deadline = Some(Instant::now());
+        assert!(!breaks.allow_retry(&mut task, &error));
     }
 }
