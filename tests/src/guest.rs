@@ -22,7 +22,7 @@ const SOCKET: &str = "VIRT_TESTS_GUEST_SOCKET";
 /// Set for one that [takes its time](Guest::start_slow).
 const SLOW: &str = "VIRT_TESTS_GUEST_SLOW";
 
-/// What that one takes: less than anybody waits before it is killed.
+/// Time between SIGTERM and its end, shorter than any wait before SIGKILL.
 const SLOW_END: Duration = Duration::from_millis(200);
 
 /// A process that stands in for QEMU: connected and registered for itself, and restricted.

@@ -20,6 +20,11 @@ impl Route {
         self.subjects()[0]
     }
 
+    /// Our daemon, for what has to start with it whatever the way starts with.
+    pub fn ours(self) -> Subject {
+        Subject { whose: Whose::Ours, program: self.program }
+    }
+
     /// Every daemon on the way, once per turn.
     pub fn subjects(self) -> Vec<Subject> {
         self.turns.iter().map(|&whose| Subject { whose, program: self.program }).collect()

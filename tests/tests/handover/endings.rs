@@ -43,8 +43,7 @@ fn a_guest_that_is_being_ended_is_ended_all_the_same(subject: Subject) {
 }
 
 fn libvirts_daemon_is_left_no_guest_that_is_being_ended(route: Route) {
-    let ours = Subject { whose: Whose::Ours, program: route.program };
-    let mut daemon = ours.setup().replaceable().start();
+    let mut daemon = route.ours().setup().replaceable().start();
     let image = image(&daemon, "image");
     let mut guest = Guest::start_stubborn(&daemon);
     client_of(&daemon, &guest).acquire("", &image, 0).unwrap();
@@ -56,8 +55,7 @@ fn libvirts_daemon_is_left_no_guest_that_is_being_ended(route: Route) {
 }
 
 fn a_guest_has_time_to_end_before_libvirts_daemon_comes(route: Route) {
-    let ours = Subject { whose: Whose::Ours, program: route.program };
-    let mut daemon = ours.setup().replaceable().start();
+    let mut daemon = route.ours().setup().replaceable().start();
     let image = image(&daemon, "image");
     let mut guest = Guest::start_slow(&daemon);
     client_of(&daemon, &guest).acquire("", &image, 0).unwrap();
@@ -69,8 +67,7 @@ fn a_guest_has_time_to_end_before_libvirts_daemon_comes(route: Route) {
 
 /// A child of the guest keeps another one open. libvirt's daemon would end, and all leases with it.
 fn libvirts_daemon_is_left_no_connection_of_a_guest_that_was_ended(route: Route) {
-    let ours = Subject { whose: Whose::Ours, program: route.program };
-    let mut daemon = ours.setup().replaceable().start();
+    let mut daemon = route.ours().setup().replaceable().start();
     let images = ["image", "other"].map(|name| image(&daemon, name));
     let (mut guest, other) = (Guest::start_stubborn(&daemon), Guest::start(&daemon));
     guest.tell("lend");

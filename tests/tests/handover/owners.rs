@@ -175,8 +175,7 @@ fn where_processes_are_hidden_owners_are_watched_afterwards(subject: Subject) {
 
 /// libvirt's daemon gets no client with half a message.
 fn a_guest_that_cannot_be_handed_over_is_not_ended(route: Route) {
-    let ours = Subject { whose: Whose::Ours, program: route.program };
-    let mut daemon = ours.setup().replaceable().start();
+    let mut daemon = route.ours().setup().replaceable().start();
     let image = image(&daemon, "image");
     let mut guest = Guest::start(&daemon);
     client_of(&daemon, &guest).acquire("", &image, 0).unwrap();

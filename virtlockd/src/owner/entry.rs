@@ -120,15 +120,16 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
+
+    fn owner() -> Owner {
+        let guest = Guest { uuid: [1; 16], name: (*b"web1").into(), id: 1, pid: 1 };
+        Owner::new(&Arc::new(guest), OwnerIdentity::BY_NUMBER, false)
+    }
 
     #[test]
     fn who_began_after_the_registration_is_another_process() {
-        let own = pidfd::open(std::process::id().cast_signed()).unwrap();
-        let guest = Guest { uuid: [1; 16], name: (*b"web1").into(), id: 1, pid: 1 };
-        let mut owner = Owner::new(&Arc::new(guest), OwnerIdentity::BY_NUMBER, false);
+        let (mut owner, own) = (owner(), pidfd::open(std::process::id().cast_signed()).unwrap());
         assert_eq!(owner.is_process(&own), Some(true));
         owner.since_boot_ms = 0;
         assert_eq!(owner.is_process(&own), Some(false));
@@ -136,17 +137,14 @@ mod tests {
 
     #[test]
     fn who_has_another_identity_is_another_process() {
-        let own = pidfd::open(std::process::id().cast_signed()).unwrap();
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let other = pidfd::open(child.id().cast_signed()).unwrap();
-        let guest = Guest { uuid: [1; 16], name: (*b"web1").into(), id: 1, pid: 1 };
-        let mut owner = Owner::new(&Arc::new(guest), OwnerIdentity::BY_NUMBER, false);
-        owner.identity.process_identity = ProcessIdentity::of(&other);
-        assert_eq!(owner.is_process(&other), Some(true));
-        let start = |pidfd| pidfd::start_time(pidfd).unwrap();
-        let is_another = pidfd::inode(&own).is_some() || start(&own) != start(&other);
-        assert!(!is_another || owner.is_process(&own) == Some(false));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let (mut owner, own) = (owner(), pidfd::open(std::process::id().cast_signed()).unwrap());
+        let identity = ProcessIdentity::of(&own).unwrap();
+        owner.identity.process_identity = Some(identity);
+        assert_eq!(owner.is_process(&own), Some(true));
+        owner.identity.process_identity = Some(match identity {
+            ProcessIdentity::Inode(inode) => ProcessIdentity::Inode(inode + 1),
+            ProcessIdentity::Start(start) => ProcessIdentity::Start(start + 1),
+        });
+        assert_eq!(owner.is_process(&own), Some(false));
     }
 }
