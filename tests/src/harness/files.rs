@@ -30,6 +30,18 @@ pub fn guest_writes(pipe: &File, bytes: impl Into<Vec<u8>>) {
     written.expect("the guest gets no error");
 }
 
+/// Takes a log away from its path, where it can be neither opened nor made until [`unblock`].
+pub fn block(path: &Path) {
+    fs::rename(path, aside(path)).expect("moving the log aside");
+    fs::create_dir(path).expect("a directory in its place");
+}
+
+/// Puts a log back that [`block`] took away.
+pub fn unblock(path: &Path) {
+    fs::remove_dir(path).expect("removing what is in its place");
+    fs::rename(aside(path), path).expect("moving the log back");
+}
+
 /// A file's inode number.
 pub fn inode(path: &Path) -> u64 {
     fs::metadata(path).expect("the file's metadata").ino()
@@ -55,6 +67,10 @@ pub fn expect_file(path: &Path, content: impl AsRef<[u8]>) {
 #[track_caller]
 pub fn expect_missing(path: &Path) {
     assert!(!path.exists(), "{} exists", path.display());
+}
+
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("aside")
 }
 
 /// The beginning is enough to recognise content by.

@@ -22,7 +22,9 @@ pub use availability::{left_out, needs_root, run, run_along};
 pub use daemon::{Daemon, Exit};
 pub use descriptors::Descriptors;
 pub use fcntl_lease::FcntlLease;
-pub use files::{backup, expect_file, expect_missing, guest_writes, inode, size, write};
+pub use files::{
+    backup, block, expect_file, expect_missing, guest_writes, inode, size, unblock, write,
+};
 pub use hang::{SlowFiles, SlowFilesOfBackground, can_hang, slow_files};
 pub use host::{GROUP, GROUP_GID, Host};
 pub use loss::expect_losses;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
-use tests::harness::{SetAtEnd, SlowFiles, Subject, can_hang, eventually_within, slow_files};
+use tests::harness::{
+    SetAtEnd, SlowFiles, Subject, block, can_hang, eventually_within, slow_files,
+};
 use tests::supervisor::{Origin, claims};
 use tests::wire::ACQUIRE_SHARED;
 
@@ -115,10 +117,8 @@ fn leases_renew_the_journal_in_a_full_store(subject: Subject) {
 fn losses_renew_the_journal_in_a_full_store(subject: Subject) {
     let (mut scene, mut stored, others) = full::<Log>(subject, 30);
     let journals = scene.names("j");
-    let (folder, away) = (scene.daemon().file(FOLDER), scene.daemon().file("away"));
     let lossy = stored.swap_remove(0);
-    assert!(lossy.path.starts_with(&folder), "the first one fits");
-    fs::rename(&folder, &away).expect("removing a directory");
+    block(&lossy.path);
     let mut pipe = &lossy.pipe;
     expect_renewed(&mut scene, || pipe.write_all(&PIECE).expect("the guest gets no error"));
     assert_eq!(scene.names("j"), journals);
@@ -127,14 +127,11 @@ fn losses_renew_the_journal_in_a_full_store(subject: Subject) {
     drop(others);
 }
 
-const FOLDER: &str = "folder";
-
 /// A store that takes less than said, and is full; what is in there, and what is not.
 fn full<T: Item>(subject: Subject, kept: usize) -> (Scene, Vec<T>, Vec<T>) {
     let origin = Origin { kept: Some(kept), ..Origin::default() };
     let scene = Scene::begin_from(origin, subject, LARGE);
-    fs::create_dir(scene.daemon().file(FOLDER)).expect("a directory");
-    let mut items = vec![T::begin(&scene, &format!("{FOLDER}/first"))];
+    let mut items = vec![T::begin(&scene, "first")];
     scene.expect_stored(&items);
     items.extend(scene.items::<T>(20));
     let stored = |items: &[T]| items.iter().filter(|item| item.is_stored(&scene)).count();

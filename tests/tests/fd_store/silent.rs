@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tests::harness::{Subject, backup, expect_file, inode};
+use tests::harness::{Subject, backup, block, expect_file, inode, unblock};
 use tests::wire::Position;
 
 use crate::items::{Item, LARGE, Log, Scene};
@@ -46,13 +46,10 @@ fn a_path_that_a_kill_has_left_missing_is_made(subject: Subject) {
 fn a_log_that_cannot_be_opened_has_its_position_when_it_can(subject: Subject) {
     let (mut scene, mut log) = begin(subject);
     scene.end(Signal::SIGKILL, Duration::from_secs(10), || ());
-    let aside = log.path.with_extension("aside");
-    fs::rename(&log.path, &aside).unwrap();
-    fs::create_dir(&log.path).unwrap();
+    block(&log.path);
     scene.spawn();
     scene.expect_serving();
-    fs::remove_dir(&log.path).unwrap();
-    fs::rename(&aside, &log.path).unwrap();
+    unblock(&log.path);
     expect_position(&scene, &log);
     log.expect_going_on();
 }

@@ -1,8 +1,6 @@
 //! A store that takes less than `FDSTORE` says, or just so much.
 
-use std::fs;
-
-use tests::harness::{Subject, eventually, expect_file, guest_writes};
+use tests::harness::{Subject, block, eventually, expect_file, guest_writes, unblock};
 use tests::supervisor::Origin;
 
 use crate::items::{Item, LARGE, Lease, Log, Scene, expect_all_going_on, parted};
@@ -72,9 +70,7 @@ fn what_is_staged_outlives_a_restart_with_a_full_store(subject: Subject) {
     /// More than the guest's pipe holds, and not much more, as all of it is to be kept.
     const BYTES: usize = 18 * 4096;
     let mut scene = Scene::begin(subject, SOME_LOGS);
-    let (folder, away) = (scene.daemon().file("folder"), scene.daemon().file("away"));
-    fs::create_dir(&folder).expect("a directory");
-    let mut log = Log::begin(&scene, "folder/log");
+    let mut log = Log::begin(&scene, "log");
     log.expect_going_on();
     scene.expect_stored(std::slice::from_ref(&log));
     let (mut stored, others) = parted(&scene, scene.items::<Log>(MANY));
@@ -87,12 +83,12 @@ fn what_is_staged_outlives_a_restart_with_a_full_store(subject: Subject) {
             pipes.len() > 1 && pipes.is_disjoint(&before)
         },
     );
-    fs::rename(&folder, &away).expect("removing a directory");
+    block(&log.path);
     let text = "0123456789abcde\n".repeat(BYTES / 16);
     guest_writes(&log.pipe, text.clone());
     log.sent.push_str(&text);
     scene.kill_and_start();
-    fs::rename(&away, &folder).expect("a directory again");
+    unblock(&log.path);
     expect_file(&log.path, &log.sent);
     expect_all_going_on(&mut stored);
     drop(others);

@@ -12,7 +12,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use tests::harness::{
-    Daemon, Route, Subject, Whose, eventually, eventually_within, expect_file, guest_writes, inode,
+    Daemon, Route, Subject, Whose, block, eventually, eventually_within, expect_file, guest_writes,
+    inode, unblock,
 };
 use tests::wire::{Answer, Connection, Header, OpenLog, Position};
 
@@ -73,8 +74,8 @@ fn a_silent_log_has_its_position(route: Route) {
 
 fn a_loss_over_several_upgrades_is_accounted_for(subject: Subject) {
     let mut daemon = subject.setup().config("max_size = 0").replaceable().start();
-    let (log, path) = open_in_a_directory(&daemon);
-    hide(&path);
+    let (log, path) = open(&daemon, &daemon.file("a.log"));
+    block(&path);
     let mut sent = 0;
     for _ in 0..3 {
         let load = "0123456789abcde\n".repeat(50_000);
@@ -82,9 +83,9 @@ fn a_loss_over_several_upgrades_is_accounted_for(subject: Subject) {
         guest_writes(&log.pipe, load);
         daemon.change_to(Whose::Ours);
     }
-    show(&path);
+    unblock(&path);
     drop(log);
-    // Until the directory has been seen again there is an error of another kind.
+    // Until the log has been seen again there is an error of another kind.
     let closed = || daemon.log_client().position(&path).is_err_and(|error| error.code == 1);
     eventually("the log is closed", closed);
     let text = fs::read_to_string(&path).unwrap();

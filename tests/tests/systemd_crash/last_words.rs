@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use tests::guest::{Guest, owner};
-use tests::harness::{Program, eventually, expect_file, guest_writes};
+use tests::harness::{Program, block, eventually, expect_file, guest_writes, unblock};
 use tests::load::is_free;
 use tests::machine::{
     drop_in, enable, expect_property, main_pid, main_socket, property, service, systemctl,
@@ -100,13 +100,13 @@ fn more_than_a_pipe_holds_is_stored() {
     expect_file(path, text);
 }
 
-/// Bytes that wait in pipes because the log's directory has gone: more than the guest's holds. Its
+/// Bytes that wait in pipes because the log cannot be opened: more than the guest's holds. Its
 /// last ones stay in its own pipe, the others are in one of the daemon's.
 fn what_could_not_be_stored_yet_is_kept() {
     const LOADS_KIB: [usize; 3] = [28, 28, 12];
     enable(Program::Virtlogd);
-    let (pipe, path) = open_in_a_directory();
-    hide(&path);
+    let (pipe, path) = open();
+    block(&path);
     let mut sent = String::new();
     for (number, kib) in LOADS_KIB.into_iter().enumerate() {
         let load = format!("{number:015}\n").repeat(kib * 1024 / 16);
@@ -116,7 +116,7 @@ fn what_could_not_be_stored_yet_is_kept() {
         kill_by(Program::Virtlogd, Signal::SIGKILL);
     }
     assert!(sent.len() > PIPE_BYTES);
-    show(&path);
+    unblock(&path);
     expect_file(&path, sent);
 }
 
@@ -124,8 +124,8 @@ fn what_could_not_be_stored_yet_is_kept() {
 fn what_was_lost_is_accounted_for() {
     fs::write("/etc/libvirt/virtlogd.conf", "max_size = 0\n").unwrap();
     enable(Program::Virtlogd);
-    let (pipe, path) = open_in_a_directory();
-    hide(&path);
+    let (pipe, path) = open();
+    block(&path);
     let mut sent = 0;
     for _ in 0..3 {
         let load = "0123456789abcde\n".repeat(50_000);
@@ -134,7 +134,7 @@ fn what_was_lost_is_accounted_for() {
         std::thread::sleep(PAUSE);
         kill_by(Program::Virtlogd, Signal::SIGKILL);
     }
-    show(&path);
+    unblock(&path);
     drop(pipe);
     eventually("the log is closed", || {
         let mut client = LogClient::connect(&main_socket(Program::Virtlogd)).unwrap();
@@ -213,18 +213,8 @@ fn end(process: &mut Child) {
     process.kill().and_then(|()| process.wait()).unwrap();
 }
 
-fn open_in_a_directory() -> (File, PathBuf) {
-    let path = PathBuf::from("/srv/gone/guest.log");
-    fs::create_dir(path.parent().unwrap()).unwrap();
+fn open() -> (File, PathBuf) {
+    let path = PathBuf::from("/srv/guest.log");
     let mut client = LogClient::connect(&main_socket(Program::Virtlogd)).unwrap();
     (client.open(&path).unwrap().pipe, path)
-}
-
-/// Takes the log's directory away.
-fn hide(path: &Path) {
-    fs::rename(path.parent().unwrap(), "/srv/hidden").unwrap();
-}
-
-fn show(path: &Path) {
-    fs::rename("/srv/hidden", path.parent().unwrap()).unwrap();
 }

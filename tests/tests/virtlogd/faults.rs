@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tests::harness::{
@@ -13,6 +13,7 @@ use tests::wire::OpenLog;
 
 tests::both! { Virtlogd:
     a_log_truncated_underneath_goes_on,
+    a_log_moved_with_its_directory_goes_on_there,
     a_busy_guest_delays_nobody,
     a_busy_log_has_a_position,
 }
@@ -20,6 +21,9 @@ tests::both! { Virtlogd:
 tests::ours! { Virtlogd:
     a_log_removed_underneath_is_made_anew,
     a_log_renamed_underneath_is_made_anew,
+    a_log_moved_with_its_directory_goes_on_at_its_path_when_it_can,
+    a_full_log_moved_with_its_directory_is_kept_and_rotated_later,
+    a_log_removed_with_its_directory_waits_for_another,
     a_log_truncated_underneath_starts_counting_anew,
     a_full_disk_loses_bytes_but_not_the_log,
     each_gap_is_told_where_it_is,
@@ -93,6 +97,58 @@ fn a_log_renamed_underneath_is_made_anew(subject: Subject) {
     log.pipe.write_all(b"second\n").unwrap();
     expect_file(&path, "second\n");
     expect_file(&moved, "first\n");
+}
+
+fn a_log_moved_with_its_directory_goes_on_there(subject: Subject) {
+    let (daemon, path, mut log) = open_in_directory(subject, "");
+    log.pipe.write_all(b"first\n").unwrap();
+    expect_file(&path, "first\n");
+    let moved = move_directory(&daemon, &path);
+    log.pipe.write_all(b"second\n").unwrap();
+    expect_file(&moved, "first\nsecond\n");
+    let position = daemon.log_client().position(&path).unwrap();
+    assert_eq!((position.inode, position.offset), (inode(&moved), 13));
+    daemon.log_client().append(&path, b"third\n").unwrap();
+    expect_file(&moved, "first\nsecond\nthird\n");
+}
+
+fn a_log_moved_with_its_directory_goes_on_at_its_path_when_it_can(subject: Subject) {
+    let (daemon, path, mut log) = open_in_directory(subject, "");
+    let moved = move_directory(&daemon, &path);
+    log.pipe.write_all(b"first\n").unwrap();
+    expect_file(&moved, "first\n");
+    daemon.expect_said("is gone; it goes on in the file that is open");
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    log.pipe.write_all(b"second\n").unwrap();
+    expect_file(&path, "second\n");
+    assert_eq!(daemon.stderr().matches("is gone; it goes on").count(), 1);
+    expect_file(&moved, "first\n");
+}
+
+/// Nowhere can its older part be put, and the guest need not know.
+fn a_full_log_moved_with_its_directory_is_kept_and_rotated_later(subject: Subject) {
+    let (daemon, path, log) = open_in_directory(subject, "max_size = 1000\nmax_backups = 30");
+    let moved = move_directory(&daemon, &path);
+    let (sent, more) = (lines(1000), lines(500));
+    guest_writes(&log.pipe, sent.clone());
+    expect_file(&moved, &sent);
+    fs::rename(moved.parent().unwrap(), path.parent().unwrap()).unwrap();
+    guest_writes(&log.pipe, more.clone());
+    let stored = || {
+        let parts = (0..30).rev().map(|index| backup(&path, index)).chain([path.clone()]);
+        parts.filter_map(|part| fs::read(part).ok()).collect::<Vec<_>>().concat()
+    };
+    eventually("all is there", || stored() == [&*sent, &*more].concat());
+    assert!(backup(&path, 1).exists());
+}
+
+fn a_log_removed_with_its_directory_waits_for_another(subject: Subject) {
+    let (_daemon, path, log) = open_in_directory(subject, "");
+    let directory = path.parent().unwrap();
+    fs::remove_dir_all(directory).unwrap();
+    guest_writes(&log.pipe, lines(1000));
+    fs::create_dir(directory).unwrap();
+    expect_file(&path, lines(1000));
 }
 
 /// C rotates at what it thinks is the limit.
@@ -281,6 +337,21 @@ fn open_log(subject: Subject) -> (Daemon, PathBuf, OpenLog) {
     let path = daemon.file("a.log");
     let log = daemon.log_client().open(&path).unwrap();
     (daemon, path, log)
+}
+
+fn open_in_directory(subject: Subject, config: &str) -> (Daemon, PathBuf, OpenLog) {
+    let daemon = subject.start_with(config);
+    let path = daemon.file("logs/a.log");
+    fs::create_dir(daemon.file("logs")).unwrap();
+    let log = daemon.log_client().open(&path).unwrap();
+    (daemon, path, log)
+}
+
+/// Renames the log's directory. Returns where the log is then.
+fn move_directory(daemon: &Daemon, path: &Path) -> PathBuf {
+    let moved = daemon.file("logs.old");
+    fs::rename(path.parent().unwrap(), &moved).unwrap();
+    moved.join(path.file_name().unwrap())
 }
 
 fn lines(count: u32) -> Vec<u8> {

@@ -33,6 +33,9 @@ use crate::rotating_file::{self, Bytes, Error, Limits, RotatingFile, SharedDirec
 /// Time for which the backlog of a guest that has gone is tried to be written.
 const FINAL_BACKLOG_PERIOD: Duration = Duration::from_secs(60);
 
+/// Reason why a log that goes on in the open file cannot be opened by its path.
+const DETACHED: &str = "its directory is gone";
+
 /// Writer of one guest's log.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
@@ -88,8 +91,11 @@ impl LogWriter {
         self.file.directory().map(SharedDirectory::get)
     }
 
-    /// Returns the reason if the file cannot be opened.
+    /// Returns the reason if the file cannot be opened by its path.
     pub(crate) fn not_to_be_opened(&self) -> Option<&str> {
+        if self.file.is_detached() {
+            return Some(DETACHED);
+        }
         let failure = self.failure.as_ref().filter(|failure| failure.is_about_opening)?;
         Some(&failure.reason.text)
     }

@@ -1,7 +1,9 @@
 //! A log file that is written at its end and goes on in a new file when it is full.
 
+mod refresh;
+
 use std::cmp::Ordering;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -62,6 +64,8 @@ pub struct RotatingFile {
     is_warned: bool,
     /// Others write to it as well. So it is written at its end only, as long as it is a log.
     is_shared: bool,
+    /// Its directory is gone, and it goes on in the open file.
+    is_detached: bool,
     /// Since that was taken last.
     growth: Growth,
 }
@@ -228,31 +232,6 @@ impl RotatingFile {
         }
     }
 
-    /// Looks at the file by its path, before each turn of writing. Truncated (`copytruncate`) or
-    /// grown by others: goes on at its end. PATH removed or another file by now: goes on at the end
-    /// of PATH, and leaves the old file as it is.
-    ///
-    /// # Errors
-    ///
-    /// Where PATH cannot be opened, or leads where the log may not go, the old file stays in use. A
-    /// caller that goes on may write into a file that cannot be found.
-    pub fn refresh(&mut self) -> Result<(), Error> {
-        if self.file.is_none() {
-            let left = self.rotation_steps_left;
-            self.reopen()?;
-            self.rotation_steps_left = left;
-            return Ok(());
-        }
-        match fs::metadata(&self.path) {
-            Ok(metadata) if FileId::of(&metadata) == self.id() => {
-                self.recount(metadata.len())?;
-                self.learn_location();
-                Ok(())
-            }
-            _ => self.reopen(),
-        }
-    }
-
     /// Converts an error of the bytes' source into one that names the log.
     ///
     /// # Errors
@@ -321,6 +300,7 @@ impl RotatingFile {
             is_rotation_postponed: false,
             is_warned: false,
             is_shared: false,
+            is_detached: false,
             growth: Growth::default(),
         }
     }
@@ -333,16 +313,6 @@ impl RotatingFile {
     fn location_of<'a>(&self, path: &'a Path) -> Result<Location<'a>, Error> {
         let location = Location::at(path, Trust::in_known(self.known_directory(), Trust::Full))?;
         Ok(location.with_current(self.id()))
-    }
-
-    /// Learns the directory of a file that another process has opened. After a failure the next
-    /// turn tries again.
-    fn learn_location(&mut self) {
-        if self.directory.is_none()
-            && let Ok(location) = self.location()
-        {
-            self.directory = Some(location.log_directory(self.id()).into());
-        }
     }
 
     fn is_half_rotated(&self) -> bool {
@@ -373,7 +343,7 @@ impl RotatingFile {
     /// Rotates the file. One that cannot be rotated for a lasting reason goes on growing.
     fn rotate(&mut self, source: &impl Source) -> Result<(), Error> {
         match self.rotate_now(source) {
-            Err(error) if error.is_about_names_for_good() => {
+            Err(error) if error.is_about_names_for_good() || self.stays_detached(&error) => {
                 let size_bytes_max = self.cut.pos().saturating_add(self.limits.size_bytes_max);
                 self.cut = Cut::new(self.cut.pos(), size_bytes_max);
                 self.is_rotation_postponed = true;
@@ -441,6 +411,7 @@ impl RotatingFile {
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
         (self.rotation_steps_left, self.is_rotation_postponed) = (None, false);
+        self.set_detached(false);
         Ok(())
     }
 }

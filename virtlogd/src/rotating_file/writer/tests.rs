@@ -1,3 +1,4 @@
+use std::fs;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -260,6 +261,62 @@ fn a_renamed_or_removed_file_is_replaced_and_left_alone() {
     append(&mut file, b"third").unwrap();
     assert_eq!(log.parts(), [b"third".to_vec()]);
     assert_eq!(file.position(), (FileId::of(&fs::metadata(&log.path).unwrap()).number, 5));
+}
+
+/// A log in a directory that can be moved.
+fn in_directory(log: &Log, limits: Limits) -> (RotatingFile, [PathBuf; 2]) {
+    let directories = ["logs", "moved"].map(|name| log.dir.path().join(name));
+    fs::create_dir(&directories[0]).unwrap();
+    (RotatingFile::open(directories[0].join("log"), limits, false).unwrap(), directories)
+}
+
+#[test]
+fn a_file_moved_with_its_directory_is_gone_on_with_until_that_is_back() {
+    let log = Log::new();
+    let limits = Limits { size_bytes_max: 10, backups_max: 1 };
+    let (mut file, [logs, moved]) = in_directory(&log, limits);
+    append(&mut file, b"first\n").unwrap();
+    fs::rename(&logs, &moved).unwrap();
+    file.refresh().unwrap();
+    append(&mut file, b"second\nthird\nfourth\n").unwrap();
+    assert!(file.is_detached());
+    assert_eq!(fs::read(moved.join("log")).unwrap(), b"first\nsecond\nthird\nfourth\n");
+
+    fs::write(&logs, "no directory").unwrap();
+    file.refresh().unwrap();
+    assert!(file.is_detached());
+    fs::remove_file(&logs).unwrap();
+
+    fs::rename(&moved, &logs).unwrap();
+    file.refresh().unwrap();
+    assert!(!file.is_detached());
+    append(&mut file, &[b'x'; 20]).unwrap();
+    assert!(logs.join("log.0").exists());
+}
+
+#[test]
+fn a_new_directory_has_a_new_file() {
+    let log = Log::new();
+    let (mut file, [logs, moved]) =
+        in_directory(&log, Limits { size_bytes_max: 100, backups_max: 1 });
+    fs::rename(&logs, &moved).unwrap();
+    file.refresh().unwrap();
+    append(&mut file, b"first").unwrap();
+    fs::create_dir(&logs).unwrap();
+    file.refresh().unwrap();
+    append(&mut file, b"second").unwrap();
+    assert!(!file.is_detached());
+    let [old, new] = [moved, logs].map(|directory| fs::read(directory.join("log")).unwrap());
+    assert_eq!([old, new], [b"first".to_vec(), b"second".to_vec()]);
+}
+
+#[test]
+fn a_file_removed_with_its_directory_is_not_gone_on_with() {
+    let log = Log::new();
+    let (mut file, [logs, _]) = in_directory(&log, Limits { size_bytes_max: 100, backups_max: 1 });
+    fs::remove_dir_all(&logs).unwrap();
+    assert_eq!(file.refresh().unwrap_err().errno(), Some(Errno::ENOENT as i32));
+    assert!(!file.is_detached());
 }
 
 #[test]
