@@ -24,6 +24,7 @@ tests::both! { Virtlogd:
     an_existing_file_is_continued_and_keeps_its_mode,
     what_a_guest_writes_is_in_the_file,
     a_missing_directory_is_an_error,
+    a_path_that_ends_in_a_slash_is_no_file,
     an_empty_path_is_no_file,
     older_parts_of_a_path_that_ends_in_a_slash_are_behind_it,
     an_open_path_is_busy,
@@ -33,6 +34,7 @@ tests::both! { Virtlogd:
     a_log_can_be_opened_that_a_file_server_has_a_lease_on,
     truncate_removes_the_file_and_the_backups_in_use,
     truncate_cannot_remove_a_directory,
+    truncate_of_a_path_that_ends_in_a_slash_fails,
     unknown_flags_are_ignored,
     a_path_ends_at_its_first_nul,
     a_relative_path_starts_in_the_current_directory,
@@ -103,6 +105,43 @@ fn a_missing_directory_is_an_error(subject: Subject) {
     let error = daemon.log_client().open(&path).unwrap_err();
     let text = format!("Unable to open file: {}: No such file or directory", path.display());
     assert_eq!(error, RpcError::system(0, Errno::ENOENT as i32, &text));
+}
+
+fn a_path_that_ends_in_a_slash_is_no_file(subject: Subject) {
+    let daemon = subject.start();
+    write(&daemon.file("file"), "");
+    fs::create_dir(daemon.file("directory")).unwrap();
+    let mut client = daemon.log_client();
+    for (name, errno, text) in [
+        ("directory/", Errno::EISDIR, "Is a directory"),
+        ("none/", Errno::EISDIR, "Is a directory"),
+        ("none//", Errno::EISDIR, "Is a directory"),
+        ("file/", Errno::EISDIR, "Is a directory"),
+        ("none/none/", Errno::ENOENT, "No such file or directory"),
+        ("file/none/", Errno::ENOTDIR, "Not a directory"),
+    ] {
+        let path = daemon.file("").join(name);
+        let text = format!("Unable to open file: {}: {text}", path.display());
+        let wanted = RpcError::system(0, errno as i32, &text);
+        assert_eq!(client.open(&path).unwrap_err(), wanted);
+        assert_eq!(client.append(&path, b"message").unwrap_err(), wanted);
+    }
+}
+
+fn truncate_of_a_path_that_ends_in_a_slash_fails(subject: Subject) {
+    let daemon = subject.start();
+    write(&daemon.file("file"), "kept");
+    for (name, errno, text) in [
+        ("none/", Errno::EISDIR, "Unable to open file: PATH: Is a directory"),
+        ("file/", Errno::ENOTDIR, "Unable to delete file PATH: Not a directory"),
+    ] {
+        let path = daemon.file("").join(name);
+        let bytes = path.as_os_str().as_bytes();
+        let error = daemon.log_client().open_with(bytes, OPEN_TRUNCATE).unwrap_err();
+        let text = text.replace("PATH", &path.display().to_string());
+        assert_eq!(error, RpcError::system(0, errno as i32, &text));
+    }
+    expect_file(&daemon.file("file"), "kept");
 }
 
 fn an_empty_path_is_no_file(subject: Subject) {

@@ -17,6 +17,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,17 @@ struct End {
     /// Another directory, behind symbolic links.
     beyond: Option<Directory>,
     name: OsString,
+}
+
+/// Converts the error of a path's directory into the one of making a file there: `open(2)` says EISDIR
+/// of a path that ends in a slash, whether the directory that it names is there or not.
+pub(super) fn creation_error(error: Error) -> Error {
+    match error {
+        Error::Open { path, .. } if names_directory(&path) => {
+            Error::Open { path, source: Errno::EISDIR.into() }
+        }
+        error => error,
+    }
 }
 
 impl Trust {
@@ -262,6 +274,15 @@ fn refuse_special(
         }
         _ => Ok(()),
     }
+}
+
+/// Returns whether a path ends in a slash, with a name before it in a directory that is there.
+fn names_directory(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    let end = bytes.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+    let (named, slashes) = bytes.split_at(end);
+    let parent = || Directory::open(split(Path::new(OsStr::from_bytes(named))).0);
+    !named.is_empty() && !slashes.is_empty() && parent().is_ok()
 }
 
 fn id_of(found: &FileStat) -> FileId {

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use super::cut::{Cut, CutStep};
-use super::location::{Location, Trust};
+use super::location::{Location, Trust, creation_error};
 use super::open_files::{OpenFile, Renaming};
 use super::parts::check_backups;
 use super::rotation;
@@ -85,7 +85,7 @@ impl RotatingFile {
             Error::Open { path, source } if truncate && source.kind() != ErrorKind::NotFound => {
                 Error::Delete { path, source }
             }
-            error => error,
+            error => creation_error(error),
         })?;
         if truncate {
             rotation::delete(&location, limits.backups_max)?;
@@ -105,7 +105,7 @@ impl RotatingFile {
     pub fn open_shared(path: impl Into<Arc<Path>>, limits: Limits) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
-        let location = Location::at(&path, Trust::Careful)?;
+        let location = Location::at(&path, Trust::Careful).map_err(creation_error)?;
         let (file, size_bytes) = OpenFile::at(&location, true)?;
         let directory = Some(location.log_directory(file.id()));
         drop(location);
