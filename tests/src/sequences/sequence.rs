@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::comparison::{Difference, Place, compare};
 use super::files::Content;
+use super::message::{Piece, Twist};
 use super::observation::Observation;
 use super::operation::{Operation, Scene};
 use super::pair::{Configuration, Pair};
@@ -84,6 +85,7 @@ impl Sequence {
     /// `None` when no more can be compared.
     fn step(&mut self, pair: &mut Pair, step: Step) -> Option<()> {
         let operation = on_open_pipe(self.scene.operation(step), pair)?;
+        let operation = self.with_common_numbers(operation);
         let number = self.operations.len();
         self.operations.push(operation);
         let operation = &self.operations[number];
@@ -101,6 +103,17 @@ impl Sequence {
             return None;
         }
         Some(())
+    }
+
+    /// Replaces what each daemon has a number of its own for, in a message that is read as the rest of the
+    /// one before it.
+    fn with_common_numbers(&self, mut operation: Operation) -> Operation {
+        if let Operation::Send { client, message, .. } = &mut operation
+            && is_out_of_step(&self.operations, *client)
+        {
+            message.arguments.iter_mut().for_each(Piece::make_common);
+        }
+        operation
     }
 
     /// What is different when both have done what they were told. What will be the same is waited for.
@@ -208,6 +221,25 @@ impl Sequence {
         }
         said
     }
+}
+
+/// Whether the next message of a client is read as the rest of another one, or after such a one.
+fn is_out_of_step(operations: &[Operation], client: usize) -> bool {
+    let (mut is_half_sent, mut is_out) = (false, false);
+    for operation in operations {
+        match operation {
+            Operation::Send { client: sender, message, bytes } if *sender == client => {
+                is_out |= is_half_sent;
+                is_half_sent = bytes.is_some() || matches!(message.twist, Twist::Length(_));
+            }
+            Operation::Rest { client: sender } if *sender == client => is_half_sent = false,
+            Operation::Close { client: leaver } if *leaver == client => {
+                (is_half_sent, is_out) = (false, false);
+            }
+            _ => {}
+        }
+    }
+    is_out || is_half_sent
 }
 
 /// A write or a hang-up is about one of the pipes that are open on either side; there may be none.

@@ -4,9 +4,9 @@ use nix::libc::{EBADF, EBUSY, EINVAL, ENAMETOOLONG};
 
 use super::{Case, Rule, names};
 use crate::sequences::files::{Content, Tree};
-use crate::sequences::observation::Body;
+use crate::sequences::observation::{Body, Item};
 use crate::sequences::operation::{Change, Operation};
-use crate::wire::{LOG_PROGRAM, RpcError};
+use crate::wire::RpcError;
 
 const READ: i32 = 3;
 
@@ -19,8 +19,12 @@ pub(super) const RULES: &[Rule] = &[
         parts: false,
         explains: reads_unknown_inode,
     },
-    Rule { title: DEVICE, parts: false, explains: |case| is_device(case) && reads(case) },
-    Rule { title: DEVICE, parts: true, explains: |case| is_device(case) && !reads(case) },
+    Rule { title: DEVICE, parts: false, explains: |case| refuses_device(case) == Some(READ) },
+    Rule {
+        title: DEVICE,
+        parts: true,
+        explains: |case| refuses_device(case).is_some_and(|procedure| procedure != READ),
+    },
     Rule { title: TOO_LONG, parts: false, explains: |case| is_too_long(case) && reads(case) },
     Rule { title: TOO_LONG, parts: true, explains: |case| is_too_long(case) && !reads(case) },
     Rule { title: "OPEN right after the guest's end", parts: true, explains: opens_after_end },
@@ -47,10 +51,17 @@ fn reads_unknown_inode(case: &Case<'_>) -> bool {
     theirs.int1 == EBADF && begins(theirs, "Unable to seek to inode")
 }
 
-/// Ours refuses what is no file; or another error comes first at libvirt's.
-fn is_device(case: &Case<'_>) -> bool {
-    let (_, Some(Body::Error(ours))) = case.answers() else { return false };
-    ours.int1 == EINVAL && begins(ours, "Unable to open file")
+/// The procedure with which ours refuses what is no file; or another error comes first at libvirt's.
+fn refuses_device(case: &Case<'_>) -> Option<i32> {
+    let received = case.ours.items.get(&case.client()?)?;
+    received.iter().find_map(|item| match item {
+        Item::Message { header, body: Body::Error(error), .. }
+            if error.int1 == EINVAL && begins(error, "Unable to open file") =>
+        {
+            Some(header.procedure)
+        }
+        _ => None,
+    })
 }
 
 fn is_too_long(case: &Case<'_>) -> bool {
@@ -65,7 +76,8 @@ fn is_too_long(case: &Case<'_>) -> bool {
 }
 
 fn reads(case: &Case<'_>) -> bool {
-    case.is_call(LOG_PROGRAM, READ)
+    let (_, ours) = case.last_items();
+    matches!(ours, Some(Item::Message { header, .. }) if header.procedure == READ)
 }
 
 fn opens_after_end(case: &Case<'_>) -> bool {
@@ -143,7 +155,7 @@ fn parts<'a>(files: &'a Tree, base: &str) -> Vec<&'a [u8]> {
 fn bytes_of<'a>(files: &'a Tree, name: &str) -> Option<&'a [u8]> {
     match &files.get(name)?.content {
         Content::File(bytes) => Some(bytes),
-        Content::Link(target) if target != name => bytes_of(files, target),
+        Content::Link(target) if target != name => bytes_of(files, &names::beside(name, target)),
         _ => None,
     }
 }

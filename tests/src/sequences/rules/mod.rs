@@ -108,11 +108,17 @@ impl<'a> Case<'a> {
         (theirs.and_then(Item::body), ours.and_then(Item::body))
     }
 
+    /// Returns the last items that the client of the last operation has received.
+    fn last_items(&self) -> (Option<&'a Item>, Option<&'a Item>) {
+        let Some(client) = self.client() else { return (None, None) };
+        let of = |side: &'a Observation| side.items.get(&client)?.last();
+        (of(self.theirs), of(self.ours))
+    }
+
     /// Returns the answer to the last message.
     fn answers(&self) -> (Option<&'a Body>, Option<&'a Body>) {
-        let Some(client) = self.client() else { return (None, None) };
-        let of = |side: &'a Observation| side.items.get(&client)?.last()?.body();
-        (of(self.theirs), of(self.ours))
+        let (theirs, ours) = self.last_items();
+        (theirs.and_then(Item::body), ours.and_then(Item::body))
     }
 
     /// Returns the changes that others have made to files.

@@ -3,7 +3,7 @@
 use super::Case;
 use crate::sequences::comparison::Place;
 use crate::sequences::message::Message;
-use crate::sequences::operation::Operation;
+use crate::sequences::operation::{Change, Operation};
 
 /// Whether the difference is about this file, one of its older parts, or what is below it.
 pub(super) fn is_about(case: &Case<'_>, file: &str) -> bool {
@@ -18,7 +18,26 @@ pub(super) fn is_about(case: &Case<'_>, file: &str) -> bool {
         Place::Leftovers | Place::Guests | Place::Outcome => return false,
     };
     let file = log_of(file);
-    base == file || base.strip_prefix(file).is_some_and(|rest| rest.starts_with('/'))
+    let is_it = |name: &str| {
+        name == file || name.strip_prefix(file).is_some_and(|rest| rest.starts_with('/'))
+    };
+    is_it(&base) || links_to(case, &base).any(is_it)
+}
+
+/// The files that links to this one were made of.
+fn links_to<'a>(case: &Case<'a>, base: &'a str) -> impl Iterator<Item = &'a str> {
+    case.changes().filter_map(move |(file, change)| match change {
+        Change::Link(target) if beside(file, target) == base => Some(file),
+        _ => None,
+    })
+}
+
+/// The name of what a link leads to, which is relative to its own directory.
+pub(super) fn beside(link: &str, target: &str) -> String {
+    match link.rsplit_once('/') {
+        Some((directory, _)) if !target.starts_with('/') => format!("{directory}/{target}"),
+        _ => target.to_owned(),
+    }
 }
 
 /// The file that a path leads to; a log's for an older part.
