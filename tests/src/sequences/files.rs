@@ -133,7 +133,8 @@ fn look_below(top: &Path, below: &Path, tree: &mut Tree, inodes: &mut BTreeMap<u
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes a file, or a directory with what is in it.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::comparison::{Difference, Place, compare};
 use super::files::Content;
-use super::message::{Piece, Twist};
+use super::message::Piece;
 use super::observation::Observation;
-use super::operation::{Operation, Scene};
+use super::operation::{Operation, Scene, is_out_of_step};
 use super::pair::{Configuration, Pair};
 use super::rules::{Case, Rule, explaining};
 use super::side::{Gone, Side};
@@ -202,9 +202,10 @@ impl Sequence {
             }
             _ => {}
         }
-        let is_locked = pair.sides().map(Side::find_lock).contains(&true);
+        let is_gone = held.iter().any(Result::is_err);
         let have_parted = pair.theirs.connections() != pair.ours.connections();
-        self.outcome.is_spent = is_locked || have_parted;
+        self.outcome.is_spent =
+            is_gone || have_parted || pair.theirs.has_more_files() || pair.ours.has_more_files();
         pair.sides().into_iter().for_each(Side::clear);
     }
 
@@ -221,25 +222,6 @@ impl Sequence {
         }
         said
     }
-}
-
-/// Whether the next message of a client is read as the rest of another one, or after such a one.
-fn is_out_of_step(operations: &[Operation], client: usize) -> bool {
-    let (mut is_half_sent, mut is_out) = (false, false);
-    for operation in operations {
-        match operation {
-            Operation::Send { client: sender, message, bytes } if *sender == client => {
-                is_out |= is_half_sent;
-                is_half_sent = bytes.is_some() || matches!(message.twist, Twist::Length(_));
-            }
-            Operation::Rest { client: sender } if *sender == client => is_half_sent = false,
-            Operation::Close { client: leaver } if *leaver == client => {
-                (is_half_sent, is_out) = (false, false);
-            }
-            _ => {}
-        }
-    }
-    is_out || is_half_sent
 }
 
 /// A write or a hang-up is about one of the pipes that are open on either side; there may be none.

@@ -16,7 +16,7 @@ use super::message::{Twist, World};
 use super::operation::{
     ADMIN_CLIENT, CLIENTS, Change, GUEST_CLIENTS, GUESTS, MAIN_CLIENTS, Operation, Scene,
 };
-use crate::harness::{Daemon, Host, Program, Subject, eventually_within};
+use crate::harness::{Daemon, Descriptors, Host, Program, Subject, eventually_within};
 use crate::wire::{
     ADMIN_PROGRAM, Answer, Connection, Frame, Header, KEEPALIVE_PROGRAM, bytes_in_pipe, kind,
 };
@@ -34,6 +34,9 @@ const ANSWER_PERIOD: Duration = Duration::from_millis(20);
 /// Questions that are answered, one after the other, before a daemon has done all that came before them:
 /// it looks at everything between two of them.
 const QUESTIONS: usize = 3;
+
+/// Directory beside those of the sequences that is the daemons' own.
+const KEPT: &str = "libvirt";
 
 /// A daemon that does not answer, or runs no more.
 #[derive(Debug, Clone)]
@@ -62,6 +65,8 @@ pub(super) struct Side {
     directory: PathBuf,
     /// The names of the inodes that were found last.
     inodes: BTreeMap<u64, String>,
+    /// Files that the daemon has had open in the beginning.
+    files: Descriptors,
 }
 
 impl Side {
@@ -79,6 +84,7 @@ impl Side {
             }
         };
         Self {
+            files: files_of(&daemon),
             daemon,
             directory: host.path("log"),
             host,
@@ -185,10 +191,9 @@ impl Side {
         files.map(|(name, _)| (name.clone(), lock(name))).collect()
     }
 
-    /// Looks whether anything is left of the daemon's locks.
-    pub(super) fn find_lock(&mut self) -> bool {
-        let tree = self.look();
-        self.locks(&tree).values().any(|lock| *lock == "exclusive" || *lock == "shared")
+    /// Whether the daemon has files open that it had not in the beginning: of leases, anywhere, or of logs.
+    pub(super) fn has_more_files(&self) -> bool {
+        files_of(&self.daemon) != self.files
     }
 
     /// Which pipes nobody reads any more.
@@ -234,8 +239,12 @@ impl Side {
 
     /// Removes the files of a sequence, and starts guests anew that had to do with it.
     pub(super) fn clear(&mut self) {
-        // A directory that is no longer there needs no removing.
-        fs::remove_dir_all(&self.directory).ok();
+        // Twisted paths lead to places beside it.
+        let beside = self.directory.parent().map(fs::read_dir);
+        let entries = beside.into_iter().flatten().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name() != KEPT) {
+            files::remove(&entry.path()).expect("removing what a sequence has left");
+        }
         let socket = self.daemon.main_socket();
         for guest in self.guests.iter_mut().filter(|guest| !guest.is_untouched()) {
             *guest = Guest::start(&socket);
@@ -347,6 +356,10 @@ impl World for Side {
     fn newest_client(&self, is_admin: bool) -> u64 {
         self.connections[usize::from(is_admin)]
     }
+}
+
+fn files_of(daemon: &Daemon) -> Descriptors {
+    daemon.descriptors().without(|kind| !kind.starts_with('/'))
 }
 
 fn is_broken(pipe: &File) -> bool {

@@ -9,7 +9,7 @@ mod twist;
 pub(super) use lock::{ACQUIRE, ODD_PIDS};
 pub(super) use outside::{Change, LockMode};
 
-use super::message::Message;
+use super::message::{Message, Twist};
 use super::step::{Action, Step};
 use crate::harness::Program;
 use crate::random::Random;
@@ -56,6 +56,25 @@ pub(super) struct Scene {
     pub(super) program: Program,
     /// The directory of its files, as both daemons call theirs.
     pub(super) directory: String,
+}
+
+/// Whether the next message of a client is read as the rest of another one, or after such a one.
+pub(super) fn is_out_of_step(operations: &[Operation], client: usize) -> bool {
+    let (mut is_half_sent, mut is_out) = (false, false);
+    for operation in operations {
+        match operation {
+            Operation::Send { client: sender, message, bytes } if *sender == client => {
+                is_out |= is_half_sent;
+                is_half_sent = bytes.is_some() || matches!(message.twist, Twist::Length(_));
+            }
+            Operation::Rest { client: sender } if *sender == client => is_half_sent = false,
+            Operation::Close { client: leaver } if *leaver == client => {
+                (is_half_sent, is_out) = (false, false);
+            }
+            _ => {}
+        }
+    }
+    is_out || is_half_sent
 }
 
 impl Scene {

@@ -188,6 +188,7 @@ fn resource_in(said: &str) -> Option<String> {
 fn file_of(resource: &str) -> &str {
     let name = resource.rsplit('/').next().unwrap_or_default();
     let name = name.rsplit(' ').next().unwrap_or_default();
+    let name = name.split("\\u{0}").next().unwrap_or_default();
     match name {
         "link" => "a",
         "hard" => "b",

@@ -3,12 +3,16 @@
 use nix::libc::{EBADF, EBUSY, EINVAL, ENAMETOOLONG};
 
 use super::{Case, Rule, names};
+use crate::sequences::comparison::Place;
 use crate::sequences::files::{Content, Tree};
 use crate::sequences::observation::{Body, Item};
 use crate::sequences::operation::{Change, Operation};
-use crate::wire::RpcError;
+use crate::wire::{LOG_PROGRAM, RpcError};
 
 const READ: i32 = 3;
+
+/// Bytes of a line for which a log is cut in front of it, and not in it; libvirt's value.
+const LINE_BYTES_MAX: usize = 80;
 
 /// Older parts of a log that there may be.
 const PARTS_MAX: u32 = 64;
@@ -18,6 +22,11 @@ pub(super) const RULES: &[Rule] = &[
         title: "READ with an unknown inode, few older parts",
         parts: false,
         explains: reads_unknown_inode,
+    },
+    Rule {
+        title: "READ from a position in a file that is two parts of the log",
+        parts: false,
+        explains: reads_file_twice,
     },
     Rule { title: DEVICE, parts: false, explains: |case| refuses_device(case) == Some(READ) },
     Rule {
@@ -76,8 +85,15 @@ fn is_too_long(case: &Case<'_>) -> bool {
 }
 
 fn reads(case: &Case<'_>) -> bool {
-    let (_, ours) = case.last_items();
-    matches!(ours, Some(Item::Message { header, .. }) if header.procedure == READ)
+    case.is_call(LOG_PROGRAM, READ)
+}
+
+fn reads_file_twice(case: &Case<'_>) -> bool {
+    let mut changes = case.changes();
+    reads(case)
+        && changes.any(|(file, change)| {
+            matches!(change, Change::HardLink(_)) && names::is_about(case, file)
+        })
 }
 
 fn opens_after_end(case: &Case<'_>) -> bool {
@@ -134,7 +150,25 @@ fn cuts_elsewhere(case: &Case<'_>) -> bool {
         let (theirs, ours) = (parts(&case.theirs.files, base), parts(&case.ours.files, base));
         theirs != ours && (is_end(&theirs, &ours, count) || is_end(&ours, &theirs, count))
     };
-    case.configuration.max_size > 0 && bases.into_iter().any(moved)
+    let cuts = case.configuration.max_size > 0;
+    cuts && (bases.into_iter().any(moved) || is_left_by_link(case))
+}
+
+/// Whether the file is what a log's link led to, and the link was dropped as the oldest part: its end was
+/// cut elsewhere.
+fn is_left_by_link(case: &Case<'_>) -> bool {
+    let Place::File(name) = &case.difference.place else { return false };
+    let (Some(theirs), Some(ours)) =
+        (bytes_of(&case.theirs.files, name), bytes_of(&case.ours.files, name))
+    else {
+        return false;
+    };
+    let mut paths = case.operations.iter().filter_map(names::path_in);
+    let is_behind_link =
+        paths.any(|path| names::base_of(case, path) == *name && !path.ends_with(&**name));
+    let is_cut = (theirs.starts_with(ours) || ours.starts_with(theirs))
+        && theirs.len().abs_diff(ours.len()) < LINE_BYTES_MAX;
+    is_behind_link && is_cut
 }
 
 /// Whether some parts hold the end of what others hold, and are as many as there can be if it is not all.

@@ -65,9 +65,13 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether the message that was sent last is a call of this procedure.
+    /// Whether the last answer is to a call of this procedure, or, without one, the last message is such
+    /// a call.
     fn is_call(&self, program: u32, procedure: i32) -> bool {
-        let header = self.message().map(Message::header);
+        let header = match self.last_items().1 {
+            Some(Item::Message { header, .. }) => Some(*header),
+            _ => self.message().map(Message::header),
+        };
         header.is_some_and(|header| (header.prog, header.procedure) == (program, procedure))
     }
 

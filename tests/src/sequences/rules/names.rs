@@ -1,27 +1,39 @@
 //! Which file a path leads to, as the files are in the beginning of a sequence.
 
+use std::path::Path;
+
 use super::Case;
 use crate::sequences::comparison::Place;
 use crate::sequences::message::Message;
-use crate::sequences::operation::{Change, Operation};
+use crate::sequences::operation::{Change, Operation, is_out_of_step};
 
-/// Whether the difference is about this file, one of its older parts, or what is below it.
+/// Whether the difference is about this file, one of its older parts, or what is below them.
 pub(super) fn is_about(case: &Case<'_>, file: &str) -> bool {
-    let base = match &case.difference.place {
-        Place::File(name) | Place::Lock(name) => log_of(name).to_owned(),
-        Place::Item { .. } => match case.message().and_then(path_in_message) {
-            Some(path) => base_of(case, path),
-            None => return false,
-        },
+    let bases = match &case.difference.place {
+        Place::File(name) | Place::Lock(name) => vec![log_of(name).to_owned()],
+        Place::Item { client, .. } => {
+            let paths = possible_messages(case, *client).into_iter().filter_map(path_in_message);
+            paths.map(|path| base_of(case, path)).collect()
+        }
         // These have no name.
         Place::Pipes | Place::Leases => return true,
         Place::Leftovers | Place::Guests | Place::Outcome => return false,
     };
     let file = log_of(file);
     let is_it = |name: &str| {
-        name == file || name.strip_prefix(file).is_some_and(|rest| rest.starts_with('/'))
+        let mut above = Path::new(name).ancestors().filter_map(Path::to_str);
+        above.any(|name| log_of(name) == file)
     };
-    is_it(&base) || links_to(case, &base).any(is_it)
+    bases.iter().any(|base| is_it(base) || links_to(case, base).any(is_it))
+}
+
+/// The messages that the last answer to this client may be to.
+fn possible_messages<'a>(case: &Case<'a>, client: usize) -> Vec<&'a Message> {
+    if is_out_of_step(case.operations, client) {
+        case.messages_of_client().collect()
+    } else {
+        case.message().into_iter().collect()
+    }
 }
 
 /// The files that links to this one were made of.
