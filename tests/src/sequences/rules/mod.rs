@@ -68,7 +68,7 @@ impl<'a> Case<'a> {
     /// Whether the last answer is to a call of this procedure, or, without one, the last message is such
     /// a call.
     fn is_call(&self, program: u32, procedure: i32) -> bool {
-        let header = match self.last_items().1 {
+        let header = match self.answer_items().1 {
             Some(Item::Message { header, .. }) => Some(*header),
             _ => self.message().map(Message::header),
         };
@@ -112,16 +112,23 @@ impl<'a> Case<'a> {
         (theirs.and_then(Item::body), ours.and_then(Item::body))
     }
 
-    /// Returns the last items that the client of the last operation has received.
-    fn last_items(&self) -> (Option<&'a Item>, Option<&'a Item>) {
+    /// Returns the first items that are different of those that the client of the last operation has
+    /// received, or the last ones.
+    fn answer_items(&self) -> (Option<&'a Item>, Option<&'a Item>) {
         let Some(client) = self.client() else { return (None, None) };
-        let of = |side: &'a Observation| side.items.get(&client)?.last();
-        (of(self.theirs), of(self.ours))
+        let of = |side: &'a Observation| side.items.get(&client).map_or(&[][..], Vec::as_slice);
+        let (theirs, ours) = (of(self.theirs), of(self.ours));
+        let numbers = 0..theirs.len().max(ours.len());
+        let different = numbers.clone().find(|&number| theirs.get(number) != ours.get(number));
+        match different.or(numbers.last()) {
+            Some(number) => (theirs.get(number), ours.get(number)),
+            None => (None, None),
+        }
     }
 
     /// Returns the answer to the last message.
     fn answers(&self) -> (Option<&'a Body>, Option<&'a Body>) {
-        let (theirs, ours) = self.last_items();
+        let (theirs, ours) = self.answer_items();
         (theirs.and_then(Item::body), ours.and_then(Item::body))
     }
 

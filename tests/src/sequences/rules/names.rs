@@ -82,6 +82,7 @@ fn log_of(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((log, end)) if is_number(end) => log_of(log),
         _ if name == "link" => "b",
+        _ if name == "dangling" => "nowhere",
         _ => name,
     }
 }
