@@ -21,6 +21,11 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule { title: "log setting that is not UTF-8", parts: true, explains: sets_odd_text },
     Rule { title: "OPEN that brings fds along", parts: false, explains: opens_with_fds },
+    Rule {
+        title: "call whose fds come behind bytes of another",
+        parts: true,
+        explains: takes_late_fds,
+    },
     Rule { title: "call with fds that fails early", parts: true, explains: fails_with_fds },
     Rule { title: "length word below the header's size", parts: true, explains: has_no_header },
 ];
@@ -60,6 +65,12 @@ fn opens_with_fds(case: &Case<'_>) -> bool {
         return false;
     };
     ours.len() == 1 && theirs.len() > 1 && theirs.last() == ours.last() && case.has_sent_fds()
+}
+
+/// Ours has taken the next fds for the call's, and done what it says.
+fn takes_late_fds(case: &Case<'_>) -> bool {
+    let closes = matches!(case.answer_items(), (Some(Item::Closed), Some(Item::Message { .. })));
+    closes && case.has_sent_fds()
 }
 
 /// Their fds come back with a byte each, which puts the stream out of step.
