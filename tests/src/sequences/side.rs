@@ -338,7 +338,12 @@ impl Side {
         self.call(ping, &[]).map(drop)
     }
 
+    /// What has become of a daemon that has closed one of the player's own connections. An administrator
+    /// may have told it to.
     fn end_of_daemon(&mut self) -> String {
+        if !eventually_within(PATIENCE_WITH_THEIRS, || !self.daemon.is_running()) {
+            return "it has closed the player's own connection".to_owned();
+        }
         let exit = self.daemon.wait();
         format!("it has ended: status {:?}, signal {:?}", exit.code, exit.signal)
     }
