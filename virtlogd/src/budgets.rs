@@ -110,8 +110,10 @@ impl DirectoryBudget {
         self.is_under_way = false;
         let took = self.begun_at.map_or(Duration::ZERO, |begun_at| now.duration_since(begun_at));
         self.due = Some(now + took * REST_FACTOR);
-        let is_low = kept.as_ref().is_ok_and(|kept| kept.is_low);
-        self.rule.is_low.store(is_low, Ordering::Relaxed);
+        // Of a directory that cannot be looked at, the last answer counts.
+        if let Ok(Kept { is_low, .. }) = &kept {
+            self.rule.is_low.store(*is_low, Ordering::Relaxed);
+        }
         if kept.as_ref().is_ok_and(|kept| kept.has_more) {
             self.begun_at = None;
         }

@@ -18,6 +18,7 @@ tests::ours! { Virtlogd:
     as_much_is_removed_as_the_floor_takes,
     other_directories_are_left_alone,
     a_directory_that_is_not_there_is_told_of_once,
+    floods_stay_capped_when_the_directory_is_moved,
     budgets_are_kept_after_an_upgrade,
 }
 
@@ -113,6 +114,23 @@ fn other_directories_are_left_alone(subject: Subject) {
     let log = scene.daemon.log_client().open(&other).unwrap();
     guest_writes(&log.pipe, vec![b'x'; 4_000_000]);
     eventually("nothing is lost", || fs::metadata(&other).unwrap().len() == 4_000_000);
+}
+
+/// The log is not rotated then.
+fn floods_stay_capped_when_the_directory_is_moved(subject: Subject) {
+    let scene = Scene::begin_with(subject, "max_size = 0\n", "free_min = '1000000 TiB'");
+    let path = scene.file("a.log");
+    write(&backup(&path, 0), PART);
+    eventually("the older part is gone", || !backup(&path, 0).exists());
+    let log = scene.daemon.log_client().open(&path).unwrap();
+    let moved = scene.daemon.host().path("moved");
+    fs::rename(path.parent().unwrap(), &moved).unwrap();
+    scene.daemon.expect_said("Unable to keep the budget of");
+    guest_writes(&log.pipe, vec![b'x'; 4_000_000]);
+    drop(log);
+    eventually("the log has ended", || scene.daemon.log_client().position(&path).is_err());
+    let stored_bytes = fs::metadata(moved.join("a.log")).unwrap().len();
+    assert!((1..2_000_000).contains(&stored_bytes), "{stored_bytes}");
 }
 
 fn a_directory_that_is_not_there_is_told_of_once(subject: Subject) {

@@ -24,6 +24,7 @@ tests::ours! { Virtlogd:
     a_log_moved_with_its_directory_goes_on_at_its_path_when_it_can,
     a_full_log_moved_with_its_directory_is_kept_and_rotated_later,
     a_log_removed_with_its_directory_waits_for_another,
+    a_log_moved_with_its_directory_needs_no_descriptor,
     a_log_truncated_underneath_starts_counting_anew,
     a_full_disk_loses_bytes_but_not_the_log,
     each_gap_is_told_where_it_is,
@@ -117,11 +118,12 @@ fn a_log_moved_with_its_directory_goes_on_at_its_path_when_it_can(subject: Subje
     let moved = move_directory(&daemon, &path);
     log.pipe.write_all(b"first\n").unwrap();
     expect_file(&moved, "first\n");
-    daemon.expect_said("is gone; it goes on in the file that is open");
+    daemon.expect_said("is out of reach; the log goes on in the file that is open");
     fs::create_dir(path.parent().unwrap()).unwrap();
     log.pipe.write_all(b"second\n").unwrap();
     expect_file(&path, "second\n");
-    assert_eq!(daemon.stderr().matches("is gone; it goes on").count(), 1);
+    daemon.expect_said("goes on at its path again");
+    assert_eq!(daemon.stderr().matches("is out of reach").count(), 1);
     expect_file(&moved, "first\n");
 }
 
@@ -149,6 +151,14 @@ fn a_log_removed_with_its_directory_waits_for_another(subject: Subject) {
     guest_writes(&log.pipe, lines(1000));
     fs::create_dir(directory).unwrap();
     expect_file(&path, lines(1000));
+}
+
+fn a_log_moved_with_its_directory_needs_no_descriptor(subject: Subject) {
+    let (daemon, path, log) = open_in_directory(subject, "");
+    let moved = move_directory(&daemon, &path);
+    daemon.allow_more_fds(0);
+    guest_writes(&log.pipe, lines(50_000));
+    expect_file(&moved, lines(50_000));
 }
 
 /// C rotates at what it thinks is the limit.

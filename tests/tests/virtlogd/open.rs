@@ -110,6 +110,7 @@ fn a_missing_directory_is_an_error(subject: Subject) {
 fn a_path_that_ends_in_a_slash_is_no_file(subject: Subject) {
     let daemon = subject.start();
     write(&daemon.file("file"), "");
+    symlink("nowhere", daemon.file("dangling")).unwrap();
     fs::create_dir(daemon.file("directory")).unwrap();
     let mut client = daemon.log_client();
     for (name, errno, text) in [
@@ -117,6 +118,7 @@ fn a_path_that_ends_in_a_slash_is_no_file(subject: Subject) {
         ("none/", Errno::EISDIR, "Is a directory"),
         ("none//", Errno::EISDIR, "Is a directory"),
         ("file/", Errno::EISDIR, "Is a directory"),
+        ("dangling/", Errno::EISDIR, "Is a directory"),
         ("none/none/", Errno::ENOENT, "No such file or directory"),
         ("file/none/", Errno::ENOTDIR, "Not a directory"),
     ] {
@@ -131,7 +133,13 @@ fn a_path_that_ends_in_a_slash_is_no_file(subject: Subject) {
 fn truncate_of_a_path_that_ends_in_a_slash_fails(subject: Subject) {
     let daemon = subject.start();
     write(&daemon.file("file"), "kept");
+    fs::create_dir(daemon.file("directory")).unwrap();
+    symlink("directory", daemon.file("link")).unwrap();
+    symlink("nowhere", daemon.file("dangling")).unwrap();
     for (name, errno, text) in [
+        ("directory/", Errno::EISDIR, "Unable to delete file PATH: Is a directory"),
+        ("link/", Errno::ENOTDIR, "Unable to delete file PATH: Not a directory"),
+        ("dangling/", Errno::ENOTDIR, "Unable to delete file PATH: Not a directory"),
         ("none/", Errno::EISDIR, "Unable to open file: PATH: Is a directory"),
         ("file/", Errno::ENOTDIR, "Unable to delete file PATH: Not a directory"),
     ] {

@@ -3,6 +3,8 @@
 //! A writer knows nothing of the loop: it is moved into a job and back. The state that the loop has
 //! to reach meanwhile is in the [guest's pipe](Guest).
 
+mod messages;
+
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use nix::libc;
 
 use crate::guest::access::Guest;
 use crate::guest::backlog::Backlog;
-use crate::guest::loss::{self, Loss};
+use crate::guest::loss;
 use crate::guest::pipe::InputState;
 use crate::guest::rate::{self, ReadPolicy};
 use crate::guest::rate_cap::RateCap;
@@ -33,8 +35,9 @@ use crate::rotating_file::{self, Bytes, Error, Limits, RotatingFile, SharedDirec
 /// Time for which the backlog of a guest that has gone is tried to be written.
 const FINAL_BACKLOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// Reason why a log that goes on in the open file cannot be opened by its path.
-const DETACHED: &str = "its directory is gone";
+/// Reasons why libvirt's daemon could not open a log that can be written.
+const DETACHED: &str = "its directory is out of reach";
+const NO_TEXT: &str = "its path is not UTF-8";
 
 /// Writer of one guest's log.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct LogWriter {
     guest: Arc<Guest>,
     file: RotatingFile,
     failure: Option<Box<WriteFailure>>,
+    /// The daemon's log says that the file's directory is out of reach.
+    is_detached: bool,
 }
 
 /// Failure to write a log, as long as it lasts.
@@ -56,7 +61,7 @@ struct WriteFailure {
 impl LogWriter {
     /// Makes the writer of a guest's output into a file.
     pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
-        let mut writer = Self { guest, file, failure: None };
+        let mut writer = Self { guest, file, failure: None, is_detached: false };
         writer.note_file(&mut Tally::default());
         writer
     }
@@ -91,13 +96,14 @@ impl LogWriter {
         self.file.directory().map(SharedDirectory::get)
     }
 
-    /// Returns the reason if the file cannot be opened by its path.
+    /// Returns the reason if libvirt's daemon could not open the file by its path.
     pub(crate) fn not_to_be_opened(&self) -> Option<&str> {
-        if self.file.is_detached() {
-            return Some(DETACHED);
+        let failure = self.failure.as_ref().filter(|failure| failure.is_about_opening);
+        match failure {
+            _ if self.file.path().to_str().is_none() => Some(NO_TEXT),
+            Some(failure) => Some(&failure.reason.text),
+            None => self.file.is_detached().then_some(DETACHED),
         }
-        let failure = self.failure.as_ref().filter(|failure| failure.is_about_opening)?;
-        Some(&failure.reason.text)
     }
 
     /// Returns the limits of the file.
@@ -105,7 +111,8 @@ impl LogWriter {
         self.file.limits()
     }
 
-    /// Stores what waits and looks whether the path still leads to the file.
+    /// Stores what waits and looks whether the path still leads to the file, for libvirt's daemon. Logs
+    /// what that will not go on with: nothing can be logged any more when the state is saved.
     pub(crate) fn flush_for_handover(&mut self, workspace: &mut Workspace) {
         match self.file.refresh() {
             Ok(()) => {
@@ -115,6 +122,7 @@ impl LogWriter {
             Err(error) => self.note_failure(&error, workspace),
         }
         self.note_file(&mut workspace.tally);
+        self.log_what_ends();
     }
 
     /// Returns the guest.
@@ -355,6 +363,7 @@ impl LogWriter {
     /// Notes that no bytes are in hand, the file's directory for the journal and the process after this
     /// one, and what has become of the file for who looks into the daemon.
     fn note_file(&mut self, tally: &mut Tally) {
+        self.log_place();
         let growth = self.file.take_growth();
         tally.grown(growth);
         let mut pipe = self.guest.pipe();
@@ -407,22 +416,6 @@ impl LogWriter {
             let lost = report.tell(now);
             drop(pipe);
             self.log_end_of_loss(lost, was_failing);
-        }
-    }
-
-    fn log_end_of_loss(&self, lost: Option<Loss>, was_failing: bool) {
-        let (guest, path) = (&self.guest.identity, self.file.path());
-        let shown = path.display();
-        let lost = lost.map_or_else(|| "nothing was lost".to_owned(), |lost| lost.to_string());
-        if self.guest.cap.is_some() && !was_failing {
-            log_about!(warn, guest, path, "The log {shown} of {guest} is over its rate: {lost}");
-        } else {
-            log_about!(
-                warn,
-                guest,
-                path,
-                "The log {shown} of {guest} can be written again: {lost}"
-            );
         }
     }
 

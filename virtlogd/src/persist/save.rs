@@ -13,12 +13,8 @@ use crate::guest::staging::StagingPipe;
 use crate::logs::queue::LogQueue;
 use crate::logs::table::LogTable;
 use crate::logs::writer::LogWriter;
-use crate::message::{log_about, reason_at};
 use crate::persist::unclaimed_pipes::UnclaimedPipes;
 use crate::rotating_file::SharedDirectory;
-
-/// Reason why a log cannot go on with libvirt's daemon.
-const NO_TEXT: &str = "its path is not UTF-8";
 
 /// Puts all logs into `document`.
 pub(crate) fn logs<'a>(
@@ -52,28 +48,8 @@ fn save(queue: &LogQueue, fd_set: &FdSet, successor: Successor) -> Option<Log> {
     let is_text = path.to_str().is_some();
     if successor == Successor::Libvirt {
         let writer = queue.writer.as_deref();
-        let failure =
-            if is_text { writer.and_then(LogWriter::not_to_be_opened) } else { Some(NO_TEXT) };
-        if let Some(reason) = failure {
-            log_about!(
-                error,
-                identity,
-                path,
-                reason = reason,
-                "The log of {identity} ends, as libvirt's daemon could not open it: {}",
-                reason_at(&reason, path)
-            );
+        if !is_text || writer.and_then(LogWriter::not_to_be_opened).is_some() {
             return None;
-        }
-        if let Some(backlog) = pipe.backlog() {
-            log_about!(
-                error,
-                identity,
-                path,
-                "{} bytes of {identity} are lost at the hand-over to libvirt's daemon, its log {} could not be written",
-                backlog.bytes(),
-                path.display()
-            );
         }
         // It takes EAGAIN for the end of the log. On a pipe of ours this cannot fail.
         fd::set_blocking(&pipe.fd).ok();

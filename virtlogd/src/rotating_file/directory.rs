@@ -234,7 +234,7 @@ fn step(at: impl AsFd, name: &OsStr) -> io::Result<PathStep> {
 }
 
 /// Returns a path to an fd, for calls that take none.
-fn by_number(fd: impl AsFd) -> PathBuf {
+pub(super) fn by_number(fd: impl AsFd) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into()
 }
 

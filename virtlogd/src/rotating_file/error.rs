@@ -136,13 +136,6 @@ impl Error {
             && self.errno().is_some_and(is_lasting)
     }
 
-    /// Returns whether a log could not be opened because there is no directory for it.
-    pub fn is_about_missing_directory(&self) -> bool {
-        const MISSING: [i32; 2] = [Errno::ENOENT as i32, Errno::ENOTDIR as i32];
-        matches!(self, Self::Open { .. })
-            && self.errno().is_some_and(|errno| MISSING.contains(&errno))
-    }
-
     /// Returns the text with its paths as they are, which need not be UTF-8.
     pub fn detail(&self) -> Vec<u8> {
         match self {

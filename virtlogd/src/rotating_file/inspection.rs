@@ -1,12 +1,14 @@
 //! Looks at a log's own text, by its path: the file is not open for reading.
 
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use common::sys::file_id::FileId;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::directory::by_number;
 use super::reader::read;
 use super::writer::RotatingFile;
 
@@ -17,12 +19,15 @@ const OTHERS_BYTES_MAX: u64 = 65_536;
 
 impl RotatingFile {
     /// Returns whether the next byte begins a line: a new file goes on with the line in which the part
-    /// before it was cut. The file is not open for reading, so this looks at PATH; where that fails the
-    /// answer is no.
+    /// before it was cut. The file is not open for reading, so this looks at PATH, or at `/proc` for one
+    /// whose directory is out of reach; where that fails the answer is no.
     pub fn is_at_line_start(&self) -> bool {
         let Some(last) = self.position().1.checked_sub(1) else {
             return self.is_behind_line();
         };
+        if self.is_detached() {
+            return self.open_again().is_ok_and(|file| is_newline(&file, last));
+        }
         let Ok((file, metadata)) = self.open_part(None) else {
             return false;
         };
@@ -55,6 +60,11 @@ impl RotatingFile {
             },
             Err(error) => error.errno() == Some(Errno::ENOENT as i32),
         }
+    }
+
+    /// Opens the file for reading where its path does not lead to it.
+    fn open_again(&self) -> io::Result<File> {
+        File::open(by_number(self.state().0.ok_or(Errno::EBADF)?))
     }
 
     fn open_part(&self, part: Option<u64>) -> Result<(File, Metadata), Error> {

@@ -15,7 +15,7 @@
 //! tell it from all others.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -31,6 +31,7 @@ use nix::sys::stat::FileStat;
 use super::blocking::{is_special, open_soon, special};
 use super::directory::{Directory, LINKS_MAX, is_link, split};
 use super::parts::backup;
+use super::rotation::absent_is_fine;
 
 use super::{Error, Refusal};
 
@@ -64,15 +65,18 @@ struct End {
     name: OsString,
 }
 
-/// Converts the error of a path's directory into the one of making a file there: `open(2)` says EISDIR
-/// of a path that ends in a slash, whether the directory that it names is there or not.
-pub(super) fn creation_error(error: Error) -> Error {
-    match error {
-        Error::Open { path, .. } if names_directory(&path) => {
-            Error::Open { path, source: Errno::EISDIR.into() }
-        }
-        error => error,
+/// Refuses a path that ends in a slash, as the kernel does: no file has such a name, so nothing is
+/// removed or made here.
+pub(super) fn refuse_slash(path: &Path, truncate: bool) -> Result<(), Error> {
+    if !path.as_os_str().as_bytes().ends_with(b"/") {
+        return Ok(());
     }
+    if truncate {
+        absent_is_fine(fs::remove_file(path))
+            .map_err(|source| Error::Delete { path: path.into(), source })?;
+    }
+    let opened = File::options().write(true).create(true).truncate(false).open(path);
+    opened.map(drop).map_err(|source| Error::Open { path: path.into(), source })
 }
 
 impl Trust {
@@ -274,15 +278,6 @@ fn refuse_special(
         }
         _ => Ok(()),
     }
-}
-
-/// Returns whether a path ends in a slash, with a name before it in a directory that is there.
-fn names_directory(path: &Path) -> bool {
-    let bytes = path.as_os_str().as_bytes();
-    let end = bytes.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
-    let (named, slashes) = bytes.split_at(end);
-    let parent = || Directory::open(split(Path::new(OsStr::from_bytes(named))).0);
-    !named.is_empty() && !slashes.is_empty() && parent().is_ok()
 }
 
 fn id_of(found: &FileStat) -> FileId {

@@ -99,7 +99,8 @@ fn remove_part(log: &Location<'_>, part: Option<u64>) -> io::Result<bool> {
     }
 }
 
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+/// Takes what is not there for removed.
+pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

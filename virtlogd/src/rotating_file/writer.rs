@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use super::cut::{Cut, CutStep};
-use super::location::{Location, Trust, creation_error};
+use super::location::{Location, Trust, refuse_slash};
 use super::open_files::{OpenFile, Renaming};
 use super::parts::check_backups;
 use super::rotation;
@@ -64,7 +64,7 @@ pub struct RotatingFile {
     is_warned: bool,
     /// Others write to it as well. So it is written at its end only, as long as it is a log.
     is_shared: bool,
-    /// Its directory is gone, and it goes on in the open file.
+    /// Its directory is out of reach, and it goes on in the open file.
     is_detached: bool,
     /// Since that was taken last.
     growth: Growth,
@@ -81,11 +81,12 @@ impl RotatingFile {
     pub fn open(path: impl Into<Arc<Path>>, limits: Limits, truncate: bool) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
+        refuse_slash(&path, truncate)?;
         let location = Location::at(&path, Trust::Full).map_err(|error| match error {
             Error::Open { path, source } if truncate && source.kind() != ErrorKind::NotFound => {
                 Error::Delete { path, source }
             }
-            error => creation_error(error),
+            error => error,
         })?;
         if truncate {
             rotation::delete(&location, limits.backups_max)?;
@@ -105,7 +106,8 @@ impl RotatingFile {
     pub fn open_shared(path: impl Into<Arc<Path>>, limits: Limits) -> Result<Self, Error> {
         let path = path.into();
         check_backups(limits.backups_max)?;
-        let location = Location::at(&path, Trust::Careful).map_err(creation_error)?;
+        refuse_slash(&path, false)?;
+        let location = Location::at(&path, Trust::Careful)?;
         let (file, size_bytes) = OpenFile::at(&location, true)?;
         let directory = Some(location.log_directory(file.id()));
         drop(location);
@@ -342,11 +344,13 @@ impl RotatingFile {
 
     /// Rotates the file. One that cannot be rotated for a lasting reason goes on growing.
     fn rotate(&mut self, source: &impl Source) -> Result<(), Error> {
+        if self.is_detached {
+            self.postpone_rotation();
+            return Ok(());
+        }
         match self.rotate_now(source) {
-            Err(error) if error.is_about_names_for_good() || self.stays_detached(&error) => {
-                let size_bytes_max = self.cut.pos().saturating_add(self.limits.size_bytes_max);
-                self.cut = Cut::new(self.cut.pos(), size_bytes_max);
-                self.is_rotation_postponed = true;
+            Err(error) if error.is_about_names_for_good() => {
+                self.postpone_rotation();
                 let reason = error.errno().map(errno_text).unwrap_or_default();
                 self.warn_once(&format!(
                     "cannot be rotated and goes on growing: {error}: {reason}"
@@ -355,6 +359,13 @@ impl RotatingFile {
             }
             result => result,
         }
+    }
+
+    /// Lets it grow by its maximum size first.
+    fn postpone_rotation(&mut self) {
+        let size_bytes_max = self.cut.pos().saturating_add(self.limits.size_bytes_max);
+        self.cut = Cut::new(self.cut.pos(), size_bytes_max);
+        self.is_rotation_postponed = true;
     }
 
     fn rotate_now(&mut self, source: &impl Source) -> Result<(), Error> {
@@ -411,7 +422,7 @@ impl RotatingFile {
         self.file = Some(file);
         self.cut = Cut::new(size_bytes, self.limits.size_bytes_max);
         (self.rotation_steps_left, self.is_rotation_postponed) = (None, false);
-        self.set_detached(false);
+        self.is_detached = false;
         Ok(())
     }
 }

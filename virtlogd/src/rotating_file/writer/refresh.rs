@@ -1,22 +1,25 @@
 //! A look at a log's path: what has become of the file that is open.
 
 use std::fs;
+use std::path::Path;
 
 use common::sys::file_id::FileId;
+use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
-use super::{Error, RotatingFile};
+use super::super::directory::split;
+use super::{Cut, Error, RotatingFile};
 
 impl RotatingFile {
     /// Looks at the file by its path, before each turn of writing. Truncated (`copytruncate`) or
     /// grown by others: goes on at its end. PATH removed or another file by now: goes on at the end
-    /// of PATH, and leaves the old file as it is. PATH's directory gone: goes on in the old file if
-    /// that has still a name.
+    /// of PATH, and leaves the old file as it is. PATH's directory out of reach: goes on in the old
+    /// file if that has a name left.
     ///
     /// # Errors
     ///
-    /// Where PATH cannot be opened otherwise, or leads where the log may not go, the old file stays in use. A
-    /// caller that goes on may write into a file that cannot be found.
+    /// Where PATH cannot be opened otherwise, or leads where the log may not go, the old file stays
+    /// in use. A caller that goes on may write into a file that cannot be found.
     pub fn refresh(&mut self) -> Result<(), Error> {
         if self.file.is_none() {
             let left = self.rotation_steps_left;
@@ -28,54 +31,50 @@ impl RotatingFile {
             Ok(metadata) if FileId::of(&metadata) == self.id() => {
                 self.recount(metadata.len())?;
                 self.learn_location();
-                self.set_detached(false);
+                self.attach();
                 Ok(())
             }
-            _ => self.reopen().or_else(|error| self.go_on_detached(error)),
+            _ => match self.size_if_detached() {
+                Some(size_bytes) => {
+                    self.is_detached = true;
+                    self.recount(size_bytes).map(drop)
+                }
+                None => {
+                    self.is_detached = false;
+                    self.reopen()
+                }
+            },
         }
     }
 
-    /// Returns whether its directory is gone, so that it goes on in the open file, wherever that is.
+    /// Returns whether its directory is out of reach, so that it goes on in the open file, wherever
+    /// that is. It is not rotated then.
     pub fn is_detached(&self) -> bool {
         self.is_detached
     }
 
-    /// Goes on in the open file after the path could not be opened, if the directory is gone. It
-    /// has been moved, or is below a mount, and the file with it. One without a name is found by
-    /// nobody.
-    fn go_on_detached(&mut self, error: Error) -> Result<(), Error> {
-        let open = self.file.as_ref().filter(|_| error.is_about_missing_directory());
-        match open.map(|open| fstat(&open.file)) {
-            Some(Ok(found)) if found.st_nlink > 0 => {
-                self.recount(u64::try_from(found.st_size).unwrap_or(0))?;
-                self.set_detached(true);
-                Ok(())
-            }
-            _ => Err(error),
+    /// Goes on as before its directory was out of reach. A rotation that was due then is so now.
+    fn attach(&mut self) {
+        if std::mem::replace(&mut self.is_detached, false) {
+            self.is_rotation_postponed = false;
+            self.cut = Cut::new(self.cut.pos(), self.limits.size_bytes_max);
         }
     }
 
-    /// Returns whether it cannot be rotated because its directory is gone.
-    pub(super) fn stays_detached(&self, error: &Error) -> bool {
-        self.is_detached && error.is_about_missing_directory()
+    /// Returns the open file's size if the path does not lead to its directory, because that was
+    /// moved, a mount is gone or the way is barred, and the file has a name somewhere.
+    fn size_if_detached(&self) -> Option<u64> {
+        let open = self.file.as_ref().filter(|_| self.is_out_of_reach())?;
+        let found = fstat(&open.file).ok().filter(|found| found.st_nlink > 0)?;
+        u64::try_from(found.st_size).ok()
     }
 
-    pub(super) fn set_detached(&mut self, is_detached: bool) {
-        if std::mem::replace(&mut self.is_detached, is_detached) == is_detached {
-            return;
-        }
-        let path = self.path.display();
-        if is_detached {
-            tracing::warn!(
-                target: "logging.log_handler",
-                LIBVIRT_LOG_PATH = %path,
-                "The directory of the log {path} is gone; it goes on in the file that is open, wherever that was moved"
-            );
-        } else {
-            tracing::info!(
-                target: "logging.log_handler", LIBVIRT_LOG_PATH = %path, "The log {path} is at its path again"
-            );
-        }
+    /// Takes no fd, as there may be none left.
+    fn is_out_of_reach(&self) -> bool {
+        let (parent, _) = split(&self.path);
+        let was_link = self.known_directory().is_some_and(|known| known.target_uid.is_some());
+        let target = || fs::read_link(&self.path).ok().filter(|_| was_link);
+        is_lost(parent) || target().is_some_and(|target| is_lost(split(&parent.join(target)).0))
     }
 
     /// Learns the directory of a file that another process has opened. After a failure the next
@@ -87,4 +86,13 @@ impl RotatingFile {
             self.directory = Some(location.log_directory(self.id()).into());
         }
     }
+}
+
+/// Returns whether names in a directory cannot be looked up, for a reason that may last.
+fn is_lost(directory: &Path) -> bool {
+    const LASTING: [Errno; 4] = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ELOOP];
+    // As a name in it, this needs a directory that may be searched.
+    let looked_up = fs::metadata(directory.join("."));
+    let errno = looked_up.err().and_then(|error| error.raw_os_error());
+    errno.is_some_and(|errno| LASTING.contains(&Errno::from_raw(errno)))
 }
