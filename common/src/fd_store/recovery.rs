@@ -13,7 +13,7 @@ use super::journal::{self, JournalContents};
 use super::names::Kind;
 use crate::handover::InheritedFds;
 use crate::handover::document::{
-    Change, Daemon, Document, Items, Lockspace, LogHandler, PrivateDaemon, Server,
+    Daemon, Document, Items, Lockspace, LogHandler, PrivateDaemon, Server,
 };
 use crate::sys::shortage::wait_out;
 use items::{found_client, found_lease, found_log, is_missing};
@@ -100,7 +100,7 @@ fn build_document(
     let owners =
         contents.document.default_lockspace.as_mut().and_then(|space| space.private.take());
     let owners = owners.unwrap_or_default().with_later(std::mem::take(&mut contents.endings));
-    let next_client_id = spread_out(&mut contents, main_server);
+    let next_client_id = next_client_id(&mut contents.document, main_server);
     let private = contents.document.private.take().unwrap_or_default();
     let staged = Staged::read(numbers, private.at_risk_round.unwrap_or(0));
     let calls = numbers.slot_files(Kind::PendingReplies).pop().map(|(_, _, calls)| calls);
@@ -117,7 +117,7 @@ fn build_document(
     }
     clients.sort_by_key(|client| client.id);
     let main = Server { clients: Some(clients), next_client_id, ..Server::default() };
-    leases.extend(contents.spaces);
+    leases.extend(spaces_of(&mut contents.document).chain(contents.spaces));
     Document {
         daemon: Some(Daemon::Named { servers: BTreeMap::from([(main_server.to_owned(), main)]) }),
         handler: Some(LogHandler { files: Some(Items::Read(logs)) }),
@@ -133,39 +133,14 @@ fn build_document(
     }
 }
 
-/// Moves the items of the journal's document to its changes, unless a change replaces them. Returns
-/// the number for the next client.
-fn spread_out(contents: &mut JournalContents, main_server: &str) -> Option<u64> {
-    let JournalContents { document, changes, spaces, .. } = contents;
-    let mut add = |key: Option<u64>, change: Change| {
-        if let Some(key) = key {
-            changes.entry(key).or_insert(change);
-        }
-    };
-    let logs = document.handler.take().and_then(|handler| handler.files);
-    for log in logs.into_iter().flat_map(Items::into_vec) {
-        let key = log.private.as_ref().and_then(|private| private.key);
-        add(key, Change { log: Some(log), ..Change::default() });
-    }
-    let default = document.default_lockspace.take();
-    for space in document.lockspaces.take().into_iter().flatten().chain(default) {
-        let Lockspace { directory, resources, private } = space;
-        if directory.is_some() {
-            let directory = directory.clone();
-            spaces.push(Lockspace { directory, resources: None, private: private.clone() });
-        }
-        for resource in resources.into_iter().flat_map(Items::into_vec) {
-            let key = resource.private.as_ref().and_then(|private| private.key);
-            let resources = Some(Items::Read(vec![resource]));
-            let (directory, private) = (directory.clone(), private.clone());
-            let lease = Lockspace { directory, resources, private };
-            add(key, Change { lease: Some(lease), ..Change::default() });
-        }
-    }
-    let main = document.daemon.take()?.into_servers(main_server).0?;
-    for client in main.clients.into_iter().flatten() {
-        let key = client.private.as_ref().and_then(|private| private.key);
-        add(key, Change { client: Some(client), ..Change::default() });
-    }
-    main.next_client_id
+/// Returns the number for the next client.
+fn next_client_id(header: &mut Document<'_>, main_server: &str) -> Option<u64> {
+    header.daemon.take()?.into_servers(main_server).0?.next_client_id
+}
+
+/// Returns the lockspaces of a journal's header, which has no items.
+fn spaces_of<'a>(header: &mut Document<'a>) -> impl Iterator<Item = Lockspace<'a>> + use<'a> {
+    let spaces = header.lockspaces.take().into_iter().flatten();
+    let named = spaces.filter(|space| space.directory.is_some());
+    named.map(|space| Lockspace { resources: None, ..space })
 }

@@ -1,5 +1,6 @@
 //! A client of libvirt's RPC, written for tests: it can also say wrong things.
 
+mod admin;
 mod connection;
 mod error;
 mod fd;
@@ -7,6 +8,7 @@ mod lock;
 mod log;
 mod xdr;
 
+pub use admin::{client_ids, list_clients};
 pub use connection::{Answer, Connection, Frame, Header, Reply};
 pub use error::RpcError;
 pub(crate) use fd::send as send_fds;

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use tests::harness::{Daemon, Mode, Subject, eventually, needs_root};
-use tests::wire::{ADMIN_PROGRAM, Answer, Connection, Header, Reader, Writer};
+use tests::wire::{ADMIN_PROGRAM, Answer, Connection, Header, Writer, client_ids, list_clients};
 
 mod virtlogd {
     use super::*;
@@ -38,7 +38,6 @@ mod virtlockd {
 const CONNECT_OPEN: i32 = 1;
 const CONNECT_CLOSE: i32 = 2;
 const CONNECT_GET_LIB_VERSION: i32 = 3;
-const SERVER_LIST_CLIENTS: i32 = 8;
 const CLIENT_CLOSE: i32 = 11;
 
 fn a_system_daemon_refuses_other_users_on_open_sockets(subject: Subject) {
@@ -148,30 +147,6 @@ fn without_the_admin_server_there_is_no_admin_socket(subject: Subject) {
     let name = main.file_name().unwrap().to_str().unwrap().replace("-sock", "-admin-sock");
     assert!(main.exists() && !main.with_file_name(name).exists());
     daemon.connect_main();
-}
-
-fn client_ids(admin: &mut Connection, server: &str) -> Vec<u64> {
-    let arguments = &list_clients(server)[28..];
-    let (payload, _) = admin.call(ADMIN_PROGRAM, SERVER_LIST_CLIENTS, arguments).unwrap();
-    let mut reader = Reader::new(&payload);
-    let count = reader.u32();
-    let ids = (0..count)
-        .map(|_| {
-            assert_eq!(reader.string(), server.as_bytes());
-            let id = reader.u64();
-            let (_connected_at_s, transport) = (reader.u64(), reader.u32());
-            assert_eq!(transport, 0);
-            id
-        })
-        .collect();
-    assert_eq!(reader.u32(), count);
-    reader.end();
-    ids
-}
-
-fn list_clients(server: &str) -> Vec<u8> {
-    let arguments = Writer::new().string(server).u32(1).u32(0).into_bytes();
-    Header::call(ADMIN_PROGRAM, SERVER_LIST_CLIENTS).message(&arguments)
 }
 
 /// The arguments that name a client, and no flags.

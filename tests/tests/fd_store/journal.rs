@@ -11,19 +11,24 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use tests::harness::{
-    SetAtEnd, SlowFiles, Subject, block, can_hang, eventually_within, slow_files,
+    Program, SetAtEnd, SlowFiles, Subject, block, can_hang, eventually_within, slow_files,
 };
 use tests::supervisor::{Origin, claims};
-use tests::wire::ACQUIRE_SHARED;
+use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, client_ids};
 
-use crate::items::{Item, LARGE, Lease, Log, Scene, client_for, expect_all_going_on, parted};
+use crate::items::{
+    Item, LARGE, Lease, Log, Scene, client_for, expect_all_going_on, image, parted,
+};
 
 tests::ours! { Virtlogd:
     a_stop_beside_a_disk_that_hangs_breaks_no_log,
     losses_renew_the_journal_in_a_full_store,
 }
 
-tests::ours! { Virtlockd: leases_renew_the_journal_in_a_full_store }
+tests::ours! { Virtlockd:
+    leases_renew_the_journal_in_a_full_store,
+    what_belongs_to_no_item_is_in_a_renewed_journal,
+}
 
 const SERVER: &str = env!("CARGO_BIN_EXE_stoppable_fs");
 
@@ -112,6 +117,33 @@ fn leases_renew_the_journal_in_a_full_store(subject: Subject) {
     scene.kill_and_start();
     expect_all_going_on(&mut stored);
     drop(others);
+}
+
+/// Lockspaces, and the number of the next client.
+fn what_belongs_to_no_item_is_in_a_renewed_journal(subject: Subject) {
+    let mut scene = Scene::begin(subject, LARGE);
+    let space = scene.daemon().file("space").to_str().expect("a path of text").to_owned();
+    let mut guest = Command::new("sleep").arg("600").spawn().expect("a guest");
+    let mut manager = client_for(&scene, guest.id());
+    let image = image(&scene, "image");
+    manager.create_lockspace(&space).expect("a lockspace");
+    let last = newest_client(&scene);
+    expect_renewed(&mut scene, || {
+        manager.acquire("", &image, ACQUIRE_SHARED).expect("sharing a lease");
+        manager.release("", &image, 0).expect("giving it back");
+    });
+    scene.kill_and_start();
+    assert!(newest_client(&scene) > last, "a client has the number of another");
+    let mut manager = client_for(&scene, guest.id());
+    manager.acquire(&space, "resource", ACQUIRE_AUTOCREATE).expect("a lease in the lockspace");
+    guest.kill().and_then(|()| guest.wait()).expect("ending a guest");
+}
+
+/// The number of a client that comes now.
+fn newest_client(scene: &Scene) -> u64 {
+    let _client = client_for(scene, std::process::id());
+    let ids = client_ids(&mut scene.daemon().connect_admin(), Program::Virtlockd.name());
+    ids.into_iter().max().expect("a client")
 }
 
 fn losses_renew_the_journal_in_a_full_store(subject: Subject) {
