@@ -8,7 +8,7 @@ mod lock;
 mod log;
 mod xdr;
 
-pub use admin::{client_ids, list_clients};
+pub use admin::{Admin, client_ids, list_clients};
 pub use connection::{Answer, Connection, Frame, Header, Reply};
 pub use error::RpcError;
 pub(crate) use fd::send as send_fds;

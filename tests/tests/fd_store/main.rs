@@ -15,6 +15,7 @@ mod names;
 mod own_log;
 mod places;
 mod rules;
+mod settings;
 mod silent;
 mod slow;
 mod small;

@@ -15,7 +15,7 @@ use tests::harness::{
     Daemon, Route, Subject, Whose, block, eventually, eventually_within, expect_file, guest_writes,
     inode, unblock,
 };
-use tests::wire::{Answer, Connection, Header, OpenLog, Position};
+use tests::wire::{Admin, Answer, Connection, Header, OpenLog, Position};
 
 tests::ours! { Virtlogd:
     a_log_whose_directory_has_gone_goes_on_when_it_is_back,
@@ -183,8 +183,8 @@ fn a_limit_of_clients_stays_with_the_daemon(subject: Subject) {
 fn settings_of_an_administrator_stay(subject: Subject) {
     let mut daemon = start(subject);
     let log = daemon.host().path("log/libvirt/admin.log");
-    let mut admin = super::admin::Admin::connect(&daemon);
-    admin.set_client_limit(subject.program, 77);
+    let mut admin = Admin::connect(&daemon);
+    admin.set_client_limit(subject.program.name(), 77);
     admin.set_outputs("1:file:/var/log/libvirt/admin.log");
     admin.set_filters("1:rpc");
     let filters = admin.filters();
@@ -193,7 +193,7 @@ fn settings_of_an_administrator_stay(subject: Subject) {
         let before = fs::read_to_string(&log).unwrap().len();
         daemon.connect_main().call(subject.program.number(), 99, &[]).unwrap_err();
         eventually("the log grows", || fs::read_to_string(&log).unwrap().len() > before);
-        assert_eq!(admin.client_limit(subject.program), 77);
+        assert_eq!(admin.client_limit(subject.program.name()), 77);
         assert_eq!(admin.outputs(), "1:file:/var/log/libvirt/admin.log");
         assert_eq!(admin.filters(), filters);
     }

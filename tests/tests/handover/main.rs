@@ -4,7 +4,6 @@
 //!
 //! `VIRT_TESTS_HOPS` has the journeys take so many upgrades in place of their own number.
 
-mod admin;
 mod damaged_leases;
 mod documents;
 mod edited_state;
