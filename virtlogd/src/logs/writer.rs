@@ -45,8 +45,6 @@ pub(crate) struct LogWriter {
     guest: Arc<Guest>,
     file: RotatingFile,
     failure: Option<Box<WriteFailure>>,
-    /// The daemon's log says that the file's directory is out of reach.
-    is_detached: bool,
 }
 
 /// Failure to write a log, as long as it lasts.
@@ -61,7 +59,7 @@ struct WriteFailure {
 impl LogWriter {
     /// Makes the writer of a guest's output into a file.
     pub(crate) fn new(guest: Arc<Guest>, file: RotatingFile) -> Self {
-        let mut writer = Self { guest, file, failure: None, is_detached: false };
+        let mut writer = Self { guest, file, failure: None };
         writer.note_file(&mut Tally::default());
         writer
     }

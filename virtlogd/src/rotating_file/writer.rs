@@ -66,6 +66,8 @@ pub struct RotatingFile {
     is_shared: bool,
     /// Its directory is out of reach, and it goes on in the open file.
     is_detached: bool,
+    /// As when that was asked for last.
+    was_detached: bool,
     /// Since that was taken last.
     growth: Growth,
 }
@@ -303,6 +305,7 @@ impl RotatingFile {
             is_warned: false,
             is_shared: false,
             is_detached: false,
+            was_detached: false,
             growth: Growth::default(),
         }
     }

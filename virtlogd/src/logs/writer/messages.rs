@@ -32,10 +32,7 @@ impl LogWriter {
 
     /// Logs that the file's directory is out of reach, or no longer.
     pub(super) fn log_place(&mut self) {
-        let is_detached = self.file.is_detached();
-        if std::mem::replace(&mut self.is_detached, is_detached) == is_detached {
-            return;
-        }
+        let Some(is_detached) = self.file.take_change_of_place() else { return };
         let (guest, path) = (&self.guest.identity, self.file.path());
         let shown = path.display();
         if is_detached {

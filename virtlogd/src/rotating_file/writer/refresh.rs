@@ -53,6 +53,12 @@ impl RotatingFile {
         self.is_detached
     }
 
+    /// Returns whether it [is detached](Self::is_detached), if that has changed since the last call.
+    pub fn take_change_of_place(&mut self) -> Option<bool> {
+        let was_detached = std::mem::replace(&mut self.was_detached, self.is_detached);
+        (was_detached != self.is_detached).then_some(self.is_detached)
+    }
+
     /// Goes on as before its directory was out of reach. A rotation that was due then is so now.
     fn attach(&mut self) {
         if std::mem::replace(&mut self.is_detached, false) {
