@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use tests::guest::{Guest, owner};
 use tests::harness::{Program, Whose, eventually, expect_file, guest_writes};
 use tests::load::is_free;
 use tests::machine::{
-    enable, install, journal, main_pid, main_socket, property, service, stored_count, succeed,
-    systemctl, systemctl_fails,
+    enable, install, journal, main_pid, main_socket, property, service, stored_count, systemctl,
+    systemctl_fails,
 };
 use tests::wire::{LockClient, LogClient};
 
@@ -161,7 +162,11 @@ pub(super) fn change_to(program: Program, whose: Whose) {
         fs::read(&executable).is_ok_and(|content| content == installed)
     });
     let uri = format!("{}:///system", program.name());
-    succeed("virt-admin", &["-c", &uri, "srv-list"]);
+    // Whom libvirt's daemon has heard right before it executes itself waits for ever.
+    let ask = ["5", "virt-admin", "-c", &uri, "srv-list"];
+    eventually("an administrator is answered", || {
+        Command::new("timeout").args(ask).output().is_ok_and(|asked| asked.status.success())
+    });
     assert_eq!(main_pid(program), before, "{}", journal(&service(program)));
     if whose == Whose::Theirs {
         eventually("the store is empty", || stored_count(program) == 0);

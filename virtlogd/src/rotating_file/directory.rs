@@ -269,6 +269,14 @@ pub(super) fn split(path: &Path) -> (&Path, &OsStr) {
     (Path::new(OsStr::from_bytes(directory)), OsStr::from_bytes(name))
 }
 
+/// Takes what is not there for removed.
+pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }

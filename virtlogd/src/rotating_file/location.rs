@@ -29,9 +29,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::FileStat;
 
 use super::blocking::{is_special, open_soon, special};
-use super::directory::{Directory, LINKS_MAX, is_link, split};
+use super::directory::{Directory, LINKS_MAX, absent_is_fine, is_link, split};
 use super::parts::backup;
-use super::rotation::absent_is_fine;
 
 use super::{Error, Refusal};
 

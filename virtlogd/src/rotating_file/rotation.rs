@@ -8,6 +8,7 @@ use common::handover::document::LogDirectory;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::directory::absent_is_fine;
 use super::location::{Location, Trust};
 use super::parts::is_too_long;
 use super::{BACKUPS_MAX, Error, Limits};
@@ -96,14 +97,6 @@ fn remove_part(log: &Location<'_>, part: Option<u64>) -> io::Result<bool> {
     match log.directory().remove(&log.name(part)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound || is_too_long(&error) => Ok(false),
         result => result.map(|()| true),
-    }
-}
-
-/// Takes what is not there for removed.
-pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 

@@ -1,7 +1,9 @@
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 use super::*;
-use crate::handover::document::PrivateDaemon;
+use crate::handover::document::{
+    Items, Lockspace, Log, LogHandler, PrivateDaemon, PrivateLockspace, PrivateLog,
+};
 
 fn document(generation: Option<u64>) -> Document<'static> {
     let private = PrivateDaemon { generation, ..PrivateDaemon::default() };
@@ -81,4 +83,58 @@ fn a_document_that_was_not_needed_is_removed() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, FILE_MODE);
     drop(written);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_no_file_of_ours_counts_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, link, fifo] = ["file", "link", "fifo"].map(|name| dir.path().join(name));
+    fs::write(&file, "abc").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(read_file(&file, None).as_deref(), Some(&b"abc"[..]));
+    for other in [&link, &fifo, &dir.path().to_owned()] {
+        assert!(read_file(other, None).is_none(), "{}", other.display());
+    }
+}
+
+#[test]
+fn a_file_that_is_known_already_is_not_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    fs::write(&path, "abc").unwrap();
+    assert!(read_file(&path, Some(b"abc")).is_none());
+    for known in [&b"abd"[..], b"ab", b"abcd", b""] {
+        assert_eq!(read_file(&path, Some(known)).as_deref(), Some(&b"abc"[..]), "{known:?}");
+    }
+}
+
+/// What libvirt's daemon gets.
+fn text_for_libvirt(mut document: Document<'_>) -> Result<String, WriteError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for_libvirt(&mut document)?.copy_to(file.as_file_mut()).unwrap();
+    Ok(fs::read_to_string(file.path()).unwrap())
+}
+
+#[test]
+fn private_keys_that_make_a_document_too_large_for_libvirt_are_left_out() {
+    assert!(text_for_libvirt(document(Some(4))).unwrap().contains("virt-rs"));
+    let long = || Some("ab".repeat(usize::try_from(LIBVIRT_BYTES_MAX).unwrap() / 2));
+    let of_daemon = PrivateDaemon { configuration_hex: long(), ..PrivateDaemon::default() };
+    let of_log = PrivateLog { unfinished_line: long(), ..PrivateLog::default() };
+    let of_space = PrivateLockspace { directory: long(), ..PrivateLockspace::default() };
+    let log = Log { path: Some("/log".into()), private: Some(of_log), ..Log::default() };
+    let space = Lockspace { private: Some(of_space), ..Lockspace::default() };
+    let files = Some(Items::Read(vec![log]));
+    for (document, kept) in [
+        (Document { private: Some(of_daemon), ..document(None) }, "magic"),
+        (Document { handler: Some(LogHandler { files }), ..document(None) }, "/log"),
+        (Document { default_lockspace: Some(space), ..document(None) }, "defaultLockspace"),
+    ] {
+        let text = text_for_libvirt(document).unwrap();
+        assert!(text.contains(kept) && !text.contains("virt-rs"), "{kept}");
+    }
+    let magic = long();
+    let too_large = text_for_libvirt(Document { magic, ..Document::default() });
+    assert!(matches!(too_large, Err(WriteError::TooLarge(_))));
 }
