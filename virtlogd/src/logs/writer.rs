@@ -3,6 +3,8 @@
 //! A writer knows nothing of the loop: it is moved into a job and back. The state that the loop has
 //! to reach meanwhile is in the [guest's pipe](Guest).
 
+// The models include this file by its path, and with it what is below.
+#[path = "writer/messages.rs"]
 mod messages;
 
 use std::os::fd::BorrowedFd;
