@@ -338,8 +338,8 @@ impl Side {
         self.call(ping, &[]).map(drop)
     }
 
-    /// What has become of a daemon that has closed one of the player's own connections. An administrator
-    /// may have told it to.
+    /// Describes why a daemon has closed one of the player's own connections: it has ended, or an
+    /// administrator's call was to close it.
     fn end_of_daemon(&mut self) -> String {
         if !eventually_within(PATIENCE_WITH_THEIRS, || !self.daemon.is_running()) {
             return "it has closed the player's own connection".to_owned();

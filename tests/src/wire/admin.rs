@@ -49,23 +49,23 @@ impl Admin {
         found.expect("a server's limit of clients")
     }
 
-    /// Sets where the daemon logs to.
+    /// Sets the daemon's log outputs.
     pub fn set_outputs(&mut self, setting: &str) {
         self.set(SET_LOGGING_OUTPUTS, setting);
     }
 
-    /// Where the daemon logs to.
+    /// Returns the daemon's log outputs.
     pub fn outputs(&mut self) -> String {
         let payload = self.call(GET_LOGGING_OUTPUTS, Writer::new().u32(0));
         String::from_utf8(Reader::new(&payload).string().to_vec()).expect("a setting of text")
     }
 
-    /// Sets what the daemon logs.
+    /// Sets the daemon's log filters.
     pub fn set_filters(&mut self, setting: &str) {
         self.set(SET_LOGGING_FILTERS, setting);
     }
 
-    /// What the daemon logs.
+    /// Returns the daemon's log filters.
     pub fn filters(&mut self) -> String {
         let payload = self.call(GET_LOGGING_FILTERS, Writer::new().u32(0));
         let filters = Reader::new(&payload).optional_string().unwrap_or_default().to_vec();

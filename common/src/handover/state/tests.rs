@@ -109,7 +109,7 @@ fn a_file_that_is_known_already_is_not_read_again() {
     }
 }
 
-/// What libvirt's daemon gets.
+/// Returns the document as it is written for libvirt's daemon.
 fn text_for_libvirt(mut document: Document<'_>) -> Result<String, WriteError> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     for_libvirt(&mut document)?.copy_to(file.as_file_mut()).unwrap();

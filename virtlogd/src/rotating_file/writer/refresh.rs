@@ -102,3 +102,6 @@ fn is_lost(directory: &Path) -> bool {
     let errno = looked_up.err().and_then(|error| error.raw_os_error());
     errno.is_some_and(|errno| LASTING.contains(&Errno::from_raw(errno)))
 }
+
+#[cfg(test)]
+mod tests;
