@@ -141,6 +141,15 @@ impl Connection {
         self.stream.shutdown(Shutdown::Write)
     }
 
+    /// Hangs up, and waits until the daemon has closed its end.
+    pub fn hang_up(mut self) -> io::Result<()> {
+        self.half_close()?;
+        match self.answer() {
+            Answer::Closed => Ok(()),
+            other => panic!("the end was expected, not {other:?}"),
+        }
+    }
+
     /// Sends a CALL and waits for its answer, which must repeat the call's serial.
     pub fn call(&mut self, prog: u32, procedure: i32, payload: &[u8]) -> Reply {
         self.try_call(prog, procedure, payload).expect("every call is answered")

@@ -49,6 +49,11 @@ impl LogClient {
         &mut self.0
     }
 
+    /// Hangs up, and waits until the daemon has closed its end.
+    pub fn hang_up(self) -> io::Result<()> {
+        self.0.hang_up()
+    }
+
     /// Opens a log without flags.
     pub fn open(&mut self, path: &Path) -> Result<OpenLog, RpcError> {
         self.open_with(path.as_os_str().as_bytes(), 0)

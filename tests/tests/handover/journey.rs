@@ -39,6 +39,7 @@ pub(super) fn idle_descriptors(daemon: &Daemon, route: Route) -> Descriptors {
         let before = std::mem::replace(&mut idle, descriptors(daemon, route, &mut client));
         idle == before
     });
+    client.hang_up().unwrap();
     idle
 }
 

@@ -35,7 +35,9 @@ pub(super) fn config(route: Route) -> String {
 /// The whole way with guests that write and clients that call.
 pub(super) fn journey(mut daemon: Daemon, route: Route) {
     // libvirt's session daemon opens something for good with its first log.
-    drop(daemon.log_client().open(&daemon.file("first.log")).unwrap());
+    let mut first = daemon.log_client();
+    drop(first.open(&daemon.file("first.log")).unwrap());
+    first.hang_up().unwrap();
     let before = idle_descriptors(&daemon, route);
     let gate = Gate::default();
     let load = Load::start(&daemon, &gate);
