@@ -25,6 +25,9 @@ const SLOW: &str = "VIRT_TESTS_GUEST_SLOW";
 /// Time between SIGTERM and its end, shorter than any wait before SIGKILL.
 const SLOW_END: Duration = Duration::from_millis(200);
 
+/// A pid that no process has: the kernel's own limit is below.
+pub const NOBODY: u32 = 5_000_000;
+
 /// A process that stands in for QEMU: connected and registered for itself, and restricted.
 #[derive(Debug)]
 pub struct Guest {

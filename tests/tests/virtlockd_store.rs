@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tests::guest::owner;
+use tests::guest::{NOBODY, owner};
 use tests::harness::{Daemon, Host, Program, Route, Subject, Whose, eventually};
 use tests::load::is_free;
 use tests::supervisor::Supervisor;
@@ -29,19 +29,11 @@ tests::ours! { Virtlockd:
     clients_that_never_pause_leave_the_supervisor_its_time,
 }
 
-/// A pid that no process has: the kernel's own limit is below.
-const NOBODY: u32 = 5_000_000;
-
 /// Fds that the store takes: some more than any test has leases under way.
 const STORE: usize = 500;
 
 /// Descriptors are passed to whatever process is started, so one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
-
-/// Procedures of the lock program (libvirt's values).
-const ACQUIRE: i32 = 6;
-const RELEASE: i32 = 7;
-const CREATE_LOCKSPACE: i32 = 8;
 
 /// `SET_CLIENT_LIMITS`, and the type of a parameter that is an unsigned number (libvirt's values).
 const SET_CLIENT_LIMITS: i32 = 13;
@@ -145,7 +137,7 @@ fn outlive(signal: Signal) {
     let space = service.host.file("space").to_str().unwrap().to_owned();
     let no_text = [space.as_bytes(), b"\xff"].concat();
     service.client().create_lockspace(&space).unwrap();
-    service.client().call(CREATE_LOCKSPACE, Writer::new().string(&no_text)).unwrap();
+    service.client().create_lockspace(&no_text).unwrap();
     set_limit(&service.daemon, 1);
     for whose in [None, Some(Whose::Ours), None] {
         whose.into_iter().for_each(|whose| service.change_to(whose));
@@ -153,9 +145,8 @@ fn outlive(signal: Signal) {
         service.end_and_start(signal);
         let mut client = service.client();
         for space in [space.as_bytes(), &no_text] {
-            let lease = |flags| Writer::new().string(space).string("lease").u32(flags);
-            client.call(ACQUIRE, lease(ACQUIRE_AUTOCREATE)).unwrap();
-            client.call(RELEASE, lease(0)).unwrap();
+            client.acquire(space, "lease", ACQUIRE_AUTOCREATE).unwrap();
+            client.release(space, "lease", 0).unwrap();
         }
         let mut second = service.daemon.connect_main();
         second.send(&Header::call(LOCK_PROGRAM, 99).message(&[])).unwrap();

@@ -94,18 +94,28 @@ impl LockClient {
         self.call(5, resource(space, name, flags))
     }
 
-    /// `ACQUIRE_RESOURCE`: takes a lease.
-    pub fn acquire(&mut self, space: &str, name: &str, flags: u32) -> Result<(), RpcError> {
+    /// `ACQUIRE_RESOURCE`: takes a lease. A lockspace may be any bytes.
+    pub fn acquire(
+        &mut self,
+        space: impl AsRef<[u8]>,
+        name: &str,
+        flags: u32,
+    ) -> Result<(), RpcError> {
         self.call(6, resource(space, name, flags))
     }
 
     /// `RELEASE_RESOURCE`: gives a lease back.
-    pub fn release(&mut self, space: &str, name: &str, flags: u32) -> Result<(), RpcError> {
+    pub fn release(
+        &mut self,
+        space: impl AsRef<[u8]>,
+        name: &str,
+        flags: u32,
+    ) -> Result<(), RpcError> {
         self.call(7, resource(space, name, flags))
     }
 
     /// `CREATE_LOCKSPACE`: adds a lockspace; the one call without flags.
-    pub fn create_lockspace(&mut self, space: &str) -> Result<(), RpcError> {
+    pub fn create_lockspace(&mut self, space: impl AsRef<[u8]>) -> Result<(), RpcError> {
         self.call(8, Writer::new().string(space))
     }
 
@@ -126,6 +136,6 @@ fn registration(owner: &Owner, flags: u32) -> Writer {
     Writer::new().fixed(&owner.uuid).string(&owner.name).u32(owner.id).u32(owner.pid).u32(flags)
 }
 
-fn resource(space: &str, name: &str, flags: u32) -> Writer {
+fn resource(space: impl AsRef<[u8]>, name: &str, flags: u32) -> Writer {
     Writer::new().string(space).string(name).u32(flags)
 }

@@ -2,24 +2,16 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use tests::guest::owner;
+use tests::guest::{NOBODY, owner};
 use tests::harness::{Route, Subject, Whose};
 use tests::load::is_free;
-use tests::wire::{ACQUIRE_AUTOCREATE, Writer};
+use tests::wire::ACQUIRE_AUTOCREATE;
 
 use super::leases::text;
 
 tests::ours! { Virtlockd: a_lockspace_whose_name_is_no_text_stays }
 
 tests::mixed! { Virtlockd: leases_can_be_given_back_however_many_lockspaces_there_are }
-
-/// A pid that no process has: the kernel's own limit is below.
-const NOBODY: u32 = 5_000_000;
-
-/// Procedures of the lock program (libvirt's values).
-const ACQUIRE: i32 = 6;
-const RELEASE: i32 = 7;
-const CREATE_LOCKSPACE: i32 = 8;
 
 fn a_lockspace_whose_name_is_no_text_stays(subject: Subject) {
     let mut daemon = subject.setup().replaceable().start();
@@ -29,27 +21,22 @@ fn a_lockspace_whose_name_is_no_text_stays(subject: Subject) {
     let mut client = daemon.lock_client();
     client.register(&owner(NOBODY), 0).unwrap();
     for space in [&space, &leased] {
-        client.call(CREATE_LOCKSPACE, Writer::new().string(space)).unwrap();
+        client.create_lockspace(space).unwrap();
         let file = std::path::Path::new(std::ffi::OsStr::from_bytes(space)).join("lease");
         std::fs::write(file, "").unwrap();
     }
-    client.call(ACQUIRE, lease(&leased)).unwrap();
+    client.acquire(&leased, "lease", 0).unwrap();
     for _ in 0..3 {
         daemon.change_to(Whose::Ours);
         let mut client = daemon.lock_client();
         client.register(&owner(NOBODY), 0).unwrap();
-        client.call(ACQUIRE, lease(&space)).unwrap();
-        client.call(RELEASE, lease(&space)).unwrap();
-        assert_eq!(client.call(ACQUIRE, lease(&leased)).unwrap_err().code, 87);
+        client.acquire(&space, "lease", 0).unwrap();
+        client.release(&space, "lease", 0).unwrap();
+        assert_eq!(client.acquire(&leased, "lease", 0).unwrap_err().code, 87);
         // Nor is there another one in its place.
-        assert_eq!(client.call(ACQUIRE, lease(as_text.as_bytes())).unwrap_err().code, 1);
+        assert_eq!(client.acquire(&as_text, "lease", 0).unwrap_err().code, 1);
     }
-    client.call(RELEASE, lease(&leased)).unwrap();
-}
-
-/// Arguments for a lease in this lockspace.
-fn lease(space: &[u8]) -> Writer {
-    Writer::new().string(space).string("lease").u32(0)
+    client.release(&leased, "lease", 0).unwrap();
 }
 
 fn leases_can_be_given_back_however_many_lockspaces_there_are(route: Route) {
@@ -72,5 +59,5 @@ fn leases_can_be_given_back_however_many_lockspaces_there_are(route: Route) {
         client.release(space, "lease", 0).unwrap();
     }
     // There is room for no more.
-    assert_eq!(client.create_lockspace(&text(&daemon.file("more"))).unwrap_err().code, 1);
+    assert_eq!(client.create_lockspace(text(&daemon.file("more"))).unwrap_err().code, 1);
 }

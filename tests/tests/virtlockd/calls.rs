@@ -121,17 +121,17 @@ fn a_lockspace_is_added_once_and_made_if_need_be(subject: Subject) {
     let daemon = subject.start();
     let mut client = client_of(&daemon, NOBODY);
     let directory = daemon.file("a/b/c");
-    daemon.lock_client().create_lockspace(&text(&directory)).unwrap();
+    daemon.lock_client().create_lockspace(text(&directory)).unwrap();
     for level in [&directory, &daemon.file("a")] {
         let mode = fs::metadata(level).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700);
     }
-    client.create_lockspace(&text(&directory)).unwrap();
+    client.create_lockspace(text(&directory)).unwrap();
     client.create(&text(&directory), "resource", 0).unwrap();
     assert!(directory.join("resource").exists());
     // Made anew, it would have another mode; it is not even looked at any more.
     fs::remove_dir_all(&directory).unwrap();
-    client.create_lockspace(&text(&directory)).unwrap();
+    client.create_lockspace(text(&directory)).unwrap();
     assert!(!directory.exists());
     let other_spelling = format!("{}/", text(&directory));
     assert_eq!(client.create(&other_spelling, "x", 0), Err(no_lockspace(&other_spelling)));

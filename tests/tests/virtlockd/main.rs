@@ -23,13 +23,12 @@ use std::path::Path;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use tests::guest::owner;
+use tests::guest::{NOBODY, owner};
 use tests::harness::Daemon;
 use tests::wire::{LockClient, RpcError};
 
-/// Pids that no process has: the kernel's own limit is below.
-const NOBODY: u32 = 5_000_000;
-const SOMEBODY_ELSE: u32 = 5_000_001;
+/// Another pid that no process has.
+const SOMEBODY_ELSE: u32 = NOBODY + 1;
 
 /// A connection registered for the owner with this pid.
 fn client_of(daemon: &Daemon, pid: u32) -> LockClient {
