@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use tests::harness::{Subject, eventually, write};
 use tests::wire::Admin;
 
-use crate::items::{LARGE, Scene};
+use crate::items::{LARGE, Scene, client_for};
 
 tests::ours! { Virtlogd:
     each_servers_limits_outlive_a_crash,
@@ -18,13 +18,35 @@ tests::ours! { Virtlogd:
 }
 
 mod virtlockd {
+    use std::os::unix::ffi::OsStringExt;
+
+    use tests::guest::NOBODY;
+    use tests::wire::ACQUIRE_AUTOCREATE;
+
     use super::*;
     tests::ours! { Virtlockd:
         each_servers_limits_outlive_a_crash,
         log_outputs_outlive_a_crash,
         log_filters_outlive_a_crash,
         a_timeout_outlives_a_crash,
+        lockspaces_outlive_a_crash,
         without_anything_to_go_on_with_a_start_may_fail,
+    }
+
+    /// From the moment that their making was answered.
+    fn lockspaces_outlive_a_crash(subject: Subject) {
+        let mut scene = Scene::begin(subject, LARGE);
+        let text = scene.daemon().file("space").into_os_string().into_vec();
+        let no_text = [&text[..], b"\xff"].concat();
+        for space in [&text, &no_text] {
+            let mut client = client_for(&scene, NOBODY);
+            client.create_lockspace(space).expect("a lockspace");
+            scene.kill_and_start();
+        }
+        let mut client = client_for(&scene, NOBODY);
+        for space in [&text, &no_text] {
+            client.acquire(space, "lease", ACQUIRE_AUTOCREATE).expect("a lease in the lockspace");
+        }
     }
 }
 

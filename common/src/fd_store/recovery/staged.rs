@@ -116,4 +116,11 @@ mod tests {
         let without_writer = [&reader, &other_reader, &other_writer].map(AsRawFd::as_raw_fd);
         assert_eq!(ends(&without_writer), None, "the other writer is of the other pipe");
     }
+
+    #[test]
+    fn a_mark_names_its_owner_unless_nothing_was_written() {
+        let mark = Mark { owner: 1 << 40, order: 7 };
+        assert_eq!(Mark::parse(mark.to_bytes()), Some(mark));
+        assert_eq!(Mark::parse(slots::Slot::default()), None);
+    }
 }

@@ -62,8 +62,36 @@ fn what_are_no_ends_of_one_pipe_stays() {
     for ends in wrong {
         inherited.take_pipe(ends).unwrap_err();
     }
+    let (own_reader, own_writer) = pipe::pipe().unwrap();
+    let (own_reader, own_writer) = (own_reader.into_raw_fd(), own_writer.as_raw_fd());
+    inherited.add(own_reader);
+    inherited.take_pipe((own_reader, own_writer)).unwrap_err();
+    inherited.take(Some(own_reader)).unwrap();
     inherited.take_pipe((reader, writer)).unwrap();
     inherited.take_pipe((reader, writer)).unwrap_err();
     inherited.take_pipe((other_reader, other_writer)).unwrap();
     assert!(inherited.is_empty());
+}
+
+#[test]
+fn more_bytes_than_anybody_passes_are_not_read() {
+    for (len, is_read) in [(BYTES_MAX, true), (BYTES_MAX + 1, false)] {
+        let file = crate::sys::file::nameless("large").unwrap();
+        file.set_len(len).unwrap();
+        let number = file.into_raw_fd();
+        assert_eq!(InheritedFds::of([number]).take_bytes(Some(number)).is_ok(), is_read);
+    }
+}
+
+#[test]
+fn what_is_looked_at_stays() {
+    let file = tempfile::tempfile().unwrap().into_raw_fd();
+    let mut inherited = InheritedFds::of([file]);
+    let mut seen = None;
+    inherited.show(file, |fd| seen = Some(fd.as_raw_fd()));
+    assert_eq!(seen, Some(file));
+    inherited.show(file + 1, |fd| panic!("{fd:?} is not inherited"));
+    assert!(inherited.has(|fd| fd.as_raw_fd() == file) && !inherited.has(|_| false));
+    inherited.take(Some(file)).unwrap();
+    assert!(!inherited.has(|_| true));
 }

@@ -35,6 +35,7 @@ fn a_line_that_the_journal_does_not_know_tells_of_its_loss() {
         assert!(has_line(&log));
         assert_eq!((loss_bytes(&log), log.line_order), (loss, Some(7)));
         assert_eq!(log.in_writing, None);
+        assert!(log.loss.is_none_or(|loss| loss.first_unix_us == 1), "it began later");
     }
 }
 
