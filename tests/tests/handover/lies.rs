@@ -6,10 +6,11 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::guest::Guest;
-use tests::harness::{Daemon, Program, Route, Subject, Whose, expect_file};
+use tests::harness::{Daemon, Program, Route, Subject, Whose, expect_file, guest_writes};
 use tests::wire::{LOG_PROGRAM, Writer};
 
 use super::edited_state::EditedState;
@@ -20,6 +21,7 @@ mod virtlogd {
     tests::mixed! { Virtlogd:
         a_listener_stays_whatever_it_is_taken_for,
         a_guests_pipe_stays_whatever_it_is_taken_for,
+        a_guest_without_a_log_keeps_the_daemon,
     }
     tests::ours! { Virtlogd:
         the_sockets_go_on_without_a_document,
@@ -35,6 +37,9 @@ mod virtlockd {
     }
     tests::ours! { Virtlockd: the_sockets_go_on_without_a_document }
 }
+
+/// After which a daemon ends that serves nobody.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The number of OPEN.
 const OPEN: i32 = 1;
@@ -108,6 +113,26 @@ fn a_guests_pipe_stays_whatever_it_is_taken_for(route: Route) {
         }
         daemon.change_to(Whose::Ours);
     }
+}
+
+/// Its output has no place, but nobody would empty its pipe without a daemon.
+fn a_guest_without_a_log_keeps_the_daemon(route: Route) {
+    let timeout_s = TIMEOUT.as_secs().to_string();
+    let setup = route.start().setup().args(["-t", &timeout_s]);
+    let mut daemon = setup.replaceable().start();
+    let log = daemon.log_client().open(&daemon.file("guest.log")).unwrap();
+    let mut state = EditedState::take(&daemon);
+    let files = state.document.pointer_mut("/handler/files").and_then(Value::as_array_mut);
+    let file = files.and_then(|files| files[0].as_object_mut()).expect("a log");
+    assert!(file.remove("path").is_some());
+    let document = state.document.clone();
+    state.give(&daemon, &document, Whose::Ours);
+    daemon.wait_until_upgraded();
+    std::thread::sleep(2 * TIMEOUT);
+    daemon.expect_alive();
+    guest_writes(&log.pipe, vec![b'x'; 1 << 20]);
+    drop(log);
+    assert_eq!(daemon.wait().code, Some(0));
 }
 
 /// Fail closed: nobody knows what it was allowed to do.

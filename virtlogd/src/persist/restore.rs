@@ -121,3 +121,6 @@ fn restored_state(
     };
     (state, file)
 }
+
+#[cfg(test)]
+mod tests;
