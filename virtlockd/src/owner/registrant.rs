@@ -49,9 +49,19 @@ impl Registrant {
     ) -> Self {
         let peer = caller.peer.pid;
         let pidfd = peer_pidfd(core, caller);
+        let numbering = numbering(peer, &pidfd, depth);
+        Self::numbered(numbering, (peer, pidfd), pid, is_restricted)
+    }
+
+    fn numbered(
+        numbering: Numbering,
+        (peer, pidfd): (i32, io::Result<OwnedFd>),
+        pid: u32,
+        is_restricted: bool,
+    ) -> Self {
         let is_same_number = pid != 0 && u32::try_from(peer) == Ok(pid);
         let mut numbering_error = None;
-        let (identity, is_guest) = match numbering(peer, &pidfd, depth) {
+        let (identity, is_guest) = match numbering {
             Numbering::Ours => (OwnerIdentity::BY_NUMBER, is_same_number),
             Numbering::Ended if is_same_number => (OwnerIdentity::BY_NUMBER, true),
             Numbering::Ended => (OwnerIdentity::UNIDENTIFIED, false),
@@ -152,23 +162,4 @@ fn elsewhere(peer: i32, is_guest: bool, pidfd: Option<&OwnedFd>) -> OwnerIdentit
 }
 
 #[cfg(test)]
-mod tests {
-    use common::sys::pid_namespace;
-
-    use super::*;
-
-    #[test]
-    fn we_number_processes_as_we_do() {
-        let own = std::process::id().cast_signed();
-        let (pidfd, depth) = (pidfd::open(own), pid_namespace::own_depth().unwrap());
-        assert!(matches!(numbering(own, &pidfd, depth), Numbering::Ours));
-        assert!(matches!(numbering(own, &pidfd, depth + 1), Numbering::Other(Some(_))));
-        // As where /proc shows a namespace above.
-        assert!(
-            matches!(numbering(0, &pidfd, depth), Numbering::Other(Some(number)) if number == own)
-        );
-        let nobody = Err(Errno::ESRCH.into());
-        assert!(matches!(numbering(0, &nobody, depth), Numbering::Other(None)));
-        assert!(matches!(numbering(own, &nobody, depth), Numbering::Ended));
-    }
-}
+mod tests;

@@ -191,3 +191,6 @@ pub(super) fn guest_of(document::Holder { pid, id, name, uuid, .. }: &document::
         pid: pid.unwrap_or(0),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,9 +49,7 @@ pub(super) fn read_session(
     };
     let guest = is_registered.then(|| Arc::new(guest_of(&holder)));
     let is_restricted = from.restricted.unwrap_or(true);
-    // An earlier version did not know a guest outside of its pid namespace by that.
-    let may_be_guest = is_restricted && is_own == Some(false) && is_unidentified(process.as_ref());
-    let is_known = is_own.is_some() && !are_moved && !may_be_guest;
+    let is_known = is_known(is_own, is_restricted, process.as_ref(), are_moved);
     let guests = guest.as_ref().filter(|_| !is_known && !is_dead(process.as_ref()));
     let depth = state.pid_namespace_depth;
     let registrant =
@@ -61,6 +59,18 @@ pub(super) fn read_session(
         None => is_own.unwrap_or(false),
     };
     RestoredSession { caller, is_restricted, guest, is_own, process, registrant }
+}
+
+/// Returns whether a record says whose connection it is.
+fn is_known(
+    is_own: Option<bool>,
+    is_restricted: bool,
+    process: Option<&document::Process>,
+    are_moved: bool,
+) -> bool {
+    // An earlier version did not know a guest outside of its pid namespace by that.
+    let may_be_guest = is_restricted && is_own == Some(false) && is_unidentified(process);
+    is_own.is_some() && !are_moved && !may_be_guest
 }
 
 /// Restores the registration of a connection.
@@ -109,5 +119,29 @@ pub(super) fn find_again(
     match core.peer_pidfd(caller.client) {
         Err(error) if lookup::lacks_peer_pidfd(&error) => lookup::by_identity(guest, &identity),
         result => result.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_believed_unless_another_knew_less() {
+        let process = |found| document::Process { found, ..document::Process::default() };
+        let (nobody, number) = (process(Some(document::Found::Never)), process(None));
+        for (is_own, is_restricted, process, are_moved, expected) in [
+            (Some(true), true, None, false, true),
+            (Some(false), false, None, false, true),
+            (None, true, None, false, false),
+            (Some(true), true, None, true, false),
+            (Some(false), true, Some(&nobody), false, false),
+            (Some(false), true, Some(&number), false, true),
+            (Some(false), false, Some(&nobody), false, true),
+            (Some(true), true, Some(&nobody), false, true),
+        ] {
+            let is_known = is_known(is_own, is_restricted, process, are_moved);
+            assert_eq!(is_known, expected, "{is_own:?} {is_restricted} {are_moved}");
+        }
     }
 }
