@@ -3,6 +3,7 @@
 use std::process::{Child, Command};
 
 use nix::sys::signal::Signal;
+use tests::guest::NOBODY;
 use tests::harness::{
     Daemon, Host, Program, Subject, Whose, eventually, guest_writes, size, write,
 };
@@ -24,6 +25,8 @@ mod virtlockd {
         a_take_over_is_told,
         a_crash_is_told,
         leases_are_audited_if_that_is_wanted,
+        leases_are_audited_by_the_name_of_their_registration,
+        leases_that_a_stop_frees_are_audited,
         leases_are_not_audited_unasked,
     }
 }
@@ -186,6 +189,39 @@ fn leases_are_audited_if_that_is_wanted(subject: Subject) {
     // Two guests end at once.
     found[5..].sort_by_key(|line| !line.contains(shared));
     assert_eq!(found, expected);
+}
+
+/// A process may be registered under more than one.
+fn leases_are_audited_by_the_name_of_their_registration(subject: Subject) {
+    let daemon = subject.start_with(AUDIT);
+    let image = daemon.file("image");
+    write(&image, "");
+    let image = image.to_str().unwrap();
+    let guest = Guest::start();
+    let names = ["first", "second"];
+    let clients = names.map(|name| guest.registered(&daemon, name));
+    for (name, mut client) in names.into_iter().zip(clients) {
+        client.acquire("", image, 0).unwrap();
+        client.release("", image, 0).unwrap();
+        let is_its_name = |line: &String| line.contains(&format!("guest '{name}'"));
+        eventually("both are audited", || {
+            audited(&daemon).iter().filter(|line| is_its_name(line)).count() == 2
+        });
+    }
+}
+
+/// Of whom nothing is known nobody can be ended first.
+fn leases_that_a_stop_frees_are_audited(subject: Subject) {
+    let daemon = subject.start_with(AUDIT);
+    let image = daemon.file("image");
+    write(&image, "");
+    let image = image.to_str().unwrap();
+    let mut client = daemon.lock_client();
+    client.register(&tests::guest::owner(NOBODY), 0).unwrap();
+    client.acquire("", image, 0).unwrap();
+    let said = daemon.stop().stderr;
+    let lost = format!(" : Lease lost: {image}: the daemon stops: guest 'guest' ");
+    assert!(said.contains(&lost), "{said}");
 }
 
 fn leases_are_not_audited_unasked(subject: Subject) {

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
+use tests::guest::{Guest, NOBODY};
 use tests::harness::{
-    Program, SetAtEnd, SlowFiles, Subject, block, can_hang, eventually_within, slow_files,
+    Program, SetAtEnd, SlowFiles, Subject, block, can_hang, eventually, eventually_within,
+    slow_files,
 };
+use tests::load::is_free;
 use tests::supervisor::{Origin, claims};
 use tests::wire::{ACQUIRE_AUTOCREATE, ACQUIRE_SHARED, client_ids};
 
@@ -28,6 +31,7 @@ tests::ours! { Virtlogd:
 tests::ours! { Virtlockd:
     leases_renew_the_journal_in_a_full_store,
     what_belongs_to_no_item_is_in_a_renewed_journal,
+    who_is_being_ended_is_in_a_renewed_journal,
 }
 
 const SERVER: &str = env!("CARGO_BIN_EXE_stoppable_fs");
@@ -137,6 +141,32 @@ fn what_belongs_to_no_item_is_in_a_renewed_journal(subject: Subject) {
     let mut manager = client_for(&scene, guest.id());
     manager.acquire(&space, "resource", ACQUIRE_AUTOCREATE).expect("a lease in the lockspace");
     guest.kill().and_then(|()| guest.wait()).expect("ending a guest");
+}
+
+/// Unless it has ended by then, as on a busy machine.
+fn who_is_being_ended_is_in_a_renewed_journal(subject: Subject) {
+    const ATTEMPTS_MAX: usize = 5;
+    let mut scene = Scene::begin(subject, LARGE);
+    let is_in_time = |_| is_ended_after_a_renewal(&mut scene);
+    assert!((0..ATTEMPTS_MAX).any(is_in_time), "the journal is never renewed in time");
+}
+
+fn is_ended_after_a_renewal(scene: &mut Scene) -> bool {
+    let [left, image] = ["left", "image"].map(|name| image(scene, name));
+    let mut guest = Guest::start_stubborn(scene.daemon());
+    client_for(scene, guest.pid()).acquire("", &left, 0).expect("a lease");
+    guest.tell("close");
+    let mut manager = client_for(scene, NOBODY);
+    expect_renewed(scene, || {
+        manager.acquire("", &image, ACQUIRE_SHARED).expect("sharing a lease");
+        manager.release("", &image, 0).expect("giving it back");
+    });
+    scene.kill_and_start();
+    let is_in_time = guest.is_running();
+    let signal = guest.ending();
+    assert!(!is_in_time || signal == Some(Signal::SIGKILL as i32), "{signal:?}");
+    eventually("its lease is free", || is_free(&left));
+    is_in_time
 }
 
 /// The number of a client that comes now.

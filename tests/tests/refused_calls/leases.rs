@@ -32,6 +32,7 @@ fn live(refused: &Refused) {
     let Some(mut daemon) = refused.start(refused.setup()) else { return };
     exclude(&daemon);
     end_guests(&daemon);
+    expect_watched(&daemon, refused);
     if refused.lacks_pidfds() {
         end_a_guest_all_the_same(&mut daemon);
     }
@@ -77,6 +78,12 @@ fn end_guests(daemon: &Daemon) {
     guest.tell("leave");
     assert_eq!(guest.ending(), Some(Signal::SIGTERM as i32));
     eventually("its lease is free", || is_free(&image));
+}
+
+/// Whoever the process of a guest is known by, its end is noticed where a pidfd can be had.
+fn expect_watched(daemon: &Daemon, refused: &Refused) {
+    let said = daemon.stderr();
+    assert!(refused.lacks("pidfd_open") || !said.contains("Cannot monitor"), "{said}");
 }
 
 /// One that has left its lease behind and does not want to end, with an upgrade meanwhile.

@@ -6,8 +6,10 @@ fn a_long_name_is_cut_between_two_characters() {
     assert_eq!(name(short), short);
     let long = "x".repeat(NAME_BYTES_MAX - 1) + "\u{e4}\u{e4}";
     assert_eq!(name(long.as_bytes()), &long.as_bytes()[..NAME_BYTES_MAX - 1]);
-    let bytes = [0xff; 2 * NAME_BYTES_MAX];
-    assert_eq!(name(&bytes).len(), NAME_BYTES_MAX);
+    for byte in [0xff, 0x80, b'x'] {
+        let bytes = [byte; 2 * NAME_BYTES_MAX];
+        assert_eq!(name(&bytes).len(), NAME_BYTES_MAX);
+    }
 }
 
 #[test]
