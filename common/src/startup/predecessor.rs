@@ -1,6 +1,7 @@
 //! State left by a predecessor, adopted item by item. Nothing here fails the start, as guests
 //! depend on this process already.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -57,10 +58,14 @@ pub(super) struct RestoredState {
 
 impl Predecessor {
     /// Finds a predecessor's state. To be called before anything is opened.
-    pub(super) fn find(paths: &Paths, mut inherited: InheritedFds) -> Self {
+    pub(super) fn find(paths: &Paths, inherited: InheritedFds) -> Self {
         let variable = std::env::var_os(VARIABLE);
         forget_variable();
-        let found = handover::find(&paths.state_file, variable.as_deref(), &mut inherited);
+        Self::find_by(variable.as_deref(), paths, inherited)
+    }
+
+    fn find_by(variable: Option<&OsStr>, paths: &Paths, mut inherited: InheritedFds) -> Self {
+        let found = handover::find(&paths.state_file, variable, &mut inherited);
         let is_at = |path| inherited.has(|fd| socket::is_listener_at(fd, path));
         let has_listeners = is_at(&paths.socket) || is_at(&paths.admin_socket);
         // A predecessor has left something unreadable.
@@ -251,3 +256,6 @@ fn forget_variable() {
 fn is_something(document: &Document<'_>, name: &str) -> bool {
     !keys_of(document, name).is_empty() || document.has_endings() || document.has_settings()
 }
+
+#[cfg(test)]
+mod tests;
