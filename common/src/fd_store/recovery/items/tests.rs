@@ -131,7 +131,9 @@ fn a_client_waits_for_its_reply() {
         [(PendingReply::Nothing, None), (PendingReply::Answer(reply_to), Some(reply_to.to_words()))]
     {
         calls.set(CLIENT, pending.to_slot()).unwrap();
-        let private = found().and_then(|client| client.private).unwrap();
+        let Client { sock, private, .. } = found().unwrap();
+        assert_eq!(sock.unwrap().fd, numbers.one(Kind::Client, CLIENT));
+        let private = private.unwrap();
         assert_eq!((private.key, private.pending_reply), (Some(CLIENT), words));
     }
     calls.set(CLIENT, PendingReply::Unknown.to_slot()).unwrap();
