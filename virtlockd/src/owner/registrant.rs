@@ -125,6 +125,15 @@ fn numbering(peer: i32, pidfd: &io::Result<OwnedFd>, depth: usize) -> Numbering 
         Err(error) if is_no_process(error) => return Numbering::Ended,
         Err(_) => pidfd::numbers_of(peer),
     };
+    by_numbers(numbers, pidfd, depth)
+}
+
+/// Tells the numbering by the pids that a process has.
+fn by_numbers(
+    numbers: io::Result<Vec<i32>>,
+    pidfd: &io::Result<OwnedFd>,
+    depth: usize,
+) -> Numbering {
     match numbers {
         Ok(numbers) if numbers.is_empty() => Numbering::Ended,
         Ok(numbers) if numbers.contains(&0) => Numbering::Other(None),

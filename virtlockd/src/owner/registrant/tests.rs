@@ -24,6 +24,27 @@ fn we_number_processes_as_we_do() {
 }
 
 #[test]
+fn a_process_is_of_the_namespace_in_which_it_has_its_last_pid() {
+    const DEPTH: usize = 2;
+    let unknown = Err(Errno::EPERM.into());
+    let told = |numbers: &[i32]| by_numbers(Ok(numbers.to_vec()), &unknown, DEPTH);
+    assert!(matches!(told(&[]), Numbering::Ended));
+    assert!(matches!(told(&[7, 3]), Numbering::Ours));
+    assert!(matches!(told(&[7]), Numbering::Other(Some(7))));
+    assert!(matches!(told(&[7, 3, 1]), Numbering::Other(Some(1))));
+    assert!(matches!(told(&[0, 3]), Numbering::Other(None)), "it is outside");
+    let own = pidfd::open(std::process::id().cast_signed());
+    for pidfd in [&own, &unknown] {
+        for errno in [Errno::EMFILE, Errno::EIO] {
+            let is_told = errno == Errno::EIO && by_namespace(pidfd).is_some();
+            let numbering = by_numbers(Err(errno.into()), pidfd, DEPTH);
+            assert_eq!(matches!(numbering, Numbering::Ours), is_told);
+            assert_eq!(matches!(numbering, Numbering::Unknown(_)), !is_told);
+        }
+    }
+}
+
+#[test]
 fn of_a_process_that_has_ended_nothing_can_be_told() {
     let mut child = Command::new("true").spawn().unwrap();
     let (peer, depth) = (child.id().cast_signed(), pid_namespace::own_depth().unwrap());
