@@ -156,6 +156,10 @@ impl Daemon for Handler {
     fn prepare_handover(&mut self, core: &mut Core, reader: Successor) {
         self.state.lease_breaks.prepare_upgrade();
         shutdown::end_proof(&mut self.state, reader);
+        if reader == Successor::Libvirt {
+            // The outputs of the log are held while the document is made.
+            save::log_what_stays_behind(&self.state);
+        }
         termination::complete_for(reader, &self.state, core);
     }
 

@@ -101,11 +101,9 @@ pub(super) fn write(
             return Err(WriteError::File { path: path.to_owned(), error });
         }
         (Err(error), Successor::Ours) => {
-            tracing::warn!(
-                target: "daemon",
-                "Unable to write the state file {}: {error}; going on without it", path.display()
-            );
-            document.private.get_or_insert_default().stale_file = identity(path);
+            let private = document.private.get_or_insert_default();
+            private.stale_file = identity(path);
+            private.state_file_error = Some(error.to_string());
             (None, Memfd::of(&document)?)
         }
     };

@@ -57,8 +57,16 @@ impl<O> Core<O> {
         self.settings_have_changed();
     }
 
-    /// Logs how many messages the predecessor could not write.
-    pub fn log_unwritten(&self, from: &PrivateDaemon) {
+    /// Logs what the predecessor could not: messages that were not written, and what happened while
+    /// the outputs were held.
+    pub fn log_for_predecessor(&self, from: &PrivateDaemon) {
+        if let Some(error) = &from.state_file_error {
+            tracing::warn!(
+                target: "daemon",
+                "Unable to write the state file {} at the upgrade: {error}; it went on without",
+                self.process_info.state_file.display()
+            );
+        }
         for (output, messages) in from.unwritten.iter().flatten() {
             tracing::warn!(
                 target: "daemon",

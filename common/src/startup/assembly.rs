@@ -179,7 +179,7 @@ pub(super) fn adopt<S: Service>(
     let clients_count = clients.len();
     core.adopt(Server::Admin, admin, inherited);
     core.adopt_overrides(&private);
-    core.log_unwritten(&private);
+    core.log_for_predecessor(&private);
     daemon.adopt(core, document, clients, inherited);
     leave_store(core, daemon, predecessor);
     daemon.adopt_unclaimed(core, &mut predecessor.inherited);

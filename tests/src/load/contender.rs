@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -90,14 +91,14 @@ pub fn lease_range() -> libc::flock {
 ///
 /// # Panics
 /// When the image cannot be opened.
-pub fn is_free(image: &str) -> bool {
-    let file = File::options().read(true).write(true).open(image).expect("opening an image");
+pub fn is_free(image: impl AsRef<Path>) -> bool {
+    let file = File::options().read(true).write(true).open(&image).expect("opening an image");
     let range = lease_range();
     [FcntlArg::F_SETLK(&range), FcntlArg::F_OFD_SETLK(&range)].map(|command| {
         match fcntl(&file, command) {
             Ok(_) => true,
             Err(Errno::EAGAIN | Errno::EACCES) => false,
-            Err(error) => panic!("locking {image}: {error}"),
+            Err(error) => panic!("locking {}: {error}", image.as_ref().display()),
         }
     }) != [false, false]
 }

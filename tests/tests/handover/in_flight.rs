@@ -200,10 +200,10 @@ fn a_request_for_a_lease_cut_anywhere_is_carried_out_once(subject: Subject) {
     let_it_read(&daemon);
     daemon.change_to(Whose::Ours);
     for (connection, &cut) in halves.iter_mut().zip(&cuts) {
-        assert!(is_free(&image_at(cut)), "nobody has asked for it yet");
+        assert!(is_free(image_at(cut)), "nobody has asked for it yet");
         connection.send(&request(cut)[cut..]).unwrap();
         assert_eq!(connection.answer().message().header.status, 0, "cut at {cut}");
-        assert!(!is_free(&image_at(cut)));
+        assert!(!is_free(image_at(cut)));
     }
 }
 

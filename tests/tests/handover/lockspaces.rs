@@ -1,6 +1,8 @@
 //! Lockspaces on a journey.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use tests::guest::{NOBODY, owner};
 use tests::harness::{Route, Subject, Whose};
@@ -11,7 +13,10 @@ use super::leases::text;
 
 tests::ours! { Virtlockd: a_lockspace_whose_name_is_no_text_stays }
 
-tests::mixed! { Virtlockd: leases_can_be_given_back_however_many_lockspaces_there_are }
+tests::mixed! { Virtlockd:
+    leases_can_be_given_back_however_many_lockspaces_there_are,
+    a_lease_whose_lockspace_is_no_text_is_not_for_libvirts_daemon,
+}
 
 fn a_lockspace_whose_name_is_no_text_stays(subject: Subject) {
     let mut daemon = subject.setup().replaceable().start();
@@ -22,7 +27,7 @@ fn a_lockspace_whose_name_is_no_text_stays(subject: Subject) {
     client.register(&owner(NOBODY), 0).unwrap();
     for space in [&space, &leased] {
         client.create_lockspace(space).unwrap();
-        let file = std::path::Path::new(std::ffi::OsStr::from_bytes(space)).join("lease");
+        let file = Path::new(OsStr::from_bytes(space)).join("lease");
         std::fs::write(file, "").unwrap();
     }
     client.acquire(&leased, "lease", 0).unwrap();
@@ -37,6 +42,21 @@ fn a_lockspace_whose_name_is_no_text_stays(subject: Subject) {
         assert_eq!(client.acquire(&as_text, "lease", 0).unwrap_err().code, 1);
     }
     client.release(&leased, "lease", 0).unwrap();
+}
+
+/// It cannot read such a name. The lease stays, although nobody can give it back.
+fn a_lease_whose_lockspace_is_no_text_is_not_for_libvirts_daemon(route: Route) {
+    let mut daemon = route.start().setup().replaceable().start();
+    daemon.change_to(Whose::Ours);
+    let space = [text(&daemon.file("space")).as_bytes(), b"\xff"].concat();
+    let mut client = daemon.lock_client();
+    client.register(&owner(NOBODY), 0).unwrap();
+    client.create_lockspace(&space).unwrap();
+    client.acquire(&space, "lease", ACQUIRE_AUTOCREATE).unwrap();
+    daemon.change_to(Whose::Theirs);
+    daemon.expect_said("Cannot hand the lease on ");
+    let file = Path::new(OsStr::from_bytes(&space)).join("lease");
+    assert!(!is_free(file));
 }
 
 fn leases_can_be_given_back_however_many_lockspaces_there_are(route: Route) {
@@ -55,7 +75,7 @@ fn leases_can_be_given_back_however_many_lockspaces_there_are(route: Route) {
     let mut client = daemon.lock_client();
     client.register(&owner(NOBODY), 0).unwrap();
     for space in leased() {
-        assert!(!is_free(&format!("{space}/lease")));
+        assert!(!is_free(format!("{space}/lease")));
         client.release(space, "lease", 0).unwrap();
     }
     // There is room for no more.

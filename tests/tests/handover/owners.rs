@@ -75,7 +75,7 @@ fn all_leases_of_the_dead_are_released(route: Route) {
     process.kill().unwrap();
     process.wait().unwrap();
     daemon.change_to(Whose::Ours);
-    eventually("all are free", || images.iter().all(|image| is_free(image)));
+    eventually("all are free", || images.iter().all(is_free));
     let guest = Guest::start(&daemon);
     images.iter().for_each(|image| client_of(&daemon, &guest).acquire("", image, 0).unwrap());
 }
@@ -152,7 +152,7 @@ fn where_processes_are_hidden_guests_are_watched_and_stay(subject: Subject) {
     assert!(guest.is_running());
     assert!(images.iter().all(|image| !is_free(image)));
     guest.kill();
-    eventually("a dead guest's leases are free", || images.iter().all(|image| is_free(image)));
+    eventually("a dead guest's leases are free", || images.iter().all(is_free));
 }
 
 fn where_processes_are_hidden_owners_are_watched_afterwards(subject: Subject) {
@@ -202,7 +202,7 @@ fn owners_for_whom_there_are_no_descriptors_are_watched_later(route: Route) {
         process.kill().unwrap();
         process.wait().unwrap();
     }
-    eventually("all leases are free", || images.iter().all(|image| is_free(image)));
+    eventually("all leases are free", || images.iter().all(is_free));
 }
 
 /// A process that has a lease and no connection.

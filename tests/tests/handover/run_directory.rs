@@ -35,6 +35,8 @@ mod virtlockd {
 }
 
 const SOCKET: &str = "/run/libvirt/virtlogd-sock";
+const NOT_WRITTEN: &str =
+    "Unable to write the state file /run/virtlogd-restart-exec.json at the upgrade: ";
 const FULL: &str = "mount -n -t tmpfs -o size=64k tmpfs /run";
 
 fn a_document_of_another_process_is_ignored(subject: Subject) {
@@ -93,6 +95,7 @@ fn a_full_run_directory_does_not_stop_ours(subject: Subject) {
     for _ in 0..3 {
         daemon.change_to(Whose::Ours);
     }
+    daemon.expect_said(NOT_WRITTEN);
     expect_log(&daemon, &log);
 }
 
@@ -114,6 +117,7 @@ fn a_read_only_run_directory_does_not_stop_ours(subject: Subject) {
     for _ in 0..3 {
         daemon.change_to(Whose::Ours);
     }
+    daemon.expect_said(NOT_WRITTEN);
     expect_log(&daemon, &log);
 }
 

@@ -161,7 +161,7 @@ impl Leases {
             assert!(guest.is_running(), "a guest with leases was ended");
             assert!(images.iter().all(|image| !is_free(image)), "a lease is free");
             guest.kill();
-            let all_free = || images.iter().all(|image| is_free(image));
+            let all_free = || images.iter().all(is_free);
             eventually("the leases of an ended guest are free", all_free);
         }
     }

@@ -72,5 +72,5 @@ fn guests_are_who_they_were_wherever_the_daemon_is(_: Subject) {
     client(&third).acquire("", &images[3], 0).unwrap();
     first.kill();
     third.kill();
-    eventually("all are free", || images.iter().all(|image| is_free(image)));
+    eventually("all are free", || images.iter().all(is_free));
 }

@@ -168,7 +168,7 @@ fn leases_of_the_dead_are_free() {
         dying.ending();
         assert!(images[..2].iter().all(|image| !is_free(image)), "the store holds them");
     });
-    eventually("a dead guest's leases are free", || images[..2].iter().all(|image| is_free(image)));
+    eventually("a dead guest's leases are free", || images[..2].iter().all(is_free));
     assert!(images[2..].iter().all(|image| !is_free(image)));
     living.tell("call");
     let _next = Guest::start_with_leases(&socket, &images[..2]);

@@ -94,7 +94,7 @@ impl Mortal {
     fn expect_free(&self) -> Duration {
         expect_property(&service(Program::Virtlockd), "ActiveState", "active");
         let start = Instant::now();
-        eventually("its leases are free", || self.images.iter().all(|image| is_free(image)));
+        eventually("its leases are free", || self.images.iter().all(is_free));
         let time = start.elapsed();
         assert!(time < GHOST_MAX, "a dead guest's lease was held for {time:?}");
         time

@@ -58,7 +58,7 @@ fn a_stop_ends_guests_before_their_leases_go() {
         systemctl(&["stop", stop]);
         assert_eq!(guest.ending(), Some(15), "{}", journal("virtlockd.service"));
         expect_property("virtlockd.service", "ActiveState", "inactive");
-        assert!(images.iter().all(|image| is_free(image)));
+        assert!(images.iter().all(is_free));
     }
     let said = journal("virtlockd.service");
     assert_eq!(said.matches(TOLD).count(), 2, "{said}");

@@ -48,7 +48,7 @@ fn the_store_has_what_is_open_and_no_more() {
         drop(log);
         drop(guest);
         eventually("the log is closed", || client.position(Path::new("/srv/guest.log")).is_err());
-        eventually("the leases are free", || images.iter().all(|image| is_free(image)));
+        eventually("the leases are free", || images.iter().all(is_free));
     };
     use_both();
     let idle = [Program::Virtlogd, Program::Virtlockd].map(settled_store);
@@ -129,7 +129,7 @@ fn without_a_store_leases_are_held() {
     let mut guest = Guest::start_with_leases(&main_socket(Program::Virtlockd), &images);
     systemctl(&["stop", &service(Program::Virtlockd)]);
     assert_eq!(guest.ending(), Some(15));
-    assert!(images.iter().all(|image| is_free(image)));
+    assert!(images.iter().all(is_free));
 }
 
 fn start_with(program: Program, settings: &str) {
@@ -163,7 +163,7 @@ fn hold_leases(images: &[String]) {
     assert!(images.iter().all(|image| !is_free(image)));
     guest.kill();
     guest.ending();
-    eventually("its leases are free", || images.iter().all(|image| is_free(image)));
+    eventually("its leases are free", || images.iter().all(is_free));
 }
 
 /// How often the daemon has spoken of the store.

@@ -94,7 +94,7 @@ fn leases_stay_when_they_cannot_go_there() {
     guest.tell("call");
     guest.kill();
     guest.ending();
-    eventually("a dead guest's leases are free", || images.iter().all(|image| is_free(image)));
+    eventually("a dead guest's leases are free", || images.iter().all(is_free));
 }
 
 fn there_and_back() {
@@ -110,7 +110,7 @@ fn there_and_back() {
     client.acquire("", &living_images[0], 0).unwrap();
     dying.kill();
     dying.ending();
-    eventually("a dead guest's leases are free", || dying_images.iter().all(|i| is_free(i)));
+    eventually("a dead guest's leases are free", || dying_images.iter().all(is_free));
     change_to(Program::Virtlockd, Whose::Ours);
     expect_held(&living_images);
     let (mut next, next_images) = guest_with_leases(0);
@@ -122,7 +122,7 @@ fn there_and_back() {
     next.tell("call");
     living.kill();
     living.ending();
-    eventually("a dead guest's leases are free", || living_images.iter().all(|i| is_free(i)));
+    eventually("a dead guest's leases are free", || living_images.iter().all(is_free));
     expect_held(&next_images);
 }
 

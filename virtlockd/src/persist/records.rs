@@ -62,16 +62,8 @@ pub(crate) fn save_resource(
     let fd = fd_set.fd(fd);
     let file_id = lease.file_id();
     let retained = lock.is_posix().then(|| posix.pass_retained(file_id, fd_set));
-    let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();
     let path = resource.path();
-    let is_all_text = is_text(&resource.name) && is_text(&resource.space);
-    if !is_all_text && reader == Successor::Libvirt {
-        tracing::error!(
-            target: "locking.lock_daemon",
-            LIBVIRT_LEASE_PATH = %path.display(),
-            "Cannot hand the lease on {} over to libvirt's daemon: its name is not UTF-8. \
-             The file stays locked until that daemon ends", path.display()
-        );
+    if !is_text(resource) && reader == Successor::Libvirt {
         return None;
     }
     let holders: Vec<_> =
@@ -95,6 +87,23 @@ pub(crate) fn save_resource(
             holders: Some(holders),
         }),
     })
+}
+
+/// Logs that libvirt's daemon will not go on with a lease, if it could not read its name.
+pub(crate) fn log_what_stays_behind(resource: &Resource) {
+    if resource.is_held() && !is_text(resource) {
+        let path = resource.path();
+        tracing::error!(
+            target: "locking.lock_daemon",
+            LIBVIRT_LEASE_PATH = %path.display(),
+            "Cannot hand the lease on {} over to libvirt's daemon: its name is not UTF-8. \
+             The file stays locked until that daemon ends", path.display()
+        );
+    }
+}
+
+fn is_text(resource: &Resource) -> bool {
+    [&resource.name, &resource.space].iter().all(|name| str::from_utf8(name).is_ok())
 }
 
 fn save_terms(terms: Terms) -> u32 {

@@ -8,7 +8,7 @@ use crate::lockspace::holders::Holder;
 use crate::lockspace::resource::Resource;
 use crate::owner::entry::Owner;
 use crate::owner::owners::Owners;
-use crate::persist::records::{save_guest, save_resource, save_session, save_termination};
+use crate::persist::records::{self, save_guest, save_resource, save_session, save_termination};
 use crate::protocol::NAME;
 use crate::state::State;
 
@@ -62,6 +62,12 @@ pub(crate) fn save<'a>(
     document.default_lockspace = Some(Lockspace { private: Some(private), ..default });
     document.lockspaces =
         Some(spaces.into_iter().map(|(space, resources)| save(space, resources)).collect());
+}
+
+/// Logs the leases that libvirt's daemon will not go on with.
+pub(crate) fn log_what_stays_behind(state: &State) {
+    let resources = state.lockspaces.by_space().into_values().flatten();
+    resources.for_each(records::log_what_stays_behind);
 }
 
 /// Puts into a document what has no key in the fd store: lockspaces, and who is being terminated.

@@ -18,6 +18,10 @@ pub struct PrivateDaemon {
     /// than this document if it is found again.
     #[serde(deserialize_with = "small")]
     pub stale_file: Option<(u64, u64, i64)>,
+    /// Error with which the state file was not written. It is for the successor's log, as the outputs
+    /// are held by then.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub state_file_error: Option<String>,
     /// The locked pid file.
     #[serde(deserialize_with = "lenient")]
     pub pid_file: Option<i32>,
