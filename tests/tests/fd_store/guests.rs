@@ -7,7 +7,10 @@ use tests::supervisor::Service;
 
 use crate::items::{LARGE, Scene, image, is_stored_as};
 
-tests::ours! { Virtlockd: a_restricted_connection_stays_restricted_after_a_crash }
+tests::ours! { Virtlockd:
+    a_restricted_connection_stays_restricted_after_a_crash,
+    a_guest_that_leaves_its_lease_behind_after_a_crash_is_ended,
+}
 
 #[test]
 #[ignore = "not a test: other tests run it as a process of its own"]
@@ -27,6 +30,20 @@ fn a_restricted_connection_stays_restricted_after_a_crash(subject: Subject) {
         tenants[0].expect_going_on();
     }
 }
+
+/// Its own connection is known as that.
+fn a_guest_that_leaves_its_lease_behind_after_a_crash_is_ended(subject: Subject) {
+    let mut scene = Scene::begin(subject, LARGE);
+    let mut tenants = Tenant::start(&scene, "i", 1);
+    eventually("the lease is in the store", || tenants[0].is_stored(&scene));
+    scene.kill_and_start();
+    tenants[0].expect_going_on();
+    tenants[0].guest.tell("leave");
+    assert_eq!(tenants[0].guest.ending(), Some(SIGTERM));
+    eventually("its lease is free", || is_free(&tenants[0].image));
+}
+
+const SIGTERM: i32 = 15;
 
 /// A guest with a lease.
 pub(crate) struct Tenant {
@@ -66,7 +83,6 @@ impl Tenant {
     /// The guest was asked to end and its lease is free.
     #[track_caller]
     pub(crate) fn expect_ended(&mut self) {
-        const SIGTERM: i32 = 15;
         assert_eq!(self.guest.ending(), Some(SIGTERM));
         assert!(is_free(&self.image), "{} is locked for nobody", self.image);
     }
