@@ -5,11 +5,12 @@ use tests::harness::{Subject, eventually};
 use tests::load::is_free;
 use tests::supervisor::Service;
 
-use crate::items::{LARGE, Scene, image, is_stored_as};
+use crate::items::{Item, LARGE, Lease, Scene, image, is_stored_as, parted, settle};
 
 tests::ours! { Virtlockd:
     a_restricted_connection_stays_restricted_after_a_crash,
     a_guest_that_leaves_its_lease_behind_after_a_crash_is_ended,
+    a_guest_for_which_there_was_no_room_is_stored_later,
 }
 
 #[test]
@@ -36,11 +37,32 @@ fn a_guest_that_leaves_its_lease_behind_after_a_crash_is_ended(subject: Subject)
     let mut scene = Scene::begin(subject, LARGE);
     let mut tenants = Tenant::start(&scene, "i", 1);
     eventually("the lease is in the store", || tenants[0].is_stored(&scene));
+    expect_known_after_a_crash(&mut scene, &mut tenants[0]);
+}
+
+/// Its lease and its connection.
+fn a_guest_for_which_there_was_no_room_is_stored_later(subject: Subject) {
+    /// Room for some of the leases, beside what is always there.
+    const SOME: usize = 16;
+    let mut scene = Scene::begin(subject, SOME);
+    let (stored, others) = parted(&scene, scene.items::<Lease>(SOME));
+    let mut tenants = Tenant::start(&scene, "t", 1);
+    settle(&scene);
+    assert!(!tenants[0].is_stored(&scene), "there is room for one more");
+    stored.into_iter().chain(others).for_each(|lease| lease.leave(&scene));
+    eventually("there is room for the lease", || tenants[0].is_stored(&scene));
+    settle(&scene);
+    expect_known_after_a_crash(&mut scene, &mut tenants[0]);
+}
+
+/// Its lease is kept, and it is ended when its own connection leaves that behind.
+#[track_caller]
+fn expect_known_after_a_crash(scene: &mut Scene, tenant: &mut Tenant) {
     scene.kill_and_start();
-    tenants[0].expect_going_on();
-    tenants[0].guest.tell("leave");
-    assert_eq!(tenants[0].guest.ending(), Some(SIGTERM));
-    eventually("its lease is free", || is_free(&tenants[0].image));
+    tenant.expect_going_on();
+    tenant.guest.tell("leave");
+    assert_eq!(tenant.guest.ending(), Some(SIGTERM));
+    eventually("its lease is free", || is_free(&tenant.image));
 }
 
 const SIGTERM: i32 = 15;
