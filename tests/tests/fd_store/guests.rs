@@ -1,16 +1,20 @@
 //! Guests that are connected to virtlockd for themselves, so that they end with it.
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 use tests::guest::Guest;
 use tests::harness::{Subject, eventually};
 use tests::load::is_free;
 use tests::supervisor::Service;
 
-use crate::items::{Item, LARGE, Lease, Scene, image, is_stored_as, parted, settle};
+use crate::items::{Item, LARGE, Lease, Scene, client_for, image, is_stored_as, parted, settle};
 
 tests::ours! { Virtlockd:
     a_restricted_connection_stays_restricted_after_a_crash,
     a_guest_that_leaves_its_lease_behind_after_a_crash_is_ended,
     a_guest_for_which_there_was_no_room_is_stored_later,
+    a_guest_that_is_being_ended_does_not_outlive_a_stop,
 }
 
 #[test]
@@ -53,6 +57,20 @@ fn a_guest_for_which_there_was_no_room_is_stored_later(subject: Subject) {
     eventually("there is room for the lease", || tenants[0].is_stored(&scene));
     settle(&scene);
     expect_known_after_a_crash(&mut scene, &mut tenants[0]);
+}
+
+/// Whoever comes next may know nothing of it.
+fn a_guest_that_is_being_ended_does_not_outlive_a_stop(subject: Subject) {
+    let mut scene = Scene::begin(subject, LARGE);
+    let left = image(&scene, "left");
+    let mut guest = Guest::start_stubborn(scene.daemon());
+    client_for(&scene, guest.pid()).acquire("", &left, 0).expect("a lease");
+    guest.tell("close");
+    scene.end(Signal::SIGTERM, Duration::from_secs(20), || ());
+    assert!(!guest.is_running(), "nobody ends it any more");
+    scene.spawn();
+    scene.expect_serving();
+    assert!(is_free(&left));
 }
 
 /// Its lease is kept, and it is ended when its own connection leaves that behind.
