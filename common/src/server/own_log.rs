@@ -63,7 +63,7 @@ impl<O> Core<O> {
         if let Some(error) = &from.state_file_error {
             tracing::warn!(
                 target: "daemon",
-                "Unable to write the state file {} at the upgrade: {error}; it went on without",
+                "Unable to write the state file {} at the upgrade: {error}; the upgrade went on without it",
                 self.process_info.state_file.display()
             );
         }

@@ -210,7 +210,7 @@ fn leases_are_audited_by_the_name_of_their_registration(subject: Subject) {
     }
 }
 
-/// Of whom nothing is known nobody can be ended first.
+/// The owner is no process, so the stop cannot end it first.
 fn leases_that_a_stop_frees_are_audited(subject: Subject) {
     let daemon = subject.start_with(AUDIT);
     let image = daemon.file("image");

@@ -143,7 +143,7 @@ fn what_belongs_to_no_item_is_in_a_renewed_journal(subject: Subject) {
     guest.kill().and_then(|()| guest.wait()).expect("ending a guest");
 }
 
-/// Unless it has ended by then, as on a busy machine.
+/// Tried again if the guest has ended before the renewal, as on a busy machine.
 fn who_is_being_ended_is_in_a_renewed_journal(subject: Subject) {
     const ATTEMPTS_MAX: usize = 5;
     let mut scene = Scene::begin(subject, LARGE);

@@ -33,7 +33,7 @@ mod virtlockd {
         without_anything_to_go_on_with_a_start_may_fail,
     }
 
-    /// From the moment that their making was answered.
+    /// As soon as the call was answered.
     fn lockspaces_outlive_a_crash(subject: Subject) {
         let mut scene = Scene::begin(subject, LARGE);
         let text = scene.daemon().file("space").into_os_string().into_vec();

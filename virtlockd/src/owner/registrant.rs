@@ -53,6 +53,7 @@ impl Registrant {
         Self::numbered(numbering, (peer, pidfd), pid, is_restricted)
     }
 
+    /// Identifies the guest by how the registering process numbers processes.
     fn numbered(
         numbering: Numbering,
         (peer, pidfd): (i32, io::Result<OwnedFd>),
